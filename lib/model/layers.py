@@ -1,0 +1,119 @@
+"""The operations that BERT is made of, as functions of tensors."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import tensorflow as tf
+
+Weights = Mapping[str, Any]
+"""Variables or tensors by the names of the parameter table."""
+
+
+class Dropout:
+    """Stateless dropout: the mask is a function of (seed, step, microbatch, place) alone.
+
+    A run that was killed and resumed therefore drops what the uninterrupted one drops.
+    """
+
+    def __init__(self, seed: tf.Tensor) -> None:
+        """`seed`: int32 Tensor of shape [2], different for every step and microbatch."""
+        self._seed = seed
+        self._place = 0
+
+    def __call__(self, values: tf.Tensor, rate: float) -> tf.Tensor:
+        """Each call in the trace of one forward pass is a place of its own."""
+        self._place += 1
+        if rate == 0:
+            return values
+        seed = tf.random.experimental.stateless_fold_in(self._seed, self._place)
+        return tf.nn.experimental.stateless_dropout(values, rate, seed, rng_alg="philox")
+
+
+def no_dropout(values: tf.Tensor, rate: float) -> tf.Tensor:
+    """Stands in for Dropout outside training."""
+    del rate
+    return values
+
+
+def embed(table: Any, ids: tf.Tensor) -> tf.Tensor:
+    """Rows of a table, with a dense gradient.
+
+    The gradient of tf.gather is a list of rows with duplicates, which an optimizer may square
+    before it sums them; the MLM head shares the table and has a dense gradient anyhow.
+
+    Args:
+        table: float Tensor of shape [rows, H].
+        ids: int32 Tensor of any shape.
+
+    Returns:
+        float Tensor of shape [*ids.shape, H].
+    """
+    rows = table.shape[0]
+
+    @tf.custom_gradient
+    def lookup(values: tf.Tensor) -> tuple[tf.Tensor, Callable[[tf.Tensor], tf.Tensor]]:
+        def gradient(upstream: tf.Tensor) -> tf.Tensor:
+            return tf.math.unsorted_segment_sum(upstream, ids, rows)
+
+        return tf.gather(values, ids), gradient
+
+    return lookup(tf.convert_to_tensor(table))
+
+
+def dense(weights: Weights, scope: str, values: tf.Tensor) -> tf.Tensor:
+    """values [rows, inputs] times kernel [inputs, outputs], plus bias."""
+    return tf.nn.bias_add(tf.matmul(values, weights[f"{scope}/kernel"]), weights[f"{scope}/bias"])
+
+
+def layer_norm(weights: Weights, scope: str, values: tf.Tensor, epsilon: float) -> tf.Tensor:
+    """Layer normalisation over the last axis (Ba et al., 2016)."""
+    mean = tf.reduce_mean(values, -1, keepdims=True)
+    centred = values - mean
+    variance = tf.reduce_mean(tf.square(centred), -1, keepdims=True)
+    scaled = centred * tf.math.rsqrt(variance + epsilon)
+    return scaled * weights[f"{scope}/LayerNorm/gamma"] + weights[f"{scope}/LayerNorm/beta"]
+
+
+def activation(name: str) -> Callable[[tf.Tensor], tf.Tensor]:
+    """`gelu` is the erf form, `gelu_new` Google's tanh form: mixing them costs 1e-3 in logits."""
+    if name == "relu":
+        return tf.nn.relu
+    return lambda values: tf.nn.gelu(values, approximate=name == "gelu_new")
+
+
+def self_attention(
+    weights: Weights,
+    scope: str,
+    hidden: tf.Tensor,
+    bias: tf.Tensor,
+    heads: int,
+    dropout: Callable[[tf.Tensor, float], tf.Tensor],
+    rate: float,
+) -> tf.Tensor:
+    """Scaled dot-product attention of every token to its row.
+
+    B batch, S sequence, N heads, D head size, H = N * D.
+
+    Args:
+        hidden: float Tensor of shape [B * S, H].
+        bias: float Tensor of shape [B, 1, 1 or S, S], 0 where attention is allowed.
+
+    Returns:
+        float Tensor of shape [B * S, H].
+    """
+    batch, length = tf.shape(bias)[0], bias.shape[-1]
+    size = hidden.shape[-1]
+    head_size = size // heads
+    # One wide matrix product instead of three narrow ones.
+    kernel = tf.concat([weights[f"{scope}/{part}/kernel"] for part in _PARTS], axis=1)
+    offset = tf.concat([weights[f"{scope}/{part}/bias"] for part in _PARTS], axis=0)
+    fused = tf.nn.bias_add(tf.matmul(hidden, kernel), offset)
+    fused = tf.reshape(fused, [batch, length, 3, heads, head_size])
+    query, key, value = tf.unstack(tf.transpose(fused, [2, 0, 3, 1, 4]))  # [B, N, S, D] each
+    scores = tf.matmul(query * head_size**-0.5, key, transpose_b=True) + bias
+    shares = dropout(tf.nn.softmax(scores), rate)
+    context = tf.transpose(tf.matmul(shares, value), [0, 2, 1, 3])
+    return tf.reshape(context, [-1, size])
+
+
+_PARTS = ("query", "key", "value")

@@ -1,0 +1,97 @@
+"""The parameter table: every tensor of BERT for pretraining, under Google's TF1 names.
+
+Importers and exporters are lists of renames and transposes over this table.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from lib.model.config import BertConfig
+from lib.run import random
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """One tensor: its name, its shape, and how it is initialised."""
+
+    name: str
+    shape: tuple[int, ...]
+    initial: str  # "normal" (truncated), "zeros" or "ones"
+
+    @property
+    def decays(self) -> bool:
+        """Whether weight decay applies: not to biases nor to layer normalisation."""
+        return "LayerNorm" not in self.name and not self.name.endswith("bias")
+
+
+def _dense(scope: str, inputs: int, outputs: int) -> list[Parameter]:
+    return [
+        Parameter(f"{scope}/kernel", (inputs, outputs), "normal"),
+        Parameter(f"{scope}/bias", (outputs,), "zeros"),
+    ]
+
+
+def _layer_norm(scope: str, size: int) -> list[Parameter]:
+    return [
+        Parameter(f"{scope}/LayerNorm/gamma", (size,), "ones"),
+        Parameter(f"{scope}/LayerNorm/beta", (size,), "zeros"),
+    ]
+
+
+def parameter_table(config: BertConfig) -> list[Parameter]:
+    """All parameters in a fixed order, heads included."""
+    size = config.hidden_size
+    table = [
+        Parameter("bert/embeddings/word_embeddings", (config.vocab_size, size), "normal"),
+        Parameter(
+            "bert/embeddings/token_type_embeddings", (config.type_vocab_size, size), "normal"
+        ),
+        Parameter(
+            "bert/embeddings/position_embeddings", (config.max_position_embeddings, size), "normal"
+        ),
+        *_layer_norm("bert/embeddings", size),
+    ]
+    for number in range(config.num_hidden_layers):
+        layer = f"bert/encoder/layer_{number}"
+        for part in ("query", "key", "value"):
+            table += _dense(f"{layer}/attention/self/{part}", size, size)
+        table += _dense(f"{layer}/attention/output/dense", size, size)
+        table += _layer_norm(f"{layer}/attention/output", size)
+        table += _dense(f"{layer}/intermediate/dense", size, config.intermediate_size)
+        table += _dense(f"{layer}/output/dense", config.intermediate_size, size)
+        table += _layer_norm(f"{layer}/output", size)
+    return [
+        *table,
+        *_dense("bert/pooler/dense", size, size),
+        *_dense("cls/predictions/transform/dense", size, size),
+        *_layer_norm("cls/predictions/transform", size),
+        Parameter("cls/predictions/output_bias", (config.vocab_size,), "zeros"),
+        Parameter("cls/seq_relationship/output_weights", (2, size), "normal"),
+        Parameter("cls/seq_relationship/output_bias", (2,), "zeros"),
+    ]
+
+
+def _truncated_normal(
+    generator: np.random.Generator, shape: tuple[int, ...], deviation: float
+) -> np.ndarray:
+    """Normal values, those beyond two deviations drawn again (as TensorFlow's initialiser)."""
+    values = generator.standard_normal(shape, np.float32).reshape(-1)
+    while len(beyond := np.flatnonzero(np.abs(values) > 2)):
+        values[beyond] = generator.standard_normal(len(beyond), np.float32)
+    return values.reshape(shape) * np.float32(deviation)
+
+
+def initial_values(config: BertConfig, seed: int) -> dict[str, np.ndarray]:
+    """float32 arrays for a start from scratch; each tensor draws from a stream of its own."""
+    values = {}
+    for parameter in parameter_table(config):
+        if parameter.initial == "normal":
+            generator = random.generator(seed, f"initial {parameter.name}")
+            values[parameter.name] = _truncated_normal(
+                generator, parameter.shape, config.initializer_range
+            )
+        else:
+            fill = 1 if parameter.initial == "ones" else 0
+            values[parameter.name] = np.full(parameter.shape, fill, np.float32)
+    return values

@@ -1,0 +1,345 @@
+"""params.yaml as typed, frozen objects: the one loader that every stage uses.
+
+DVC and PyYAML read numbers differently: to PyYAML `2e-5` is a string, and `dvc exp run -S` writes
+small values back in just that form. So every number is brought to its declared type here.
+"""
+
+import difflib
+import math
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StrictBool,
+    StringConstraints,
+    ValidationError,
+    model_validator,
+)
+
+from lib.run.errors import UserError
+
+
+def _number(value: object) -> object:
+    """Numbers written as text (`2e-5`) become floats; true and false never count as numbers."""
+    if isinstance(value, bool):
+        raise ValueError("should be a number")
+    if isinstance(value, str):
+        try:
+            return float(value)
+        except ValueError:
+            raise ValueError("should be a number") from None
+    return value
+
+
+def _whole_number(value: object) -> object:
+    """`2e6` is a good way to write two million steps; 2.5 steps are not."""
+    value = _number(value)
+    if isinstance(value, float):
+        if not value.is_integer():
+            raise ValueError("should be a whole number")
+        return int(value)
+    return value
+
+
+Whole = Annotated[int, BeforeValidator(_whole_number)]
+Real = Annotated[float, BeforeValidator(_number), Field(allow_inf_nan=False)]
+Positive = Annotated[Whole, Field(ge=1)]
+Count = Annotated[Whole, Field(ge=0)]
+Share = Annotated[Real, Field(ge=0, lt=1)]
+Probability = Annotated[Real, Field(ge=0, le=1)]
+PositiveReal = Annotated[Real, Field(gt=0)]
+NotNegative = Annotated[Real, Field(ge=0)]
+
+
+class Section(BaseModel):
+    """A group of keys: unknown ones are refused, values cannot be changed afterwards."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
+
+
+class Demo(Section):
+    megabytes: PositiveReal
+
+
+class Preprocess(Section):
+    input: str
+    document: Annotated[
+        str, StringConstraints(pattern=r"^(blank_line|line|file|[1-9][0-9]* sentences)$")
+    ]
+    sentences: Literal["split", "line"]
+
+
+class Sample5M(Section):
+    sentences: Positive
+    heldout_sentences: Count
+    seed: Count
+
+
+class Vocab(Section):
+    # 5 special tokens and at least one letter in both its forms.
+    size: Annotated[Whole, Field(ge=7)]
+    algorithm: Literal["bpe", "unigram"]
+    lowercase: StrictBool
+    strip_accents: StrictBool
+    character_coverage: Annotated[Real, Field(gt=0.9, le=1)]
+
+
+class Split(Section):
+    lines_per_shard: Positive
+    bytes_per_shard: Annotated[Whole, Field(ge=1024)]
+    dev_share: Share
+    test_share: Share
+    seed: Count
+
+    @model_validator(mode="after")
+    def _leaves_training_text(self) -> "Split":
+        if self.dev_share + self.test_share >= 1:
+            raise ValueError("dev_share and test_share together should be below 1")
+        return self
+
+
+class Records(Section):
+    masked_lm_prob: Annotated[Real, Field(gt=0, lt=1)]
+    max_predictions_per_seq: Literal["auto"] | Positive
+    short_seq_prob: Probability
+    dupe_factor: Positive
+    whole_word_mask: StrictBool
+    next_sentence: StrictBool
+    random_next_prob: Probability
+    seed: Count
+
+    def predictions(self, max_seq_length: int) -> int:
+        """Masked positions per row: as given, or enough for the share at full length."""
+        if self.max_predictions_per_seq == "auto":
+            return math.ceil(self.masked_lm_prob * max_seq_length)
+        return self.max_predictions_per_seq
+
+
+class Model(Section):
+    layers: Positive
+    hidden_size: Positive
+    heads: Positive
+    intermediate_size: Positive
+    hidden_act: Literal["gelu", "gelu_new", "relu"]
+    max_position_embeddings: Positive
+    hidden_dropout: Share
+    attention_dropout: Share
+
+    @model_validator(mode="after")
+    def _heads_divide_hidden_size(self) -> "Model":
+        if self.hidden_size % self.heads:
+            raise ValueError(
+                f"hidden_size {self.hidden_size} should be a multiple of heads {self.heads}"
+            )
+        return self
+
+
+class Pretrain(Section):
+    """What every phase inherits; a phase may name its own steps, rate, warm-up and batch."""
+
+    model: Model
+    steps: Positive
+    batch_size: Positive
+    learning_rate: PositiveReal
+    end_learning_rate: NotNegative
+    warmup_steps: Count
+    weight_decay: NotNegative
+    adam_beta1: Share
+    adam_beta2: Share
+    adam_epsilon: PositiveReal
+    clip_norm: PositiveReal
+    shuffle_buffer: Positive
+    log_every: Positive
+    evaluate_every: Positive
+    checkpoint_every: Positive
+    seed: Count
+
+    @model_validator(mode="after")
+    def _warm_up_ends(self) -> "Pretrain":
+        if self.warmup_steps >= self.steps:
+            raise ValueError(f"warmup_steps {self.warmup_steps} should be below steps {self.steps}")
+        return self
+
+
+class Phase(Section):
+    """One training run. Keys left out (or null) are those of `pretrain`."""
+
+    max_seq_length: Annotated[Whole, Field(ge=8)]
+    init: str
+    steps: Positive | None = None
+    batch_size: Positive | None = None
+    learning_rate: PositiveReal | None = None
+    warmup_steps: Count | None = None
+
+
+class Evaluate(Section):
+    phase: str
+    masked_lm_prob: Annotated[Real, Field(gt=0, lt=1)]
+    max_examples: Positive
+    holes: Count
+    seed: Count
+
+
+class Cluster(Section):
+    workers: Literal["auto"] | Positive
+
+
+PhaseName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$")]
+
+
+class Params(Section):
+    """All of params.yaml."""
+
+    demo: Demo
+    preprocess: Preprocess
+    sample5M: Sample5M
+    vocab: Vocab
+    split: Split
+    records: Records
+    phases: Annotated[dict[PhaseName, Phase], Field(min_length=1)]
+    pretrain: Pretrain
+    evaluate: Evaluate
+    cluster: Cluster
+
+    @model_validator(mode="after")
+    def _sections_agree(self) -> "Params":
+        if self.evaluate.phase not in self.phases:
+            raise ValueError(
+                _at(
+                    "evaluate.phase",
+                    f"should be one of phases: {', '.join(self.phases)}",
+                    self.evaluate.phase,
+                )
+            )
+        positions = self.pretrain.model.max_position_embeddings
+        for name, phase in self.phases.items():
+            if phase.max_seq_length > positions:
+                raise ValueError(
+                    _at(
+                        f"phases.{name}.max_seq_length",
+                        "should be at most "
+                        f"pretrain.model.max_position_embeddings ({positions}): shorten the one or "
+                        "raise the other",
+                        phase.max_seq_length,
+                    )
+                )
+            predictions = self.records.predictions(phase.max_seq_length)
+            if predictions > phase.max_seq_length:
+                raise ValueError(
+                    _at(
+                        "records.max_predictions_per_seq",
+                        f"should be at most the {phase.max_seq_length} tokens of phases.{name}",
+                        predictions,
+                    )
+                )
+            self.training(name)
+        return self
+
+    def training(self, phase_name: str) -> Pretrain:
+        """The settings of one phase: its own keys over those of `pretrain`."""
+        own = self.phases[phase_name].model_dump(exclude_none=True)
+        changes = {key: value for key, value in own.items() if key in Pretrain.model_fields}
+        settings = self.pretrain.model_copy(update=changes)
+        if settings.warmup_steps >= settings.steps:
+            raise ValueError(
+                _at(
+                    f"phases.{phase_name}",
+                    f"its warmup_steps should be below its steps ({settings.steps})",
+                    settings.warmup_steps,
+                )
+            )
+        return settings
+
+
+def _at(key: str, problem: str, received: object) -> str:
+    return f"@{key}: {problem}. Received: {received!r}"
+
+
+def _known_keys(location: tuple[Any, ...]) -> list[str]:
+    """The keys that the section around `location` may hold."""
+    section: type[BaseModel] = Params
+    path = list(location[:-1])
+    while path:
+        part = path.pop(0)
+        if part == "phases" and section is Params:
+            section, path = Phase, path[1:]
+            continue
+        annotation = section.model_fields[part].annotation
+        assert isinstance(annotation, type) and issubclass(annotation, BaseModel)
+        section = annotation
+    return list(section.model_fields)
+
+
+def _describe(error: Any) -> str:
+    """One pydantic error as `key: what is wrong and the mend. Received: …`."""
+    location = tuple(
+        part
+        for part in error["loc"]
+        if not (
+            isinstance(part, str)
+            and ("literal[" in part or "function-" in part or part in ("int", "constrained-int"))
+        )
+    )
+    key = ".".join(map(str, location)) or "(whole file)"
+    message = error["msg"].removeprefix("Value error, ")
+    if message.startswith("@"):
+        return message[1:]
+    if error["type"] == "extra_forbidden":
+        known = _known_keys(location)
+        close = difflib.get_close_matches(str(location[-1]), known, n=1)
+        hint = f"did you mean `{close[0]}`?" if close else f"known here: {', '.join(known)}"
+        return f"{key}: unknown key; {hint}"
+    if error["type"] == "missing":
+        return f"{key}: missing; add it (see the comments in the project's own params.yaml)"
+    message = (message[0].lower() + message[1:]).replace("input should", "should")
+    if location == ("preprocess", "document"):
+        message = "should be blank_line, line, file or `N sentences` (such as 20 sentences)"
+    received = error["input"]
+    shown = "" if isinstance(received, dict) else f". Received: {received!r}"
+    return f"{key}: {message}{shown}"
+
+
+def parse_params(values: object, source: str = "params.yaml") -> Params:
+    """Checks what a YAML file held.
+
+    Raises:
+        UserError: one line that names the file, the first wrong key and its mend.
+    """
+    if not isinstance(values, dict):
+        raise UserError(f"{source}: should hold sections such as `records:`. Received: {values!r}")
+    try:
+        return Params.model_validate(values)
+    except ValidationError as failure:
+        # A wrong literal fails once per alternative: one report per key is enough.
+        reports = list(dict.fromkeys(_describe(error) for error in failure.errors()))
+        by_key = {report.split(":")[0]: report for report in reversed(reports)}
+        first = by_key[reports[0].split(":")[0]]
+        more = len(by_key) - 1
+        raise UserError(f"{source}: {first}" + (f" (and {more} more)" if more else "")) from None
+
+
+def load_params(path: str | Path = "params.yaml") -> Params:
+    """Reads and checks params.yaml.
+
+    Raises:
+        UserError: the file is missing, is not YAML, or a key in it is wrong.
+    """
+    try:
+        text = Path(path).read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file; run from the top of the project") from None
+    except (OSError, UnicodeDecodeError) as failure:
+        raise UserError(f"{path}: cannot be read ({failure})") from None
+    try:
+        values = yaml.safe_load(text)
+    except yaml.YAMLError as failure:
+        where = getattr(failure, "problem_mark", None)
+        line = f" line {where.line + 1}" if where else ""
+        problem = getattr(failure, "problem", None) or "not YAML"
+        raise UserError(f"{path}{line}: {problem}; mend the YAML there") from None
+    return parse_params(values, str(path))

@@ -1,0 +1,283 @@
+"""TFRecord files of tf.train.Example, without TensorFlow.
+
+A file is a row of frames: length (8 bytes, little-endian), masked CRC-32C of the length, data,
+masked CRC-32C of the data (tensorflow/core/lib/io/record_writer.h). The data is one
+tf.train.Example (tensorflow/core/example/example.proto) in protocol-buffer wire format:
+
+    Example { 1: Features { 1: repeated entry { 1: name, 2: Feature } } }
+    Feature { 1: BytesList | 2: FloatList | 3: Int64List }, each list { 1: packed values }
+
+`encode` writes a whole block of rows at once and is the pipeline's inner loop: what does not vary
+from row to row is laid out as one matrix, what varies is made once per distinct length, and only
+features with numbers of 128 or more go through varints. Reading here is for checks and converters
+and is kept plain.
+"""
+
+import functools
+import itertools
+import struct
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import google_crc32c
+import numpy as np
+
+from lib.run.errors import UserError
+
+_BYTES_LIST, _FLOAT_LIST, _INT64_LIST = 1, 2, 3  # field numbers in Feature
+_VARINT, _LENGTH_DELIMITED, _FIXED32 = 0, 2, 5  # wire types
+_TABLE_BITS = 21  # values below 2^21 have varints of at most 3 bytes and go through a table
+
+
+def encode(features: dict[str, np.ndarray]) -> bytes:
+    """A block of rows as framed tf.train.Examples, one after the other.
+
+    Args:
+        features: name → matrix [rows, values], all of the same number of rows: integers in 0 to
+            2^31 - 1 (of any integer type, or bool) become an int64 list, float32 a float list.
+            They are written in the order of the dict.
+
+    Raises:
+        ValueError: a matrix of another shape, type or range.
+    """
+    rows = {matrix.shape[0] for matrix in features.values()}
+    if len(rows) != 1:
+        raise ValueError(f"`features` should have the same number of rows. Received: {rows}")
+    columns: list[list[bytes]] = []  # side by side: the pieces of each row's Features
+    for fixed, group in itertools.groupby(features.items(), lambda item: _is_fixed(*item)):
+        make_columns = _fixed_columns if fixed else _varint_columns
+        columns += make_columns(group)
+
+    bodies = list(map(b"".join, zip(*columns, strict=True)))
+    sizes = list(map(len, bodies))
+    openings = {size: _opening(1, size) for size in set(sizes)}
+    examples = [openings[size] + body for size, body in zip(sizes, bodies, strict=True)]
+    headers = {size: _frame_header(size + len(opening)) for size, opening in openings.items()}
+    checksums = np.fromiter(map(google_crc32c.value, examples), np.uint32, count=len(examples))
+    footers = _cut(_masked(checksums).astype("<u4").tobytes(), itertools.repeat(4, len(examples)))
+    frames = zip((headers[size] for size in sizes), examples, footers, strict=True)
+    return b"".join(itertools.chain.from_iterable(frames))
+
+
+def _is_fixed(name: str, matrix: np.ndarray) -> bool:
+    """Every value takes the same number of bytes: a float's four, or one."""
+    if matrix.ndim != 2:
+        raise ValueError(f"`{name}` should be a matrix. Received: shape {matrix.shape}")
+    if matrix.dtype == np.float32 or matrix.dtype == bool or matrix.size == 0:
+        return True
+    if matrix.dtype.kind not in "iu":
+        raise ValueError(f"`{name}` should be integers or float32. Received: {matrix.dtype}")
+    low, high = int(matrix.min()), int(matrix.max())
+    if low < 0 or high >= 2**31:
+        raise ValueError(f"`{name}` should be in 0 to 2^31 - 1. Received: {low} to {high}")
+    return high < 128
+
+
+def _fixed_columns(features: Iterable[tuple[str, np.ndarray]]) -> list[list[bytes]]:
+    """The entries of neighbouring features whose values have a fixed width, as one column."""
+    cells = []
+    for name, matrix in features:
+        rows = matrix.shape[0]
+        if matrix.dtype == np.float32:
+            kind = _FLOAT_LIST
+            values = np.ascontiguousarray(matrix, dtype="<f4").view(np.uint8)
+        else:
+            kind = _INT64_LIST
+            values = matrix.astype(np.uint8, copy=False)
+        header = np.frombuffer(_entry_header(name, kind, values.shape[1]), dtype=np.uint8)
+        cells += [np.broadcast_to(header, (rows, len(header))), values]
+    chunk = np.concatenate(cells, axis=1)
+    return [_cut(chunk.tobytes(), itertools.repeat(chunk.shape[1], chunk.shape[0]))]
+
+
+def _varint_columns(features: Iterable[tuple[str, np.ndarray]]) -> list[list[bytes]]:
+    """The entries of features with larger numbers: a column of headers and one of values each."""
+    columns = []
+    for name, matrix in features:
+        blob, widths = _varints(matrix)
+        headers = {width: _entry_header(name, _INT64_LIST, width) for width in set(widths)}
+        columns += [[headers[width] for width in widths], _cut(blob, widths)]
+    return columns
+
+
+def _cut(blob: bytes, widths: Iterable[int]) -> list[bytes]:
+    """Cuts bytes into pieces of these widths."""
+    ends = list(itertools.accumulate(widths, initial=0))
+    return [blob[start:end] for start, end in itertools.pairwise(ends)]
+
+
+def _varints(matrix: np.ndarray) -> tuple[bytes, list[int]]:
+    """The varints of an integer matrix, row by row, and the number of bytes of each row."""
+    bits = int(matrix.max()).bit_length()
+    if bits <= _TABLE_BITS:
+        codes = _varint_table(bits).take(matrix)
+    else:
+        codes = _spread(matrix.astype(np.uint64))
+    cells = codes.view(np.uint8).reshape(matrix.shape[0], -1)
+    # Only the first byte of a varint can be 0 (as the number 0), so the others tell by
+    # themselves whether they are in use.
+    used = cells != 0
+    used[:, :: codes.itemsize] = True
+    widths = np.count_nonzero(used, axis=1)
+    return cells.reshape(-1).compress(used.reshape(-1)).tobytes(), widths.tolist()
+
+
+@functools.lru_cache(maxsize=4)
+def _varint_table(bits: int) -> np.ndarray:
+    """uint32 [2^bits]: the varints of 0 to 2^bits - 1."""
+    return _spread(np.arange(1 << bits, dtype=np.uint64)).astype("<u4")
+
+
+def _spread(values: np.ndarray) -> np.ndarray:
+    """uint64 array of the shape of `values` (uint64, below 2^35): its bytes are the varints.
+
+    A varint has seven bits of the number in each byte, the lowest first; the eighth bit says
+    that another byte follows.
+    """
+    codes = np.zeros_like(values)
+    for place in range(5):
+        digit = (values >> np.uint64(7 * place)) & np.uint64(0x7F)
+        digit |= np.uint64(0x80) * (values >= np.uint64(1 << (7 * place + 7)))
+        codes |= digit << np.uint64(8 * place)
+    return codes.astype("<u8", copy=False)
+
+
+def _varint(value: int) -> bytes:
+    """One varint (see `_spread`)."""
+    result = bytearray()
+    while value >= 0x80:
+        result.append(value & 0x7F | 0x80)
+        value >>= 7
+    result.append(value)
+    return bytes(result)
+
+
+def _opening(field: int, size: int) -> bytes:
+    """What stands before `size` bytes of a length-delimited field."""
+    return _varint(field << 3 | _LENGTH_DELIMITED) + _varint(size)
+
+
+@functools.lru_cache(maxsize=1 << 16)
+def _entry_header(name: str, kind: int, size: int) -> bytes:
+    """What stands before a feature's values: the entry of the map, its name, three lengths."""
+    values = _opening(1, size) if size else b""
+    one_of = _opening(kind, len(values) + size) + values
+    feature = _opening(2, len(one_of) + size) + one_of
+    key = _opening(1, len(name.encode())) + name.encode()
+    return _opening(1, len(key) + len(feature) + size) + key + feature
+
+
+def _masked(checksum: np.ndarray) -> np.ndarray:
+    """TFRecord's mask over CRCs (uint32 array): a CRC of data that holds its own CRC is weak."""
+    return ((checksum >> np.uint32(15)) | (checksum << np.uint32(17))) + np.uint32(0xA282EAD8)
+
+
+def _checksum(data: bytes) -> bytes:
+    """Masked CRC-32C of some bytes, as it stands in the file."""
+    return _masked(np.array([google_crc32c.value(data)], np.uint32)).astype("<u4").tobytes()
+
+
+@functools.lru_cache(maxsize=1 << 16)
+def _frame_header(size: int) -> bytes:
+    length = struct.pack("<Q", size)
+    return length + _checksum(length)
+
+
+def read_records(path: Path) -> Iterator[bytes]:
+    """The records of a TFRecord file, both checksums of each checked.
+
+    Raises:
+        UserError: the file is damaged or cut short; names the file and the record, from 1 on.
+    """
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        for number in itertools.count(1):
+            where = f"{path}: record {number}"
+            header = file.read(12)
+            if not header:
+                return
+            if len(header) < 12:
+                raise UserError(f"{where} is cut short; make the file again")
+            if header[8:] != _checksum(header[:8]):
+                raise UserError(f"{where} has a damaged length; make the file again")
+            (length,) = struct.unpack("<Q", header[:8])
+            if file.tell() + length + 4 > size:
+                raise UserError(f"{where} is cut short; make the file again")
+            data = file.read(length)
+            if file.read(4) != _checksum(data):
+                raise UserError(f"{where} has damaged data; make the file again")
+            yield data
+
+
+def decode(record: bytes) -> dict[str, np.ndarray]:
+    """The features of one serialized tf.train.Example.
+
+    Returns:
+        name → array [values]: int64, float32, or object (of bytes) for a bytes list; a feature
+        of no kind is left out.
+
+    Raises:
+        UserError: the bytes are not a tf.train.Example.
+    """
+    features = {}
+    try:
+        for _, example in _fields(record, 1):
+            for _, entry in _fields(example, 1):
+                parts = dict(_fields(entry, 2))
+                for kind, content in _fields(parts[2], 3):
+                    features[parts[1].decode()] = _values(kind, content)
+    except (ValueError, LookupError) as error:
+        raise UserError(f"A record should be a tf.train.Example. Received: {error}") from error
+    return features
+
+
+def _values(kind: int, content: bytes) -> np.ndarray:
+    """One list of a Feature; numbers may be packed, as is usual, or one by one."""
+    values = [value for _, value in _fields(content, 1)]
+    if kind == _BYTES_LIST:
+        return np.array(values, dtype=object)
+    packed = b"".join(values)
+    if kind == _FLOAT_LIST:
+        return np.frombuffer(packed, dtype="<f4").astype(np.float32)
+    numbers, place = [], 0
+    while place < len(packed):
+        number, place = _read_varint(packed, place)
+        numbers.append(number)
+    return np.array(numbers, dtype=np.uint64).view(np.int64)
+
+
+def _fields(message: bytes, highest: int) -> Iterator[tuple[int, bytes]]:
+    """Field numbers and contents of a message that has the fields 1 to `highest` only.
+
+    The content of a number is its bytes: just what it would be in a packed list.
+    """
+    place = 0
+    while place < len(message):
+        tag, place = _read_varint(message, place)
+        field, wire_type = tag >> 3, tag & 7
+        if not 1 <= field <= highest:
+            raise ValueError(f"a field {field}")
+        if wire_type == _VARINT:
+            size = _read_varint(message, place)[1] - place
+        elif wire_type == _LENGTH_DELIMITED:
+            size, place = _read_varint(message, place)
+        elif wire_type == _FIXED32:
+            size = 4
+        else:
+            raise ValueError(f"a field of wire type {wire_type}")
+        if place + size > len(message):
+            raise ValueError("a field that is cut short")
+        yield field, message[place : place + size]
+        place += size
+
+
+def _read_varint(message: bytes, place: int) -> tuple[int, int]:
+    """The varint at `place`, and the place behind it."""
+    value = 0
+    for shift in range(0, 70, 7):  # the ten bytes of a 64-bit number
+        byte = message[place]
+        place += 1
+        value |= (byte & 0x7F) << shift
+        if byte < 0x80:
+            return value & 0xFFFFFFFFFFFFFFFF, place
+    raise ValueError("a number of more than 64 bits")

@@ -1,0 +1,73 @@
+"""Writing `data/corpus`: the kept documents of all maps, in few files of bounded size."""
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+
+_PIECE_BYTES = 64 << 20
+_COPY_BYTES = 1 << 22
+
+
+class CorpusWriter:
+    """Fills numbered files up to 64 MiB each, per given split: `corpus/[train/]00000.txt`.
+
+    Many small raw files become few large ones, which DVC hashes and stores much faster.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        self._open: dict[str, BinaryIO] = {}
+        self._numbers: dict[str, int] = {}
+
+    def __enter__(self) -> "CorpusWriter":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for stream in self._open.values():
+            stream.close()
+
+    def _stream(self, folder: str, more: int) -> BinaryIO:
+        stream = self._open.get(folder)
+        if stream and stream.tell() + more > _PIECE_BYTES and stream.tell():
+            stream.close()
+            self._numbers[folder] += 1
+            stream = None
+        if stream is None:
+            number = self._numbers.setdefault(folder, 0)
+            path = self._directory / folder / f"{number:05d}.txt"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            stream = self._open[folder] = path.open("wb")
+        return stream
+
+    def write(self, text: Path, sizes: np.ndarray, kept: np.ndarray, folder: str) -> None:
+        """Copies the kept documents of one map.
+
+        Args:
+            text: the map's text file.
+            sizes: uint64 [documents], bytes of each document in it.
+            kept: bool [documents].
+            folder: the given split's name, or "" for documents without one.
+        """
+        ends = np.cumsum(sizes, dtype=np.int64)
+        with text.open("rb") as source:
+            for start, end in _runs(kept, ends):
+                source.seek(start)
+                while start < end:
+                    size = min(end - start, _COPY_BYTES)
+                    # A piece ends with a document, so the last one of a copy must be whole.
+                    cut = start + size
+                    if cut < end:
+                        index = int(np.searchsorted(ends, cut, side="right"))
+                        whole = int(ends[index - 1]) if index else 0
+                        cut = whole if whole > start else int(ends[index])
+                    self._stream(folder, cut - start).write(source.read(cut - start))
+                    start = cut
+
+
+def _runs(kept: np.ndarray, ends: np.ndarray) -> Iterable[tuple[int, int]]:
+    """Byte ranges of neighbouring kept documents, joined so that they are copied at once."""
+    edges = np.flatnonzero(np.diff(np.concatenate(([False], kept, [False])).astype(np.int8)))
+    for first, past in edges.reshape(-1, 2):
+        yield (int(ends[first - 1]) if first else 0), int(ends[past - 1])

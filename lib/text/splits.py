@@ -1,0 +1,71 @@
+"""Which documents are for training, which for development and test: one rule for the project.
+
+sample5M and split share it, so that the vocabulary never sees test text.
+"""
+
+import hashlib
+import re
+from collections.abc import Iterable
+from pathlib import Path, PurePosixPath
+
+NAMES = {"train": "train", "dev": "dev", "valid": "dev", "validation": "dev", "test": "test"}
+SPLITS = ("train", "dev", "test")
+
+# wiki.train.txt, train-00001.txt, valid.csv.gz; but not test_results.txt
+_FILE_PART = re.compile(r"^(train|dev|valid|validation|test)(?:[-_]\d[-_\w]*)?$")
+
+
+def given_split(relative: PurePosixPath) -> str | None:
+    """The split that a raw file's folders or name state, or None.
+
+    The innermost name wins. A folder must be called just `train`, `dev`, `valid`, `validation`
+    or `test`; in a file name one of the parts between dots must be so called, a number after a
+    dash or underscore allowed (`train-00001.txt`).
+    """
+    for part in relative.name.lower().split("."):
+        if match := _FILE_PART.match(part):
+            return NAMES[match.group(1)]
+    for folder in reversed(relative.parent.parts):
+        if folder.lower() in NAMES:
+            return NAMES[folder.lower()]
+    return None
+
+
+class SplitRule:
+    """Decides the split of each document of `data/corpus`.
+
+    Documents in the corpus's folders `train`, `dev` and `test` (given by the user) stay there.
+    The others go by their content's hash, so that added data never moves an old document across
+    the line. A split that was not given while others were is drawn from the training documents
+    in the same way: a corpus with train and test folders still gets a dev split.
+    """
+
+    def __init__(
+        self, corpus_files: Iterable[Path], corpus: Path, dev_share: float, test_share: float
+    ) -> None:
+        self._corpus = corpus
+        self.given = {split for path in corpus_files if (split := self._folder(path))}
+        dev = 0.0 if "dev" in self.given else dev_share
+        test = 0.0 if "test" in self.given else test_share
+        self._test_below = int(test * 2**64)
+        self._dev_below = int((test + dev) * 2**64)
+
+    def _folder(self, path: Path) -> str | None:
+        first = path.relative_to(self._corpus).parts[0]
+        return first if first in SPLITS else None
+
+    def of(self, path: Path, document: bytes) -> str:
+        """`train`, `dev` or `test` for a document (bytes as `read_corpus` yields them)."""
+        folder = self._folder(path)
+        if folder in ("dev", "test"):
+            return folder
+        digest = hashlib.blake2b(document, digest_size=8, person=b"split").digest()
+        draw = int.from_bytes(digest, "little")
+        if draw < self._test_below:
+            return "test"
+        return "dev" if draw < self._dev_below else "train"
+
+
+def corpus_files(corpus: Path) -> list[Path]:
+    """The corpus's text files in the order that all stages read them."""
+    return sorted(corpus.rglob("*.txt"), key=lambda path: path.relative_to(corpus).as_posix())

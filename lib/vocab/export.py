@@ -1,0 +1,110 @@
+"""Writes a vocabulary as the tokenizer files that Hugging Face loads."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from lib.vocab.tokenizer import CONTINUATION, MAX_WORD_LENGTH, SPECIAL_TOKENS
+
+
+def write_tokenizer(
+    directory: Path, vocabulary: list[str], lowercase: bool, strip_accents: bool, max_length: int
+) -> None:
+    """Writes vocab.txt, tokenizer.json and tokenizer_config.json into an existing directory.
+
+    All three are needed: tokenizer.json is what fast tokenizers read, transformers 5 builds its
+    BertTokenizer from the vocabulary in it and the switches in tokenizer_config.json, and
+    vocab.txt is what Google's code and `WordPieceTokenizer.load` read.
+
+    Args:
+        vocabulary: one piece per id, the special tokens among them, each piece once.
+        max_length: the most tokens that the model takes, [CLS] and [SEP] included.
+    """
+    ids = {piece: number for number, piece in enumerate(vocabulary)}
+    # Stated separately, though Hugging Face would derive the second from the first.
+    switches = {"do_lower_case": lowercase, "strip_accents": strip_accents}
+    _write(directory / "vocab.txt", "".join(f"{piece}\n" for piece in vocabulary))
+    _write_json(directory / "tokenizer.json", _tokenizer(ids, lowercase, strip_accents))
+    _write_json(
+        directory / "tokenizer_config.json",
+        {
+            "cls_token": "[CLS]",
+            **switches,
+            "mask_token": "[MASK]",
+            "model_max_length": max_length,
+            "pad_token": "[PAD]",
+            "sep_token": "[SEP]",
+            "tokenize_chinese_chars": True,
+            "tokenizer_class": "BertTokenizer",
+            "unk_token": "[UNK]",
+        },
+    )
+
+
+def _tokenizer(ids: dict[str, int], lowercase: bool, strip_accents: bool) -> dict[str, Any]:
+    """The content of tokenizer.json, in the form of transformers' own BERT tokenizers."""
+    return {
+        "version": "1.0",
+        "truncation": None,
+        "padding": None,
+        # Found in the raw text, before it is normalised: "[MASK]" in a text is the mask token.
+        "added_tokens": [
+            {
+                "id": number,
+                "content": token,
+                "single_word": False,
+                "lstrip": False,
+                "rstrip": False,
+                "normalized": False,
+                "special": True,
+            }
+            for number, token in sorted((ids[token], token) for token in SPECIAL_TOKENS)
+        ],
+        "normalizer": {
+            "type": "BertNormalizer",
+            "clean_text": True,
+            "handle_chinese_chars": True,
+            "strip_accents": strip_accents,
+            "lowercase": lowercase,
+        },
+        "pre_tokenizer": {"type": "BertPreTokenizer"},
+        "post_processor": {
+            "type": "TemplateProcessing",
+            "single": [_special("[CLS]", 0), _sequence("A", 0), _special("[SEP]", 0)],
+            "pair": [
+                _special("[CLS]", 0),
+                _sequence("A", 0),
+                _special("[SEP]", 0),
+                _sequence("B", 1),
+                _special("[SEP]", 1),
+            ],
+            "special_tokens": {
+                token: {"id": token, "ids": [ids[token]], "tokens": [token]}
+                for token in ("[CLS]", "[SEP]")
+            },
+        },
+        "decoder": {"type": "WordPiece", "prefix": CONTINUATION, "cleanup": True},
+        "model": {
+            "type": "WordPiece",
+            "unk_token": "[UNK]",
+            "continuing_subword_prefix": CONTINUATION,
+            "max_input_chars_per_word": MAX_WORD_LENGTH,
+            "vocab": ids,
+        },
+    }
+
+
+def _special(token: str, segment: int) -> dict[str, Any]:
+    return {"SpecialToken": {"id": token, "type_id": segment}}
+
+
+def _sequence(name: str, segment: int) -> dict[str, Any]:
+    return {"Sequence": {"id": name, "type_id": segment}}
+
+
+def _write_json(path: Path, content: dict[str, Any]) -> None:
+    _write(path, json.dumps(content, ensure_ascii=False, indent=2) + "\n")
+
+
+def _write(path: Path, text: str) -> None:
+    path.write_bytes(text.encode())

@@ -1,0 +1,9 @@
+"""The stages: small scripts, one per stage of dvc.yaml, run as `python -m stages.NAME`."""
+
+import signal
+
+from lib.run.stage import die_with_parent
+
+# Here, before a stage's own imports: TensorFlow takes seconds, and a dvc that is killed meanwhile
+# would leave an orphan behind.
+die_with_parent(signal.SIGTERM)

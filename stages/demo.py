@@ -1,0 +1,23 @@
+"""demo: the documentation installed beside this project -> data/demo, a corpus to try out."""
+
+from pathlib import Path
+
+from lib.params import load_params
+from lib.run.stage import run_stage
+from lib.text.demo import write_demo
+
+
+def main(demo: Path) -> None:
+    """Writes English prose about Python, taken from docstrings, as text files.
+
+    DEMO is the folder to write.
+    """
+    counts = write_demo(demo, round(load_params().demo.megabytes * 1_000_000))
+    print(
+        f"demo: {counts['documents']:,} documents, {counts['paragraphs']:,} paragraphs, "
+        f"{counts['bytes'] / 1e6:.1f} MB from {counts['sources']} sources"
+    )
+
+
+if __name__ == "__main__":
+    run_stage(main)

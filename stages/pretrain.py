@@ -1,0 +1,114 @@
+"""pretrain: records and a start -> models/<phase>, a Hugging Face directory."""
+
+import shutil
+import sys
+from pathlib import Path
+
+from lib.interop.huggingface import read_model, write_model
+from lib.model.config import BertConfig
+from lib.model.parameters import initial_values
+from lib.params import Params, load_params
+from lib.run import fingerprint
+from lib.run.atomic import remove, write_text
+from lib.run.errors import UserError
+from lib.run.metrics import write_metrics
+from lib.run.stage import run_stage, scratch
+from lib.train.checkpoint import exclusive
+from lib.train.loop import Trainer, train
+from lib.train.manifest import read_manifest
+from lib.vocab.tokenizer import WordPieceTokenizer
+
+# Raised by hand when a checkpoint of an older version must not be gone on from.
+_FORMAT = 1
+_DEMO_SIZE = 256
+TOKENIZER_FILES = ("vocab.txt", "tokenizer.json", "tokenizer_config.json")
+
+
+def main(phase: str, records: Path, init: Path, vocab: Path, model: Path) -> None:
+    """Trains one phase.
+
+    PHASE is its name in params.yaml, RECORDS its folder of records, INIT what it starts from
+    (the vocabulary's folder: from scratch), VOCAB the vocabulary, MODEL the folder to write.
+    """
+    params = load_params()
+    settings = params.training(phase)
+    manifest = read_manifest(records)
+    tokenizer = WordPieceTokenizer.load(vocab)
+    if init.resolve() == vocab.resolve():
+        config = _config(params, len(tokenizer.vocabulary))
+        weights = initial_values(config, settings.seed)
+    else:
+        config, weights = read_model(init)
+        if config.vocab_size != len(tokenizer.vocabulary):
+            raise UserError(
+                f"phases.{phase}.init: {init} has {config.vocab_size} vocabulary rows, "
+                f"{vocab} has {len(tokenizer.vocabulary)}; start from data/vocab, or "
+                "from a model of this vocabulary"
+            )
+    if manifest.max_seq_length > config.max_position_embeddings:
+        raise UserError(
+            f"phases.{phase}.max_seq_length: {manifest.max_seq_length} is more than "
+            f"the {config.max_position_embeddings} positions of {init}; shorten it"
+        )
+    if params.preprocess.input != "data/demo" and config.hidden_size < _DEMO_SIZE:
+        print(
+            f"pretrain: note: {config.hidden_size} units are a size for trying out; for a model "
+            "of your own text raise pretrain.model (BERT-base: 12 layers, hidden_size 768, heads "
+            "12, intermediate_size 3072), phases.*.max_seq_length and pretrain.steps",
+            file=sys.stderr,
+        )
+    identity = fingerprint.of_values(
+        {
+            "format": _FORMAT,
+            "records": fingerprint.of_path(records),
+            "init": fingerprint.of_path(init),
+            "vocab": fingerprint.of_path(vocab),
+            "settings": settings.model_dump(exclude={"checkpoint_every"}),
+        }
+    )
+    run = scratch() / "pretrain" / identity
+    results = Path("results/pretrain") / phase
+    with exclusive(run):
+        trainer = Trainer(config, settings, manifest.next_sentence, weights)
+        final = train(trainer, settings, records, manifest, results / "live", run)
+        for name in TOKENIZER_FILES:
+            write_text(model / name, (vocab / name).read_text(encoding="utf-8"))
+        write_model(model, config, trainer.weights(), {"pad_token_id": tokenizer.pad_id})
+        parameters = sum(array.size for array in trainer.weights().values())
+        write_metrics(
+            results / "metrics.json",
+            {
+                "parameters": parameters,
+                "steps": settings.steps,
+                "examples_seen": settings.steps * settings.batch_size,
+                "epochs": settings.steps * settings.batch_size / manifest.examples["train"],
+                **final,
+            },
+        )
+        # A finished run has nothing to go on with; only killed ones leave their checkpoints.
+        for path in run.glob("step-*"):
+            remove(path)
+    shutil.rmtree(run, ignore_errors=True)
+    print(
+        f"pretrain: {phase}: {parameters:,} parameters, dev MLM loss "
+        f"{final['dev_mlm_loss']:.3f}, accuracy {final['dev_mlm_accuracy']:.1%} -> {model}"
+    )
+
+
+def _config(params: Params, vocab_size: int) -> BertConfig:
+    sizes = params.pretrain.model
+    return BertConfig(
+        vocab_size=vocab_size,
+        hidden_size=sizes.hidden_size,
+        num_hidden_layers=sizes.layers,
+        num_attention_heads=sizes.heads,
+        intermediate_size=sizes.intermediate_size,
+        hidden_act=sizes.hidden_act,
+        hidden_dropout_prob=sizes.hidden_dropout,
+        attention_probs_dropout_prob=sizes.attention_dropout,
+        max_position_embeddings=sizes.max_position_embeddings,
+    )
+
+
+if __name__ == "__main__":
+    run_stage(main)

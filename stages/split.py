@@ -1,0 +1,57 @@
+"""split: data/corpus -> data/shards/{train,dev,test}/NNNNN.txt, documents shuffled."""
+
+import shutil
+from dataclasses import asdict
+from pathlib import Path
+
+from lib.params import load_params
+from lib.run.atomic import new_directory
+from lib.run.errors import UserError
+from lib.run.metrics import write_metrics
+from lib.run.stage import run_stage
+from lib.text.shards import write_shards
+from lib.text.splits import SPLITS, SplitRule, corpus_files
+
+
+def main(corpus: Path, shards: Path) -> None:
+    """Divides the corpus into train, dev and test and cuts each into shuffled shards.
+
+    CORPUS is the folder that preprocess wrote, SHARDS the folder to write.
+    """
+    settings = load_params().split
+    files = corpus_files(corpus)
+    rule = SplitRule(files, corpus, settings.dev_share, settings.test_share)
+    with new_directory(shards) as temporary:
+        work = temporary / ".buckets"
+        work.mkdir()
+        counts = write_shards(
+            files,
+            rule,
+            temporary,
+            work,
+            settings.lines_per_shard,
+            settings.bytes_per_shard,
+            settings.seed,
+        )
+        shutil.rmtree(work)
+        for split in SPLITS:
+            if not counts[split].documents:
+                raise UserError(
+                    f"{corpus}: no {split} documents among "
+                    f"{sum(each.documents for each in counts.values()):,}; give more documents, "
+                    f"a {split} folder, or another split.dev_share and split.test_share"
+                )
+    write_metrics(
+        Path("results/split/metrics.json"), {split: asdict(counts[split]) for split in SPLITS}
+    )
+    print(
+        "split: "
+        + ", ".join(
+            f"{counts[split].documents:,} {split} documents in {counts[split].shards} shards"
+            for split in SPLITS
+        )
+    )
+
+
+if __name__ == "__main__":
+    run_stage(main)

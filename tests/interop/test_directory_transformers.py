@@ -1,0 +1,66 @@
+"""A whole model directory, with its tokenizer, in the hands of transformers 5."""
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch", reason="PyTorch is not installed; run make interop")
+transformers = pytest.importorskip(
+    "transformers", reason="transformers is not installed; run make interop"
+)
+
+from lib.interop.huggingface import write_model  # noqa: E402
+from lib.model.config import BertConfig  # noqa: E402
+from lib.model.parameters import initial_values  # noqa: E402
+from lib.train.evaluation import Evaluator  # noqa: E402
+from lib.vocab.export import write_tokenizer  # noqa: E402
+from lib.vocab.tokenizer import SPECIAL_TOKENS, WordPieceTokenizer  # noqa: E402
+
+WORDS = ["the", "cat", "sat", "on", "a", "mat", "and", "##s", "##ting", "dog", "ran", "."]
+
+
+@pytest.fixture(scope="module")
+def directory(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("model")
+    vocabulary = [*SPECIAL_TOKENS, *WORDS]
+    config = BertConfig(len(vocabulary), 16, 2, 2, 32, "gelu", 0.1, 0.1, 24)
+    draw = np.random.default_rng(0)
+    weights = {
+        name: (array + draw.normal(0, 0.3, array.shape)).astype(np.float32)
+        for name, array in initial_values(config, 1).items()
+    }
+    write_model(folder, config, weights, {"pad_token_id": 0})
+    write_tokenizer(folder, vocabulary, True, True, 24)
+    return folder, config, weights
+
+
+def test_fill_mask_gives_our_probabilities(directory):
+    folder, config, weights = directory
+    fill = transformers.pipeline("fill-mask", model=str(folder))
+    theirs = {
+        guess["token_str"].replace(" ", ""): guess["score"]
+        for guess in fill("The cat [MASK] on a mat.", top_k=5)
+    }
+    tokenizer = WordPieceTokenizer.load(folder)
+    ids = tokenizer.encode("The cat [MASK] on a mat.")
+    row = [tokenizer.cls_id, *ids, tokenizer.sep_id]
+    best = Evaluator(config, weights, True).best_pieces(row, row.index(tokenizer.mask_id), 5)
+    assert len(theirs) == 5
+    for index, probability in best:
+        piece = tokenizer.vocabulary[index]
+        assert theirs[piece] == pytest.approx(probability, abs=1e-5)
+
+
+def test_auto_classes_load_without_missing_tensors(directory):
+    folder, _, _ = directory
+    model, report = transformers.AutoModelForPreTraining.from_pretrained(
+        folder, output_loading_info=True
+    )
+    assert isinstance(model, transformers.BertForPreTraining)
+    assert not report["missing_keys"] and not report["unexpected_keys"]
+    assert not report["mismatched_keys"]
+    masked = transformers.AutoModelForMaskedLM.from_pretrained(folder)
+    encoded = transformers.AutoTokenizer.from_pretrained(folder)("a dog ran.", return_tensors="pt")
+    assert encoded["input_ids"].tolist()[0][1:-1] == WordPieceTokenizer.load(folder).encode(
+        "a dog ran."
+    )
+    assert masked(**encoded).logits.shape[-1] == len(WORDS) + 5

@@ -1,0 +1,52 @@
+"""The model directory under transformers 5 on PyTorch: the same logits as ours."""
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch", reason="PyTorch is not installed; run make interop")
+transformers = pytest.importorskip(
+    "transformers", reason="transformers is not installed; run make interop"
+)
+
+from lib.interop.huggingface import read_model, write_model  # noqa: E402
+from lib.model.bert import encode, masked_lm_logits, next_sentence_logits  # noqa: E402
+from lib.model.config import BertConfig  # noqa: E402
+from lib.model.parameters import initial_values  # noqa: E402
+
+
+@pytest.mark.parametrize("hidden_act", ["gelu", "gelu_new", "relu"])
+def test_logits_equal_those_of_transformers(tmp_path, hidden_act):
+    config = BertConfig(97, 32, 3, 4, 64, hidden_act, 0.1, 0.1, 40)
+    draw = np.random.default_rng(0)
+    weights = {
+        name: (array + draw.normal(0, 0.2, array.shape)).astype(np.float32)
+        for name, array in initial_values(config, 1).items()
+    }
+    write_model(tmp_path, config, weights, {"pad_token_id": 0})
+    ids = draw.integers(1, 97, (5, 40))
+    lengths = np.array([40, 3, 17, 39, 8])
+    mask = (np.arange(40) < lengths[:, None]).astype(np.int32)
+    ids = (ids * mask).astype(np.int32)
+    segments = ((np.arange(40) > 2) * mask).astype(np.int32)
+
+    theirs = transformers.BertForPreTraining.from_pretrained(tmp_path).eval()
+    with torch.no_grad():
+        expected = theirs(
+            input_ids=torch.tensor(ids).long(),
+            attention_mask=torch.tensor(mask).long(),
+            token_type_ids=torch.tensor(segments).long(),
+        )
+    hidden = encode(weights, config, ids, mask, segments)
+    positions = np.tile(np.arange(40, dtype=np.int32), (5, 1))
+    logits = masked_lm_logits(weights, config, hidden, positions).numpy()
+    real = mask.astype(bool)
+    assert np.abs(logits - expected.prediction_logits.numpy())[real].max() <= 1e-4
+    pairs = next_sentence_logits(weights, hidden).numpy()
+    assert np.abs(pairs - expected.seq_relationship_logits.numpy()).max() <= 1e-4
+    # Loading must have found every tensor: nothing of theirs is left at random.
+    again, arrays = read_model(tmp_path)
+    assert again == config
+    assert all(np.array_equal(arrays[name], weights[name]) for name in weights)
+    theirs.save_pretrained(tmp_path / "theirs")
+    _, back = read_model(tmp_path / "theirs")
+    assert all(np.array_equal(back[name], weights[name]) for name in weights)

@@ -1,0 +1,195 @@
+"""Our words and ids are those of Hugging Face's tokenizers, for every character."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from lib.vocab.characters import BasicTokenizer, character_table
+from lib.vocab.export import write_tokenizer
+from lib.vocab.tokenizer import WordPieceTokenizer
+
+tokenizers = pytest.importorskip(
+    "tokenizers", reason="Hugging Face's tokenizers is not installed (dependency group interop)"
+)
+
+SWITCHES = [(lowercase, strip) for lowercase in (True, False) for strip in (True, False)]
+REFREEZE = (
+    "tokenizers has other Unicode tables than lib/vocab/characters.json: "
+    "python -m lib.vocab.freeze follows it, at the price of other ids for these"
+)
+
+
+def reference_words(lowercase: bool, strip_accents: bool) -> Any:
+    normalizer = tokenizers.normalizers.BertNormalizer(
+        clean_text=True, handle_chinese_chars=True, strip_accents=strip_accents, lowercase=lowercase
+    )
+    split = tokenizers.pre_tokenizers.BertPreTokenizer().pre_tokenize_str
+    return lambda text: [word for word, _ in split(normalizer.normalize_str(text))]
+
+
+@pytest.mark.parametrize(("lowercase", "strip_accents"), SWITCHES)
+def test_every_code_point(lowercase: bool, strip_accents: bool) -> None:
+    reference = reference_words(lowercase, strip_accents)
+    basic = BasicTokenizer(lowercase, strip_accents)
+    codes = [*range(0xD800), *range(0xE000, 0x110000)]
+    for start in range(0, len(codes), 4096):
+        # A letter on both sides shows whether the character separates, vanishes or joins.
+        block = [chr(code) for code in codes[start : start + 4096]]
+        text = "a".join(["", *block, ""])
+        if basic.words(text) != reference(text):
+            differing = [
+                f"U+{ord(character):04X}"
+                for character in block
+                if basic.words(f"a{character}a") != reference(f"a{character}a")
+            ]
+            pytest.fail(f"{', '.join(differing)}: {REFREEZE}")
+
+
+def test_marks_are_put_in_the_same_order() -> None:
+    """All pairs of marks that stripping keeps, with a dropped mark of each kind between them."""
+    reference, basic = reference_words(True, True), BasicTokenizer(True, True)
+    kept = [chr(code) for code in character_table().order]
+    for between in ("", "\u0323", "\u034f", "\u200b", "A"):
+        text = " ".join(f"a{first}{between}{second}" for first in kept for second in kept)
+        assert basic.words(text) == reference(text), REFREEZE
+
+
+# Latin, Greek, Cyrillic, Arabic, Devanagari, Thai, jamo, Vietnamese, punctuation, kana, some
+# ideographs, syllables, presentation forms, private use, musical signs, emoji, more ideographs.
+RANGES = [
+    (0x00, 0x24F),
+    (0x300, 0x3FF),
+    (0x400, 0x45F),
+    (0x600, 0x6FF),
+    (0x900, 0x97F),
+    (0xE00, 0xE7F),
+    (0x1100, 0x11FF),
+    (0x1E00, 0x1EFF),
+    (0x2000, 0x206F),
+    (0x3000, 0x30FF),
+    (0x4E00, 0x4E3F),
+    (0xAC00, 0xAC3F),
+    (0xF900, 0xF93F),
+    (0xFE70, 0xFEFF),
+    (0xE000, 0xE010),
+    (0x1D157, 0x1D172),
+    (0x1F600, 0x1F64F),
+    (0x20000, 0x20010),
+    (0x2F800, 0x2F810),
+]
+SPECIAL_TOKENS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+LETTERS = [
+    chr(code)
+    for first, last in RANGES
+    for code in range(first, last + 1)
+    if chr(code) not in " \n\r"
+]
+# Special tokens neither first nor together, so that no id is right by habit.
+VOCABULARY = [
+    "[MASK]",
+    "[UNK]",
+    "[unused0]",
+    "[CLS]",
+    "[SEP]",
+    *LETTERS,
+    *(f"##{letter}" for letter in LETTERS),
+    "[PAD]",
+    "the",
+    "##ing",
+    "ist",
+    "istanbul",
+]
+FRAGMENTS = [
+    *SPECIAL_TOKENS,
+    *SPECIAL_TOKENS,
+    "[mask]",
+    "[[SEP]",
+    "[MASK",
+    "[unused0]",
+    "İSTANBUL",
+    "ısı",
+    "ΟΔΟΣ",
+    "the",
+    "Running",
+    "ك\u064eت",
+    "می\u200cرود",
+    "क्षि",
+    "ไทย",
+    "👩\u200d💻",
+    "中文",
+    " ",
+    "\n",
+    "\t",
+    "\r\n",
+    "x" * 99,
+    "é" * 100,
+    "e\u0301" * 60,
+    "\u226e",
+    "\u302e\u0301\U0001d165",
+    "\U0001d15e\u302e",
+]
+TEXT = st.lists(
+    st.one_of(
+        st.sampled_from(FRAGMENTS),
+        st.sampled_from(LETTERS),
+        st.text(st.characters(codec="utf-8"), max_size=6),
+    )
+).map("".join)
+
+
+@pytest.mark.parametrize(("lowercase", "strip_accents"), SWITCHES)
+def test_ids_of_any_text(tmp_path: Path, lowercase: bool, strip_accents: bool) -> None:
+    write_tokenizer(tmp_path, VOCABULARY, lowercase, strip_accents, 128)
+    reference = tokenizers.Tokenizer.from_file(str(tmp_path / "tokenizer.json"))
+    tokenizer = WordPieceTokenizer.load(tmp_path)
+
+    @given(TEXT)
+    @settings(max_examples=400, deadline=None)
+    def check(text: str) -> None:
+        assert tokenizer.encode(text) == reference.encode(text, add_special_tokens=False).ids
+
+    check()
+
+
+@pytest.mark.parametrize(("lowercase", "strip_accents"), SWITCHES)
+def test_transformers_loads_the_directory(
+    tmp_path: Path, lowercase: bool, strip_accents: bool
+) -> None:
+    transformers = pytest.importorskip(
+        "transformers", reason="transformers is not installed (dependency group interop)"
+    )
+    write_tokenizer(tmp_path, VOCABULARY, lowercase, strip_accents, 77)
+    theirs = transformers.AutoTokenizer.from_pretrained(tmp_path)
+    ours = WordPieceTokenizer.load(tmp_path)
+    assert theirs.is_fast
+    assert theirs.model_max_length == 77
+    assert len(theirs) == len(VOCABULARY)
+    assert (
+        theirs.pad_token_id,
+        theirs.unk_token_id,
+        theirs.cls_token_id,
+        theirs.sep_token_id,
+        theirs.mask_token_id,
+    ) == (ours.pad_id, ours.unk_id, ours.cls_id, ours.sep_id, ours.mask_id)
+    first, second = "İSTANBUL'da RUNNING é [MASK] ΟΔΟΣ", "中文 ไทย " + "x" * 101
+    pair = theirs(first, second)
+    assert ours.unk_id not in ours.encode(first)
+    assert theirs(first)["input_ids"] == [ours.cls_id, *ours.encode(first), ours.sep_id]
+    assert pair["input_ids"] == [
+        ours.cls_id,
+        *ours.encode(first),
+        ours.sep_id,
+        *ours.encode(second),
+        ours.sep_id,
+    ]
+    assert pair["token_type_ids"] == [0] * (len(ours.encode(first)) + 2) + [1] * (
+        len(ours.encode(second)) + 1
+    )
+    for text in FRAGMENTS:
+        assert theirs(text, add_special_tokens=False)["input_ids"] == ours.encode(text)
+    assert (
+        theirs.decode(theirs("the running", add_special_tokens=False)["input_ids"]) == "the running"
+    )

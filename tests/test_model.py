@@ -1,0 +1,208 @@
+"""The model against closed forms and independent computations with NumPy."""
+
+import math
+from itertools import pairwise
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from lib.model.bert import encode
+from lib.model.config import BertConfig
+from lib.model.layers import Dropout, activation, embed
+from lib.model.losses import loss_sums
+from lib.model.optimizer import AdamW
+from lib.model.parameters import initial_values, parameter_table
+from lib.model.schedules import linear
+
+TINY = BertConfig(
+    vocab_size=50,
+    hidden_size=16,
+    num_hidden_layers=2,
+    num_attention_heads=2,
+    intermediate_size=32,
+    hidden_act="gelu",
+    hidden_dropout_prob=0.1,
+    attention_probs_dropout_prob=0.1,
+    max_position_embeddings=24,
+)
+
+
+def random_batch(seed: int, rows: int = 4, length: int = 12, predictions: int = 3) -> dict:
+    draw = np.random.default_rng(seed)
+    lengths = draw.integers(5, length + 1, rows)
+    mask = (np.arange(length) < lengths[:, None]).astype(np.int32)
+    batch = {
+        "input_ids": draw.integers(1, TINY.vocab_size, (rows, length)) * mask,
+        "input_mask": mask,
+        "segment_ids": (np.arange(length) >= 4) * mask,
+        "masked_lm_positions": draw.integers(0, 5, (rows, predictions)),
+        "masked_lm_ids": draw.integers(0, TINY.vocab_size, (rows, predictions)),
+        "next_sentence_labels": draw.integers(0, 2, (rows, 1)),
+    }
+    batch = {name: tf.constant(values, tf.int32) for name, values in batch.items()}
+    batch["masked_lm_weights"] = tf.constant(draw.integers(0, 2, (rows, predictions)), tf.float32)
+    batch["example_weights"] = tf.ones(rows)
+    return batch
+
+
+def random_weights(seed: int) -> dict[str, np.ndarray]:
+    """Weights away from their initial values: biases that are not 0, gammas that are not 1."""
+    draw = np.random.default_rng(seed)
+    return {
+        name: (array + draw.normal(0, 0.1, array.shape)).astype(np.float32)
+        for name, array in initial_values(TINY, seed).items()
+    }
+
+
+def test_initial_values_are_truncated_normal_and_keyed():
+    values = initial_values(TINY, 1)
+    assert [*values] == [parameter.name for parameter in parameter_table(TINY)]
+    kernel = values["bert/encoder/layer_0/intermediate/dense/kernel"]
+    assert np.abs(kernel).max() <= 0.04 + 1e-7
+    # Standard deviation of a normal truncated at two deviations: 0.8796 of the full one.
+    words = initial_values(BertConfig(5000, 64, 1, 1, 8, "gelu", 0, 0, 8), 1)[
+        "bert/embeddings/word_embeddings"
+    ]
+    assert words.std() == pytest.approx(0.02 * 0.8796, rel=0.01)
+    assert np.array_equal(
+        kernel, initial_values(TINY, 1)["bert/encoder/layer_0/intermediate/dense/kernel"]
+    )
+    assert not np.array_equal(
+        kernel, initial_values(TINY, 2)["bert/encoder/layer_0/intermediate/dense/kernel"]
+    )
+
+
+def test_first_loss_is_that_of_guessing():
+    sums = loss_sums(initial_values(TINY, 1), TINY, random_batch(1, rows=64), True)
+    mean = float(sums["masked_lm_loss"] / sums["masked_lm_weight"])
+    assert mean == pytest.approx(math.log(TINY.vocab_size), abs=0.05)
+    assert float(sums["next_sentence_loss"]) / 64 == pytest.approx(math.log(2), abs=0.05)
+
+
+def test_padding_changes_nothing():
+    weights, batch = random_weights(1), random_batch(1)
+    longer = {
+        name: tf.pad(batch[name], [[0, 0], [0, 7]])
+        for name in ("input_ids", "input_mask", "segment_ids")
+    }
+    short = encode(weights, TINY, *(batch[name] for name in longer))
+    long = encode(weights, TINY, *longer.values())
+    mask = batch["input_mask"].numpy().astype(bool)
+    np.testing.assert_allclose(long.numpy()[:, :12][mask], short.numpy()[mask], atol=1e-5)
+
+
+def test_rows_of_weight_zero_count_for_nothing():
+    weights, batch = random_weights(1), random_batch(1)
+    padded = {name: tf.concat([values, values[:2]], 0) for name, values in batch.items()}
+    padded["example_weights"] = tf.constant([1.0] * 4 + [0.0] * 2)
+    alone, filled = (loss_sums(weights, TINY, each, True) for each in (batch, padded))
+    for name, value in alone.items():
+        assert float(filled[name]) == pytest.approx(float(value), rel=1e-5), name
+
+
+def test_gradients_equal_finite_differences_in_float64():
+    weights = {name: tf.constant(array, tf.float64) for name, array in random_weights(2).items()}
+    batch = random_batch(2)
+    batch |= {
+        name: tf.cast(batch[name], tf.float64) for name in ("masked_lm_weights", "example_weights")
+    }
+
+    def loss(values: dict) -> tf.Tensor:
+        sums = loss_sums_float64(values, batch)
+        return sums["masked_lm_loss"] + sums["next_sentence_loss"]
+
+    with tf.GradientTape() as tape:
+        tape.watch(list(weights.values()))
+        value = loss(weights)
+    gradients = tape.gradient(value, weights)
+    draw = np.random.default_rng(3)
+    for name, array in weights.items():
+        direction = draw.normal(size=array.shape)
+        step = 1e-6
+        ahead = loss({**weights, name: array + step * direction})
+        behind = loss({**weights, name: array - step * direction})
+        expected = float(ahead - behind) / (2 * step)
+        found = float((gradients[name].numpy() * direction).sum())
+        assert found == pytest.approx(expected, rel=1e-5, abs=1e-7), name
+
+
+def loss_sums_float64(values: dict, batch: dict) -> dict:
+    """`loss_sums` with the last casts to float32 undone, for numeric differentiation."""
+    original = tf.float32
+    try:
+        tf.float32 = tf.float64
+        return loss_sums(values, TINY, batch, True)
+    finally:
+        tf.float32 = original
+
+
+def test_embedding_gradient_is_dense_and_adds_up_duplicates():
+    table = tf.Variable(tf.random.stateless_normal([5, 3], [1, 2]))
+    ids = tf.constant([[0, 2, 2], [4, 2, 0]])
+    with tf.GradientTape() as tape:
+        loss = tf.reduce_sum(embed(table, ids) * 2.0)
+    gradient = tape.gradient(loss, table)
+    assert isinstance(gradient, tf.Tensor)
+    assert gradient.numpy()[:, 0].tolist() == [4, 0, 6, 0, 2]
+
+
+def test_both_forms_of_gelu():
+    values = np.linspace(-4, 4, 101)
+    erf = np.array([0.5 * x * (1 + math.erf(x / math.sqrt(2))) for x in values])
+    tanh = 0.5 * values * (1 + np.tanh(math.sqrt(2 / math.pi) * (values + 0.044715 * values**3)))
+    tensor = tf.constant(values)
+    np.testing.assert_allclose(activation("gelu")(tensor), erf, atol=1e-7)
+    np.testing.assert_allclose(activation("gelu_new")(tensor), tanh, atol=1e-7)
+
+
+def test_dropout_is_a_function_of_seed_and_place():
+    ones = tf.ones([1000])
+    first, again, other = (Dropout(tf.constant(seed)) for seed in ([1, 2], [1, 2], [1, 3]))
+    a, b = first(ones, 0.1).numpy(), first(ones, 0.1).numpy()
+    assert not np.array_equal(a, b)
+    assert np.array_equal(again(ones, 0.1).numpy(), a)
+    assert np.array_equal(again(ones, 0.1).numpy(), b)
+    assert not np.array_equal(other(ones, 0.1).numpy(), a)
+    assert a.mean() == pytest.approx(1, abs=0.05) and set(np.unique(a)) == {0, np.float32(1 / 0.9)}
+
+
+def test_adamw_equals_the_paper_in_float64():
+    table = [p for p in parameter_table(TINY) if "layer_0/output" in p.name]
+    draw = np.random.default_rng(0)
+    values = {p.name: draw.normal(size=p.shape).astype(np.float32) for p in table}
+    variables = {name: tf.Variable(array) for name, array in values.items()}
+    optimizer = AdamW(table, 0.1, 0.9, 0.98, 1e-6)
+    expected = {name: array.astype(np.float64) for name, array in values.items()}
+    first = {name: np.zeros_like(array) for name, array in expected.items()}
+    second = {name: np.zeros_like(array) for name, array in expected.items()}
+    for step in range(1, 8):
+        gradients = {p.name: draw.normal(size=p.shape).astype(np.float32) for p in table}
+        optimizer.apply(
+            variables,
+            {name: tf.constant(g) for name, g in gradients.items()},
+            tf.constant(0.01),
+            tf.constant(float(step)),
+        )
+        for parameter in table:
+            name, g = parameter.name, gradients[parameter.name].astype(np.float64)
+            first[name] = 0.9 * first[name] + 0.1 * g
+            second[name] = 0.98 * second[name] + 0.02 * g * g
+            update = (
+                first[name] / (1 - 0.9**step) / (np.sqrt(second[name] / (1 - 0.98**step)) + 1e-6)
+            )
+            if parameter.name.endswith("kernel"):
+                update += 0.1 * expected[name]
+            expected[name] = expected[name] - 0.01 * update
+    for name, variable in variables.items():
+        np.testing.assert_allclose(variable.numpy(), expected[name], atol=1e-6)
+
+
+def test_the_schedule_rises_peaks_and_ends_where_it_should():
+    rate = linear(2e-3, 1e-4, 10, 110)
+    assert [rate(1), rate(5), rate(10), rate(60), rate(110)] == pytest.approx(
+        [2e-4, 1e-3, 2e-3, 1.05e-3, 1e-4]
+    )
+    steps = [rate(step) for step in range(1, 111)]
+    assert max(abs(b - a) for a, b in pairwise(steps)) == pytest.approx(2e-4)
+    assert linear(1e-3, 0, 0, 4)(1) == pytest.approx(7.5e-4)

@@ -1,0 +1,121 @@
+"""params.yaml arrives with the declared types, and mistakes in it give one line with a mend."""
+
+import pytest
+import yaml
+from pydantic import ValidationError
+
+from lib.params import load_params, parse_params
+from lib.run.errors import UserError
+
+
+def changed(values: dict, key: str, value: object) -> dict:
+    *sections, last = key.split(".")
+    section = values
+    for name in sections:
+        section = section[name]
+    section[last] = value
+    return values
+
+
+@pytest.mark.parametrize("written", ["2e-5", "2e-05", "0.00002", "2.0E-5"])
+def test_small_numbers_are_numbers_however_they_are_written(tmp_path, values, written):
+    # PyYAML reads some of these as strings; DVC and `dvc exp run -S` write such forms.
+    text = yaml.safe_dump(changed(values, "pretrain.learning_rate", "RATE"))
+    (tmp_path / "params.yaml").write_text(text.replace("RATE", written), encoding="utf-8")
+    assert load_params(tmp_path / "params.yaml").pretrain.learning_rate == 2e-5
+
+
+def test_large_whole_numbers_may_be_written_with_an_exponent(values):
+    changed(values, "pretrain.steps", "2e6")
+    assert parse_params(values).pretrain.steps == 2_000_000
+    assert isinstance(parse_params(values).pretrain.steps, int)
+
+
+def test_null_in_a_phase_means_inherit(values):
+    changed(values, "phases.main.learning_rate", None)
+    changed(values, "pretrain.learning_rate", 7e-4)
+    assert parse_params(values).training("main").learning_rate == 7e-4
+
+
+def test_a_phase_overrides_what_it_names(values):
+    changed(values, "phases.main.learning_rate", "3e-4")
+    changed(values, "phases.main.steps", 999)
+    training = parse_params(values).training("main")
+    assert (training.learning_rate, training.steps) == (3e-4, 999)
+    assert training.batch_size == values["pretrain"]["batch_size"]
+
+
+def test_auto_predictions_cover_the_share_at_full_length(values):
+    records = parse_params(values).records
+    assert records.predictions(128) == 20  # ceil(19.2)
+    assert (
+        parse_params(changed(values, "records.max_predictions_per_seq", 14)).records.predictions(
+            128
+        )
+        == 14
+    )
+
+
+def test_params_cannot_be_changed(values):
+    with pytest.raises(ValidationError):
+        parse_params(values).records.dupe_factor = 3
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "mend"),
+    [
+        ("records.dupe_factor", 0, "greater than or equal to 1"),
+        ("records.dupe_factor", "ten", "should be a number"),
+        ("records.dupe_factor", 2.5, "whole number"),
+        ("records.dupe_factor", True, "should be a number"),
+        ("records.dupe_factor", None, "valid integer"),
+        ("records.masked_lm_prob", 2, "less than 1"),
+        ("records.masked_lm_prob", float("nan"), "finite"),
+        ("records.dupe_faktor", 5, "did you mean `dupe_factor`"),
+        ("records.max_predictions_per_seq", "many", "auto"),
+        ("records.whole_word_mask", "yes", "valid boolean"),
+        ("phases.main.max_seq_length", 513, "max_position_embeddings (512)"),
+        ("phases.main.max_seq_len", 64, "did you mean `max_seq_length`"),
+        ("phases.main.warmup_steps", 10**9, "below its steps"),
+        ("phases", {}, "at least 1 item"),
+        ("pretrain.model.heads", 3, "multiple of heads"),
+        ("pretrain.model.hidden_act", "swish", "gelu_new"),
+        ("pretrain.warmup_steps", 10**9, "below steps"),
+        ("preprocess.document", "paragraph", "blank_line, line, file"),
+        ("split.test_share", 0.99, "below 1"),
+        ("evaluate.phase", "other", "one of phases: main"),
+        ("colour", "red", "unknown key"),
+    ],
+)
+def test_a_wrong_value_gives_one_line_with_key_and_mend(values, key, value, mend):
+    with pytest.raises(UserError) as failure:
+        parse_params(changed(values, key, value))
+    message = str(failure.value)
+    assert message.startswith("params.yaml: ") and key.split(".")[0] in message
+    assert mend in message
+    assert "\n" not in message
+
+
+def test_a_missing_key_is_named(values):
+    del values["records"]["seed"]
+    with pytest.raises(UserError, match=r"records\.seed: missing"):
+        parse_params(values)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("records: [1", "line 1"),
+        ("just text", "should hold sections"),
+        ("", "should hold sections"),
+    ],
+)
+def test_a_file_that_is_not_params_is_refused(tmp_path, text, message):
+    (tmp_path / "params.yaml").write_text(text, encoding="utf-8")
+    with pytest.raises(UserError, match=message):
+        load_params(tmp_path / "params.yaml")
+
+
+def test_a_missing_file_is_refused(tmp_path):
+    with pytest.raises(UserError, match="top of the project"):
+        load_params(tmp_path / "params.yaml")

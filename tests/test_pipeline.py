@@ -1,0 +1,292 @@
+"""The real pipeline on a small corpus: dvc repro, what reruns, killed training."""
+
+import json
+import os
+import random
+import re
+import shutil
+import signal
+import time
+from pathlib import Path
+
+import pytest
+
+from lib.run import fingerprint
+from tests.project import Project, write_text
+
+STAGES = ["preprocess", "sample5M", "split", "vocab", "records@main", "pretrain@main", "evaluate"]
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory) -> Project:
+    """A project after its first `dvc repro`."""
+    project = Project(tmp_path_factory.mktemp("pipeline"))
+    write_text(project.folder / "data/raw")
+    project.run("dvc", "add", "-q", "data/raw")
+    output = project.run("dvc", "repro")
+    assert [stage for stage in STAGES if f"Running stage '{stage}'" not in output] == []
+    return project
+
+
+def rerun(project: Project) -> list[str]:
+    """The stages that `dvc repro` really runs."""
+    return sorted(re.findall(r"Running stage '([^']+)'", project.run("dvc", "repro")))
+
+
+def test_everything_promised_is_there(finished):
+    model = finished.folder / "models/main"
+    assert sorted(path.name for path in model.iterdir() if not path.name.startswith(".")) == [
+        "README.md",
+        "config.json",
+        "model.safetensors",
+        "tokenizer.json",
+        "tokenizer_config.json",
+        "vocab.txt",
+    ]
+    metrics = json.loads((finished.folder / "results/evaluate/metrics.json").read_text())
+    assert metrics["mlm_loss"] > 0 and 0 <= metrics["mlm_accuracy"] <= 1
+    assert metrics["mlm_perplexity"] == pytest.approx(2.718281828 ** metrics["mlm_loss"], rel=1e-4)
+    text = json.loads((finished.folder / "results/preprocess/metrics.json").read_text())
+    assert (text["files"], text["documents"], text["sentences"]) == (2, 240, 960)
+    summary = finished.run("python", "-m", "lib.summary")
+    assert "models/main" in summary and "hidden:" in summary
+    # No leftover of an unfinished write, no checkpoint of the finished run.
+    assert not list(finished.folder.rglob(".*.tmp-*"))
+    assert not list((finished.folder / ".scratch/pretrain").rglob("step-*"))
+
+
+def test_nothing_runs_twice(finished):
+    assert rerun(finished) == []
+    assert "up to date" in finished.run("dvc", "status", *STAGES)
+
+
+@pytest.mark.parametrize(
+    ("changes", "stages"),
+    [
+        ({"records": {"dupe_factor": 2}}, ["evaluate", "pretrain@main", "records@main"]),
+        ({"pretrain": {"learning_rate": "2e-5"}}, ["evaluate", "pretrain@main"]),
+        (
+            {"vocab": {"size": 250}},
+            ["evaluate", "pretrain@main", "records@main", "vocab"],
+        ),
+        ({"cluster": {"workers": 1}, "pretrain": {"checkpoint_every": 7}}, []),
+        (
+            {
+                "phases": {"long": {"max_seq_length": 48, "init": "models/main"}},
+                "evaluate": {"phase": "long"},
+            },
+            ["evaluate", "pretrain@long", "records@long"],
+        ),
+    ],
+)
+def test_a_change_reruns_only_what_it_touches(finished, changes, stages):
+    params = finished.folder / "params.yaml"
+    before = params.read_text()
+    try:
+        finished.set(changes)
+        assert rerun(finished) == stages
+    finally:
+        params.write_text(before)
+        # Its own results come back from the run cache.
+        assert rerun(finished) == []
+
+
+def train(project: Project, model: str) -> tuple[str, ...]:
+    return (
+        "python",
+        "-m",
+        "stages.pretrain",
+        "main",
+        "data/records/main",
+        "data/vocab",
+        "data/vocab",
+        model,
+    )
+
+
+def kill_after_first_checkpoint(project: Project, model: str) -> None:
+    shutil.rmtree(project.folder / ".scratch/pretrain", ignore_errors=True)
+    process = project.start(*train(project, model))
+    deadline = time.monotonic() + 120
+    while not list((project.folder / ".scratch/pretrain").glob("*/step-*")):
+        assert process.poll() is None and time.monotonic() < deadline, process.communicate()[0]
+        time.sleep(0.01)
+    process.kill()
+    process.communicate()
+
+
+def test_killed_training_resumes_to_the_very_same_weights(finished):
+    kill_after_first_checkpoint(finished, "models/killed")
+    assert not (finished.folder / "models/killed/model.safetensors").exists()
+    output = finished.run(*train(finished, "models/killed"))
+    assert "going on from step" in output
+    whole, resumed = (
+        fingerprint.of_file(finished.folder / f"models/{name}/model.safetensors")
+        for name in ("main", "killed")
+    )
+    assert whole == resumed
+
+
+@pytest.mark.slow
+def test_training_killed_again_and_again_ends_the_same(finished):
+    shutil.rmtree(finished.folder / ".scratch/pretrain", ignore_errors=True)
+    draw = random.Random(7)
+    kills = 0
+    for _ in range(20):
+        process = finished.start(*train(finished, "models/often"))
+        deadline = time.monotonic() + draw.uniform(3, 8)
+        while process.poll() is None and time.monotonic() < deadline:
+            time.sleep(0.01)
+        finished_itself = process.poll() is not None
+        process.kill()
+        output, _ = process.communicate()
+        if finished_itself:
+            assert process.returncode == 0, output
+            break
+        kills += 1
+    else:
+        finished.run(*train(finished, "models/often"))
+    assert kills
+    whole, often = (
+        fingerprint.of_file(finished.folder / f"models/{name}/model.safetensors")
+        for name in ("main", "often")
+    )
+    assert whole == often
+
+
+def test_a_changed_param_never_resumes_the_old_run(finished):
+    kill_after_first_checkpoint(finished, "models/other")
+    params = finished.folder / "params.yaml"
+    before = params.read_text()
+    try:
+        finished.set({"pretrain": {"learning_rate": 1e-3}})
+        assert "going on from" not in finished.run(*train(finished, "models/other"))
+    finally:
+        params.write_text(before)
+
+
+def test_a_second_trainer_of_the_same_run_is_refused(finished):
+    params = finished.folder / "params.yaml"
+    before = params.read_text()
+    shutil.rmtree(finished.folder / ".scratch/pretrain", ignore_errors=True)
+    try:
+        finished.set({"pretrain": {"steps": 100_000}})
+        process = finished.start(*train(finished, "models/other"))
+        while not list((finished.folder / ".scratch/pretrain").glob("*/step-*")):
+            assert process.poll() is None, process.communicate()[0]
+            time.sleep(0.05)
+        output = finished.run(*train(finished, "models/other"), code=1)
+        process.kill()
+        process.communicate()
+        assert f"process {process.pid} is training this very run" in output
+    finally:
+        params.write_text(before)
+
+
+def test_killing_dvc_leaves_no_trainer_behind(finished):
+    params = finished.folder / "params.yaml"
+    before = params.read_text()
+    try:
+        finished.set({"pretrain": {"steps": 100_000}})
+        process = finished.start("dvc", "repro", "pretrain@main")
+        deadline = time.monotonic() + 120
+        while not (trainers := _trainers(finished)):
+            assert process.poll() is None and time.monotonic() < deadline, process.communicate()[0]
+            time.sleep(0.05)
+        time.sleep(1)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        deadline = time.monotonic() + 20
+        while any(Path(f"/proc/{pid}").exists() for pid in trainers):
+            assert time.monotonic() < deadline, "the trainer outlived dvc"
+            time.sleep(0.1)
+    finally:
+        params.write_text(before)
+        for pid in _trainers(finished):
+            os.kill(pid, signal.SIGKILL)
+
+
+def _trainers(project: Project) -> list[int]:
+    """Processes that run the pretrain stage in this project's folder."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            words = (process / "cmdline").read_bytes().split(b"\0")
+            here = (process / "cwd").resolve() == project.folder.resolve()
+        except OSError:
+            continue
+        if here and b"stages.pretrain" in words and b"-m" in words:
+            found.append(int(process.name))
+    return found
+
+
+@pytest.mark.parametrize(
+    ("break_it", "message"),
+    [
+        (lambda folder: shutil.rmtree(folder / "data/raw"), "no folder data/raw"),
+        (lambda folder: [path.unlink() for path in (folder / "data/raw").iterdir()], "no files in"),
+        (
+            lambda folder: [path.write_bytes(b" \n") for path in (folder / "data/raw").iterdir()],
+            "no text left after cleaning",
+        ),
+        (
+            lambda folder: [
+                path.write_text("One. Two.\nThree.\n") for path in (folder / "data/raw").iterdir()
+            ],
+            "all of it is one document",
+        ),
+        (
+            lambda folder: (folder / "data/raw/one.txt").write_bytes(b"\xff\xfe\x00\x01"),
+            "not UTF-8",
+        ),
+    ],
+)
+def test_input_that_cannot_be_used_gives_one_line(tmp_path, break_it, message):
+    project = Project(tmp_path)
+    write_text(project.folder / "data/raw")
+    break_it(project.folder)
+    output = project.stage("preprocess", "data/raw", "data/corpus", code=1)
+    assert message in output and output.startswith("preprocess: error: ")
+    assert output.count("\n") == 1
+    assert not (project.folder / "data/corpus").exists()
+    assert not list((project.folder / "data").glob(".*tmp*"))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"records": {"dupe_factor": 0}}, "records.dupe_factor: "),
+        ({"records": {"masked_lm_prob": 2}}, "records.masked_lm_prob: "),
+        ({"records": {"colour": 1}}, "records.colour: unknown key"),
+        ({"phases": {"main": {"max_seq_length": 4096}}}, "phases.main.max_seq_length: "),
+    ],
+)
+def test_wrong_params_stop_any_stage(tmp_path, changes, message):
+    project = Project(tmp_path)
+    write_text(project.folder / "data/raw")
+    project.set(changes)
+    output = project.stage("preprocess", "data/raw", "data/corpus", code=1)
+    assert message in output and output.count("\n") == 1
+    assert not (project.folder / "data/corpus").exists()
+
+
+@pytest.mark.parametrize("workers", [2, 5])
+def test_outputs_do_not_depend_on_the_number_of_workers(finished, workers):
+    params = finished.folder / "params.yaml"
+    before = params.read_text()
+    try:
+        finished.set({"cluster": {"workers": workers}})
+        shutil.rmtree(finished.folder / ".scratch/maps")
+        finished.stage("preprocess", "data/raw", "other/corpus")
+        finished.stage("split", "other/corpus", "other/shards")
+        finished.stage("records", "main", "other/shards", "data/vocab", "other/records")
+    finally:
+        params.write_text(before)
+    for name in ("corpus", "shards"):
+        assert fingerprint.of_path(finished.folder / "other" / name) == fingerprint.of_path(
+            finished.folder / "data" / name
+        )
+    assert fingerprint.of_path(finished.folder / "other/records") == fingerprint.of_path(
+        finished.folder / "data/records/main"
+    )
+    assert len(list((finished.folder / "data/records/main/train").iterdir())) > 1

@@ -1,0 +1,65 @@
+"""Shard map: results in order, killed workers noticed, failures told."""
+
+import os
+import signal
+from pathlib import Path
+
+import pytest
+
+from lib.run.errors import UserError
+from lib.run.pool import shard_map
+
+
+def square(number: int) -> int:
+    return number * number
+
+
+def die_once(marker: str) -> str:
+    """Kills its own process the first time it is called for a marker."""
+    path = Path(marker)
+    if path.name.startswith("mortal") and not path.exists():
+        path.touch()
+        os.kill(os.getpid(), signal.SIGKILL)
+    return path.name
+
+
+def die(task: str) -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def refuse(task: str) -> None:
+    raise UserError(f"{task}: not good")
+
+
+def stumble(task: str) -> None:
+    raise ZeroDivisionError(task)
+
+
+@pytest.mark.parametrize("workers", [1, 2, 5])
+def test_results_come_in_the_order_of_the_tasks(workers):
+    assert shard_map(square, list(range(20)), workers, "test") == [n * n for n in range(20)]
+
+
+def test_no_tasks_give_no_results():
+    assert shard_map(square, [], 2, "test") == []
+
+
+def test_a_killed_worker_is_noticed_and_its_task_redone(tmp_path):
+    tasks = [str(tmp_path / name) for name in ("a", "mortal-b", "c", "mortal-d", "e")]
+    assert shard_map(die_once, tasks, 2, "test") == ["a", "mortal-b", "c", "mortal-d", "e"]
+    assert (tmp_path / "mortal-b").exists()
+
+
+def test_a_task_that_always_kills_its_worker_is_named():
+    with pytest.raises(UserError, match=r"shard-7: its worker died 3 times .* cluster\.workers"):
+        shard_map(die, ["shard-7", "shard-7"], 2, "test")
+
+
+def test_a_user_error_in_a_worker_arrives_as_it_is():
+    with pytest.raises(UserError, match=r"shard-[12]: not good"):
+        shard_map(refuse, ["shard-1", "shard-2"], 2, "test")
+
+
+def test_a_defect_in_a_worker_keeps_its_traceback():
+    with pytest.raises(RuntimeError, match="ZeroDivisionError"):
+        shard_map(stumble, ["a", "b"], 2, "test")
