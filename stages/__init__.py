@@ -2,8 +2,8 @@
 
 import signal
 
-from lib.run.stage import die_with_parent
+from lib.run.stage import die_with_dvc
 
 # Here, before a stage's own imports: TensorFlow takes seconds, and a dvc that is killed meanwhile
 # would leave an orphan behind.
-die_with_parent(signal.SIGTERM)
+die_with_dvc(signal.SIGTERM)

@@ -6,7 +6,9 @@ import errno
 import inspect
 import os
 import resource
+import select
 import sys
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -28,6 +30,36 @@ def die_with_parent(signal_number: int) -> None:
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal_number)
         if os.getppid() != parent:  # It died before the request was in force.
             os.kill(os.getpid(), signal_number)
+
+
+def die_with_dvc(signal_number: int) -> None:
+    """Like `die_with_parent`, for a stage: also when a shell stands between dvc and it.
+
+    dvc runs a stage's command through $SHELL (or /bin/sh). bash replaces itself by the command,
+    dash stays its parent, and outlives dvc. So every ancestor up to dvc is watched; dvc is the
+    first that was started without the variable DVC_STAGE, which it gives to its commands.
+    """
+    die_with_parent(signal_number)
+    if sys.platform != "linux":
+        return
+    ancestor, watched = os.getppid(), select.poll()
+    while ancestor > 1:
+        try:
+            watched.register(os.pidfd_open(ancestor), select.POLLIN)
+            below_dvc = b"\0DVC_STAGE=" in b"\0" + Path(f"/proc/{ancestor}/environ").read_bytes()
+            status = Path(f"/proc/{ancestor}/status").read_text()
+        except OSError:
+            break  # Another user's, or it is dead: the poll below tells.
+        if not below_dvc:
+            break
+        ancestor = int(status.partition("PPid:")[2].split(None, 1)[0])
+
+    def watch() -> None:
+        while not watched.poll():
+            pass
+        os.kill(os.getpid(), signal_number)
+
+    threading.Thread(target=watch, daemon=True, name="die with dvc").start()
 
 
 def scratch() -> Path:
