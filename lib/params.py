@@ -72,6 +72,10 @@ class Preprocess(Section):
         str, StringConstraints(pattern=r"^(blank_line|line|file|[1-9][0-9]* sentences)$")
     ]
     sentences: Literal["split", "line"]
+    format: Literal["auto", "text", "wikitext", "wikiextractor", "jsonl", "csv", "tsv", "parquet"]
+    text_field: str
+    bad_input: Literal["fail", "skip"]
+    bad_input_limit: Count
 
 
 class Sample5M(Section):

@@ -1,64 +1,123 @@
 """preprocess: raw text -> data/corpus, one sentence a line, a blank line after each document."""
 
+import sys
 from collections import Counter
 from pathlib import Path, PurePosixPath
 
-from lib.params import load_params
-from lib.run.atomic import new_directory
+import numpy as np
+
+from lib.params import Preprocess, load_params
+from lib.run.atomic import new_directory, write_text
 from lib.run.errors import UserError
 from lib.run.metrics import write_metrics
 from lib.run.pool import shard_map, worker_count
 from lib.run.stage import run_stage, scratch
 from lib.text.corpus import CorpusWriter
-from lib.text.documents import read_corpus
 from lib.text.duplicates import first_occurrences
-from lib.text.maps import MapTask, make_map, map_counts, map_documents
-from lib.text.readers import raw_files
-from lib.text.splits import corpus_files, given_split
+from lib.text.inspection import Inspection
+from lib.text.maps import make_map, map_facts, map_table, map_tasks
+from lib.text.raw_files import RawFile, examine, list_files
+from lib.text.rejections import Rejections, check_limit
+from lib.text.splits import given_split
+
+RESULTS = Path("results/preprocess")
 
 
 def main(raw: Path, corpus: Path) -> None:
-    """Cleans raw text, splits it into sentences and drops duplicate documents.
+    """Reads raw text of many formats, cleans it, splits it into sentences, drops duplicates.
 
     RAW is the folder of raw text, CORPUS the folder to write.
     """
     params = load_params()
-    files = raw_files(raw)
+    settings = params.preprocess
+    inspection = Inspection()
+    rejected: Counter[str] = Counter()
+    files = _examine_all(raw, settings, rejected, inspection)
+    kinds = Counter(
+        file.format if file.compression == "none" else f"{file.format} ({file.compression})"
+        for file in files
+    )
+    print(
+        f"preprocess: reading {len(files):,} files: "
+        + ", ".join(f"{count:,} as {kind}" for kind, count in sorted(kinds.items())),
+        flush=True,
+    )
+
     maps = scratch() / "maps"
     maps.mkdir(parents=True, exist_ok=True)
-    tasks = [MapTask(path, maps, params.preprocess) for path in files]
-    keys = shard_map(make_map, tasks, worker_count(params.cluster.workers), "clean")
+    tasks = map_tasks(files, maps, settings)
+    keys = shard_map(make_map, tasks, worker_count(params.cluster.workers), "clean", "pieces")
 
-    counts: Counter[str] = Counter(files=len(files))
-    for key in keys:
-        counts.update(map_counts(maps, key))
-    tables = [map_documents(maps, key) for key in keys]
+    counts: Counter[str] = Counter()
+    edits: Counter[str] = Counter()
+    for task, key in zip(tasks, keys, strict=True):
+        facts = map_facts(maps, key)
+        counts.update(facts.counts)
+        edits.update(facts.edits)
+        rejected.update(facts.rejected)
+        inspection.see(task.file.path.relative_to(raw), facts)
+    check_limit(rejected, settings.bad_input_limit, raw)
+
+    tables = [map_table(maps, key) for key in keys]
     kept = first_occurrences(tables)
-    counts["documents"] = sum(int(mask.sum()) for mask in kept)
-    counts["documents_duplicate"] = counts["documents_cleaned"] - counts["documents"]
-    _check_documents(counts, raw, params.preprocess.document)
-
-    with new_directory(corpus) as temporary:
-        with CorpusWriter(temporary) as writer:
-            for path, key, table, mask in zip(files, keys, tables, kept, strict=True):
-                folder = given_split(PurePosixPath(path.relative_to(raw).as_posix())) or ""
-                writer.write(maps / f"{key}.txt", table["size"], mask, folder)
-        for path in corpus_files(temporary):
-            for document in read_corpus(path):
-                counts["sentences"] += document.count(b"\n")
-                counts["characters"] += len(document.decode())
-    write_metrics(Path("results/preprocess/metrics.json"), dict(sorted(counts.items())))
+    cleaned = sum(map(len, tables))
+    totals = Counter(documents=sum(int(mask.sum()) for mask in kept))
+    totals["documents_duplicate"] = cleaned - totals["documents"]
+    _check_documents(totals["documents"], counts, raw, settings.document)
+    if counts["documents_cut"]:
+        print(
+            f"preprocess: note: {counts['documents_cut']:,} times a document was cut because it "
+            f"passed 8 MiB; is preprocess.document: {settings.document} right for this text?",
+            file=sys.stderr,
+        )
+    with new_directory(corpus) as temporary, CorpusWriter(temporary) as writer:
+        for task, key, table, mask in zip(tasks, keys, tables, kept, strict=True):
+            relative = PurePosixPath(task.file.path.relative_to(raw).as_posix())
+            writer.write(maps / f"{key}.txt", table["size"], mask, given_split(relative) or "")
+            totals["sentences"] += int(table["sentences"].sum(where=mask, dtype=np.int64))
+            totals["characters"] += int(table["characters"].sum(where=mask, dtype=np.int64))
+    write_text(RESULTS / "samples.txt", inspection.page())
+    write_metrics(
+        RESULTS / "metrics.json",
+        {
+            "files": len(files),
+            **dict(sorted({**counts, **totals}.items())),
+            "formats": dict(sorted(kinds.items())),
+            "edits": dict(sorted(edits.items())),
+            "rejected": dict(sorted(rejected.items())),
+            "emoji_version": "",
+        },
+    )
     print(
-        f"preprocess: {counts['documents']:,} documents, {counts['sentences']:,} sentences from "
-        f"{counts['files']:,} files; {counts['documents_duplicate']:,} duplicates dropped"
+        f"preprocess: {totals['documents']:,} documents, {totals['sentences']:,} sentences from "
+        f"{len(files):,} files; {totals['documents_duplicate']:,} duplicates dropped"
+        + (f"; {rejected.total():,} rejections, see {RESULTS}" if rejected else "")
     )
 
 
-def _check_documents(counts: Counter[str], raw: Path, document: str) -> None:
+def _examine_all(
+    raw: Path, settings: Preprocess, rejected: Counter[str], inspection: Inspection
+) -> list[RawFile]:
+    files = []
+    for path in list_files(raw):
+        rejections = Rejections(str(path), settings.bad_input == "skip", settings.bad_input_limit)
+        if file := examine(path, settings.format, rejections):
+            files.append(file)
+        for example in rejections.examples:
+            inspection.reject(path.relative_to(raw), example["reason"], example["text"])
+        rejected.update(rejections.counts)
+        check_limit(rejected, settings.bad_input_limit, raw)
+    if not files:
+        raise UserError(f"preprocess.input: no files to read in {raw}; put your text there")
+    return files
+
+
+def _check_documents(documents: int, counts: Counter[str], raw: Path, document: str) -> None:
     """Refuses a corpus that cannot be trained on: without text, or all one document."""
-    if counts["documents"] == 0:
+    if documents == 0:
         raise UserError(f"{raw}: no text left after cleaning; see that its files are not empty")
-    if counts["documents"] == 1:
+    endless = document != "file" and 2 * counts["documents_cut"] > counts["documents_in"]
+    if documents == 1 or endless:
         raise UserError(
             f"{raw}: all of it is one document under preprocess.document: {document}; put blank "
             "lines between documents, or set preprocess.document to line, file or `20 sentences`"

@@ -1,13 +1,15 @@
 """sample5M: data/corpus -> data/sample, a uniform sample of sentences for the vocabulary."""
 
+import shutil
 from pathlib import Path
 
 from lib.params import load_params
 from lib.run.atomic import new_directory
 from lib.run.errors import UserError
 from lib.run.metrics import write_metrics
+from lib.run.pool import worker_count
 from lib.run.stage import run_stage
-from lib.text.sampling import count_sentences, write_sample
+from lib.text.sampling import Sample, write_samples
 from lib.text.splits import SplitRule, corpus_files
 
 
@@ -20,30 +22,31 @@ def main(corpus: Path, sample: Path) -> None:
     settings = params.sample5M
     files = corpus_files(corpus)
     rule = SplitRule(files, corpus, params.split.dev_share, params.split.test_share)
-    totals = count_sentences(files, rule)
-    if not totals["train"]:
-        raise UserError(
-            f"{corpus}: no training documents; lower split.dev_share and "
-            "split.test_share, or give more text"
-        )
-    wanted = {"train": settings.sentences, "dev": settings.heldout_sentences}
-    written = {}
     with new_directory(sample) as temporary:
-        for split, name in (("train", "train.txt"), ("dev", "heldout.txt")):
-            with (temporary / name).open("wb") as target:
-                written[split] = write_sample(
-                    files, rule, split, totals[split], wanted[split], settings.seed, target
-                )
+        work = temporary / ".work"
+        work.mkdir()
+        wanted = [
+            Sample("train", settings.sentences, temporary / "train.txt"),
+            Sample("dev", settings.heldout_sentences, temporary / "heldout.txt"),
+        ]
+        workers = worker_count(params.cluster.workers)
+        train, heldout = write_samples(files, rule, wanted, settings.seed, work, workers)
+        shutil.rmtree(work)
+        if not train[0]:
+            raise UserError(
+                f"{corpus}: no training documents; lower split.dev_share and "
+                "split.test_share, or give more text"
+            )
     write_metrics(
         Path("results/sample5M/metrics.json"),
         {
-            "train_sentences": totals["train"],
-            "train_sampled": written["train"],
-            "heldout_sentences": totals["dev"],
-            "heldout_sampled": written["dev"],
+            "train_sentences": train[0],
+            "train_sampled": train[1],
+            "heldout_sentences": heldout[0],
+            "heldout_sampled": heldout[1],
         },
     )
-    print(f"sample5M: {written['train']:,} of {totals['train']:,} training sentences")
+    print(f"sample5M: {train[1]:,} of {train[0]:,} training sentences")
 
 
 if __name__ == "__main__":

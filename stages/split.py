@@ -8,6 +8,7 @@ from lib.params import load_params
 from lib.run.atomic import new_directory
 from lib.run.errors import UserError
 from lib.run.metrics import write_metrics
+from lib.run.pool import worker_count
 from lib.run.stage import run_stage
 from lib.text.shards import write_shards
 from lib.text.splits import SPLITS, SplitRule, corpus_files
@@ -18,11 +19,12 @@ def main(corpus: Path, shards: Path) -> None:
 
     CORPUS is the folder that preprocess wrote, SHARDS the folder to write.
     """
-    settings = load_params().split
+    params = load_params()
+    settings = params.split
     files = corpus_files(corpus)
     rule = SplitRule(files, corpus, settings.dev_share, settings.test_share)
     with new_directory(shards) as temporary:
-        work = temporary / ".buckets"
+        work = temporary / ".work"
         work.mkdir()
         counts = write_shards(
             files,
@@ -32,6 +34,7 @@ def main(corpus: Path, shards: Path) -> None:
             settings.lines_per_shard,
             settings.bytes_per_shard,
             settings.seed,
+            worker_count(params.cluster.workers),
         )
         shutil.rmtree(work)
         for split in SPLITS:

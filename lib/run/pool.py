@@ -58,7 +58,9 @@ def _serve(function: Callable[[Any], Any], pipe: Connection) -> None:
         pipe.send(answer)
 
 
-def shard_map(function: Callable[[T], R], tasks: Sequence[T], workers: int, label: str) -> list[R]:
+def shard_map(
+    function: Callable[[T], R], tasks: Sequence[T], workers: int, label: str, unit: str = "files"
+) -> list[R]:
     """Results of `function` for each task, in the order of the tasks.
 
     Args:
@@ -66,12 +68,13 @@ def shard_map(function: Callable[[T], R], tasks: Sequence[T], workers: int, labe
         tasks: what to do; `str(task)` names it in errors.
         workers: with 1 (or one task) everything runs in this process.
         label: what the progress line is called.
+        unit: what a task is, in the plural, for the progress line.
 
     Raises:
         UserError: a task killed its worker three times; it is named.
     """
     workers = min(workers, len(tasks))
-    with Progress(label, len(tasks), "files") as progress:
+    with Progress(label, len(tasks), unit) as progress:
         if workers <= 1:
             results = []
             for task in tasks:

@@ -1,34 +1,70 @@
 """What a document is: layouts of raw text, and Google's input format inside the house."""
 
+from collections import Counter
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Self
+
+import numpy as np
+
+# Documents as the readers give them: each a list of lines, none blank.
+Documents = list[list[str]]
 
 _CHUNK_BYTES = 1 << 22
+# Characters of raw text: longer documents are cut, so that memory is bounded wherever a document
+# is held, and a corpus in which no document ends does not become one document.
+MAX_DOCUMENT = 8 << 20
+_BATCH = 1 << 18
 
 
-def group_lines(lines: Iterable[str], document: str) -> Iterator[list[str]]:
-    """Groups the lines of one raw file into documents, each a list of non-blank lines.
+def gather(lines: Iterable[str], counts: Counter[str]) -> Iterator[Documents]:
+    """Groups lines into documents at blank lines.
 
     Args:
-        lines: text lines without their line ends.
-        document: `blank_line` (one or more blank lines end a document), `line` (each line is
-            one), `file` (the whole file is one), or `N sentences` (every N non-blank lines).
+        counts: `documents_cut` gets the number of cuts in documents of more than 8 Mi characters.
+
+    Yields:
+        Some documents at a time.
     """
-    size = int(document.split()[0]) if document.endswith(" sentences") else None
-    if document == "line":
-        size = 1
+    batch: Documents = []
     current: list[str] = []
+    size = batch_size = 0
     for line in lines:
-        if line.strip():
+        if line and not line.isspace():
+            if size + len(line) > MAX_DOCUMENT and current:
+                counts["documents_cut"] += 1
+                yield [*batch, current]
+                batch, current, size, batch_size = [], [], 0, 0
             current.append(line)
-            if len(current) == size:
-                yield current
-                current = []
-        elif document == "blank_line" and current:
-            yield current
-            current = []
-    if current:
-        yield current
+            size += len(line)
+        elif current:
+            batch.append(current)
+            batch_size += size
+            current, size = [], 0
+            if batch_size > _BATCH:
+                yield batch
+                batch, batch_size = [], 0
+    yield [*batch, current] if current else batch
+
+
+def regroup(
+    batches: Iterable[Documents], lines: int | None, counts: Counter[str]
+) -> Iterator[Documents]:
+    """Groups the lines of all documents anew: every so many make one (None: all of them)."""
+
+    def separated() -> Iterator[str]:
+        number = 0
+        for batch in batches:
+            for document in batch:
+                for line in document:
+                    if lines and number == lines:
+                        number = 0
+                        yield ""
+                    number += 1
+                    yield line
+
+    return gather(separated(), counts)
 
 
 def read_corpus(path: Path) -> Iterator[bytes]:
@@ -37,14 +73,53 @@ def read_corpus(path: Path) -> Iterator[bytes]:
     Yields:
         Bytes of one document: a sentence a line, each line LF-ended, no blank line.
     """
-    rest = b""
+    rest: list[bytes] = []  # The beginning of a document that ends in a later chunk.
     with path.open("rb") as stream:
         while chunk := stream.read(_CHUNK_BYTES):
-            *whole, rest = (rest + chunk).split(b"\n\n")
-            for document in whole:
-                yield document + b"\n"
-    if rest:
-        yield rest.rstrip(b"\n") + b"\n"
+            if rest and rest[-1].endswith(b"\n") and chunk.startswith(b"\n"):
+                chunk = b"\n" + chunk
+                rest[-1] = rest[-1][:-1]
+            first, *others = chunk.split(b"\n\n")
+            rest.append(first)
+            if others:
+                yield b"".join(rest) + b"\n"
+                *whole, last = others
+                for document in whole:
+                    yield document + b"\n"
+                rest = [last]
+    document = b"".join(rest)
+    if document:
+        yield document.rstrip(b"\n") + b"\n"
+
+
+@dataclass(frozen=True)
+class CorpusText:
+    """One corpus file in memory, by lines and documents; blank lines belong to their documents.
+
+    Attributes:
+        text: the file's bytes.
+        lines: int64 [lines + 1]: line i is text[lines[i]:lines[i + 1]], its LF included.
+        documents: int64 [documents + 1]: document d is the lines documents[d] to
+            documents[d + 1] - 1; the last of them is the blank one.
+    """
+
+    text: bytes
+    lines: np.ndarray
+    documents: np.ndarray
+
+    @classmethod
+    def read(cls, path: Path) -> Self:
+        text = path.read_bytes()
+        ends = np.flatnonzero(np.frombuffer(text, np.uint8) == ord("\n")) + 1
+        lines = np.concatenate(([0], ends))
+        blank = np.flatnonzero(np.diff(lines) == 1) + 1
+        return cls(text, lines, np.concatenate(([0], blank)))
+
+    @property
+    def starts(self) -> np.ndarray:
+        """int64 [documents + 1]: where each document begins in the text."""
+        starts: np.ndarray = self.lines[self.documents]
+        return starts
 
 
 def format_document(sentences: Iterable[str]) -> bytes:

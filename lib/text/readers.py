@@ -1,61 +1,205 @@
-"""Raw files as lines of text."""
+"""Readers: raw files of many formats as documents, each a list of raw lines."""
 
-from collections.abc import Iterator
-from pathlib import Path
+import json
+import re
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from html import unescape
+from io import BufferedIOBase
 
-from lib.run.errors import UserError
+from lib.text.documents import Documents, gather, regroup
+from lib.text.lines import BLOCK_BYTES, IsCut, decode_lines, first_cut, line_blocks
+from lib.text.raw_files import DAMAGED, RawFile, damage, open_raw
+from lib.text.rejections import Rejections
+from lib.text.tables import read_parquet, separated_records, text_lines
 
-# Files that tools keep in a data folder: never text of the user's.
-_IGNORED_SUFFIXES = (".dvc",)
+_BOM = b"\xef\xbb\xbf"
+_WIKITEXT_TITLE = re.compile(r" = [^=]*[^=\s] = $")
+_WIKITEXT_HEADING = re.compile(r" (?:= )+[^=]*[^=\s](?: =)+ $")
+_WIKITEXT_CUT = re.compile(rb" = [^=\r\n]*[^=\s] = \r?\n?$")
+_EXTRACTOR_TITLE = re.compile(r"\btitle=\"(.*?)\"[^\"]*>$")
+
+# Blocks of lines, each with the number of the lines before it.
+_Lines = Iterator[tuple[int, list[str]]]
 
 
-def raw_files(folder: Path) -> list[Path]:
-    """Text files below `folder`, sorted by relative path whatever order the disk lists them in.
+@dataclass(frozen=True)
+class Source:
+    """What to read: a raw file, or the part of it between two cuts.
+
+    Attributes:
+        start, stop: byte offsets, for a file that is read in pieces; otherwise all of it.
+    """
+
+    file: RawFile
+    start: int = 0
+    stop: int | None = None
+
+    def line(self, number: int) -> str:
+        """The name of a line, counted from 0 in this source, for errors."""
+        if self.start:
+            with self.file.path.open("rb") as stream:
+                left = self.start
+                while left:
+                    chunk = stream.read(min(left, BLOCK_BYTES))
+                    number += chunk.count(b"\n")
+                    left -= len(chunk)
+        return f"line {number + 1}"
+
+
+def cut_rule(file: RawFile, document: str) -> IsCut | None:
+    """Where a file may be cut into pieces without cutting a document; None: nowhere."""
+    if file.compression != "none" or document == "file":
+        return None
+    if file.format == "jsonl" or (file.format == "text" and document != "blank_line"):
+        return _is_line
+    rules = {"text": _is_blank, "wikitext": _is_title, "wikiextractor": _is_doc}
+    return rules.get(file.format)
+
+
+def _is_line(line: bytes) -> bool:
+    return True
+
+
+def _is_blank(line: bytes) -> bool:
+    return not line.strip()
+
+
+def _is_title(line: bytes) -> bool:
+    return _WIKITEXT_CUT.match(line) is not None
+
+
+def _is_doc(line: bytes) -> bool:
+    return line.startswith(b"<doc ")
+
+
+def between_cuts(file: RawFile, start: int, stop: int, is_cut: IsCut) -> Source:
+    """The source whose documents begin in the byte range from `start` to `stop`."""
+    with file.path.open("rb") as stream:
+        return Source(file, first_cut(stream, start, is_cut), first_cut(stream, stop, is_cut))
+
+
+def read_documents(
+    source: Source, document: str, text_field: str, rejections: Rejections, counts: Counter[str]
+) -> Iterator[Documents]:
+    """Documents of one source, some at a time; no document and no line in it is blank.
+
+    Args:
+        document: what a document is in files of format text: `blank_line` or `line`. `file` and
+            `N sentences` (every N lines) hold for all formats; without them a document is a JSON
+            object, a table's row or a Wikipedia article.
+        text_field: the field or column that holds the text, where there are such.
+        counts: gets headings left out, and documents cut because they pass 8 MiB.
 
     Raises:
-        UserError: the folder is missing or holds no text, or a file's format is not read here.
+        UserError: bad input that is not to be skipped (see `Rejections`).
     """
-    if not folder.is_dir():
-        raise UserError(
-            f"preprocess.input: no folder {folder}; put your text there, or name its "
-            "folder in params.yaml"
-        )
-    files = [
-        path
-        for path in folder.rglob("*")
-        if path.is_file() and not path.name.startswith(".") and path.suffix not in _IGNORED_SUFFIXES
-    ]
-    if not files:
-        raise UserError(f"preprocess.input: no files in {folder}; put .txt files there")
-    for path in files:
-        if path.suffix != ".txt":
-            raise UserError(f"{path}: not a format that is read here (.txt); convert or remove it")
-    return sorted(files, key=lambda path: path.relative_to(folder).as_posix())
+    if source.file.format == "parquet":
+        batches = read_parquet(source.file, text_field, rejections)
+    else:
+        batches = _read_lines(source, document, text_field, rejections, counts)
+    if document == "file":
+        return regroup(batches, None, counts)
+    if document.endswith(" sentences"):
+        return regroup(batches, int(document.split()[0]), counts)
+    return batches
 
 
-def read_lines(path: Path) -> Iterator[str]:
-    """Lines of a UTF-8 file, without their ends (LF, CR LF or CR) and without a leading BOM.
+def _read_lines(
+    source: Source, document: str, text_field: str, rejections: Rejections, counts: Counter[str]
+) -> Iterator[Documents]:
+    """The formats that are made of lines."""
+    with open_raw(source.file.path, source.file.compression) as stream:
+        lines = _decoded(stream, source, rejections)
+        match source.file.format:
+            case "jsonl":
+                yield from _json_records(lines, text_field, source, rejections)
+            case "csv" | "tsv" as kind:
+                delimiter = "," if kind == "csv" else "\t"
+                yield from separated_records(lines, delimiter, text_field, rejections, source.line)
+            case "wikitext":
+                yield from gather(_wikitext(lines, counts), counts)
+            case "wikiextractor":
+                yield from gather(_wikiextractor(lines, counts), counts)
+            case _ if document == "blank_line":
+                yield from gather((line for _, block in lines for line in block), counts)
+            case _:
+                for _, block in lines:
+                    yield [[line] for line in block if line and not line.isspace()]
 
-    Raises:
-        UserError: a line is not UTF-8; file and line are named.
-    """
-    number = 0
+
+def _decoded(stream: BufferedIOBase, source: Source, rejections: Rejections) -> _Lines:
+    size = None
+    if source.stop is not None:
+        stream.seek(source.start)
+        size = source.stop - source.start
+
+    def place(first: int) -> Callable[[int], str]:
+        return lambda index: source.line(first + index)
+
     try:
-        with path.open(encoding="utf-8-sig", newline=None) as stream:
-            for number, line in enumerate(stream, 1):  # noqa: B007 (told in the error)
-                yield line.rstrip("\n")
-    except UnicodeDecodeError as failure:
-        raise UserError(
-            f"{path} at or after line {number + 1}: not UTF-8 ({failure.reason}); {_mend(path)}"
-        ) from None
+        for number, block in line_blocks(stream, size, rejections, source.line):
+            if number == 0 and source.start == 0:
+                block = block.removeprefix(_BOM)
+            yield number, decode_lines(block, rejections, place(number))
+    except DAMAGED as error:  # What came before the damage has been read.
+        rejections.add(damage(error))
 
 
-def _mend(path: Path) -> str:
-    """What to do with a file that is not UTF-8, by its first bytes."""
-    with path.open("rb") as stream:
-        start = stream.read(4096)
-    if start.startswith((b"\xff\xfe", b"\xfe\xff")):
-        return "it looks like UTF-16: iconv -f UTF-16 -t UTF-8"
-    if b"\0" in start:
-        return "it looks like no text at all: remove it"
-    return "convert it from its own encoding, for instance with iconv -f LATIN1 -t UTF-8"
+def _wikitext(lines: _Lines, counts: Counter[str]) -> Iterator[str]:
+    """WikiText: ` = Title = ` begins an article. Headings are no sentences and are left out."""
+    for _, block in lines:
+        for line in block:
+            if line.startswith(" = ") and _WIKITEXT_HEADING.match(line):
+                counts["headings_left_out"] += 1
+                if _WIKITEXT_TITLE.match(line):
+                    yield ""
+            elif line and not line.isspace():
+                yield line
+
+
+def _wikiextractor(lines: _Lines, counts: Counter[str]) -> Iterator[str]:
+    """WikiExtractor: <doc …> to </doc> is an article; the title that it repeats is left out."""
+    title = None
+    for _, block in lines:
+        for line in block:
+            if line.startswith("<doc "):
+                found = _EXTRACTOR_TITLE.search(line.rstrip())
+                title = unescape(found.group(1)) if found else None
+                yield ""
+            elif line.rstrip() == "</doc>":
+                yield ""
+            elif line and not line.isspace():
+                if title is not None and unescape(line.strip()) == title:
+                    counts["headings_left_out"] += 1
+                else:
+                    yield line
+                title = None
+
+
+def _json_records(
+    lines: _Lines, text_field: str, source: Source, rejections: Rejections
+) -> Iterator[Documents]:
+    """A JSON object a line."""
+    for first, block in lines:
+        batch = []
+        for number, line in enumerate(block, first):
+            if not line or line.isspace():
+                continue
+            where = partial(source.line, number)
+            try:
+                record = json.loads(line)
+            except (ValueError, RecursionError):
+                rejections.add("malformed_json", where, line)
+                continue
+            if not isinstance(record, dict):
+                rejections.add("not_an_object", where, line)
+            elif text_field not in record:
+                rejections.add("text_field_missing", where, line)
+            elif record[text_field] is not None and (
+                found := text_lines(record[text_field], rejections, where)
+            ):
+                batch.append(found)
+        yield batch

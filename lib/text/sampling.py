@@ -1,16 +1,40 @@
-"""Exactly N sentences of one split, uniformly and without replacement."""
+"""Exactly N sentences of one split, uniformly: those with the N smallest keyed hashes."""
 
-from collections.abc import Iterator
+import shutil
+from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
 
 import numpy as np
 
 from lib.run import random
-from lib.text.documents import read_corpus
-from lib.text.splits import SplitRule
+from lib.run.pool import shard_map
+from lib.text.documents import CorpusText
+from lib.text.splits import SPLITS, SplitRule
 
 _CHUNK = 1 << 20
+_WRITTEN = 1 << 14  # sentences joined at once
+
+
+@dataclass(frozen=True)
+class _CountTask:
+    """A corpus file whose sentences are to be counted; `splits` is where to keep its splits."""
+
+    path: Path
+    splits: Path
+    rule: SplitRule
+
+    def __str__(self) -> str:
+        return str(self.path)
+
+
+def _count_sentences(task: _CountTask) -> dict[str, int]:
+    """Sentences of each split in one corpus file; keeps the splits of its documents."""
+    corpus = CorpusText.read(task.path)
+    splits = task.rule.of(task.path, corpus)
+    np.save(task.splits, splits)
+    sentences = np.diff(corpus.documents) - 1
+    counts = np.bincount(splits, sentences, len(SPLITS)).astype(np.int64)
+    return dict(zip(SPLITS, counts.tolist(), strict=True))
 
 
 def threshold(total: int, wanted: int, seed: int, purpose: str) -> int:
@@ -27,50 +51,91 @@ def threshold(total: int, wanted: int, seed: int, purpose: str) -> int:
     return int(smallest.max())
 
 
-def _documents(files: list[Path], rule: SplitRule, split: str) -> Iterator[bytes]:
-    for path in files:
-        for document in read_corpus(path):
-            if rule.of(path, document) == split:
-                yield document
+@dataclass(frozen=True)
+class _PartTask:
+    """A corpus file to draw sentences of one split from.
+
+    Attributes:
+        splits: the splits of its documents, as kept by `_count_sentences`.
+        first: sentences of this split in the files before.
+        limit: sentences whose keyed hash is at most this are drawn.
+        target: the file to write.
+    """
+
+    path: Path
+    splits: Path
+    split: str
+    first: int
+    limit: int
+    seed: int
+    target: Path
+
+    def __str__(self) -> str:
+        return str(self.path)
 
 
-def count_sentences(files: list[Path], rule: SplitRule) -> dict[str, int]:
-    """Sentences in each split."""
-    counts = {"train": 0, "dev": 0, "test": 0}
-    for path in files:
-        for document in read_corpus(path):
-            counts[rule.of(path, document)] += document.count(b"\n")
-    return counts
+def _write_part(task: _PartTask) -> int:
+    """Writes the drawn sentences of one file in their order, LF-ended; gives their number."""
+    corpus = CorpusText.read(task.path)
+    mine = np.load(task.splits) == SPLITS.index(task.split)
+    is_sentence = np.repeat(mine, np.diff(corpus.documents))
+    is_sentence[corpus.documents[1:] - 1] = False  # the blank lines
+    places = np.flatnonzero(is_sentence)
+    ordinals = np.arange(task.first, task.first + len(places), dtype=np.uint64)
+    hashes = random.hashes(task.seed, f"sample-{task.split}", ordinals)
+    chosen = places[hashes <= np.uint64(task.limit)]
+    with task.target.open("wb") as stream:
+        for start in range(0, len(chosen), _WRITTEN):
+            some = chosen[start : start + _WRITTEN]
+            ranges = zip(corpus.lines[some].tolist(), corpus.lines[some + 1].tolist(), strict=True)
+            stream.write(b"".join([corpus.text[first:past] for first, past in ranges]))
+    return len(chosen)
 
 
-def write_sample(
-    files: list[Path],
-    rule: SplitRule,
-    split: str,
-    total: int,
-    wanted: int,
-    seed: int,
-    target: BinaryIO,
-) -> int:
-    """Writes min(wanted, total) sentences of a split, in corpus order, LF-ended.
+@dataclass(frozen=True)
+class Sample:
+    """What is wanted of one split, and where to write it."""
+
+    split: str
+    sentences: int
+    target: Path
+
+
+def write_samples(
+    files: list[Path], rule: SplitRule, samples: list[Sample], seed: int, work: Path, workers: int
+) -> list[tuple[int, int]]:
+    """Writes sentences in corpus order, LF-ended; all of a split if it has fewer than wanted.
 
     Args:
-        total: sentences in the split, as counted by `count_sentences`.
+        work: an empty folder.
 
     Returns:
-        The number of sentences written.
+        For each sample the sentences of its split, and how many of them were written.
     """
-    if not total or not wanted:
-        return 0
-    purpose = f"sample-{split}"
-    limit = np.uint64(threshold(total, wanted, seed, purpose))
-    ordinal = written = 0
-    for document in _documents(files, rule, split):
-        sentences = document.split(b"\n")[:-1]
-        ordinals = np.arange(ordinal, ordinal + len(sentences), dtype=np.uint64)
-        ordinal += len(sentences)
-        chosen = np.flatnonzero(random.hashes(seed, purpose, ordinals) <= limit)
-        for index in chosen:
-            target.write(sentences[index] + b"\n")
-        written += len(chosen)
-    return written
+    splits = [work / f"{number}.npy" for number in range(len(files))]
+    counts = shard_map(
+        _count_sentences,
+        [_CountTask(path, kept, rule) for path, kept in zip(files, splits, strict=True)],
+        workers,
+        "count",
+    )
+    results = []
+    for sample in samples:
+        total = sum(count[sample.split] for count in counts)
+        written = 0
+        with sample.target.open("wb") as target:
+            if total and sample.sentences:
+                limit = threshold(total, sample.sentences, seed, f"sample-{sample.split}")
+                parts: list[_PartTask] = []
+                first = 0
+                for path, kept, count in zip(files, splits, counts, strict=True):
+                    part = work / f"{sample.split}-{len(parts)}.txt"
+                    parts.append(_PartTask(path, kept, sample.split, first, limit, seed, part))
+                    first += count[sample.split]
+                written = sum(shard_map(_write_part, parts, workers, f"sample {sample.split}"))
+                for task in parts:
+                    with task.target.open("rb") as stream:
+                        shutil.copyfileobj(stream, target, _CHUNK)
+                    task.target.unlink()
+        results.append((total, written))
+    return results

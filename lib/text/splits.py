@@ -6,7 +6,12 @@ sample5M and split share it, so that the vocabulary never sees test text.
 import hashlib
 import re
 from collections.abc import Iterable
+from itertools import pairwise
 from pathlib import Path, PurePosixPath
+
+import numpy as np
+
+from lib.text.documents import CorpusText
 
 NAMES = {"train": "train", "dev": "dev", "valid": "dev", "validation": "dev", "test": "test"}
 SPLITS = ("train", "dev", "test")
@@ -47,23 +52,29 @@ class SplitRule:
         self.given = {split for path in corpus_files if (split := self._folder(path))}
         dev = 0.0 if "dev" in self.given else dev_share
         test = 0.0 if "test" in self.given else test_share
-        self._test_below = int(test * 2**64)
-        self._dev_below = int((test + dev) * 2**64)
+        self._test_below = np.uint64(test * 2**64)
+        self._dev_below = np.uint64((test + dev) * 2**64)
 
     def _folder(self, path: Path) -> str | None:
         first = path.relative_to(self._corpus).parts[0]
         return first if first in SPLITS else None
 
-    def of(self, path: Path, document: bytes) -> str:
-        """`train`, `dev` or `test` for a document (bytes as `read_corpus` yields them)."""
+    def of(self, path: Path, corpus: CorpusText) -> np.ndarray:
+        """The split of each document of a corpus file: uint8 [documents], indices of SPLITS."""
+        starts = corpus.starts.tolist()
         folder = self._folder(path)
         if folder in ("dev", "test"):
-            return folder
-        digest = hashlib.blake2b(document, digest_size=8, person=b"split").digest()
-        draw = int.from_bytes(digest, "little")
-        if draw < self._test_below:
-            return "test"
-        return "dev" if draw < self._dev_below else "train"
+            return np.full(len(starts) - 1, SPLITS.index(folder), np.uint8)
+        digests = bytearray()
+        for start, stop in pairwise(starts):
+            # Without its blank line.
+            document = corpus.text[start : stop - 1]
+            digests += hashlib.blake2b(document, digest_size=8, person=b"split").digest()
+        draws = np.frombuffer(digests, "<u8")
+        splits = np.full(len(draws), SPLITS.index("train"), np.uint8)
+        splits[draws < self._dev_below] = SPLITS.index("dev")
+        splits[draws < self._test_below] = SPLITS.index("test")
+        return splits
 
 
 def corpus_files(corpus: Path) -> list[Path]:
