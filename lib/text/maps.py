@@ -15,10 +15,9 @@ from lib.params import Preprocess
 from lib.run import fingerprint
 from lib.run.atomic import new_file
 from lib.run.metrics import read_metrics, write_metrics
-from lib.text.cleaning import clean_line
+from lib.text.cleaner import DocumentCleaner
 from lib.text.documents import format_document, group_lines
 from lib.text.readers import read_lines
-from lib.text.sentences import split_sentences
 
 # Raised by hand whenever the same raw file and settings would give another map.
 _FORMAT = 1
@@ -39,25 +38,15 @@ class MapTask:
         return str(self.raw)
 
 
-def _clean_document(lines: list[str], settings: Preprocess, counts: Counter[str]) -> list[str]:
-    sentences: list[str] = []
-    for line in lines:
-        line = clean_line(line, counts)
-        if settings.sentences == "split":
-            sentences += split_sentences(line)
-        elif line:
-            sentences.append(line)
-    return sentences
-
-
 def make_map(task: MapTask) -> str:
     """Cleans one raw file unless its map is there already; gives the map's key."""
-    settings = {"document": task.settings.document, "sentences": task.settings.sentences}
+    settings = task.settings.model_dump(exclude={"input"})
     key = fingerprint.of_values([_FORMAT, fingerprint.of_file(task.raw), settings])
     facts = task.maps / f"{key}.json"
     if facts.exists():
         return key
     counts: Counter[str] = Counter()
+    cleaner = DocumentCleaner(task.settings.clean, task.settings.sentences)
     rows = []
     with (
         new_file(task.maps / f"{key}.txt") as text_path,
@@ -67,7 +56,7 @@ def make_map(task: MapTask) -> str:
             for lines in group_lines(read_lines(task.raw), task.settings.document):
                 counts["lines_in"] += len(lines)
                 counts["characters_in"] += sum(map(len, lines))
-                sentences = _clean_document(lines, task.settings, counts)
+                [sentences] = cleaner([lines], counts)
                 if not sentences:
                     counts["documents_empty_after_cleaning"] += 1
                     continue

@@ -1,66 +1,106 @@
-"""Sentence boundaries by rule, for text in many scripts."""
+"""Sentence boundaries by rule, for text in many scripts, over many lines at once.
+
+A boundary becomes a line end. Every rule looks at a bounded stretch around a mark, and every
+repetition in the patterns is possessive, so that the time grows with the length of the text only.
+"""
 
 import re
 
-# Words whose full stop seldom ends a sentence (English, Turkish, German, French, Spanish).
-_ABBREVIATION_LIST = """
-    mr mrs ms dr prof sr jr st vs etc e.g i.e eg ie cf al fig figs no nos vol pp ed eds rev gen col
-    sgt capt lt hon inc ltd co corp dept univ approx est jan feb mar apr jun jul aug sep sept oct
-    nov dec u.s u.k u.n a.m p.m ph.d b.c a.d bkz vb vd yy örn doç yrd av bzw usw z.b d.h nr bd hrsg
-    mme mlle sra srta dra
-"""
-_ABBREVIATIONS = frozenset(_ABBREVIATION_LIST.split())
+from lib.text.abbreviations import BEFORE_NUMBER, EITHER, OPEN, STARTERS
+from lib.text.emoji import EMOJI_CLASS
 
-# A run of end marks, closing quotes and brackets, then space and something that may begin a
-# sentence; CJK marks need no space. The Arabic semicolon separates clauses and does not split.
-_BOUNDARY = re.compile(
-    r"""(?P<western>[.!?…؟۔।॥]+["'”’»)\]]*)(?P<space>\s+)(?=["'“‘«(\[¿¡]*[^\W_]|["'“‘«(\[¿¡@#])"""
-    r"|(?P<cjk>[。！？]+[”’」』）]*)(?P<gap>\s*)(?=\S)"
+# Marks that need white space after them...
+_SPACED = ".!?…‥؟۔։;‼⁇⁈⁉‽⸮"
+# ... and marks of scripts that put no space between sentences, or not always: Chinese and Japanese,
+# Devanagari, Burmese, Khmer, Ethiopic, Sinhala. The Arabic semicolon separates clauses: no mark.
+_UNSPACED = "。！？｡।॥။។៕።፧፨෴"
+_CLOSERS = "\"'”’»›)\\]}』」）】》"
+_OPENERS = "\"'“‘„«‹(\\[{¿¡"
+_CJK = "\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
+
+
+def _lower_case() -> str:
+    """Lower-case letters of the basic plane as ranges of a character class."""
+    ranges: list[list[int]] = []
+    for code in range(0x10000):
+        if chr(code).islower():
+            if ranges and ranges[-1][1] == code - 1:
+                ranges[-1][1] = code
+            else:
+                ranges.append([code, code])
+    return "".join(f"{chr(first)}-{chr(last)}" for first, last in ranges)
+
+
+_LOWER = _lower_case()
+
+# A run of marks begins where no mark stands before: each is looked at once.
+_ALL = _SPACED + _UNSPACED
+_RUN = rf"[{_ALL}](?<![{_ALL}][{_ALL}])[{_ALL}]*+"
+# What follows the space: no lower-case letter, no mark that goes on with the sentence.
+_START = rf"(?=[{_OPENERS}]*+[^\s{_LOWER}{_OPENERS},;:.!?…)\]}}%&/|=>–—-])"
+# Emoji after a mark belong to its sentence.
+_BOUNDARY = re.compile(rf"({_RUN}[{_CLOSERS}]*+)(?:\x20?(?![0-9])[{EMOJI_CLASS}]++)*+\x20{_START}")
+# Inside Japanese quotes the sentence goes on when a particle follows: 「はい。」と言った.
+_UNSPACED_BOUNDARY = re.compile(
+    rf"{_RUN}(?:(?<=[{_UNSPACED}])|(?=[{_CJK}]))"
+    rf"(?:[{_CLOSERS}]++(?![とっがのをにはもなで、，,]))?+(?![{_CLOSERS}])"
 )
-_LAST_WORD = re.compile(r"(\S+)$")
-_OPENERS = "\"'“‘«([¿¡"
+_ANY_UNSPACED = re.compile(f"[{_UNSPACED}{_CJK}]")
+
+_LOOK_BACK = 24
+_NEXT_WORD = re.compile(rf"[{_OPENERS}]*+([\w']+)")
 
 
-def _ends_sentence(before: str, marks: str, after: str) -> bool:
-    """Whether the marks between `before` and `after` are the end of a sentence."""
-    marks = marks.rstrip("\"'”’»)]")
-    if marks.strip(".…"):
+def _stays(match: re.Match[str]) -> bool:
+    """Whether the full stop of a possible boundary belongs to an abbreviation or a number."""
+    text, start = match.string, match.start()
+    before = text[max(0, start - _LOOK_BACK) : start]
+    word = before[max(before.rfind(" "), before.rfind("\n")) + 1 :].lstrip("\"'“‘„«‹([{¿¡#@")
+    if not word:
+        return False
+    lower = word.lower()
+    if lower in OPEN:
         return True
-    if after.lstrip(_OPENERS)[:1].islower():
-        return False
-    if len(marks) > 1:
+    following = _NEXT_WORD.match(text, match.end())
+    after = following[1] if following else ""
+    if lower in BEFORE_NUMBER and after[:1].isdigit():
         return True
-    match = _LAST_WORD.search(before)
-    word = match.group(1).lstrip(_OPENERS) if match else ""
-    if word.lower() in _ABBREVIATIONS:
-        return False
-    # An initial, as in "J. Smith": one capital letter alone.
-    if len(word) == 1 and word.isalpha() and word.isupper():
-        return False
-    # "3. Kapitel", "5. Mai": a short ordinal number before a word.
-    return not (word.isdigit() and len(word) <= 2)
+    doubtful = (
+        lower in EITHER
+        # Initials (J. Smith), and letters with full stops between them (U.S., J.R.R.).
+        or (len(word) == 1 and word.isupper())
+        or (
+            "." in word
+            and len(word) % 2
+            and not word.replace(".", "").isdigit()
+            and len(word.replace(".", "")) * 2 == len(word) + 1
+        )
+        # An ordinal number: 3. Kapitel, 5. Mai, 2. Dünya Savaşı.
+        or (len(word) <= 2 and word.isdigit())
+    )
+    return doubtful and after.lower() not in STARTERS
 
 
-def split_sentences(paragraph: str) -> list[str]:
-    """Sentences of one paragraph, stripped, none empty.
+def _end(match: re.Match[str]) -> str:
+    if match[1] == "." and _stays(match):
+        return match[0]
+    return match[0][:-1] + "\n"
 
-    Splits after . ! ? … and their Arabic, Urdu and Indic forms when white space and the
-    beginning of a word follow, after 。！？ always; not after common abbreviations, initials or
-    ordinals, nor before a lower-case letter when the mark is a full stop.
+
+def split_sentences(text: str) -> str:
+    """Lines split into sentences: a line end after each.
+
+    After . ! ? … and their forms in other scripts when white space follows and something that may
+    begin a sentence, after 。！？ । ። and the like always; not after abbreviations, initials and
+    ordinal numbers, nor before a lower-case letter.
+
+    Args:
+        text: lines whose white space is single spaces.
+
+    Returns:
+        The text with spaces turned into line ends at boundaries, and line ends put in where no
+        space was. Blank lines and spaces at line ends may occur.
     """
-    sentences = []
-    start = 0
-    for match in _BOUNDARY.finditer(paragraph):
-        western = match.group("western")
-        if western is not None:
-            end = match.end("western")
-            if not _ends_sentence(
-                paragraph[start : match.start()], western, paragraph[match.end() : match.end() + 8]
-            ):
-                continue
-        else:
-            end = match.end("cjk")
-        sentences.append(paragraph[start:end].strip())
-        start = match.end()
-    sentences.append(paragraph[start:].strip())
-    return [sentence for sentence in sentences if sentence]
+    if _ANY_UNSPACED.search(text):
+        text = _UNSPACED_BOUNDARY.sub(r"\g<0>\n", text)
+    return _BOUNDARY.sub(_end, text)
