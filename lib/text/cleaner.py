@@ -6,12 +6,10 @@ from typing import Literal
 
 from lib.params import Cleaning
 from lib.text import cleaning
+from lib.text.cleaning import BETWEEN
 from lib.text.emoji import edit_emoji
 from lib.text.fillers import Fillers
 from lib.text.sentences import split_sentences
-
-# A line of this alone stands between documents. Raw text has no control characters left by then.
-_BETWEEN = "\x02"
 
 
 class DocumentCleaner:
@@ -36,18 +34,16 @@ class DocumentCleaner:
             documents: raw lines of each document; a batch of some 256 KiB to 1 MiB is best.
             counts: gets the number of edits by reason.
         """
-        text = f"\n{_BETWEEN}\n".join(map("\n".join, documents))
-        if text.count(_BETWEEN) >= max(1, len(documents)):
-            text = self._without_marks(documents, counts)
-        text = self._edit(text, counts)
-        cleaned = [part.strip("\n").split("\n") for part in text.split(_BETWEEN)]
-        return [[] if lines == [""] else lines for lines in cleaned][: len(documents)]
-
-    def _without_marks(self, documents: list[list[str]], counts: Counter[str]) -> str:
-        counts["control_characters"] += sum(
-            line.count(_BETWEEN) for lines in documents for line in lines
-        )
-        return f"\n{_BETWEEN}\n".join("\n".join(lines).replace(_BETWEEN, "") for lines in documents)
+        edits: Counter[str] = Counter()
+        texts = ["\n".join(lines) for lines in documents]
+        text = "\n".join(f"{BETWEEN}\n{text}" for text in texts)
+        if text.count(BETWEEN) > len(documents):
+            edits["control_characters"] += text.count(BETWEEN) - len(documents)
+            text = "\n".join(f"{BETWEEN}\n{text.replace(BETWEEN, '')}" for text in texts)
+        text = self._edit(text, edits)
+        counts.update(+edits)
+        lines = (part.strip("\n") for part in text.split(BETWEEN)[1:])
+        return [part.split("\n") if part else [] for part in lines]
 
     def _edit(self, text: str, counts: Counter[str]) -> str:
         clean = self._clean
@@ -56,7 +52,7 @@ class DocumentCleaner:
         if clean.unicode != "keep":
             text = unicodedata.normalize(clean.unicode, text)
         present = cleaning.characters(text)
-        text = cleaning.remove_controls(text, present - {_BETWEEN}, counts)
+        text = cleaning.remove_controls(text, present, counts)
         if clean.format_characters == "remove":
             text = cleaning.remove_format(text, counts)
         text = cleaning.tidy_space(text, present)

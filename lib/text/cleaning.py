@@ -16,6 +16,9 @@ import numpy as np
 
 from lib.text.emoji import EMOJI_CHARACTERS, character_class
 
+# Stands before each document in a text of many. Raw text has no control characters left by then.
+BETWEEN = "\x02"
+
 # With its semicolon only: `?a=1&copy=2` is an address. Escaping twice or more often escapes the
 # ampersand of an entity.
 _ESCAPED_AMPERSAND = re.compile(r"&(?:amp;|#38;)+")
@@ -110,7 +113,7 @@ def _replace(
     replacements = {old: new for old, new in replacements.items() if new != old}
     if not replacements:
         return text
-    pattern = f"[{character_class(replacements)}]"
+    pattern = f"[{character_class(replacements, present)}]"
     text, number = re.subn(pattern, lambda match: replacements[match[0]], text)
     counts[reason] += number
     return text
@@ -123,7 +126,7 @@ def remove_controls(text: str, present: set[str], counts: Counter[str]) -> str:
 
 @cache
 def _without_control(character: str) -> str:
-    if character.isspace():
+    if character.isspace() or character == BETWEEN:
         return character
     return (
         ""

@@ -16,9 +16,10 @@ _MARK = "[\x03-\x05]"
 # Chinese, Japanese and Korean text may follow an address without a space, and so do brackets.
 _PATH = r"[^\s\x00-\x1f<>()\"“”«»…\u1100-\u11ff\u3000-\u9fff\uac00-\ud7af\uf900-\uffef]"
 _URL = re.compile(
-    r"(?:[Hh][Tt][Tt][Pp][Ss]?://|[Ww][Ww][Ww]\.(?<![A-Za-z0-9_.@-]....))"
+    # One class first, by which the search runs.
+    r"[HhWw<](?:(?:(?<=[Hh])[Tt][Tt][Pp][Ss]?://|(?<=[Ww])[Ww][Ww]\.(?<![A-Za-z0-9_.@-]....))"
     rf"(?:{_PATH}++|\({_PATH}*+\))++"
-    r"|<url>"
+    r"|(?<=<)url>)"
 )
 # Ends a sentence or a quotation far more often than an address.
 _AFTER_URL = ".,;:!?'’*_~|]}،؛؟۔"
@@ -39,7 +40,7 @@ _FILLERS_ONLY = (
     rf"[{_PUNCTUATION}]*+(?:\d++ )?+{_MARK}(?:[{_PUNCTUATION}]|{_MARK}|\d++ (?={_MARK}))*+(?![^\n])"
 )
 _JOINS_PREVIOUS = re.compile(rf"\n(?<=[^\n\x02]\n)(?={_FILLERS_ONLY})")
-_JOINS_NEXT = re.compile(rf"(?:\A|(?<=\x02\n))({_FILLERS_ONLY})\n(?=[^\n\x02])")
+_JOINS_NEXT = re.compile(rf"(\x02\n{_FILLERS_ONLY})\n(?!\x02)")
 
 
 class Fillers:
@@ -114,7 +115,7 @@ class Fillers:
         """Lines of fillers only become a part of the line before, else of the line after.
 
         Args:
-            text: lines; a line of \\x02 alone stands between documents. No blank lines.
+            text: lines, none blank; a line of \\x02 alone stands before each document.
         """
         if not self._text_of:
             return text
