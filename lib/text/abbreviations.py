@@ -14,8 +14,8 @@ def _words(text: str) -> frozenset[str]:
 OPEN = _words(
     """
     mr mrs ms messrs dr drs prof profs gen sen rep gov col capt cpt cmdr lt sgt cpl maj brig adm rev
-    hon pres supt det st ste mt ft mx vs fig figs tab eq eqs sec sect chap ch approx cf viz ca
-    eds vols est resp incl excl dept ave blvd
+    hon pres supt v det st ste mt ft mx vs fig figs tab eq eqs sec sect chap ch approx cf viz ca
+    eds vols ext pvt est resp incl excl dept ave blvd
     e.g eg i.e ie
     hr fr frl frau ing dipl mag z.b d.h u.a o.ä i.d.r z.t u.u s.o s.u v.a bzw evtl ggf vgl inkl
     exkl zzgl geb gest verh sog insb bes abs art str bd bde jh jhd hrsg aufl ziff lfd kgl hl
@@ -25,14 +25,14 @@ OPEN = _words(
     dhr mevr mw ir ing jl bijv blz
     np tzw ul prof hab inż płk gen im św al
     doç yrd arş gör av sn alb öğr uzm op bkz krş hz örn cad sok mah apt tel faks sf
-    т.е т.к т.н им ул д стр рис проф акад доц тыс см напр ср св пр пл корп
+    т.е т.к т.н им ул д стр рис проф акад доц тыс см напр ср св пр пл корп род ум англ лат
     """
 )
 
 # A number follows when it is the abbreviation; otherwise it is a word that ended the sentence.
 BEFORE_NUMBER = _words(
     """
-    no nos nr nrs num p pp pg pgs vol art ss par para cl ver v
+    no nos nr nrs num p pp pg pgs vol art ss par para cl ver
     jan feb mar apr jun jul aug sep sept oct nov dec
     n n° nº t s c ca kap abb tel г гл п № ст т
     """

@@ -10,7 +10,7 @@ from lib.text.abbreviations import BEFORE_NUMBER, EITHER, OPEN, STARTERS
 from lib.text.emoji import EMOJI_CLASS
 
 # Marks that need white space after them...
-_SPACED = ".!?…‥؟۔։;‼⁇⁈⁉‽⸮"
+_SPACED = ".!?…‥؟۔։‼⁇⁈⁉‽⸮\u037e"
 # ... and marks of scripts that put no space between sentences, or not always: Chinese and Japanese,
 # Devanagari, Burmese, Khmer, Ethiopic, Sinhala. The Arabic semicolon separates clauses: no mark.
 _UNSPACED = "。！？｡।॥။។៕።፧፨෴"
@@ -19,72 +19,67 @@ _OPENERS = "\"'“‘„«‹(\\[{¿¡"
 _CJK = "\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
 
 
-def _lower_case() -> str:
-    """Lower-case letters of the basic plane as ranges of a character class."""
-    ranges: list[list[int]] = []
-    for code in range(0x10000):
-        if chr(code).islower():
-            if ranges and ranges[-1][1] == code - 1:
-                ranges[-1][1] = code
-            else:
-                ranges.append([code, code])
-    return "".join(f"{chr(first)}-{chr(last)}" for first, last in ranges)
-
-
-_LOWER = _lower_case()
-
 # A run of marks begins where no mark stands before: each is looked at once.
 _ALL = _SPACED + _UNSPACED
 _RUN = rf"[{_ALL}](?<![{_ALL}][{_ALL}])[{_ALL}]*+"
-# What follows the space: no lower-case letter, no mark that goes on with the sentence.
-_START = rf"(?=[{_OPENERS}]*+[^\s{_LOWER}{_OPENERS},;:.!?…)\]}}%&/|=>–—-])"
-# Emoji after a mark belong to its sentence.
-_BOUNDARY = re.compile(rf"({_RUN}[{_CLOSERS}]*+)(?:\x20?(?![0-9])[{EMOJI_CLASS}]++)*+\x20{_START}")
+# What follows the space: no mark that goes on with the sentence.
+_START = rf"(?=[{_OPENERS}]*+[^\s{_OPENERS},;:.!?…)\]}}%&/|=>–—-])"
+# Emoji and numbers of notes after a mark belong to its sentence.
+_BOUNDARY = re.compile(
+    rf"({_RUN}[{_CLOSERS}]*+(?:\x20»(?=\x20))?+)(?:\x20?(?:\[[0-9]++\]|(?![0-9])[{EMOJI_CLASS}]++))*+\x20{_START}"
+)
 # Inside Japanese quotes the sentence goes on when a particle follows: 「はい。」と言った.
 _UNSPACED_BOUNDARY = re.compile(
     rf"{_RUN}(?:(?<=[{_UNSPACED}])|(?=[{_CJK}]))"
     rf"(?:[{_CLOSERS}]++(?![とっがのをにはもなで、，,]))?+(?![{_CLOSERS}])"
 )
+# A colon often stands for the Armenian full stop, which looks like one.
+_ARMENIAN_BOUNDARY = re.compile(rf":(?<=[\u0561-\u0587]:)\x20{_START}")
 _ANY_UNSPACED = re.compile(f"[{_UNSPACED}{_CJK}]")
 
 _LOOK_BACK = 24
-_NEXT_WORD = re.compile(rf"[{_OPENERS}]*+([\w']+)")
+_NEXT_WORD = re.compile(rf"[{_OPENERS}]*+\x20?([\w']*+)")
+_LETTERS = re.compile(r"\w(?:\.\w)+")
+_BEFORE_WORD = "\"'“‘„«‹([{¿¡#@"
+_ABBREVIATIONS = OPEN | EITHER | BEFORE_NUMBER
 
 
-def _stays(match: re.Match[str]) -> bool:
-    """Whether the full stop of a possible boundary belongs to an abbreviation or a number."""
-    text, start = match.string, match.start()
-    before = text[max(0, start - _LOOK_BACK) : start]
-    word = before[max(before.rfind(" "), before.rfind("\n")) + 1 :].lstrip("\"'“‘„«‹([{¿¡#@")
-    if not word:
-        return False
-    lower = word.lower()
-    if lower in OPEN:
-        return True
+def _goes_on(match: re.Match[str]) -> bool:
+    """Whether the sentence goes on after the marks of a possible boundary."""
+    text, start, marks = match.string, match.start(), match[1]
     following = _NEXT_WORD.match(text, match.end())
     after = following[1] if following else ""
-    if lower in BEFORE_NUMBER and after[:1].isdigit():
+    lower_case = after[:1].islower()
+    if marks != ".":
+        # Before a lower-case letter an ellipsis is a pause, and a quotation is being told.
+        return lower_case and (marks[-1] not in _SPACED or not marks.strip(".…"))
+    before = text[max(0, start - _LOOK_BACK) : start]
+    word = before[max(before.rfind(" "), before.rfind("\n")) + 1 :].lstrip(_BEFORE_WORD)
+    lower = word.lower()
+    if lower_case:
+        # Informal writing. A short or capitalised word is rather an abbreviation; in Armenian and
+        # Georgian a stop before a lower-case letter is no full stop.
+        ordinary = len(word) > 2 and word.isalpha() and word.islower() and word[0] < "\u0530"
+        return not ordinary or word in _ABBREVIATIONS
+    if not word:
+        return False
+    if word.isdigit() and before[: -len(word)][-1:] in ("", "\n"):
+        return True  # A list's number.
+    if lower in OPEN or (lower in BEFORE_NUMBER and after[:1].isdigit()):
         return True
     doubtful = (
         lower in EITHER
-        # Initials (J. Smith), and letters with full stops between them (U.S., J.R.R.).
-        or (len(word) == 1 and word.isupper())
-        or (
-            "." in word
-            and len(word) % 2
-            and not word.replace(".", "").isdigit()
-            and len(word.replace(".", "")) * 2 == len(word) + 1
-        )
         # An ordinal number: 3. Kapitel, 5. Mai, 2. Dünya Savaşı.
         or (len(word) <= 2 and word.isdigit())
+        # Initials (J. Smith), and letters with full stops between them (U.S., J.R.R.).
+        or (len(word) == 1 and word.isupper())
+        or _LETTERS.fullmatch(word) is not None
     )
-    return doubtful and after.lower() not in STARTERS
+    return doubtful and after.lower() not in STARTERS and bool(after)
 
 
 def _end(match: re.Match[str]) -> str:
-    if match[1] == "." and _stays(match):
-        return match[0]
-    return match[0][:-1] + "\n"
+    return match[0] if _goes_on(match) else match[0][:-1] + "\n"
 
 
 def split_sentences(text: str) -> str:
@@ -103,4 +98,5 @@ def split_sentences(text: str) -> str:
     """
     if _ANY_UNSPACED.search(text):
         text = _UNSPACED_BOUNDARY.sub(r"\g<0>\n", text)
+    text = _ARMENIAN_BOUNDARY.sub(":\n", text)
     return _BOUNDARY.sub(_end, text)
