@@ -6,11 +6,13 @@ small values back in just that form. So every number is brought to its declared 
 
 import difflib
 import math
+import unicodedata
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import (
+    AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -66,6 +68,43 @@ class Demo(Section):
     megabytes: PositiveReal
 
 
+def _filler(value: str) -> str:
+    """A filler is put into sentences as it is: it has to be a piece of a sentence itself."""
+    if value != " ".join(value.split()) or not value:
+        raise ValueError("should be one or more words with single spaces between them")
+    if any(unicodedata.category(character) in ("Cc", "Cs") for character in value):
+        raise ValueError("should have no control characters")
+    if any(f"[{token}]" in value for token in ("PAD", "UNK", "CLS", "SEP", "MASK")):
+        raise ValueError("should hold no special token of BERT's")
+    return value
+
+
+Filler = Annotated[str, AfterValidator(_filler)]
+KeepRemove = Literal["keep", "remove"]
+KeepReplaceRemove = Literal["keep", "replace", "remove"]
+
+
+class Cleaning(Section):
+    """What is done to the characters of raw text, in this order."""
+
+    unescape_html: StrictBool
+    unicode: Literal["keep", "NFC", "NFKC"]
+    format_characters: KeepRemove
+    urls: KeepReplaceRemove
+    url_filler: Filler
+    emails: KeepReplaceRemove
+    email_filler: Filler
+    users: KeepReplaceRemove
+    user_filler: Filler
+    emoji: Literal["keep", "space", "alias", "remove"]
+    punctuation: Literal["keep", "ascii", "remove"]
+    symbols: KeepRemove
+    lowercase: StrictBool
+    accents: KeepRemove
+    arabic_marks: KeepRemove
+    merge_fillers: StrictBool
+
+
 class Preprocess(Section):
     input: str
     document: Annotated[
@@ -76,6 +115,7 @@ class Preprocess(Section):
     text_field: str
     bad_input: Literal["fail", "skip"]
     bad_input_limit: Count
+    clean: Cleaning
 
 
 class Sample5M(Section):

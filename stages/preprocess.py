@@ -14,6 +14,7 @@ from lib.run.pool import shard_map, worker_count
 from lib.run.stage import run_stage, scratch
 from lib.text.corpus import CorpusWriter
 from lib.text.duplicates import first_occurrences
+from lib.text.emoji import EMOJI_VERSION
 from lib.text.inspection import Inspection
 from lib.text.maps import make_map, map_facts, map_table, map_tasks
 from lib.text.raw_files import RawFile, examine, list_files
@@ -67,7 +68,7 @@ def main(raw: Path, corpus: Path) -> None:
     if counts["documents_cut"]:
         print(
             f"preprocess: note: {counts['documents_cut']:,} times a document was cut because it "
-            f"passed 8 MiB; is preprocess.document: {settings.document} right for this text?",
+            f"passed 4 MiB; is preprocess.document: {settings.document} right for this text?",
             file=sys.stderr,
         )
     with new_directory(corpus) as temporary, CorpusWriter(temporary) as writer:
@@ -85,7 +86,7 @@ def main(raw: Path, corpus: Path) -> None:
             "formats": dict(sorted(kinds.items())),
             "edits": dict(sorted(edits.items())),
             "rejected": dict(sorted(rejected.items())),
-            "emoji_version": "",
+            "emoji_version": EMOJI_VERSION,
         },
     )
     print(

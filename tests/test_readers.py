@@ -256,7 +256,7 @@ def test_a_huge_line_is_rejected_in_bounded_memory(tmp_path):
     assert found == [["before"], ["after"]]
     assert rejections.counts == {"line_too_long": 1}
     assert peak < 30 << 20
-    with pytest.raises(UserError, match=r"line 2: longer than 8 MiB"):
+    with pytest.raises(UserError, match=r"line 2: longer than 4 MiB"):
         read(path, "line")
 
 

@@ -14,7 +14,7 @@ Documents = list[list[str]]
 _CHUNK_BYTES = 1 << 22
 # Characters of raw text: longer documents are cut, so that memory is bounded wherever a document
 # is held, and a corpus in which no document ends does not become one document.
-MAX_DOCUMENT = 8 << 20
+MAX_DOCUMENT = 4 << 20
 _BATCH = 1 << 18
 
 
@@ -22,7 +22,7 @@ def gather(lines: Iterable[str], counts: Counter[str]) -> Iterator[Documents]:
     """Groups lines into documents at blank lines.
 
     Args:
-        counts: `documents_cut` gets the number of cuts in documents of more than 8 Mi characters.
+        counts: `documents_cut` gets the number of cuts in documents of more than 4 Mi characters.
 
     Yields:
         Some documents at a time.

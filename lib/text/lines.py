@@ -13,7 +13,7 @@ from io import BufferedIOBase
 from lib.text.rejections import Rejections
 
 BLOCK_BYTES = 1 << 18
-MAX_LINE_BYTES = 8 << 20
+MAX_LINE_BYTES = 4 << 20
 
 IsCut = Callable[[bytes], bool]
 

@@ -21,6 +21,7 @@ from lib.run import fingerprint
 from lib.run.atomic import new_file, write_text
 from lib.text.cleaner import DocumentCleaner
 from lib.text.documents import Documents, format_document
+from lib.text.emoji import EMOJI_VERSION
 from lib.text.raw_files import RawFile
 from lib.text.readers import Source, between_cuts, cut_rule, read_documents
 from lib.text.rejections import Rejections
@@ -122,6 +123,7 @@ def _key(source: Source, settings: Preprocess) -> str:
             source.file.format,
             source.file.compression,
             values,
+            EMOJI_VERSION if settings.clean.emoji != "keep" else None,
         ]
     )
 

@@ -91,7 +91,7 @@ def read_documents(
             `N sentences` (every N lines) hold for all formats; without them a document is a JSON
             object, a table's row or a Wikipedia article.
         text_field: the field or column that holds the text, where there are such.
-        counts: gets headings left out, and documents cut because they pass 8 MiB.
+        counts: gets headings left out, and documents cut because they pass 4 MiB.
 
     Raises:
         UserError: bad input that is not to be skipped (see `Rejections`).

@@ -28,7 +28,7 @@ REASONS = {
     "invalid_utf8": "not UTF-8; convert it from its own encoding: iconv -f LATIN1 -t UTF-8",
     "invalid_unicode": "half a surrogate pair, which is no character; mend it",
     "nul_byte": "holds a NUL byte; is it text at all?",
-    "line_too_long": "longer than 8 MiB; break it into lines",
+    "line_too_long": "longer than 4 MiB; break it into lines",
 }
 
 

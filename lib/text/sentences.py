@@ -1,66 +1,102 @@
-"""Sentence boundaries by rule, for text in many scripts."""
+"""Sentence boundaries by rule, for text in many scripts, over many lines at once.
+
+A boundary becomes a line end. Every rule looks at a bounded stretch around a mark, and every
+repetition in the patterns is possessive, so that the time grows with the length of the text only.
+"""
 
 import re
 
-# Words whose full stop seldom ends a sentence (English, Turkish, German, French, Spanish).
-_ABBREVIATION_LIST = """
-    mr mrs ms dr prof sr jr st vs etc e.g i.e eg ie cf al fig figs no nos vol pp ed eds rev gen col
-    sgt capt lt hon inc ltd co corp dept univ approx est jan feb mar apr jun jul aug sep sept oct
-    nov dec u.s u.k u.n a.m p.m ph.d b.c a.d bkz vb vd yy örn doç yrd av bzw usw z.b d.h nr bd hrsg
-    mme mlle sra srta dra
-"""
-_ABBREVIATIONS = frozenset(_ABBREVIATION_LIST.split())
+from lib.text.abbreviations import BEFORE_NUMBER, EITHER, OPEN, STARTERS
+from lib.text.emoji import EMOJI_CLASS
 
-# A run of end marks, closing quotes and brackets, then space and something that may begin a
-# sentence; CJK marks need no space. The Arabic semicolon separates clauses and does not split.
+# Marks that need white space after them...
+_SPACED = ".!?…‥؟۔։‼⁇⁈⁉‽⸮\u037e"
+# ... and marks of scripts that put no space between sentences, or not always: Chinese and Japanese,
+# Devanagari, Burmese, Khmer, Ethiopic, Sinhala. The Arabic semicolon separates clauses: no mark.
+_UNSPACED = "。！？｡।॥။។៕።፧፨෴"
+_CLOSERS = "\"'”’»›)\\]}』」）】》"
+_OPENERS = "\"'“‘„«‹(\\[{¿¡"
+_CJK = "\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
+
+
+# A run of marks begins where no mark stands before: each is looked at once.
+_ALL = _SPACED + _UNSPACED
+_RUN = rf"[{_ALL}](?<![{_ALL}][{_ALL}])[{_ALL}]*+"
+# What follows the space: no mark that goes on with the sentence.
+_START = rf"(?=[{_OPENERS}]*+[^\s{_OPENERS},;:.!?…)\]}}%&/|=>–—-])"
+# Emoji and numbers of notes after a mark belong to its sentence.
 _BOUNDARY = re.compile(
-    r"""(?P<western>[.!?…؟۔।॥]+["'”’»)\]]*)(?P<space>\s+)(?=["'“‘«(\[¿¡]*[^\W_]|["'“‘«(\[¿¡@#])"""
-    r"|(?P<cjk>[。！？]+[”’」』）]*)(?P<gap>\s*)(?=\S)"
+    rf"({_RUN}[{_CLOSERS}]*+(?:\x20»(?=\x20))?+)(?:\x20?(?:\[[0-9]++\]|(?![0-9])[{EMOJI_CLASS}]++))*+\x20{_START}"
 )
-_LAST_WORD = re.compile(r"(\S+)$")
-_OPENERS = "\"'“‘«([¿¡"
+# Inside Japanese quotes the sentence goes on when a particle follows: 「はい。」と言った.
+_UNSPACED_BOUNDARY = re.compile(
+    rf"{_RUN}(?:(?<=[{_UNSPACED}])|(?=[{_CJK}]))"
+    rf"(?:[{_CLOSERS}]++(?![とっがのをにはもなで、，,]))?+(?![{_CLOSERS}])"
+)
+# A colon often stands for the Armenian full stop, which looks like one.
+_ARMENIAN_BOUNDARY = re.compile(rf":(?<=[\u0561-\u0587]:)\x20{_START}")
+_ANY_UNSPACED = re.compile(f"[{_UNSPACED}{_CJK}]")
+
+_LOOK_BACK = 24
+_NEXT_WORD = re.compile(rf"[{_OPENERS}]*+\x20?([\w']*+)")
+_LETTERS = re.compile(r"\w(?:\.\w)+")
+_BEFORE_WORD = "\"'“‘„«‹([{¿¡#@"
+_ABBREVIATIONS = OPEN | EITHER | BEFORE_NUMBER
 
 
-def _ends_sentence(before: str, marks: str, after: str) -> bool:
-    """Whether the marks between `before` and `after` are the end of a sentence."""
-    marks = marks.rstrip("\"'”’»)]")
-    if marks.strip(".…"):
+def _goes_on(match: re.Match[str]) -> bool:
+    """Whether the sentence goes on after the marks of a possible boundary."""
+    text, start, marks = match.string, match.start(), match[1]
+    following = _NEXT_WORD.match(text, match.end())
+    after = following[1] if following else ""
+    lower_case = after[:1].islower()
+    if marks != ".":
+        # Before a lower-case letter an ellipsis is a pause, and a quotation is being told.
+        return lower_case and (marks[-1] not in _SPACED or not marks.strip(".…"))
+    before = text[max(0, start - _LOOK_BACK) : start]
+    word = before[max(before.rfind(" "), before.rfind("\n")) + 1 :].lstrip(_BEFORE_WORD)
+    lower = word.lower()
+    if lower_case:
+        # Informal writing. A short or capitalised word is rather an abbreviation; in Armenian and
+        # Georgian a stop before a lower-case letter is no full stop.
+        ordinary = len(word) > 2 and word.isalpha() and word.islower() and word[0] < "\u0530"
+        return not ordinary or word in _ABBREVIATIONS
+    if not word:
+        return False
+    if word.isdigit() and before[: -len(word)][-1:] in ("", "\n"):
+        return True  # A list's number.
+    if lower in OPEN or (lower in BEFORE_NUMBER and after[:1].isdigit()):
         return True
-    if after.lstrip(_OPENERS)[:1].islower():
-        return False
-    if len(marks) > 1:
-        return True
-    match = _LAST_WORD.search(before)
-    word = match.group(1).lstrip(_OPENERS) if match else ""
-    if word.lower() in _ABBREVIATIONS:
-        return False
-    # An initial, as in "J. Smith": one capital letter alone.
-    if len(word) == 1 and word.isalpha() and word.isupper():
-        return False
-    # "3. Kapitel", "5. Mai": a short ordinal number before a word.
-    return not (word.isdigit() and len(word) <= 2)
+    doubtful = (
+        lower in EITHER
+        # An ordinal number: 3. Kapitel, 5. Mai, 2. Dünya Savaşı.
+        or (len(word) <= 2 and word.isdigit())
+        # Initials (J. Smith), and letters with full stops between them (U.S., J.R.R.).
+        or (len(word) == 1 and word.isupper())
+        or _LETTERS.fullmatch(word) is not None
+    )
+    return doubtful and after.lower() not in STARTERS and bool(after)
 
 
-def split_sentences(paragraph: str) -> list[str]:
-    """Sentences of one paragraph, stripped, none empty.
+def _end(match: re.Match[str]) -> str:
+    return match[0] if _goes_on(match) else match[0][:-1] + "\n"
 
-    Splits after . ! ? … and their Arabic, Urdu and Indic forms when white space and the
-    beginning of a word follow, after 。！？ always; not after common abbreviations, initials or
-    ordinals, nor before a lower-case letter when the mark is a full stop.
+
+def split_sentences(text: str) -> str:
+    """Lines split into sentences: a line end after each.
+
+    After . ! ? … and their forms in other scripts when white space follows and something that may
+    begin a sentence, after 。！？ । ። and the like always; not after abbreviations, initials and
+    ordinal numbers, nor before a lower-case letter.
+
+    Args:
+        text: lines whose white space is single spaces.
+
+    Returns:
+        The text with spaces turned into line ends at boundaries, and line ends put in where no
+        space was. Blank lines and spaces at line ends may occur.
     """
-    sentences = []
-    start = 0
-    for match in _BOUNDARY.finditer(paragraph):
-        western = match.group("western")
-        if western is not None:
-            end = match.end("western")
-            if not _ends_sentence(
-                paragraph[start : match.start()], western, paragraph[match.end() : match.end() + 8]
-            ):
-                continue
-        else:
-            end = match.end("cjk")
-        sentences.append(paragraph[start:end].strip())
-        start = match.end()
-    sentences.append(paragraph[start:].strip())
-    return [sentence for sentence in sentences if sentence]
+    if _ANY_UNSPACED.search(text):
+        text = _UNSPACED_BOUNDARY.sub(r"\g<0>\n", text)
+    text = _ARMENIAN_BOUNDARY.sub(":\n", text)
+    return _BOUNDARY.sub(_end, text)

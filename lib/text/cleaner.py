@@ -1,0 +1,82 @@
+"""Raw documents to sentences: all the edits in their order, many documents at once."""
+
+import unicodedata
+from collections import Counter
+from typing import Literal
+
+from lib.params import Cleaning
+from lib.text import cleaning
+from lib.text.cleaning import BETWEEN
+from lib.text.emoji import edit_emoji
+from lib.text.fillers import Fillers
+from lib.text.sentences import split_sentences
+
+
+class DocumentCleaner:
+    """Cleans documents and splits them into sentences.
+
+    A batch is one string with a line for each raw line, so that every edit is one call for many
+    thousand lines. No edit looks further than a line, so batches may be cut anywhere.
+    """
+
+    def __init__(self, clean: Cleaning, sentences: Literal["split", "line"]) -> None:
+        self._clean = clean
+        self._split = sentences == "split"
+        self._fillers = Fillers(clean)
+
+    def __call__(self, documents: list[list[str]], counts: Counter[str]) -> list[list[str]]:
+        """Sentences of each document, perhaps none.
+
+        Each sentence is stripped and not empty; it has no line separator in it, and white space
+        only as single spaces.
+
+        Args:
+            documents: raw lines of each document; a batch of some 256 KiB to 1 MiB is best.
+            counts: gets the number of edits by reason.
+        """
+        edits: Counter[str] = Counter()
+        texts = ["\n".join(lines) for lines in documents]
+        text = "\n".join(f"{BETWEEN}\n{text}" for text in texts)
+        if text.count(BETWEEN) > len(documents):
+            edits["control_characters"] += text.count(BETWEEN) - len(documents)
+            text = "\n".join(f"{BETWEEN}\n{text.replace(BETWEEN, '')}" for text in texts)
+        text = self._edit(text, edits)
+        counts.update(+edits)
+        lines = (part.strip("\n") for part in text.split(BETWEEN)[1:])
+        return [part.split("\n") if part else [] for part in lines]
+
+    def _edit(self, text: str, counts: Counter[str]) -> str:
+        clean = self._clean
+        if clean.unescape_html:
+            text = cleaning.unescape_html(text, counts)
+        if clean.unicode != "keep":
+            text = unicodedata.normalize(clean.unicode, text)
+        present = cleaning.characters(text)
+        text = cleaning.remove_controls(text, present, counts)
+        if clean.format_characters == "remove":
+            text = cleaning.remove_format(text, counts)
+        text = cleaning.tidy_space(text, present)
+        text = self._fillers.mark(text, counts)
+        # Before the case of letters and the form of marks are lost: boundaries depend on them.
+        if self._split:
+            text = split_sentences(text)
+        if clean.emoji != "keep":
+            text = edit_emoji(text, present, clean.emoji, counts)
+            present = cleaning.characters(text)
+        if clean.punctuation == "ascii":
+            text = cleaning.punctuation_to_ascii(text, present, counts)
+        elif clean.punctuation == "remove":
+            text = cleaning.remove_punctuation(text, present, counts)
+        if clean.symbols == "remove":
+            text = cleaning.remove_symbols(text, present, counts)
+        if clean.lowercase:
+            text = text.lower()
+            present = cleaning.characters(text)
+        if clean.accents == "remove":
+            text = cleaning.remove_accents(text, present, counts)
+        if clean.arabic_marks == "remove":
+            text = cleaning.remove_arabic_marks(text, counts)
+        text = cleaning.tidy_space(text, set())
+        text = self._fillers.join_lines(text, counts)
+        text = self._fillers.write(text, counts)
+        return cleaning.open_special_tokens(text, counts)
