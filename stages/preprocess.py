@@ -1,5 +1,6 @@
 """preprocess: raw text -> data/corpus, one sentence a line, a blank line after each document."""
 
+import shutil
 import sys
 from collections import Counter
 from pathlib import Path, PurePosixPath
@@ -13,10 +14,10 @@ from lib.run.metrics import write_metrics
 from lib.run.pool import shard_map, worker_count
 from lib.run.stage import run_stage, scratch
 from lib.text.corpus import CorpusWriter
-from lib.text.duplicates import first_occurrences
+from lib.text.duplicates import first_occurrences, table_parts
 from lib.text.emoji import EMOJI_VERSION
 from lib.text.inspection import Inspection
-from lib.text.maps import make_map, map_facts, map_table, map_tasks
+from lib.text.maps import make_map, map_facts, map_tasks
 from lib.text.raw_files import RawFile, examine, list_files
 from lib.text.rejections import Rejections, check_limit
 from lib.text.splits import given_split
@@ -59,24 +60,33 @@ def main(raw: Path, corpus: Path) -> None:
         inspection.see(task.file.path.relative_to(raw), facts)
     check_limit(rejected, settings.bad_input_limit, raw)
 
-    tables = [map_table(maps, key) for key in keys]
-    kept = first_occurrences(tables)
-    cleaned = sum(map(len, tables))
-    totals = Counter(documents=sum(int(mask.sum()) for mask in kept))
-    totals["documents_duplicate"] = cleaned - totals["documents"]
-    _check_documents(totals["documents"], counts, raw, settings.document)
+    with new_directory(corpus) as temporary:
+        tables = [maps / f"{key}.documents" for key in keys]
+        work = temporary / ".work"
+        work.mkdir()
+        kept = first_occurrences(tables, work)
+        totals = Counter(documents=sum(int(mask.sum()) for mask in kept))
+        totals["documents_duplicate"] = sum(map(len, kept)) - totals["documents"]
+        shutil.rmtree(work)
+        _check_documents(totals["documents"], counts, raw, settings.document)
+        with CorpusWriter(temporary) as writer:
+            for task, key, table, mask in zip(tasks, keys, tables, kept, strict=True):
+                relative = PurePosixPath(task.file.path.relative_to(raw).as_posix())
+                folder = given_split(relative) or ""
+                first = offset = 0
+                for part in table_parts(table):
+                    keep = mask[first : first + len(part)]
+                    writer.write(maps / f"{key}.txt", offset, part["size"], keep, folder)
+                    first += len(part)
+                    offset += int(part["size"].sum(dtype=np.int64))
+                    for measure in ("sentences", "characters"):
+                        totals[measure] += int(part[measure].sum(where=keep, dtype=np.int64))
     if counts["documents_cut"]:
         print(
-            f"preprocess: note: {counts['documents_cut']:,} times a document was cut because it "
-            f"passed 4 MiB; is preprocess.document: {settings.document} right for this text?",
+            f"preprocess: note: documents of more than 4 MiB were cut, {counts['documents_cut']:,} "
+            f"times; is preprocess.document: {settings.document} right for this text?",
             file=sys.stderr,
         )
-    with new_directory(corpus) as temporary, CorpusWriter(temporary) as writer:
-        for task, key, table, mask in zip(tasks, keys, tables, kept, strict=True):
-            relative = PurePosixPath(task.file.path.relative_to(raw).as_posix())
-            writer.write(maps / f"{key}.txt", table["size"], mask, given_split(relative) or "")
-            totals["sentences"] += int(table["sentences"].sum(where=mask, dtype=np.int64))
-            totals["characters"] += int(table["characters"].sum(where=mask, dtype=np.int64))
     write_text(RESULTS / "samples.txt", inspection.page())
     write_metrics(
         RESULTS / "metrics.json",

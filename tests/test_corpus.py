@@ -68,14 +68,19 @@ def table_of(texts: list[bytes]) -> np.ndarray:
 
 
 @given(st.lists(st.lists(st.binary(max_size=2), max_size=20), max_size=5), st.integers(1, 30))
-def test_only_the_first_of_equal_documents_is_kept(files, bucket):
+def test_only_the_first_of_equal_documents_is_kept(tmp_path_factory, files, bucket):
+    folder = tmp_path_factory.mktemp("tables")
     seen: set[bytes] = set()
     expected = []
     for texts in files:
         expected.append([text not in seen and not seen.add(text) for text in texts])
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(duplicates_module, "_BUCKET_DOCUMENTS", bucket)
-        kept = first_occurrences([table_of(texts) for texts in files])
+        patch.setattr(duplicates_module, "_READ_DOCUMENTS", 7)
+        tables = [folder / f"{number}.documents" for number in range(len(files))]
+        for path, texts in zip(tables, files, strict=True):
+            table_of(texts).tofile(path)
+        kept = first_occurrences(tables, folder)
     assert [mask.tolist() for mask in kept] == expected
 
 
@@ -90,7 +95,10 @@ def test_the_corpus_holds_the_kept_documents_in_pieces(tmp_path_factory, groups,
         patch.setattr(corpus_module, "_PIECE_BYTES", piece * 4)
         patch.setattr(corpus_module, "_COPY_BYTES", piece)
         with CorpusWriter(folder / "corpus") as writer:
-            writer.write(folder / "map.txt", sizes, kept, "")
+            half = len(texts) // 2
+            writer.write(folder / "map.txt", 0, sizes[:half], kept[:half], "")
+            offset = int(sizes[:half].sum())
+            writer.write(folder / "map.txt", offset, sizes[half:], kept[half:], "")
     files = corpus_files(folder / "corpus")
     assert b"".join(path.read_bytes() for path in files) == b"".join(
         text for text, keep in zip(texts, kept, strict=True) if keep

@@ -13,7 +13,8 @@ from lib.params import parse_params
 from lib.run import fingerprint
 from lib.text import maps as maps_module
 from lib.text.documents import read_corpus
-from lib.text.maps import make_map, map_facts, map_table, map_tasks
+from lib.text.duplicates import table_parts
+from lib.text.maps import make_map, map_facts, map_tasks
 from lib.text.raw_files import RawFile, list_files
 from tests.project import Project, sentences, write_text
 
@@ -44,7 +45,12 @@ def test_a_large_file_in_pieces_gives_the_same_documents(tmp_path, values, monke
         results.append(
             (
                 b"".join((maps / f"{key}.txt").read_bytes() for key in keys),
-                [row for key in keys for row in map_table(maps, key).tolist()],
+                [
+                    row
+                    for key in keys
+                    for part in table_parts(maps / f"{key}.documents")
+                    for row in part.tolist()
+                ],
                 sum((each.counts for each in facts), start=type(facts[0].counts)()),
             )
         )

@@ -41,19 +41,22 @@ class CorpusWriter:
             stream = self._open[folder] = path.open("wb")
         return stream
 
-    def write(self, text: Path, sizes: np.ndarray, kept: np.ndarray, folder: str) -> None:
-        """Copies the kept documents of one map.
+    def write(
+        self, text: Path, offset: int, sizes: np.ndarray, kept: np.ndarray, folder: str
+    ) -> None:
+        """Copies the kept ones of documents that follow each other in a map.
 
         Args:
             text: the map's text file.
-            sizes: uint64 [documents], bytes of each document in it.
+            offset: bytes of the documents before these.
+            sizes: unsigned integer array [documents], bytes of each document.
             kept: bool [documents].
             folder: the given split's name, or "" for documents without one.
         """
         ends = np.cumsum(sizes, dtype=np.int64)
         with text.open("rb") as source:
             for start, end in _runs(kept, ends):
-                source.seek(start)
+                source.seek(offset + start)
                 while start < end:
                     size = min(end - start, _COPY_BYTES)
                     # A piece ends with a document, so the last one of a copy must be whole.

@@ -1,8 +1,8 @@
 """Cleaning a piece of a raw file at a time; results are kept, addressed by content and settings.
 
-A map is a folder of files of one name: `KEY.txt` (Google's input format), `KEY.npy` (a row a
-document), `KEY.near.npy` (its signatures, if near duplicates are looked for) and `KEY.json`
-(counts and samples). The JSON file is written last: a map without it does not exist.
+A map is three files of one name: `KEY.txt` (Google's input format), `KEY.documents` (a row of
+DOCUMENT for each) and `KEY.json` (counts and samples). The JSON file is written last: a map
+without it does not exist.
 """
 
 import hashlib
@@ -154,8 +154,8 @@ class _Samples:
         ]
 
 
-class _Tables:
-    """What is known of each document, gathered without an object a document."""
+class _Rows:
+    """What is known of each document of a batch, gathered without an object a document."""
 
     def __init__(self) -> None:
         self._digests = bytearray()
@@ -165,7 +165,7 @@ class _Tables:
         self._digests += digest
         self._numbers.extend((size, sentences, characters))
 
-    def array(self) -> np.ndarray:
+    def table(self) -> np.ndarray:
         table = np.zeros(len(self._digests) // 16, DOCUMENT)
         digests = np.frombuffer(self._digests, "<u8").reshape(-1, 2)
         numbers = np.array(self._numbers, "<u4").reshape(-1, 3)
@@ -203,29 +203,29 @@ def make_map(task: MapTask) -> str:
     rejections = Rejections(str(task.file.path), skip, task.settings.bad_input_limit)
     counts: Counter[str] = Counter()
     edits: Counter[str] = Counter()
-    samples, tables = _Samples(), _Tables()
+    samples = _Samples()
     clean = DocumentCleaner(task.settings.clean, task.settings.sentences)
     documents = read_documents(
         source, task.settings.document, task.settings.text_field, rejections, counts
     )
     with (
         new_file(task.maps / f"{key}.txt") as text_path,
-        new_file(task.maps / f"{key}.npy") as table_path,
+        new_file(task.maps / f"{key}.documents") as table_path,
+        text_path.open("wb") as text,
+        table_path.open("wb") as table,
     ):
-        with text_path.open("wb") as text:
-            for batch in _batches(documents, counts):
-                for before, after in zip(batch, clean(batch, edits), strict=True):
-                    if not after:
-                        counts["documents_empty"] += 1
-                        continue
-                    document = format_document(after)
-                    digest = hashlib.blake2b(document, digest_size=16).digest()
-                    characters = sum(map(len, after))
-                    tables.add(digest, len(document), len(after), characters)
-                    samples.see(digest, before, after)
-                    text.write(document)
-        with table_path.open("wb") as stream:
-            np.save(stream, tables.array())
+        for batch in _batches(documents, counts):
+            rows = _Rows()
+            for before, after in zip(batch, clean(batch, edits), strict=True):
+                if not after:
+                    counts["documents_empty"] += 1
+                    continue
+                document = format_document(after)
+                digest = hashlib.blake2b(document, digest_size=16).digest()
+                rows.add(digest, len(document), len(after), sum(map(len, after)))
+                samples.see(digest, before, after)
+                text.write(document)
+            table.write(rows.table().tobytes())
     values = {
         "counts": counts,
         "edits": edits,
@@ -247,12 +247,3 @@ def map_facts(maps: Path, key: str) -> MapFacts:
         values["rejected_examples"],
         values["samples"],
     )
-
-
-def map_table(maps: Path, key: str) -> np.ndarray:
-    """The table of one map's documents: DOCUMENT array of shape [documents], memory-mapped."""
-    path = maps / f"{key}.npy"
-    try:
-        return np.load(path, mmap_mode="r")
-    except ValueError:  # An empty table cannot be memory-mapped.
-        return np.load(path)
