@@ -48,12 +48,15 @@ _WEIGHTS = np.array([0xD6E8FEB86659FD93, 0xA0761D6478BD642F, 0xE7037ED1A0B428DB]
 
 @lru_cache(1)
 def _folding() -> np.ndarray:
-    """For each code point: 0 in no word, its case-folded form, or that with the mark _ALONE."""
+    """For each code point: 0 in no word, its case-folded form, or that with the mark _ALONE.
+
+    The variation selectors (U+FE00 to U+FE0F) say how the emoji before them looks: no word.
+    """
     table = np.arange(0x110000, dtype=np.uint32) | _ALONE
     for code in range(_TABLE_END):
         character = chr(code)
         category = unicodedata.category(character)
-        if category[0] in "ZP" or category in ("Cc", "Cf", "Cs"):
+        if category[0] in "ZP" or category in ("Cc", "Cf", "Cs") or 0xFE00 <= code <= 0xFE0F:
             table[code] = 0
         elif category[0] in "LMN":
             table[code] = ord(character.casefold()[0])
@@ -80,7 +83,7 @@ def _word_hashes(codes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     A word's hash is a polynomial in its characters modulo 2^64. All are summed in one pass with
     the powers of the block's positions; the inverse power then moves each word to position 0.
     """
-    values = _folding()[codes]
+    values = np.take(_folding(), codes)  # twice as fast as indexing
     inside = values > 0
     edge = values >= _ALONE
     edge[1:] |= edge[:-1] | ~inside[:-1]
@@ -119,9 +122,7 @@ def _block(documents: list[bytes], texts: list[str]) -> tuple[np.ndarray, np.nda
 
     wordless = np.flatnonzero(counts == 0)
     if len(wordless):
-        digests = [
-            hashlib.blake2b(documents[index], digest_size=8).digest() for index in wordless
-        ]
+        digests = [hashlib.blake2b(documents[index], digest_size=8).digest() for index in wordless]
         hashes = np.insert(hashes, offsets[wordless], np.frombuffer(b"".join(digests), "<u8"))
         offsets[1:] += np.cumsum(counts == 0)
     return hashes, offsets
