@@ -5,6 +5,7 @@ is the Jaccard similarity of their sets of shingles. Buckets (Indyk and Motwani,
 slots that are equal bring the similar together without comparing every two.
 """
 
+import itertools
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -13,19 +14,21 @@ import numpy as np
 from rensa import RMinHash
 
 from lib.run import random
+from lib.run.progress import Progress
 from lib.text.shingles import shingles
 
 # Slots of a signature: the estimate's standard deviation is 0.035 at a similarity of 0.8.
 SLOTS = 128
-# The signatures' own version: those of another must not be compared with these.
-VERSION = RMinHash.ALGORITHM_VERSION
+# Signatures of another format must not be compared with these. The first number is raised by hand
+# when the shingles change.
+FORMAT = (1, SLOTS, RMinHash.ALGORITHM_VERSION)
 
 # The share of pairs exactly as similar as the threshold that meet in some bucket, at least.
 _FOUND = 0.99
 
 _CHUNK_DOCUMENTS = 1 << 16  # signatures read at once: 16 MiB
-_SORTED_DOCUMENTS = 1 << 22  # keys sorted at once: some 150 MiB
-_BATCH_DOCUMENTS = 1 << 17  # documents of shared buckets in memory at once: 96 MiB with copies
+_SORTED_DOCUMENTS = 1 << 21  # keys sorted at once: some 100 MiB
+_BATCH_DOCUMENTS = 1 << 16  # documents of shared buckets compared at once: 48 MiB with copies
 _COMPARED_DOCUMENTS = 1 << 13
 
 _HALF = np.uint64(32)
@@ -64,39 +67,37 @@ class _Tables:
         self._paths = paths
         self.bounds = np.concatenate(([0], np.cumsum(sizes, dtype=np.int64)))
 
-    def chunks(self, wanted: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """Ordinals and signatures of the wanted documents (ascending ordinals), chunk by chunk."""
-        for path, first, past in zip(self._paths, self.bounds, self.bounds[1:], strict=False):
-            inside = wanted[slice(*np.searchsorted(wanted, (first, past)))]
-            while len(inside):
-                start = int(inside[0] - first)
-                ordinals = inside[: np.searchsorted(inside, first + start + _CHUNK_DOCUMENTS)]
-                inside = inside[len(ordinals) :]
-                rows = np.load(path, mmap_mode="r")[start : start + _CHUNK_DOCUMENTS]
-                yield ordinals, rows[ordinals - first - start]
+    def chunks(self, wanted: np.ndarray, slots: slice) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """The wanted documents (ascending ordinals) and these slots of their signatures."""
+        while len(wanted):
+            piece = int(np.searchsorted(self.bounds, wanted[0], side="right")) - 1
+            past = min(self.bounds[piece + 1], wanted[0] + _CHUNK_DOCUMENTS)
+            ordinals, wanted = np.split(wanted, [np.searchsorted(wanted, past)])
+            rows = np.load(self._paths[piece], mmap_mode="r")[:, slots]
+            yield ordinals, rows[ordinals - self.bounds[piece]]
 
     def of(self, ordinals: np.ndarray) -> np.ndarray:
         """Signatures of documents, uint16 [ordinals, SLOTS], in any order."""
         order = np.argsort(ordinals)
         rows = np.empty((len(ordinals), SLOTS), np.uint16)
         place = 0
-        for some, signature in self.chunks(ordinals[order]):
+        for some, signature in self.chunks(ordinals[order], slice(None)):
             rows[order[place : place + len(some)]] = signature
             place += len(some)
         return rows
 
 
-def _band_keys(rows: np.ndarray, band: int, width: int) -> np.ndarray:
-    """One uint64 for each document's slots of a band; chance equality is sorted out later."""
-    weights = random.hashes(0, "band", np.arange(width, dtype=np.uint64)) | np.uint64(1)
-    sums = np.zeros(len(rows), np.uint64)
-    for column, weight in zip(range(band * width, (band + 1) * width), weights, strict=True):
-        sums += rows[:, column] * weight
+def _keys(slots: np.ndarray) -> np.ndarray:
+    """uint64 [documents] of uint16 [documents, slots of a band], equal where all of them are."""
+    weights = random.hashes(0, "band", np.arange(slots.shape[1], dtype=np.uint64))
+    sums = np.zeros(len(slots), np.uint64)
+    for slot, weight in zip(slots.T, weights, strict=True):
+        sums += slot * (weight | np.uint64(1))
     return random.hashes(0, "band", sums)
 
 
 def _buckets(
-    tables: _Tables, kept: np.ndarray, band: int, width: int
+    tables: _Tables, kept: np.ndarray, band: slice
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Documents that share a bucket of a band with others, sorted by bucket, then by ordinal.
 
@@ -107,16 +108,19 @@ def _buckets(
     parts = -(-int(kept.sum()) // _SORTED_DOCUMENTS)
     for part in range(parts):
         ordinals, keys = [], []
-        for some, rows in tables.chunks(np.flatnonzero(kept)):
-            key = _band_keys(rows, band, width)
-            inside = ((key >> _HALF) * np.uint64(parts)) >> _HALF == part
-            ordinals.append(some[inside])
-            keys.append(key[inside])
+        for first, past in itertools.pairwise(tables.bounds):
+            for some, slots in tables.chunks(first + np.flatnonzero(kept[first:past]), band):
+                key = _keys(slots)
+                inside = ((key >> _HALF) * np.uint64(parts)) >> _HALF == part
+                ordinals.append(some[inside])
+                keys.append(key[inside])
         ordinal, key = np.concatenate(ordinals), np.concatenate(keys)
         order = np.argsort(key, kind="stable")
         key = key[order]
-        begins = np.concatenate(([True], key[1:] != key[:-1]))
-        shared = ~begins | np.concatenate((~begins[1:], [False]))
+        begins = np.ones(len(key), bool)
+        begins[1:] = key[1:] != key[:-1]
+        shared = ~begins
+        shared[:-1] |= ~begins[1:]
         yield ordinal[order[shared]], begins[shared]
 
 
@@ -175,18 +179,28 @@ def near_duplicates(
     left = np.concatenate([np.zeros(0, bool), *kept])
     width = band_rows(threshold)
     needed = math.ceil(threshold * SLOTS)
-    for band in range(SLOTS // width):
-        for ordinals, begins in _buckets(stored, left, band, width):
-            carried = ordinals[:0]  # survivors of a bucket that began in an earlier batch
-            for start in range(0, len(ordinals), _BATCH_DOCUMENTS):
-                some = slice(start, start + _BATCH_DOCUMENTS)
-                batch = np.concatenate((carried, ordinals[some]))
-                opens = np.concatenate((np.zeros(len(carried), bool), begins[some]))
-                survives = _survivors(stored.of(batch), opens, needed)
-                left[batch[~survives]] = False
-                past = start + _BATCH_DOCUMENTS
-                carried = ordinals[:0]
-                if past < len(ordinals) and not begins[past]:
-                    last = int(np.flatnonzero(opens)[-1]) if opens.any() else 0
-                    carried = batch[last:][survives[last:]]
-    return np.split(left, stored.bounds[1:-1])
+    bands = [slice(first, first + width) for first in range(0, SLOTS - width + 1, width)]
+    with Progress("near duplicates", len(bands), "bands") as progress:
+        for band in bands:
+            for ordinals, begins in _buckets(stored, left, band):
+                for dropped in _dropped(stored, ordinals, begins, needed):
+                    left[dropped] = False
+            progress.advance()
+    return [left[first:past] for first, past in itertools.pairwise(stored.bounds)]
+
+
+def _dropped(
+    tables: _Tables, ordinals: np.ndarray, begins: np.ndarray, needed: int
+) -> Iterator[np.ndarray]:
+    """Ordinals of documents to drop, from what `_buckets` yields, a bounded batch at a time."""
+    carried = ordinals[:0]  # survivors of the bucket in which the batch before ended
+    for first in range(0, len(ordinals), _BATCH_DOCUMENTS):
+        past = first + _BATCH_DOCUMENTS
+        batch = np.concatenate((carried, ordinals[first:past]))
+        opens = np.concatenate((np.zeros(len(carried), bool), begins[first:past]))
+        survives = _survivors(tables.of(batch), opens, needed)
+        yield batch[~survives]
+        carried = ordinals[:0]
+        if past < len(ordinals) and not begins[past]:
+            last = int(np.flatnonzero(opens)[-1]) if opens.any() else 0
+            carried = batch[last:][survives[last:]]

@@ -37,12 +37,18 @@ def sample(documents: Iterable[bytes], seed: int) -> list[bytes]:
     key = random.key(seed, "overlap").to_bytes(16, "little")
     heap: list[tuple[int, bytes]] = []  # negated draws: the largest draw comes out first
     size = 0
+    limit = 1 << 64  # past the first document that had no room, none is taken
     for document in documents:
         digest = hashlib.blake2b(document, digest_size=8, key=key).digest()
-        heapq.heappush(heap, (-int.from_bytes(digest, "little"), document))
+        draw = int.from_bytes(digest, "little")
+        if draw >= limit:
+            continue
+        heapq.heappush(heap, (-draw, document))
         size += len(document)
         while len(heap) > SAMPLE_DOCUMENTS or (size > SAMPLE_BYTES and len(heap) > 1):
-            size -= len(heapq.heappop(heap)[1])
+            negated, last = heapq.heappop(heap)
+            size -= len(last)
+            limit = -negated
     return [document for _, document in sorted(heap, reverse=True)]
 
 
