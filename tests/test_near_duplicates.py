@@ -204,6 +204,17 @@ def test_what_is_left_is_the_first_of_each_group(tmp_path_factory, table, thresh
     np.testing.assert_array_equal(np.concatenate(pieces), left)
 
 
+def test_a_dissimilar_document_in_the_bucket_hides_no_pair(tmp_path):
+    # The second and the third agree in two of any three slots, and in all three of one band only,
+    # which they share with the first.
+    assert band_rows(0.5) == 3
+    rows = np.random.default_rng(2).integers(0, 1 << 16, (3, SLOTS), np.uint16)
+    rows[2, np.arange(SLOTS) % 3 > 0] = rows[1, np.arange(SLOTS) % 3 > 0]
+    rows[:, 6:9] = 7
+    [left] = near_duplicates(save(tmp_path, [rows]), [np.ones(3, bool)], 0.5)
+    assert left.tolist() == [True, True, False]
+
+
 def test_similar_documents_are_dropped_and_others_kept(tmp_path):
     words = [f"word{number}" for number in range(60)]
     changed = [*words[:30], "other", *words[31:]]
