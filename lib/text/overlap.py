@@ -1,0 +1,174 @@
+"""Overlap of held-out documents with training documents, measured in one pass over the latter.
+
+A near twin in training text makes a held-out number look better than it is. All documents are
+compared exactly, by the Jaccard similarity of their shingles; none is missed. What makes it fast
+is the prefix filter of set similarity joins (Chaudhuri et al., 2006, "A primitive operator for
+similarity joins in data cleaning"): a document that shares the share t of another's shingles lacks
+so few of them that it must have most of any selection of them, so only a selection is looked up.
+"""
+
+import hashlib
+import heapq
+import itertools
+import math
+from collections.abc import Iterable
+
+import numpy as np
+
+from lib.run import random
+from lib.text.shingles import shingles
+
+# From this similarity on two documents are near twins: one word changed among some 25.
+NEAR = 0.8
+
+SAMPLE_DOCUMENTS = 2000
+# Bounds the memory where documents are long: some 3 M shingles, 150 MiB with their index.
+SAMPLE_BYTES = 16 << 20
+
+_FILTER_BITS = 22
+
+
+def sample(documents: Iterable[bytes], seed: int) -> list[bytes]:
+    """At most 2,000 documents and 16 MiB, those of the smallest keyed hashes of their content.
+
+    It depends on which documents there are, not on their order. A first document that alone is
+    larger than 16 MiB is taken.
+    """
+    key = random.key(seed, "overlap").to_bytes(16, "little")
+    heap: list[tuple[int, bytes]] = []  # negated draws: the largest draw comes out first
+    size = 0
+    limit = 1 << 64  # past the first document that had no room, none is taken
+    for document in documents:
+        digest = hashlib.blake2b(document, digest_size=8, key=key).digest()
+        draw = int.from_bytes(digest, "little")
+        if draw >= limit:
+            continue
+        heapq.heappush(heap, (-draw, document))
+        size += len(document)
+        while len(heap) > SAMPLE_DOCUMENTS or (size > SAMPLE_BYTES and len(heap) > 1):
+            negated, last = heapq.heappop(heap)
+            size -= len(last)
+            limit = -negated
+    return [document for _, document in sorted(heap, reverse=True)]
+
+
+class Overlap:
+    """Which held-out documents have a near twin among training documents.
+
+    Near twins are documents whose sets of shingles (lib.text.shingles) have a Jaccard similarity
+    of NEAR or more.
+
+    Attributes:
+        near: bool [held-out documents], True if one was seen. Results of passes over parts of the
+            training documents, by several workers say, join by `|`.
+    """
+
+    def __init__(self, documents: Iterable[bytes]) -> None:
+        self._sets = [
+            np.unique(hashes[start:past])
+            for hashes, offsets in shingles(documents)
+            for start, past in itertools.pairwise(offsets)
+        ]
+        self._sizes = np.array([len(own) for own in self._sets], np.int64)
+        self.near = np.zeros(len(self._sets), bool)
+        self._index()
+
+    def _index(self) -> None:
+        """Selects the shingles to look up, of each document its rarest in the sample.
+
+        |A and B| >= t |A or B| asks for |A and B| >= t |A|. So a near twin lacks at most
+        m = n - ceil(t n) of a document's n shingles, and has at least m + 1 of any 2 m + 1 of
+        them. Which ones are selected decides how many documents pass by chance, never the result.
+        """
+        everything = np.concatenate([np.zeros(0, np.uint64), *self._sets])
+        _, inverse, counts = np.unique(everything, return_inverse=True, return_counts=True)
+        frequencies = counts[inverse]
+        self._needed = np.zeros(len(self._sets), np.int64)
+        chosen, owners = [], []
+        place = 0
+        for owner, own in enumerate(self._sets):
+            # 0.8 * 35 is 28.000000000000004.
+            missing = len(own) - math.ceil(NEAR * len(own) - 1e-9)
+            rarest = np.argsort(frequencies[place : place + len(own)], kind="stable")
+            place += len(own)
+            chosen.append(own[rarest[: 2 * missing + 1]])
+            owners.append(np.full(len(chosen[-1]), owner))
+            self._needed[owner] = len(chosen[-1]) - missing
+        hashes = np.concatenate([np.zeros(0, np.uint64), *chosen])
+        owner_of = np.concatenate([np.zeros(0, np.int64), *owners])
+        order = np.argsort(hashes, kind="stable")
+        # Postings: self._owners[self._bounds[i]:self._bounds[i + 1]] have the shingle i.
+        self._owners = owner_of[order]
+        self._hashes, first = np.unique(hashes[order], return_index=True)
+        self._bounds = np.append(first, len(hashes))
+        self._filter = np.zeros(1 << _FILTER_BITS, bool)
+        self._filter[_filter_places(self._hashes)] = True
+
+    def see(self, documents: Iterable[bytes]) -> None:
+        """Compares training documents with all held-out ones, whatever their order or batches.
+
+        Args:
+            documents: UTF-8 text, in Google's input format or not.
+        """
+        for hashes, offsets in shingles(documents):
+            self._see(hashes, offsets)
+
+    def _see(self, hashes: np.ndarray, offsets: np.ndarray) -> None:
+        places = np.flatnonzero(np.take(self._filter, _filter_places(hashes)))
+        # In sorted order, neighbours in the search share the cache.
+        places = places[np.argsort(hashes[places])]
+        found = np.searchsorted(self._hashes, hashes[places])
+        found[found == len(self._hashes)] = 0
+        hits = self._hashes[found] == hashes[places]
+        places, found = places[hits], found[hits]
+        if not len(places):
+            return
+        seen = np.searchsorted(offsets, places, side="right") - 1  # the training documents
+        # One entry for each pair of a training shingle and a held-out document that has it.
+        counts = self._bounds[found + 1] - self._bounds[found]
+        within = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
+        owners = self._owners[np.repeat(self._bounds[found], counts) + within]
+        pairs, shared = np.unique(
+            np.repeat(seen, counts) * len(self._sets) + owners, return_counts=True
+        )
+        # A shingle that is repeated in a training document counts too often here: no harm, as
+        # what passes is compared in full.
+        pairs = pairs[shared >= self._needed[pairs % len(self._sets)]]
+        documents, owners = np.divmod(pairs, len(self._sets))
+        for document in np.unique(documents):
+            other = np.unique(hashes[offsets[document] : offsets[document + 1]])
+            self._compare(owners[documents == document], other)
+
+    def _compare(self, owners: np.ndarray, other: np.ndarray) -> None:
+        """Compares some held-out documents with the set of shingles of one training document."""
+        sizes = self._sizes[owners]
+        # The smaller set's share of the larger bounds the similarity.
+        close = np.minimum(sizes, len(other)) / np.maximum(sizes, len(other)) >= NEAR
+        new = close & ~self.near[owners]
+        owners, sizes = owners[new], sizes[new]
+        if not len(owners):
+            return
+        own = np.concatenate([self._sets[owner] for owner in owners])
+        found = np.searchsorted(other, own)
+        found[found == len(other)] = 0
+        shared = np.add.reduceat(other[found] == own, np.cumsum(sizes) - sizes, dtype=np.int64)
+        self.near[owners] = shared / (sizes + len(other) - shared) >= NEAR
+
+    def share(self) -> dict[str, float]:
+        """What the training documents seen so far amount to.
+
+        Returns:
+            documents: how many held-out documents were compared; near_twins: how many of them
+            have a near twin; share: near_twins / documents, 0 without documents.
+        """
+        near = int(np.count_nonzero(self.near))
+        return {
+            "documents": len(self.near),
+            "near_twins": near,
+            "share": near / max(len(self.near), 1),
+        }
+
+
+def _filter_places(hashes: np.ndarray) -> np.ndarray:
+    """Places of hashes in the bitmap that spares most of them the search."""
+    return hashes >> np.uint64(64 - _FILTER_BITS)

@@ -1,0 +1,144 @@
+"""The overlap of held-out documents with training documents, against brute force."""
+
+import re
+from itertools import pairwise
+
+import numpy as np
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from lib.text import overlap as module
+from lib.text.overlap import NEAR, Overlap, sample
+
+
+def word_runs(text):
+    words = re.findall("[a-z0-9]+", text.lower())
+    return {tuple(words[i : i + 3]) for i in range(max(len(words) - 2, 1))} if words else {text}
+
+
+def near_by_brute_force(held_out, training):
+    near = []
+    for document in held_out:
+        own = word_runs(document)
+        near.append(
+            any(
+                len(own & word_runs(other)) / len(own | word_runs(other)) >= NEAR
+                for other in training
+            )
+        )
+    return near
+
+
+def encoded(documents):
+    return [f"{document}\n".encode() for document in documents]
+
+
+@st.composite
+def corpora(draw):
+    """Held-out documents, and training documents of which most are edits of those."""
+    word = st.integers(0, draw(st.sampled_from([3, 30, 3000]))).map(lambda number: f"w{number}")
+    held_out = draw(st.lists(st.lists(word, max_size=45), max_size=5))
+    training = draw(st.lists(st.lists(word, max_size=45), max_size=3))
+    for original in held_out:
+        for _ in range(draw(st.integers(0, 3))):
+            copy = list(original)
+            for _ in range(draw(st.integers(0, 4))):
+                place = draw(st.integers(0, len(copy)))
+                edit = draw(st.sampled_from(["insert", "delete", "replace", "repeat"]))
+                if edit == "repeat":
+                    copy[place:place] = copy[: draw(st.integers(0, 5))]
+                else:
+                    copy[place : place + (edit != "insert")] = (
+                        [] if edit == "delete" else [draw(word)]
+                    )
+            training.append(copy)
+    training = draw(st.permutations(training))
+    return [" ".join(words) for words in held_out], [" ".join(words) for words in training]
+
+
+@settings(max_examples=200, deadline=None)
+@given(corpora(), st.lists(st.integers(0, 20), max_size=3))
+def test_near_twins_equal_brute_force_whatever_the_batches(corpus, cuts):
+    held_out, training = corpus
+    expected = near_by_brute_force(held_out, training)
+    cuts = sorted(min(cut, len(training)) for cut in cuts)
+    parts = [training[first:past] for first, past in pairwise([0, *cuts, len(training)])]
+
+    one = Overlap(encoded(held_out))
+    for part in parts:
+        one.see(encoded(part))
+    assert one.near.tolist() == expected
+
+    joined = np.zeros(len(held_out), bool)
+    for part in reversed(parts):
+        other = Overlap(encoded(held_out))
+        other.see(iter(encoded(part)))
+        joined |= other.near
+    assert joined.tolist() == expected
+    near = sum(expected)
+    assert one.share() == {
+        "documents": len(held_out),
+        "near_twins": near,
+        "share": near / len(held_out) if held_out else 0,
+    }
+
+
+def test_a_similarity_of_exactly_the_bound_is_near():
+    # For each size with a whole number of shingles at 0.8: that many in common, then one fewer.
+    for size in range(5, 200, 5):
+        words = [f"w{number}" for number in range(size + 2)]
+        shared = size * 4 // 5
+        for common, near in ((shared, True), (shared - 1, False)):
+            overlap = Overlap(encoded([" ".join(words)]))
+            overlap.see(encoded([" ".join(words[: common + 2])]))
+            assert overlap.near.tolist() == [near]
+
+
+def test_twins_in_other_languages_and_without_words():
+    held_out = ["今天天气很好，我们去公园玩吧。", "!!!", "Ok", "سلام دنیا", "unique enough here"]
+    training = ["今天天气很好我们去公园玩吧", "???", "ok.", "سلام، دنیا", "something else here"]
+    overlap = Overlap(encoded(held_out))
+    overlap.see(encoded(training))
+    assert overlap.near.tolist() == [True, False, True, True, False]
+
+
+@given(
+    st.lists(st.binary(max_size=12), max_size=40, unique=True), st.randoms(use_true_random=False)
+)
+def test_a_sample_depends_on_the_documents_only(documents, shuffler):
+    shuffled = list(documents)
+    shuffler.shuffle(shuffled)
+    assert sample(iter(documents), 1) == sample(shuffled, 1)
+    assert sorted(sample(documents, 1)) == sorted(documents)
+
+
+@given(
+    st.lists(st.binary(min_size=1, max_size=12), max_size=40, unique=True),
+    st.randoms(use_true_random=False),
+    st.integers(1, 12),
+    st.integers(1, 60),
+)
+def test_a_sample_is_the_beginning_of_one_fixed_order(documents, shuffler, count, size):
+    order = sample(documents, 1)
+    expected = []
+    for document in order:
+        if expected and (len(expected) == count or sum(map(len, [*expected, document])) > size):
+            break
+        expected.append(document)
+    shuffler.shuffle(documents)
+    previous = module.SAMPLE_DOCUMENTS, module.SAMPLE_BYTES
+    module.SAMPLE_DOCUMENTS, module.SAMPLE_BYTES = count, size
+    try:
+        assert sample(documents, 1) == expected
+    finally:
+        module.SAMPLE_DOCUMENTS, module.SAMPLE_BYTES = previous
+
+
+def test_a_sample_is_fair_and_keyed_by_the_seed():
+    documents = [f"document {number}\n".encode() for number in range(20_000)]
+    chosen = [{int(document.split()[1]) for document in sample(documents, seed)} for seed in (1, 2)]
+    assert [len(numbers) for numbers in chosen] == [2000, 2000]
+    # Expected in both: 200, with a standard deviation below 14.
+    assert abs(len(chosen[0] & chosen[1]) - 200) < 70
+    # In the first half: 1,000, with a standard deviation below 23.
+    assert abs(sum(number < 10_000 for number in chosen[0]) - 1000) < 115
