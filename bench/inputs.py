@@ -39,6 +39,15 @@ def first_lines(source: Path, target: Path, limit: int | None = None) -> None:
                 return
 
 
+def documents(name: str, source: Path, target: Path) -> None:
+    """The text `wikitext` or `tweets` with a blank line between documents."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    if name == "wikitext":
+        wikitext_documents(source, target)
+    else:
+        target.write_bytes(source.read_bytes().replace(b"\n", b"\n\n"))
+
+
 def enlarged(source: Path, megabytes: int, files: int, target: Path) -> None:
     """Text of so many megabytes, in files of equal size: the source again and again.
 

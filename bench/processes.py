@@ -1,15 +1,17 @@
 """Whole processes: how long one takes and how much memory it and its children hold at most."""
 
 import os
+import signal
 import subprocess
+import sys
 import threading
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from lib.run.errors import UserError
 
+_LAUNCH = Path(__file__).with_name("launch.py")
 _SAMPLE_SECONDS = 0.02
 
 
@@ -19,8 +21,7 @@ class Measured:
 
     Attributes:
         wall_seconds: from before the start to after the end.
-        peak_mib: the largest resident set of the process or one of its children. By the kernel's
-            accounting it is at least what this process held when it started that one.
+        peak_mib: the largest resident set of the process or one of its children.
         peaks_mib: by process id, when asked for: the own peak of each process of the tree, the
             first one first.
     """
@@ -46,42 +47,41 @@ def measure(
         UserError: it failed; the end of its output is shown.
     """
     log = folder / "output.log"
-    with log.open("wb") as output:
-        started = time.perf_counter()
-        process = subprocess.Popen(
-            [str(word) for word in command],
-            cwd=folder,
-            env=environment,
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=subprocess.STDOUT,
-        )
-        peaks: dict[int, float] = {}
-        done = threading.Event()
-        watcher = threading.Thread(target=_watch, args=(process.pid, peaks, done))
+    words = [str(word) for word in command]
+    process = subprocess.Popen(
+        [sys.executable, "-I", "-S", _LAUNCH, log, *words],
+        cwd=folder,
+        env=environment,
+        stdout=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    peaks: dict[int, float] = {}
+    done = threading.Event()
+    watcher = threading.Thread(target=_watch, args=(process.pid, peaks, done))
+    if each:
+        watcher.start()
+    try:
+        report, _ = process.communicate()
+    except BaseException:
+        os.killpg(process.pid, signal.SIGKILL)
+        raise
+    finally:
+        done.set()
         if each:
-            watcher.start()
-        try:
-            _, status, usage = os.wait4(process.pid, 0)
-            wall = time.perf_counter() - started
-        except BaseException:
-            process.kill()
-            raise
-        finally:
-            done.set()
-            if each:
-                watcher.join()
-    process.returncode = os.waitstatus_to_exitcode(status)
-    if process.returncode:
+            watcher.join()
+    code, wall, peak = report.split() if process.returncode == 0 else ("no start", "0", "0")
+    if code != "0":
         tail = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()[-5:]
-        words = " ".join(map(str, command))
-        raise UserError(f"{words}: failed with {process.returncode}: " + " / ".join(tail))
-    return Measured(wall, usage.ru_maxrss / 1024, peaks)
+        raise UserError(f"{' '.join(words)}: failed ({code}): " + " / ".join(tail))
+    return Measured(float(wall), float(peak), peaks)
 
 
 def _watch(root: int, peaks: dict[int, float], done: threading.Event) -> None:
-    """Keeps the high-water mark of each process of the tree. It only rises, so that the last look
-    before a process ends misses what it did after that look and nothing else."""
+    """Keeps the high-water mark of each process below `root`.
+
+    The last look counts: the mark only rises, except where a new process becomes another program.
+    """
     while not done.wait(_SAMPLE_SECONDS):
         waiting = [root]
         while waiting:
@@ -93,8 +93,8 @@ def _watch(root: int, peaks: dict[int, float], done: threading.Event) -> None:
             except OSError:
                 continue  # It has ended.
             _, found, after = status.partition("VmHWM:")
-            if found:
-                peaks[number] = max(peaks.get(number, 0.0), int(after.split()[0]) / 1024)
+            if found and number != root:
+                peaks[number] = int(after.split()[0]) / 1024
             waiting += [int(child) for group in children for child in group]
 
 
