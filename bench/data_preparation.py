@@ -36,11 +36,12 @@ _COLUMNS = {
     "wall_ratio": "ratio",
     "lowest": "lowest",
     "highest": "highest",
+    "cpu_ratio": "of CPU time",
     "bar": "bar",
     "passed": "passed",
     "ours_mib": "ours MiB",
     "peer_mib": "theirs MiB",
-    "memory_ratio": "ratio",
+    "memory_ratio": "of memory",
 }
 
 

@@ -21,7 +21,8 @@ def main(output: str, command: list[str]) -> None:
     _, status, usage = os.wait4(process, 0)
     wall = time.perf_counter() - started
     # Linux counts kibibytes.
-    print(os.waitstatus_to_exitcode(status), wall, usage.ru_maxrss / 1024)
+    cpu = usage.ru_utime + usage.ru_stime
+    print(os.waitstatus_to_exitcode(status), wall, cpu, usage.ru_maxrss / 1024)
 
 
 if __name__ == "__main__":

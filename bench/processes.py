@@ -21,12 +21,15 @@ class Measured:
 
     Attributes:
         wall_seconds: from before the start to after the end.
+        cpu_seconds: of the process and its children. Other work on the machine hardly touches it,
+            but it does not count the waiting for files.
         peak_mib: the largest resident set of the process or one of its children.
         peaks_mib: by process id, when asked for: the own peak of each process of the tree, the
             first one first.
     """
 
     wall_seconds: float
+    cpu_seconds: float
     peak_mib: float
     peaks_mib: dict[int, float] = field(default_factory=dict)
 
@@ -70,11 +73,13 @@ def measure(
         done.set()
         if each:
             watcher.join()
-    code, wall, peak = report.split() if process.returncode == 0 else ("no start", "0", "0")
+    if process.returncode:
+        raise UserError(f"{words[0]}: cannot be started in {folder}; is it there?")
+    code, wall, cpu, peak = report.split()
     if code != "0":
         tail = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()[-5:]
         raise UserError(f"{' '.join(words)}: failed ({code}): " + " / ".join(tail))
-    return Measured(float(wall), float(peak), peaks)
+    return Measured(float(wall), float(cpu), float(peak), peaks)
 
 
 def _watch(root: int, peaks: dict[int, float], done: threading.Event) -> None:

@@ -25,11 +25,14 @@ def compare(
 
     Returns:
         `wall_ratio` and `memory_ratio` are the peer's median over ours: above 1, ours is better.
+        `cpu_ratio` is that of processor time, which other work on the machine hardly touches;
         `lowest` and `highest` are the ratios of the single pairs of runs.
     """
     medians = {
         "ours_seconds": statistics.median(run.wall_seconds for run in ours),
         "peer_seconds": statistics.median(run.wall_seconds for run in peer),
+        "ours_cpu_seconds": statistics.median(run.cpu_seconds for run in ours),
+        "peer_cpu_seconds": statistics.median(run.cpu_seconds for run in peer),
         "ours_mib": statistics.median(run.peak_mib for run in ours),
         "peer_mib": statistics.median(run.peak_mib for run in peer),
     }
@@ -41,6 +44,7 @@ def compare(
         "wall_ratio": ratio,
         "lowest": min(pairs),
         "highest": max(pairs),
+        "cpu_ratio": medians["peer_cpu_seconds"] / medians["ours_cpu_seconds"],
         "memory_ratio": medians["peer_mib"] / medians["ours_mib"],
         "bar": bar,
         "passed": ratio >= bar,

@@ -23,14 +23,14 @@ ROOT = Path(__file__).parent.parent
 
 
 def runs(*seconds: float, mib: float = 100.0) -> list[Measured]:
-    return [Measured(one, mib) for one in seconds]
+    return [Measured(one, one / 2, mib) for one in seconds]
 
 
 def test_a_comparison_takes_medians_and_tells_the_range_of_pairs():
     result = compare("x", runs(1.0, 2.0, 9.0), runs(30.0, 40.0, 90.0, mib=500.0), bar=20)
     assert result["wall_ratio"] == 20.0 and result["passed"]
     assert (result["lowest"], result["highest"]) == (10.0, 30.0)
-    assert result["memory_ratio"] == 5.0
+    assert result["memory_ratio"] == 5.0 and result["cpu_ratio"] == 20.0
     assert not compare("x", runs(2.0), runs(39.9), bar=20)["passed"]
 
 
@@ -39,7 +39,7 @@ def test_runs_alternate():
 
     def run(name: str) -> Measured:
         order.append(name)
-        return Measured(float(len(order)), 1.0)
+        return Measured(float(len(order)), 0.0, 1.0)
 
     first, second = alternate(lambda: run("a"), lambda: run("b"), 2)
     assert order == ["a", "b", "a", "b"]
@@ -78,6 +78,11 @@ def test_peaks_of_parent_and_worker_are_told_apart(tmp_path):
 def test_a_failed_command_shows_the_end_of_its_output(tmp_path):
     with pytest.raises(UserError, match=r"failed \(3\): so it is"):
         measure([sys.executable, "-c", "print('so it is'); raise SystemExit(3)"], tmp_path)
+
+
+def test_a_command_that_is_not_there_is_told(tmp_path):
+    with pytest.raises(UserError, match="no-such-command: cannot be started"):
+        measure(["no-such-command"], tmp_path)
 
 
 def test_seconds_are_counted_for_the_innermost_part():
