@@ -265,6 +265,8 @@ def main() -> None:
         }
         facts = {"quick": options.quick, "repeats": options.repeats, "checkouts": checkouts}
         write_json(options.out, {**facts, "machine": before, "results": results})
+    if not options.quick and not all(result["passed"] for result in results):
+        sys.exit("bench: a bar is missed")
 
 
 if __name__ == "__main__":
