@@ -5,7 +5,8 @@ BIN := .venv/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 export TF_CPP_MIN_LOG_LEVEL ?= 3
 
-.PHONY: help setup interop smoke demo test check-slow lint lock clean
+.PHONY: help setup interop smoke demo test check-slow lint lock clean \
+	bench bench-peers bench-agreement bench-memory bench-workers
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
 
@@ -52,6 +53,40 @@ lock: setup ## new lock files from pyproject.toml (needs uv)
 	uv pip compile --universal --python-version 3.11 --generate-hashes --no-annotate --no-header \
 		--group dev --group interop --constraint requirements.lock \
 		pyproject.toml -o requirements-interop.lock
+
+# What is not given is skipped: see docs/bench.md. LDDL needs transformers (make interop).
+WIKITEXT ?= $(wildcard $(DATA)/wikitext-2/train.txt)
+TWEETS ?= $(wildcard $(DATA)/tweets/tweeteval.txt)
+VOCAB ?= $(wildcard $(DATA)/fixtures/bert-base-uncased-vocab.txt)
+REPEATS ?= 3
+BENCH := .scratch/bench-results
+given = $(if $($(2)),--$(1) $($(2)))
+
+# With -k: a bar that is missed fails its target and the others still run.
+bench: ## the data stages against other tools, their memory, their workers; see docs/bench.md
+	@$(MAKE) --no-print-directory -k bench-peers bench-agreement bench-memory bench-workers
+
+bench-peers: setup
+	python -m bench.data_preparation $(call given,google,GOOGLE) $(call given,ctbert,CTBERT) \
+		$(call given,ctbert-python,CTBERT_PYTHON) $(call given,lddl,LDDL) \
+		$(call given,wikitext,WIKITEXT) $(call given,tweets,TWEETS) $(call given,vocab,VOCAB) \
+		--repeats $(REPEATS) --profile --out $(BENCH)/data_preparation.json
+
+bench-agreement: setup
+	$(if $(and $(GOOGLE),$(WIKITEXT),$(VOCAB)),python -m bench.agreement --google $(GOOGLE) \
+		--wikitext $(WIKITEXT) --vocab $(VOCAB) --out $(BENCH)/agreement.json, \
+		@echo "skipped: agreement with Google's script (give GOOGLE=, WIKITEXT= and VOCAB=)")
+
+bench-memory: setup
+	$(if $(and $(or $(WIKITEXT),$(TWEETS)),$(VOCAB)),python -m bench.memory \
+		$(call given,wikitext,WIKITEXT) $(call given,tweets,TWEETS) --vocab $(VOCAB) \
+		--out $(BENCH)/memory.json, \
+		@echo "skipped: memory (give VOCAB= and WIKITEXT= or TWEETS=)")
+
+bench-workers: setup
+	$(if $(and $(WIKITEXT),$(VOCAB)),python -m bench.workers --wikitext $(WIKITEXT) \
+		--vocab $(VOCAB) --repeats $(REPEATS) --out $(BENCH)/workers.json, \
+		@echo "skipped: workers (give WIKITEXT= and VOCAB=)")
 
 clean: ## remove scratch (cleaned text that is kept for the next run, unfinished training)
 	rm -rf .scratch
