@@ -103,7 +103,7 @@ def main(phase: str, shards: Path, vocab: Path, records: Path) -> None:
     train = facts["train"]
     print(
         f"records: {phase}: {train['examples']:,} training examples in {train['rows']:,} rows of "
-        f"{settings.max_seq_length} tokens, {train['fill']:.0%} full"
+        f"{settings.max_seq_length} tokens, {train['fill']:.1%} full"
     )
 
 
