@@ -39,54 +39,67 @@ def pack_rows(
         masked_lm_weights: float32 [rows, P]: 1 for a prediction, 0 beyond.
         The last three only if the examples have them.
     """
-    rows, most = packs.shape
     columns = examples["input_ids"].shape[1]
     taken = packs >= 0
-    sizes = np.where(taken, lengths[packs], 0)
-    starts = np.where(taken, np.cumsum(sizes, axis=1) - sizes, 0)
-    chosen, start, size = packs[taken], starts[taken], sizes[taken]  # row by row, slot by slot
-    row, slot = np.nonzero(taken)
-
-    def moved(values: np.ndarray, source: np.ndarray, target: np.ndarray, width: int) -> np.ndarray:
-        """[rows, width]: cells of flat `values` at other places."""
-        result = np.zeros(rows * width, dtype=values.dtype)
-        result[target] = values.reshape(-1).take(source)
-        return result.reshape(rows, width)
-
-    within = _counting(size)
-    source = np.repeat(chosen * columns, size) + within
-    target = np.repeat(row * columns + start, size) + within
-    numbers = np.repeat((slot + 1).astype(np.uint8 if most < 256 else np.int32), size)
-    everywhere = np.arange(len(within))
+    slots = _Slots(np.where(taken, lengths[packs], 0), columns)
+    within, source = slots.sources(packs, columns)
+    filled = slots.spread(taken)
+    numbers = np.arange(1, packs.shape[1] + 1, dtype=np.uint8 if packs.shape[1] < 256 else np.int32)
     packed = {
-        "input_ids": moved(examples["input_ids"], source, target, columns),
-        "segment_ids": moved(examples["segment_ids"], source, target, columns),
-        "position_ids": moved(within.astype(np.int32), everywhere, target, columns),
-        "example_ids": moved(numbers, everywhere, target, columns),
-        "cls_positions": starts.astype(np.int32),
-        "next_sentence_labels": np.where(taken, examples["next_sentence_labels"][packs, 0], 0),
-        "next_sentence_weights": taken.astype(np.float32),
+        name: examples[name].take(source, mode="clip") * filled
+        for name in ("input_ids", "segment_ids")
     }
+    packed["position_ids"] = within * filled
+    packed["example_ids"] = slots.spread(taken * numbers)
+    packed["cls_positions"] = slots.starts * taken
+    packed["next_sentence_labels"] = examples["next_sentence_labels"][packs, 0] * taken
+    packed["next_sentence_weights"] = taken.astype(np.float32)
     if "masked_lm_positions" in examples:
-        counts = np.count_nonzero(examples["masked_lm_weights"], axis=1)
-        of_slot = np.where(taken, counts[packs], 0)
-        before = (np.cumsum(of_slot, axis=1) - of_slot)[taken]
-        count = of_slot[taken]
-        within = _counting(count)
-        source = np.repeat(chosen * examples["masked_lm_ids"].shape[1], count) + within
-        target = np.repeat(row * predictions_per_row + before, count) + within
-        everywhere = np.arange(len(within))
-        positions = examples["masked_lm_positions"].reshape(-1).take(source)
-        positions += np.repeat(start, count).astype(np.int32)
-        for name, values, places in (
-            ("masked_lm_positions", positions, everywhere),
-            ("masked_lm_ids", examples["masked_lm_ids"], source),
-            ("masked_lm_weights", examples["masked_lm_weights"], source),
-        ):
-            packed[name] = moved(values, places, target, predictions_per_row)
+        counts = np.zeros_like(packs)
+        counts[taken] = np.count_nonzero(examples["masked_lm_weights"][packs[taken]], axis=1)
+        predictions = _Slots(counts, predictions_per_row)
+        _, source = predictions.sources(packs, examples["masked_lm_ids"].shape[1])
+        filled = predictions.spread(taken)
+        for name in ("masked_lm_positions", "masked_lm_ids", "masked_lm_weights"):
+            packed[name] = examples[name].take(source, mode="clip")
+        packed["masked_lm_positions"] += predictions.spread(slots.starts)
+        for name in ("masked_lm_positions", "masked_lm_ids", "masked_lm_weights"):
+            packed[name] *= filled
     return packed
 
 
-def _counting(sizes: np.ndarray) -> np.ndarray:
-    """int64 [sum of sizes]: 0 to size - 1 for each size, one after the other."""
-    return np.arange(sizes.sum()) - np.repeat(np.cumsum(sizes) - sizes, sizes)
+class _Slots:
+    """Rows of `width` cells, divided among the slots of each row; the rest is padding.
+
+    Attributes:
+        starts: int32 [rows, K]: the cell that each slot begins with.
+    """
+
+    def __init__(self, sizes: np.ndarray, width: int) -> None:
+        """
+        Args:
+            sizes: int64 [rows, K]: cells of each slot.
+        """
+        ends = np.cumsum(sizes, axis=1)
+        self.starts = (ends - sizes).astype(np.int32)
+        self._cells = np.column_stack([sizes, width - ends[:, -1]]).reshape(-1)
+        self._shape = len(sizes), width
+
+    def spread(self, values: np.ndarray) -> np.ndarray:
+        """[rows, width]: in each cell the value of its slot ([rows, K]), in the padding 0."""
+        with_padding = np.pad(values, ((0, 0), (0, 1)))
+        return np.repeat(with_padding.reshape(-1), self._cells).reshape(self._shape)
+
+    def sources(self, packs: np.ndarray, width: int) -> tuple[np.ndarray, np.ndarray]:
+        """Where each cell comes from; of no meaning in the padding.
+
+        Args:
+            packs: int64 [rows, K]: the row of each slot's example among the examples' rows, which
+                have `width` cells.
+
+        Returns:
+            int32 [rows, width]: its place in the example's row; int64 [rows, width]: its place
+            in all those rows, one after the other.
+        """
+        within = np.arange(self._shape[1], dtype=np.int32) - self.spread(self.starts)
+        return within, within + self.spread(packs * width)
