@@ -51,18 +51,18 @@ def read_manifest(records: Path) -> Manifest:
             },
             {"none": "", "gzip": "GZIP"}[settings["compression"]],
         )
-        packing, masking = settings["packing"], settings["masking"]
+        made = {"packing": str(settings["packing"]).lower(), "masking": settings["masking"]}
     except FileNotFoundError:
         raise UserError(f"{path}: no such file; run the records stage first") from None
     except (ValueError, KeyError, TypeError, AttributeError) as failure:
         raise UserError(
             f"{path}: not a manifest that training knows ({failure!r}); run the records stage again"
         ) from None
-    for key, value, readable in ("packing", packing, False), ("masking", masking, "static"):
-        if value != readable:
+    for key, readable in {"packing": "false", "masking": "static"}.items():
+        if made[key] != readable:
             raise UserError(
-                f"{path}: made with records.{key}: {json.dumps(value)}, which training does not "
-                f"read; set records.{key}: {json.dumps(readable)} and run the records stage again"
+                f"{path}: made with records.{key}: {made[key]}, which training does not read; set "
+                f"records.{key}: {readable} and run the records stage again"
             )
     return manifest
 
