@@ -155,7 +155,17 @@ class Records(Section):
     whole_word_mask: StrictBool
     next_sentence: StrictBool
     random_next_prob: Probability
+    masking: Literal["static", "dynamic"]
+    packing: StrictBool
+    max_examples_per_pack: Literal["auto"] | Annotated[Whole, Field(ge=2)]
+    compression: Literal["none", "gzip"]
     seed: Count
+
+    def examples_per_pack(self, max_seq_length: int) -> int:
+        """Examples in a packed row at most: as given, or one for each 16 tokens of the row."""
+        if self.max_examples_per_pack == "auto":
+            return max(2, max_seq_length // 16)
+        return self.max_examples_per_pack
 
     def predictions(self, max_seq_length: int) -> int:
         """Masked positions per row: as given, or enough for the share at full length."""

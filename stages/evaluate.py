@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import islice, zip_longest
 from pathlib import Path
 
@@ -12,7 +13,8 @@ from lib.interop.huggingface import read_model
 from lib.params import Params, load_params
 from lib.records.documents import read_tokens
 from lib.records.masking import VocabularyFacts
-from lib.records.shard import RecordSettings, features, make_examples, masked_blocks
+from lib.records.settings import RecordSettings
+from lib.records.shard import features, make_examples, row_blocks
 from lib.run.atomic import write_text
 from lib.run.errors import UserError
 from lib.run.metrics import write_metrics
@@ -43,28 +45,17 @@ def _test_batches(
     other records are asked the same questions.
     """
     length = params.phases[params.evaluate.phase].max_seq_length
-    settings = RecordSettings(
-        max_seq_length=length,
+    settings = replace(
+        RecordSettings.from_params(params.records, length).once(),
         max_predictions_per_seq=int(np.ceil(params.evaluate.masked_lm_prob * length)),
         masked_lm_prob=params.evaluate.masked_lm_prob,
-        short_seq_prob=params.records.short_seq_prob,
-        dupe_factor=1,
-        whole_word_mask=params.records.whole_word_mask,
-        next_sentence=params.records.next_sentence,
-        random_next_prob=params.records.random_next_prob,
     )
-    facts = VocabularyFacts(
-        tokenizer.cls_id,
-        tokenizer.sep_id,
-        tokenizer.mask_id,
-        len(tokenizer.vocabulary),
-        tokenizer.continuation,
-    )
+    facts = VocabularyFacts.of(tokenizer)
     left, seed = params.evaluate.max_examples, params.evaluate.seed
     for number, shard in enumerate(shards):
         tokens = read_tokens(shard, tokenizer.encode_lines)
         examples = make_examples(tokens, settings, seed, number)
-        for each, masked in masked_blocks(tokens, examples, settings, facts, seed, number):
+        for each, masked in row_blocks(tokens, examples, settings, facts, seed, number):
             block = features(each, masked)
             rows = min(len(each.lengths), left)
             left -= rows

@@ -1,22 +1,23 @@
 """records: data/shards and data/vocab -> data/records/<phase>, TFRecords to train on."""
 
-import json
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from lib.params import load_params
 from lib.records.documents import read_tokens
+from lib.records.manifest import WrittenShard, manifest_json, split_facts, total
 from lib.records.masking import VocabularyFacts
-from lib.records.shard import RecordSettings, RecordStatistics, write_shard
-from lib.run import random
-from lib.run.atomic import new_directory
+from lib.records.settings import RecordSettings
+from lib.records.shard import FILE_SUFFIXES, write_shard
+from lib.records.statistics import histogram_csv
+from lib.run import fingerprint, random
+from lib.run.atomic import new_directory, write_text
 from lib.run.errors import UserError
 from lib.run.metrics import write_metrics
 from lib.run.pool import shard_map, worker_count
 from lib.run.stage import run_stage
+from lib.text.splits import SPLITS
 from lib.vocab.tokenizer import WordPieceTokenizer
-
-SPLITS = ("train", "dev", "test")
 
 
 @dataclass(frozen=True)
@@ -28,99 +29,82 @@ class ShardTask:
     vocab: Path
     settings: RecordSettings
     seed: int
-    number: int
 
     def __str__(self) -> str:
         return str(self.source)
 
 
-def make_records(task: ShardTask) -> RecordStatistics:
-    """Tokenises, pairs, masks and encodes one shard."""
+def make_records(task: ShardTask) -> WrittenShard:
+    """Tokenises, pairs, masks, packs and encodes one shard."""
     tokenizer = WordPieceTokenizer.load(task.vocab)
-    facts = VocabularyFacts(
-        tokenizer.cls_id,
-        tokenizer.sep_id,
-        tokenizer.mask_id,
-        len(tokenizer.vocabulary),
-        tokenizer.continuation,
-    )
     tokens = read_tokens(task.source, tokenizer.encode_lines)
-    return write_shard(task.target, tokens, task.settings, facts, task.seed, task.number)
+    statistics = write_shard(
+        task.target,
+        tokens,
+        task.settings,
+        VocabularyFacts.of(tokenizer),
+        task.seed,
+        int(task.source.stem),
+    )
+    return WrittenShard(
+        "/".join(task.target.parts[-2:]),
+        "/".join(task.source.parts[-2:]),
+        fingerprint.of_file(task.source),
+        statistics,
+    )
 
 
 def main(phase: str, shards: Path, vocab: Path, records: Path) -> None:
-    """Makes the examples of one phase in Google's TFRecord format.
+    """Makes the examples of one phase, by default in Google's TFRecord format.
 
     PHASE is its name in params.yaml, SHARDS the folder that split wrote, VOCAB the vocabulary,
     RECORDS the folder to write.
     """
     params = load_params()
-    length = params.phases[phase].max_seq_length
     knobs = params.records
-    settings = RecordSettings(
-        max_seq_length=length,
-        max_predictions_per_seq=knobs.predictions(length),
-        masked_lm_prob=knobs.masked_lm_prob,
-        short_seq_prob=knobs.short_seq_prob,
-        dupe_factor=knobs.dupe_factor,
-        whole_word_mask=knobs.whole_word_mask,
-        next_sentence=knobs.next_sentence,
-        random_next_prob=knobs.random_next_prob,
-    )
-    # dev and test are masked once, so that their numbers can be compared from run to run.
-    once = replace(settings, dupe_factor=1)
+    settings = RecordSettings.from_params(knobs, params.phases[phase].max_seq_length)
+    of_split = {split: settings if split == "train" else settings.once() for split in SPLITS}
+    suffix = FILE_SUFFIXES[settings.compression]
     with new_directory(records) as temporary:
         tasks = []
         for split in SPLITS:
             (temporary / split).mkdir()
             for source in sorted((shards / split).glob("*.txt")):
-                tasks.append(
-                    ShardTask(
-                        source,
-                        temporary / split / f"{source.stem}.tfrecord",
-                        vocab,
-                        settings if split == "train" else once,
-                        random.key(knobs.seed, split),
-                        int(source.stem),
-                    )
-                )
-        results = shard_map(
-            make_records, tasks, worker_count(params.cluster.workers), f"records {phase}"
-        )
-        totals = {split: RecordStatistics() for split in SPLITS}
-        for task, statistics in zip(tasks, results, strict=True):
-            totals[task.target.parent.name] += statistics
+                target = temporary / split / f"{source.stem}{suffix}"
+                seed = random.key(knobs.seed, split)
+                tasks.append(ShardTask(source, target, vocab, of_split[split], seed))
+        workers = worker_count(params.cluster.workers)
+        written = shard_map(make_records, tasks, workers, f"records {phase}")
+        by_split = {
+            split: [shard for shard in written if shard.file.startswith(f"{split}/")]
+            for split in SPLITS
+        }
+        facts = {split: split_facts(by_split[split], of_split[split]) for split in SPLITS}
         for split in SPLITS:
-            if not totals[split].examples:
+            if not facts[split]["examples"]:
                 raise UserError(
                     f"{shards / split}: its text makes no examples; give more text, or "
                     "raise split.dev_share and split.test_share"
                 )
-        facts = {split: _facts(totals[split]) for split in SPLITS}
-        manifest = {"settings": asdict(settings), "splits": facts}
-        (temporary / "manifest.json").write_text(
-            json.dumps(manifest, indent=2) + "\n", encoding="utf-8"
+        manifest = manifest_json(
+            {split: (of_split[split], by_split[split]) for split in SPLITS},
+            knobs.seed,
+            {
+                name: fingerprint.of_file(vocab / name)
+                for name in ("vocab.txt", "tokenizer_config.json")
+            },
         )
-    write_metrics(Path("results/records") / phase / "metrics.json", facts)
+        write_text(temporary / "manifest.json", manifest)
+    results = Path("results/records") / phase
+    write_metrics(results / "metrics.json", facts)
+    histograms = total(by_split["train"])
+    write_text(results / "lengths.csv", histogram_csv(histograms.example_lengths, "examples"))
+    write_text(results / "rows.csv", histogram_csv(histograms.row_lengths, "rows"))
     train = facts["train"]
     print(
-        f"records: {phase}: {train['examples']:,} training examples of {length} tokens, "
-        f"{train['fill']:.0%} full"
+        f"records: {phase}: {train['examples']:,} training examples in {train['rows']:,} rows of "
+        f"{settings.max_seq_length} tokens, {train['fill']:.1%} full"
     )
-
-
-def _facts(statistics: RecordStatistics) -> dict[str, float]:
-    """The shares that tell whether the examples are what one wanted."""
-    cells = statistics.tokens + statistics.padded_cells
-    return {
-        "examples": statistics.examples,
-        "tokens": statistics.tokens,
-        "fill": statistics.tokens / max(cells, 1),
-        "predictions": statistics.predictions,
-        "prediction_share": statistics.predictions / max(statistics.tokens, 1),
-        "random_next_share": statistics.random_next / max(statistics.examples, 1),
-        "dropped_segments": statistics.dropped_segments,
-    }
 
 
 if __name__ == "__main__":

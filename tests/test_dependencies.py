@@ -81,7 +81,7 @@ def test_layers_import_downwards_only():
         "run": {"run"},
         "text": {"run", "text", "params"},
         "vocab": {"run", "vocab"},
-        "records": {"run", "records"},
+        "records": {"run", "records", "params"},
         "model": {"run", "model"},
         "train": {"run", "model", "train", "vocab", "params"},
         "interop": {"run", "model", "interop"},

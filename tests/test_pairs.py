@@ -4,6 +4,7 @@ import collections
 import itertools
 import math
 import random
+from fractions import Fraction
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lib.records.documents import Tokens
-from lib.records.pairs import Examples, _heads, _truncate, make_pairs, make_single
+from lib.records.pairs import Examples, _binomial_table, _heads, _truncate, make_pairs, make_single
 from lib.run.random import generator
 
 Document = list[list[int]]  # sentences of tokens; here each token is its own position in the text
@@ -257,12 +258,39 @@ def test_heads_are_binomial(tosses: int) -> None:
         assert abs(frequency - expected) < 5 * math.sqrt(expected) + 5
 
 
+@pytest.mark.parametrize("power", [6, 7, 10, 13])
+def test_tables_hold_the_binomial_distribution(power: int) -> None:
+    """Against whole numbers, in which nothing is lost."""
+    tosses = 1 << power
+    fewest, cumulative = _binomial_table(power)
+    probabilities = np.diff(cumulative, prepend=0.0)
+    below = sum(math.comb(tosses, heads) for heads in range(fewest))
+    assert below < 2**tosses // 10**22 + 1
+    for heads in range(fewest, fewest + len(cumulative), max(1, len(cumulative) // 100)):
+        exact = Fraction(math.comb(tosses, heads), 2**tosses)
+        assert abs(float(exact) - probabilities[heads - fewest]) < 1e-14
+
+
+def test_heads_of_a_very_long_text() -> None:
+    tosses, count = 2_000_003, 20_000
+    heads = _heads(np.full(count, tosses), generator(0, "test"))
+    deviation = math.sqrt(tosses) / 2
+    assert abs(heads.mean() - tosses / 2) < 5 * deviation / math.sqrt(count)
+    assert abs(heads.std() / deviation - 1) < 5 / math.sqrt(2 * count)
+    for times in (-2, -1, 0, 1, 2):
+        share = (1 + math.erf(times / math.sqrt(2))) / 2
+        below = np.mean(heads <= tosses / 2 + times * deviation)
+        assert abs(below - share) < 5 * math.sqrt(share * (1 - share) / count) + 1e-3
+
+
 def test_heads_of_mixed_numbers() -> None:
-    tosses = np.array([0, 1000, 0, 64, 1])
+    tosses = np.array([0, 1000, 0, 64, 1, 2**31 - 1])
     heads = _heads(tosses, generator(0, "test"))
     assert (heads <= tosses).all()
     assert 400 < heads[1] < 600
-    assert tosses.tolist() == [0, 1000, 0, 64, 1]
+    assert abs(heads[-1] - 2**30) < 10 * 2**15
+    assert tosses.tolist() == [0, 1000, 0, 64, 1, 2**31 - 1]
+    assert _heads(np.zeros(0, np.int64), generator(0, "test")).tolist() == []
 
 
 @given(corpora, st.integers(5, 40), st.sampled_from([0.0, 0.1, 1.0]))

@@ -12,7 +12,10 @@ from hypothesis.extra import numpy as arrays
 from lib.records import tfrecord
 from lib.records.documents import Tokens
 from lib.records.masking import VocabularyFacts
-from lib.records.shard import RecordSettings, RecordStatistics, shard_records, write_shard
+from lib.records.reading import decode, read_records
+from lib.records.settings import RecordSettings
+from lib.records.shard import shard_records, write_shard
+from lib.records.statistics import RecordStatistics
 from lib.run.errors import UserError
 
 tf = pytest.importorskip("tensorflow")
@@ -37,7 +40,7 @@ def as_tensorflow_writes(features: dict[str, np.ndarray], row: int) -> bytes:
 def records_of(data: bytes, folder: Path) -> list[bytes]:
     path = folder / "some.tfrecord"
     path.write_bytes(data)
-    return list(tfrecord.read_records(path))
+    return list(read_records(path))
 
 
 @st.composite
@@ -73,7 +76,7 @@ def test_same_as_tensorflow(tmp_path_factory: pytest.TempPathFactory, block: dic
         # Through a text form, in which not-a-number equals itself.
         assert str(tf.train.Example.FromString(record)) == str(tf.train.Example.FromString(theirs))
         for serialized in (record, theirs):
-            mine = tfrecord.decode(serialized)
+            mine = decode(serialized)
             assert mine.keys() == block.keys()
             for name, values in mine.items():
                 matrix = block[name]
@@ -98,7 +101,7 @@ def test_bytes_are_in_the_order_of_the_dict(tmp_path: Path) -> None:
         for names in (("b", "a"), ("a", "b"))
     )
     assert forth != back
-    assert list(tfrecord.decode(forth)) == ["b", "a"]
+    assert list(decode(forth)) == ["b", "a"]
 
 
 @pytest.mark.parametrize(
@@ -137,7 +140,7 @@ def test_damage_is_found(tmp_path: Path) -> None:
 def test_a_length_beyond_the_file_is_not_read(tmp_path: Path) -> None:
     length = struct.pack("<Q", 2**60)
     with pytest.raises(UserError, match="cut short"):
-        records_of(length + tfrecord._checksum(length) + b"abc", tmp_path)
+        records_of(length + tfrecord.checksum_bytes(length) + b"abc", tmp_path)
 
 
 WELL_FORMED = as_tensorflow_writes({"x": np.array([[1, 300]]), "y": np.ones((1, 2), np.float32)}, 0)
@@ -155,7 +158,7 @@ WELL_FORMED = as_tensorflow_writes({"x": np.array([[1, 300]]), "y": np.ones((1, 
 @settings(max_examples=500, deadline=None)
 def test_decode_fails_in_one_way(data: bytes) -> None:
     try:
-        tfrecord.decode(data)
+        decode(data)
     except UserError as error:
         assert "tf.train.Example" in str(error)
 
@@ -167,7 +170,7 @@ def test_decode_what_others_write() -> None:
         "none": tf.train.Feature(),
     }
     example = tf.train.Example(features=tf.train.Features(feature=feature))
-    decoded = tfrecord.decode(example.SerializeToString())
+    decoded = decode(example.SerializeToString())
     assert decoded.keys() == {"text", "below zero"}
     assert decoded["text"].tolist() == [b"a", b"", b"long"]
     assert decoded["below zero"].tolist() == [-1, -(2**63), 2**62]
@@ -180,7 +183,7 @@ def test_decode_what_others_write() -> None:
         entry = b"\x0a\x01" + name + b"\x12" + bytes([len(inner)]) + inner
         features = b"\x0a" + bytes([len(entry)]) + entry
         serialized = b"\x0a" + bytes([len(features)]) + features
-        assert tfrecord.decode(serialized)[name.decode()].tolist() == expected
+        assert decode(serialized)[name.decode()].tolist() == expected
         assert tf.train.Example.FromString(serialized).features.feature[name.decode()]
 
 
@@ -191,7 +194,7 @@ def test_decode_refuses_a_sequence_example() -> None:
     lists = tf.train.FeatureLists(feature_list={"y": tf.train.FeatureList()})
     other = tf.train.SequenceExample(context=context, feature_lists=lists).SerializeToString()
     with pytest.raises(UserError, match=r"tf\.train\.Example"):
-        tfrecord.decode(other)
+        decode(other)
 
 
 # A shard from tokens to a file, read with TensorFlow.
@@ -269,15 +272,14 @@ def test_shard(whole_words: bool, next_sentence: bool, max_seq_length: int, tmp_
 
     assert statistics.examples == len(ids)
     assert statistics.tokens == lengths.sum()
-    assert statistics.padded_cells == ids.size - lengths.sum()
+    assert statistics.rows == len(ids)
     assert statistics.predictions == weights.sum()
     assert statistics.masked_tokens == (batch["input_ids"] == 4).sum()
     assert statistics.random_next == batch["next_sentence_labels"].sum()
-    assert (
-        statistics.lengths.tolist() == np.bincount(lengths, minlength=max_seq_length + 1).tolist()
-    )
-    for record in tfrecord.read_records(path):
-        tfrecord.decode(record)
+    histogram = np.bincount(lengths, minlength=max_seq_length + 1).tolist()
+    assert statistics.example_lengths.tolist() == statistics.row_lengths.tolist() == histogram
+    for record in read_records(path):
+        decode(record)
 
 
 def test_shard_depends_on_its_keys_only(tmp_path: Path) -> None:
@@ -300,7 +302,7 @@ def test_shuffled_over_all_passes(tmp_path: Path) -> None:
     assert blocks[0][0] == b""
     places = []
     for record in records_of(b"".join(data for data, _ in blocks), tmp_path):
-        row = tfrecord.decode(record)
+        row = decode(record)
         # From the second cell or, where that is the one masked position, the third.
         places.append(
             int(
@@ -324,11 +326,11 @@ def test_empty_shard() -> None:
 
 
 def test_statistics_add_up() -> None:
-    one = RecordStatistics(examples=1, tokens=5, lengths=np.array([0, 1]))
-    other = RecordStatistics(examples=2, dropped_segments=3, lengths=np.array([4, 0, 2]))
+    one = RecordStatistics(examples=1, tokens=5, example_lengths=np.array([0, 1]))
+    other = RecordStatistics(examples=2, dropped_segments=3, example_lengths=np.array([4, 0, 2]))
     both = RecordStatistics() + one + other
     assert (both.examples, both.tokens, both.dropped_segments) == (3, 5, 3)
-    assert both.lengths.tolist() == [4, 1, 2]
+    assert both.example_lengths.tolist() == [4, 1, 2]
 
 
 @pytest.mark.parametrize(

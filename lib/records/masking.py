@@ -6,10 +6,21 @@ the low bits of its key, so that nothing but the keys is sorted.
 """
 
 from dataclasses import dataclass
+from typing import Protocol, Self
 
 import numpy as np
 
 _LAST = np.uint64(0xFFFFFFFFFFFFFFFF)  # key of what must not be chosen: sorts behind everything
+
+
+class Tokenizer(Protocol):
+    """What `lib.vocab.tokenizer.WordPieceTokenizer` tells of its vocabulary."""
+
+    cls_id: int
+    sep_id: int
+    mask_id: int
+    vocabulary: list[str]
+    continuation: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -27,6 +38,16 @@ class VocabularyFacts:
     mask_id: int
     vocab_size: int
     continuation: np.ndarray
+
+    @classmethod
+    def of(cls, tokenizer: Tokenizer) -> Self:
+        return cls(
+            tokenizer.cls_id,
+            tokenizer.sep_id,
+            tokenizer.mask_id,
+            len(tokenizer.vocabulary),
+            tokenizer.continuation,
+        )
 
 
 @dataclass(frozen=True)
@@ -46,6 +67,18 @@ class Masked:
     weights: np.ndarray
 
 
+def prediction_counts(
+    lengths: np.ndarray, masked_lm_prob: float, max_predictions_per_seq: int
+) -> np.ndarray:
+    """int64 array: min(max_predictions_per_seq, max(1, round(length * masked_lm_prob))).
+
+    A length counts [CLS] and [SEP], and round goes to the even neighbour, both as in Google's
+    script.
+    """
+    wanted = np.rint(lengths * masked_lm_prob).astype(np.int64)
+    return np.clip(wanted, 1, max_predictions_per_seq)
+
+
 def mask_rows(
     input_ids: np.ndarray,
     lengths: np.ndarray,
@@ -57,11 +90,9 @@ def mask_rows(
 ) -> Masked:
     """Chooses and hides the tokens to be predicted.
 
-    A row has min(max_predictions_per_seq, max(1, round(length * masked_lm_prob))) predictions,
-    where its length counts [CLS] and [SEP] and round goes to the even neighbour, both as in
-    Google's script; fewer only if it has fewer tokens, or no whole word fits. A chosen token
-    becomes [MASK] with probability 0.8, a token drawn uniformly from the whole vocabulary with
-    0.1, and is left as it is with 0.1.
+    A row has as many predictions as `prediction_counts` says; fewer only if it has fewer tokens,
+    or no whole word fits. A chosen token becomes [MASK] with probability 0.8, a token drawn
+    uniformly from the whole vocabulary with 0.1, and is left as it is with 0.1.
 
     Args:
         input_ids: int32 [R, S]: unmasked rows (left as they are).
@@ -72,8 +103,8 @@ def mask_rows(
     """
     filled = np.arange(input_ids.shape[1]) < lengths[:, np.newaxis]
     candidates = filled & (input_ids != vocabulary.cls_id) & (input_ids != vocabulary.sep_id)
-    wanted = np.rint(lengths * masked_lm_prob).astype(np.int64)  # rint: half to even
-    wanted = np.clip(wanted, 1, min(max_predictions_per_seq, input_ids.shape[1]))
+    most = min(max_predictions_per_seq, input_ids.shape[1])
+    wanted = prediction_counts(lengths, masked_lm_prob, most)
     if whole_word_mask:
         selected = _choose_words(
             candidates, vocabulary.continuation.take(input_ids), wanted, generator

@@ -1,109 +1,42 @@
-"""From the tokens of a shard to its TFRecords: pairs, shuffling, rows, masks, bytes.
+"""From the tokens of a shard to its TFRecords: pairs, shuffling, rows, masks, packs, bytes.
 
 Every random draw is keyed by (seed, purpose, shard, pass or block), so that the bytes depend on
 the tokens, the settings and the seed only. Memory stays flat: all passes are held as ranges of
-token positions (17 bytes an example), and only one block of rows exists at a time.
+token positions (17 bytes an example), and rows exist a block at a time, or when they are packed a
+window of blocks.
 """
 
+import gzip
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from contextlib import AbstractContextManager, nullcontext
+from itertools import islice
 from pathlib import Path
-from typing import Self
+from typing import IO
 
 import numpy as np
 
 from lib.records import tfrecord
 from lib.records.documents import Tokens
 from lib.records.masking import Masked, VocabularyFacts, mask_rows
+from lib.records.packed_rows import pack_rows
+from lib.records.packing import pack
 from lib.records.pairs import Examples, make_pairs, make_single
 from lib.records.rows import Rows, assemble
+from lib.records.settings import RecordSettings
+from lib.records.statistics import RecordStatistics
 from lib.run.atomic import new_file
-from lib.run.errors import UserError
 from lib.run.random import generator
 
 # Cells of a block of rows: large against numpy's call overhead, small against the cache. (With
 # half as many the work takes 1-7 % longer, with a quarter 10-16 % [m]. The output depends on it.)
 CELLS_PER_BLOCK = 1 << 17
+# Blocks whose examples are packed together. The examples come shuffled, so that those of a window
+# are a fair sample, and more of them hardly fill better.
+BLOCKS_PER_WINDOW = 16
 
-
-@dataclass(frozen=True)
-class RecordSettings:
-    """How examples are made; the names are Google's where Google has one.
-
-    Attributes:
-        max_seq_length: tokens of a row, special ones included.
-        max_predictions_per_seq: masked positions of a row at most.
-        masked_lm_prob: share of a row's tokens to be predicted.
-        short_seq_prob: share of documents that are cut into shorter examples.
-        dupe_factor: passes over the text, each with other pairs and other masks.
-        whole_word_mask: mask words instead of pieces.
-        next_sentence: make sentence pairs; otherwise one segment a row.
-        random_next_prob: share of pairs whose second segment is replaced by a random one.
-
-    Raises:
-        UserError: a value out of range.
-    """
-
-    max_seq_length: int
-    max_predictions_per_seq: int
-    masked_lm_prob: float = 0.15
-    short_seq_prob: float = 0.1
-    dupe_factor: int = 10
-    whole_word_mask: bool = False
-    next_sentence: bool = True
-    random_next_prob: float = 0.5
-
-    def __post_init__(self) -> None:
-        # 5: three special tokens and one of each segment. The target length of Google's short
-        # examples, drawn from 2 on, needs as much.
-        for name, low in ("max_seq_length", 5), ("max_predictions_per_seq", 1), ("dupe_factor", 1):
-            if getattr(self, name) < low:
-                raise UserError(
-                    f"`{name}` should be at least {low}. Received: {getattr(self, name)}"
-                )
-        for name in "masked_lm_prob", "short_seq_prob", "random_next_prob":
-            if not 0 <= getattr(self, name) <= 1:
-                raise UserError(f"`{name}` should be in 0 to 1. Received: {getattr(self, name)}")
-
-
-@dataclass
-class RecordStatistics:
-    """Counts of what was written; the sum of two is that of both.
-
-    Attributes:
-        examples: rows written.
-        tokens: tokens of all rows, special ones included, padding not.
-        padded_cells: cells of padding; tokens + padded_cells = examples * max_seq_length.
-        predictions: masked positions.
-        masked_tokens: cells that show [MASK]: about 80 % of the predictions.
-        random_next: pairs whose second segment is a random one.
-        dropped_segments: sentences too short to be an example (see `make_pairs`).
-        lengths: int64 [max_seq_length + 1]: number of rows of each length.
-    """
-
-    examples: int = 0
-    tokens: int = 0
-    padded_cells: int = 0
-    predictions: int = 0
-    masked_tokens: int = 0
-    random_next: int = 0
-    dropped_segments: int = 0
-    lengths: np.ndarray = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
-
-    def __add__(self, other: Self) -> Self:
-        lengths = np.zeros(max(len(self.lengths), len(other.lengths)), dtype=np.int64)
-        lengths[: len(self.lengths)] += self.lengths
-        lengths[: len(other.lengths)] += other.lengths
-        return type(self)(
-            examples=self.examples + other.examples,
-            tokens=self.tokens + other.tokens,
-            padded_cells=self.padded_cells + other.padded_cells,
-            predictions=self.predictions + other.predictions,
-            masked_tokens=self.masked_tokens + other.masked_tokens,
-            random_next=self.random_next + other.random_next,
-            dropped_segments=self.dropped_segments + other.dropped_segments,
-            lengths=lengths,
-        )
+FILE_SUFFIXES = {"none": ".tfrecord", "gzip": ".tfrecord.gz"}
+# zlib's fastest: records are full of zeros, and shrink nearly as much as with the others.
+_GZIP_LEVEL = 1
 
 
 def write_shard(
@@ -117,9 +50,14 @@ def write_shard(
     """Writes one TFRecord file, whole or not at all."""
     total = RecordStatistics()
     with new_file(path) as temporary, temporary.open("wb") as file:
-        for records, statistics in shard_records(tokens, settings, vocabulary, seed, shard):
-            file.write(records)
-            total += statistics
+        stream: AbstractContextManager[IO[bytes] | gzip.GzipFile] = nullcontext(file)
+        if settings.compression == "gzip":
+            # Neither a name nor a time in the header: equal records are equal files.
+            stream = gzip.GzipFile("", "wb", _GZIP_LEVEL, file, mtime=0)
+        with stream as target:
+            for records, statistics in shard_records(tokens, settings, vocabulary, seed, shard):
+                target.write(records)
+                total += statistics
     return total
 
 
@@ -134,8 +72,14 @@ def shard_records(
     """
     examples = make_examples(tokens, settings, seed, shard)
     yield b"", RecordStatistics(dropped_segments=examples.dropped_segments)
-    for rows, masked in masked_blocks(tokens, examples, settings, vocabulary, seed, shard):
-        yield tfrecord.encode(features(rows, masked)), _count(rows, masked, vocabulary)
+    blocks = row_blocks(tokens, examples, settings, vocabulary, seed, shard)
+    if settings.packing:
+        yield from _packed_records(blocks, len(examples), settings, vocabulary, seed, shard)
+        return
+    for rows, masked in blocks:
+        statistics = _count(rows, masked, vocabulary)
+        statistics.rows, statistics.row_lengths = statistics.examples, statistics.example_lengths
+        yield tfrecord.encode(features(rows, masked)), statistics
 
 
 def make_examples(tokens: Tokens, settings: RecordSettings, seed: int, shard: int) -> Examples:
@@ -145,17 +89,21 @@ def make_examples(tokens: Tokens, settings: RecordSettings, seed: int, shard: in
     )
 
 
-def masked_blocks(
+def row_blocks(
     tokens: Tokens,
     examples: Examples,
     settings: RecordSettings,
     vocabulary: VocabularyFacts,
     seed: int,
     shard: int,
-) -> Iterator[tuple[Rows, Masked]]:
-    """Rows of all examples in an order shuffled over the passes, masked, a block at a time."""
+) -> Iterator[tuple[Rows, Masked | None]]:
+    """Rows of all examples in an order shuffled over the passes, a block at a time.
+
+    Yields:
+        The rows, and their masks unless masking is dynamic.
+    """
     order = generator(seed, "shuffle", shard).permutation(np.arange(len(examples), dtype=np.int32))
-    rows_per_block = max(1, CELLS_PER_BLOCK // settings.max_seq_length)
+    rows_per_block = _rows_per_block(settings)
     for block, start in enumerate(range(0, len(order), rows_per_block)):
         chosen = order[start : start + rows_per_block]
         rows = assemble(
@@ -166,16 +114,22 @@ def masked_blocks(
             vocabulary.cls_id,
             vocabulary.sep_id,
         )
-        masked = mask_rows(
-            rows.input_ids,
-            rows.lengths,
-            vocabulary,
-            settings.masked_lm_prob,
-            settings.max_predictions_per_seq,
-            settings.whole_word_mask,
-            generator(seed, "mask", shard, block),
-        )
+        masked = None
+        if settings.masking == "static":
+            masked = mask_rows(
+                rows.input_ids,
+                rows.lengths,
+                vocabulary,
+                settings.masked_lm_prob,
+                settings.max_predictions_per_seq,
+                settings.whole_word_mask,
+                generator(seed, "mask", shard, block),
+            )
         yield rows, masked
+
+
+def _rows_per_block(settings: RecordSettings) -> int:
+    return max(1, CELLS_PER_BLOCK // settings.max_seq_length)
 
 
 def _one_pass(
@@ -193,11 +147,59 @@ def _one_pass(
     )
 
 
-def features(rows: Rows, masked: Masked) -> dict[str, np.ndarray]:
+def _packed_records(
+    blocks: Iterator[tuple[Rows, Masked | None]],
+    examples: int,
+    settings: RecordSettings,
+    vocabulary: VocabularyFacts,
+    seed: int,
+    shard: int,
+) -> Iterator[tuple[bytes, RecordStatistics]]:
+    """Packs the blocks' rows, masked as they would be in rows of their own."""
+    rows_per_block = _rows_per_block(settings)
+    predictions_per_row = settings.predictions_per_row()
+    windows = max(1, -(-examples // (rows_per_block * BLOCKS_PER_WINDOW)))
+    # All windows of about one size: a small last one would be packed badly.
+    blocks_per_window = -(-examples // (rows_per_block * windows))
+    for window in range(windows):
+        statistics = RecordStatistics()
+        parts, lengths = [], []
+        for rows, masked in islice(blocks, blocks_per_window):
+            statistics += _count(rows, masked, vocabulary)
+            parts.append(features(rows, masked))
+            lengths.append(rows.lengths)
+        if not parts:
+            return
+        together = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+        sizes = np.concatenate(lengths)
+        packs = pack(sizes, settings.max_seq_length, settings.max_examples_per_pack)
+        # The packer puts rows of long examples first.
+        packs = generator(seed, "packs", shard, window).permutation(packs)
+        statistics.rows = len(packs)
+        statistics.row_lengths = np.bincount(
+            np.where(packs >= 0, sizes[packs], 0).sum(axis=1), minlength=settings.max_seq_length + 1
+        )
+        for start in range(0, len(packs), rows_per_block):
+            some = packs[start : start + rows_per_block]
+            packed = pack_rows(together, sizes, some, predictions_per_row)
+            yield tfrecord.encode(packed), statistics
+            statistics = RecordStatistics()
+
+
+def features(rows: Rows, masked: Masked | None) -> dict[str, np.ndarray]:
     """Google's features, in the order in which its script writes them.
 
     Rows of one segment have them all, too, with label 0, so that there is one format to read.
+    Unmasked rows have those that need no masks; all else that a trainer needs for masking whole
+    words, too, is in the vocabulary: [CLS], [SEP], and which pieces begin with ##.
     """
+    if masked is None:
+        return {
+            "input_ids": rows.input_ids,
+            "input_mask": rows.input_mask,
+            "segment_ids": rows.segment_ids,
+            "next_sentence_labels": rows.next_sentence_labels,
+        }
     return {
         "input_ids": masked.input_ids,
         "input_mask": rows.input_mask,
@@ -209,14 +211,15 @@ def features(rows: Rows, masked: Masked) -> dict[str, np.ndarray]:
     }
 
 
-def _count(rows: Rows, masked: Masked, vocabulary: VocabularyFacts) -> RecordStatistics:
-    tokens = int(rows.lengths.sum())
-    return RecordStatistics(
+def _count(rows: Rows, masked: Masked | None, vocabulary: VocabularyFacts) -> RecordStatistics:
+    """All but what only is known of finished rows."""
+    statistics = RecordStatistics(
         examples=len(rows.lengths),
-        tokens=tokens,
-        padded_cells=rows.input_ids.size - tokens,
-        predictions=int(np.count_nonzero(masked.weights)),
-        masked_tokens=int(np.count_nonzero(masked.input_ids == vocabulary.mask_id)),
+        tokens=int(rows.lengths.sum()),
         random_next=int(np.count_nonzero(rows.next_sentence_labels)),
-        lengths=np.bincount(rows.lengths, minlength=rows.input_ids.shape[1] + 1),
+        example_lengths=np.bincount(rows.lengths, minlength=rows.input_ids.shape[1] + 1),
     )
+    if masked is not None:
+        statistics.predictions = int(np.count_nonzero(masked.weights))
+        statistics.masked_tokens = int(np.count_nonzero(masked.input_ids == vocabulary.mask_id))
+    return statistics

@@ -9,23 +9,19 @@ tf.train.Example (tensorflow/core/example/example.proto) in protocol-buffer wire
 
 `encode` writes a whole block of rows at once and is the pipeline's inner loop: what does not vary
 from row to row is laid out as one matrix, what varies is made once per distinct length, and only
-features with numbers of 128 or more go through varints. Reading here is for checks and converters
-and is kept plain.
+features with numbers of 128 or more go through varints. `lib.records.reading` reads.
 """
 
 import functools
 import itertools
 import struct
-from collections.abc import Iterable, Iterator
-from pathlib import Path
+from collections.abc import Iterable
 
 import google_crc32c
 import numpy as np
 
-from lib.run.errors import UserError
-
-_BYTES_LIST, _FLOAT_LIST, _INT64_LIST = 1, 2, 3  # field numbers in Feature
-_VARINT, _LENGTH_DELIMITED, _FIXED32 = 0, 2, 5  # wire types
+BYTES_LIST, FLOAT_LIST, INT64_LIST = 1, 2, 3  # field numbers in Feature
+VARINT, LENGTH_DELIMITED, FIXED32 = 0, 2, 5  # wire types
 _TABLE_BITS = 21  # values below 2^21 have varints of at most 3 bytes and go through a table
 
 
@@ -79,10 +75,10 @@ def _fixed_columns(features: Iterable[tuple[str, np.ndarray]]) -> list[list[byte
     for name, matrix in features:
         rows = matrix.shape[0]
         if matrix.dtype == np.float32:
-            kind = _FLOAT_LIST
+            kind = FLOAT_LIST
             values = np.ascontiguousarray(matrix, dtype="<f4").view(np.uint8)
         else:
-            kind = _INT64_LIST
+            kind = INT64_LIST
             values = matrix.astype(np.uint8, copy=False)
         header = np.frombuffer(_entry_header(name, kind, values.shape[1]), dtype=np.uint8)
         cells += [np.broadcast_to(header, (rows, len(header))), values]
@@ -95,7 +91,7 @@ def _varint_columns(features: Iterable[tuple[str, np.ndarray]]) -> list[list[byt
     columns = []
     for name, matrix in features:
         blob, widths = _varints(matrix)
-        headers = {width: _entry_header(name, _INT64_LIST, width) for width in set(widths)}
+        headers = {width: _entry_header(name, INT64_LIST, width) for width in set(widths)}
         columns += [[headers[width] for width in widths], _cut(blob, widths)]
     return columns
 
@@ -154,7 +150,7 @@ def _varint(value: int) -> bytes:
 
 def _opening(field: int, size: int) -> bytes:
     """What stands before `size` bytes of a length-delimited field."""
-    return _varint(field << 3 | _LENGTH_DELIMITED) + _varint(size)
+    return _varint(field << 3 | LENGTH_DELIMITED) + _varint(size)
 
 
 @functools.lru_cache(maxsize=1 << 16)
@@ -172,7 +168,7 @@ def _masked(checksum: np.ndarray) -> np.ndarray:
     return ((checksum >> np.uint32(15)) | (checksum << np.uint32(17))) + np.uint32(0xA282EAD8)
 
 
-def _checksum(data: bytes) -> bytes:
+def checksum_bytes(data: bytes) -> bytes:
     """Masked CRC-32C of some bytes, as it stands in the file."""
     return _masked(np.array([google_crc32c.value(data)], np.uint32)).astype("<u4").tobytes()
 
@@ -180,104 +176,4 @@ def _checksum(data: bytes) -> bytes:
 @functools.lru_cache(maxsize=1 << 16)
 def _frame_header(size: int) -> bytes:
     length = struct.pack("<Q", size)
-    return length + _checksum(length)
-
-
-def read_records(path: Path) -> Iterator[bytes]:
-    """The records of a TFRecord file, both checksums of each checked.
-
-    Raises:
-        UserError: the file is damaged or cut short; names the file and the record, from 1 on.
-    """
-    size = path.stat().st_size
-    with path.open("rb") as file:
-        for number in itertools.count(1):
-            where = f"{path}: record {number}"
-            header = file.read(12)
-            if not header:
-                return
-            if len(header) < 12:
-                raise UserError(f"{where} is cut short; make the file again")
-            if header[8:] != _checksum(header[:8]):
-                raise UserError(f"{where} has a damaged length; make the file again")
-            (length,) = struct.unpack("<Q", header[:8])
-            if file.tell() + length + 4 > size:
-                raise UserError(f"{where} is cut short; make the file again")
-            data = file.read(length)
-            if file.read(4) != _checksum(data):
-                raise UserError(f"{where} has damaged data; make the file again")
-            yield data
-
-
-def decode(record: bytes) -> dict[str, np.ndarray]:
-    """The features of one serialized tf.train.Example.
-
-    Returns:
-        name → array [values]: int64, float32, or object (of bytes) for a bytes list; a feature
-        of no kind is left out.
-
-    Raises:
-        UserError: the bytes are not a tf.train.Example.
-    """
-    features = {}
-    try:
-        for _, example in _fields(record, 1):
-            for _, entry in _fields(example, 1):
-                parts = dict(_fields(entry, 2))
-                for kind, content in _fields(parts[2], 3):
-                    features[parts[1].decode()] = _values(kind, content)
-    except (ValueError, LookupError) as error:
-        raise UserError(f"A record should be a tf.train.Example. Received: {error}") from error
-    return features
-
-
-def _values(kind: int, content: bytes) -> np.ndarray:
-    """One list of a Feature; numbers may be packed, as is usual, or one by one."""
-    values = [value for _, value in _fields(content, 1)]
-    if kind == _BYTES_LIST:
-        return np.array(values, dtype=object)
-    packed = b"".join(values)
-    if kind == _FLOAT_LIST:
-        return np.frombuffer(packed, dtype="<f4").astype(np.float32)
-    numbers, place = [], 0
-    while place < len(packed):
-        number, place = _read_varint(packed, place)
-        numbers.append(number)
-    return np.array(numbers, dtype=np.uint64).view(np.int64)
-
-
-def _fields(message: bytes, highest: int) -> Iterator[tuple[int, bytes]]:
-    """Field numbers and contents of a message that has the fields 1 to `highest` only.
-
-    The content of a number is its bytes: just what it would be in a packed list.
-    """
-    place = 0
-    while place < len(message):
-        tag, place = _read_varint(message, place)
-        field, wire_type = tag >> 3, tag & 7
-        if not 1 <= field <= highest:
-            raise ValueError(f"a field {field}")
-        if wire_type == _VARINT:
-            size = _read_varint(message, place)[1] - place
-        elif wire_type == _LENGTH_DELIMITED:
-            size, place = _read_varint(message, place)
-        elif wire_type == _FIXED32:
-            size = 4
-        else:
-            raise ValueError(f"a field of wire type {wire_type}")
-        if place + size > len(message):
-            raise ValueError("a field that is cut short")
-        yield field, message[place : place + size]
-        place += size
-
-
-def _read_varint(message: bytes, place: int) -> tuple[int, int]:
-    """The varint at `place`, and the place behind it."""
-    value = 0
-    for shift in range(0, 70, 7):  # the ten bytes of a 64-bit number
-        byte = message[place]
-        place += 1
-        value |= (byte & 0x7F) << shift
-        if byte < 0x80:
-            return value & 0xFFFFFFFFFFFFFFFF, place
-    raise ValueError("a number of more than 64 bits")
+    return length + checksum_bytes(length)

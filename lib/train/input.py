@@ -73,7 +73,9 @@ def training_batches(
     names = tf.constant([str(path) for path in files])
 
     def epoch_records(order: tf.Tensor, epoch_seed: tf.Tensor) -> tf.data.Dataset:
-        records = tf.data.TFRecordDataset(tf.gather(names, order), buffer_size=_READ_BYTES)
+        records = tf.data.TFRecordDataset(
+            tf.gather(names, order), manifest.compression, buffer_size=_READ_BYTES
+        )
         return records.shuffle(buffer, seed=epoch_seed, reshuffle_each_iteration=False)
 
     dataset = tf.data.Dataset.from_tensor_slices((orders, seeds)).flat_map(epoch_records)
@@ -84,7 +86,9 @@ def evaluation_batches(
     files: Sequence[Path], manifest: Manifest, batch_size: int
 ) -> tf.data.Dataset:
     """All examples once, in order; the last batch is filled up with rows of weight zero."""
-    records = tf.data.TFRecordDataset([str(path) for path in files], buffer_size=_READ_BYTES)
+    records = tf.data.TFRecordDataset(
+        [str(path) for path in files], manifest.compression, buffer_size=_READ_BYTES
+    )
     return _batched(records, manifest, batch_size, drop_remainder=False)
 
 

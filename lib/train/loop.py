@@ -161,9 +161,9 @@ def train(
             shutil.copytree(resumed.logs, logs)
         print(f"pretrain: going on from step {first:,}", file=sys.stderr)
 
-    dev = evaluation_batches(record_files(records, "dev"), manifest, settings.batch_size)
+    dev = evaluation_batches(record_files(records, manifest, "dev"), manifest, settings.batch_size)
     batches = training_batches(
-        record_files(records, "train"),
+        record_files(records, manifest, "train"),
         manifest,
         settings.batch_size,
         settings.steps,

@@ -1,0 +1,81 @@
+"""The manifest beside the records: what they were made from and how, for trainers and people."""
+
+import dataclasses
+import json
+from dataclasses import dataclass
+from functools import reduce
+from operator import add
+
+from lib.records.settings import RecordSettings
+from lib.records.statistics import RecordStatistics
+
+FORMAT = "domain-bert records"
+VERSION = 1  # raised when a reader of the older form would misunderstand
+
+
+@dataclass(frozen=True)
+class WrittenShard:
+    """One record file.
+
+    Attributes:
+        file: its path within the folder of the records.
+        source: the path of its text within the folder of the shards.
+        source_md5: MD5 of that text.
+        statistics: what the file holds.
+    """
+
+    file: str
+    source: str
+    source_md5: str
+    statistics: RecordStatistics
+
+
+def total(shards: list[WrittenShard]) -> RecordStatistics:
+    """The statistics of all of them together."""
+    return reduce(add, (shard.statistics for shard in shards), RecordStatistics())
+
+
+def split_facts(shards: list[WrittenShard], settings: RecordSettings) -> dict[str, float]:
+    """The figures of one split, as metrics and manifest show them."""
+    return total(shards).facts(settings.max_seq_length, settings.masking == "static")
+
+
+def manifest_json(
+    splits: dict[str, tuple[RecordSettings, list[WrittenShard]]],
+    seed: int,
+    vocabulary_md5: dict[str, str],
+) -> str:
+    """The manifest's text; it says nothing of times and machines.
+
+    Args:
+        splits: by the name of the split; `train` is among them.
+        vocabulary_md5: MD5 of the vocabulary's files, by name.
+    """
+    settings = splits["train"][0]
+    manifest = {
+        "format": FORMAT,
+        "version": VERSION,
+        "settings": {**dataclasses.asdict(settings), "seed": seed},
+        "examples_per_row": settings.examples_per_row,
+        "predictions_per_row": settings.predictions_per_row(),
+        "vocabulary_md5": vocabulary_md5,
+        "splits": {
+            split: {
+                "masking": own.masking,
+                "dupe_factor": own.dupe_factor,
+                **split_facts(shards, own),
+                "shards": [
+                    {
+                        "file": shard.file,
+                        "examples": shard.statistics.examples,
+                        "rows": shard.statistics.rows,
+                        "source": shard.source,
+                        "source_md5": shard.source_md5,
+                    }
+                    for shard in shards
+                ],
+            }
+            for split, (own, shards) in splits.items()
+        },
+    }
+    return json.dumps(manifest, indent=2, ensure_ascii=False) + "\n"
