@@ -115,6 +115,7 @@ class Preprocess(Section):
     text_field: str
     bad_input: Literal["fail", "skip"]
     bad_input_limit: Count
+    near_duplicates: Annotated[Real, Field(gt=0, le=1)] | None
     clean: Cleaning
 
 

@@ -18,6 +18,7 @@ from lib.text.duplicates import first_occurrences, table_parts
 from lib.text.emoji import EMOJI_VERSION
 from lib.text.inspection import Inspection
 from lib.text.maps import make_map, map_facts, map_tasks
+from lib.text.near_duplicates import SignatureTask, near_duplicates, write_signatures
 from lib.text.raw_files import RawFile, examine, list_files
 from lib.text.rejections import Rejections, check_limit
 from lib.text.splits import given_split
@@ -45,10 +46,11 @@ def main(raw: Path, corpus: Path) -> None:
         flush=True,
     )
 
+    workers = worker_count(params.cluster.workers)
     maps = scratch() / "maps"
     maps.mkdir(parents=True, exist_ok=True)
     tasks = map_tasks(files, maps, settings)
-    keys = shard_map(make_map, tasks, worker_count(params.cluster.workers), "clean", "pieces")
+    keys = shard_map(make_map, tasks, workers, "clean", "pieces")
 
     counts: Counter[str] = Counter()
     edits: Counter[str] = Counter()
@@ -68,6 +70,16 @@ def main(raw: Path, corpus: Path) -> None:
         totals = Counter(documents=sum(int(mask.sum()) for mask in kept))
         totals["documents_duplicate"] = sum(map(len, kept)) - totals["documents"]
         shutil.rmtree(work)
+        if settings.near_duplicates is not None:
+            signed = [
+                SignatureTask(maps / f"{key}.txt", len(mask))
+                for key, mask in zip(keys, kept, strict=True)
+            ]
+            shard_map(write_signatures, signed, workers, "signatures", "pieces")
+            kept = near_duplicates([task.target for task in signed], kept, settings.near_duplicates)
+            totals["documents_near_duplicate"] = totals["documents"]
+            totals["documents"] = sum(int(mask.sum()) for mask in kept)
+            totals["documents_near_duplicate"] -= totals["documents"]
         _check_documents(totals["documents"], counts, raw, settings.document)
         with CorpusWriter(temporary) as writer:
             for task, key, table, mask in zip(tasks, keys, tables, kept, strict=True):

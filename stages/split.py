@@ -10,6 +10,7 @@ from lib.run.errors import UserError
 from lib.run.metrics import write_metrics
 from lib.run.pool import worker_count
 from lib.run.stage import run_stage
+from lib.text.overlap import measure_overlap
 from lib.text.shards import write_shards
 from lib.text.splits import SPLITS, SplitRule, corpus_files
 
@@ -21,6 +22,7 @@ def main(corpus: Path, shards: Path) -> None:
     """
     params = load_params()
     settings = params.split
+    workers = worker_count(params.cluster.workers)
     files = corpus_files(corpus)
     rule = SplitRule(files, corpus, settings.dev_share, settings.test_share)
     with new_directory(shards) as temporary:
@@ -34,9 +36,8 @@ def main(corpus: Path, shards: Path) -> None:
             settings.lines_per_shard,
             settings.bytes_per_shard,
             settings.seed,
-            worker_count(params.cluster.workers),
+            workers,
         )
-        shutil.rmtree(work)
         for split in SPLITS:
             if not counts[split].documents:
                 raise UserError(
@@ -44,8 +45,15 @@ def main(corpus: Path, shards: Path) -> None:
                     f"{sum(each.documents for each in counts.values()):,}; give more documents, "
                     f"a {split} folder, or another split.dev_share and split.test_share"
                 )
+        # Near twins in training text make held-out numbers look better than they are.
+        overlap = {
+            split: measure_overlap(temporary, split, settings.seed, work, workers)
+            for split in ("dev", "test")
+        }
+        shutil.rmtree(work)
     write_metrics(
-        Path("results/split/metrics.json"), {split: asdict(counts[split]) for split in SPLITS}
+        Path("results/split/metrics.json"),
+        {**{split: asdict(counts[split]) for split in SPLITS}, "overlap": overlap},
     )
     print(
         "split: "
@@ -53,6 +61,7 @@ def main(corpus: Path, shards: Path) -> None:
             f"{counts[split].documents:,} {split} documents in {counts[split].shards} shards"
             for split in SPLITS
         )
+        + f"; {overlap['test']['share']:.1%} of test documents have a near twin in train"
     )
 
 

@@ -10,8 +10,27 @@ from hypothesis import strategies as st
 
 from lib.text import near_duplicates as module
 from lib.text import shingles as shingle_module
-from lib.text.near_duplicates import SLOTS, band_rows, near_duplicates, signatures
+from lib.text.documents import format_document
+from lib.text.near_duplicates import (
+    SLOTS,
+    SignatureTask,
+    band_rows,
+    near_duplicates,
+    write_signatures,
+)
 from lib.text.shingles import shingles
+
+
+def signatures(documents):
+    return np.concatenate([np.zeros((0, SLOTS), np.uint16), *module.signatures(documents)])
+
+
+def test_signatures_are_written_beside_the_text(tmp_path):
+    texts = [format_document([f"A text of number {number}.", "Not long."]) for number in range(99)]
+    (tmp_path / "x.txt").write_bytes(b"".join(texts))
+    task = SignatureTask(tmp_path / "x.txt", len(texts))
+    write_signatures(task)
+    assert np.array_equal(np.load(task.target), signatures(texts))
 
 
 def shingle_sets(documents):

@@ -4,11 +4,13 @@ import re
 from itertools import pairwise
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lib.text import overlap as module
-from lib.text.overlap import NEAR, Overlap, sample
+from lib.text.documents import format_document
+from lib.text.overlap import NEAR, Overlap, measure_overlap, sample
 
 
 def word_runs(text):
@@ -75,12 +77,23 @@ def test_near_twins_equal_brute_force_whatever_the_batches(corpus, cuts):
         other.see(iter(encoded(part)))
         joined |= other.near
     assert joined.tolist() == expected
-    near = sum(expected)
-    assert one.share() == {
-        "documents": len(held_out),
-        "near_twins": near,
-        "share": near / len(held_out) if held_out else 0,
-    }
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_overlap_is_measured_over_all_shards(tmp_path, workers):
+    texts = [[f"Text number {n} is here.", f"It ends {n} with {n * n}."] for n in range(60)]
+    twins = [[text[0].upper(), text[1]] for text in texts[:7]]
+    for name, documents in {
+        "train/00000.txt": texts[:3],
+        "train/00001.txt": texts[3:40],
+        "test/00000.txt": texts[40:50],
+        "test/00001.txt": [*twins, *texts[50:]],
+    }.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(b"".join(map(format_document, documents)))
+    (tmp_path / "work").mkdir()
+    found = measure_overlap(tmp_path, "test", 1, tmp_path / "work", workers)
+    assert found == {"documents": 27, "near_twins": 7, "share": 7 / 27}
 
 
 def test_a_similarity_of_exactly_the_bound_is_near():

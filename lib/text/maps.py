@@ -113,7 +113,7 @@ def _key(source: Source, settings: Preprocess) -> str:
         while left and (chunk := stream.read(min(left, 1 << 20))):
             digest.update(chunk)
             left -= len(chunk)
-    values = settings.model_dump(exclude={"input", "format", "bad_input_limit"})
+    values = settings.model_dump(exclude={"input", "format", "bad_input_limit", "near_duplicates"})
     # A byte order mark counts at the beginning of a file only.
     return fingerprint.of_values(
         [

@@ -8,13 +8,16 @@ slots that are equal bring the similar together without comparing every two.
 import itertools
 import math
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from rensa import RMinHash
 
 from lib.run import random
+from lib.run.atomic import new_file
 from lib.run.progress import Progress
+from lib.text.documents import read_corpus
 from lib.text.shingles import shingles
 
 # Slots of a signature: the estimate's standard deviation is 0.035 at a similarity of 0.8.
@@ -34,20 +37,45 @@ _COMPARED_DOCUMENTS = 1 << 13
 _HALF = np.uint64(32)
 
 
-def signatures(documents: Iterable[bytes]) -> np.ndarray:
-    """MinHash signatures of documents (UTF-8), on the same shingles whatever the batch.
+def signatures(documents: Iterable[bytes]) -> Iterator[np.ndarray]:
+    """MinHash signatures of documents (UTF-8), some at a time, the same whatever the batch.
 
-    Returns:
+    Yields:
         uint16 [documents, SLOTS]. Half of the library's 32 bits: two slots agree by chance once in
         65,536, which moves no estimate, and the table takes half the space.
     """
-    blocks = [np.zeros((0, SLOTS), np.uint16)]
     for hashes, offsets in shingles(documents):
         matrix = RMinHash.digest_matrix_from_flat_token_hashes(
             hashes, offsets.astype(np.uint64), SLOTS, 1
         )
-        blocks.append(np.array(matrix.to_rows(), np.uint32).astype(np.uint16))
-    return np.concatenate(blocks)
+        yield np.array(matrix.to_rows(), np.uint32).astype(np.uint16)
+
+
+@dataclass(frozen=True)
+class SignatureTask:
+    """Text in Google's input format whose documents are to be signed; how many there are."""
+
+    text: Path
+    documents: int
+
+    @property
+    def target(self) -> Path:
+        """The .npy file beside the text: uint16 [documents, SLOTS]."""
+        return self.text.with_suffix(".signatures-" + "-".join(map(str, FORMAT)) + ".npy")
+
+    def __str__(self) -> str:
+        return str(self.text)
+
+
+def write_signatures(task: SignatureTask) -> None:
+    """Signs all documents of a text unless that was done before."""
+    if task.target.exists():
+        return
+    header = {"descr": "<u2", "fortran_order": False, "shape": (task.documents, SLOTS)}
+    with new_file(task.target) as temporary, temporary.open("wb") as stream:
+        np.lib.format.write_array_header_1_0(stream, header)
+        for block in signatures(read_corpus(task.text)):
+            stream.write(block.astype("<u2").tobytes())
 
 
 def band_rows(threshold: float) -> int:

@@ -12,10 +12,15 @@ import heapq
 import itertools
 import math
 from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
 
 import numpy as np
 
 from lib.run import random
+from lib.run.pool import shard_map
+from lib.text.documents import read_corpus
 from lib.text.shingles import shingles
 
 # From this similarity on two documents are near twins: one word changed among some 25.
@@ -154,21 +159,53 @@ class Overlap:
         shared = np.add.reduceat(other[found] == own, np.cumsum(sizes) - sizes, dtype=np.int64)
         self.near[owners] = shared / (sizes + len(other) - shared) >= NEAR
 
-    def share(self) -> dict[str, float]:
-        """What the training documents seen so far amount to.
-
-        Returns:
-            documents: how many held-out documents were compared; near_twins: how many of them
-            have a near twin; share: near_twins / documents, 0 without documents.
-        """
-        near = int(np.count_nonzero(self.near))
-        return {
-            "documents": len(self.near),
-            "near_twins": near,
-            "share": near / max(len(self.near), 1),
-        }
-
 
 def _filter_places(hashes: np.ndarray) -> np.ndarray:
     """Places of hashes in the bitmap that spares most of them the search."""
     return hashes >> np.uint64(64 - _FILTER_BITS)
+
+
+@dataclass(frozen=True)
+class OverlapTask:
+    """A training shard to compare with the documents of the file `sample`."""
+
+    shard: Path
+    sample: Path
+
+    def __str__(self) -> str:
+        return str(self.shard)
+
+
+@lru_cache(1)
+def _of_sample(path: Path) -> Overlap:
+    """Indexed once in a worker. Shards that it saw before do no harm: results join by `|`."""
+    return Overlap(read_corpus(path))
+
+
+def compare_shard(task: OverlapTask) -> np.ndarray:
+    """Which sampled documents have a near twin in a training shard: bool [documents]."""
+    overlap = _of_sample(task.sample)
+    overlap.see(read_corpus(task.shard))
+    return overlap.near.copy()
+
+
+def measure_overlap(
+    shards: Path, split: str, seed: int, work: Path, workers: int
+) -> dict[str, float]:
+    """The share of a sample of a split's documents that have a near twin in training text.
+
+    Args:
+        shards: folder with the text shards of all splits.
+        work: a folder for the sample.
+
+    Returns:
+        documents: how many were compared; near_twins: how many of them have a near twin; share.
+    """
+    held_out = itertools.chain.from_iterable(map(read_corpus, sorted((shards / split).iterdir())))
+    path = work / f"overlap-{split}.txt"
+    path.write_bytes(b"".join(document + b"\n" for document in sample(held_out, seed)))
+    tasks = [OverlapTask(shard, path) for shard in sorted((shards / "train").iterdir())]
+    found = shard_map(compare_shard, tasks, workers, f"overlap {split}", "shards")
+    near = np.any(found, axis=0)
+    twins = int(np.count_nonzero(near))
+    return {"documents": len(near), "near_twins": twins, "share": twins / len(near)}
