@@ -234,6 +234,24 @@ def test_a_dissimilar_document_in_the_bucket_hides_no_pair(tmp_path):
     assert left.tolist() == [True, True, False]
 
 
+def test_large_buckets_of_dissimilar_documents_do_not_depend_on_batches(tmp_path, monkeypatch):
+    # One bucket of documents that share no more than it; each comes again with a few slots changed.
+    monkeypatch.setattr(module, "_LEADERS", 5)
+    generator = np.random.default_rng(4)
+    rows = generator.integers(0, 1 << 16, (12, SLOTS), np.uint16)
+    rows[:, :12] = 7
+    again = np.repeat(rows, 3, axis=0)
+    again[:, 12:24] = generator.integers(0, 1 << 16, (36, 12), np.uint16)
+    rows = np.concatenate((rows, again[generator.permutation(36)]))
+    paths, masks = save(tmp_path, [rows]), [np.ones(len(rows), bool)]
+    [left] = near_duplicates(paths, masks, 0.8)
+    assert left.tolist() == [True] * 12 + [False] * 36  # found in other buckets
+    for batch in (1, 4, 9):
+        monkeypatch.setattr(module, "_BATCH_DOCUMENTS", batch)
+        [same] = near_duplicates(paths, masks, 0.8)
+        np.testing.assert_array_equal(same, left)
+
+
 def test_similar_documents_are_dropped_and_others_kept(tmp_path):
     words = [f"word{number}" for number in range(60)]
     changed = [*words[:30], "other", *words[31:]]

@@ -107,6 +107,31 @@ def test_a_similarity_of_exactly_the_bound_is_near():
             assert overlap.near.tolist() == [near]
 
 
+def test_long_batches_and_templates_change_memory_and_sample_only(monkeypatch):
+    # All share most of their shingles, so that each passes the filter for each.
+    words = [f"w{number}" for number in range(30)]
+    generator = np.random.default_rng(3)
+    documents = []
+    for _ in range(700):
+        copy = list(words)
+        for place in generator.integers(0, 30, 2):
+            copy[place] = f"x{generator.integers(40)}"
+        documents.append(" ".join(copy))
+    held_out, training = documents[:400], documents[400:]
+    overlap = Overlap(encoded(held_out))
+    used = overlap.share()["documents"]
+    assert 200 <= used < 400
+    assert len(Overlap(encoded(held_out[:200])).near) == 200
+    overlap.see(encoded(training))
+    expected = near_by_brute_force(held_out[:used], training)
+    assert overlap.near.tolist() == expected
+    assert 0 < sum(expected) < used
+    monkeypatch.setattr(module, "_MOST_HITS", 500)
+    other = Overlap(encoded(held_out))
+    other.see(encoded(training))
+    assert other.near.tolist() == expected
+
+
 def test_twins_in_other_languages_and_without_words():
     held_out = ["今天天气很好，我们去公园玩吧。", "!!!", "Ok", "سلام دنیا", "unique enough here"]
     training = ["今天天气很好我们去公园玩吧", "???", "ok.", "سلام، دنیا", "something else here"]

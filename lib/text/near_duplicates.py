@@ -34,6 +34,10 @@ _SORTED_DOCUMENTS = 1 << 21  # keys sorted at once: some 100 MiB
 _BATCH_DOCUMENTS = 1 << 16  # documents of shared buckets compared at once: 48 MiB with copies
 _COMPARED_DOCUMENTS = 1 << 13
 
+# Survivors of a bucket that the others are compared with. Where all documents follow one template,
+# without being similar enough, a bucket may hold most of them: not each is compared with each.
+_LEADERS = 100
+
 _HALF = np.uint64(32)
 
 
@@ -162,11 +166,13 @@ def _alike(one: np.ndarray, other: np.ndarray, needed: int) -> np.ndarray:
 
 
 def _survivors(rows: np.ndarray, begins: np.ndarray, needed: int) -> np.ndarray:
-    """Documents that are not like an earlier survivor of their bucket: bool [documents]."""
+    """Documents that are not like one of their bucket's first survivors: bool [documents]."""
     survives = np.ones(len(rows), bool)
     buckets = np.cumsum(begins)
     left = np.arange(len(rows))
-    while len(left):
+    for _ in range(_LEADERS):
+        if not len(left):
+            break
         # In all buckets at once: the first document that is left survives, as it is like none of
         # the survivors before it; those that are like it are dropped.
         bucket = buckets[left]
@@ -188,12 +194,12 @@ def near_duplicates(
     their Jaccard similarity, is at least `threshold`, and one of the bands of `band_rows` slots is
     equal (so that pairs just at the threshold are missed at most once in a hundred times). The
     bands are taken one after another: in each bucket the first document drops those similar to it,
-    then the first of the rest does, and so on. So of any two documents that are left none is
-    similar to the other, and each dropped one was similar to an earlier document, which stays or
-    was itself dropped in a later band for a still earlier one.
+    then the first of the rest does, and so on a hundred times. So each dropped document was similar
+    to an earlier one, which stays or was itself dropped in a later band for a still earlier one;
+    and two documents that are left are not similar to each other, unless in each bucket that both
+    are in a hundred documents before them were left.
 
-    Memory is bounded by a constant and two bytes a document. Documents of one bucket none of which
-    is similar to another are compared each with each.
+    Memory is bounded by a constant and two bytes a document.
 
     Args:
         tables: .npy files of what `signatures` gave, one per piece of the corpus, in its order.
@@ -231,4 +237,4 @@ def _dropped(
         carried = ordinals[:0]
         if past < len(ordinals) and not begins[past]:
             last = int(np.flatnonzero(opens)[-1]) if opens.any() else 0
-            carried = batch[last:][survives[last:]]
+            carried = batch[last:][survives[last:]][:_LEADERS]

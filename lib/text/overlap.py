@@ -11,7 +11,7 @@ import hashlib
 import heapq
 import itertools
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -30,7 +30,13 @@ SAMPLE_DOCUMENTS = 2000
 # Bounds the memory where documents are long: some 3 M shingles, 150 MiB with their index.
 SAMPLE_BYTES = 16 << 20
 
+# Where documents follow a template, many pass the filter for each one. The sample is then cut, to
+# no fewer than 200, until a document has some 10 to be compared with.
+_FEWEST_DOCUMENTS = 200
+_MOST_COMPARED = 10
+
 _FILTER_BITS = 22
+_MOST_HITS = 1 << 20  # looked up at once: some 50 MiB
 
 
 def sample(documents: Iterable[bytes], seed: int) -> list[bytes]:
@@ -63,9 +69,13 @@ class Overlap:
     Near twins are documents whose sets of shingles (lib.text.shingles) have a Jaccard similarity
     of NEAR or more.
 
+    Args:
+        documents: a sample of the held-out documents in random order. Of more than 200 that are so
+            alike that comparing them all would take long only the first are used.
+
     Attributes:
-        near: bool [held-out documents], True if one was seen. Results of passes over parts of the
-            training documents, by several workers say, join by `|`.
+        near: bool [used documents], True if a near twin was seen. Results of passes over parts of
+            the training documents, by several workers say, join by `|`.
     """
 
     def __init__(self, documents: Iterable[bytes]) -> None:
@@ -74,9 +84,18 @@ class Overlap:
             for hashes, offsets in shingles(documents)
             for start, past in itertools.pairwise(offsets)
         ]
-        self._sizes = np.array([len(own) for own in self._sets], np.int64)
-        self.near = np.zeros(len(self._sets), bool)
         self._index()
+        fewest = _FEWEST_DOCUMENTS
+        if len(self._sets) > fewest:
+            # How many pass the filter for a document is measured on the sample's own first ones.
+            probe = self._sets[:fewest]
+            offsets = np.cumsum([0, *map(len, probe)])
+            passed = sum(len(pairs) for pairs in self._passed(np.concatenate(probe), offsets))
+            wanted = int(len(self._sets) * _MOST_COMPARED * len(probe) / passed)
+            if wanted < len(self._sets):
+                self._sets = self._sets[: max(wanted, fewest)]
+                self._index()
+        self.near = np.zeros(len(self._sets), bool)
 
     def _index(self) -> None:
         """Selects the shingles to look up, of each document its rarest in the sample.
@@ -85,6 +104,7 @@ class Overlap:
         m = n - ceil(t n) of a document's n shingles, and has at least m + 1 of any 2 m + 1 of
         them. Which ones are selected decides how many documents pass by chance, never the result.
         """
+        self._sizes = np.array([len(own) for own in self._sets], np.int64)
         everything = np.concatenate([np.zeros(0, np.uint64), *self._sets])
         _, inverse, counts = np.unique(everything, return_inverse=True, return_counts=True)
         frequencies = counts[inverse]
@@ -116,48 +136,65 @@ class Overlap:
             documents: UTF-8 text, in Google's input format or not.
         """
         for hashes, offsets in shingles(documents):
-            self._see(hashes, offsets)
+            for pairs in self._passed(hashes, offsets):
+                seen, owners = np.divmod(pairs, len(self._sets))
+                new = ~self.near[owners]
+                seen, owners = seen[new], owners[new]
+                for document in np.unique(seen):
+                    other = np.unique(hashes[offsets[document] : offsets[document + 1]])
+                    self._compare(owners[seen == document], other)
 
-    def _see(self, hashes: np.ndarray, offsets: np.ndarray) -> None:
+    def _passed(self, hashes: np.ndarray, offsets: np.ndarray) -> Iterator[np.ndarray]:
+        """Pairs of documents, of a block of shingles and held out, that may be near twins.
+
+        Yields:
+            int64 [pairs], distinct: document of the block * held-out documents + held-out document.
+        """
         places = np.flatnonzero(np.take(self._filter, _filter_places(hashes)))
         # In sorted order, neighbours in the search share the cache.
         places = places[np.argsort(hashes[places])]
         found = np.searchsorted(self._hashes, hashes[places])
         found[found == len(self._hashes)] = 0
         hits = self._hashes[found] == hashes[places]
-        places, found = places[hits], found[hits]
-        if not len(places):
-            return
-        seen = np.searchsorted(offsets, places, side="right") - 1  # the training documents
-        # One entry for each pair of a training shingle and a held-out document that has it.
-        counts = self._bounds[found + 1] - self._bounds[found]
-        within = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
-        owners = self._owners[np.repeat(self._bounds[found], counts) + within]
-        pairs, shared = np.unique(
-            np.repeat(seen, counts) * len(self._sets) + owners, return_counts=True
+        seen = np.searchsorted(offsets, places[hits], side="right") - 1
+        # A document's repeated shingles count once.
+        seen, found = np.divmod(
+            np.unique(seen * len(self._hashes) + found[hits]), max(len(self._hashes), 1)
         )
-        # A shingle that is repeated in a training document counts too often here: no harm, as
-        # what passes is compared in full.
-        pairs = pairs[shared >= self._needed[pairs % len(self._sets)]]
-        documents, owners = np.divmod(pairs, len(self._sets))
-        for document in np.unique(documents):
-            other = np.unique(hashes[offsets[document] : offsets[document + 1]])
-            self._compare(owners[documents == document], other)
+        counts = self._bounds[found + 1] - self._bounds[found]
+        ends = np.cumsum(counts)
+        start = 0
+        while start < len(seen):
+            # As many whole documents as stay below the limit, but one at least.
+            done = ends[start - 1] if start else 0
+            past = int(np.searchsorted(ends, done + _MOST_HITS, side="right"))
+            if past < len(seen):
+                past = int(np.searchsorted(seen, seen[past]))
+            past = max(past, int(np.searchsorted(seen, seen[start], side="right")))
+            some = slice(start, past)
+            start = past
+            within = np.arange(counts[some].sum()) - np.repeat(
+                ends[some] - counts[some] - done, counts[some]
+            )
+            owners = self._owners[np.repeat(self._bounds[found[some]], counts[some]) + within]
+            pairs, shared = np.unique(
+                np.repeat(seen[some], counts[some]) * len(self._sets) + owners, return_counts=True
+            )
+            yield pairs[shared >= self._needed[pairs % len(self._sets)]]
 
     def _compare(self, owners: np.ndarray, other: np.ndarray) -> None:
         """Compares some held-out documents with the set of shingles of one training document."""
         sizes = self._sizes[owners]
         # The smaller set's share of the larger bounds the similarity.
         close = np.minimum(sizes, len(other)) / np.maximum(sizes, len(other)) >= NEAR
-        new = close & ~self.near[owners]
-        owners, sizes = owners[new], sizes[new]
+        owners, sizes = owners[close], sizes[close]
         if not len(owners):
             return
         own = np.concatenate([self._sets[owner] for owner in owners])
         found = np.searchsorted(other, own)
         found[found == len(other)] = 0
         shared = np.add.reduceat(other[found] == own, np.cumsum(sizes) - sizes, dtype=np.int64)
-        self.near[owners] = shared / (sizes + len(other) - shared) >= NEAR
+        self.near[owners] |= shared / (sizes + len(other) - shared) >= NEAR
 
 
 def _filter_places(hashes: np.ndarray) -> np.ndarray:
