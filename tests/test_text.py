@@ -10,14 +10,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lib.run.errors import UserError
-from lib.text.cleaning import clean_line
 from lib.text.corpus import CorpusWriter
 from lib.text.documents import format_document, group_lines, read_corpus
 from lib.text.duplicates import first_occurrences
 from lib.text.maps import DOCUMENT
 from lib.text.readers import raw_files, read_lines
 from lib.text.sampling import count_sentences, write_sample
-from lib.text.sentences import split_sentences
 from lib.text.shards import write_shards
 from lib.text.splits import SplitRule, corpus_files, given_split
 
@@ -33,51 +31,6 @@ from lib.text.splits import SplitRule, corpus_files, given_split
 )
 def test_documents_by_layout(document, groups):
     assert list(group_lines(["", "a", "b", "", " ", "c", "d", "e", ""], document)) == groups
-
-
-@pytest.mark.parametrize(
-    ("paragraph", "sentences"),
-    [
-        ("One. Two! Three? Four", ["One.", "Two!", "Three?", "Four"]),
-        (
-            "Dr. Smith paid $3.50 to J. Jones, e.g. in U.S. dollars. Fine.",
-            ["Dr. Smith paid $3.50 to J. Jones, e.g. in U.S. dollars.", "Fine."],
-        ),
-        ('He said "Stop." Then he left.', ['He said "Stop."', "Then he left."]),
-        ("Wait... what? Yes.", ["Wait... what?", "Yes."]),
-        ("هل أنت بخير؟ نعم، أنا بخير؛ شكرا.", ["هل أنت بخير؟", "نعم، أنا بخير؛ شكرا."]),
-        ("今天很好。你呢？我也是！", ["今天很好。", "你呢？", "我也是！"]),
-        ("Doç. Dr. Ayşe geldi. Çok güzel!", ["Doç. Dr. Ayşe geldi.", "Çok güzel!"]),
-        ("यह एक वाक्य है। यह दूसरा है।", ["यह एक वाक्य है।", "यह दूसरा है।"]),
-        ("Love it! #winning @home", ["Love it!", "#winning @home"]),
-        ("version 3.11 is out. it works", ["version 3.11 is out. it works"]),
-        ("no end", ["no end"]),
-        ("", []),
-        ("   ", []),
-        ("...", ["..."]),
-    ],
-)
-def test_sentences(paragraph, sentences):
-    assert split_sentences(paragraph) == sentences
-
-
-@given(st.text(max_size=300))
-def test_splitting_sentences_loses_no_character_but_white_space(text):
-    joined = "".join("".join(sentence.split()) for sentence in split_sentences(text))
-    assert joined == "".join(text.split())
-
-
-@given(st.text(max_size=200))
-def test_a_cleaned_line_is_one_line_and_stays_as_it_is(text):
-    line = clean_line(text, Counter())
-    assert line.splitlines() in ([], [line])
-    assert clean_line(line, Counter()) == line
-
-
-def test_edits_are_counted_and_joiners_stay():
-    counts: Counter[str] = Counter()
-    assert clean_line("می\u200cخواهم \x00[MASK]\u00a0 x\x07", counts) == "می\u200cخواهم [ MASK ] x"
-    assert counts == {"control_characters": 2, "special_tokens_in_text": 1}
 
 
 documents = st.lists(
