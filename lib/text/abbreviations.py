@@ -14,18 +14,18 @@ def _words(text: str) -> frozenset[str]:
 OPEN = _words(
     """
     mr mrs ms messrs dr drs prof profs gen sen rep gov col capt cpt cmdr lt sgt cpl maj brig adm rev
-    hon pres supt v det st ste mt ft mx vs fig figs tab eq eqs sec sect chap ch approx cf viz ca
+    hon pres supt v det st ste mt mx vs fig figs tab eq eqs sec sect chap ch approx cf viz ca
     eds vols ext pvt est resp incl excl dept ave blvd
     e.g eg i.e ie
-    hr fr frl frau ing dipl mag z.b d.h u.a o.ä i.d.r z.t u.u s.o s.u v.a bzw evtl ggf vgl inkl
+    hr hrn fr frl frau ing dipl mag z.b d.h u.a o.ä i.d.r z.t u.u s.o s.u v.a bzw evtl ggf vgl inkl
     exkl zzgl geb gest verh sog insb bes abs art str bd bde jh jhd hrsg aufl ziff lfd kgl hl
     mme mlle mm mgr me vve env éd coll p.ex
-    sra srta sres dña don d.ª ud uds vd vds pág págs núm núms cap avda depto
+    dra dras sra srta sres dña don d.ª ud uds vd vds pág págs núm núms cap avda depto
     sig sigg sigra dott avv on pag fig es ecc.es
     dhr mevr mw ir ing jl bijv blz
     np tzw ul prof hab inż płk gen im św al
     doç yrd arş gör av sn alb öğr uzm op bkz krş hz örn cad sok mah apt tel faks sf
-    т.е т.к т.н им ул д стр рис проф акад доц тыс см напр ср св пр пл корп род ум англ лат
+    т.е т.к т.н им ул стр рис проф акад доц тыс см напр ср св пр пл корп род ум англ лат
     """
 )
 
@@ -43,7 +43,8 @@ EITHER = _words(
     """
     etc al inc ltd co corp bros jr sr esq ph.d phd m.d b.a m.a m.s b.s d.c u.s u.k u.n e.u u.s.a
     u.s.s.r n.y l.a a.m p.m a.d b.c b.c.e c.e a.k.a ed univ assn intl
-    usw o.a etc u.s.w mio mrd v.chr n.chr
+    ft cm mm km kg mg ml lb lbs oz hrs min ff
+    usw o.a u.s.w mio mrd v.chr n.chr
     ee.uu s.a s.l ecc s.p.a s.r.l enz m.in itd itp vb vs vd a.ş ltd.şti yy m.ö m.s
     гг млн млрд руб т.д т.п др кв
     """
@@ -61,6 +62,6 @@ STARTERS = _words(
     le la les un une il elle ils elles nous vous je ce cette ces en dans mais et
     el los las una en por con pero y este esta su
     bu şu o bir ve ama ancak
-    в на и но он она они это мы вы я по с из
+    да нет там вот в на и но он она они это мы вы я по с из
     """
 )

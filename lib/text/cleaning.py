@@ -10,7 +10,7 @@ import re
 import unicodedata
 from collections import Counter
 from collections.abc import Callable
-from functools import cache, lru_cache
+from functools import lru_cache
 
 import numpy as np
 
@@ -124,7 +124,7 @@ def remove_controls(text: str, present: set[str], counts: Counter[str]) -> str:
     return _replace(text, present, _without_control, counts, "control_characters")
 
 
-@cache
+@lru_cache(maxsize=1 << 16)
 def _without_control(character: str) -> str:
     if character.isspace() or character == BETWEEN:
         return character
@@ -147,7 +147,7 @@ def punctuation_to_ascii(text: str, present: set[str], counts: Counter[str]) -> 
     return _replace(text, present, _ascii_punctuation, counts, "punctuation")
 
 
-@cache
+@lru_cache(maxsize=1 << 16)
 def _ascii_punctuation(character: str) -> str:
     if character in _TO_ASCII:
         return _TO_ASCII[character]
@@ -165,7 +165,7 @@ def remove_punctuation(text: str, present: set[str], counts: Counter[str]) -> st
     return _replace(text, present, _without_punctuation, counts, "punctuation")
 
 
-@cache
+@lru_cache(maxsize=1 << 16)
 def _without_punctuation(character: str) -> str:
     kind = unicodedata.category(character)[0]
     return " " if kind in "PS" and character not in EMOJI_CHARACTERS else character
@@ -176,7 +176,7 @@ def remove_symbols(text: str, present: set[str], counts: Counter[str]) -> str:
     return _replace(text, present, _without_symbol, counts, "symbols")
 
 
-@cache
+@lru_cache(maxsize=1 << 16)
 def _without_symbol(character: str) -> str:
     symbol = unicodedata.category(character) == "So" and character not in EMOJI_CHARACTERS
     return " " if symbol else character
@@ -187,7 +187,7 @@ def remove_accents(text: str, present: set[str], counts: Counter[str]) -> str:
     return _replace(text, present, _without_accent, counts, "accents")
 
 
-@cache
+@lru_cache(maxsize=1 << 16)
 def _without_accent(character: str) -> str:
     apart = unicodedata.normalize("NFD", character)
     bare = _ACCENT.sub("", apart)

@@ -34,6 +34,7 @@ _USER = re.compile(rf"[@＠](?:(?<![A-Za-z0-9_@＠].)[A-Za-z0-9_]++(?:@{_DOMAIN}
 
 _BESIDE_MARK = re.compile(rf"{_MARK}(?:(?<=\w.)|(?=[\w\x03-\x05]))")
 _REPEATED = re.compile(rf"({_MARK})(?: \1)+")
+_BEFORE_COUNT = ("", " ", "\n", *"([{\"'“‘«")
 _PUNCTUATION = "!-/:-@\\[-`{-~¡¿«»\u2010-\u2027\u2030-\u205e\u3001-\u303f،؛؟।！-／：-＠ "
 # A line of fillers, perhaps counted ones ("2 user"), and punctuation.
 _FILLERS_ONLY = (
@@ -104,7 +105,8 @@ class Fillers:
         for match in _AT_DOMAIN.finditer(text):
             before = text[max(end, match.start() - _LOCAL_PART_LENGTH) : match.start()]
             local = len(before) - len(before.rstrip(_LOCAL_PART))
-            if local:
+            # Behind another @ it is a user's name on a server.
+            if local and text[match.start() - local - 1 : match.start() - local] != "@":
                 pieces.append(text[end : match.start() - local])
                 end = match.end()
                 counts["emails"] += 1
@@ -131,7 +133,10 @@ class Fillers:
 
             def merge(match: re.Match[str]) -> str:
                 counts["fillers_merged"] += 1
-                return f"{(len(match[0]) + 1) // 2} {match[1]}"
+                # A count must not look like the decimals of a number (".@a @b").
+                before = match.string[max(0, match.start() - 1) : match.start()]
+                space = "" if before in _BEFORE_COUNT else " "
+                return f"{space}{(len(match[0]) + 1) // 2} {match[1]}"
 
             text = _REPEATED.sub(merge, text)
         for mark, filler in self._text_of.items():

@@ -26,7 +26,8 @@ _RUN = rf"[{_ALL}](?<![{_ALL}][{_ALL}])[{_ALL}]*+"
 _START = rf"(?=[{_OPENERS}]*+[^\s{_OPENERS},;:.!?…)\]}}%&/|=>–—-])"
 # Emoji and numbers of notes after a mark belong to its sentence.
 _BOUNDARY = re.compile(
-    rf"({_RUN}[{_CLOSERS}]*+(?:\x20»(?=\x20))?+)(?:\x20?(?:\[[0-9]++\]|(?![0-9])[{EMOJI_CLASS}]++))*+\x20{_START}"
+    rf"({_RUN}[{_CLOSERS}]*+(?:\x20»(?=\x20))?+)"
+    rf"(?:\x20?(?:\[[0-9]++\]|[{EMOJI_CLASS}]++))*+\x20{_START}"
 )
 # Inside Japanese quotes the sentence goes on when a particle follows: 「はい。」と言った.
 _UNSPACED_BOUNDARY = re.compile(
@@ -37,6 +38,7 @@ _UNSPACED_BOUNDARY = re.compile(
 _ARMENIAN_BOUNDARY = re.compile(rf":(?<=[\u0561-\u0587]:)\x20{_START}")
 _ANY_UNSPACED = re.compile(f"[{_UNSPACED}{_CJK}]")
 
+# No abbreviation is longer.
 _LOOK_BACK = 24
 _NEXT_WORD = re.compile(rf"[{_OPENERS}]*+\x20?([\w']*+)")
 _LETTERS = re.compile(r"\w(?:\.\w)+")
@@ -57,9 +59,9 @@ def _goes_on(match: re.Match[str]) -> bool:
     word = before[max(before.rfind(" "), before.rfind("\n")) + 1 :].lstrip(_BEFORE_WORD)
     lower = word.lower()
     if lower_case:
-        # Informal writing. A short or capitalised word is rather an abbreviation; in Armenian and
-        # Georgian a stop before a lower-case letter is no full stop.
-        ordinary = len(word) > 2 and word.isalpha() and word.islower() and word[0] < "\u0530"
+        # Informal writing. A capitalised word is rather an abbreviation, and so is one letter; in
+        # Armenian and Georgian a stop before a lower-case letter is no full stop.
+        ordinary = len(word) > 1 and word.isalpha() and word.islower() and word[0] < "\u0530"
         return not ordinary or word in _ABBREVIATIONS
     if not word:
         return False
@@ -71,8 +73,8 @@ def _goes_on(match: re.Match[str]) -> bool:
         lower in EITHER
         # An ordinal number: 3. Kapitel, 5. Mai, 2. Dünya Savaşı.
         or (len(word) <= 2 and word.isdigit())
-        # Initials (J. Smith), and letters with full stops between them (U.S., J.R.R.).
-        or (len(word) == 1 and word.isupper())
+        # Initials (J. Smith, z. B.), and letters with full stops between them (U.S., J.R.R.).
+        or (len(word) == 1 and word.lower() != word.upper())
         or _LETTERS.fullmatch(word) is not None
     )
     return doubtful and after.lower() not in STARTERS and bool(after)
@@ -87,7 +89,8 @@ def split_sentences(text: str) -> str:
 
     After . ! ? … and their forms in other scripts when white space follows and something that may
     begin a sentence, after 。！？ । ። and the like always; not after abbreviations, initials and
-    ordinal numbers, nor before a lower-case letter.
+    ordinal numbers. Before a lower-case letter only after an ordinary word's full stop, and after
+    ! or ? without a quote.
 
     Args:
         text: lines whose white space is single spaces.
