@@ -82,7 +82,7 @@ def test_params_cannot_be_changed(values):
         ("records.max_predictions_per_seq", "many", "auto"),
         ("records.whole_word_mask", "yes", "valid boolean"),
         ("records.packing", "yes", "valid boolean"),
-        ("records.max_examples_per_pack", 1, "greater than or equal to 2"),
+        ("records.max_examples_per_pack", 1, "auto"),
         ("records.masking", "changing", "'static' or 'dynamic'"),
         ("records.compression", "zip", "'none' or 'gzip'"),
         ("phases.main.max_seq_length", 513, "max_position_embeddings (512)"),
