@@ -163,9 +163,9 @@ class Records(Section):
     seed: Count
 
     def examples_per_pack(self, max_seq_length: int) -> int:
-        """Examples in a packed row at most: as given, or one for each 16 tokens of the row."""
+        """Examples in a packed row at most: as given, or one per 16 tokens, but at least six."""
         if self.max_examples_per_pack == "auto":
-            return max(2, max_seq_length // 16)
+            return max(6, max_seq_length // 16)
         return self.max_examples_per_pack
 
     def predictions(self, max_seq_length: int) -> int:

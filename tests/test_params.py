@@ -56,6 +56,13 @@ def test_auto_predictions_cover_the_share_at_full_length(values):
     )
 
 
+@pytest.mark.parametrize(("length", "examples"), [(32, 6), (96, 6), (128, 8), (512, 32)])
+def test_auto_examples_of_a_pack_grow_with_the_row(values, length, examples):
+    assert parse_params(values).records.examples_per_pack(length) == examples
+    changed(values, "records.max_examples_per_pack", 3)
+    assert parse_params(values).records.examples_per_pack(length) == 3
+
+
 def test_params_cannot_be_changed(values):
     with pytest.raises(ValidationError):
         parse_params(values).records.dupe_factor = 3
@@ -74,6 +81,10 @@ def test_params_cannot_be_changed(values):
         ("records.dupe_faktor", 5, "did you mean `dupe_factor`"),
         ("records.max_predictions_per_seq", "many", "auto"),
         ("records.whole_word_mask", "yes", "valid boolean"),
+        ("records.packing", "yes", "valid boolean"),
+        ("records.max_examples_per_pack", 1, "auto"),
+        ("records.masking", "changing", "'static' or 'dynamic'"),
+        ("records.compression", "zip", "'none' or 'gzip'"),
         ("phases.main.max_seq_length", 513, "max_position_embeddings (512)"),
         ("phases.main.max_seq_len", 64, "did you mean `max_seq_length`"),
         ("phases.main.warmup_steps", 10**9, "below its steps"),

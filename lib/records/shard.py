@@ -35,7 +35,8 @@ CELLS_PER_BLOCK = 1 << 17
 BLOCKS_PER_WINDOW = 16
 
 FILE_SUFFIXES = {"none": ".tfrecord", "gzip": ".tfrecord.gz"}
-# zlib's fastest: records are full of zeros, and shrink nearly as much as with the others.
+# A fifth of the size; level 6 makes a sixth of it at half the speed [m]. The compressed bytes are
+# those of one version of zlib; what they hold is the same with any.
 _GZIP_LEVEL = 1
 
 
