@@ -227,7 +227,10 @@ def _trainers(project: Project) -> list[int]:
     ("break_it", "message"),
     [
         (lambda folder: shutil.rmtree(folder / "data/raw"), "no folder data/raw"),
-        (lambda folder: [path.unlink() for path in (folder / "data/raw").iterdir()], "no files to read in"),
+        (
+            lambda folder: [path.unlink() for path in (folder / "data/raw").iterdir()],
+            "no files to read in",
+        ),
         (
             lambda folder: [path.write_bytes(b" \n") for path in (folder / "data/raw").iterdir()],
             "no text left after cleaning",
