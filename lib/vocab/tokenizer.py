@@ -8,7 +8,7 @@ seen before, and only new ones take the slow and exact way through normalisation
 import json
 import re
 from array import array
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -92,7 +92,10 @@ class WordPieceTokenizer:
             for piece, number in self._ids.items()
             if piece.startswith(CONTINUATION)
         }
-        self._longest = max(map(len, vocabulary))
+        # Where to begin the search for the longest piece: no known piece that begins with these
+        # two characters is longer.
+        self._reach = _longest_by_start(self._ids)
+        self._continuing_reach = _longest_by_start(self._continuing_ids)
         self._basic = BasicTokenizer(lowercase, strip_accents)
         special = "|".join(map(re.escape, SPECIAL_TOKENS))
         # Special tokens come before the bracket that begins them, which is a word by itself. The
@@ -191,18 +194,30 @@ class WordPieceTokenizer:
         """WordPiece: the longest piece that fits, again and again; [UNK] if one does not."""
         if len(word) > self.max_word_length:
             return [self.unk_id]
+        number = self._ids.get(word)
+        if number is not None:
+            return [number]
         ids: list[int] = []
-        start, known = 0, self._ids
+        start, known, reach = 0, self._ids, self._reach
         while start < len(word):
-            for end in range(min(len(word), start + self._longest), start, -1):
-                number = known.get(word[start:end])
-                if number is not None:
-                    break
-            else:
-                return [self.unk_id]
+            end = start + reach.get(word[start : start + 2], 1)
+            while (number := known.get(word[start:end])) is None:
+                end -= 1
+                if end <= start:
+                    return [self.unk_id]
             ids.append(number)
-            start, known = end, self._continuing_ids
+            start, known, reach = min(end, len(word)), self._continuing_ids, self._continuing_reach
         return ids
+
+
+def _longest_by_start(pieces: Iterable[str]) -> dict[str, int]:
+    """First two characters -> length of the longest of the pieces that begin with them."""
+    longest: dict[str, int] = {}
+    for piece in pieces:
+        start = piece[:2]
+        if len(piece) > longest.get(start, 0):
+            longest[start] = len(piece)
+    return longest
 
 
 _cut = re.compile("[ \n]").search
