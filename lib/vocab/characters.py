@@ -221,4 +221,6 @@ class BasicTokenizer:
 
     def words(self, text: str) -> list[str]:
         """The words of a text, in order; every punctuation mark and ideograph is one."""
+        if text.isascii() and text.isalnum():  # nearly all: nothing to remove, one word
+            return [text.lower() if self.lowercase else text]
         return self._find_words(self._normalise(text))
