@@ -1,6 +1,7 @@
 """records: data/shards and data/vocab -> data/records/<phase>, TFRecords to train on."""
 
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 from lib.params import load_params
@@ -34,9 +35,13 @@ class ShardTask:
         return str(self.source)
 
 
+# Once a process: what it has seen in one shard it need not work out in the next.
+_tokenizer = cache(WordPieceTokenizer.load)
+
+
 def make_records(task: ShardTask) -> WrittenShard:
     """Tokenises, pairs, masks, packs and encodes one shard."""
-    tokenizer = WordPieceTokenizer.load(task.vocab)
+    tokenizer = _tokenizer(task.vocab)
     tokens = read_tokens(task.source, tokenizer.encode_lines)
     statistics = write_shard(
         task.target,

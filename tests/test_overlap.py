@@ -119,7 +119,7 @@ def test_long_batches_and_templates_change_memory_and_sample_only(monkeypatch):
         documents.append(" ".join(copy))
     held_out, training = documents[:400], documents[400:]
     overlap = Overlap(encoded(held_out))
-    used = overlap.share()["documents"]
+    used = len(overlap.near)
     assert 200 <= used < 400
     assert len(Overlap(encoded(held_out[:200])).near) == 200
     overlap.see(encoded(training))

@@ -11,6 +11,8 @@ from typing import Self
 
 import numpy as np
 
+_PART_BYTES = 1 << 20
+
 
 @dataclass(frozen=True)
 class Tokens:
@@ -78,8 +80,16 @@ def read_tokens(
     Args:
         encode_lines: LF-ended lines -> flat ids and int64 [lines + 1] offsets.
     """
-    text = shard.read_bytes()
-    ends = np.flatnonzero(np.frombuffer(text, np.uint8) == ord("\n"))
-    blank = np.diff(ends, prepend=-1) == 1
-    ids, offsets = encode_lines(text.decode())
-    return Tokens.build(ids, offsets, blank)
+    ids, offsets, blank = [np.empty(0, np.int32)], [np.zeros(1, np.int64)], [np.empty(0, bool)]
+    tokens = 0
+    with shard.open("rb") as lines:
+        # Whole lines, a part of the shard at a time: one character beyond U+FFFF makes every
+        # character of a Python string take four bytes.
+        while part := b"".join(lines.readlines(_PART_BYTES)):
+            ends = np.flatnonzero(np.frombuffer(part, np.uint8) == ord("\n"))
+            blank.append(np.diff(ends, prepend=-1) == 1)
+            part_ids, part_offsets = encode_lines(part.decode())
+            ids.append(part_ids)
+            offsets.append(part_offsets[1:] + tokens)
+            tokens += len(part_ids)
+    return Tokens.build(np.concatenate(ids), np.concatenate(offsets), np.concatenate(blank))

@@ -12,6 +12,7 @@ from lib.text.documents import CorpusText
 from lib.text.splits import SPLITS, SplitRule
 
 _CHUNK = 1 << 20
+_HIGHEST = (1 << 64) - 1
 _WRITTEN = 1 << 14  # sentences joined at once
 
 
@@ -38,10 +39,12 @@ def _count_sentences(task: _CountTask) -> dict[str, int]:
 
 
 def threshold(total: int, wanted: int, seed: int, purpose: str) -> int:
-    """The largest hash among the `wanted` smallest of `total` items' keyed hashes.
+    """The largest hash among the `wanted` smallest of `total` items' keyed hashes, or a larger.
 
     Memory: 8 bytes for each wanted item and a chunk, whatever `total` is.
     """
+    if total <= wanted:
+        return _HIGHEST
     smallest = np.empty(0, np.uint64)
     for start in range(0, total, _CHUNK):
         ordinals = np.arange(start, min(start + _CHUNK, total), dtype=np.uint64)
