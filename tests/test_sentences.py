@@ -30,7 +30,8 @@ def sentences_of(text: str) -> list[str]:
             "I said no.",
             "Then I left.",
         ],
-        ["1. The first item.", "It goes on."],
+        ["1. The first item.", "2. The second.", "It goes on."],
+        ["“Yes.”", "– Is it?", "— It is – I think."],
         ["We saw it at 9 a.m. on Sunday.", "It was J.R.R. Tolkien."],
         ["Costs were 3.5 million.", "42 people came.", "Version 3.11 is out.", "It is at x.org."],
         ["It was shown before.[5]", "Others disagree. [3]", "So be it."],
@@ -39,9 +40,10 @@ def sentences_of(text: str) -> list[str]:
         ["Great day! 😀😀", "Next thing. 👍🏽", "Bye"],
         ["Love it!", "#winning @home"],
         ["I am #happy.", "#blessed by @bob.", "Ok"],
-        # German, French, Spanish, Turkish, Russian, Greek.
+        # German, French, Polish, Spanish, Turkish, Russian, Greek.
         ["Am 3. Mai kam Prof. Dr. Weiß, z. B. mit Hrn. Groß.", "Das war bzw. ist gut."],
         ["« Bonjour ! »", "Il est parti.", "M. Dupont et Mme Durand sont là."],
+        ["W woj. lubuskim było ok. 30 proc. ludzi.", "– Tak? – zapytał.", "- Nie."],
         ["¿Qué pasa?", "¡Nada!", "El Sr. García y la Dra. Ruiz vienen."],
         ["Doç. Dr. Ayşe geldi.", "Çok güzel!", "19. yüzyılda 2. Dünya Savaşı yoktu.", "İyi."],
         ["Он живёт в г. Москва на ул. Ленина.", "Там 5 млн. руб. и т. д.", "Да?"],
@@ -89,7 +91,9 @@ def test_nothing_gives_nothing():
 
 
 MARKS = ". ! ? … 。 ！ । ؟ ։ : ; \" ' ” » ) ] 」 ( [ « “ - – , @ # 😀 👍🏽 [1] 3. J. U.S. e.g."
-pieces = st.sampled_from([" ", "word", "Word", "12", "A", "b", "漢", "と", "ب", *MARKS.split()])
+pieces = st.sampled_from(
+    [" ", "word", "Word", "12", "A", "etc", "b", "漢", "と", "ب", *MARKS.split()]
+)
 texts = st.one_of(st.text(max_size=200), st.lists(pieces, max_size=60).map("".join))
 
 

@@ -1,6 +1,7 @@
 """Words that are written with a full stop, by what the stop means for the end of a sentence.
 
-Lists for English, German, French, Spanish, Portuguese, Italian, Dutch, Polish, Turkish and Russian,
+Lists for English, German, French, Spanish, Portuguese, Italian, Dutch, Polish, Turkish, Russian and
+Ukrainian,
 in lower case, without the last full stop. One list serves all languages: the language of a line is
 not known, and hardly any of these is an ordinary word elsewhere at the end of a sentence.
 """
@@ -23,9 +24,10 @@ OPEN = _words(
     dra dras sra srta sres dña don d.ª ud uds vd vds pág págs núm núms cap avda depto
     sig sigg sigra dott avv on pag fig es ecc.es
     dhr mevr mw ir ing jl bijv blz
-    np tzw ul prof hab inż płk gen im św al
+    np tzw ul prof hab inż woj pow gm ok godz ust ds tys proc jw zob płk gen im św al
     doç yrd arş gör av sn alb öğr uzm op bkz krş hz örn cad sok mah apt tel faks sf
-    т.е т.к т.н им ул стр рис проф акад доц тыс см напр ср св пр пл корп род ум англ лат
+    т.е т.к т.н им ул стр рис проф акад доц тыс см напр ср св пр пл корп род ум
+    англ лат див мал грец тис рос укр
     """
 )
 
@@ -46,7 +48,7 @@ EITHER = _words(
     ft cm mm km kg mg ml lb lbs oz hrs min ff
     usw o.a u.s.w mio mrd v.chr n.chr
     ee.uu s.a s.l ecc s.p.a s.r.l enz m.in itd itp vb vs vd a.ş ltd.şti yy m.ö m.s
-    гг млн млрд руб т.д т.п др кв
+    br гг грн млн млрд руб т.д т.п др кв
     """
 )
 

@@ -22,11 +22,12 @@ _CJK = "\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
 # A run of marks begins where no mark stands before: each is looked at once.
 _ALL = _SPACED + _UNSPACED
 _RUN = rf"[{_ALL}](?<![{_ALL}][{_ALL}])[{_ALL}]*+"
-# What follows the space: no mark that goes on with the sentence.
-_START = rf"(?=[{_OPENERS}]*+[^\s{_OPENERS},;:.!?…)\]}}%&/|=>–—-])"
+# What follows the space: no mark that goes on with the sentence. A dash begins direct speech.
+_DASH = r"(?:[-–—]{1,2}+\x20)?+"
+_START = rf"(?={_DASH}[{_OPENERS}]*+[^\s{_OPENERS},;:.!?…)\]}}%&/|=>–—-])"
 # Emoji and numbers of notes after a mark belong to its sentence.
 _BOUNDARY = re.compile(
-    rf"({_RUN}[{_CLOSERS}]*+(?:\x20»(?=\x20))?+)"
+    rf"({_RUN}[{_CLOSERS}]*+(?:\x20(?:»|'')(?=\x20))?+)"
     rf"(?:\x20?(?:\[[0-9]++\]|[{EMOJI_CLASS}]++))*+\x20{_START}"
 )
 # Inside Japanese quotes the sentence goes on when a particle follows: 「はい。」と言った.
@@ -40,9 +41,10 @@ _ANY_UNSPACED = re.compile(f"[{_UNSPACED}{_CJK}]")
 
 # No abbreviation is longer.
 _LOOK_BACK = 24
-_NEXT_WORD = re.compile(rf"[{_OPENERS}]*+\x20?([\w']*+)")
+_NEXT_WORD = re.compile(rf"({_DASH})[{_OPENERS}]*+\x20?([\w']*+)")
 _LETTERS = re.compile(r"\w(?:\.\w)+")
 _BEFORE_WORD = "\"'“‘„«‹([{¿¡#@"
+_NUMBERED_AFTER = tuple(_SPACED + _UNSPACED)
 _ABBREVIATIONS = OPEN | EITHER | BEFORE_NUMBER
 
 
@@ -50,23 +52,29 @@ def _goes_on(match: re.Match[str]) -> bool:
     """Whether the sentence goes on after the marks of a possible boundary."""
     text, start, marks = match.string, match.start(), match[1]
     following = _NEXT_WORD.match(text, match.end())
-    after = following[1] if following else ""
+    dash, after = following.groups() if following else ("", "")
     lower_case = after[:1].islower()
     if marks != ".":
         # Before a lower-case letter an ellipsis is a pause, and a quotation is being told.
-        return lower_case and (marks[-1] not in _SPACED or not marks.strip(".…"))
-    before = text[max(0, start - _LOOK_BACK) : start]
-    word = before[max(before.rfind(" "), before.rfind("\n")) + 1 :].lstrip(_BEFORE_WORD)
+        return lower_case and (dash != "" or marks[-1] not in _SPACED or not marks.strip(".…"))
+    before = text[max(0, start - _LOOK_BACK) : start].rpartition("\n")[2]
+    last_word = before.rpartition(" ")[2]
+    word = last_word.lstrip(_BEFORE_WORD)
     lower = word.lower()
     if lower_case:
         # Informal writing. A capitalised word is rather an abbreviation, and so is one letter; in
         # Armenian and Georgian a stop before a lower-case letter is no full stop.
-        ordinary = len(word) > 1 and word.isalpha() and word.islower() and word[0] < "\u0530"
+        ordinary = (
+            not dash and len(word) > 1 and word.isalpha() and word.islower() and word[0] < "\u0530"
+        )
         return not ordinary or word in _ABBREVIATIONS
     if not word:
         return False
-    if word.isdigit() and before[: -len(word)][-1:] in ("", "\n"):
-        return True  # A list's number.
+    if word.isdigit() and len(word) <= 4:
+        # The number of a list's item or of a paragraph, but not the last word of "vol. 2.".
+        ahead = before.removesuffix(last_word).rstrip(" ").rpartition(" ")[2]
+        if not ahead or ahead.endswith(_NUMBERED_AFTER):
+            return ahead[:-1].lower() not in _ABBREVIATIONS
     if lower in OPEN or (lower in BEFORE_NUMBER and after[:1].isdigit()):
         return True
     doubtful = (
