@@ -23,7 +23,20 @@ from lib.run.metrics import read_metrics
 PEERS = Path(__file__).parent / "peers"
 PACKAGES = ("numpy", "tensorflow", "transformers", "tokenizers", "emoji")
 # Of params.yaml, section preprocess: the steps that CT-BERT's script has switched on by default.
-CLEANING: dict[str, Any] = {"document": "line", "sentences": "split"}
+CLEANING: dict[str, Any] = {
+    "document": "line",
+    "sentences": "split",
+    "clean": {
+        "unescape_html": True,
+        "users": "replace",
+        "urls": "replace",
+        "merge_fillers": True,
+        "emoji": "alias",
+        "punctuation": "ascii",
+        "symbols": "remove",
+        "lowercase": True,
+    },
+}
 _MARKERS = {
     "google": "create_pretraining_data.py",
     "ctbert": "preprocess/prepare_pretrain_data.py",
