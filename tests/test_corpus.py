@@ -45,7 +45,7 @@ documents = st.lists(
 @given(documents)
 def test_the_corpus_format_gives_back_its_documents(tmp_path_factory, groups):
     path = tmp_path_factory.mktemp("corpus") / "00000.txt"
-    path.write_bytes(b"".join(map(format_document, groups)))
+    path.write_bytes(b"".join(map(format_document, map("\n".join, groups))))
     for chunk in (1, 2, 7, 1 << 20):
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(documents_module, "_CHUNK_BYTES", chunk)
@@ -87,7 +87,7 @@ def test_only_the_first_of_equal_documents_is_kept(tmp_path_factory, files, buck
 @given(documents, st.integers(1, 60), st.randoms())
 def test_the_corpus_holds_the_kept_documents_in_pieces(tmp_path_factory, groups, piece, chance):
     folder = tmp_path_factory.mktemp("pieces")
-    texts = [format_document(group) for group in groups]
+    texts = [format_document("\n".join(group)) for group in groups]
     (folder / "map.txt").write_bytes(b"".join(texts))
     kept = np.array([chance.random() < 0.6 for _ in texts])
     sizes = np.array([len(text) for text in texts], np.uint64)

@@ -26,7 +26,7 @@ def signatures(documents):
 
 
 def test_signatures_are_written_beside_the_text(tmp_path):
-    texts = [format_document([f"A text of number {number}.", "Not long."]) for number in range(99)]
+    texts = [format_document(f"A text of number {number}.\nNot long.") for number in range(99)]
     (tmp_path / "x.txt").write_bytes(b"".join(texts))
     task = SignatureTask(tmp_path / "x.txt", len(texts))
     write_signatures(task)

@@ -109,6 +109,7 @@ def test_lines_are_split_each_by_itself(lines):
     assert together == "\n".join(map(split_sentences, lines))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "unit",
     [

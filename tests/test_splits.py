@@ -37,7 +37,7 @@ def make_corpus(folder: Path, count: int, prefix: str = "doc") -> list[Path]:
     (folder / "00000.txt").write_bytes(
         b"".join(
             format_document(
-                [f"{prefix} {number} sentence {index}" for index in range(number % 4 + 1)]
+                "\n".join(f"{prefix} {number} sentence {index}" for index in range(number % 4 + 1))
             )
             for number in range(count)
         )
@@ -160,11 +160,11 @@ def test_shards_hold_every_document_once_whole_and_shuffled(
 def test_a_document_larger_than_a_shard_gets_one_of_its_own(tmp_path):
     (tmp_path / "corpus").mkdir()
     path = tmp_path / "corpus/00000.txt"
-    path.write_bytes(b"".join(format_document([text * 300]) for text in "abc"))
+    path.write_bytes(b"".join(format_document(text * 300) for text in "abc"))
     (tmp_path / "work").mkdir()
     rule = SplitRule([path], tmp_path / "corpus", 0, 0)
     write_shards([path], rule, tmp_path / "shards", tmp_path / "work", 100, 256, 5, 1)
     shards = sorted((tmp_path / "shards/train").glob("*.txt"))
     assert sorted(shard.read_bytes() for shard in shards) == [
-        format_document([text * 300]) for text in "abc"
+        format_document(text * 300) for text in "abc"
     ]

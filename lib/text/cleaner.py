@@ -24,8 +24,8 @@ class DocumentCleaner:
         self._split = sentences == "split"
         self._fillers = Fillers(clean)
 
-    def __call__(self, documents: list[list[str]], counts: Counter[str]) -> list[list[str]]:
-        """Sentences of each document, perhaps none.
+    def __call__(self, documents: list[list[str]], counts: Counter[str]) -> list[str]:
+        """The sentences of each document, LF between them; an empty string if there are none.
 
         Each sentence is stripped and not empty; it has no line separator in it, and white space
         only as single spaces.
@@ -42,8 +42,7 @@ class DocumentCleaner:
             text = "\n".join(f"{BETWEEN}\n{text.replace(BETWEEN, '')}" for text in texts)
         text = self._edit(text, edits)
         counts.update(+edits)
-        lines = (part.strip("\n") for part in text.split(BETWEEN)[1:])
-        return [part.split("\n") if part else [] for part in lines]
+        return [part.strip("\n") for part in text.split(BETWEEN)[1:]]
 
     def _edit(self, text: str, counts: Counter[str]) -> str:
         clean = self._clean

@@ -122,6 +122,6 @@ class CorpusText:
         return starts
 
 
-def format_document(sentences: Iterable[str]) -> bytes:
-    """One document in Google's input format: a sentence a line and a blank line after it."""
-    return ("\n".join(sentences) + "\n\n").encode()
+def format_document(sentences: str) -> bytes:
+    """A document in Google's input format: its sentences, LF between them, and a blank line."""
+    return f"{sentences}\n\n".encode()

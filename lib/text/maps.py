@@ -6,8 +6,8 @@ without it does not exist.
 """
 
 import hashlib
+import itertools
 import json
-from array import array
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -132,46 +132,41 @@ class _Samples:
     """The edited documents with the smallest digests: a sample that depends on no order."""
 
     def __init__(self) -> None:
-        self.chosen: list[tuple[str, list[str], list[str]]] = []
+        self.chosen: list[tuple[str, str, str]] = []
         self._below = b"\xff" * 17
 
-    def see(self, digest: bytes, before: list[str], after: list[str]) -> None:
-        if digest < self._below and before != after:
-            self.chosen.append((digest.hex(), before, after))
-            self.chosen.sort(key=lambda sample: sample[0])
-            del self.chosen[_SAMPLES:]
-            if len(self.chosen) == _SAMPLES:
-                self._below = bytes.fromhex(self.chosen[-1][0])
+    def see(self, digests: list[bytes], before: Documents, after: list[str]) -> None:
+        below = self._below
+        for index in [index for index, digest in enumerate(digests) if digest < below]:
+            original = "\n".join(before[index])
+            if digests[index] < self._below and original != after[index]:
+                self.chosen.append((digests[index].hex(), original, after[index]))
+                self.chosen.sort()
+                del self.chosen[_SAMPLES:]
+                if len(self.chosen) == _SAMPLES:
+                    self._below = bytes.fromhex(self.chosen[-1][0])
 
     def shown(self) -> list[dict[str, Any]]:
         return [
             {
                 "hash": digest,
-                "before": "\n".join(before)[:_SAMPLE_CHARACTERS],
-                "after": "\n".join(after)[:_SAMPLE_CHARACTERS],
+                "before": before[:_SAMPLE_CHARACTERS],
+                "after": after[:_SAMPLE_CHARACTERS],
             }
             for digest, before, after in self.chosen
         ]
 
 
-class _Rows:
-    """What is known of each document of a batch, gathered without an object a document."""
-
-    def __init__(self) -> None:
-        self._digests = bytearray()
-        self._numbers = array("I")
-
-    def add(self, digest: bytes, size: int, sentences: int, characters: int) -> None:
-        self._digests += digest
-        self._numbers.extend((size, sentences, characters))
-
-    def table(self) -> np.ndarray:
-        table = np.zeros(len(self._digests) // 16, DOCUMENT)
-        digests = np.frombuffer(self._digests, "<u8").reshape(-1, 2)
-        numbers = np.array(self._numbers, "<u4").reshape(-1, 3)
-        table["high"], table["low"] = digests[:, 0], digests[:, 1]
-        table["size"], table["sentences"], table["characters"] = numbers.T
-        return table
+def _table(digests: list[bytes], encoded: list[bytes], cleaned: list[str]) -> np.ndarray:
+    """The rows of some documents; all sentences but a document's last end with one LF in it."""
+    table = np.zeros(len(digests), DOCUMENT)
+    halves = np.frombuffer(b"".join(digests), "<u8").reshape(-1, 2)
+    table["high"], table["low"] = halves[:, 0], halves[:, 1]
+    table["size"] = list(map(len, encoded))
+    line_ends = np.array([text.count("\n") for text in cleaned], np.int64)
+    table["sentences"] = line_ends + 1
+    table["characters"] = np.array(list(map(len, cleaned)), np.int64) - line_ends
+    return table
 
 
 def _batches(documents: Iterator[Documents], counts: Counter[str]) -> Iterator[Documents]:
@@ -215,17 +210,16 @@ def make_map(task: MapTask) -> str:
         table_path.open("wb") as table,
     ):
         for batch in _batches(documents, counts):
-            rows = _Rows()
-            for before, after in zip(batch, clean(batch, edits), strict=True):
-                if not after:
-                    counts["documents_empty"] += 1
-                    continue
-                document = format_document(after)
-                digest = hashlib.blake2b(document, digest_size=16).digest()
-                rows.add(digest, len(document), len(after), sum(map(len, after)))
-                samples.see(digest, before, after)
-                text.write(document)
-            table.write(rows.table().tobytes())
+            cleaned = clean(batch, edits)
+            if "" in cleaned:
+                counts["documents_empty"] += cleaned.count("")
+                batch = list(itertools.compress(batch, cleaned))
+                cleaned = list(filter(None, cleaned))
+            encoded = [format_document(document) for document in cleaned]
+            digests = [hashlib.blake2b(each, digest_size=16).digest() for each in encoded]
+            samples.see(digests, batch, cleaned)
+            text.write(b"".join(encoded))
+            table.write(_table(digests, encoded, cleaned).tobytes())
     values = {
         "counts": counts,
         "edits": edits,
