@@ -174,7 +174,7 @@ def _batches(documents: Iterator[Documents], counts: Counter[str]) -> Iterator[D
     batch: Documents = []
     size = 0
     for some in documents:
-        characters = sum(len(line) for document in some for line in document)
+        characters = sum(map(len, itertools.chain.from_iterable(some)))
         counts["documents_in"] += len(some)
         counts["lines_in"] += sum(map(len, some))
         counts["characters_in"] += characters

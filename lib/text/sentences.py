@@ -51,16 +51,22 @@ _ABBREVIATIONS = OPEN | EITHER | BEFORE_NUMBER
 def _goes_on(match: re.Match[str]) -> bool:
     """Whether the sentence goes on after the marks of a possible boundary."""
     text, start, marks = match.string, match.start(), match[1]
+    capital = text[match.end()].isupper()
+    if capital and marks != ".":
+        return False
+    before = text[max(0, start - _LOOK_BACK) : start].rpartition("\n")[2]
+    last_word = before.rpartition(" ")[2]
+    word = last_word.lstrip(_BEFORE_WORD)
+    lower = word.lower()
+    # Most of all: an ordinary word, a full stop, a capital letter.
+    if capital and len(word) > 1 and word.isalpha() and lower not in OPEN and lower not in EITHER:
+        return False
     following = _NEXT_WORD.match(text, match.end())
     dash, after = following.groups() if following else ("", "")
     lower_case = after[:1].islower()
     if marks != ".":
         # Before a lower-case letter an ellipsis is a pause, and a quotation is being told.
         return lower_case and (dash != "" or marks[-1] not in _SPACED or not marks.strip(".…"))
-    before = text[max(0, start - _LOOK_BACK) : start].rpartition("\n")[2]
-    last_word = before.rpartition(" ")[2]
-    word = last_word.lstrip(_BEFORE_WORD)
-    lower = word.lower()
     if lower_case:
         # Informal writing. A capitalised word is rather an abbreviation, and so is one letter; in
         # Armenian and Georgian a stop before a lower-case letter is no full stop.
@@ -107,7 +113,7 @@ def split_sentences(text: str) -> str:
         The text with spaces turned into line ends at boundaries, and line ends put in where no
         space was. Blank lines and spaces at line ends may occur.
     """
-    if _ANY_UNSPACED.search(text):
+    if not text.isascii() and _ANY_UNSPACED.search(text):
         text = _UNSPACED_BOUNDARY.sub(r"\g<0>\n", text)
     text = _ARMENIAN_BOUNDARY.sub(":\n", text)
     return _BOUNDARY.sub(_end, text)
