@@ -4,11 +4,11 @@ DVC and PyYAML read numbers differently: to PyYAML `2e-5` is a string, and `dvc 
 small values back in just that form. So every number is brought to its declared type here.
 """
 
-import difflib
 import math
+import re
 import unicodedata
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import yaml
 from pydantic import (
@@ -24,6 +24,7 @@ from pydantic import (
 )
 
 from lib.run.errors import UserError
+from lib.run.validation import first_problem, problem_at
 
 
 def _number(value: object) -> object:
@@ -105,11 +106,15 @@ class Cleaning(Section):
     merge_fillers: StrictBool
 
 
+def _document(value: str) -> str:
+    if not re.fullmatch("blank_line|line|file|[1-9][0-9]* sentences", value):
+        raise ValueError("should be blank_line, line, file or `N sentences` (such as 20 sentences)")
+    return value
+
+
 class Preprocess(Section):
     input: str
-    document: Annotated[
-        str, StringConstraints(pattern=r"^(blank_line|line|file|[1-9][0-9]* sentences)$")
-    ]
+    document: Annotated[str, AfterValidator(_document)]
     sentences: Literal["split", "line"]
     format: Literal["auto", "text", "wikitext", "wikiextractor", "jsonl", "csv", "tsv", "parquet"]
     text_field: str
@@ -265,7 +270,7 @@ class Params(Section):
     def _sections_agree(self) -> "Params":
         if self.evaluate.phase not in self.phases:
             raise ValueError(
-                _at(
+                problem_at(
                     "evaluate.phase",
                     f"should be one of phases: {', '.join(self.phases)}",
                     self.evaluate.phase,
@@ -275,7 +280,7 @@ class Params(Section):
         for name, phase in self.phases.items():
             if phase.max_seq_length > positions:
                 raise ValueError(
-                    _at(
+                    problem_at(
                         f"phases.{name}.max_seq_length",
                         "should be at most "
                         f"pretrain.model.max_position_embeddings ({positions}): shorten the one or "
@@ -286,7 +291,7 @@ class Params(Section):
             predictions = self.records.predictions(phase.max_seq_length)
             if predictions > phase.max_seq_length:
                 raise ValueError(
-                    _at(
+                    problem_at(
                         "records.max_predictions_per_seq",
                         f"should be at most the {phase.max_seq_length} tokens of phases.{name}",
                         predictions,
@@ -302,61 +307,13 @@ class Params(Section):
         settings = self.pretrain.model_copy(update=changes)
         if settings.warmup_steps >= settings.steps:
             raise ValueError(
-                _at(
+                problem_at(
                     f"phases.{phase_name}",
                     f"its warmup_steps should be below its steps ({settings.steps})",
                     settings.warmup_steps,
                 )
             )
         return settings
-
-
-def _at(key: str, problem: str, received: object) -> str:
-    return f"@{key}: {problem}. Received: {received!r}"
-
-
-def _known_keys(location: tuple[Any, ...]) -> list[str]:
-    """The keys that the section around `location` may hold."""
-    section: type[BaseModel] = Params
-    path = list(location[:-1])
-    while path:
-        part = path.pop(0)
-        if part == "phases" and section is Params:
-            section, path = Phase, path[1:]
-            continue
-        annotation = section.model_fields[part].annotation
-        assert isinstance(annotation, type) and issubclass(annotation, BaseModel)
-        section = annotation
-    return list(section.model_fields)
-
-
-def _describe(error: Any) -> str:
-    """One pydantic error as `key: what is wrong and the mend. Received: …`."""
-    location = tuple(
-        part
-        for part in error["loc"]
-        if not (
-            isinstance(part, str)
-            and ("literal[" in part or "function-" in part or part in ("int", "constrained-int"))
-        )
-    )
-    key = ".".join(map(str, location)) or "(whole file)"
-    message = error["msg"].removeprefix("Value error, ")
-    if message.startswith("@"):
-        return message[1:]
-    if error["type"] == "extra_forbidden":
-        known = _known_keys(location)
-        close = difflib.get_close_matches(str(location[-1]), known, n=1)
-        hint = f"did you mean `{close[0]}`?" if close else f"known here: {', '.join(known)}"
-        return f"{key}: unknown key; {hint}"
-    if error["type"] == "missing":
-        return f"{key}: missing; add it (see the comments in the project's own params.yaml)"
-    message = (message[0].lower() + message[1:]).replace("input should", "should")
-    if location == ("preprocess", "document"):
-        message = "should be blank_line, line, file or `N sentences` (such as 20 sentences)"
-    received = error["input"]
-    shown = "" if isinstance(received, dict) else f". Received: {received!r}"
-    return f"{key}: {message}{shown}"
 
 
 def parse_params(values: object, source: str = "params.yaml") -> Params:
@@ -370,12 +327,7 @@ def parse_params(values: object, source: str = "params.yaml") -> Params:
     try:
         return Params.model_validate(values)
     except ValidationError as failure:
-        # A wrong literal fails once per alternative: one report per key is enough.
-        reports = list(dict.fromkeys(_describe(error) for error in failure.errors()))
-        by_key = {report.split(":")[0]: report for report in reversed(reports)}
-        first = by_key[reports[0].split(":")[0]]
-        more = len(by_key) - 1
-        raise UserError(f"{source}: {first}" + (f" (and {more} more)" if more else "")) from None
+        raise UserError(f"{source}: {first_problem(failure, Params)}") from None
 
 
 def load_params(path: str | Path = "params.yaml") -> Params:

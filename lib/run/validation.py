@@ -1,0 +1,79 @@
+"""What pydantic finds wrong, as one line that names the key and the mend."""
+
+import difflib
+from typing import Any, get_args
+
+from pydantic import BaseModel, ValidationError
+
+
+def problem_at(key: str, problem: str, received: object) -> str:
+    """Text for a ValueError in a validator, of which `first_problem` shows just this."""
+    return f"@{key}: {problem}. Received: {received!r}"
+
+
+def first_problem(failure: ValidationError, model: type[BaseModel]) -> str:
+    """The first wrong key of a model, what is wrong with it, and how many more there are."""
+    errors = failure.errors()
+    # What may be a word or a number fails once as each: one report per key is enough.
+    words = {
+        _key(error): error["ctx"]["expected"]
+        for error in errors
+        if error["type"] == "literal_error" and "literal[" in str(error["loc"][-1])
+    }
+    reports = {}
+    for error in errors:
+        report = _describe(error, model)
+        if error["type"] != "literal_error" and _key(error) in words:
+            report = report.replace(": should be ", f": should be {words[_key(error)]} or ", 1)
+        reports[_key(error)] = report
+    first = next(iter(reports.values()))
+    return first + (f" (and {len(reports) - 1} more)" if len(reports) > 1 else "")
+
+
+def _location(error: Any) -> tuple[Any, ...]:
+    """Where an error is, without pydantic's names for alternatives."""
+    return tuple(
+        part
+        for part in error["loc"]
+        if not (
+            isinstance(part, str)
+            and ("literal[" in part or "function-" in part or part in ("int", "constrained-int"))
+        )
+    )
+
+
+def _key(error: Any) -> str:
+    return ".".join(map(str, _location(error))) or "(whole file)"
+
+
+def _describe(error: Any, model: type[BaseModel]) -> str:
+    """One pydantic error as `key: what is wrong and the mend. Received: …`."""
+    location, key = _location(error), _key(error)
+    message = error["msg"].removeprefix("Value error, ")
+    if message.startswith("@"):
+        return str(message[1:])
+    if error["type"] == "extra_forbidden":
+        known = _known_keys(location, model)
+        close = difflib.get_close_matches(str(location[-1]), known, n=1)
+        hint = f"did you mean `{close[0]}`?" if close else f"known here: {', '.join(known)}"
+        return f"{key}: unknown key; {hint}"
+    if error["type"] == "missing":
+        return f"{key}: missing; add it (see the comments in the project's own params.yaml)"
+    message = (message[0].lower() + message[1:]).replace("input should", "should")
+    received = error["input"]
+    shown = "" if isinstance(received, dict) else f". Received: {received!r}"
+    return f"{key}: {message}{shown}"
+
+
+def _known_keys(location: tuple[Any, ...], model: type[BaseModel]) -> list[str]:
+    """The keys that the section around `location` may hold."""
+    section: Any = model
+    path = list(location[:-1])
+    while path:
+        annotation: Any = section.model_fields[path.pop(0)].annotation
+        if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+            section = annotation
+        else:  # A dict of sections by name.
+            section = get_args(annotation)[1]
+            path.pop(0)
+    return list(section.model_fields)
