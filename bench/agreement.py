@@ -80,13 +80,7 @@ class Ours:
     def __init__(self, vocabulary: Path, text: Path) -> None:
         pieces = vocabulary.read_text(encoding="utf-8").removesuffix("\n").split("\n")
         tokenizer = WordPieceTokenizer(pieces, lowercase=True, strip_accents=True)
-        self.facts = VocabularyFacts(
-            tokenizer.cls_id,
-            tokenizer.sep_id,
-            tokenizer.mask_id,
-            len(tokenizer.vocabulary),
-            tokenizer.continuation,
-        )
+        self.facts = VocabularyFacts.of(tokenizer)
         self._tokens: Tokens = read_tokens(text, tokenizer.encode_lines)
 
     def write(self, seed: int, settings: RecordSettings, target: Path) -> None:
@@ -145,7 +139,9 @@ def slice_of(wikitext: Path, target: Path) -> None:
     inputs.wikitext_documents(wikitext, articles, 1)
     with target.open("wb") as file:
         for article in articles.read_text(encoding="utf-8").split("\n\n"):
-            sentences = [one for line in article.splitlines() for one in split_sentences(line)]
+            # Possible blank lines and spaces at line ends are none of a sentence.
+            lines = [line.strip() for line in split_sentences(article).splitlines()]
+            sentences = "\n".join(filter(None, lines))
             file.write(format_document(sentences) if sentences else b"")
 
 

@@ -26,8 +26,8 @@ PARTS = {
         "synchronising files": ["lib.run.atomic:_synchronise"],
     },
     "preprocess": {
-        "cleaning": ["lib.text.maps:clean_line"],
-        "sentences": ["lib.text.maps:split_sentences"],
+        "cleaning": ["lib.text.maps:DocumentCleaner.__call__"],
+        "sentences": ["lib.text.cleaner:split_sentences"],
         "duplicates": ["stages.preprocess:first_occurrences"],
         "synchronising files": ["lib.run.atomic:_synchronise"],
     },

@@ -27,8 +27,8 @@ from lib.text.shingles import shingles
 NEAR = 0.8
 
 SAMPLE_DOCUMENTS = 2000
-# Bounds the memory where documents are long: some 3 M shingles, 150 MiB with their index.
-SAMPLE_BYTES = 16 << 20
+# Bounds the memory where documents are long: some 700,000 shingles, 60 MiB while they are indexed.
+SAMPLE_BYTES = 4 << 20
 
 # Where documents follow a template, many pass the filter for each one. The sample is then cut, to
 # no fewer than 200, until a document has some 10 to be compared with.
@@ -40,10 +40,10 @@ _MOST_HITS = 1 << 20  # looked up at once: some 50 MiB
 
 
 def sample(documents: Iterable[bytes], seed: int) -> list[bytes]:
-    """At most 2,000 documents and 16 MiB, those of the smallest keyed hashes of their content.
+    """At most 2,000 documents and 4 MiB, those of the smallest keyed hashes of their content.
 
     It depends on which documents there are, not on their order. A first document that alone is
-    larger than 16 MiB is taken.
+    larger than 4 MiB is taken.
     """
     key = random.key(seed, "overlap").to_bytes(16, "little")
     heap: list[tuple[int, bytes]] = []  # negated draws: the largest draw comes out first
