@@ -61,9 +61,11 @@ def stages(project: Project, megabytes: int, text: Path) -> dict[str, Measured]:
 
 
 def growth(small: Measured, large: Measured) -> float:
-    """How much more the larger input takes: the larger of the parent's ratio and the worker's."""
-    pairs = zip(peaks(small), peaks(large), strict=True)
-    return max(after / before for before, after in pairs if before and after)
+    """How much more the larger input takes, in the largest process of the stage.
+
+    Not process by process: with one task only, the parent does a worker's work itself.
+    """
+    return max(filter(None, peaks(large))) / max(filter(None, peaks(small)))
 
 
 def compare(name: str, small: Measured, large: Measured) -> dict[str, Any]:

@@ -8,9 +8,10 @@ import numpy as np
 
 from lib.text.maps import DOCUMENT
 
-# Documents whose digests are sorted at once: some 70 MiB with the sorting.
-_BUCKET_DOCUMENTS = 1_000_000
-_READ_DOCUMENTS = 1 << 18
+# Documents whose digests are sorted at once: some 20 MiB with the sorting.
+_BUCKET_DOCUMENTS = 250_000
+_MOST_BUCKETS = 512  # files open at once; from 128 M documents on buckets get larger
+_READ_DOCUMENTS = 1 << 16
 
 # A document's digest, and where it stands: the number of its table and its row there.
 _ENTRY = np.dtype([("high", "<u8"), ("low", "<u8"), ("table", "<u4"), ("row", "<u4")])
@@ -37,7 +38,7 @@ def first_occurrences(tables: Sequence[Path], work: Path) -> list[np.ndarray]:
         bool arrays [documents], one per table: True for a document to keep.
     """
     kept = [np.zeros(path.stat().st_size // DOCUMENT.itemsize, bool) for path in tables]
-    count = max(1, -(-sum(map(len, kept)) // _BUCKET_DOCUMENTS))
+    count = min(max(1, -(-sum(map(len, kept)) // _BUCKET_DOCUMENTS)), _MOST_BUCKETS)
     width = np.uint64(-(-(1 << 64) // count)) if count > 1 else np.uint64((1 << 64) - 1)
     names = [work / f"digests-{bucket}" for bucket in range(count)]
     with ExitStack() as stack:

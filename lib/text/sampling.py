@@ -13,7 +13,7 @@ from lib.text.splits import SPLITS, SplitRule
 
 _CHUNK = 1 << 20
 _HIGHEST = (1 << 64) - 1
-_WRITTEN = 1 << 14  # sentences joined at once
+_AT_ONCE = 1 << 16  # sentences hashed, and joined where they are drawn
 
 
 @dataclass(frozen=True)
@@ -84,15 +84,18 @@ def _write_part(task: _PartTask) -> int:
     is_sentence = np.repeat(mine, np.diff(corpus.documents))
     is_sentence[corpus.documents[1:] - 1] = False  # the blank lines
     places = np.flatnonzero(is_sentence)
-    ordinals = np.arange(task.first, task.first + len(places), dtype=np.uint64)
-    hashes = random.hashes(task.seed, f"sample-{task.split}", ordinals)
-    chosen = places[hashes <= np.uint64(task.limit)]
+    written = 0
     with task.target.open("wb") as stream:
-        for start in range(0, len(chosen), _WRITTEN):
-            some = chosen[start : start + _WRITTEN]
+        for start in range(0, len(places), _AT_ONCE):
+            some = places[start : start + _AT_ONCE]
+            first = task.first + start
+            ordinals = np.arange(first, first + len(some), dtype=np.uint64)
+            hashes = random.hashes(task.seed, f"sample-{task.split}", ordinals)
+            some = some[hashes <= np.uint64(task.limit)]
             ranges = zip(corpus.lines[some].tolist(), corpus.lines[some + 1].tolist(), strict=True)
-            stream.write(b"".join([corpus.text[first:past] for first, past in ranges]))
-    return len(chosen)
+            stream.write(b"".join([corpus.text[begin:end] for begin, end in ranges]))
+            written += len(some)
+    return written
 
 
 @dataclass(frozen=True)
