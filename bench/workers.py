@@ -53,7 +53,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m bench.workers", description=__doc__)
     parser.add_argument("--wikitext", type=Path, required=True, help="train file of WikiText-2")
     parser.add_argument("--vocab", type=Path, required=True, help="vocab.txt of bert-base-uncased")
-    parser.add_argument("--megabytes", type=int, default=128, help="of text, in files of 16")
+    parser.add_argument("--megabytes", type=int, default=256, help="of text, in files of 16")
     parser.add_argument("--repeats", type=int, default=3, help="runs of each (default 3)")
     parser.add_argument("--out", type=Path, help="JSON file to write")
     parser.add_argument("--work", type=Path, default=ROOT / ".scratch/workers", help="scratch")

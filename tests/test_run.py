@@ -1,6 +1,8 @@
 """Atomic files, keyed random streams, metrics."""
 
+import errno
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -10,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lib.run import atomic, random
+from lib.run import atomic, copying, random
 from lib.run.metrics import read_metrics, write_metrics
 from lib.run.progress import duration
 
@@ -119,3 +121,27 @@ def test_every_stage_explains_itself():
             check=False,
         )
         assert done.returncode == 0 and f"stages.{stage.stem}" in done.stdout
+
+
+@pytest.mark.parametrize("by_kernel", [True, False])
+def test_a_range_is_copied_behind_what_is_there(tmp_path, monkeypatch, by_kernel):
+    if not by_kernel:  # As between file systems that it does not work on.
+
+        def refuse(*_: object) -> int:
+            raise OSError(errno.EXDEV, "Invalid cross-device link")
+
+        monkeypatch.setattr(os, "copy_file_range", refuse, raising=False)
+    monkeypatch.setattr(copying, "_COPY_BYTES", 7)
+    data = bytes(range(256))
+    (tmp_path / "source").write_bytes(data)
+    with (
+        (tmp_path / "source").open("rb", buffering=0) as source,
+        (tmp_path / "target").open("wb", buffering=0) as target,
+    ):
+        target.write(b"before")
+        copying.copy_range(source, 10, 100, target)
+        copying.copy_range(source, 200, 256, target)
+        with pytest.raises(OSError, match="ended at byte 256"):
+            copying.copy_range(source, 250, 300, target)
+    expected = b"before" + data[10:100] + data[200:] + data[250:]
+    assert (tmp_path / "target").read_bytes() == expected

@@ -1,10 +1,12 @@
 """Writing `data/corpus`: the kept documents of all maps, in few files of bounded size."""
 
 from collections.abc import Iterable
+from io import FileIO
 from pathlib import Path
-from typing import BinaryIO
 
 import numpy as np
+
+from lib.run.copying import copy_range
 
 _PIECE_BYTES = 64 << 20
 _COPY_BYTES = 1 << 22
@@ -18,7 +20,7 @@ class CorpusWriter:
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
-        self._open: dict[str, BinaryIO] = {}
+        self._open: dict[str, FileIO] = {}
         self._numbers: dict[str, int] = {}
 
     def __enter__(self) -> "CorpusWriter":
@@ -28,7 +30,7 @@ class CorpusWriter:
         for stream in self._open.values():
             stream.close()
 
-    def _stream(self, folder: str, more: int) -> BinaryIO:
+    def _stream(self, folder: str, more: int) -> FileIO:
         stream = self._open.get(folder)
         if stream and stream.tell() + more > _PIECE_BYTES and stream.tell():
             stream.close()
@@ -38,7 +40,7 @@ class CorpusWriter:
             number = self._numbers.setdefault(folder, 0)
             path = self._directory / folder / f"{number:05d}.txt"
             path.parent.mkdir(parents=True, exist_ok=True)
-            stream = self._open[folder] = path.open("wb")
+            stream = self._open[folder] = path.open("wb", buffering=0)
         return stream
 
     def write(
@@ -54,9 +56,8 @@ class CorpusWriter:
             folder: the given split's name, or "" for documents without one.
         """
         ends = np.cumsum(sizes, dtype=np.int64)
-        with text.open("rb") as source:
+        with text.open("rb", buffering=0) as source:
             for start, end in _runs(kept, ends):
-                source.seek(offset + start)
                 while start < end:
                     size = min(end - start, _COPY_BYTES)
                     # A piece ends with a document, so the last one of a copy must be whole.
@@ -65,7 +66,8 @@ class CorpusWriter:
                         index = int(np.searchsorted(ends, cut, side="right"))
                         whole = int(ends[index - 1]) if index else 0
                         cut = whole if whole > start else int(ends[index])
-                    self._stream(folder, cut - start).write(source.read(cut - start))
+                    target = self._stream(folder, cut - start)
+                    copy_range(source, offset + start, offset + cut, target)
                     start = cut
 
 

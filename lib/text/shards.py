@@ -12,13 +12,13 @@ from pathlib import Path
 import numpy as np
 
 from lib.run import random
+from lib.run.copying import copy_range
 from lib.run.pool import shard_map
 from lib.text.documents import CorpusText
 from lib.text.splits import SPLITS, SplitRule
 
 # A bucket is shuffled in memory: its documents stay well below the limit of a stage's memory.
 BUCKET_BYTES = 32 << 20
-_COPY_BYTES = 1 << 22
 _WRITTEN = 1 << 14  # documents joined at once
 
 # Bytes and lines of a document, its blank line included.
@@ -182,12 +182,10 @@ def plan_shards(
 
 def write_shard(task: ShardTask) -> None:
     """Copies a shard together."""
-    with task.target.open("wb") as target:
+    with task.target.open("wb", buffering=0) as target:
         for path, start, stop in task.parts:
-            with path.open("rb") as source:
-                source.seek(start)
-                while start < stop:
-                    start += target.write(source.read(min(stop - start, _COPY_BYTES)))
+            with path.open("rb", buffering=0) as source:
+                copy_range(source, start, stop, target)
 
 
 @dataclass(frozen=True)
