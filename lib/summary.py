@@ -11,10 +11,10 @@ from lib.run.errors import UserError
 _RESULTS = Path("results")
 
 
-def _metrics(name: str) -> dict[str, Any]:
+def _read(name: str) -> Any:
     path = _RESULTS / name
     try:
-        return dict(json.loads(path.read_text(encoding="utf-8")))
+        return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise UserError(f"{path}: no such file; run the pipeline first: dvc repro") from None
 
@@ -27,13 +27,13 @@ def summary() -> str:
     """
     params = load_params()
     phase = params.evaluate.phase
-    text = _metrics("preprocess/metrics.json")
-    shards = _metrics("split/metrics.json")
-    vocab = _metrics("vocab/metrics.json")
-    records = _metrics(f"records/{phase}/metrics.json")["train"]
-    training = _metrics(f"pretrain/{phase}/metrics.json")
-    numbers = _metrics("evaluate/metrics.json")
-    holes = json.loads((_RESULTS / "evaluate/holes.json").read_text(encoding="utf-8"))
+    text = _read("preprocess/metrics.json")
+    shards = _read("split/metrics.json")
+    vocab = _read("vocab/metrics.json")
+    records = _read(f"records/{phase}/metrics.json")["train"]
+    training = _read(f"pretrain/{phase}/metrics.json")
+    numbers = _read("evaluate/metrics.json")
+    holes = _read("evaluate/holes.json")
     lines = [
         "",
         f"Read         {params.preprocess.input}: {text['files']:,} files, {text['documents']:,} "

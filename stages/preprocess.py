@@ -33,6 +33,7 @@ def main(raw: Path, corpus: Path) -> None:
     """
     params = load_params()
     settings = params.preprocess
+    _keep_apart(raw, corpus)
     inspection = Inspection()
     rejected: Counter[str] = Counter()
     files = _examine_all(raw, settings, rejected, inspection)
@@ -113,9 +114,23 @@ def main(raw: Path, corpus: Path) -> None:
     )
     print(
         f"preprocess: {totals['documents']:,} documents, {totals['sentences']:,} sentences from "
-        f"{len(files):,} files; {totals['documents_duplicate']:,} duplicates dropped"
+        f"{len(files):,} files; dropped {totals['documents_duplicate']:,} duplicates"
+        + (
+            f", {totals['documents_near_duplicate']:,} near duplicates"
+            if settings.near_duplicates is not None
+            else ""
+        )
         + (f"; {rejected.total():,} rejections, see {RESULTS}" if rejected else "")
     )
+
+
+def _keep_apart(raw: Path, corpus: Path) -> None:
+    """Refuses a corpus folder that would replace the raw text or be read as raw text."""
+    one, other = raw.resolve(), corpus.resolve()
+    if one == other or one in other.parents or other in one.parents:
+        raise UserError(
+            f"{corpus}: should lie apart from the raw text in {raw}; name another folder"
+        )
 
 
 def _examine_all(
@@ -124,7 +139,7 @@ def _examine_all(
     files = []
     for path in list_files(raw):
         rejections = Rejections(str(path), settings.bad_input == "skip", settings.bad_input_limit)
-        if file := examine(path, settings.format, rejections):
+        if file := examine(path, settings.format, settings.document, rejections):
             files.append(file)
         for example in rejections.examples:
             inspection.reject(path.relative_to(raw), example["reason"], example["text"])
@@ -140,10 +155,16 @@ def _check_documents(documents: int, counts: Counter[str], raw: Path, document: 
     if documents == 0:
         raise UserError(f"{raw}: no text left after cleaning; see that its files are not empty")
     endless = document != "file" and 2 * counts["documents_cut"] > counts["documents_in"]
+    if documents == 1 and counts["documents_in"] > 1:
+        raise UserError(
+            f"{raw}: only one document is left; give more text, or see what was dropped by "
+            "preprocess.near_duplicates and preprocess.bad_input"
+        )
     if documents == 1 or endless:
         raise UserError(
             f"{raw}: all of it is one document under preprocess.document: {document}; put blank "
-            "lines between documents, or set preprocess.document to line, file or `20 sentences`"
+            "lines between documents, set preprocess.document to line, file or `20 sentences`, or "
+            "give more text"
         )
 
 

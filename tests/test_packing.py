@@ -87,13 +87,13 @@ def test_rows_hold_the_examples_with_their_own_positions() -> None:
         "masked_lm_ids": np.array([[70, 0], [80, 90], [60, 0]], np.int32),
         "masked_lm_weights": np.array([[1, 0], [1, 1], [1, 0]], np.float32),
     }
-    packed = pack_rows(examples, np.array([3, 5, 4]), np.array([[1, -1, -1], [0, -1, -1]]), 3)
+    packed = pack_rows(examples, np.array([3, 5, 4]), np.array([[1, -1, -1], [0, -1, -1]]), 3, True)
     assert packed["input_ids"].tolist() == [[1, 8, 2, 9, 2, 0], [1, 7, 2, 0, 0, 0]]
     wide = {
         name: np.pad(matrix, ((0, 0), (0, 3 if matrix.shape[1] == 6 else 0)))
         for name, matrix in examples.items()
     }
-    packed = pack_rows(wide, np.array([3, 5, 4]), np.array([[1, 2, -1], [0, -1, -1]]), 4)
+    packed = pack_rows(wide, np.array([3, 5, 4]), np.array([[1, 2, -1], [0, -1, -1]]), 4, True)
     expected = {
         "input_ids": [[1, 8, 2, 9, 2, 1, 5, 6, 2], [1, 7, 2, 0, 0, 0, 0, 0, 0]],
         "segment_ids": [[0, 0, 0, 1, 1, 0, 0, 0, 0], [0] * 9],
@@ -106,6 +106,10 @@ def test_rows_hold_the_examples_with_their_own_positions() -> None:
         "masked_lm_ids": [[80, 90, 60, 0], [70, 0, 0, 0]],
         "masked_lm_weights": [[1, 1, 1, 0], [1, 0, 0, 0]],
     }
+    assert {name: matrix.tolist() for name, matrix in packed.items()} == expected
+    # Of single segments no pair is to be learnt.
+    packed = pack_rows(wide, np.array([3, 5, 4]), np.array([[1, 2, -1], [0, -1, -1]]), 4, False)
+    expected["next_sentence_weights"] = [[0, 0, 0], [0, 0, 0]]
     assert {name: matrix.tolist() for name, matrix in packed.items()} == expected
 
 
@@ -136,9 +140,10 @@ def test_room_for_predictions_is_what_the_worst_row_needs(
 def unpacked_examples(row: dict[str, np.ndarray]) -> list[Example]:
     """The examples of a packed row, each checked: tokens, segments, masks, label."""
     found = []
-    present = row["next_sentence_weights"].astype(bool)
-    number = int(present.sum())
-    assert present.tolist() == [True] * number + [False] * (len(present) - number)
+    number = int(row["example_ids"].max())
+    present = row["next_sentence_weights"].tolist()
+    assert present in ([1] * number + [0] * (len(present) - number), [0] * len(present))
+    assert (sum(present) > 0) == bool(row["segment_ids"].any())
     assert not row["cls_positions"][number:].any()
     assert not row["next_sentence_labels"][number:].any()
     assert sorted(set(row["example_ids"].tolist()) - {0}) == list(range(1, number + 1))
@@ -267,7 +272,7 @@ def test_more_examples_in_a_row_than_a_byte_can_count() -> None:
         "next_sentence_labels": np.zeros((count, 1), np.uint8),
     }
     packs = pack(np.full(count, 3), 3 * count, count)
-    packed = pack_rows(examples, np.full(count, 3), packs, 1)
+    packed = pack_rows(examples, np.full(count, 3), packs, 1, True)
     assert packed["example_ids"].tolist() == [np.arange(1, count + 1).repeat(3).tolist()]
 
 

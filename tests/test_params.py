@@ -130,3 +130,9 @@ def test_a_file_that_is_not_params_is_refused(tmp_path, text, message):
 def test_a_missing_file_is_refused(tmp_path):
     with pytest.raises(UserError, match="top of the project"):
         load_params(tmp_path / "params.yaml")
+
+
+def test_a_misspelt_key_is_told_before_the_one_that_it_leaves_missing(values):
+    values["preprocess"]["clean"]["emojii"] = values["preprocess"]["clean"].pop("emoji")
+    with pytest.raises(UserError, match=r"clean\.emojii: unknown key; did you mean `emoji`\?"):
+        parse_params(values)

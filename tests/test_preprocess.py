@@ -186,3 +186,40 @@ def test_the_sample_of_a_map_is_the_same_for_the_same_text(tmp_path, values):
             " ", ""
         )
     assert replace(facts, samples=[]) != facts
+
+
+@pytest.mark.parametrize("target", ["data/raw", "data", "data/raw/out", "."])
+def test_a_corpus_never_replaces_raw_text(project, target):
+    before = fingerprint.of_path(project.folder / "data/raw")
+    output = preprocess(project, target, code=1)
+    assert "should lie apart from the raw text" in output and output.count("\n") == 1
+    assert fingerprint.of_path(project.folder / "data/raw") == before
+
+
+def test_a_file_is_never_replaced_by_the_corpus(project):
+    before = (project.folder / "dvc.yaml").read_text()
+    assert "a file, where a folder is to be written" in preprocess(project, "dvc.yaml", code=1)
+    assert (project.folder / "dvc.yaml").read_text() == before
+
+
+def test_near_duplicates_are_dropped_on_request_and_told(project):
+    text = (project.folder / "data/raw/one.txt").read_text()
+    first = text.split("\n\n")[0]
+    twin = first.replace(".", "!").upper() + " Indeed."
+    (project.folder / "data/raw/twin.txt").write_text(twin)
+    assert "near duplicates" not in preprocess(project)
+    project.set({"preprocess": {"near_duplicates": 0.6}})
+    output = preprocess(project, "other")
+    metrics = json.loads((project.folder / "results/preprocess/metrics.json").read_text())
+    dropped = metrics["documents_near_duplicate"]
+    assert dropped and f"dropped 10 duplicates, {dropped:,} near duplicates" in output
+    texts = b"".join(path.read_bytes() for path in (project.folder / "other").glob("*.txt"))
+    assert b"Indeed" not in texts and first.split(".")[0].encode() in texts
+
+
+def test_one_document_of_objects_is_not_told_of_blank_lines(project):
+    for path in (project.folder / "data/raw").rglob("*.*"):
+        path.unlink()
+    (project.folder / "data/raw/x.jsonl").write_text('{"text": "a text"}\n' * 3)
+    output = preprocess(project, code=1)
+    assert "only one document is left" in output and "blank lines" not in output

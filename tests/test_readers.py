@@ -95,7 +95,7 @@ def read(
     """All documents of a file (or of the piece from `start` to `stop`), their lines stripped."""
     rejections = Rejections(str(path), skip, 10**9)
     counts: Counter[str] = Counter()
-    file = examine(path, "auto", rejections)
+    file = examine(path, "auto", document, rejections)
     found = []
     if file:
         source = Source(file)
@@ -112,7 +112,7 @@ def test_every_format_under_every_compression(tmp_path, name, suffix):
     kind, data = FORMATS[name]
     path = tmp_path / (name + suffix)
     path.write_bytes(COMPRESSIONS[suffix](data) if suffix else data)
-    assert examine(path, "auto", Rejections("", False, 0)).format == kind
+    assert examine(path, "auto", "blank_line", Rejections("", False, 0)).format == kind
     found, rejections, counts = read(path)
     assert found == DOCUMENTS
     assert not rejections.counts
@@ -128,7 +128,7 @@ def test_pieces_of_any_size_hold_each_document_once(tmp_path, name, size):
     data = data[: 3000 if size == 1 else None]
     if kind in ("csv", "tsv"):
         path.write_bytes(data)
-        assert cut_rule(examine(path, "auto", Rejections("", True, 9)), "line") is None
+        assert cut_rule(examine(path, "auto", "line", Rejections("", True, 9)), "line") is None
         return
     data = data[: data.rfind(b"\n") + 1]
     path.write_bytes(data)
@@ -167,6 +167,7 @@ def test_a_document_without_end_is_cut_and_counted(tmp_path, monkeypatch):
         ("x.txt", "wide".encode("utf-32"), "utf16_file"),
         ("x.txt", b"\x7fELF\0\0\1", "binary_file"),
         ("x.doc", b"text\0\0text", "binary_file"),
+        ("x.pdf", b"%PDF-1.4\n1 0 obj\n", "binary_file"),
         ("x.txt", "caf\xe9 au lait".encode("latin-1"), "invalid_utf8"),
         ("x.txt", b"a" * 5000 + b"\0 NUL", "nul_byte"),
         ("x.txt.gz", b"no gzip", "corrupt_compression"),
@@ -209,9 +210,46 @@ def test_bad_input_is_an_error_or_counted(tmp_path, name, data, reason):
 
 def test_columns_are_named_when_the_text_is_not_among_them(tmp_path):
     (tmp_path / "x.csv").write_text("id,body\n1,a\n")
-    with pytest.raises(UserError, match=r"columns: id, body.*preprocess\.text_field"):
+    with pytest.raises(
+        UserError, match=r"`text` is looked for, there are: id, body.*preprocess\.text_field"
+    ):
         read(tmp_path / "x.csv")
     assert read(tmp_path / "x.csv", field="body")[0] == [["a"]]
+
+
+@pytest.mark.parametrize("name", ["x.jsonl", "x.csv", "x.parquet"])
+def test_records_without_text_are_counted(tmp_path, name):
+    texts = ["one", "", None, "  ", "two"]
+    if name == "x.jsonl":
+        data = json_lines(texts)
+    elif name == "x.csv":
+        data = separated([text or "" for text in texts], ",")
+    else:
+        data = parquet(texts)
+    (tmp_path / name).write_bytes(data)
+    found, rejections, counts = read(tmp_path / name)
+    assert found == [["one"], ["two"]]
+    assert not rejections.counts and counts["records_without_text"] == 3
+
+
+def test_quotes_that_enclose_nothing_stay_in_tsv(tmp_path):
+    rows = [
+        "text\tuser",
+        '"Nice" he said\ta',
+        '"open\tb',
+        '"a ""b"""\tc',
+        "plain\td",
+        "too\tmany\te",
+    ]
+    (tmp_path / "x.tsv").write_text("\n".join(rows) + "\n")
+    found, rejections, _ = read(tmp_path / "x.tsv", skip=True)
+    assert found == [['"Nice" he said'], ['"open'], ['a "b"'], ["plain"]]
+    assert rejections.counts == {"malformed_csv": 1}
+
+
+def test_tweets_that_look_like_a_heading_are_no_articles(tmp_path):
+    (tmp_path / "x.txt").write_text(" = winning = \nnot an article\n")
+    assert read(tmp_path / "x.txt", "line")[0] == [["= winning ="], ["not an article"]]
 
 
 def test_the_line_of_bad_input_is_named_in_any_piece(tmp_path):
@@ -280,7 +318,7 @@ def test_links_folders_and_pipes(tmp_path):
     for hidden in (".gitignore", "raw.dvc"):
         (tmp_path / hidden).write_text("no text")
     rejections = Rejections("", True, 9)
-    read_from = [path for path in list_files(tmp_path) if examine(path, "auto", rejections)]
+    read_from = [path for path in list_files(tmp_path) if examine(path, "auto", "line", rejections)]
     names = [path.relative_to(tmp_path).as_posix() for path in read_from]
     assert names == ["a.txt", "folder.txt/b.txt", "linked.txt"]
     assert rejections.counts == {"dangling_link": 1, "not_a_regular_file": 1}

@@ -15,6 +15,7 @@ def pack_rows(
     lengths: np.ndarray,
     packs: np.ndarray,
     predictions_per_row: int,
+    next_sentence: bool,
 ) -> dict[str, np.ndarray]:
     """Lays out packs, one a row. K examples, P predictions a row at most.
 
@@ -24,6 +25,7 @@ def pack_rows(
         lengths: int64 [R]: tokens of each example.
         packs: int64 [rows, K]: the examples of each row, then -1 (see `packing.pack`).
         predictions_per_row: P.
+        next_sentence: the examples are sentence pairs.
 
     Returns:
         input_ids: int32 [rows, S]: the examples one after the other, then 0.
@@ -33,7 +35,7 @@ def pack_rows(
             its row; 0 in the padding.
         cls_positions: int32 [rows, K]: the column where each example starts; 0 where there is none.
         next_sentence_labels: uint8 [rows, K], 0 where there is none.
-        next_sentence_weights: float32 [rows, K]: 1 for an example, 0 where there is none.
+        next_sentence_weights: float32 [rows, K]: 1 for a sentence pair, 0 where there is none.
         masked_lm_positions, masked_lm_ids: int32 [rows, P]: of all examples of the row, the
             positions ascending and counted from the start of the row; 0 beyond.
         masked_lm_weights: float32 [rows, P]: 1 for a prediction, 0 beyond.
@@ -53,7 +55,7 @@ def pack_rows(
     packed["example_ids"] = slots.spread(taken * numbers)
     packed["cls_positions"] = slots.starts * taken
     packed["next_sentence_labels"] = examples["next_sentence_labels"][packs, 0] * taken
-    packed["next_sentence_weights"] = taken.astype(np.float32)
+    packed["next_sentence_weights"] = (taken & next_sentence).astype(np.float32)
     if "masked_lm_positions" in examples:
         counts = np.zeros_like(packs)
         counts[taken] = np.count_nonzero(examples["masked_lm_weights"][packs[taken]], axis=1)

@@ -182,7 +182,7 @@ def _packed_records(
         )
         for start in range(0, len(packs), rows_per_block):
             some = packs[start : start + rows_per_block]
-            packed = pack_rows(together, sizes, some, predictions_per_row)
+            packed = pack_rows(together, sizes, some, predictions_per_row, settings.next_sentence)
             yield tfrecord.encode(packed), statistics
             statistics = RecordStatistics()
 

@@ -10,6 +10,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from lib.run.errors import UserError
+
 
 def _temporary(target: Path) -> Path:
     """A fresh name beside `target`; leftovers of runs that were killed are removed first."""
@@ -52,6 +54,8 @@ def new_file(target: Path) -> Iterator[Path]:
 @contextmanager
 def new_directory(target: Path) -> Iterator[Path]:
     """Gives an empty temporary folder; on success it becomes `target`, replacing an old one."""
+    if target.exists() and not target.is_dir():
+        raise UserError(f"{target}: a file, where a folder is to be written; name another")
     temporary = _temporary(target)
     temporary.mkdir()
     try:

@@ -13,7 +13,8 @@ def problem_at(key: str, problem: str, received: object) -> str:
 
 def first_problem(failure: ValidationError, model: type[BaseModel]) -> str:
     """The first wrong key of a model, what is wrong with it, and how many more there are."""
-    errors = failure.errors()
+    # A misspelt key first: what is said to be missing may be just that.
+    errors = sorted(failure.errors(), key=lambda error: error["type"] != "extra_forbidden")
     # What may be a word or a number fails once as each: one report per key is enough.
     words = {
         _key(error): error["ctx"]["expected"]
@@ -37,7 +38,11 @@ def _location(error: Any) -> tuple[Any, ...]:
         for part in error["loc"]
         if not (
             isinstance(part, str)
-            and ("literal[" in part or "function-" in part or part in ("int", "constrained-int"))
+            and (
+                "literal[" in part
+                or "function-" in part
+                or part in ("int", "constrained-int", "[key]")
+            )
         )
     )
 
@@ -59,6 +64,10 @@ def _describe(error: Any, model: type[BaseModel]) -> str:
         return f"{key}: unknown key; {hint}"
     if error["type"] == "missing":
         return f"{key}: missing; add it (see the comments in the project's own params.yaml)"
+    if error["type"] == "model_type":
+        message = "should be a section with keys of its own"
+    if error["type"] == "string_pattern_mismatch":
+        message = "should have letters, digits, - and _ only, and begin with a letter or digit"
     message = (message[0].lower() + message[1:]).replace("input should", "should")
     received = error["input"]
     shown = "" if isinstance(received, dict) else f". Received: {received!r}"

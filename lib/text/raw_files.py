@@ -122,11 +122,12 @@ def list_files(folder: Path) -> Iterator[Path]:
     yield from sorted(found, key=lambda path: path.relative_to(folder).as_posix())
 
 
-def examine(path: Path, wanted: str, rejections: Rejections) -> RawFile | None:
+def examine(path: Path, wanted: str, document: str, rejections: Rejections) -> RawFile | None:
     """Finds out what a file is, by its first bytes and its name; None if it is rejected.
 
     Args:
         wanted: preprocess.format: `auto`, or the format that all files are to be read as.
+        document: preprocess.document: where each line is a document, there are no articles.
     """
     try:
         facts = path.stat()
@@ -159,14 +160,14 @@ def examine(path: Path, wanted: str, rejections: Rejections) -> RawFile | None:
             rejections.add(reason)
             return None
         # What there is of it is read; reading it whole tells of the damage.
-    kind = _recognise(path, head) if wanted == "auto" else wanted
+    kind = _recognise(path, head, document) if wanted == "auto" else wanted
     if unfit := _unfit(kind, head):
         rejections.add(unfit, excerpt=head)
         return None
     return RawFile(path, kind, compression, facts.st_size)
 
 
-def _recognise(path: Path, head: bytes) -> str:
+def _recognise(path: Path, head: bytes, document: str) -> str:
     name = path.name.lower()
     for suffix in _COMPRESSED_SUFFIXES:
         name = name.removesuffix(suffix)
@@ -178,7 +179,7 @@ def _recognise(path: Path, head: bytes) -> str:
     start = head.removeprefix(b"\xef\xbb\xbf").lstrip()
     if start.startswith(b"<doc ") and b">" in start.partition(b"\n")[0]:
         return "wikiextractor"
-    if _HEADING.match(head):
+    if document != "line" and _HEADING.match(head):
         return "wikitext"
     if start.startswith(b"{"):
         try:
@@ -195,7 +196,7 @@ def _unfit(kind: str, head: bytes) -> str | None:
         return None
     if head.startswith(_WIDE):
         return "utf16_file"
-    if b"\0" in head[:4096] or head.startswith(b"PAR1"):
+    if b"\0" in head[:4096] or head.startswith((b"PAR1", b"%PDF-")):
         return "binary_file"
     if kind == "jsonl" and head.removeprefix(b"\xef\xbb\xbf").lstrip().startswith(b"["):
         return "json_array"

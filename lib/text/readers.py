@@ -8,12 +8,13 @@ from dataclasses import dataclass
 from functools import partial
 from html import unescape
 from io import BufferedIOBase
+from typing import Any
 
 from lib.text.documents import Documents, gather, regroup
 from lib.text.lines import BLOCK_BYTES, IsCut, decode_lines, first_cut, line_blocks
 from lib.text.raw_files import DAMAGED, RawFile, damage, open_raw
 from lib.text.rejections import Rejections
-from lib.text.tables import read_parquet, separated_records, text_lines
+from lib.text.tables import missing_field, read_parquet, separated_records, text_lines
 
 _BOM = b"\xef\xbb\xbf"
 _WIKITEXT_TITLE = re.compile(r" = [^=]*[^=\s] = $")
@@ -91,13 +92,14 @@ def read_documents(
             `N sentences` (every N lines) hold for all formats; without them a document is a JSON
             object, a table's row or a Wikipedia article.
         text_field: the field or column that holds the text, where there are such.
-        counts: gets headings left out, and documents cut because they pass 4 MiB.
+        counts: gets headings left out, records without text, and documents cut because they pass
+            4 MiB.
 
     Raises:
         UserError: bad input that is not to be skipped (see `Rejections`).
     """
     if source.file.format == "parquet":
-        batches = read_parquet(source.file, text_field, rejections)
+        batches = read_parquet(source.file, text_field, rejections, counts)
     else:
         batches = _read_lines(source, document, text_field, rejections, counts)
     if document == "file":
@@ -115,10 +117,12 @@ def _read_lines(
         lines = _decoded(stream, source, rejections)
         match source.file.format:
             case "jsonl":
-                yield from _json_records(lines, text_field, source, rejections)
+                yield from _json_records(lines, text_field, source, rejections, counts)
             case "csv" | "tsv" as kind:
                 delimiter = "," if kind == "csv" else "\t"
-                yield from separated_records(lines, delimiter, text_field, rejections, source.line)
+                yield from separated_records(
+                    lines, delimiter, text_field, rejections, source.line, counts
+                )
             case "wikitext":
                 yield from gather(_wikitext(lines, counts), counts)
             case "wikiextractor":
@@ -180,9 +184,13 @@ def _wikiextractor(lines: _Lines, counts: Counter[str]) -> Iterator[str]:
 
 
 def _json_records(
-    lines: _Lines, text_field: str, source: Source, rejections: Rejections
+    lines: _Lines, text_field: str, source: Source, rejections: Rejections, counts: Counter[str]
 ) -> Iterator[Documents]:
     """A JSON object a line."""
+
+    def without_field(number: int, record: dict[str, Any]) -> str:
+        return f"{source.line(number)} {missing_field(text_field, record)}"
+
     for first, block in lines:
         batch = []
         for number, line in enumerate(block, first):
@@ -197,9 +205,7 @@ def _json_records(
             if not isinstance(record, dict):
                 rejections.add("not_an_object", where, line)
             elif text_field not in record:
-                rejections.add("text_field_missing", where, line)
-            elif record[text_field] is not None and (
-                found := text_lines(record[text_field], rejections, where)
-            ):
+                rejections.add("text_field_missing", partial(without_field, number, record), line)
+            elif found := text_lines(record[text_field], rejections, where, counts):
                 batch.append(found)
         yield batch

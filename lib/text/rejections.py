@@ -14,13 +14,13 @@ REASONS = {
     "dangling_link": "a link to nothing; remove it or put its target back",
     "not_a_regular_file": "neither a file nor a folder; remove it",
     "unreadable_file": "cannot be read; see its permissions",
-    "binary_file": "no text but binary data; convert it to text or remove it",
+    "binary_file": "no text but binary data; unpack or convert it to text, or remove it",
     "utf16_file": "UTF-16 or UTF-32, not UTF-8; convert it: iconv -f UTF-16 -t UTF-8",
-    "corrupt_compression": "compressed data that is damaged; make it again",
+    "corrupt_compression": "damaged, or not compressed at all; make it again or rename it",
     "truncated_compression": "compressed data that ends too early; copy it again",
     "json_array": "one JSON array, not a JSON object a line; convert it: jq -c '.[]'",
     "corrupt_parquet": "not a Parquet file that can be read; make it again",
-    "text_field_missing": "the field is not there; name the right one in preprocess.text_field",
+    "text_field_missing": "no such field or column; name the right one in preprocess.text_field",
     "malformed_csv": "not well-formed (a quote without its end, or too many fields); mend it",
     "malformed_json": "not JSON; mend it",
     "not_an_object": "JSON, but no object with fields; mend it",
@@ -28,7 +28,7 @@ REASONS = {
     "invalid_utf8": "not UTF-8; convert it from its own encoding: iconv -f LATIN1 -t UTF-8",
     "invalid_unicode": "half a surrogate pair, which is no character; mend it",
     "nul_byte": "holds a NUL byte; is it text at all?",
-    "line_too_long": "longer than 4 MiB; break it into lines",
+    "line_too_long": "longer than 4 MiB; cut it into parts",
 }
 
 

@@ -4,9 +4,10 @@ import csv
 import re
 import shutil
 import tempfile
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
+from itertools import islice
 from typing import Any
 
 from lib.text.documents import Documents
@@ -21,9 +22,17 @@ _SURROGATE = re.compile("[\ud800-\udfff]")
 _LINE_END = re.compile("\r\n|\r|\n")
 
 
-def text_lines(text: Any, rejections: Rejections, where: str | Callable[[], str]) -> list[str]:
-    """The lines of one record's text that are not blank; none if it is rejected."""
-    if not isinstance(text, str):
+def text_lines(
+    text: Any, rejections: Rejections, where: str | Callable[[], str], counts: Counter[str]
+) -> list[str]:
+    """The lines of one record's text that are not blank; none if it is rejected.
+
+    Args:
+        counts: `records_without_text` gets those that are null or blank.
+    """
+    if text is None or text == "":
+        counts["records_without_text"] += 1
+    elif not isinstance(text, str):
         rejections.add("text_not_a_string", where, repr(text))
     elif len(text) > MAX_LINE_BYTES:
         rejections.add("line_too_long", where, text)
@@ -32,8 +41,16 @@ def text_lines(text: Any, rejections: Rejections, where: str | Callable[[], str]
     elif not text.isascii() and _SURROGATE.search(text):
         rejections.add("invalid_unicode", where, text)
     else:
-        return [line for line in _LINE_END.split(text) if line and not line.isspace()]
+        lines = [line for line in _LINE_END.split(text) if line and not line.isspace()]
+        counts["records_without_text"] += not lines
+        return lines
     return []
+
+
+def missing_field(text_field: str, names: Iterable[str]) -> str:
+    """What is looked for and what is there instead, for the error."""
+    shown = [" ".join(name.split())[:40] for name in islice(names, 20)]
+    return f"(`{text_field}` is looked for, there are: {', '.join(shown)})"
 
 
 def separated_records(
@@ -42,6 +59,7 @@ def separated_records(
     text_field: str,
     rejections: Rejections,
     name_of_line: Callable[[int], str],
+    counts: Counter[str],
 ) -> Iterator[Documents]:
     """Rows of separated values with a header, quoted as in RFC 4180.
 
@@ -53,12 +71,12 @@ def separated_records(
     if header is None:
         return
     if text_field not in header:
-        rejections.add("text_field_missing", _columns(header))
+        rejections.add("text_field_missing", missing_field(text_field, header))
         return
     column = header.index(text_field)
     batch: Documents = []
     for row in rows:
-        found = text_lines(row[column], rejections, rows.place)
+        found = text_lines(row[column], rejections, rows.place, counts)
         if found:
             batch.append(found)
         if len(batch) == _ROWS:
@@ -67,17 +85,12 @@ def separated_records(
     yield batch
 
 
-def _columns(names: list[str]) -> str:
-    """The columns that there are, for the error that says which is not."""
-    shown = [" ".join(name.split())[:40] for name in names[:20]]
-    return f"(columns: {', '.join(shown)})"
-
-
 class _Rows:
     """Well-formed rows with as many fields as the first.
 
     A row that is not well-formed costs its first line only; parsing goes on with the next, since
-    a lost quote would otherwise swallow all rows to the next quote.
+    a lost quote would otherwise swallow all rows to the next quote. In TSV such a line is taken
+    as it is if it then has the right number of fields.
     """
 
     def __init__(
@@ -112,6 +125,13 @@ class _Rows:
             except csv.Error:
                 self._reader = self._new_reader()
             number, line = self._row_lines[0]
+            if self._delimiter == "\t" and self._fields:
+                # Many write quotes into such files as they are: "Nice" he said.
+                literal = line.split("\t")
+                if len(literal) == self._fields:
+                    self._again.extendleft(reversed(self._row_lines[1:]))
+                    del self._row_lines[1:]
+                    return literal
             self._rejections.add("malformed_csv", partial(self._name, number), line)
             self._again.extendleft(reversed(self._row_lines[1:]))
 
@@ -138,7 +158,9 @@ class _Rows:
 csv.field_size_limit(2 * MAX_LINE_BYTES)
 
 
-def read_parquet(file: RawFile, text_field: str, rejections: Rejections) -> Iterator[Documents]:
+def read_parquet(
+    file: RawFile, text_field: str, rejections: Rejections, counts: Counter[str]
+) -> Iterator[Documents]:
     """Rows of a Parquet file, a thousand at a time."""
     import pyarrow
     from pyarrow import parquet
@@ -153,7 +175,7 @@ def read_parquet(file: RawFile, text_field: str, rejections: Rejections) -> Iter
             table = parquet.ParquetFile(seekable, pre_buffer=False, buffer_size=BLOCK_BYTES)
             names = table.schema_arrow.names
             if text_field not in names:
-                rejections.add("text_field_missing", _columns(names))
+                rejections.add("text_field_missing", missing_field(text_field, names))
                 return
             number = 0
             for rows in table.iter_batches(_ROWS, columns=[text_field]):
@@ -170,8 +192,6 @@ def read_parquet(file: RawFile, text_field: str, rejections: Rejections) -> Iter
                 batch = []
                 for value in column.to_pylist():
                     number += 1
-                    if value is None:
-                        continue
                     where = f"row {number}"
                     if isinstance(value, bytes):
                         try:
@@ -179,7 +199,7 @@ def read_parquet(file: RawFile, text_field: str, rejections: Rejections) -> Iter
                         except UnicodeDecodeError:
                             rejections.add("invalid_utf8", where, value)
                             continue
-                    if found := text_lines(value, rejections, where):
+                    if found := text_lines(value, rejections, where, counts):
                         batch.append(found)
                 yield batch
         except DAMAGED as error:
