@@ -2,12 +2,14 @@
 
 import unicodedata
 from collections import Counter
+from itertools import compress
+from operator import not_
 from typing import Literal
 
 from lib.params import Cleaning
 from lib.text import cleaning
 from lib.text.cleaning import BETWEEN
-from lib.text.emoji import edit_emoji
+from lib.text.emoji import ALIAS_CHARACTERS, edit_emoji
 from lib.text.fillers import Fillers
 from lib.text.sentences import split_sentences
 
@@ -34,11 +36,21 @@ class DocumentCleaner:
             documents: raw lines of each document; a batch of some 256 KiB to 1 MiB is best.
             counts: gets the number of edits by reason.
         """
-        edits: Counter[str] = Counter()
         texts = ["\n".join(lines) for lines in documents]
+        # Apart, because one emoji makes every character of a string take four bytes, and because
+        # most steps have nothing to do in ASCII.
+        plain = [text.isascii() for text in texts]
+        ascii_texts = iter(self._clean_all(list(compress(texts, plain)), counts))
+        others = iter(self._clean_all(list(compress(texts, map(not_, plain))), counts))
+        return [next(ascii_texts if is_plain else others) for is_plain in plain]
+
+    def _clean_all(self, texts: list[str], counts: Counter[str]) -> list[str]:
+        if not texts:
+            return []
+        edits: Counter[str] = Counter()
         text = "\n".join(f"{BETWEEN}\n{text}" for text in texts)
-        if text.count(BETWEEN) > len(documents):
-            edits["control_characters"] += text.count(BETWEEN) - len(documents)
+        if text.count(BETWEEN) > len(texts):
+            edits["control_characters"] += text.count(BETWEEN) - len(texts)
             text = "\n".join(f"{BETWEEN}\n{text.replace(BETWEEN, '')}" for text in texts)
         text = self._edit(text, edits)
         counts.update(+edits)
@@ -61,7 +73,7 @@ class DocumentCleaner:
             text = split_sentences(text)
         if clean.emoji != "keep":
             text = edit_emoji(text, present, clean.emoji, counts)
-            present = cleaning.characters(text)
+            present = present | ALIAS_CHARACTERS  # A few too many do no harm.
         if clean.punctuation == "ascii":
             text = cleaning.punctuation_to_ascii(text, present, counts)
         elif clean.punctuation == "remove":
@@ -70,9 +82,8 @@ class DocumentCleaner:
             text = cleaning.remove_symbols(text, present, counts)
         if clean.lowercase:
             text = text.lower()
-            present = cleaning.characters(text)
         if clean.accents == "remove":
-            text = cleaning.remove_accents(text, present, counts)
+            text = cleaning.remove_accents(text, cleaning.characters(text), counts)
         if clean.arabic_marks == "remove":
             text = cleaning.remove_arabic_marks(text, counts)
         text = cleaning.tidy_space(text, set())

@@ -23,6 +23,8 @@ EMOJI_CHARACTERS = frozenset(
     for character in sequence
     if not character.isascii() and character not in _JOINERS
 )
+# What the names of emoji are made of.
+ALIAS_CHARACTERS = frozenset().union(*(names["en"] for names in emoji.EMOJI_DATA.values()))
 # Longer runs are not worth remembering, and there is no end of them.
 _CACHED_LENGTH = 24
 
