@@ -7,7 +7,7 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 
-from lib.params import Preprocess, load_params
+from lib.params import load_params
 from lib.run.atomic import new_directory, write_text
 from lib.run.errors import UserError
 from lib.run.metrics import write_metrics
@@ -19,8 +19,8 @@ from lib.text.emoji import EMOJI_VERSION
 from lib.text.inspection import Inspection
 from lib.text.maps import make_map, map_facts, map_tasks
 from lib.text.near_duplicates import SignatureTask, near_duplicates, write_signatures
-from lib.text.raw_files import RawFile, examine, list_files
-from lib.text.rejections import Rejections, check_limit
+from lib.text.raw_files import check_apart, examine_all
+from lib.text.rejections import check_limit
 from lib.text.splits import given_split
 
 RESULTS = Path("results/preprocess")
@@ -33,10 +33,17 @@ def main(raw: Path, corpus: Path) -> None:
     """
     params = load_params()
     settings = params.preprocess
-    _keep_apart(raw, corpus)
+    check_apart(raw, corpus)
     inspection = Inspection()
     rejected: Counter[str] = Counter()
-    files = _examine_all(raw, settings, rejected, inspection)
+    files = []
+    for path, file, rejections in examine_all(raw, settings):
+        if file:
+            files.append(file)
+        for example in rejections.examples:
+            inspection.reject(path.relative_to(raw), example["reason"], example["text"])
+        rejected.update(rejections.counts)
+    check_limit(rejected, settings.bad_input_limit, raw)
     kinds = Counter(
         file.format if file.compression == "none" else f"{file.format} ({file.compression})"
         for file in files
@@ -81,7 +88,7 @@ def main(raw: Path, corpus: Path) -> None:
             totals["documents_near_duplicate"] = totals["documents"]
             totals["documents"] = sum(int(mask.sum()) for mask in kept)
             totals["documents_near_duplicate"] -= totals["documents"]
-        _check_documents(totals["documents"], counts, raw, settings.document)
+        _check_documents(totals["documents"], counts, len(files), raw, settings.document)
         with CorpusWriter(temporary) as writer:
             for task, key, table, mask in zip(tasks, keys, tables, kept, strict=True):
                 relative = PurePosixPath(task.file.path.relative_to(raw).as_posix())
@@ -124,38 +131,14 @@ def main(raw: Path, corpus: Path) -> None:
     )
 
 
-def _keep_apart(raw: Path, corpus: Path) -> None:
-    """Refuses a corpus folder that would replace the raw text or be read as raw text."""
-    one, other = raw.resolve(), corpus.resolve()
-    if one == other or one in other.parents or other in one.parents:
-        raise UserError(
-            f"{corpus}: should lie apart from the raw text in {raw}; name another folder"
-        )
-
-
-def _examine_all(
-    raw: Path, settings: Preprocess, rejected: Counter[str], inspection: Inspection
-) -> list[RawFile]:
-    files = []
-    for path in list_files(raw):
-        rejections = Rejections(str(path), settings.bad_input == "skip", settings.bad_input_limit)
-        if file := examine(path, settings.format, settings.document, rejections):
-            files.append(file)
-        for example in rejections.examples:
-            inspection.reject(path.relative_to(raw), example["reason"], example["text"])
-        rejected.update(rejections.counts)
-        check_limit(rejected, settings.bad_input_limit, raw)
-    if not files:
-        raise UserError(f"preprocess.input: no files to read in {raw}; put your text there")
-    return files
-
-
-def _check_documents(documents: int, counts: Counter[str], raw: Path, document: str) -> None:
+def _check_documents(
+    documents: int, counts: Counter[str], files: int, raw: Path, document: str
+) -> None:
     """Refuses a corpus that cannot be trained on: without text, or all one document."""
     if documents == 0:
         raise UserError(f"{raw}: no text left after cleaning; see that its files are not empty")
     endless = document != "file" and 2 * counts["documents_cut"] > counts["documents_in"]
-    if documents == 1 and counts["documents_in"] > 1:
+    if documents == 1 and counts["documents_in"] > files:
         raise UserError(
             f"{raw}: only one document is left; give more text, or see what was dropped by "
             "preprocess.near_duplicates and preprocess.bad_input"

@@ -15,6 +15,7 @@ from io import BufferedIOBase
 from pathlib import Path
 from typing import cast
 
+from lib.params import Preprocess
 from lib.run.errors import UserError
 from lib.text.rejections import Rejections
 
@@ -120,6 +121,38 @@ def list_files(folder: Path) -> Iterator[Path]:
             if not name.startswith(".") and not name.endswith(_IGNORED_SUFFIXES)
         ]
     yield from sorted(found, key=lambda path: path.relative_to(folder).as_posix())
+
+
+def check_apart(raw: Path, corpus: Path) -> None:
+    """Refuses a corpus folder that would replace the raw text or be read as raw text.
+
+    Raises:
+        UserError: one of the folders is or holds the other.
+    """
+    one, other = raw.resolve(), corpus.resolve()
+    if one == other or one in other.parents or other in one.parents:
+        raise UserError(
+            f"{corpus}: should lie apart from the raw text in {raw}; name another folder"
+        )
+
+
+def examine_all(
+    raw: Path, settings: Preprocess
+) -> Iterator[tuple[Path, "RawFile | None", Rejections]]:
+    """Looks at every file below a folder: its path, what it is (None: rejected), and why not.
+
+    Raises:
+        UserError: there is no file to read, or bad input is not to be skipped.
+    """
+    found = False
+    for path in list_files(raw):
+        skip = settings.bad_input == "skip"
+        rejections = Rejections(str(path), skip, settings.bad_input_limit)
+        file = examine(path, settings.format, settings.document, rejections)
+        found |= file is not None
+        yield path, file, rejections
+    if not found:
+        raise UserError(f"preprocess.input: no files to read in {raw}; put your text there")
 
 
 def examine(path: Path, wanted: str, document: str, rejections: Rejections) -> RawFile | None:
