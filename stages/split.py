@@ -46,10 +46,7 @@ def main(corpus: Path, shards: Path) -> None:
                     f"a {split} folder, or another split.dev_share and split.test_share"
                 )
         # Near twins in training text make held-out numbers look better than they are.
-        overlap = {
-            split: measure_overlap(temporary, split, settings.seed, work, workers)
-            for split in ("dev", "test")
-        }
+        overlap = measure_overlap(temporary, ("dev", "test"), settings.seed, work, workers)
         shutil.rmtree(work)
     write_metrics(
         Path("results/split/metrics.json"),

@@ -129,6 +129,12 @@ class CorpusText:
         return starts
 
 
+def join_ranges(text: bytes, starts: np.ndarray, stops: np.ndarray) -> bytes:
+    """text[starts[0]:stops[0]], text[starts[1]:stops[1]] and so on, put together."""
+    ranges = zip(starts.tolist(), stops.tolist(), strict=True)
+    return b"".join([text[start:stop] for start, stop in ranges])
+
+
 def format_document(sentences: str) -> bytes:
     """A document in Google's input format: its sentences, LF between them, and a blank line."""
     return f"{sentences}\n\n".encode()

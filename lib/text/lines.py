@@ -9,6 +9,7 @@ knowing of each other, as the input splits of MapReduce do (Dean and Ghemawat, 2
 from collections.abc import Callable, Iterator
 from functools import partial
 from io import BufferedIOBase
+from pathlib import Path
 
 from lib.text.rejections import Rejections
 
@@ -16,6 +17,15 @@ BLOCK_BYTES = 1 << 18
 MAX_LINE_BYTES = 4 << 20
 
 IsCut = Callable[[bytes], bool]
+
+
+def range_chunks(path: Path, start: int, stop: int) -> Iterator[bytes]:
+    """The bytes of a file from `start` to `stop` (or to its end), some at a time."""
+    with path.open("rb") as stream:
+        stream.seek(start)
+        while chunk := stream.read(min(BLOCK_BYTES, stop - start)):
+            yield chunk
+            start += len(chunk)
 
 
 def first_cut(stream: BufferedIOBase, offset: int, is_cut: IsCut) -> int:

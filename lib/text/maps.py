@@ -22,6 +22,7 @@ from lib.run.atomic import new_file, write_text
 from lib.text.cleaner import DocumentCleaner
 from lib.text.documents import Documents, format_document
 from lib.text.emoji import EMOJI_VERSION
+from lib.text.lines import range_chunks
 from lib.text.raw_files import RawFile
 from lib.text.readers import Source, between_cuts, cut_rule, read_documents
 from lib.text.rejections import Rejections
@@ -107,12 +108,9 @@ def _source(task: MapTask) -> Source:
 
 def _key(source: Source, settings: Preprocess) -> str:
     digest = hashlib.md5(usedforsecurity=False)
-    with source.file.path.open("rb") as stream:
-        stream.seek(source.start)
-        left = source.file.size if source.stop is None else source.stop - source.start
-        while left and (chunk := stream.read(min(left, 1 << 20))):
-            digest.update(chunk)
-            left -= len(chunk)
+    stop = source.file.size if source.stop is None else source.stop
+    for chunk in range_chunks(source.file.path, source.start, stop):
+        digest.update(chunk)
     values = settings.model_dump(exclude={"input", "format", "bad_input_limit", "near_duplicates"})
     # A byte order mark counts at the beginning of a file only.
     return fingerprint.of_values(

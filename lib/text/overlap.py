@@ -11,7 +11,7 @@ import hashlib
 import heapq
 import itertools
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -136,13 +136,17 @@ class Overlap:
             documents: UTF-8 text, in Google's input format or not.
         """
         for hashes, offsets in shingles(documents):
-            for pairs in self._passed(hashes, offsets):
-                seen, owners = np.divmod(pairs, len(self._sets))
-                new = ~self.near[owners]
-                seen, owners = seen[new], owners[new]
-                for document in np.unique(seen):
-                    other = np.unique(hashes[offsets[document] : offsets[document + 1]])
-                    self._compare(owners[seen == document], other)
+            self.see_block(hashes, offsets)
+
+    def see_block(self, hashes: np.ndarray, offsets: np.ndarray) -> None:
+        """The same for a block of training documents as `shingles` gives it."""
+        for pairs in self._passed(hashes, offsets):
+            seen, owners = np.divmod(pairs, len(self._sets))
+            new = ~self.near[owners]
+            seen, owners = seen[new], owners[new]
+            for document in np.unique(seen):
+                other = np.unique(hashes[offsets[document] : offsets[document + 1]])
+                self._compare(owners[seen == document], other)
 
     def _passed(self, hashes: np.ndarray, offsets: np.ndarray) -> Iterator[np.ndarray]:
         """Pairs of documents, of a block of shingles and held out, that may be near twins.
@@ -204,45 +208,55 @@ def _filter_places(hashes: np.ndarray) -> np.ndarray:
 
 @dataclass(frozen=True)
 class OverlapTask:
-    """A training shard to compare with the documents of the file `sample`."""
+    """A training shard to compare with the documents of the files `samples`."""
 
     shard: Path
-    sample: Path
+    samples: tuple[Path, ...]
 
     def __str__(self) -> str:
         return str(self.shard)
 
 
 @lru_cache(1)
-def _of_sample(path: Path) -> Overlap:
-    """Indexed once in a worker. Shards that it saw before do no harm: results join by `|`."""
-    return Overlap(read_corpus(path))
+def _of_samples(paths: tuple[Path, ...]) -> list[Overlap]:
+    """Indexed once in a worker. Shards that they saw before do no harm: results join by `|`."""
+    return [Overlap(read_corpus(path)) for path in paths]
 
 
-def compare_shard(task: OverlapTask) -> np.ndarray:
-    """Which sampled documents have a near twin in a training shard: bool [documents]."""
-    overlap = _of_sample(task.sample)
-    overlap.see(read_corpus(task.shard))
-    return overlap.near.copy()
+def compare_shard(task: OverlapTask) -> list[np.ndarray]:
+    """Which documents of each sample have a near twin in a training shard: bool [documents]."""
+    overlaps = _of_samples(task.samples)
+    # The shingles take longer than the comparing: once for all samples.
+    for hashes, offsets in shingles(read_corpus(task.shard)):
+        for overlap in overlaps:
+            overlap.see_block(hashes, offsets)
+    return [overlap.near.copy() for overlap in overlaps]
 
 
 def measure_overlap(
-    shards: Path, split: str, seed: int, work: Path, workers: int
-) -> dict[str, float]:
-    """The share of a sample of a split's documents that have a near twin in training text.
+    shards: Path, splits: Sequence[str], seed: int, work: Path, workers: int
+) -> dict[str, dict[str, float]]:
+    """The share of a sample of each split's documents that have a near twin in training text.
 
     Args:
         shards: folder with the text shards of all splits.
-        work: a folder for the sample.
+        work: a folder for the samples.
 
     Returns:
-        documents: how many were compared; near_twins: how many of them have a near twin; share.
+        By split, documents: how many were compared; near_twins: how many of them have a near twin;
+        share.
     """
-    held_out = itertools.chain.from_iterable(map(read_corpus, sorted((shards / split).iterdir())))
-    path = work / f"overlap-{split}.txt"
-    path.write_bytes(b"".join(document + b"\n" for document in sample(held_out, seed)))
-    tasks = [OverlapTask(shard, path) for shard in sorted((shards / "train").iterdir())]
-    found = shard_map(compare_shard, tasks, workers, f"overlap {split}", "shards")
-    near = np.any(found, axis=0)
-    twins = int(np.count_nonzero(near))
-    return {"documents": len(near), "near_twins": twins, "share": twins / len(near)}
+    samples = []
+    for split in splits:
+        held_out = map(read_corpus, sorted((shards / split).iterdir()))
+        chosen = sample(itertools.chain.from_iterable(held_out), seed)
+        samples.append(work / f"overlap-{split}.txt")
+        samples[-1].write_bytes(b"".join(document + b"\n" for document in chosen))
+    tasks = [OverlapTask(shard, tuple(samples)) for shard in sorted((shards / "train").iterdir())]
+    found = shard_map(compare_shard, tasks, workers, "overlap", "shards")
+    measured = {}
+    for split, nears in zip(splits, zip(*found, strict=True), strict=True):
+        near = np.any(nears, axis=0)
+        twins = int(np.count_nonzero(near))
+        measured[split] = {"documents": len(near), "near_twins": twins, "share": twins / len(near)}
+    return measured

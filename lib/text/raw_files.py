@@ -138,7 +138,7 @@ def check_apart(raw: Path, corpus: Path) -> None:
 
 def examine_all(
     raw: Path, settings: Preprocess
-) -> Iterator[tuple[Path, "RawFile | None", Rejections]]:
+) -> Iterator[tuple[Path, RawFile | None, Rejections]]:
     """Looks at every file below a folder: its path, what it is (None: rejected), and why not.
 
     Raises:

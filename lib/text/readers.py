@@ -11,12 +11,13 @@ from io import BufferedIOBase
 from typing import Any
 
 from lib.text.documents import Documents, gather, regroup
-from lib.text.lines import BLOCK_BYTES, IsCut, decode_lines, first_cut, line_blocks
+from lib.text.lines import IsCut, decode_lines, first_cut, line_blocks, range_chunks
 from lib.text.raw_files import DAMAGED, RawFile, damage, open_raw
 from lib.text.rejections import Rejections
 from lib.text.tables import missing_field, read_parquet, separated_records, text_lines
 
 _BOM = b"\xef\xbb\xbf"
+_LINE_END = b"\n"
 _WIKITEXT_TITLE = re.compile(r" = [^=]*[^=\s] = $")
 _WIKITEXT_HEADING = re.compile(r" (?:= )+[^=]*[^=\s](?: =)+ $")
 _WIKITEXT_CUT = re.compile(rb" = [^=\r\n]*[^=\s] = \r?\n?$")
@@ -40,14 +41,8 @@ class Source:
 
     def line(self, number: int) -> str:
         """The name of a line, counted from 0 in this source, for errors."""
-        if self.start:
-            with self.file.path.open("rb") as stream:
-                left = self.start
-                while left:
-                    chunk = stream.read(min(left, BLOCK_BYTES))
-                    number += chunk.count(b"\n")
-                    left -= len(chunk)
-        return f"line {number + 1}"
+        before = range_chunks(self.file.path, 0, self.start)
+        return f"line {number + sum(chunk.count(_LINE_END) for chunk in before) + 1}"
 
 
 def cut_rule(file: RawFile, document: str) -> IsCut | None:

@@ -1,14 +1,14 @@
 """Exactly N sentences of one split, uniformly: those with the N smallest keyed hashes."""
 
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from lib.run import random
+from lib.run.copying import copy_range
 from lib.run.pool import shard_map
-from lib.text.documents import CorpusText
+from lib.text.documents import CorpusText, join_ranges
 from lib.text.splits import SPLITS, SplitRule
 
 _CHUNK = 1 << 20
@@ -92,8 +92,7 @@ def _write_part(task: _PartTask) -> int:
             ordinals = np.arange(first, first + len(some), dtype=np.uint64)
             hashes = random.hashes(task.seed, f"sample-{task.split}", ordinals)
             some = some[hashes <= np.uint64(task.limit)]
-            ranges = zip(corpus.lines[some].tolist(), corpus.lines[some + 1].tolist(), strict=True)
-            stream.write(b"".join([corpus.text[begin:end] for begin, end in ranges]))
+            stream.write(join_ranges(corpus.text, corpus.lines[some], corpus.lines[some + 1]))
             written += len(some)
     return written
 
@@ -129,7 +128,7 @@ def write_samples(
     for sample in samples:
         total = sum(count[sample.split] for count in counts)
         written = 0
-        with sample.target.open("wb") as target:
+        with sample.target.open("wb", buffering=0) as target:
             if total and sample.sentences:
                 limit = threshold(total, sample.sentences, seed, f"sample-{sample.split}")
                 parts: list[_PartTask] = []
@@ -140,8 +139,8 @@ def write_samples(
                     first += count[sample.split]
                 written = sum(shard_map(_write_part, parts, workers, f"sample {sample.split}"))
                 for task in parts:
-                    with task.target.open("rb") as stream:
-                        shutil.copyfileobj(stream, target, _CHUNK)
+                    with task.target.open("rb", buffering=0) as part_file:
+                        copy_range(part_file, 0, task.target.stat().st_size, target)
                     task.target.unlink()
         results.append((total, written))
     return results

@@ -14,7 +14,7 @@ import numpy as np
 from lib.run import random
 from lib.run.copying import copy_range
 from lib.run.pool import shard_map
-from lib.text.documents import CorpusText
+from lib.text.documents import CorpusText, join_ranges
 from lib.text.splits import SPLITS, SplitRule
 
 # A bucket is shuffled in memory: its documents stay well below the limit of a stage's memory.
@@ -102,8 +102,7 @@ def _write_documents(path: Path, text: bytes, starts: np.ndarray, order: np.ndar
     with path.open("wb") as stream:
         for first in range(0, len(order), _WRITTEN):
             some = order[first : first + _WRITTEN]
-            ranges = zip(starts[some].tolist(), starts[some + 1].tolist(), strict=True)
-            stream.write(b"".join([text[start:stop] for start, stop in ranges]))
+            stream.write(join_ranges(text, starts[some], starts[some + 1]))
 
 
 @dataclass
