@@ -124,6 +124,9 @@ class Preprocess(Section):
     clean: Cleaning
 
 
+SAMPLE = "data/sample"
+
+
 class Sample5M(Section):
     sentences: Positive
     heldout_sentences: Count
@@ -131,12 +134,36 @@ class Sample5M(Section):
 
 
 class Vocab(Section):
+    source: Literal["sentencepiece", "characters", "file", "model", "extend"]
+    base: str
     # 5 special tokens and at least one letter in both its forms.
     size: Annotated[Whole, Field(ge=7)]
     algorithm: Literal["bpe", "unigram"]
     lowercase: StrictBool
     strip_accents: StrictBool
     character_coverage: Annotated[Real, Field(gt=0.9, le=1)]
+    min_frequency: Positive
+    max_piece_length: Annotated[Whole, Field(ge=2, le=100)]
+    max_sentence_length: Positive | None
+
+    @model_validator(mode="after")
+    def _base_fits_source(self) -> "Vocab":
+        from_sample = self.source in ("sentencepiece", "characters")
+        if from_sample and self.base != SAMPLE:
+            raise ValueError(
+                problem_at(
+                    "vocab.base",
+                    f"should be {SAMPLE} with source {self.source} (or set vocab.source to "
+                    "file, model or extend)",
+                    self.base,
+                )
+            )
+        if not from_sample and self.base == SAMPLE:
+            what = "a vocab.txt" if self.source == "file" else "the folder of a model"
+            raise ValueError(
+                problem_at("vocab.base", f"should name {what} with source {self.source}", self.base)
+            )
+        return self
 
 
 class Split(Section):

@@ -16,6 +16,9 @@ from lib.run.stage import run_stage, scratch
 from lib.train.checkpoint import exclusive
 from lib.train.loop import Trainer, train
 from lib.train.manifest import read_manifest
+from lib.train.start import new_rows, with_new_rows
+from lib.vocab.directory import has_vocabulary, read_directory
+from lib.vocab.extension import read_extension
 from lib.vocab.tokenizer import WordPieceTokenizer
 
 # Raised by hand when a checkpoint of an older version must not be gone on from.
@@ -39,12 +42,13 @@ def main(phase: str, records: Path, init: Path, vocab: Path, model: Path) -> Non
         weights = initial_values(config, settings.seed)
     else:
         config, weights = read_model(init)
-        if config.vocab_size != len(tokenizer.vocabulary):
-            raise UserError(
-                f"phases.{phase}.init: {init} has {config.vocab_size} vocabulary rows, "
-                f"{vocab} has {len(tokenizer.vocabulary)}; start from data/vocab, or "
-                "from a model of this vocabulary"
-            )
+        files = read_directory(init) if has_vocabulary(init) else None
+        extension = read_extension(vocab)
+        rows = len(tokenizer.vocabulary)
+        if new := new_rows(config.vocab_size, files, tokenizer, extension, init):
+            config, weights = with_new_rows(config, weights, new, rows)
+            if new.rows:
+                print(f"pretrain: {len(new.rows):,} new words begin as the mean of their pieces")
     if manifest.max_seq_length > config.max_position_embeddings:
         raise UserError(
             f"phases.{phase}.max_seq_length: {manifest.max_seq_length} is more than "

@@ -1,35 +1,55 @@
 """vocab: data/sample -> data/vocab, a WordPiece vocabulary and its tokenizer files."""
 
+from dataclasses import dataclass
 from pathlib import Path
 
-from lib.params import load_params
+from lib.params import Vocab, load_params
 from lib.run.atomic import new_directory
+from lib.run.errors import UserError
 from lib.run.metrics import write_metrics
+from lib.run.pool import worker_count
 from lib.run.stage import run_stage
 from lib.vocab.characters import BasicTokenizer
-from lib.vocab.conversion import convert, covered
+from lib.vocab.conversion import from_characters, from_sentencepiece
+from lib.vocab.existing import existing_tokenizer
 from lib.vocab.export import write_tokenizer
-from lib.vocab.report import count_pieces, fit
+from lib.vocab.extension import Extension, extend, no_extension, write_extension
+from lib.vocab.report import Fit, fit, unreachable, write_frequencies, write_report
 from lib.vocab.tokenizer import WordPieceTokenizer
-from lib.vocab.training import train_sentencepiece
+from lib.vocab.words import WordCounts, count_words
+
+_RESULTS = Path("results/vocab")
 
 
-def main(sample: Path, vocab: Path) -> None:
-    """Trains SentencePiece on the sampled sentences and converts it to a WordPiece vocabulary.
+@dataclass
+class _Made:
+    tokenizer: WordPieceTokenizer
+    model: bytes | None = None
+    extension: Extension | None = None
 
-    SAMPLE is the folder that sample5M wrote, VOCAB the folder to write.
+
+def main(sample: Path, base: Path, vocab: Path) -> None:
+    """Makes or takes a WordPiece vocabulary, and measures it.
+
+    SAMPLE is the folder that sample5M wrote, BASE what the vocabulary is made from (the sample, a
+    vocab.txt or a model's folder), VOCAB the folder to write.
     """
     params = load_params()
     settings = params.vocab
+    workers = worker_count(params.cluster.workers)
     basic = BasicTokenizer(settings.lowercase, settings.strip_accents)
-    model, alphabet = train_sentencepiece(
-        sample / "train.txt", basic, settings.algorithm, settings.size, settings.character_coverage
-    )
-    vocabulary = convert(
-        model, covered(model, alphabet, settings.character_coverage), basic, settings.size
-    )
-    tokenizer = WordPieceTokenizer(vocabulary, settings.lowercase, settings.strip_accents)
-    metrics: dict[str, object] = {"size": len(vocabulary), "alphabet": len(alphabet)}
+    counts = {
+        name: count_words(sample / f"{name}.txt", basic, settings.max_sentence_length, workers)
+        for name in ("train", "heldout")
+    }
+    if not counts["train"].words:
+        raise UserError(
+            f"{sample / 'train.txt'}: no words to make a vocabulary from; give more text"
+        )
+    made = _make(settings, base, basic, counts["train"])
+    tokenizer = made.tokenizer
+    vocabulary = tokenizer.vocabulary
+    fits = {name: fit(tokenizer, counted) for name, counted in counts.items()}
     with new_directory(vocab) as temporary:
         write_tokenizer(
             temporary,
@@ -38,23 +58,76 @@ def main(sample: Path, vocab: Path) -> None:
             settings.strip_accents,
             params.pretrain.model.max_position_embeddings,
         )
-        (temporary / "sentencepiece.model").write_bytes(model)
-        for name in ("train", "heldout"):
-            text = sample / f"{name}.txt"
-            counts = count_pieces(tokenizer, text)
-            metrics[name] = fit(tokenizer, counts, text)
-            if name == "train":
-                # The unigram baseline of evaluate: line i is the count of id i.
-                (temporary / "piece_counts.txt").write_text(
-                    "".join(f"{count}\n" for count in counts), encoding="utf-8"
-                )
-    write_metrics(Path("results/vocab/metrics.json"), metrics)
-    if len(vocabulary) < settings.size:
+        if made.model:
+            (temporary / "sentencepiece.model").write_bytes(made.model)
+        write_extension(temporary, made.extension or no_extension(vocabulary))
+        # The unigram baseline of evaluate: line i is the count of id i.
+        (temporary / "piece_counts.txt").write_text(
+            "".join(f"{count}\n" for count in fits["train"].counts), encoding="utf-8"
+        )
+    facts = {
+        "size": len(vocabulary),
+        "alphabet": sum(len(piece) == 1 for piece in vocabulary),
+        "unused_rows": sum(piece.startswith("[unused") for piece in vocabulary),
+        "unreachable_pieces": len(unreachable(tokenizer)),
+        "new_words": len(made.extension.rows) if made.extension else 0,
+        "sentences_too_long": counts["train"].long_sentences,
+    }
+    metrics = {name: result.metrics for name, result in fits.items()}
+    write_metrics(_RESULTS / "metrics.json", {**facts, **metrics})
+    write_frequencies(_RESULTS / "frequencies.csv", fits)
+    write_report(_RESULTS / "report.md", tokenizer, facts, fits)
+    _tell(settings, made, fits)
+
+
+def _make(settings: Vocab, base: Path, basic: BasicTokenizer, counts: WordCounts) -> _Made:
+    if settings.source == "sentencepiece":
+        vocabulary, model = from_sentencepiece(
+            counts.words,
+            counts.of_short_sentences(),
+            basic,
+            settings.algorithm,
+            settings.size,
+            settings.character_coverage,
+            settings.max_piece_length,
+        )
+        return _Made(_tokenizer(vocabulary, basic), model)
+    if settings.source == "characters":
+        vocabulary = from_characters(counts.words, basic, settings.size, settings.min_frequency)
+        return _Made(_tokenizer(vocabulary, basic))
+    tokenizer = existing_tokenizer(settings.source, base, basic)
+    if settings.source != "extend":
+        return _Made(tokenizer)
+    vocabulary, extension = extend(tokenizer, counts.words, settings.size, settings.min_frequency)
+    return _Made(_tokenizer(vocabulary, basic), extension=extension)
+
+
+def _tokenizer(vocabulary: list[str], basic: BasicTokenizer) -> WordPieceTokenizer:
+    return WordPieceTokenizer(vocabulary, basic.lowercase, basic.strip_accents)
+
+
+def _tell(settings: Vocab, made: _Made, fits: dict[str, Fit]) -> None:
+    """One line on what it is, one on how it fits, and what a user should know beyond."""
+    rows = len(made.tokenizer.vocabulary)
+    if settings.source == "sentencepiece" and rows < settings.size:
         print(
             f"vocab: the sample is too small for vocab.size {settings.size}; its largest "
-            f"vocabulary has {len(vocabulary)} rows"
+            f"vocabulary has {rows} rows"
         )
-    print(f"vocab: {len(vocabulary):,} rows, {len(alphabet):,} characters")
+    if made.extension:
+        new = made.extension.rows
+        print(f"vocab: {len(new):,} new words: {', '.join(row.piece for row in new[:8])}...")
+    train, heldout = fits["train"].metrics, fits["heldout"].metrics
+    print(
+        f"vocab: {rows:,} rows, {train['tokens_per_word']:.3f} tokens a word in training text, "
+        f"{heldout['tokens_per_word']:.3f} in held-out text; unknown words "
+        f"{train['unknown_word_share']:.3%} and {heldout['unknown_word_share']:.3%}"
+    )
+    if train["words_too_long"]:
+        print(
+            f"vocab: note: {train['words_too_long']:,} words of more than "
+            f"{made.tokenizer.max_word_length} characters are [UNK]; see {_RESULTS / 'report.md'}"
+        )
 
 
 if __name__ == "__main__":

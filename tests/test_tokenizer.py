@@ -278,6 +278,7 @@ def test_strip_accents_follows_the_case(
     tmp_path: Path, config: dict[str, object], expected: tuple[bool, bool]
 ) -> None:
     write_tokenizer(tmp_path, VOCABULARY, True, True, 128)
+    (tmp_path / "tokenizer.json").unlink()
     (tmp_path / "tokenizer_config.json").write_text(json.dumps(config), encoding="utf-8")
     tokenizer = WordPieceTokenizer.load(tmp_path)
     assert (tokenizer.lowercase, tokenizer.strip_accents) == expected
@@ -287,7 +288,8 @@ def test_strip_accents_follows_the_case(
     ("name", "content", "message"),
     [
         ("vocab.txt", None, "missing"),
-        ("vocab.txt", b"", r"\[PAD\]"),
+        ("vocab.txt", b"", "empty"),
+        ("vocab.txt", b"word\n", r"\[PAD\]"),
         ("vocab.txt", "\n".join(SPECIAL_TOKENS[:-1]).encode(), r"\[MASK\]"),
         ("vocab.txt", b"caf\xe9\n", "UTF-8"),
         ("tokenizer_config.json", None, "missing"),
@@ -299,6 +301,7 @@ def test_strip_accents_follows_the_case(
 )
 def test_damaged_directory(tmp_path: Path, name: str, content: bytes | None, message: str) -> None:
     write_tokenizer(tmp_path, VOCABULARY, True, True, 128)
+    (tmp_path / "tokenizer.json").unlink()
     (tmp_path / name).unlink()
     if content is not None:
         (tmp_path / name).write_bytes(content)

@@ -1,67 +1,95 @@
-"""SentencePiece pieces -> a WordPiece vocabulary without holes."""
+"""Pieces -> a WordPiece vocabulary without holes."""
 
-from collections import Counter
-
-import sentencepiece
+from collections.abc import Iterable, Mapping
 
 from lib.run.errors import UserError
+from lib.vocab.alphabet import closed_alphabet, count_characters, covered
 from lib.vocab.characters import BasicTokenizer
-from lib.vocab.tokenizer import SPECIAL_TOKENS
-from lib.vocab.training import closed_alphabet
+from lib.vocab.selection import SURPLUS, most_useful
+from lib.vocab.tokenizer import MAX_WORD_LENGTH, SPECIAL_TOKENS
+from lib.vocab.training import train_sentencepiece, word_pieces
+from lib.vocab.wordpiece import CONTINUATION
 
-_WORD_START = "▁"
 _MULTIPLE = 8
 
 
-def word_piece(piece: str) -> str:
-    """`▁word` begins a word and becomes `word`; any other piece continues one: `##piece`."""
-    return piece[1:] if piece.startswith(_WORD_START) else f"##{piece}"
-
-
-def _pieces(model: bytes) -> list[str]:
-    """The model's pieces in its own order (merge order or score), as WordPiece rows."""
-    processor = sentencepiece.SentencePieceProcessor(model_proto=model)
-    pieces = [
-        processor.id_to_piece(index)
-        for index in range(processor.get_piece_size())
-        if not (
-            processor.is_control(index) or processor.is_unknown(index) or processor.is_unused(index)
-        )
-    ]
-    return [word_piece(piece) for piece in pieces if piece != _WORD_START]
-
-
-def convert(model: bytes, alphabet: Counter[str], basic: BasicTokenizer, size: int) -> list[str]:
+def from_sentencepiece(
+    words: Mapping[str, int],
+    trained: Mapping[str, int],
+    basic: BasicTokenizer,
+    algorithm: str,
+    size: int,
+    character_coverage: float,
+    max_piece_length: int,
+) -> tuple[list[str], bytes | None]:
     """The vocabulary: special tokens, the closed alphabet, then pieces, best first.
 
     The plain conversion leaves holes: a letter seen only inside words has no row of its own, and
     a word that needs it becomes [UNK]. Hence the alphabet comes first and in both forms.
 
     Args:
-        alphabet: count of each character that must be covered.
-        size: rows wanted. A sample that cannot fill them gives fewer (a multiple of eight, the
-            last ones `[unusedN]`): thousands of rows that nothing uses would only slow training.
+        words: counts of all words of the sample; their letters are covered.
+        trained: counts of those that pieces are trained on.
+        size: rows wanted. A sample that cannot fill them gives fewer.
+
+    Returns:
+        The vocabulary, and SentencePiece's model; None if no word has two letters.
 
     Raises:
         UserError: `size` does not hold the special tokens and the alphabet.
     """
+    characters = count_characters(words, MAX_WORD_LENGTH)
+    alphabet = covered(characters, character_coverage)
     letters = closed_alphabet(alphabet, basic)
-    smallest = len(SPECIAL_TOKENS) + len(letters)
-    if size < smallest:
+    room = size - len(SPECIAL_TOKENS) - len(letters)
+    if room < 0:
         raise UserError(
             f"vocab.size: {size} cannot hold the {len(alphabet)} characters of the "
-            f"sample; set at least {smallest}, or lower vocab.character_coverage"
+            f"sample; set at least {size - room}, or lower vocab.character_coverage"
         )
-    rows = dict.fromkeys([*SPECIAL_TOKENS, *letters, *_pieces(model)])
-    vocabulary = list(rows)[:size]
-    full = size if len(rows) >= size else min(size, -(-len(rows) // _MULTIPLE) * _MULTIPLE)
-    vocabulary += [f"[unused{number}]" for number in range(full - len(vocabulary))]
-    return vocabulary
+    usable = {
+        word: count
+        for word, count in trained.items()
+        if 1 < len(word) <= MAX_WORD_LENGTH and alphabet.keys() >= set(word)
+    }
+    if not usable:
+        return fill([*SPECIAL_TOKENS, *letters], size), None
+    model = train_sentencepiece(usable, algorithm, int(size * SURPLUS), max_piece_length)
+    # Single characters are in the alphabet, in the forms that can occur.
+    candidates = [
+        piece
+        for piece in dict.fromkeys(word_pieces(model))
+        if len(piece.removeprefix(CONTINUATION)) > 1
+    ]
+    pieces = most_useful(candidates, letters, usable, room)
+    return fill([*SPECIAL_TOKENS, *letters, *pieces], size), model
 
 
-def covered(model: bytes, alphabet: Counter[str], character_coverage: float) -> Counter[str]:
-    """The characters that the vocabulary must spell: all, or those that the model kept."""
-    if character_coverage == 1:
-        return alphabet
-    kept = {character for piece in _pieces(model) for character in piece.removeprefix("##")}
-    return Counter({character: count for character, count in alphabet.items() if character in kept})
+def from_characters(
+    words: Mapping[str, int], basic: BasicTokenizer, size: int, min_frequency: int
+) -> list[str]:
+    """A vocabulary of single characters: those that occur often enough.
+
+    Raises:
+        UserError: they are more than `size` holds.
+    """
+    characters = count_characters(words, MAX_WORD_LENGTH)
+    frequent = [character for character, count in characters.items() if count >= min_frequency]
+    rows = [*SPECIAL_TOKENS, *closed_alphabet(frequent, basic)]
+    if len(rows) > size:
+        raise UserError(
+            f"vocab.size: {size} cannot hold the {len(frequent)} characters that occur "
+            f"{min_frequency} times or more; set at least {len(rows)}, or raise vocab.min_frequency"
+        )
+    return fill(rows, size)
+
+
+def fill(rows: Iterable[str], size: int) -> list[str]:
+    """The rows, and `[unusedN]` up to a multiple of eight, but to no more than `size` rows.
+
+    A table of such a height is multiplied faster; thousands of rows that nothing uses would only
+    slow training.
+    """
+    vocabulary = list(rows)
+    full = min(size, -(-len(vocabulary) // _MULTIPLE) * _MULTIPLE)
+    return vocabulary + [f"[unused{number}]" for number in range(full - len(vocabulary))]

@@ -4,7 +4,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from lib.vocab.tokenizer import CONTINUATION, MAX_WORD_LENGTH, SPECIAL_TOKENS
+from lib.vocab.tokenizer import MAX_WORD_LENGTH, SPECIAL_TOKENS
+from lib.vocab.wordpiece import CONTINUATION
 
 
 def write_tokenizer(

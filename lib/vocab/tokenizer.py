@@ -5,18 +5,18 @@ cut into raw pieces by one regular expression, a dictionary knows the ids of eac
 seen before, and only new ones take the slow and exact way through normalisation and WordPiece.
 """
 
-import json
 import re
 from array import array
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 
 from lib.run.errors import UserError
 from lib.vocab.characters import BasicTokenizer, word_pattern
+from lib.vocab.directory import CONFIG, read_directory
+from lib.vocab.wordpiece import CONTINUATION, WordPiece
 
-CONTINUATION = "##"
 # In characters; Google's code has 200, Hugging Face's tokenizers 100.
 MAX_WORD_LENGTH = 100
 _UNKNOWN = "[UNK]"
@@ -25,6 +25,16 @@ SPECIAL_TOKENS = ("[PAD]", _UNKNOWN, "[CLS]", "[SEP]", "[MASK]")
 _CHUNK_CHARACTERS = 1 << 20
 _MAX_CACHED_PIECES = 500_000
 _NEWLINE = 0
+
+
+def raw_piece_finder() -> Callable[[str], list[str]]:
+    """Cuts text into newlines and pieces that can be normalised one by one.
+
+    Special tokens come before the bracket that begins them, which is a word by itself. The space
+    before a piece goes with it: to pass it by costs more than two keys for a word.
+    """
+    special = "|".join(map(re.escape, SPECIAL_TOKENS))
+    return re.compile(f" ?+(?:{special}|{word_pattern()}|\n)").findall
 
 
 class _PieceCache(dict[str, int]):
@@ -87,51 +97,28 @@ class WordPieceTokenizer:
             self._special_ids.values()
         )
         self.continuation = np.array([piece.startswith(CONTINUATION) for piece in vocabulary])
-        self._continuing_ids = {
-            piece.removeprefix(CONTINUATION): number
-            for piece, number in self._ids.items()
-            if piece.startswith(CONTINUATION)
-        }
-        # Where to begin the search for the longest piece: no known piece that begins with these
-        # two characters is longer.
-        self._reach = _longest_by_start(self._ids)
-        self._continuing_reach = _longest_by_start(self._continuing_ids)
+        self.wordpiece = WordPiece(self._ids)
         self._basic = BasicTokenizer(lowercase, strip_accents)
-        special = "|".join(map(re.escape, SPECIAL_TOKENS))
-        # Special tokens come before the bracket that begins them, which is a word by itself. The
-        # space before a piece goes with it: to pass it by costs more than two keys for a word.
-        self._find_pieces = re.compile(f" ?+(?:{special}|{word_pattern()}|\n)").findall
+        self._find_pieces = raw_piece_finder()
         self._cache = _PieceCache(self._encode_piece)
 
     @classmethod
     def load(cls, directory: Path) -> "WordPieceTokenizer":
-        """Reads vocab.txt and tokenizer_config.json of a Hugging Face directory.
+        """Reads a directory as `write_tokenizer` or transformers writes it.
 
         Raises:
-            UserError: one of them is missing or damaged, lacks a special token, or asks for
-                something that this tokenizer does not do.
+            UserError: the vocabulary or the switches are missing or damaged, a special token is
+                missing, or they ask for something that this tokenizer does not do.
         """
-        config_path = directory / "tokenizer_config.json"
-        try:
-            config = json.loads(_read(config_path))
-        except ValueError as error:
-            raise UserError(f"{config_path}: not valid JSON ({error}); write it anew") from None
-        if not isinstance(config, dict):
-            raise UserError(f"{config_path}: should be a JSON object; write it anew")
-        lowercase = _flag(config_path, config, "do_lower_case", True)
-        # As in Google's BERT, accents go with the case where nothing else is said.
-        strip_accents = _flag(config_path, config, "strip_accents", lowercase)
-        if not _flag(config_path, config, "tokenize_chinese_chars", True):
+        files = read_directory(directory)
+        if files.lowercase is None or files.strip_accents is None:
             raise UserError(
-                f"{config_path}: tokenize_chinese_chars: false is not supported; use a "
-                "model whose tokenizer isolates ideographs"
+                f"{directory / CONFIG}: missing; it says whether the tokenizer lower-cases"
             )
-        vocabulary_path = directory / "vocab.txt"
-        vocabulary = _read(vocabulary_path).removesuffix("\n").split("\n")
         try:
-            return cls(vocabulary, lowercase, strip_accents)
+            return cls(files.vocabulary, files.lowercase, files.strip_accents)
         except UserError as error:
-            raise UserError(f"{vocabulary_path}: {error}") from None
+            raise UserError(f"{files.path}: {error}") from None
 
     def encode(self, text: str) -> list[int]:
         """The ids of one text, without [CLS] and [SEP] around it."""
@@ -194,30 +181,8 @@ class WordPieceTokenizer:
         """WordPiece: the longest piece that fits, again and again; [UNK] if one does not."""
         if len(word) > self.max_word_length:
             return [self.unk_id]
-        number = self._ids.get(word)
-        if number is not None:
-            return [number]
-        ids: list[int] = []
-        start, known, reach = 0, self._ids, self._reach
-        while start < len(word):
-            end = start + reach.get(word[start : start + 2], 1)
-            while (number := known.get(word[start:end])) is None:
-                end -= 1
-                if end <= start:
-                    return [self.unk_id]
-            ids.append(number)
-            start, known, reach = min(end, len(word)), self._continuing_ids, self._continuing_reach
-        return ids
-
-
-def _longest_by_start(pieces: Iterable[str]) -> dict[str, int]:
-    """First two characters -> length of the longest of the pieces that begin with them."""
-    longest: dict[str, int] = {}
-    for piece in pieces:
-        start = piece[:2]
-        if len(piece) > longest.get(start, 0):
-            longest[start] = len(piece)
-    return longest
+        ids = self.wordpiece.split(word)
+        return [self.unk_id] if ids is None else ids
 
 
 _cut = re.compile("[ \n]").search
@@ -231,25 +196,3 @@ def _chunks(text: str) -> Iterator[str]:
         end = match.end() if match else len(text)
         yield text[start:end]
         start = end
-
-
-def _read(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8")
-    except FileNotFoundError:
-        raise UserError(
-            f"{path}: missing; a tokenizer is a directory with vocab.txt and "
-            "tokenizer_config.json, as the stage vocab writes it"
-        ) from None
-    except UnicodeDecodeError as error:
-        raise UserError(f"{path}: not UTF-8 (byte {error.start}); convert it") from None
-
-
-def _flag(path: Path, config: dict[str, object], key: str, default: bool) -> bool:
-    """A boolean of tokenizer_config.json; absent and null both mean the default."""
-    value = config.get(key)
-    if value is None:
-        return default
-    if not isinstance(value, bool):
-        raise UserError(f"{path}: {key} should be true, false or null; it is {value!r}")
-    return value
