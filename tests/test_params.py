@@ -136,3 +136,21 @@ def test_a_misspelt_key_is_told_before_the_one_that_it_leaves_missing(values):
     values["preprocess"]["clean"]["emojii"] = values["preprocess"]["clean"].pop("emoji")
     with pytest.raises(UserError, match=r"clean\.emojii: unknown key; did you mean `emoji`\?"):
         parse_params(values)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"source": "file"}, r"vocab\.base: should name a vocab\.txt with source file"),
+        ({"source": "extend"}, r"vocab\.base: should name the folder of a model"),
+        ({"base": "models/base"}, r"vocab\.base: should be data/sample .*set vocab\.source"),
+        ({"source": "words"}, r"vocab\.source: should be 'sentencepiece', "),
+        ({"max_piece_length": 200}, r"vocab\.max_piece_length"),
+    ],
+)
+def test_what_a_vocabulary_is_made_from(values, changes, message):
+    values["vocab"].update(changes)
+    with pytest.raises(UserError, match=message):
+        parse_params(values)
+    values["vocab"].update(source="extend", base="models/base", max_piece_length=64)
+    assert parse_params(values).vocab.base == "models/base"

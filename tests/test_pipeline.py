@@ -9,7 +9,9 @@ import signal
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
+from safetensors.numpy import load_file
 
 from lib.run import fingerprint
 from tests.project import Project, write_text
@@ -89,6 +91,52 @@ def test_a_change_reruns_only_what_it_touches(finished, changes, stages):
         params.write_text(before)
         # Its own results come back from the run cache.
         assert rerun(finished) == []
+
+
+def test_words_added_to_a_models_vocabulary_start_as_the_mean_of_their_pieces(finished):
+    params = finished.folder / "params.yaml"
+    before = params.read_text()
+    base = finished.folder / "models/base"
+    shutil.copytree(finished.folder / "models/main", base)
+    old = load_file(base / "model.safetensors")
+    rows = len(old["bert.embeddings.word_embeddings.weight"])
+    try:
+        finished.set(
+            {
+                "vocab": {"source": "extend", "base": "models/base", "size": rows + 6},
+                # So small a step that the weights are still those of the start.
+                "phases": {
+                    "main": {
+                        "init": "models/base",
+                        "steps": 1,
+                        "warmup_steps": 0,
+                        "learning_rate": 1e-12,
+                    }
+                },
+            }
+        )
+        assert rerun(finished) == ["evaluate", "pretrain@main", "records@main", "vocab"]
+        extension = json.loads((finished.folder / "data/vocab/extension.json").read_text())
+        pieces = (base / "vocab.txt").read_text(encoding="utf-8").split("\n")[:rows]
+        extended = (finished.folder / "models/main/vocab.txt").read_text(encoding="utf-8")
+        assert extended.split("\n")[rows:-1] == [
+            row["piece"] for row in extension["rows"] if row["id"] >= rows
+        ]
+        new = load_file(finished.folder / "models/main/model.safetensors")
+        fresh = [row["id"] for row in extension["rows"]]
+        kept = np.setdiff1d(np.arange(rows), fresh)
+        for name in ("bert.embeddings.word_embeddings.weight", "cls.predictions.bias"):
+            np.testing.assert_allclose(new[name][kept], old[name][kept], atol=1e-9)
+            for row in extension["rows"]:
+                assert row["piece"] == "".join(
+                    pieces[number].removeprefix("##") for number in row["pieces_before"]
+                )
+                mean = np.mean([old[name][number] for number in row["pieces_before"]], axis=0)
+                np.testing.assert_allclose(new[name][row["id"]], mean, atol=1e-6)
+    finally:
+        params.write_text(before)
+        assert rerun(finished) == []
+        shutil.rmtree(base)
 
 
 def train(project: Project, model: str) -> tuple[str, ...]:

@@ -116,14 +116,14 @@ def _count(task: _CountTask) -> WordCounts:
     with task.path.open("rb") as stream:
         stream.seek(task.start)
         left = task.stop - task.start
-        while left > 0 and (lines := stream.readlines(min(left, _READ_BYTES))):
-            block = b"".join(lines)
+        while block := stream.read(min(left, _READ_BYTES)):
+            if not block.endswith(b"\n"):
+                block += stream.readline()
             left -= len(block)
             text = block.decode()
             pieces.update(find_pieces(text))
-            ends = text.count("\n")
-            counts.characters += len(text) - ends
-            counts.sentences += len(lines)
+            counts.characters += len(text) - text.count("\n")
+            counts.sentences += text.count("\n") + (not text.endswith("\n"))
             if task.max_sentence_length:
                 for line in text.split("\n"):
                     if len(line) > task.max_sentence_length:
