@@ -6,7 +6,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 export TF_CPP_MIN_LOG_LEVEL ?= 3
 
 .PHONY: help setup interop smoke demo test check-slow lint lock clean \
-	bench bench-peers bench-agreement bench-tokens bench-memory bench-workers
+	bench bench-peers bench-agreement bench-tokens bench-memory bench-workers bench-vocabulary
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
 
@@ -65,7 +65,7 @@ given = $(if $($(2)),--$(1) $($(2)))
 # With -k: a bar that is missed fails its target and the others still run.
 bench: ## the data stages against other tools, their memory, their workers; see docs/bench.md
 	@$(MAKE) --no-print-directory -k bench-peers bench-agreement bench-tokens \
-		bench-memory bench-workers
+		bench-memory bench-workers bench-vocabulary
 
 bench-peers: setup
 	python -m bench.data_preparation $(call given,google,GOOGLE) $(call given,ctbert,CTBERT) \
@@ -94,6 +94,11 @@ bench-workers: setup
 	$(if $(and $(WIKITEXT),$(VOCAB)),python -m bench.workers --wikitext $(WIKITEXT) \
 		--vocab $(VOCAB) --repeats $(REPEATS) --out $(BENCH)/workers.json, \
 		@echo "skipped: workers (give WIKITEXT= and VOCAB=)")
+
+# SENTENCES: a text of a million sentences, one a line, to measure time and memory on.
+bench-vocabulary: interop
+	python -m bench.vocabulary $(WIKITEXT) $(TWEETS) $(call given,sentences,SENTENCES) \
+		--repeats $(REPEATS) --out $(BENCH)/vocabulary.json
 
 clean: ## remove scratch (cleaned text that is kept for the next run, unfinished training)
 	rm -rf .scratch

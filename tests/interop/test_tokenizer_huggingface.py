@@ -1,5 +1,6 @@
 """Our words and ids are those of Hugging Face's tokenizers, for every character."""
 
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -7,7 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from bench.languages import LANGUAGES, made_text
 from lib.vocab.characters import BasicTokenizer, character_table
+from lib.vocab.conversion import from_sentencepiece
 from lib.vocab.export import write_tokenizer
 from lib.vocab.tokenizer import WordPieceTokenizer
 
@@ -193,3 +196,49 @@ def test_transformers_loads_the_directory(
     assert (
         theirs.decode(theirs("the running", add_special_tokens=False)["input_ids"]) == "the running"
     )
+
+
+NAMED_CASES = [
+    "ıspanak İSTANBUL ISI iğne I\u0307",  # dotless and dotted i
+    "ὈΔΥΣΣΕΎΣ ΣΑΣ σας",  # final sigma
+    "كَتَبَ الكِتابَ ـــ لِلْكُتُبِ",  # vowel signs and tatweel
+    "می\u200cروند کتاب\u200cها",  # zero-width non-joiner
+    "\U00020000\U0002a6d6 \U0002b820\U0002b920 \U0002ceb0\U00030000龘",  # beyond the basic plane
+    "ภาษาไทยไม่มีช่องว่าง กำลัง",
+    "👩\u200d🚀👍🏽🇹🇷❤️😂😂",
+    " ".join("ş" * length for length in (90, 99, 100, 101, 150, 200, 201, 300)),
+    "a\x00b\x07c\x7fd\u0085e\ufeff\ufffd\u00adf",  # controls and format characters
+    "x\ue000y \U000f0000z \U0010fffd",  # private use
+]
+
+
+@pytest.mark.parametrize(("lowercase", "strip_accents"), SWITCHES)
+def test_ids_of_a_trained_vocabulary(tmp_path: Path, lowercase: bool, strip_accents: bool) -> None:
+    transformers = pytest.importorskip(
+        "transformers", reason="transformers is not installed (dependency group interop)"
+    )
+    basic = BasicTokenizer(lowercase, strip_accents)
+    texts = [made_text(language, 200, 1) for language in LANGUAGES]
+    lines = "".join(texts).splitlines() + NAMED_CASES
+    words = Counter(word for line in lines for word in basic.words(line))
+    vocabulary, _ = from_sentencepiece(words, words, basic, "bpe", 1500, 1.0, 64)
+    write_tokenizer(tmp_path, vocabulary, lowercase, strip_accents, 512)
+    theirs = transformers.AutoTokenizer.from_pretrained(tmp_path)
+    ours = WordPieceTokenizer.load(tmp_path)
+    # Longer words than the limit, but no others, are unknown.
+    unknown = ours.encode(" ".join(lines)).count(ours.unk_id)
+    assert unknown == sum(count for word, count in words.items() if len(word) > 100)
+    unseen = [made_text(language, 50, 2) for language in LANGUAGES]
+    for line in [*"".join(unseen).splitlines(), *NAMED_CASES]:
+        assert theirs(line, add_special_tokens=False)["input_ids"] == ours.encode(line)
+
+
+def test_a_directory_written_by_transformers_is_read(tmp_path: Path) -> None:
+    transformers = pytest.importorskip(
+        "transformers", reason="transformers is not installed (dependency group interop)"
+    )
+    write_tokenizer(tmp_path, VOCABULARY, True, False, 128)
+    theirs = transformers.AutoTokenizer.from_pretrained(tmp_path)
+    theirs.save_pretrained(tmp_path / "saved")
+    ours = WordPieceTokenizer.load(tmp_path / "saved")
+    assert (ours.vocabulary, ours.lowercase, ours.strip_accents) == (VOCABULARY, True, False)
