@@ -75,7 +75,7 @@ def main(sample: Path, base: Path, vocab: Path) -> None:
     }
     metrics = {name: result.metrics for name, result in fits.items()}
     write_metrics(_RESULTS / "metrics.json", {**facts, **metrics})
-    write_frequencies(_RESULTS / "frequencies.csv", fits)
+    write_frequencies(_RESULTS / "frequencies.csv", fits["train"].counts)
     write_report(_RESULTS / "report.md", tokenizer, facts, fits)
     _tell(settings, made, fits)
 

@@ -100,19 +100,18 @@ def unreachable(tokenizer: WordPieceTokenizer) -> list[str]:
     return found
 
 
-def write_frequencies(path: Path, fits: Mapping[str, Fit]) -> None:
-    """Piece frequency by rank as CSV: at ranks evenly spread over a logarithmic axis.
+def write_frequencies(path: Path, counts: np.ndarray) -> None:
+    """Piece frequency by rank as CSV, at ranks evenly spread over a logarithmic axis.
 
     Both as decimal logarithms, because DVC's plots have linear axes.
+
+    Args:
+        counts: int64 [vocabulary size]: how often each piece is used.
     """
-    lines = ["text,log10_rank,log10_share\n"]
-    for text, result in fits.items():
-        counts = np.sort(result.counts[result.counts > 0])[::-1]
-        if not len(counts):
-            continue
-        shares = np.log10(counts / counts.sum())
-        for rank in np.unique(np.geomspace(1, len(counts), _PLOTTED).astype(int)):
-            lines.append(f"{text},{np.log10(rank):.4f},{shares[rank - 1]:.4f}\n")
+    used = np.sort(counts[counts > 0])[::-1]
+    lines = ["log10_rank,log10_share\n"]
+    for rank in np.unique(np.geomspace(1, len(used), _PLOTTED).astype(int)):
+        lines.append(f"{np.log10(rank):.4f},{np.log10(used[rank - 1] / used.sum()):.4f}\n")
     write_text(path, "".join(lines))
 
 
