@@ -48,7 +48,11 @@ def test_the_base_gets_new_rows_and_the_extended_model_none():
         (11, files(PIECES[:-1]), "11 pieces, not 12"),
         (13, files(PIECES), "13 vocabulary rows, its vocab.txt 12"),
         (13, None, "has 13 vocabulary rows, data/vocab has 12"),
-        (12, files(PIECES, lowercase=False), "do_lower_case: false, that of data/vocab true"),
+        (
+            12,
+            files(PIECES, lowercase=False),
+            r"vocab\.lowercase: true, but the tokenizer of models/base has false",
+        ),
     ],
 )
 def test_another_vocabulary_is_refused(rows, theirs, message):

@@ -43,15 +43,12 @@ def new_rows(
                 f"{len(tokenizer.vocabulary)}; {advice}"
             )
         return None
-    for key, own, theirs in (
-        ("do_lower_case", tokenizer.lowercase, files.lowercase),
-        ("strip_accents", tokenizer.strip_accents, files.strip_accents),
-    ):
-        if theirs is not None and own != theirs:
-            raise UserError(
-                f"{files.path.parent}: its tokenizer has {key}: {str(theirs).lower()}, that of "
-                f"data/vocab {str(own).lower()}; make vocab.lowercase and vocab.strip_accents agree"
-            )
+    if other := files.other_switch(tokenizer.lowercase, tokenizer.strip_accents):
+        key, own, stated = other
+        raise UserError(
+            f"vocab.{key}: {own}, but the tokenizer of {files.path.parent} has {stated}; "
+            "set it to that"
+        )
     if rows != len(files.vocabulary):
         raise UserError(
             f"{init}: the model has {rows} vocabulary rows, its {files.path.name} "

@@ -29,6 +29,16 @@ class TokenizerFiles:
     lowercase: bool | None
     strip_accents: bool | None
 
+    def other_switch(self, lowercase: bool, strip_accents: bool) -> tuple[str, str, str] | None:
+        """The first switch that the directory states otherwise: its key, our value and theirs."""
+        for key, own, theirs in (
+            ("lowercase", lowercase, self.lowercase),
+            ("strip_accents", strip_accents, self.strip_accents),
+        ):
+            if theirs is not None and own != theirs:
+                return key, str(own).lower(), str(theirs).lower()
+        return None
+
 
 def read_vocabulary(path: Path) -> list[str]:
     """The pieces of a vocab.txt: one a line, white space around them is not theirs.

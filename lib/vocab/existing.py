@@ -20,15 +20,11 @@ def existing_tokenizer(source: str, base: Path, basic: BasicTokenizer) -> WordPi
     else:
         files = read_directory(base)
         path, vocabulary = files.path, files.vocabulary
-        for key, own, theirs in (
-            ("lowercase", basic.lowercase, files.lowercase),
-            ("strip_accents", basic.strip_accents, files.strip_accents),
-        ):
-            if theirs is not None and own != theirs:
-                raise UserError(
-                    f"vocab.{key}: {str(own).lower()}, but the tokenizer of {base} has "
-                    f"{str(theirs).lower()}; set it to that"
-                )
+        if other := files.other_switch(basic.lowercase, basic.strip_accents):
+            key, own, theirs = other
+            raise UserError(
+                f"vocab.{key}: {own}, but the tokenizer of {base} has {theirs}; set it to that"
+            )
     try:
         return WordPieceTokenizer(vocabulary, basic.lowercase, basic.strip_accents)
     except UserError as error:
