@@ -129,8 +129,10 @@ def error(found: np.ndarray, expected: np.ndarray) -> float:
     return float(np.linalg.norm(found - expected) / np.linalg.norm(expected))
 
 
-@pytest.mark.parametrize("bias_correction", [True, False])
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize(
+    ("name", "bias_correction"),
+    [("adamw", True), ("adamw", False), ("lamb", True), ("lamb", False), ("novograd", True)],
+)
 def test_it_follows_the_float64_reference_with_xla_and_without(name, bias_correction):
     values, sets = settings(name, bias_correction), list(gradients())
     expected = reference(**values, weights=initial(), sets=sets)
@@ -190,13 +192,10 @@ def test_lamb_takes_the_ratio_one_for_weights_of_zero():
 
 
 @pytest.mark.parametrize("name", NAMES)
-@pytest.mark.parametrize("jit_compile", [False, True])
-def test_gradients_of_zero_move_nothing_but_by_decay(name, jit_compile):
+def test_gradients_of_zero_move_nothing_but_by_decay(name):
     sets = [zeros(), zeros()]
-    without = run(
-        make(**settings(name, weight_decay=0.0)), initial(), sets, jit_compile=jit_compile
-    )
-    decayed = run(make(**settings(name)), initial(), sets, jit_compile=jit_compile)
+    without = run(make(**settings(name, weight_decay=0.0)), initial(), sets)
+    decayed = run(make(**settings(name)), initial(), sets)
     for key, array in initial().items():
         assert np.array_equal(without[key], array), key
         assert np.isfinite(decayed[key]).all()

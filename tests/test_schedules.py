@@ -16,7 +16,7 @@ NAMES = ("polynomial", "cosine", "square_root", "constant")
 @st.composite
 def runs(draw):
     """(peak, end, warmup_steps, steps)"""
-    steps = draw(st.integers(1, 300))
+    steps = draw(st.integers(1, 120))
     peak = draw(st.floats(1e-6, 1.0))
     end = draw(st.one_of(st.just(0.0), st.floats(0, 1).map(lambda share: share * peak)))
     return peak, end, draw(st.integers(0, steps - 1)), steps
