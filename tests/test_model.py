@@ -1,7 +1,6 @@
 """The model against closed forms and independent computations with NumPy."""
 
 import math
-from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -11,9 +10,7 @@ from lib.model.bert import encode
 from lib.model.config import BertConfig
 from lib.model.layers import Dropout, activation, embed
 from lib.model.losses import loss_sums
-from lib.model.optimizer import AdamW
 from lib.model.parameters import initial_values, parameter_table
-from lib.model.schedules import linear
 
 TINY = BertConfig(
     vocab_size=50,
@@ -165,44 +162,3 @@ def test_dropout_is_a_function_of_seed_and_place():
     assert np.array_equal(again(ones, 0.1).numpy(), b)
     assert not np.array_equal(other(ones, 0.1).numpy(), a)
     assert a.mean() == pytest.approx(1, abs=0.05) and set(np.unique(a)) == {0, np.float32(1 / 0.9)}
-
-
-def test_adamw_equals_the_paper_in_float64():
-    table = [p for p in parameter_table(TINY) if "layer_0/output" in p.name]
-    draw = np.random.default_rng(0)
-    values = {p.name: draw.normal(size=p.shape).astype(np.float32) for p in table}
-    variables = {name: tf.Variable(array) for name, array in values.items()}
-    optimizer = AdamW(table, 0.1, 0.9, 0.98, 1e-6)
-    expected = {name: array.astype(np.float64) for name, array in values.items()}
-    first = {name: np.zeros_like(array) for name, array in expected.items()}
-    second = {name: np.zeros_like(array) for name, array in expected.items()}
-    for step in range(1, 8):
-        gradients = {p.name: draw.normal(size=p.shape).astype(np.float32) for p in table}
-        optimizer.apply(
-            variables,
-            {name: tf.constant(g) for name, g in gradients.items()},
-            tf.constant(0.01),
-            tf.constant(float(step)),
-        )
-        for parameter in table:
-            name, g = parameter.name, gradients[parameter.name].astype(np.float64)
-            first[name] = 0.9 * first[name] + 0.1 * g
-            second[name] = 0.98 * second[name] + 0.02 * g * g
-            update = (
-                first[name] / (1 - 0.9**step) / (np.sqrt(second[name] / (1 - 0.98**step)) + 1e-6)
-            )
-            if parameter.name.endswith("kernel"):
-                update += 0.1 * expected[name]
-            expected[name] = expected[name] - 0.01 * update
-    for name, variable in variables.items():
-        np.testing.assert_allclose(variable.numpy(), expected[name], atol=1e-6)
-
-
-def test_the_schedule_rises_peaks_and_ends_where_it_should():
-    rate = linear(2e-3, 1e-4, 10, 110)
-    assert [rate(1), rate(5), rate(10), rate(60), rate(110)] == pytest.approx(
-        [2e-4, 1e-3, 2e-3, 1.05e-3, 1e-4]
-    )
-    steps = [rate(step) for step in range(1, 111)]
-    assert max(abs(b - a) for a, b in pairwise(steps)) == pytest.approx(2e-4)
-    assert linear(1e-3, 0, 0, 4)(1) == pytest.approx(7.5e-4)

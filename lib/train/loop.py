@@ -14,9 +14,9 @@ from dvclive import Live
 from lib.model.config import BertConfig
 from lib.model.layers import Dropout
 from lib.model.losses import Batch, loss_sums
-from lib.model.optimizer import AdamW
+from lib.model.optimizers import AdamW
 from lib.model.parameters import parameter_table
-from lib.model.schedules import linear
+from lib.model.schedules import schedule
 from lib.params import Pretrain
 from lib.run import random
 from lib.run.atomic import remove
@@ -171,8 +171,12 @@ def train(
         settings.seed,
         first,
     )
-    rate = linear(
-        settings.learning_rate, settings.end_learning_rate, settings.warmup_steps, settings.steps
+    rate = schedule(
+        "polynomial",
+        settings.learning_rate,
+        settings.end_learning_rate,
+        settings.warmup_steps,
+        settings.steps,
     )
     final: dict[str, float] = {}
     sums: dict[str, float] = {}

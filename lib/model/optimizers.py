@@ -1,0 +1,274 @@
+"""AdamW, LAMB and NovoGrad behind one interface, on TensorFlow's fused kernels.
+
+An optimizer does no communication: it takes gradients that are summed over all replicas and
+clipped already, and every replica then makes the same step on its own copy. It writes through
+the variables' handles, because a mirrored variable's `assign` in a replica wants to aggregate.
+"""
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import tensorflow as tf
+
+from lib.model.parameters import Parameter
+
+
+class Optimizer(ABC):
+    """What makes optimizer steps: settings, and slots that are part of the training state.
+
+    Weights and slots are float32 whatever the gradients are. Construct it in the scope of the
+    strategy that `apply` will run under.
+    """
+
+    def __init__(
+        self,
+        table: Sequence[Parameter],
+        weight_decay: float,
+        beta1: float,
+        beta2: float,
+        epsilon: float,
+    ) -> None:
+        """Settings.
+
+        Args:
+            table: the parameters to move; the table also says which of them decay.
+            weight_decay: decoupled: the learning rate times this share of a weight is taken off.
+            beta1: decay rate of the first moment, in [0, 1).
+            beta2: decay rate of the second moment, in [0, 1).
+            epsilon: added to the root of the second moment; above 0.
+        """
+        self._table = table
+        self._weight_decay = weight_decay
+        self._beta1, self._beta2, self._epsilon = beta1, beta2, epsilon
+        self.slots = {
+            f"{slot}/{parameter.name}": tf.Variable(tf.zeros(shape), trainable=False)
+            for slot in ("m", "v")
+            for parameter in table
+            for shape in [self._slot_shape(slot, parameter)]
+        }
+
+    def _slot_shape(self, slot: str, parameter: Parameter) -> tuple[int, ...]:
+        """`m` is the first moment, `v` the second."""
+        del slot
+        return parameter.shape
+
+    @abstractmethod
+    def apply(
+        self,
+        variables: Mapping[str, tf.Variable],
+        gradients: Mapping[str, tf.Tensor],
+        learning_rate: tf.Tensor,
+        step: tf.Tensor,
+    ) -> None:
+        """One step, in a tf.function, in replica context if there is a strategy.
+
+        Args:
+            variables: float32, by the names of the table.
+            gradients: of the variables' shapes and any floating type, by the same names.
+            learning_rate: float32 scalar.
+            step: int32 or float32 scalar, 1 for the first step.
+        """
+
+    def state(self) -> dict[str, np.ndarray]:
+        """The slots as float32 arrays."""
+        return {name: slot.numpy() for name, slot in self.slots.items()}
+
+    def restore(self, state: Mapping[str, np.ndarray]) -> None:
+        """Takes what `state` gave; other entries are left alone."""
+        for name, slot in self.slots.items():
+            slot.assign(state[name])
+
+
+class AdamW(Optimizer):
+    """Adam with decoupled weight decay (Loshchilov and Hutter, 2019, algorithm 2).
+
+    Without bias correction it is the AdamWeightDecayOptimizer that Google trained BERT with.
+    """
+
+    def __init__(
+        self,
+        table: Sequence[Parameter],
+        weight_decay: float,
+        beta1: float,
+        beta2: float,
+        epsilon: float,
+        bias_correction: bool = True,
+    ) -> None:
+        super().__init__(table, weight_decay, beta1, beta2, epsilon)
+        self._bias_correction = bias_correction
+
+    def apply(
+        self,
+        variables: Mapping[str, tf.Variable],
+        gradients: Mapping[str, tf.Tensor],
+        learning_rate: tf.Tensor,
+        step: tf.Tensor,
+    ) -> None:
+        scale, epsilon = self._scale_and_epsilon(step)
+        for parameter in self._table:
+            variable, gradient = variables[parameter.name], gradients[parameter.name]
+            if parameter.decays and self._weight_decay:
+                decay = learning_rate * self._weight_decay * variable
+                tf.raw_ops.AssignSubVariableOp(resource=variable.handle, value=decay)
+            self._adam(parameter, variable, gradient, learning_rate * scale, epsilon)
+
+    def _scale_and_epsilon(self, step: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        """Scalars that put the bias correction on the kernel's moments.
+
+        With them, scale * m / (sqrt(v) + epsilon) is the m^ / (sqrt(v^) + epsilon) of the paper.
+        """
+        step = tf.cast(step, tf.float32)
+        corrections = []
+        for beta in (self._beta1, self._beta2):
+            # The kernel takes 1 - beta from beta in float32, where that of 0.999 is 1e-5 off: its
+            # moment of constant gradients 1 is 1 - beta^step for the rounded beta, not for beta.
+            correction = _one_minus_power(float(np.float32(beta)), step)
+            if not self._bias_correction:
+                correction /= _one_minus_power(beta, step)
+            corrections.append(correction)
+        first, second = corrections[0], tf.sqrt(corrections[1])
+        return second / first, self._epsilon * second
+
+    def _adam(
+        self,
+        parameter: Parameter,
+        variable: tf.Variable,
+        gradient: tf.Tensor,
+        rate: tf.Tensor | float,
+        epsilon: tf.Tensor,
+    ) -> None:
+        """New moments, and `rate` times m / (sqrt(v) + epsilon) off the variable; in one pass."""
+        tf.raw_ops.ResourceApplyAdam(
+            var=variable.handle,
+            m=self.slots[f"m/{parameter.name}"].handle,
+            v=self.slots[f"v/{parameter.name}"].handle,
+            # The kernel's own correction loses digits to 1 - beta^step: it is in `rate` instead.
+            beta1_power=0.0,
+            beta2_power=0.0,
+            lr=rate,
+            beta1=self._beta1,
+            beta2=self._beta2,
+            epsilon=epsilon,
+            grad=tf.cast(gradient, tf.float32),
+        )
+
+
+class LAMB(AdamW):
+    """Layer-wise adaptive moments for large batches (You et al., 2020, algorithm 2).
+
+    Each tensor's AdamW update is scaled to the norm of the tensor itself: by the trust ratio
+    ||weights|| / ||update||, or by 1 where either norm is 0 (the paper's phi is the identity, as
+    in NVIDIA's code). The update has bias correction and includes the decay, as in version 5 of
+    the paper and in NVIDIA's code; without the correction it is version 3 and Google's ALBERT.
+
+    The tensors that do not decay (biases, layer normalisation) have no trust ratio either: they
+    take a plain Adam step. That is what TensorFlow Addons and NVIDIA's FusedLAMB do by default;
+    the paper does not say, and NVIDIA's TensorFlow BERT gives every tensor its ratio, as
+    FusedLAMB does with `use_nvlamb`. Clipping by the global norm, which NVIDIA counts as a part
+    of the optimizer, is `lib.model.clipping`.
+    """
+
+    def apply(
+        self,
+        variables: Mapping[str, tf.Variable],
+        gradients: Mapping[str, tf.Tensor],
+        learning_rate: tf.Tensor,
+        step: tf.Tensor,
+    ) -> None:
+        scale, epsilon = self._scale_and_epsilon(step)
+        for parameter in self._table:
+            variable, gradient = variables[parameter.name], gradients[parameter.name]
+            if not parameter.decays:
+                self._adam(parameter, variable, gradient, learning_rate * scale, epsilon)
+                continue
+            # At rate 0 the kernel moves the moments only: quicker than composing them.
+            self._adam(parameter, variable, gradient, 0.0, epsilon)
+            first = self.slots[f"m/{parameter.name}"].read_value()
+            second = self.slots[f"v/{parameter.name}"].read_value()
+            weights = variable.read_value()
+            update = scale * first / (tf.sqrt(second) + epsilon) + self._weight_decay * weights
+            weights_norm, update_norm = (
+                tf.sqrt(2.0 * tf.nn.l2_loss(values)) for values in (weights, update)
+            )
+            trust_ratio = tf.where(
+                (weights_norm > 0) & (update_norm > 0), weights_norm / update_norm, 1.0
+            )
+            tf.raw_ops.ResourceApplyGradientDescent(
+                var=variable.handle, alpha=learning_rate * trust_ratio, delta=update
+            )
+
+
+class NovoGrad(Optimizer):
+    """Gradients normalised by tensor (Ginsburg et al., 2019, algorithm 1), as in NVIDIA's NeMo.
+
+    The second moment is one number for a tensor: that of its gradient's squared norm. The first
+    moment adds up normalised gradients and decay, without the factor 1 - beta1 (NeMo's
+    `grad_averaging: false`), so steps are 1 / (1 - beta1) times as long as those of an average;
+    there is no bias correction. NeMo's defaults are beta1 0.95, beta2 0.98, epsilon 1e-8.
+
+    The second moment starts as the first squared norm. As in NeMo that is the first that is not
+    0; in the paper it is that of step 1, and a tensor without a gradient at step 1 then has a
+    step 1 / sqrt(1 - beta2) times too long when it gets one.
+    """
+
+    def _slot_shape(self, slot: str, parameter: Parameter) -> tuple[int, ...]:
+        return parameter.shape if slot == "m" else ()
+
+    def apply(
+        self,
+        variables: Mapping[str, tf.Variable],
+        gradients: Mapping[str, tf.Tensor],
+        learning_rate: tf.Tensor,
+        step: tf.Tensor,
+    ) -> None:
+        del step
+        for parameter in self._table:
+            variable = variables[parameter.name]
+            gradient = tf.cast(gradients[parameter.name], tf.float32)
+            slot = self.slots[f"v/{parameter.name}"]
+            squared_norm, before = 2.0 * tf.nn.l2_loss(gradient), slot.read_value()
+            average = self._beta2 * before + (1.0 - self._beta2) * squared_norm
+            second = tf.where(before == 0, squared_norm, average)
+            tf.raw_ops.AssignVariableOp(resource=slot.handle, value=second)
+            update = gradient / (tf.sqrt(second) + self._epsilon)
+            if parameter.decays and self._weight_decay:
+                update += self._weight_decay * variable
+            tf.raw_ops.ResourceApplyMomentum(
+                var=variable.handle,
+                accum=self.slots[f"m/{parameter.name}"].handle,
+                lr=learning_rate,
+                grad=update,
+                momentum=self._beta1,
+            )
+
+
+def create(
+    name: str,
+    table: Sequence[Parameter],
+    weight_decay: float,
+    beta1: float,
+    beta2: float,
+    epsilon: float,
+    bias_correction: bool,
+) -> Optimizer:
+    """An optimizer by its name: adamw, lamb or novograd.
+
+    Args:
+        bias_correction: of the moments, in adamw and lamb; novograd has none to switch off.
+
+    Raises:
+        ValueError: there is no optimizer of that name.
+    """
+    if name == "novograd":
+        return NovoGrad(table, weight_decay, beta1, beta2, epsilon)
+    kinds = {"adamw": AdamW, "lamb": LAMB}
+    if name not in kinds:
+        raise ValueError(f"the optimizer should be adamw, lamb or novograd, not {name!r}")
+    return kinds[name](table, weight_decay, beta1, beta2, epsilon, bias_correction)
+
+
+def _one_minus_power(beta: float, step: tf.Tensor) -> tf.Tensor:
+    """1 - beta^step to float32's last digits, also where beta^step is nearly 1."""
+    return -tf.math.expm1(step * (math.log(beta) if beta else -math.inf))

@@ -1,0 +1,105 @@
+"""Optimizers and schedules against PyTorch's and transformers' own."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+torch = pytest.importorskip("torch", reason="PyTorch is not installed; run make interop")
+transformers = pytest.importorskip(
+    "transformers", reason="transformers is not installed; run make interop"
+)
+
+from lib.model.optimizers import create  # noqa: E402
+from lib.model.parameters import Parameter  # noqa: E402
+from lib.model.schedules import schedule  # noqa: E402
+
+TABLE = [
+    Parameter("dense/kernel", (9, 5), "normal"),
+    Parameter("dense/bias", (5,), "zeros"),
+    Parameter("LayerNorm/gamma", (5,), "ones"),
+]
+BETAS, EPSILON, DECAY, STEPS = (0.9, 0.999), 1e-6, 0.1, 20
+
+
+def inputs() -> tuple[dict[str, np.ndarray], list[dict[str, np.ndarray]], list[float]]:
+    """Weights, and for every step gradients and a learning rate."""
+    draw = np.random.default_rng(5)
+    weights = {p.name: draw.normal(0, 0.02, p.shape).astype(np.float32) for p in TABLE}
+    sets = [
+        {p.name: draw.normal(0, 10.0 ** (-2 * place), p.shape) for place, p in enumerate(TABLE)}
+        for _ in range(STEPS)
+    ]
+    rate = schedule("cosine", 0.01, 0.0, 5, STEPS + 1)
+    return weights, sets, [rate(step) for step in range(1, STEPS + 1)]
+
+
+def ours(name: str) -> dict[str, np.ndarray]:
+    weights, sets, rates = inputs()
+    variables = {key: tf.Variable(array) for key, array in weights.items()}
+    optimizer = create(name, TABLE, DECAY, *BETAS, EPSILON, bias_correction=True)
+    for step, (each, rate) in enumerate(zip(sets, rates, strict=True), 1):
+        given = {key: tf.constant(array, tf.float32) for key, array in each.items()}
+        optimizer.apply(variables, given, tf.constant(rate), tf.constant(step))
+    return {key: variable.numpy() for key, variable in variables.items()}
+
+
+def error(found: np.ndarray, expected: np.ndarray) -> float:
+    return float(np.linalg.norm(found - expected) / np.linalg.norm(expected))
+
+
+def test_adamw_equals_torch():
+    weights, sets, rates = inputs()
+    theirs = {key: torch.tensor(array, dtype=torch.float64) for key, array in weights.items()}
+    groups = [
+        {"params": [theirs["dense/kernel"]], "weight_decay": DECAY},
+        {"params": [theirs["dense/bias"], theirs["LayerNorm/gamma"]], "weight_decay": 0.0},
+    ]
+    optimizer = torch.optim.AdamW(groups, betas=BETAS, eps=EPSILON)
+    for each, rate in zip(sets, rates, strict=True):
+        for group in optimizer.param_groups:
+            group["lr"] = rate
+        for key, array in each.items():
+            theirs[key].grad = torch.tensor(array)
+        optimizer.step()
+    for key, array in ours("adamw").items():
+        assert error(array, theirs[key].numpy()) <= 1e-6, key
+
+
+def test_lamb_equals_the_trust_ratio_on_torch_steps():
+    """Adam's direction does not depend on the weights: torch gives it, NumPy the rest."""
+    weights, sets, rates = inputs()
+    for key, array in ours("lamb").items():
+        place = torch.zeros(array.shape, dtype=torch.float64)
+        optimizer = torch.optim.Adam([place], lr=1.0, betas=BETAS, eps=EPSILON)
+        expected = weights[key].astype(np.float64)
+        for each, rate in zip(sets, rates, strict=True):
+            before = place.clone()
+            place.grad = torch.tensor(each[key])
+            optimizer.step()
+            update = (before - place).numpy()
+            if key.endswith("kernel"):
+                update = update + DECAY * expected
+                update *= np.linalg.norm(expected) / np.linalg.norm(update)
+            expected = expected - rate * update
+        assert error(array, expected) <= 1e-6, key
+
+
+@pytest.mark.parametrize(("warmup_steps", "steps"), [(0, 1), (0, 50), (7, 50), (49, 50)])
+def test_schedules_equal_those_of_transformers(warmup_steps, steps):
+    """Theirs count from 0: the rate that they give before step k is ours of step k."""
+    peak = 3e-4
+    optimizer = torch.optim.SGD([torch.zeros(1)], lr=peak)
+    linear = transformers.get_linear_schedule_with_warmup(optimizer, warmup_steps, steps)
+    cosine = transformers.get_cosine_schedule_with_warmup(optimizer, warmup_steps, steps)
+    polynomial = transformers.get_polynomial_decay_schedule_with_warmup(
+        optimizer, warmup_steps, steps, lr_end=1e-5, power=2.0
+    )
+    pairs = [
+        (linear, schedule("polynomial", peak, 0.0, warmup_steps, steps)),
+        (cosine, schedule("cosine", peak, 0.0, warmup_steps, steps)),
+        (polynomial, schedule("polynomial", peak, 1e-5, warmup_steps, steps, 2.0)),
+    ]
+    for theirs, rate in pairs:
+        factor = theirs.lr_lambdas[0]
+        for step in range(1, steps + 1):
+            assert rate(step) == pytest.approx(peak * factor(step), rel=1e-12, abs=1e-20)
