@@ -118,38 +118,29 @@ class DynamicMasking:
     ) -> tuple[tf.Tensor, tf.Tensor]:
         """Positions int32 [B, P], ascending, then 0, and bool [B, P]: which of them count."""
         length, slots = ids.shape[1], self._predictions
+        bounds = _bounds(tf.where(examples > 0, examples - 1, self._examples), self._examples)
+        wanted = tf.gather(self._wanted, bounds[:, 1:] - bounds[:, :-1])
+
+        # Sorted: the words of the first example in random order, then those of the second...
         starts, widths = self._words(ids, candidates)
         keys = tf.cast(self._examples + 1 - examples, tf.int64) * (1 << _RANDOM_BITS) + bits
         keys = keys * (1 << _WIDTH_BITS) + tf.cast(widths, tf.int64)
-        # Sorted: the words of the first example in random order, then those of the second...
-        single = self._examples == 1 and not self._whole_words
-        keys, columns = tf.math.top_k(
-            tf.where(starts, keys, 0), min(slots, length) if single else length
-        )
-        widths = tf.cast(keys & _WIDTH, tf.int32)  # 0 behind the last word
-        number = tf.cast(_shift(keys, _RANDOM_BITS + _WIDTH_BITS), tf.int32)
-        number = tf.minimum(self._examples - number, self._examples - 1)  # from 0
+        keys, columns = tf.math.top_k(tf.where(starts, keys, 0), length)
+        number = self._examples + 1 - tf.cast(_shift(keys, _RANDOM_BITS + _WIDTH_BITS), tf.int32)
+        bounds = _bounds(number - 1, self._examples)
 
-        each = tf.range(1, self._examples + 1) == examples[:, :, None]  # [B, S, K]
-        wanted = tf.gather(self._wanted, _count(each))
-        ends = tf.cumsum(_count(each & starts[:, :, None]), 1)
-        ends = tf.pad(ends, [[0, 0], [1, 0]])  # [B, K + 1]: where each example's words begin
         if self._whole_words:
-            taken = _take_fitting(widths, number, ends, wanted)
+            widths = tf.cast(keys & _WIDTH, tf.int32)  # 0 behind the last word
+            taken = _take_fitting(widths, number - 1, bounds, wanted)
+            # The words taken, ascending, as column from the end and width.
+            words = (length - columns) * (1 << _WIDTH_BITS) + widths
+            words = tf.math.top_k(tf.where(taken, words, 0), min(slots, length)).values
+            columns, weights = _members(length - _shift(words, _WIDTH_BITS), words & _WIDTH, slots)
         else:
-            taken = tf.range(columns.shape[1]) < _of_example(ends[:, :-1] + wanted, number)
-            taken &= widths > 0
-        # The columns of the words that are taken, ascending, as column from the end and width.
-        first = (length - columns) * (1 << _WIDTH_BITS) + widths
-        first = tf.math.top_k(tf.where(taken, first, 0), min(slots, length)).values
-        first = tf.pad(first, [[0, 0], [0, slots - first.shape[1]]])
-        widths, columns = first & _WIDTH, length - _shift(first, _WIDTH_BITS)
-        filled = tf.cumsum(widths, 1)
-        weights = tf.range(slots) < filled[:, -1:]
-        if self._whole_words:
-            cells = tf.broadcast_to(tf.range(slots), tf.shape(filled))
-            word = tf.minimum(tf.searchsorted(filled, cells, "right"), slots - 1)
-            columns = tf.gather(columns - filled + widths, word, batch_dims=1) + cells
+            counts = tf.minimum(wanted, bounds[:, 1:] - bounds[:, :-1])
+            places, weights = _members(bounds[:, :-1], counts, slots)
+            columns = tf.gather(columns, tf.where(weights, places, 0), batch_dims=1)
+            columns = tf.sort(tf.where(weights, columns, length))
         return tf.where(weights, columns, 0), weights
 
     def _words(self, ids: tf.Tensor, candidates: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
@@ -169,7 +160,7 @@ class DynamicMasking:
 
 
 def _take_fitting(
-    widths: tf.Tensor, number: tf.Tensor, ends: tf.Tensor, wanted: tf.Tensor
+    widths: tf.Tensor, number: tf.Tensor, bounds: tf.Tensor, wanted: tf.Tensor
 ) -> tf.Tensor:
     """Which words are taken when they are tried in their order and skipped if they do not fit.
 
@@ -179,45 +170,69 @@ def _take_fitting(
 
     Args:
         widths: int32 [B, S]: tokens of each word, 0 behind the last.
-        number: int32 [B, S]: its example, from 0, ascending.
-        ends: int32 [B, K + 1]: the words of example k are ends[k] to ends[k + 1] - 1.
+        number: int32 [B, S]: its example, from 0, ascending; K behind the last.
+        bounds: int32 [B, K + 1]: the words of example k are bounds[k] to bounds[k + 1] - 1.
         wanted: int32 [B, K]: tokens to take in each example, at most.
 
     Returns:
         bool [B, S]
     """
+    examples = wanted.shape[1]
+
+    def of_example(values: tf.Tensor) -> tf.Tensor:
+        """For each word the value of its example, of values [B, K]."""
+        if examples == 1:
+            return values  # broadcast
+        return tf.gather(values, tf.minimum(number, examples - 1), batch_dims=1)
 
     def fitting(taken: tf.Tensor, left: tf.Tensor) -> tf.Tensor:
-        return ~taken & (widths > 0) & (widths <= _of_example(left, number))
+        return ~taken & (widths > 0) & (widths <= of_example(left))
 
-    def some_fit(taken: tf.Tensor, left: tf.Tensor) -> tf.Tensor:
-        return tf.reduce_any(fitting(taken, left))
+    def totals(chosen: tf.Tensor) -> tf.Tensor:
+        """Tokens of the chosen words up to each word, itself included."""
+        return tf.cumsum(tf.where(chosen, widths, 0), 1)
 
-    def take(taken: tf.Tensor, left: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        fits = fitting(taken, left)
-        total = tf.cumsum(tf.where(fits, widths, 0), 1)
-        before = tf.gather(tf.pad(total, [[0, 0], [1, 0]]), ends[:, :-1], batch_dims=1)
-        now = fits & (total <= _of_example(before + left, number))
-        total = tf.pad(tf.cumsum(tf.where(now, widths, 0), 1), [[0, 0], [1, 0]])
-        at_ends = tf.gather(total, ends, batch_dims=1)
-        return taken | now, left - (at_ends[:, 1:] - at_ends[:, :-1])
+    def at_bounds(totals: tf.Tensor) -> tf.Tensor:
+        return tf.gather(tf.pad(totals, [[0, 0], [1, 0]]), bounds, batch_dims=1)
 
-    taken, _ = tf.while_loop(some_fit, take, (tf.zeros_like(widths, tf.bool), wanted))
-    return taken
+    def take(
+        taken: tf.Tensor, left: tf.Tensor, fits: tf.Tensor
+    ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+        total = totals(fits)
+        now = fits & (total <= of_example(at_bounds(total)[:, :-1] + left))
+        ends = at_bounds(totals(now))
+        taken, left = taken | now, left - (ends[:, 1:] - ends[:, :-1])
+        return taken, left, fitting(taken, left)
+
+    nothing = tf.zeros_like(widths, tf.bool)
+    return tf.while_loop(
+        lambda taken, left, fits: tf.reduce_any(fits),
+        take,
+        (nothing, wanted, fitting(nothing, wanted)),
+    )[0]
 
 
-def _of_example(values: tf.Tensor, number: tf.Tensor) -> tf.Tensor:
-    """[B, S]: for each word the value of its example, of values [B, K]."""
-    if values.shape[1] == 1:
-        return values  # broadcast
-    return tf.gather(values, number, batch_dims=1)
+def _bounds(numbers: tf.Tensor, examples: int) -> tf.Tensor:
+    """Where each example begins in rows of numbers: int32 [B, S], ascending -> [B, K + 1]."""
+    wanted = tf.broadcast_to(tf.range(examples + 1), [tf.shape(numbers)[0], examples + 1])
+    return tf.searchsorted(numbers, wanted)
+
+
+def _members(first: tf.Tensor, counts: tf.Tensor, slots: int) -> tuple[tf.Tensor, tf.Tensor]:
+    """The members of ranges, one range after the other.
+
+    Args:
+        first, counts: int32 [B, N]: range n is first[n] to first[n] + counts[n] - 1.
+
+    Returns:
+        int32 [B, slots]: the members; bool [B, slots]: which slots have one.
+    """
+    ends = tf.cumsum(counts, 1)
+    slot = tf.broadcast_to(tf.range(slots), [tf.shape(ends)[0], slots])
+    each = tf.minimum(tf.searchsorted(ends, slot, "right"), ends.shape[1] - 1)
+    return tf.gather(first - ends + counts, each, batch_dims=1) + slot, slot < ends[:, -1:]
 
 
 def _shift(values: tf.Tensor, bits: int) -> tf.Tensor:
     """Whole numbers divided by 2^bits."""
     return tf.bitwise.right_shift(values, tf.constant(bits, values.dtype))
-
-
-def _count(each: tf.Tensor) -> tf.Tensor:
-    """bool [B, S, K] -> int32 [B, K]."""
-    return tf.reduce_sum(tf.cast(each, tf.int32), 1)

@@ -19,7 +19,7 @@ _PARALLEL_CALLS = 2
 _READ_BYTES = 1 << 20
 # Small batches are parsed and masked together: what an operation costs by itself is shared. (For
 # batches of 32 that is 1.7 times as fast with static masks, and 2.5 times with dynamic ones [m].)
-_ROWS_AT_ONCE = 512
+_CELLS_AT_ONCE = 1 << 15
 
 
 def training_batches(
@@ -70,7 +70,12 @@ def training_batches(
     alone = sum(count > 0 for count in split.file_rows) >= workers
     if alone:
         files, first, count = _part(split.file_rows, worker, workers)
-        stream, taken, place, at_once = worker, share, 0, max(1, _ROWS_AT_ONCE // share)
+        stream, taken, place, at_once = (
+            worker,
+            share,
+            0,
+            max(1, _CELLS_AT_ONCE // (share * manifest.max_seq_length)),
+        )
     else:
         files, first, count = _part(split.file_rows, 0, 1)
         stream, taken, place, at_once = 0, batch_size, worker * share, 1
