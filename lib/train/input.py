@@ -70,15 +70,12 @@ def training_batches(
     alone = sum(count > 0 for count in split.file_rows) >= workers
     if alone:
         files, first, count = _part(split.file_rows, worker, workers)
-        stream, taken, place, at_once = (
-            worker,
-            share,
-            0,
-            max(1, _CELLS_AT_ONCE // (share * manifest.max_seq_length)),
-        )
+        stream, taken, place = worker, share, 0
+        at_once = min(steps, max(1, _CELLS_AT_ONCE // (share * manifest.max_seq_length)))
     else:
         files, first, count = _part(split.file_rows, 0, 1)
-        stream, taken, place, at_once = 0, batch_size, worker * share, 1
+        stream, taken, place = 0, batch_size, worker * share
+        at_once = 1
     rows = int(count.sum())
     first_epoch, skipped = divmod(first_step * taken, rows)
     last_epoch = math.ceil((steps + at_once) * taken / rows)
