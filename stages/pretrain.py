@@ -74,18 +74,20 @@ def main(phase: str, records: Path, init: Path, vocab: Path, model: Path) -> Non
     results = Path("results/pretrain") / phase
     with exclusive(run):
         trainer = Trainer(config, settings, manifest.next_sentence, weights)
-        final = train(trainer, settings, records, manifest, results / "live", run)
+        final = train(trainer, settings, records, manifest, tokenizer, results / "live", run)
         for name in TOKENIZER_FILES:
             write_text(model / name, (vocab / name).read_text(encoding="utf-8"))
         write_model(model, config, trainer.weights(), {"pad_token_id": tokenizer.pad_id})
         parameters = sum(array.size for array in trainer.weights().values())
+        epochs = settings.steps * settings.batch_size / manifest.splits["train"].rows
         write_metrics(
             results / "metrics.json",
             {
                 "parameters": parameters,
                 "steps": settings.steps,
-                "examples_seen": settings.steps * settings.batch_size,
-                "epochs": settings.steps * settings.batch_size / manifest.examples["train"],
+                # A packed row holds more examples than one, some rows more than others.
+                "examples_seen": round(epochs * manifest.splits["train"].examples),
+                "epochs": epochs,
                 **final,
             },
         )

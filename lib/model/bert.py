@@ -1,7 +1,7 @@
 """BERT for pretraining (Devlin et al., 2019): encoder, MLM head and NSP head.
 
-B is the batch, S the sequence length, H the hidden size, P the predictions a row, V the
-vocabulary.
+B is the batch, S the sequence length, H the hidden size, K the examples a row, P the predictions
+a row, V the vocabulary.
 """
 
 from collections.abc import Callable
@@ -29,19 +29,23 @@ def encode(
     weights: Weights,
     config: BertConfig,
     input_ids: tf.Tensor,
-    input_mask: tf.Tensor,
+    example_ids: tf.Tensor,
     segment_ids: tf.Tensor,
     dropout: DropoutFunction = no_dropout,
+    position_ids: tf.Tensor | None = None,
 ) -> tf.Tensor:
     """Hidden states of the last layer.
 
     Args:
         input_ids: int32 Tensor of shape [B, S].
-        input_mask: int32 Tensor of shape [B, S], 1 for tokens and 0 for padding.
+        example_ids: int32 Tensor of shape [B, S]: in a row of one example 1 for tokens (Google's
+            `input_mask`), in a packed row the number of the token's example; 0 for padding.
         segment_ids: int32 Tensor of shape [B, S].
+        position_ids: int32 Tensor of shape [B, S], where rows are packed: the token's place in its
+            example. A token then attends to the tokens of its own example only.
 
     Returns:
-        float Tensor of shape [B, S, H].
+        float Tensor of shape [B, S, H]; of no meaning in the padding.
     """
     length = input_ids.shape[1]
     size = config.hidden_size
@@ -53,11 +57,16 @@ def encode(
     # A product with one-hot rows is much faster than a gather from a table of two.
     segments = tf.one_hot(segment_ids, config.type_vocab_size, dtype=words.dtype)
     hidden = words + tf.matmul(segments, weights["bert/embeddings/token_type_embeddings"])
-    hidden += weights["bert/embeddings/position_embeddings"][:length]
+    # Only as many positions as a row has can occur, so the gradient sums up no more.
+    positions = weights["bert/embeddings/position_embeddings"][:length]
+    hidden += positions if position_ids is None else embed(positions, position_ids)
     hidden = tf.reshape(hidden, [-1, size])
     hidden = dropout(layer_norm(weights, "bert/embeddings", hidden, epsilon), rate)
 
-    bias = (1.0 - tf.cast(input_mask[:, None, None, :], hidden.dtype)) * _MASKED_SCORE
+    allowed = example_ids[:, None, None, :] > 0
+    if position_ids is not None:
+        allowed &= example_ids[:, None, :, None] == example_ids[:, None, None, :]
+    bias = (1.0 - tf.cast(allowed, hidden.dtype)) * _MASKED_SCORE
     for number in range(config.num_hidden_layers):
         layer = f"bert/encoder/layer_{number}"
         context = self_attention(
@@ -91,12 +100,8 @@ def masked_lm_logits(
     Returns:
         float Tensor of shape [B, P, V].
     """
-    length, size = hidden.shape[1], config.hidden_size
-    rows = tf.range(tf.shape(positions)[0])[:, None] * length + positions
-    # Rows are gathered from a flat table: its dense gradient is one segment sum.
-    chosen = tf.gather(tf.reshape(hidden, [-1, size]), tf.reshape(rows, [-1]))
     transformed = activation(config.hidden_act)(
-        dense(weights, "cls/predictions/transform/dense", chosen)
+        dense(weights, "cls/predictions/transform/dense", _cells(hidden, positions))
     )
     transformed = layer_norm(
         weights, "cls/predictions/transform", transformed, config.layer_norm_eps
@@ -106,8 +111,30 @@ def masked_lm_logits(
     return tf.reshape(logits, [-1, positions.shape[1], config.vocab_size])
 
 
-def next_sentence_logits(weights: Weights, hidden: tf.Tensor) -> tf.Tensor:
-    """float Tensor of shape [B, 2]: column 0 for "B follows A", column 1 for "B is random"."""
-    pooled = tf.tanh(dense(weights, "bert/pooler/dense", hidden[:, 0]))
+def next_sentence_logits(
+    weights: Weights, hidden: tf.Tensor, cls_positions: tf.Tensor | None = None
+) -> tf.Tensor:
+    """Logits of each example: column 0 for "B follows A", column 1 for "B is random".
+
+    Args:
+        hidden: float Tensor of shape [B, S, H].
+        cls_positions: int32 Tensor of shape [B, K], where rows are packed: the column where each
+            example starts.
+
+    Returns:
+        float Tensor of shape [B, K, 2]; K is 1 unless rows are packed.
+    """
+    first = hidden[:, 0] if cls_positions is None else _cells(hidden, cls_positions)
+    examples = 1 if cls_positions is None else cls_positions.shape[1]
+    pooled = tf.tanh(dense(weights, "bert/pooler/dense", first))
     logits = tf.matmul(pooled, weights["cls/seq_relationship/output_weights"], transpose_b=True)
-    return tf.nn.bias_add(logits, weights["cls/seq_relationship/output_bias"])
+    logits = tf.nn.bias_add(logits, weights["cls/seq_relationship/output_bias"])
+    return tf.reshape(logits, [-1, examples, 2])
+
+
+def _cells(hidden: tf.Tensor, positions: tf.Tensor) -> tf.Tensor:
+    """Some columns of each row: [B, S, H] and int32 [B, N] -> [B * N, H]."""
+    length, size = hidden.shape[1:]
+    rows = tf.range(tf.shape(positions)[0])[:, None] * length + positions
+    # Gathered from a flat table: its dense gradient is one segment sum.
+    return tf.gather(tf.reshape(hidden, [-1, size]), tf.reshape(rows, [-1]))

@@ -21,40 +21,54 @@ def loss_sums(
     """Forward pass and the sums from which losses and accuracies are made.
 
     Args:
-        batch: `input_ids`, `input_mask`, `segment_ids` int32 [B, S]; `masked_lm_positions`,
-            `masked_lm_ids` int32 [B, P]; `masked_lm_weights` float32 [B, P];
-            `next_sentence_labels` int32 [B, 1]; `example_weights` float32 [B], 0 for rows that
-            only fill up a batch.
+        batch: `input_ids`, `segment_ids` int32 [B, S]; `masked_lm_positions`, `masked_lm_ids`
+            int32 [B, P]; `masked_lm_weights` float32 [B, P]; `example_weights` float32 [B], 0 for
+            rows that only fill up a batch. If each row is one example, `input_mask` int32 [B, S]
+            and `next_sentence_labels` int32 [B, 1]. If rows are packed, `position_ids`,
+            `example_ids` int32 [B, S]; `cls_positions`, `next_sentence_labels` int32 [B, K];
+            `next_sentence_weights` float32 [B, K], 0 where there is no example.
         next_sentence: whether the NSP head is trained.
 
     Returns:
         float32 scalars: `masked_lm_loss`, `masked_lm_weight`, `masked_lm_hits`, and, with
-        `next_sentence`, `next_sentence_loss`, `next_sentence_weight`, `next_sentence_hits`.
+        `next_sentence`, `next_sentence_loss`, `next_sentence_weight`, `next_sentence_hits`. An
+        example adds to each what it adds in a row of its own.
     """
     hidden = encode(
-        weights, config, batch["input_ids"], batch["input_mask"], batch["segment_ids"], dropout
+        weights,
+        config,
+        batch["input_ids"],
+        batch["example_ids" if "example_ids" in batch else "input_mask"],
+        batch["segment_ids"],
+        dropout,
+        batch.get("position_ids"),
     )
-    logits = tf.cast(
-        masked_lm_logits(weights, config, hidden, batch["masked_lm_positions"]), tf.float32
+    row_weight = batch["example_weights"][:, None]
+    sums = _sums(
+        "masked_lm",
+        masked_lm_logits(weights, config, hidden, batch["masked_lm_positions"]),
+        batch["masked_lm_ids"],
+        batch["masked_lm_weights"] * row_weight,
     )
-    labels = batch["masked_lm_ids"]
-    weight = batch["masked_lm_weights"] * batch["example_weights"][:, None]
+    if next_sentence:
+        sums |= _sums(
+            "next_sentence",
+            next_sentence_logits(weights, hidden, batch.get("cls_positions")),
+            batch["next_sentence_labels"],
+            batch.get("next_sentence_weights", 1.0) * row_weight,
+        )
+    return sums
+
+
+def _sums(
+    name: str, logits: tf.Tensor, labels: tf.Tensor, weight: tf.Tensor
+) -> dict[str, tf.Tensor]:
+    """Logits [B, N, classes], labels and weight [B, N] -> weighted sums of loss and hits."""
+    logits = tf.cast(logits, tf.float32)
     loss = tf.nn.sparse_softmax_cross_entropy_with_logits(labels=labels, logits=logits)
     hits = tf.cast(tf.equal(tf.argmax(logits, -1, output_type=tf.int32), labels), tf.float32)
-    sums = {
-        "masked_lm_loss": tf.reduce_sum(loss * weight),
-        "masked_lm_weight": tf.reduce_sum(weight),
-        "masked_lm_hits": tf.reduce_sum(hits * weight),
+    return {
+        f"{name}_loss": tf.reduce_sum(loss * weight),
+        f"{name}_weight": tf.reduce_sum(weight),
+        f"{name}_hits": tf.reduce_sum(hits * weight),
     }
-    if next_sentence:
-        logits = tf.cast(next_sentence_logits(weights, hidden), tf.float32)
-        labels = batch["next_sentence_labels"][:, 0]
-        weight = batch["example_weights"]
-        loss = tf.nn.sparse_softmax_cross_entropy_with_logits(labels=labels, logits=logits)
-        hits = tf.cast(tf.equal(tf.argmax(logits, -1, output_type=tf.int32), labels), tf.float32)
-        sums |= {
-            "next_sentence_loss": tf.reduce_sum(loss * weight),
-            "next_sentence_weight": tf.reduce_sum(weight),
-            "next_sentence_hits": tf.reduce_sum(hits * weight),
-        }
-    return sums

@@ -23,8 +23,9 @@ from lib.run.atomic import remove
 from lib.run.errors import UserError
 from lib.run.progress import Progress
 from lib.train import checkpoint
+from lib.train.dynamic_masking import Vocabulary
 from lib.train.input import evaluation_batches, training_batches
-from lib.train.manifest import Manifest, record_files
+from lib.train.manifest import Manifest
 
 
 def summarise(sums: Mapping[str, float]) -> dict[str, float]:
@@ -135,6 +136,7 @@ def train(
     settings: Pretrain,
     records: Path,
     manifest: Manifest,
+    vocabulary: Vocabulary,
     logs: Path,
     scratch: Path,
 ) -> dict[str, float]:
@@ -142,6 +144,7 @@ def train(
 
     Args:
         records: the folder of one phase's records.
+        vocabulary: that of the records.
         logs: DVCLive's folder; a checkpoint brings back what it held at that step.
         scratch: the folder of this very run's checkpoints, already locked.
 
@@ -161,15 +164,16 @@ def train(
             shutil.copytree(resumed.logs, logs)
         print(f"pretrain: going on from step {first:,}", file=sys.stderr)
 
-    dev = evaluation_batches(record_files(records, manifest, "dev"), manifest, settings.batch_size)
+    dev = evaluation_batches(records, manifest, "dev", settings.batch_size)
     batches = training_batches(
-        record_files(records, manifest, "train"),
+        records,
         manifest,
-        settings.batch_size,
-        settings.steps,
-        settings.shuffle_buffer,
-        settings.seed,
-        first,
+        vocabulary,
+        batch_size=settings.batch_size,
+        steps=settings.steps,
+        buffer=settings.shuffle_buffer,
+        seed=settings.seed,
+        first_step=first,
     )
     rate = schedule(
         "polynomial",

@@ -3,6 +3,7 @@
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Literal
 
 from lib.run.errors import UserError
 
@@ -10,29 +11,58 @@ _FORMAT, _VERSION = "domain-bert records", 1
 
 
 @dataclass(frozen=True)
+class Split:
+    """The records of one split.
+
+    Attributes:
+        rows: number of rows, each a record.
+        examples: number of examples in them: as many, or more when they are packed.
+        masking: static: the rows have masks; dynamic: whoever reads them makes masks.
+        files: record files, by their paths within the records' folder.
+        file_rows: rows of each file.
+    """
+
+    rows: int
+    examples: int
+    masking: Literal["static", "dynamic"]
+    files: tuple[str, ...]
+    file_rows: tuple[int, ...]
+
+
+@dataclass(frozen=True)
 class Manifest:
     """The part of `manifest.json` that training needs.
 
     Attributes:
-        examples: number of examples of each split.
-        files: record files of each split, by their paths within the records' folder.
-        compression: of these files, as TensorFlow calls it: GZIP, or nothing.
+        max_seq_length: S, the tokens that a row has room for.
+        next_sentence: the examples are sentence pairs.
+        packing: a row holds several examples.
+        examples_per_row: K, the examples that a row has room for; 1 unless packed.
+        predictions_per_row: P, the masked positions that a row has room for.
+        masked_lm_prob: share of an example's tokens to be predicted.
+        max_predictions_per_seq: masked positions of an example at most.
+        whole_word_mask: words are masked as a whole.
+        compression: of the files, as TensorFlow calls it: GZIP, or nothing.
+        splits: train, dev and test.
     """
 
     max_seq_length: int
-    max_predictions_per_seq: int
     next_sentence: bool
-    examples: dict[str, int]
-    files: dict[str, tuple[str, ...]]
+    packing: bool
+    examples_per_row: int
+    predictions_per_row: int
+    masked_lm_prob: float
+    max_predictions_per_seq: int
+    whole_word_mask: bool
     compression: str
+    splits: dict[str, Split]
 
 
 def read_manifest(records: Path) -> Manifest:
     """Reads `records/manifest.json`.
 
     Raises:
-        UserError: it is missing, of another version, lacks a key, or the records are of a kind
-            that training does not read.
+        UserError: it is missing, of another version, or lacks a key.
     """
     path = records / "manifest.json"
     try:
@@ -40,33 +70,43 @@ def read_manifest(records: Path) -> Manifest:
         if (values["format"], values["version"]) != (_FORMAT, _VERSION):
             raise ValueError(f"format {values['format']!r}, version {values['version']!r}")
         settings = values["settings"]
-        manifest = Manifest(
-            settings["max_seq_length"],
-            settings["max_predictions_per_seq"],
-            settings["next_sentence"],
-            {split: facts["examples"] for split, facts in values["splits"].items()},
-            {
-                split: tuple(shard["file"] for shard in facts["shards"])
-                for split, facts in values["splits"].items()
-            },
-            {"none": "", "gzip": "GZIP"}[settings["compression"]],
+        same = (
+            "max_seq_length",
+            "next_sentence",
+            "packing",
+            "masked_lm_prob",
+            "max_predictions_per_seq",
+            "whole_word_mask",
         )
-        made = {"packing": str(settings["packing"]).lower(), "masking": settings["masking"]}
+        return Manifest(
+            **{key: settings[key] for key in same},
+            examples_per_row=values["examples_per_row"],
+            predictions_per_row=values["predictions_per_row"],
+            compression={"none": "", "gzip": "GZIP"}[settings["compression"]],
+            splits={split: _split(facts) for split, facts in values["splits"].items()},
+        )
     except FileNotFoundError:
         raise UserError(f"{path}: no such file; run the records stage first") from None
     except (ValueError, KeyError, TypeError, AttributeError) as failure:
         raise UserError(
             f"{path}: not a manifest that training knows ({failure!r}); run the records stage again"
         ) from None
-    for key, readable in {"packing": "false", "masking": "static"}.items():
-        if made[key] != readable:
-            raise UserError(
-                f"{path}: made with records.{key}: {made[key]}, which training does not read; set "
-                f"records.{key}: {readable} and run the records stage again"
-            )
-    return manifest
+
+
+def _split(facts: dict[str, Any]) -> Split:
+    masking = facts["masking"]
+    if masking not in ("static", "dynamic"):
+        raise ValueError(f"masking {masking!r}")
+    shards = facts["shards"]
+    return Split(
+        facts["rows"],
+        facts["examples"],
+        masking,
+        tuple(shard["file"] for shard in shards),
+        tuple(shard["rows"] for shard in shards),
+    )
 
 
 def record_files(records: Path, manifest: Manifest, split: str) -> list[Path]:
     """The record files of one split in the order of their numbers."""
-    return [records / name for name in manifest.files[split]]
+    return [records / name for name in manifest.splits[split].files]
