@@ -226,20 +226,37 @@ class Model(Section):
         return self
 
 
+class Tpu(Section):
+    """A TPU of Google Cloud; all null: the one of this TPU VM."""
+
+    name: str | None
+    zone: str | None
+    project: str | None
+
+
 class Pretrain(Section):
     """What every phase inherits; a phase may name its own steps, rate, warm-up and batch."""
 
     model: Model
     steps: Positive
     batch_size: Positive
+    microbatch_size: Positive | None
+    optimizer: Literal["adamw", "lamb", "novograd"]
     learning_rate: PositiveReal
     end_learning_rate: NotNegative
+    schedule: Literal["polynomial", "cosine", "square_root", "constant"]
+    power: PositiveReal
     warmup_steps: Count
     weight_decay: NotNegative
     adam_beta1: Share
     adam_beta2: Share
     adam_epsilon: PositiveReal
-    clip_norm: PositiveReal
+    bias_correction: StrictBool
+    clip_norm: PositiveReal | None
+    precision: Literal["float32", "bfloat16", "float16"]
+    xla: StrictBool
+    distribution: Literal["one", "mirrored", "multiworker", "tpu"]
+    tpu: Tpu
     shuffle_buffer: Positive
     log_every: Positive
     evaluate_every: Positive
@@ -250,6 +267,11 @@ class Pretrain(Section):
     def _warm_up_ends(self) -> "Pretrain":
         if self.warmup_steps >= self.steps:
             raise ValueError(f"warmup_steps {self.warmup_steps} should be below steps {self.steps}")
+        if self.end_learning_rate > self.learning_rate:
+            raise ValueError(
+                f"end_learning_rate {self.end_learning_rate} should be at most learning_rate "
+                f"{self.learning_rate}"
+            )
         return self
 
 

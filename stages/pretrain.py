@@ -14,9 +14,11 @@ from lib.run.errors import UserError
 from lib.run.metrics import write_metrics
 from lib.run.stage import run_stage, scratch
 from lib.train.checkpoint import exclusive
-from lib.train.loop import Trainer, train
+from lib.train.loop import train
 from lib.train.manifest import read_manifest
 from lib.train.start import new_rows, with_new_rows
+from lib.train.step import Trainer
+from lib.train.strategy import make_strategy
 from lib.vocab.directory import has_vocabulary, read_directory
 from lib.vocab.extension import read_extension
 from lib.vocab.tokenizer import WordPieceTokenizer
@@ -73,7 +75,9 @@ def main(phase: str, records: Path, init: Path, vocab: Path, model: Path) -> Non
     run = scratch() / "pretrain" / identity
     results = Path("results/pretrain") / phase
     with exclusive(run):
-        trainer = Trainer(config, settings, manifest.next_sentence, weights)
+        tpu = settings.tpu
+        strategy = make_strategy(settings.distribution, tpu.name, tpu.zone, tpu.project)
+        trainer = Trainer(config, settings, manifest.next_sentence, weights, strategy)
         final = train(trainer, settings, records, manifest, tokenizer, results / "live", run)
         for name in TOKENIZER_FILES:
             write_text(model / name, (vocab / name).read_text(encoding="utf-8"))

@@ -60,6 +60,20 @@ def loss_sums(
     return sums
 
 
+def loss_weights(batch: Batch, next_sentence: bool) -> tf.Tensor:
+    """What the sums of a batch are to be divided by: those of all its parts together.
+
+    Returns:
+        float32 [2]: masked tokens and, with `next_sentence`, sentence pairs, which may be none.
+    """
+    row_weight = batch["example_weights"][:, None]
+    masked = tf.reduce_sum(batch["masked_lm_weights"] * row_weight)
+    pairs = tf.constant(0.0)
+    if next_sentence:
+        pairs = tf.reduce_sum(batch.get("next_sentence_weights", 1.0) * row_weight)
+    return tf.stack([masked, pairs])
+
+
 def _sums(
     name: str, logits: tf.Tensor, labels: tf.Tensor, weight: tf.Tensor
 ) -> dict[str, tf.Tensor]:

@@ -7,18 +7,11 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
-import numpy as np
 import tensorflow as tf
 from dvclive import Live
 
-from lib.model.config import BertConfig
-from lib.model.layers import Dropout
-from lib.model.losses import Batch, loss_sums
-from lib.model.optimizers import AdamW
-from lib.model.parameters import parameter_table
 from lib.model.schedules import schedule
 from lib.params import Pretrain
-from lib.run import random
 from lib.run.atomic import remove
 from lib.run.errors import UserError
 from lib.run.progress import Progress
@@ -26,6 +19,8 @@ from lib.train import checkpoint
 from lib.train.dynamic_masking import Vocabulary
 from lib.train.input import evaluation_batches, training_batches
 from lib.train.manifest import Manifest
+from lib.train.step import Trainer
+from lib.train.strategy import distributed
 
 
 def summarise(sums: Mapping[str, float]) -> dict[str, float]:
@@ -41,94 +36,13 @@ def summarise(sums: Mapping[str, float]) -> dict[str, float]:
     return means
 
 
-class Trainer:
-    """One model, its optimizer, and the compiled step that moves them."""
-
-    def __init__(
-        self,
-        config: BertConfig,
-        settings: Pretrain,
-        next_sentence: bool,
-        weights: Mapping[str, np.ndarray],
-    ) -> None:
-        self._config, self._settings, self._next_sentence = config, settings, next_sentence
-        self._table = parameter_table(config)
-        self.variables = {
-            parameter.name: tf.Variable(weights[parameter.name]) for parameter in self._table
-        }
-        self.optimizer = AdamW(
-            self._table,
-            settings.weight_decay,
-            settings.adam_beta1,
-            settings.adam_beta2,
-            settings.adam_epsilon,
-        )
-        self._dropout_seed = tf.constant(
-            [random.key(settings.seed, "dropout") >> shift & 0x7FFFFFFF for shift in (0, 32)]
-        )
-
-    @tf.function
-    def step(
-        self, batch: Batch, number: tf.Tensor, learning_rate: tf.Tensor
-    ) -> dict[str, tf.Tensor]:
-        """One optimizer step on one batch.
-
-        Args:
-            number: int32 scalar, 1 for the first step of the run.
-            learning_rate: float32 scalar.
-
-        Returns:
-            The sums of `loss_sums` and the gradient's global norm before clipping.
-        """
-        seed = tf.random.experimental.stateless_fold_in(self._dropout_seed, number)
-        with tf.GradientTape() as tape:
-            sums = loss_sums(
-                self.variables, self._config, batch, self._next_sentence, Dropout(seed)
-            )
-            loss = sums["masked_lm_loss"] / tf.maximum(sums["masked_lm_weight"], 1.0)
-            if self._next_sentence:
-                loss += sums["next_sentence_loss"] / sums["next_sentence_weight"]
-        names = [parameter.name for parameter in self._table]
-        gradients = tape.gradient(
-            loss,
-            [self.variables[name] for name in names],
-            unconnected_gradients=tf.UnconnectedGradients.ZERO,
-        )
-        clipped, norm = tf.clip_by_global_norm(gradients, self._settings.clip_norm)
-        self.optimizer.apply(
-            self.variables,
-            dict(zip(names, clipped, strict=True)),
-            learning_rate,
-            tf.cast(number, tf.float32),
-        )
-        return {**sums, "gradient_norm": norm}
-
-    @tf.function
-    def evaluation_step(self, batch: Batch) -> dict[str, tf.Tensor]:
-        """The sums of `loss_sums` without dropout."""
-        return loss_sums(self.variables, self._config, batch, self._next_sentence)
-
-    def evaluate(self, batches: tf.data.Dataset) -> dict[str, float]:
-        """Means over all batches; accumulated in float64, so their order hardly matters."""
-        totals: dict[str, float] = {}
-        for batch in batches:
-            for name, value in self.evaluation_step(batch).items():
-                totals[name] = totals.get(name, 0.0) + float(value)
-        return summarise(totals)
-
-    def weights(self) -> dict[str, np.ndarray]:
-        """The model's parameters as float32 arrays."""
-        return {name: variable.numpy() for name, variable in self.variables.items()}
-
-    def state(self) -> dict[str, np.ndarray]:
-        """Parameters and optimizer slots."""
-        return {**self.weights(), **self.optimizer.state()}
-
-    def restore(self, state: Mapping[str, np.ndarray]) -> None:
-        """Takes what `state` gave."""
-        for name, variable in self.variables.items():
-            variable.assign(state[name])
-        self.optimizer.restore(state)
+def evaluate(trainer: Trainer, batches: tf.data.Dataset) -> dict[str, float]:
+    """Means over all batches; accumulated in float64, so their order hardly matters."""
+    totals: dict[str, float] = {}
+    for batch in batches:
+        for name, value in trainer.evaluation_step(batch).items():
+            totals[name] = totals.get(name, 0.0) + float(value)
+    return summarise(totals)
 
 
 def train(
@@ -165,22 +79,28 @@ def train(
         print(f"pretrain: going on from step {first:,}", file=sys.stderr)
 
     dev = evaluation_batches(records, manifest, "dev", settings.batch_size)
-    batches = training_batches(
-        records,
-        manifest,
-        vocabulary,
-        batch_size=settings.batch_size,
-        steps=settings.steps,
-        buffer=settings.shuffle_buffer,
-        seed=settings.seed,
-        first_step=first,
+    batches = distributed(
+        trainer.strategy,
+        lambda worker, workers: training_batches(
+            records,
+            manifest,
+            vocabulary,
+            batch_size=settings.batch_size,
+            steps=settings.steps,
+            buffer=settings.shuffle_buffer,
+            seed=settings.seed,
+            first_step=first,
+            worker=worker,
+            workers=workers,
+        ),
     )
     rate = schedule(
-        "polynomial",
+        settings.schedule,
         settings.learning_rate,
         settings.end_learning_rate,
         settings.warmup_steps,
         settings.steps,
+        settings.power,
     )
     final: dict[str, float] = {}
     sums: dict[str, float] = {}
@@ -221,7 +141,7 @@ def train(
                 live.log_metric("learning_rate", rate(number))
                 live.log_metric("gradient_norm", values["gradient_norm"] / count)
                 if number % settings.evaluate_every == 0 or last:
-                    for name, value in trainer.evaluate(dev).items():
+                    for name, value in evaluate(trainer, dev).items():
                         final[f"dev_{name}"] = value
                         live.log_metric(f"dev/{name}", value)
                 live.make_summary()
