@@ -175,6 +175,30 @@ def test_killed_training_resumes_to_the_very_same_weights(finished):
     assert whole == resumed
 
 
+def test_packed_rows_masked_anew_train_to_a_model_that_can_be_evaluated(finished, tmp_path):
+    project = Project(tmp_path)
+    for name in ("shards", "vocab"):
+        shutil.copytree(finished.folder / "data" / name, tmp_path / "data" / name)
+    # Short examples in long rows, so that a row holds several.
+    changes = {"packing": True, "masking": "dynamic", "whole_word_mask": True, "short_seq_prob": 1}
+    sizes = {"model": {"max_position_embeddings": 128}}
+    project.set(
+        {"records": changes, "phases": {"main": {"max_seq_length": 128}}, "pretrain": sizes}
+    )
+    project.stage("records", "main", "data/shards", "data/vocab", "data/records/main")
+    split = json.loads((tmp_path / "data/records/main/manifest.json").read_text())["splits"]
+    assert split["train"]["masking"] == "dynamic" and split["dev"]["masking"] == "static"
+    project.run(*train(project, "models/main"))
+    metrics = json.loads((tmp_path / "results/pretrain/main/metrics.json").read_text())
+    # 40 steps of 4 rows, with more than one example in a row.
+    assert metrics["epochs"] == pytest.approx(160 / split["train"]["rows"], rel=1e-4)
+    assert metrics["examples_seen"] > 200
+    assert metrics["train_mlm_loss"] > 0 and metrics["dev_mlm_loss"] > 0
+    assert metrics["dev_nsp_loss"] > 0
+    project.stage("evaluate", "main", "models/main", "data/shards/test", "data/vocab")
+    assert json.loads((tmp_path / "results/evaluate/metrics.json").read_text())["mlm_loss"] > 0
+
+
 @pytest.mark.slow
 def test_training_killed_again_and_again_ends_the_same(finished):
     shutil.rmtree(finished.folder / ".scratch/pretrain", ignore_errors=True)
