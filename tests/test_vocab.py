@@ -355,9 +355,15 @@ def test_new_words_take_unused_rows_first_and_no_id_moves():
     assert len(vocabulary) == size
     for number, piece in enumerate(base.vocabulary):
         assert vocabulary[number] == piece or piece.startswith("[unused")
+    uses = Counter(
+        piece for word in NEWS for piece in greedy(word, set(base.vocabulary)) * NEWS[word]
+    )
     for row in extension.rows:
         before = [base.vocabulary[number] for number in row.pieces_before]
         assert before == greedy(row.piece, set(base.vocabulary))
+        shares = [math.log(NEWS[row.piece] / uses[piece]) for piece in before]
+        assert row.log_share == pytest.approx(sum(shares) / len(shares), abs=1e-6)
+        assert row.log_share <= 0
 
 
 def test_an_unknown_word_becomes_known_and_rare_ones_stay():
