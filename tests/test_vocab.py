@@ -9,7 +9,7 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from bench.languages import LANGUAGES, made_text
@@ -218,6 +218,7 @@ def test_splitting_follows_its_definition(texts, words):
 @given(st.lists(st.text(max_size=30), max_size=20), st.booleans(), st.integers(1, 40))
 def test_counts_are_those_of_the_basic_tokenizer(tmp_path_factory, texts, lowercase, limit):
     lines = [text.replace("\n", " ").replace("\r", " ") for text in texts]
+    assume(not any(token in line for token in SPECIAL_TOKENS for line in lines))
     path = tmp_path_factory.mktemp("counts") / "text.txt"
     path.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8", newline="\n")
     basic = BasicTokenizer(lowercase, lowercase)
