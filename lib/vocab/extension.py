@@ -3,8 +3,10 @@
 import hashlib
 import heapq
 import json
+import math
 import re
 from bisect import bisect_left
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -22,11 +24,18 @@ _LAST_CHARACTER = "\U0010ffff"
 
 @dataclass(frozen=True)
 class NewRow:
-    """One new word: its id, and the ids of the pieces that it consisted of before."""
+    """One new word.
+
+    Attributes:
+        pieces_before: ids of the pieces that it consisted of.
+        log_share: the mean over them of log(times the word occurs / times the piece was used), in
+            the sample, at most 0: how much of a piece's probability the word takes over.
+    """
 
     id: int
     piece: str
     pieces_before: tuple[int, ...]
+    log_share: float
 
 
 @dataclass(frozen=True)
@@ -83,9 +92,15 @@ def extend(
     free += range(len(vocabulary), size)
     rows = []
     chosen = _most_saving(base, words, len(free), min_frequency)
+    uses: Counter[int] = Counter()
+    for word, count in words.items():
+        for piece in base.encode_word(word):
+            uses[piece] += count
     for number, word in zip(free, chosen, strict=False):
-        before = base.wordpiece.split(word) or [base.unk_id]
-        rows.append(NewRow(number, word, tuple(before)))
+        before = base.encode_word(word)
+        share = sum(math.log(words[word] / uses[piece]) for piece in before) / len(before)
+        # Rounded: the last digit of a logarithm is the machine's.
+        rows.append(NewRow(number, word, tuple(before), round(share, 6)))
         if number < len(base.vocabulary):
             vocabulary[number] = word
         else:
@@ -169,7 +184,12 @@ def read_extension(directory: Path) -> Extension:
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
         rows = tuple(
-            NewRow(int(row["id"]), str(row["piece"]), tuple(map(int, row["pieces_before"])))
+            NewRow(
+                int(row["id"]),
+                str(row["piece"]),
+                tuple(map(int, row["pieces_before"])),
+                float(row["log_share"]),
+            )
             for row in values["rows"]
         )
         return Extension(int(values["base_rows"]), str(values["base_digest"]), rows)

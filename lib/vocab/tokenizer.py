@@ -175,10 +175,10 @@ class WordPieceTokenizer:
         """
         if piece in self._special_ids:
             return [self._special_ids[piece]]
-        return [number for word in self._basic.words(piece) for number in self._encode_word(word)]
+        return [number for word in self._basic.words(piece) for number in self.encode_word(word)]
 
-    def _encode_word(self, word: str) -> list[int]:
-        """WordPiece: the longest piece that fits, again and again; [UNK] if one does not."""
+    def encode_word(self, word: str) -> list[int]:
+        """The ids of one word as the basic tokenizer emits it; [UNK] if it cannot be spelt."""
         if len(word) > self.max_word_length:
             return [self.unk_id]
         ids = self.wordpiece.split(word)
