@@ -37,7 +37,7 @@ demo: setup ## the whole pipeline on the demo corpus
 	@python -m lib.summary
 
 test: setup ## the test suite
-	python -m pytest -q
+	python -m pytest -q -n auto --dist loadfile
 
 check-slow: interop ## what takes long: many kills, peers, whole runs
 	python -m pytest -q -m slow

@@ -261,6 +261,8 @@ class Pretrain(Section):
     log_every: Positive
     evaluate_every: Positive
     checkpoint_every: Positive
+    checkpoint_minutes: PositiveReal | None
+    keep_checkpoints: Positive
     seed: Count
 
     @model_validator(mode="after")

@@ -16,15 +16,18 @@ from lib.run.stage import run_stage, scratch
 from lib.train.checkpoint import exclusive
 from lib.train.loop import train
 from lib.train.manifest import read_manifest
+from lib.train.sanity import Sanity
 from lib.train.start import new_rows, with_new_rows
 from lib.train.step import Trainer
-from lib.train.strategy import make_strategy
+from lib.train.strategy import make_strategy, worker_number
 from lib.vocab.directory import has_vocabulary, read_directory
 from lib.vocab.extension import read_extension
 from lib.vocab.tokenizer import WordPieceTokenizer
 
 # Raised by hand when a checkpoint of an older version must not be gone on from.
-_FORMAT = 1
+_FORMAT = 2
+# What a killed run may be given otherwise and still go on.
+_FREE = {"checkpoint_every", "checkpoint_minutes", "keep_checkpoints"}
 _DEMO_SIZE = 256
 TOKENIZER_FILES = ("vocab.txt", "tokenizer.json", "tokenizer_config.json")
 
@@ -39,7 +42,8 @@ def main(phase: str, records: Path, init: Path, vocab: Path, model: Path) -> Non
     settings = params.training(phase)
     manifest = read_manifest(records)
     tokenizer = WordPieceTokenizer.load(vocab)
-    if init.resolve() == vocab.resolve():
+    from_scratch = init.resolve() == vocab.resolve()
+    if from_scratch:
         config = _config(params, len(tokenizer.vocabulary))
         weights = initial_values(config, settings.seed)
     else:
@@ -69,16 +73,33 @@ def main(phase: str, records: Path, init: Path, vocab: Path, model: Path) -> Non
             "records": fingerprint.of_path(records),
             "init": fingerprint.of_path(init),
             "vocab": fingerprint.of_path(vocab),
-            "settings": settings.model_dump(exclude={"checkpoint_every"}),
+            "settings": settings.model_dump(exclude=_FREE),
         }
     )
     run = scratch() / "pretrain" / identity
+    tpu = settings.tpu
+    strategy = make_strategy(settings.distribution, tpu.name, tpu.zone, tpu.project)
+    worker = worker_number(strategy)
     results = Path("results/pretrain") / phase
-    with exclusive(run):
-        tpu = settings.tpu
-        strategy = make_strategy(settings.distribution, tpu.name, tpu.zone, tpu.project)
+    # Of several workers the first one writes what is kept.
+    logs = run / f"worker-{worker}" if worker else results / "live"
+    costs = run / f"worker-{worker}.csv" if worker else Path(f"results/cost/training-{phase}.csv")
+    with exclusive(run, worker):
         trainer = Trainer(config, settings, manifest.next_sentence, weights, strategy)
-        final = train(trainer, settings, records, manifest, tokenizer, results / "live", run)
+        final = train(
+            trainer,
+            settings,
+            records,
+            manifest,
+            tokenizer,
+            logs,
+            costs,
+            run,
+            Sanity(config.vocab_size, settings.warmup_steps) if from_scratch else None,
+            chief=worker == 0,
+        )
+        if worker:
+            return
         for name in TOKENIZER_FILES:
             write_text(model / name, (vocab / name).read_text(encoding="utf-8"))
         write_model(model, config, trainer.weights(), {"pad_token_id": tokenizer.pad_id})

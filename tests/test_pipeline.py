@@ -176,6 +176,29 @@ def test_killed_training_resumes_to_the_very_same_weights(finished):
     assert whole == resumed
 
 
+def test_a_trainer_that_is_asked_to_stop_leaves_a_checkpoint_of_its_last_step(finished):
+    logs = finished.folder / "results/pretrain/main/live/plots"
+    whole = {path: path.read_bytes() for path in logs.rglob("*.tsv")}
+    scratch = finished.folder / ".scratch/pretrain"
+    for number in (signal.SIGTERM, signal.SIGINT):
+        shutil.rmtree(scratch, ignore_errors=True)
+        process = finished.start(*train(finished, "models/stopped"))
+        while not list(scratch.glob("*/step-*")):
+            assert process.poll() is None
+            time.sleep(0.001)
+        process.send_signal(number)
+        output, _ = process.communicate(timeout=120)
+        assert process.returncode == 128 + number, output
+        step = int(re.search(rf"stopped by {number.name} after step (\d+)", output)[1])
+        assert step in [int(path.name[5:]) for path in scratch.glob("*/step-*")]
+        output = finished.run(*train(finished, "models/stopped"))
+        assert f"going on from step {step}" in output
+        assert fingerprint.of_file(
+            finished.folder / "models/stopped/model.safetensors"
+        ) == fingerprint.of_file(finished.folder / "models/main/model.safetensors")
+        assert whole == {path: path.read_bytes() for path in logs.rglob("*.tsv")}
+
+
 def test_packed_rows_masked_anew_train_to_a_model_that_can_be_evaluated(finished, tmp_path):
     project = Project(tmp_path)
     for name in ("shards", "vocab"):

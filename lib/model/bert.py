@@ -33,6 +33,7 @@ def encode(
     segment_ids: tf.Tensor,
     dropout: DropoutFunction = no_dropout,
     position_ids: tf.Tensor | None = None,
+    precision: str | None = None,
 ) -> tf.Tensor:
     """Hidden states of the last layer.
 
@@ -43,9 +44,12 @@ def encode(
         segment_ids: int32 Tensor of shape [B, S].
         position_ids: int32 Tensor of shape [B, S], where rows are packed: the token's place in its
             example. A token then attends to the tokens of its own example only.
+        precision: name of the float type to compute in, from the first layer on; None for that of
+            the weights, in which sums of many numbers are made anyhow (embeddings, layer
+            normalisation, softmax, losses).
 
     Returns:
-        float Tensor of shape [B, S, H]; of no meaning in the padding.
+        Tensor of this type, of shape [B, S, H]; of no meaning in the padding.
     """
     length = input_ids.shape[1]
     size = config.hidden_size
@@ -62,11 +66,12 @@ def encode(
     hidden += positions if position_ids is None else embed(positions, position_ids)
     hidden = tf.reshape(hidden, [-1, size])
     hidden = dropout(layer_norm(weights, "bert/embeddings", hidden, epsilon), rate)
+    hidden = tf.cast(hidden, precision or words.dtype)
 
     allowed = example_ids[:, None, None, :] > 0
     if position_ids is not None:
         allowed &= example_ids[:, None, :, None] == example_ids[:, None, None, :]
-    bias = (1.0 - tf.cast(allowed, hidden.dtype)) * _MASKED_SCORE
+    bias = (1.0 - tf.cast(allowed, words.dtype)) * _MASKED_SCORE
     for number in range(config.num_hidden_layers):
         layer = f"bert/encoder/layer_{number}"
         context = self_attention(
@@ -98,7 +103,7 @@ def masked_lm_logits(
         positions: int32 Tensor of shape [B, P].
 
     Returns:
-        float Tensor of shape [B, P, V].
+        Tensor of the weights' type, of shape [B, P, V].
     """
     transformed = activation(config.hidden_act)(
         dense(weights, "cls/predictions/transform/dense", _cells(hidden, positions))
@@ -106,8 +111,10 @@ def masked_lm_logits(
     transformed = layer_norm(
         weights, "cls/predictions/transform", transformed, config.layer_norm_eps
     )
-    logits = tf.matmul(transformed, weights["bert/embeddings/word_embeddings"], transpose_b=True)
-    logits = tf.nn.bias_add(logits, weights["cls/predictions/output_bias"])
+    table = tf.cast(weights["bert/embeddings/word_embeddings"], transformed.dtype)
+    bias = weights["cls/predictions/output_bias"]
+    logits = tf.cast(tf.matmul(transformed, table, transpose_b=True), bias.dtype)
+    logits = tf.nn.bias_add(logits, bias)
     return tf.reshape(logits, [-1, positions.shape[1], config.vocab_size])
 
 
@@ -122,12 +129,13 @@ def next_sentence_logits(
             example starts.
 
     Returns:
-        float Tensor of shape [B, K, 2]; K is 1 unless rows are packed.
+        Tensor of the weights' type, of shape [B, K, 2]; K is 1 unless rows are packed.
     """
     first = hidden[:, 0] if cls_positions is None else _cells(hidden, cls_positions)
     examples = 1 if cls_positions is None else cls_positions.shape[1]
     pooled = tf.tanh(dense(weights, "bert/pooler/dense", first))
-    logits = tf.matmul(pooled, weights["cls/seq_relationship/output_weights"], transpose_b=True)
+    kernel = weights["cls/seq_relationship/output_weights"]
+    logits = tf.matmul(tf.cast(pooled, kernel.dtype), kernel, transpose_b=True)
     logits = tf.nn.bias_add(logits, weights["cls/seq_relationship/output_bias"])
     return tf.reshape(logits, [-1, examples, 2])
 

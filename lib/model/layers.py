@@ -61,17 +61,20 @@ def embed(table: Any, ids: tf.Tensor) -> tf.Tensor:
 
 
 def dense(weights: Weights, scope: str, values: tf.Tensor) -> tf.Tensor:
-    """values [rows, inputs] times kernel [inputs, outputs], plus bias."""
-    return tf.nn.bias_add(tf.matmul(values, weights[f"{scope}/kernel"]), weights[f"{scope}/bias"])
+    """values [rows, inputs] times kernel [inputs, outputs], plus bias, in the values' type."""
+    kernel, bias = (tf.cast(weights[f"{scope}/{part}"], values.dtype) for part in _DENSE)
+    return tf.nn.bias_add(tf.matmul(values, kernel), bias)
 
 
 def layer_norm(weights: Weights, scope: str, values: tf.Tensor, epsilon: float) -> tf.Tensor:
-    """Layer normalisation over the last axis (Ba et al., 2016)."""
+    """Layer normalisation over the last axis (Ba et al., 2016), in the weights' type."""
+    gamma, beta = (weights[f"{scope}/LayerNorm/{part}"] for part in ("gamma", "beta"))
+    dtype, values = values.dtype, tf.cast(values, gamma.dtype)
     mean = tf.reduce_mean(values, -1, keepdims=True)
     centred = values - mean
     variance = tf.reduce_mean(tf.square(centred), -1, keepdims=True)
     scaled = centred * tf.math.rsqrt(variance + epsilon)
-    return scaled * weights[f"{scope}/LayerNorm/gamma"] + weights[f"{scope}/LayerNorm/beta"]
+    return tf.cast(scaled * gamma + beta, dtype)
 
 
 def activation(name: str) -> Callable[[tf.Tensor], tf.Tensor]:
@@ -96,7 +99,8 @@ def self_attention(
 
     Args:
         hidden: float Tensor of shape [B * S, H].
-        bias: float Tensor of shape [B, 1, 1 or S, S], 0 where attention is allowed.
+        bias: Tensor of shape [B, 1, 1 or S, S], 0 where attention is allowed; the softmax is
+            computed in its type.
 
     Returns:
         float Tensor of shape [B * S, H].
@@ -107,13 +111,16 @@ def self_attention(
     # One wide matrix product instead of three narrow ones.
     kernel = tf.concat([weights[f"{scope}/{part}/kernel"] for part in _PARTS], axis=1)
     offset = tf.concat([weights[f"{scope}/{part}/bias"] for part in _PARTS], axis=0)
+    kernel, offset = (tf.cast(part, hidden.dtype) for part in (kernel, offset))
     fused = tf.nn.bias_add(tf.matmul(hidden, kernel), offset)
     fused = tf.reshape(fused, [batch, length, 3, heads, head_size])
     query, key, value = tf.unstack(tf.transpose(fused, [2, 0, 3, 1, 4]))  # [B, N, S, D] each
-    scores = tf.matmul(query * head_size**-0.5, key, transpose_b=True) + bias
-    shares = dropout(tf.nn.softmax(scores), rate)
+    scores = tf.matmul(query * head_size**-0.5, key, transpose_b=True)
+    shares = tf.nn.softmax(tf.cast(scores, bias.dtype) + bias)
+    shares = dropout(tf.cast(shares, hidden.dtype), rate)
     context = tf.transpose(tf.matmul(shares, value), [0, 2, 1, 3])
     return tf.reshape(context, [-1, size])
 
 
 _PARTS = ("query", "key", "value")
+_DENSE = ("kernel", "bias")

@@ -17,6 +17,7 @@ def loss_sums(
     batch: Batch,
     next_sentence: bool,
     dropout: DropoutFunction = no_dropout,
+    precision: str | None = None,
 ) -> dict[str, tf.Tensor]:
     """Forward pass and the sums from which losses and accuracies are made.
 
@@ -28,6 +29,7 @@ def loss_sums(
             `example_ids` int32 [B, S]; `cls_positions`, `next_sentence_labels` int32 [B, K];
             `next_sentence_weights` float32 [B, K], 0 where there is no example.
         next_sentence: whether the NSP head is trained.
+        precision: see `lib.model.bert.encode`.
 
     Returns:
         float32 scalars: `masked_lm_loss`, `masked_lm_weight`, `masked_lm_hits`, and, with
@@ -42,6 +44,7 @@ def loss_sums(
         batch["segment_ids"],
         dropout,
         batch.get("position_ids"),
+        precision,
     )
     row_weight = batch["example_weights"][:, None]
     sums = _sums(
@@ -78,7 +81,6 @@ def _sums(
     name: str, logits: tf.Tensor, labels: tf.Tensor, weight: tf.Tensor
 ) -> dict[str, tf.Tensor]:
     """Logits [B, N, classes], labels and weight [B, N] -> weighted sums of loss and hits."""
-    logits = tf.cast(logits, tf.float32)
     loss = tf.nn.sparse_softmax_cross_entropy_with_logits(labels=labels, logits=logits)
     hits = tf.cast(tf.equal(tf.argmax(logits, -1, output_type=tf.int32), labels), tf.float32)
     return {

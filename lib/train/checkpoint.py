@@ -1,7 +1,6 @@
 """Checkpoints of training in scratch: whole or absent, found again by what is being trained."""
 
 import fcntl
-import json
 import os
 import shutil
 from collections.abc import Iterator, Mapping
@@ -16,8 +15,6 @@ from safetensors.numpy import load_file, save_file
 from lib.run.atomic import new_directory, remove
 from lib.run.errors import UserError
 
-_KEPT = 2
-
 
 @dataclass(frozen=True)
 class Checkpoint:
@@ -29,14 +26,14 @@ class Checkpoint:
 
 
 @contextmanager
-def exclusive(directory: Path) -> Iterator[None]:
-    """Holds the scratch folder of one training run.
+def exclusive(directory: Path, worker: int = 0) -> Iterator[None]:
+    """Holds the scratch folder of one training run, for one of its workers.
 
     Raises:
         UserError: another process trains there.
     """
     directory.mkdir(parents=True, exist_ok=True)
-    lock = os.open(directory / "lock", os.O_RDWR | os.O_CREAT)
+    lock = os.open(directory / f"lock-{worker}", os.O_RDWR | os.O_CREAT)
     try:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -56,14 +53,15 @@ def _steps(directory: Path) -> list[int]:
     return sorted(int(path.name.removeprefix("step-")) for path in directory.glob("step-*"))
 
 
-def save(directory: Path, step: int, arrays: Mapping[str, np.ndarray], logs: Path) -> None:
-    """Writes `step-N/` (arrays, step, a copy of the folder `logs`), then drops old ones."""
+def save(
+    directory: Path, step: int, arrays: Mapping[str, np.ndarray], logs: Path, kept: int
+) -> None:
+    """Writes `step-N/` (arrays, a copy of the folder `logs`), then drops all but `kept`."""
     with new_directory(directory / f"step-{step}") as temporary:
         save_file(dict(arrays), temporary / "arrays.safetensors")
         if logs.is_dir():
             shutil.copytree(logs, temporary / "logs")
-        (temporary / "state.json").write_text(json.dumps({"step": step}), encoding="utf-8")
-    for old in _steps(directory)[:-_KEPT]:
+    for old in _steps(directory)[:-kept]:
         remove(directory / f"step-{old}")
 
 

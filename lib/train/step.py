@@ -84,8 +84,9 @@ class Trainer:
             learning_rate: float32 scalar.
 
         Returns:
-            float32 scalars: the sums of `loss_sums` over the global batch, the gradient's global
-            norm before clipping, and `skipped`, 1 if float16 overflowed and nothing moved.
+            float32 scalars: the sums of `loss_sums` over the global batch, its `tokens` without
+            padding, the gradient's global norm before clipping, and `skipped`, 1 if float16
+            overflowed and nothing moved.
         """
         results = self.strategy.run(self._replica_step, args=(batch, number, learning_rate))
         return {
@@ -161,12 +162,16 @@ class Trainer:
                 batch,
                 self._next_sentence,
                 Dropout(seed),
+                self._settings.precision,
             )
             divisors = tf.maximum(totals, 1.0)
             loss = sums["masked_lm_loss"] / divisors[0]
             if self._next_sentence:
                 loss += sums["next_sentence_loss"] / divisors[1]
             loss *= scale
+        # Without padding: an example's number, or 1 where each row is one.
+        filled = batch["example_ids" if "example_ids" in batch else "input_mask"]
+        sums["tokens"] = tf.reduce_sum(tf.cast(filled > 0, tf.float32))
         gradients = tape.gradient(loss, weights, unconnected_gradients=tf.UnconnectedGradients.ZERO)
         return gradients, sums
 

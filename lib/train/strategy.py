@@ -54,12 +54,13 @@ def make_strategy(
     return tf.distribute.OneDeviceStrategy(devices[0])
 
 
-def is_chief(strategy: tf.distribute.Strategy) -> bool:
-    """Whether this process writes what only one of several workers should."""
+def worker_number(strategy: tf.distribute.Strategy) -> int:
+    """The number of this process among those of TF_CONFIG; 0 is the chief, or the only one."""
     resolver = strategy.cluster_resolver
-    if resolver is None or not resolver.task_type or resolver.task_type != "worker":
-        return True
-    return bool(resolver.task_id == 0) and "chief" not in resolver.cluster_spec().jobs
+    if not isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy) or resolver is None:
+        return 0
+    has_chief = "chief" in resolver.cluster_spec().jobs
+    return int(resolver.task_id or 0) + (has_chief and resolver.task_type != "chief")
 
 
 def distributed(
