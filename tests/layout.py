@@ -1,6 +1,7 @@
-"""A process that trains twenty steps in one layout: python -m tests.layout LAYOUT OUTPUT ...
+"""Trains twenty steps in each of some layouts: python -m tests.layout DISTRIBUTION FOLDER RUNS
 
-Each layout is a process (or two) of its own, because the devices of TensorFlow are fixed once.
+A distribution is a process (or two) of its own, because TensorFlow's devices are fixed once. RUNS
+is JSON: a list of [name, microbatch size or null, dropout].
 """
 
 import json
@@ -16,19 +17,9 @@ import tensorflow as tf
 import yaml
 
 STEPS, ROWS = 20, 32
-# distribution, microbatch size
-LAYOUTS = {
-    "one": ("one", None),
-    "accumulated": ("one", 8),
-    "mirrored": ("mirrored", None),
-    "mirrored-accumulated": ("mirrored", 8),
-    "multiworker": ("multiworker", None),
-    "multiworker-accumulated": ("multiworker", 8),
-}
 
 
-def main(layout: str, output: str, changes: str) -> None:
-    distribution, microbatch = LAYOUTS[layout]
+def main(distribution: str, folder: str, runs: str) -> None:
     if distribution == "mirrored":
         processor = tf.config.list_physical_devices("CPU")[0]
         tf.config.set_logical_device_configuration(
@@ -40,20 +31,7 @@ def main(layout: str, output: str, changes: str) -> None:
     from lib.train.strategy import distributed, make_strategy
     from tests.test_model import TINY, random_batch
 
-    values = yaml.safe_load(Path("params.yaml").read_text(encoding="utf-8"))
-    change = json.loads(changes)
-    dropout = change.pop("dropout", 0.0)
-    values["pretrain"] |= {
-        "distribution": distribution,
-        "batch_size": ROWS,
-        "microbatch_size": microbatch,
-        "clip_norm": 0.5,
-        **change,
-    }
-    settings = parse_params(values).pretrain
-    config = replace(TINY, hidden_dropout_prob=dropout, attention_probs_dropout_prob=dropout)
-    strategy = make_strategy(settings.distribution)
-    trainer = Trainer(config, settings, True, initial_values(config, 1), strategy)
+    strategy = make_strategy(distribution)
     batches = [random_batch(seed, rows=ROWS) for seed in range(STEPS)]
     whole = {name: np.stack([batch[name] for batch in batches]) for name in batches[0]}
 
@@ -64,13 +42,22 @@ def main(layout: str, output: str, changes: str) -> None:
             {name: values[:, mine] for name, values in whole.items()}
         )
 
-    losses, norms, skipped = [], [], 0.0
-    for number, batch in enumerate(distributed(strategy, part), 1):
-        results = trainer.step(batch, tf.constant(number), tf.constant(0.01))
-        losses.append(float(results["masked_lm_loss"] / results["masked_lm_weight"]))
-        norms.append(float(results["gradient_norm"]))
-        skipped += float(results["skipped"])
-    np.savez(output, losses=losses, norms=norms, skipped=skipped, **trainer.state())
+    for run, microbatch, dropout in json.loads(runs):
+        values = yaml.safe_load(Path("params.yaml").read_text(encoding="utf-8"))
+        values["pretrain"] |= {
+            "batch_size": ROWS,
+            "microbatch_size": microbatch,
+            "clip_norm": 0.5,
+        }
+        config = replace(TINY, hidden_dropout_prob=dropout, attention_probs_dropout_prob=dropout)
+        settings = parse_params(values).pretrain
+        trainer = Trainer(config, settings, True, initial_values(config, 1), strategy)
+        losses, norms = [], []
+        for number, batch in enumerate(distributed(strategy, part), 1):
+            results = trainer.step(batch, tf.constant(number), tf.constant(0.01))
+            losses.append(float(results["masked_lm_loss"] / results["masked_lm_weight"]))
+            norms.append(float(results["gradient_norm"]))
+        np.savez(Path(folder) / run, losses=losses, norms=norms, **trainer.state())
 
 
 if __name__ == "__main__":

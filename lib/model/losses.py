@@ -88,3 +88,16 @@ def _sums(
         f"{name}_weight": tf.reduce_sum(weight),
         f"{name}_hits": tf.reduce_sum(hits * weight),
     }
+
+
+def summarise(sums: Mapping[str, float]) -> dict[str, float]:
+    """The sums of `loss_sums` over any number of batches -> means, by the names of metrics."""
+    means = {
+        "mlm_loss": sums["masked_lm_loss"] / max(sums["masked_lm_weight"], 1.0),
+        "mlm_accuracy": sums["masked_lm_hits"] / max(sums["masked_lm_weight"], 1.0),
+    }
+    if "next_sentence_loss" in sums:
+        weight = max(sums["next_sentence_weight"], 1.0)
+        means["nsp_loss"] = sums["next_sentence_loss"] / weight
+        means["nsp_accuracy"] = sums["next_sentence_hits"] / weight
+    return means

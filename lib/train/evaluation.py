@@ -8,8 +8,7 @@ import tensorflow as tf
 
 from lib.model.bert import encode, masked_lm_logits
 from lib.model.config import BertConfig
-from lib.model.losses import loss_sums
-from lib.train.loop import summarise
+from lib.model.losses import loss_sums, summarise
 
 
 class Evaluator:

@@ -10,6 +10,7 @@ from pathlib import Path
 import tensorflow as tf
 from dvclive import Live
 
+from lib.model.losses import summarise
 from lib.model.schedules import schedule
 from lib.params import Pretrain
 from lib.run.atomic import remove
@@ -27,19 +28,6 @@ from lib.train.throughput import Throughput
 
 # Before the names of sums since the last log, in a checkpoint.
 _SUMS = "sums/"
-
-
-def summarise(sums: Mapping[str, float]) -> dict[str, float]:
-    """Sums of `lib.model.losses` -> means, by the names that metrics use."""
-    means = {
-        "mlm_loss": sums["masked_lm_loss"] / max(sums["masked_lm_weight"], 1.0),
-        "mlm_accuracy": sums["masked_lm_hits"] / max(sums["masked_lm_weight"], 1.0),
-    }
-    if "next_sentence_loss" in sums:
-        weight = max(sums["next_sentence_weight"], 1.0)
-        means["nsp_loss"] = sums["next_sentence_loss"] / weight
-        means["nsp_accuracy"] = sums["next_sentence_hits"] / weight
-    return means
 
 
 def evaluate(trainer: Trainer, batches: tf.data.Dataset) -> dict[str, float]:

@@ -9,9 +9,10 @@ _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
 class Stop:
-    """Which signal asked to stop, if any did."""
+    """What asked to stop, if anything did."""
 
-    signal: signal.Signals | None = None
+    def __init__(self) -> None:
+        self.signal: signal.Signals | None = None
 
 
 @contextmanager
