@@ -6,7 +6,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 export TF_CPP_MIN_LOG_LEVEL ?= 3
 
 .PHONY: help setup interop smoke demo test check-slow lint lock clean \
-	bench bench-peers bench-agreement bench-tokens bench-memory bench-workers bench-vocabulary
+	bench bench-peers bench-agreement bench-tokens bench-memory bench-workers bench-vocabulary bench-input
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
 
@@ -65,7 +65,7 @@ given = $(if $($(2)),--$(1) $($(2)))
 # With -k: a bar that is missed fails its target and the others still run.
 bench: ## the data stages against other tools, their memory, their workers; see docs/bench.md
 	@$(MAKE) --no-print-directory -k bench-peers bench-agreement bench-tokens \
-		bench-memory bench-workers bench-vocabulary
+		bench-memory bench-workers bench-vocabulary bench-input
 
 bench-peers: setup
 	python -m bench.data_preparation $(call given,google,GOOGLE) $(call given,ctbert,CTBERT) \
@@ -89,6 +89,12 @@ bench-tokens: interop
 	$(if $(and $(or $(WIKITEXT),$(TWEETS)),$(VOCAB)),python -m bench.tokens --vocab $(VOCAB) \
 		$(call given,google,GOOGLE) --out $(BENCH)/tokens.json $(WIKITEXT) $(TWEETS), \
 		@echo "skipped: token ids (give VOCAB= and WIKITEXT= or TWEETS=)")
+
+bench-input: setup
+	$(if $(and $(or $(WIKITEXT),$(TWEETS)),$(VOCAB)),python -m bench.input_pipeline \
+		$(call given,wikitext,WIKITEXT) $(call given,tweets,TWEETS) --vocab $(VOCAB) \
+		--out $(BENCH)/input_pipeline.json, \
+		@echo "skipped: the input of training (give VOCAB= and WIKITEXT= or TWEETS=)")
 
 bench-workers: setup
 	$(if $(and $(WIKITEXT),$(VOCAB)),python -m bench.workers --wikitext $(WIKITEXT) \

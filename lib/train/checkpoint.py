@@ -58,7 +58,9 @@ def save(
 ) -> None:
     """Writes `step-N/` (arrays, a copy of the folder `logs`), then drops all but `kept`."""
     with new_directory(directory / f"step-{step}") as temporary:
-        save_file(dict(arrays), temporary / "arrays.safetensors")
+        # TensorFlow gives scalars as NumPy's scalars, which are no arrays.
+        whole = {name: np.asarray(array) for name, array in arrays.items()}
+        save_file(whole, temporary / "arrays.safetensors")
         if logs.is_dir():
             shutil.copytree(logs, temporary / "logs")
     for old in _steps(directory)[:-kept]:
