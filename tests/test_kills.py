@@ -14,6 +14,7 @@ STAGES = {
     "preprocess": ["data/raw", "data/corpus"],
     "sample5M": ["data/corpus", "data/sample"],
     "split": ["data/corpus", "data/shards"],
+    "vocab": ["data/sample", "data/sample", "data/vocab"],
     "records": ["main", "data/shards", "data/vocab", "data/records"],
 }
 _KILLS = 8
@@ -34,8 +35,6 @@ def test_killed_at_any_moment(tmp_path, workers):
     )
     draw = random.Random(workers)
     for stage, arguments in STAGES.items():
-        if stage == "records":
-            project.stage("vocab", "data/sample", "data/vocab")
         target = project.folder / arguments[-1]
         started = time.monotonic()
         project.stage(stage, *arguments)

@@ -9,6 +9,7 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
+import yaml
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
@@ -21,13 +22,14 @@ from lib.vocab.conversion import from_characters, from_sentencepiece
 from lib.vocab.directory import read_directory, read_vocabulary
 from lib.vocab.existing import existing_tokenizer
 from lib.vocab.export import write_tokenizer
-from lib.vocab.extension import extend
+from lib.vocab.extension import extend, read_extension
 from lib.vocab.report import fit, unreachable, write_frequencies, write_report
 from lib.vocab.selection import SURPLUS, most_useful
 from lib.vocab.tokenizer import SPECIAL_TOKENS, WordPieceTokenizer
 from lib.vocab.training import train_sentencepiece, word_pieces
 from lib.vocab.wordpiece import WordPiece
 from lib.vocab.words import WordCounts, count_words
+from stages.vocab import main
 
 UNCASED, CASED = BasicTokenizer(True, True), BasicTokenizer(False, False)
 BASIC = {"english": UNCASED, "tweets": UNCASED}
@@ -461,3 +463,53 @@ def test_report_and_plot(tmp_path):
     report = (tmp_path / "r.md").read_text(encoding="utf-8")
     word, count, pieces = fits["train"].most_split[0]
     assert f"| `{word}` | {count:,} | {' '.join(f'`{piece}`' for piece in pieces)} |" in report
+
+
+# --- the stage
+
+
+def test_the_stage_with_every_source(tmp_path, monkeypatch, values):
+    monkeypatch.chdir(tmp_path)
+    Path("data/sample").mkdir(parents=True)
+    Path("data/sample/train.txt").write_text(made_text("turkish", 400, 1), encoding="utf-8")
+    Path("data/sample/heldout.txt").write_text(made_text("turkish", 100, 2), encoding="utf-8")
+
+    def run(source: str, base: str = "data/sample", **changes) -> list[str]:
+        values["vocab"] |= {
+            "source": source,
+            "base": base,
+            "size": 400,
+            "lowercase": False,
+            "strip_accents": False,
+            **changes,
+        }
+        Path("params.yaml").write_text(yaml.safe_dump(values), encoding="utf-8")
+        main(Path("data/sample"), Path(base), Path("data/vocab"))
+        vocabulary = read_vocabulary(Path("data/vocab/vocab.txt"))
+        metrics = json.loads(Path("results/vocab/metrics.json").read_text(encoding="utf-8"))
+        counts = Path("data/vocab/piece_counts.txt").read_text(encoding="utf-8").split()
+        assert metrics["size"] == len(vocabulary) == len(counts)
+        assert sum(map(int, counts)) == metrics["train"]["tokens"]
+        assert metrics["train"]["words"] > metrics["heldout"]["words"] > 0
+        if source != "file":
+            assert metrics["train"]["unknown_word_share"] == 0
+        tokenizer = WordPieceTokenizer.load(Path("data/vocab"))
+        lines = Path("data/sample/heldout.txt").read_text(encoding="utf-8")
+        assert len(tokenizer.encode(lines)) == metrics["heldout"]["tokens"]
+        assert Path("results/vocab/report.md").read_text(encoding="utf-8").startswith("# The")
+        return vocabulary
+
+    pieces = run("sentencepiece")
+    assert len(pieces) == 400
+    shutil.copytree("data/vocab", "models/base")
+    assert run("model", "models/base") == pieces
+    Path("some.txt").write_text("".join(f"{piece}\n" for piece in pieces[:200]), encoding="utf-8")
+    assert run("file", "some.txt") == pieces[:200]
+    extended = run("extend", "models/base", size=410)
+    assert extended[:400] == pieces and len(extended) == 410
+    extension = read_extension(Path("data/vocab"))
+    assert [row.piece for row in extension.rows] == extended[400:]
+    assert all(len(piece.removeprefix("##")) == 1 for piece in run("characters")[5:70])
+    Path("data/sample/train.txt").write_text(" \n", encoding="utf-8")
+    with pytest.raises(UserError, match=r"data/sample/train\.txt: no words"):
+        run("sentencepiece")
