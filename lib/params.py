@@ -59,6 +59,15 @@ PositiveReal = Annotated[Real, Field(gt=0)]
 NotNegative = Annotated[Real, Field(ge=0)]
 
 
+def _steps_or_share(value: float) -> float:
+    if value >= 1 and not float(value).is_integer():
+        raise ValueError("should be a whole number of steps, or below 1 a share of them")
+    return int(value) if value >= 1 else value
+
+
+StepsOrShare = Annotated[NotNegative, AfterValidator(_steps_or_share)]
+
+
 class Section(BaseModel):
     """A group of keys: unknown ones are refused, values cannot be changed afterwards."""
 
@@ -124,7 +133,8 @@ class Preprocess(Section):
     clean: Cleaning
 
 
-SAMPLE = "data/sample"
+# What is made from the sample, and what starts from scratch, names these folders.
+SAMPLE, VOCAB = "data/sample", "data/vocab"
 
 
 class Sample5M(Section):
@@ -227,18 +237,20 @@ class Model(Section):
 
 
 class Tpu(Section):
-    """A TPU of Google Cloud; all null: the one of this TPU VM."""
+    """A TPU of Google Cloud; names that are null: the one of this TPU VM."""
 
     name: str | None
     zone: str | None
     project: str | None
+    steps_per_execution: Positive
 
 
 class Pretrain(Section):
     """What every phase inherits; a phase may name its own steps, rate, warm-up and batch."""
 
     model: Model
-    steps: Positive
+    steps: Positive | None
+    epochs: PositiveReal | None
     batch_size: Positive
     microbatch_size: Positive | None
     optimizer: Literal["adamw", "lamb", "novograd"]
@@ -246,7 +258,8 @@ class Pretrain(Section):
     end_learning_rate: NotNegative
     schedule: Literal["polynomial", "cosine", "square_root", "constant"]
     power: PositiveReal
-    warmup_steps: Count
+    warmup_steps: StepsOrShare
+    label_smoothing: Share
     weight_decay: NotNegative
     adam_beta1: Share
     adam_beta2: Share
@@ -255,6 +268,7 @@ class Pretrain(Section):
     clip_norm: PositiveReal | None
     precision: Literal["float32", "bfloat16", "float16"]
     xla: StrictBool
+    recompute: StrictBool
     distribution: Literal["one", "mirrored", "multiworker", "tpu"]
     tpu: Tpu
     shuffle_buffer: Positive
@@ -263,18 +277,35 @@ class Pretrain(Section):
     checkpoint_every: Positive
     checkpoint_minutes: PositiveReal | None
     keep_checkpoints: Positive
+    keep_models_every: Positive | None
+    tensorboard: StrictBool
     seed: Count
 
     @model_validator(mode="after")
-    def _warm_up_ends(self) -> "Pretrain":
-        if self.warmup_steps >= self.steps:
-            raise ValueError(f"warmup_steps {self.warmup_steps} should be below steps {self.steps}")
+    def _length_and_rates_agree(self) -> "Pretrain":
+        if (self.steps is None) == (self.epochs is None):
+            raise ValueError("steps or epochs should be given, and the other one be null")
         if self.end_learning_rate > self.learning_rate:
             raise ValueError(
                 f"end_learning_rate {self.end_learning_rate} should be at most learning_rate "
                 f"{self.learning_rate}"
             )
         return self
+
+    def length(self, rows: int) -> tuple[int, int]:
+        """Optimizer steps of the run, and of its warm-up.
+
+        Args:
+            rows: training records; `epochs` are counted in them.
+
+        Raises:
+            ValueError: nothing is left after the warm-up.
+        """
+        steps = self.steps or math.ceil((self.epochs or 0) * rows / self.batch_size)
+        warmup = self.warmup_steps if self.warmup_steps >= 1 else self.warmup_steps * steps
+        if round(warmup) >= steps:
+            raise ValueError(f"should be below the {steps} steps")
+        return steps, round(warmup)
 
 
 class Phase(Section):
@@ -283,9 +314,10 @@ class Phase(Section):
     max_seq_length: Annotated[Whole, Field(ge=8)]
     init: str
     steps: Positive | None = None
+    epochs: PositiveReal | None = None
     batch_size: Positive | None = None
     learning_rate: PositiveReal | None = None
-    warmup_steps: Count | None = None
+    warmup_steps: StepsOrShare | None = None
 
 
 class Evaluate(Section):
@@ -300,6 +332,8 @@ class Cluster(Section):
     workers: Literal["auto"] | Positive
 
 
+# The folder of models/ for models of chosen steps.
+KEPT = "kept"
 PhaseName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$")]
 
 
@@ -329,7 +363,9 @@ class Params(Section):
             )
         positions = self.pretrain.model.max_position_embeddings
         for name, phase in self.phases.items():
-            if phase.max_seq_length > positions:
+            if name == KEPT:
+                raise ValueError(problem_at("phases", f"none should be called {KEPT}", name))
+            if phase.init == VOCAB and phase.max_seq_length > positions:
                 raise ValueError(
                     problem_at(
                         f"phases.{name}.max_seq_length",
@@ -355,15 +391,27 @@ class Params(Section):
         """The settings of one phase: its own keys over those of `pretrain`."""
         own = self.phases[phase_name].model_dump(exclude_none=True)
         changes = {key: value for key, value in own.items() if key in Pretrain.model_fields}
-        settings = self.pretrain.model_copy(update=changes)
-        if settings.warmup_steps >= settings.steps:
+        if "steps" in changes and "epochs" in changes:
             raise ValueError(
                 problem_at(
-                    f"phases.{phase_name}",
-                    f"its warmup_steps should be below its steps ({settings.steps})",
-                    settings.warmup_steps,
+                    f"phases.{phase_name}.epochs",
+                    "should be null where steps are given",
+                    changes["epochs"],
                 )
             )
+        if "epochs" in changes:
+            changes["steps"] = None
+        elif "steps" in changes:
+            changes["epochs"] = None
+        settings = self.pretrain.model_copy(update=changes)
+        if settings.steps:
+            where = f"phases.{phase_name}" if "warmup_steps" in own else "pretrain"
+            try:
+                settings.length(0)
+            except ValueError as failure:
+                raise ValueError(
+                    problem_at(f"{where}.warmup_steps", str(failure), settings.warmup_steps)
+                ) from None
         return settings
 
 

@@ -1,22 +1,22 @@
 """pretrain: records and a start -> models/<phase>, a Hugging Face directory."""
 
+import math
 import shutil
 import sys
 from pathlib import Path
 
 from lib.interop.huggingface import read_model, write_model
 from lib.model.config import BertConfig
-from lib.model.parameters import initial_values
-from lib.params import Params, load_params
+from lib.model.parameters import initial_values, parameter_table
+from lib.params import KEPT, Params, load_params
 from lib.run import fingerprint
 from lib.run.atomic import remove, write_text
 from lib.run.errors import UserError
 from lib.run.metrics import write_metrics
 from lib.run.stage import run_stage, scratch
 from lib.train.checkpoint import exclusive
-from lib.train.loop import train
+from lib.train.loop import Data, Places, train
 from lib.train.manifest import read_manifest
-from lib.train.sanity import Sanity
 from lib.train.start import new_rows, with_new_rows
 from lib.train.step import Trainer
 from lib.train.strategy import make_strategy, worker_number
@@ -25,9 +25,9 @@ from lib.vocab.extension import read_extension
 from lib.vocab.tokenizer import WordPieceTokenizer
 
 # Raised by hand when a checkpoint of an older version must not be gone on from.
-_FORMAT = 2
+_FORMAT = 3
 # What a killed run may be given otherwise and still go on.
-_FREE = {"checkpoint_every", "checkpoint_minutes", "keep_checkpoints"}
+_FREE = {"checkpoint_every", "checkpoint_minutes", "keep_checkpoints", "tensorboard"}
 _DEMO_SIZE = 256
 TOKENIZER_FILES = ("vocab.txt", "tokenizer.json", "tokenizer_config.json")
 
@@ -82,38 +82,51 @@ def main(phase: str, records: Path, init: Path, vocab: Path, model: Path) -> Non
     worker = worker_number(strategy)
     results = Path("results/pretrain") / phase
     # Of several workers the first one writes what is kept.
-    logs = run / f"worker-{worker}" if worker else results / "live"
-    costs = run / f"worker-{worker}.csv" if worker else Path(f"results/cost/training-{phase}.csv")
+    places = Places(
+        logs=run / f"worker-{worker}" if worker else results / "live",
+        costs=run / f"worker-{worker}.csv"
+        if worker
+        else Path(f"results/cost/training-{phase}.csv"),
+        event_files=(
+            Path("results/tensorboard") / phase if settings.tensorboard and not worker else None
+        ),
+        scratch=run,
+    )
     with exclusive(run, worker):
         trainer = Trainer(config, settings, manifest.next_sentence, weights, strategy)
-        final = train(
+
+        def write(folder: Path) -> None:
+            for name in TOKENIZER_FILES:
+                write_text(folder / name, (vocab / name).read_text(encoding="utf-8"))
+            write_model(folder, config, trainer.weights(), {"pad_token_id": tokenizer.pad_id})
+
+        final, kept = train(
             trainer,
             settings,
-            records,
-            manifest,
-            tokenizer,
-            logs,
-            costs,
-            run,
-            Sanity(config.vocab_size, settings.warmup_steps) if from_scratch else None,
+            Data(records, manifest, tokenizer),
+            places,
+            write,
+            from_scratch,
             chief=worker == 0,
         )
         if worker:
             return
-        for name in TOKENIZER_FILES:
-            write_text(model / name, (vocab / name).read_text(encoding="utf-8"))
-        write_model(model, config, trainer.weights(), {"pad_token_id": tokenizer.pad_id})
-        parameters = sum(array.size for array in trainer.weights().values())
-        epochs = settings.steps * settings.batch_size / manifest.splits["train"].rows
+        write(model)
+        parameters = sum(math.prod(parameter.shape) for parameter in parameter_table(config))
+        kept.publish(model.parent / KEPT / model.name)
+        steps, _ = settings.length(manifest.splits["train"].rows)
+        epochs = steps * settings.batch_size / manifest.splits["train"].rows
         write_metrics(
             results / "metrics.json",
             {
                 "parameters": parameters,
-                "steps": settings.steps,
+                "steps": steps,
                 # A packed row holds more examples than one, some rows more than others.
                 "examples_seen": round(epochs * manifest.splits["train"].examples),
                 "epochs": epochs,
                 **final,
+                "best_step": kept.best_step,
+                "best_dev_mlm_loss": kept.best_loss,
             },
         )
         # A finished run has nothing to go on with; only killed ones leave their checkpoints.

@@ -57,7 +57,12 @@ def main(distribution: str, folder: str, runs: str) -> None:
             results = trainer.step(batch, tf.constant(number), tf.constant(0.01))
             losses.append(float(results["masked_lm_loss"] / results["masked_lm_weight"]))
             norms.append(float(results["gradient_norm"]))
-        np.savez(Path(folder) / run, losses=losses, norms=norms, **trainer.state())
+        dev = next(iter(distributed(strategy, part)))
+        held_out = {
+            f"dev/{name}": value.numpy() for name, value in trainer.evaluation_step(dev).items()
+        }
+        results = {"losses": losses, "norms": norms, **held_out, **trainer.state()}
+        np.savez(Path(folder) / run, **results)
 
 
 if __name__ == "__main__":

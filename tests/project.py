@@ -31,6 +31,7 @@ TINY = {
         "log_every": 10,
         "evaluate_every": 20,
         "checkpoint_every": 10,
+        "keep_models_every": 20,
         "shuffle_buffer": 50,
     },
     "evaluate": {"max_examples": 50, "holes": 2},

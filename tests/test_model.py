@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from lib.model.bert import encode
+from lib.model.bert import encode, masked_lm_logits
 from lib.model.config import BertConfig
-from lib.model.layers import Dropout, activation, embed
+from lib.model.layers import Dropout, embed
 from lib.model.losses import loss_sums
 from lib.model.parameters import initial_values, parameter_table
 
@@ -106,7 +106,7 @@ def test_gradients_equal_finite_differences_in_float64():
     }
 
     def loss(values: dict) -> tf.Tensor:
-        sums = loss_sums_float64(values, batch)
+        sums = loss_sums(values, TINY, batch, True)
         return sums["masked_lm_loss"] + sums["next_sentence_loss"]
 
     with tf.GradientTape() as tape:
@@ -124,14 +124,47 @@ def test_gradients_equal_finite_differences_in_float64():
         assert found == pytest.approx(expected, rel=1e-5, abs=1e-7), name
 
 
-def loss_sums_float64(values: dict, batch: dict) -> dict:
-    """`loss_sums` with the last casts to float32 undone, for numeric differentiation."""
-    original = tf.float32
-    try:
-        tf.float32 = tf.float64
-        return loss_sums(values, TINY, batch, True)
-    finally:
-        tf.float32 = original
+def test_label_smoothing_is_that_of_nemo():
+    weights, batch, smoothing = random_weights(4), random_batch(4), 0.2
+    with_it = loss_sums(weights, TINY, batch, True, label_smoothing=smoothing)
+    without = loss_sums(weights, TINY, batch, True)
+    hidden = encode(
+        weights, TINY, *(batch[key] for key in ("input_ids", "input_mask", "segment_ids"))
+    )
+    logits = masked_lm_logits(weights, TINY, hidden, batch["masked_lm_positions"]).numpy()
+    log_shares = logits - np.log(np.exp(logits.astype(np.float64)).sum(-1, keepdims=True))
+    own = np.take_along_axis(log_shares, batch["masked_lm_ids"].numpy()[..., None], -1)[..., 0]
+    part = smoothing * TINY.vocab_size / (TINY.vocab_size - 1)
+    each = -(1 - part) * own - part * log_shares.mean(-1)
+    expected = (each * batch["masked_lm_weights"].numpy()).sum()
+    assert float(with_it["masked_lm_objective"]) == pytest.approx(expected, rel=1e-5)
+    for name, value in without.items():
+        if name != "masked_lm_objective":
+            assert float(with_it[name]) == float(value), name
+    assert float(without["masked_lm_objective"]) == float(without["masked_lm_loss"])
+
+
+def test_recomputation_changes_no_gradient_and_is_done():
+    batch, weights = random_batch(5), random_weights(5)
+    tensors = {name: tf.constant(array) for name, array in weights.items()}
+
+    def gradients(recompute: bool) -> tuple[dict, int]:
+        def of(values: dict) -> dict:
+            with tf.GradientTape() as tape:
+                tape.watch(values)
+                dropout = Dropout(tf.constant([1, 2]))
+                sums = loss_sums(values, TINY, batch, True, dropout, recompute=recompute)
+                loss = sums["masked_lm_objective"]
+            zero = tf.UnconnectedGradients.ZERO
+            return tape.gradient(loss, values, unconnected_gradients=zero)
+
+        traced = tf.function(of, autograph=False).get_concrete_function(tensors)
+        return traced(tensors), sum(op.type == "Softmax" for op in traced.graph.get_operations())
+
+    (kept, once), (again, twice) = gradients(False), gradients(True)
+    assert (once, twice) == (TINY.num_hidden_layers, 2 * TINY.num_hidden_layers)
+    for name, values in kept.items():
+        np.testing.assert_allclose(again[name], values, rtol=1e-5, atol=1e-6, err_msg=name)
 
 
 def test_embedding_gradient_is_dense_and_adds_up_duplicates():
@@ -144,15 +177,6 @@ def test_embedding_gradient_is_dense_and_adds_up_duplicates():
     assert gradient.numpy()[:, 0].tolist() == [4, 0, 6, 0, 2]
 
 
-def test_both_forms_of_gelu():
-    values = np.linspace(-4, 4, 101)
-    erf = np.array([0.5 * x * (1 + math.erf(x / math.sqrt(2))) for x in values])
-    tanh = 0.5 * values * (1 + np.tanh(math.sqrt(2 / math.pi) * (values + 0.044715 * values**3)))
-    tensor = tf.constant(values)
-    np.testing.assert_allclose(activation("gelu")(tensor), erf, atol=1e-7)
-    np.testing.assert_allclose(activation("gelu_new")(tensor), tanh, atol=1e-7)
-
-
 def test_dropout_is_a_function_of_seed_and_place():
     ones = tf.ones([1000])
     first, again, other = (Dropout(tf.constant(seed)) for seed in ([1, 2], [1, 2], [1, 3]))
@@ -161,4 +185,7 @@ def test_dropout_is_a_function_of_seed_and_place():
     assert np.array_equal(again(ones, 0.1).numpy(), a)
     assert np.array_equal(again(ones, 0.1).numpy(), b)
     assert not np.array_equal(other(ones, 0.1).numpy(), a)
+    part = first.at(1)
+    assert np.array_equal(part(ones, 0.1).numpy(), first.at(1)(ones, 0.1).numpy())
+    assert not np.array_equal(first.at(1)(ones, 0.1).numpy(), first.at(2)(ones, 0.1).numpy())
     assert a.mean() == pytest.approx(1, abs=0.05) and set(np.unique(a)) == {0, np.float32(1 / 0.9)}

@@ -63,6 +63,27 @@ def test_auto_examples_of_a_pack_grow_with_the_row(values, length, examples):
     assert parse_params(values).records.examples_per_pack(length) == 3
 
 
+def test_length_of_a_run(values):
+    assert parse_params(values).training("main").length(10**6) == (8000, 400)
+    changed(values, "pretrain.warmup_steps", 0.1)
+    assert parse_params(values).training("main").length(10**6) == (8000, 800)
+    changed(values, "phases.main.epochs", 2.5)
+    settings = parse_params(values).training("main")
+    # Two and a half times a thousand rows are 78.1 batches of 32.
+    assert settings.length(1000) == (79, 8)
+    changed(values, "pretrain.warmup_steps", 100)
+    with pytest.raises(ValueError, match="below the 79 steps"):
+        parse_params(values).training("main").length(1000)
+    changed(values, "phases.main.steps", 100)
+    with pytest.raises(UserError, match=r"phases\.main\.epochs: should be null where steps"):
+        parse_params(values)
+
+
+def test_a_phase_that_starts_from_a_model_may_be_longer_than_its_positions(values):
+    values["phases"]["long"] = {"max_seq_length": 1024, "init": "models/main"}
+    assert parse_params(values).phases["long"].max_seq_length == 1024
+
+
 def test_params_cannot_be_changed(values):
     with pytest.raises(ValidationError):
         parse_params(values).records.dupe_factor = 3
@@ -87,11 +108,15 @@ def test_params_cannot_be_changed(values):
         ("records.compression", "zip", "'none' or 'gzip'"),
         ("phases.main.max_seq_length", 513, "max_position_embeddings (512)"),
         ("phases.main.max_seq_len", 64, "did you mean `max_seq_length`"),
-        ("phases.main.warmup_steps", 10**9, "below its steps"),
+        ("phases.main.warmup_steps", 10**9, "should be below the 8000 steps"),
         ("phases", {}, "at least 1 item"),
         ("pretrain.model.heads", 3, "multiple of heads"),
         ("pretrain.model.hidden_act", "swish", "gelu_new"),
-        ("pretrain.warmup_steps", 10**9, "below steps"),
+        ("pretrain.warmup_steps", 10**9, "should be below the 8000 steps"),
+        ("pretrain.warmup_steps", 1.5, "whole number of steps, or below 1 a share"),
+        ("pretrain.steps", None, "steps or epochs should be given"),
+        ("pretrain.epochs", 3, "steps or epochs should be given"),
+        ("phases.kept", {"max_seq_length": 32, "init": "data/vocab"}, "called kept"),
         ("preprocess.document", "paragraph", "blank_line, line, file"),
         ("split.test_share", 0.99, "below 1"),
         ("evaluate.phase", "other", "one of phases: main"),

@@ -93,6 +93,27 @@ def test_a_change_reruns_only_what_it_touches(finished, changes, stages):
         assert rerun(finished) == []
 
 
+def test_models_of_chosen_steps_and_the_best_are_kept(finished):
+    kept = finished.folder / "models/kept/main"
+    assert sorted(path.name for path in kept.iterdir()) == ["best", "step-20", "step-40"]
+    last = fingerprint.of_file(finished.folder / "models/main/model.safetensors")
+    assert fingerprint.of_file(kept / "step-40/model.safetensors") == last
+    assert fingerprint.of_file(kept / "step-20/model.safetensors") != last
+    logged = finished.folder / "results/pretrain/main/live/plots/metrics/dev/mlm_loss.tsv"
+    heading, *lines = logged.read_text().splitlines()
+    assert heading.split() == ["step", "mlm_loss"]
+    losses = {int(step): float(loss) for step, loss in (line.split() for line in lines)}
+    metrics = json.loads((finished.folder / "results/pretrain/main/metrics.json").read_text())
+    best = min(losses, key=losses.__getitem__)
+    assert metrics["best_step"] == best
+    assert metrics["best_dev_mlm_loss"] == pytest.approx(losses[best], rel=1e-4)
+    assert fingerprint.of_path(kept / "best") == fingerprint.of_path(kept / f"step-{best}")
+    # Whole directories: what else reads models reads them.
+    finished.stage("evaluate", "main", "models/kept/main/step-20", "data/shards/test", "data/vocab")
+    finished.stage("evaluate", "main", "models/main", "data/shards/test", "data/vocab")
+    (kept / "step-20/README.md").unlink()
+
+
 def test_words_added_to_a_models_vocabulary_start_as_the_mean_of_their_pieces(finished):
     params = finished.folder / "params.yaml"
     before = params.read_text()
@@ -170,7 +191,10 @@ def test_killed_training_resumes_to_the_very_same_weights(finished):
     output = finished.run(*train(finished, "models/killed"))
     assert "going on from step" in output
     whole, resumed = (
-        fingerprint.of_file(finished.folder / f"models/{name}/model.safetensors")
+        [
+            fingerprint.of_file(finished.folder / f"models/{name}/model.safetensors"),
+            fingerprint.of_path(finished.folder / f"models/kept/{name}"),
+        ]
         for name in ("main", "killed")
     )
     assert whole == resumed

@@ -54,10 +54,14 @@ def test_a_second_signal_ends_the_process_as_if_nobody_listened():
 
 def test_speed_is_logged_step_by_step_and_gone_on_with(tmp_path):
     path = tmp_path / "cost/training.csv"
-    throughput = Throughput(path, 0, 8)
-    throughput.log(10, 100.0)
-    throughput.log(20, 100.0)
-    Throughput(path, 20, 8).log(30, 50.0)
+
+    def throughput(first: int) -> Throughput:
+        return Throughput(path, first, 8, 5e9, lambda: 1e12)
+
+    one = throughput(0)
+    shown = one.log(10, 100.0)
+    one.log(20, 100.0)
+    throughput(20).log(30, 50.0)
     heading, *lines = path.read_text(encoding="utf-8").splitlines()
     rows = [
         dict(zip(heading.split(","), map(float, line.split(",")), strict=True)) for line in lines
@@ -67,7 +71,13 @@ def test_speed_is_logged_step_by_step_and_gone_on_with(tmp_path):
         steps = row["steps_per_second"]
         assert row["sequences_per_second"] == pytest.approx(8 * steps, rel=0.01, abs=0.1)
         assert row["tokens_per_second"] == pytest.approx(tokens * steps, rel=0.01, abs=1)
+        assert row["flops_per_second"] == pytest.approx(5e9 * steps, rel=0.01)
+        assert row["share_of_peak"] == pytest.approx(5e-3 * steps, rel=0.01, abs=1e-4)
         assert 10 < row["memory_mib"] < 100_000
+    assert (
+        shown
+        == f"{rows[0]['tokens_per_second']:,.0f} tokens/s ({rows[0]['share_of_peak']:.0%} of peak)"
+    )
 
 
 def trainer(values: dict, **changes) -> Trainer:
@@ -112,3 +122,27 @@ def test_an_overflow_of_float16_is_skipped_and_the_scale_halved(values):
     assert float(results["skipped"]) == 0
     assert one.state()["scaling/scale"] == 2 * scale
     assert one.state()["scaling/since"] == 0
+
+
+def test_several_steps_in_one_call_are_those_steps(values):
+    batches = [random_batch(seed, rows=8) for seed in range(5)]
+    rates = [0.01, 0.02, 0.03, 0.02, 0.01]
+
+    def dataset() -> tf.data.Dataset:
+        whole = {name: tf.stack([batch[name] for batch in batches]) for name in batches[0]}
+        return tf.data.Dataset.from_tensor_slices(whole)
+
+    one = trainer(values)
+    each = [
+        one.step(batch, tf.constant(number), tf.constant(rates[number - 1]))
+        for number, batch in enumerate(batches, 1)
+    ]
+    several = trainer(values)
+    iterator = iter(dataset())
+    first = several.steps(iterator, tf.constant(1), tf.constant(rates[:3]), tf.constant(3))
+    rest = several.steps(iterator, tf.constant(4), tf.constant([*rates[3:], 9.9]), tf.constant(2))
+    for name, value in one.weights().items():
+        np.testing.assert_allclose(several.weights()[name], value, rtol=1e-6, err_msg=name)
+    for name in ("masked_lm_loss", "gradient_norm", "tokens"):
+        expected = sum(float(results[name]) for results in each)
+        assert float(first[name]) + float(rest[name]) == pytest.approx(expected, rel=1e-5)

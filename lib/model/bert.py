@@ -4,25 +4,24 @@ B is the batch, S the sequence length, H the hidden size, K the examples a row, 
 a row, V the vocabulary.
 """
 
-from collections.abc import Callable
+from functools import partial
 
 import tensorflow as tf
 
 from lib.model.config import BertConfig
 from lib.model.layers import (
+    NO_DROPOUT,
+    Dropout,
     Weights,
     activation,
     dense,
     embed,
     layer_norm,
-    no_dropout,
     self_attention,
 )
 
 # Added to the scores of padding: far below any score, yet safe in half precision.
 _MASKED_SCORE = -10000.0
-
-DropoutFunction = Callable[[tf.Tensor, float], tf.Tensor]
 
 
 def encode(
@@ -31,9 +30,10 @@ def encode(
     input_ids: tf.Tensor,
     example_ids: tf.Tensor,
     segment_ids: tf.Tensor,
-    dropout: DropoutFunction = no_dropout,
+    dropout: Dropout = NO_DROPOUT,
     position_ids: tf.Tensor | None = None,
     precision: str | None = None,
+    recompute: bool = False,
 ) -> tf.Tensor:
     """Hidden states of the last layer.
 
@@ -47,15 +47,14 @@ def encode(
         precision: name of the float type to compute in, from the first layer on; None for that of
             the weights, in which sums of many numbers are made anyhow (embeddings, layer
             normalisation, softmax, losses).
+        recompute: keep of each layer its input only, and compute the rest again when its gradient
+            is due (Chen et al., 2016): much less memory, about a third more work.
 
     Returns:
         Tensor of this type, of shape [B, S, H]; of no meaning in the padding.
     """
     length = input_ids.shape[1]
     size = config.hidden_size
-    rate = config.hidden_dropout_prob
-    epsilon = config.layer_norm_eps
-    act = activation(config.hidden_act)
 
     words = embed(weights["bert/embeddings/word_embeddings"], input_ids)
     # A product with one-hot rows is much faster than a gather from a table of two.
@@ -65,7 +64,8 @@ def encode(
     positions = weights["bert/embeddings/position_embeddings"][:length]
     hidden += positions if position_ids is None else embed(positions, position_ids)
     hidden = tf.reshape(hidden, [-1, size])
-    hidden = dropout(layer_norm(weights, "bert/embeddings", hidden, epsilon), rate)
+    hidden = layer_norm(weights, "bert/embeddings", hidden, config.layer_norm_eps)
+    hidden = dropout(hidden, config.hidden_dropout_prob)
     hidden = tf.cast(hidden, precision or words.dtype)
 
     allowed = example_ids[:, None, None, :] > 0
@@ -73,22 +73,38 @@ def encode(
         allowed &= example_ids[:, None, :, None] == example_ids[:, None, None, :]
     bias = (1.0 - tf.cast(allowed, words.dtype)) * _MASKED_SCORE
     for number in range(config.num_hidden_layers):
-        layer = f"bert/encoder/layer_{number}"
-        context = self_attention(
-            weights,
-            f"{layer}/attention/self",
-            hidden,
-            bias,
-            config.num_attention_heads,
-            dropout,
-            config.attention_probs_dropout_prob,
-        )
-        output = dropout(dense(weights, f"{layer}/attention/output/dense", context), rate)
-        hidden = layer_norm(weights, f"{layer}/attention/output", hidden + output, epsilon)
-        inner = act(dense(weights, f"{layer}/intermediate/dense", hidden))
-        output = dropout(dense(weights, f"{layer}/output/dense", inner), rate)
-        hidden = layer_norm(weights, f"{layer}/output", hidden + output, epsilon)
+        scope = f"bert/encoder/layer_{number}/"
+        own = {name: value for name, value in weights.items() if name.startswith(scope)}
+        layer = partial(_layer, config, dropout, number)
+        hidden = (tf.recompute_grad(layer) if recompute else layer)(hidden, bias, own)
     return tf.reshape(hidden, [-1, length, size])
+
+
+def _layer(
+    config: BertConfig,
+    dropout: Dropout,
+    number: int,
+    hidden: tf.Tensor,
+    bias: tf.Tensor,
+    weights: Weights,
+) -> tf.Tensor:
+    """One layer of the encoder: [B * S, H] -> [B * S, H]; `bias` as in `self_attention`."""
+    layer, dropout = f"bert/encoder/layer_{number}", dropout.at(number)
+    rate, epsilon = config.hidden_dropout_prob, config.layer_norm_eps
+    context = self_attention(
+        weights,
+        f"{layer}/attention/self",
+        hidden,
+        bias,
+        config.num_attention_heads,
+        dropout,
+        config.attention_probs_dropout_prob,
+    )
+    output = dropout(dense(weights, f"{layer}/attention/output/dense", context), rate)
+    hidden = layer_norm(weights, f"{layer}/attention/output", hidden + output, epsilon)
+    inner = activation(config.hidden_act)(dense(weights, f"{layer}/intermediate/dense", hidden))
+    output = dropout(dense(weights, f"{layer}/output/dense", inner), rate)
+    return layer_norm(weights, f"{layer}/output", hidden + output, epsilon)
 
 
 def masked_lm_logits(

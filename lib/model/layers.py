@@ -5,6 +5,8 @@ from typing import Any
 
 import tensorflow as tf
 
+from lib.model.fused import gelu, gelu_new
+
 Weights = Mapping[str, Any]
 """Variables or tensors by the names of the parameter table."""
 
@@ -15,24 +17,28 @@ class Dropout:
     A run that was killed and resumed therefore drops what the uninterrupted one drops.
     """
 
-    def __init__(self, seed: tf.Tensor) -> None:
-        """`seed`: int32 Tensor of shape [2], different for every step and microbatch."""
+    def __init__(self, seed: tf.Tensor | None) -> None:
+        """`seed`: int32 Tensor of shape [2], of this step and microbatch; None: no dropout."""
         self._seed = seed
         self._place = 0
 
+    def at(self, number: int) -> "Dropout":
+        """That of a part of the model: its places count from 1 whenever it is traced."""
+        if self._seed is None:
+            return self
+        return Dropout(tf.random.experimental.stateless_fold_in(self._seed, number))
+
     def __call__(self, values: tf.Tensor, rate: float) -> tf.Tensor:
         """Each call in the trace of one forward pass is a place of its own."""
-        self._place += 1
-        if rate == 0:
+        if rate == 0 or self._seed is None:
             return values
+        self._place += 1
         seed = tf.random.experimental.stateless_fold_in(self._seed, self._place)
         return tf.nn.experimental.stateless_dropout(values, rate, seed, rng_alg="philox")
 
 
-def no_dropout(values: tf.Tensor, rate: float) -> tf.Tensor:
-    """Stands in for Dropout outside training."""
-    del rate
-    return values
+NO_DROPOUT = Dropout(None)
+"""Outside training."""
 
 
 def embed(table: Any, ids: tf.Tensor) -> tf.Tensor:
@@ -79,9 +85,7 @@ def layer_norm(weights: Weights, scope: str, values: tf.Tensor, epsilon: float) 
 
 def activation(name: str) -> Callable[[tf.Tensor], tf.Tensor]:
     """`gelu` is the erf form, `gelu_new` Google's tanh form: mixing them costs 1e-3 in logits."""
-    if name == "relu":
-        return tf.nn.relu
-    return lambda values: tf.nn.gelu(values, approximate=name == "gelu_new")
+    return {"relu": tf.nn.relu, "gelu": gelu, "gelu_new": gelu_new}[name]
 
 
 def self_attention(
@@ -90,7 +94,7 @@ def self_attention(
     hidden: tf.Tensor,
     bias: tf.Tensor,
     heads: int,
-    dropout: Callable[[tf.Tensor, float], tf.Tensor],
+    dropout: Dropout,
     rate: float,
 ) -> tf.Tensor:
     """Scaled dot-product attention of every token to its row.

@@ -4,9 +4,10 @@ from collections.abc import Mapping
 
 import tensorflow as tf
 
-from lib.model.bert import DropoutFunction, encode, masked_lm_logits, next_sentence_logits
+from lib.model.bert import encode, masked_lm_logits, next_sentence_logits
 from lib.model.config import BertConfig
-from lib.model.layers import Weights, no_dropout
+from lib.model.fused import cross_entropy
+from lib.model.layers import NO_DROPOUT, Dropout, Weights
 
 Batch = Mapping[str, tf.Tensor]
 
@@ -16,8 +17,10 @@ def loss_sums(
     config: BertConfig,
     batch: Batch,
     next_sentence: bool,
-    dropout: DropoutFunction = no_dropout,
+    dropout: Dropout = NO_DROPOUT,
     precision: str | None = None,
+    label_smoothing: float = 0.0,
+    recompute: bool = False,
 ) -> dict[str, tf.Tensor]:
     """Forward pass and the sums from which losses and accuracies are made.
 
@@ -29,10 +32,14 @@ def loss_sums(
             `example_ids` int32 [B, S]; `cls_positions`, `next_sentence_labels` int32 [B, K];
             `next_sentence_weights` float32 [B, K], 0 where there is no example.
         next_sentence: whether the NSP head is trained.
-        precision: see `lib.model.bert.encode`.
+        precision, recompute: see `lib.model.bert.encode`.
+        label_smoothing: share of certainty that is taken from the label and given to all other
+            pieces alike, in `masked_lm_objective`. With s' = s V / (V - 1), an example's part of
+            it is -(1 - s') log p(label) - s' mean log p, as NeMo's SmoothedCrossEntropyLoss.
 
     Returns:
-        float32 scalars: `masked_lm_loss`, `masked_lm_weight`, `masked_lm_hits`, and, with
+        float32 scalars: `masked_lm_objective`, which is to be made small (the loss itself without
+        smoothing), `masked_lm_loss`, `masked_lm_weight`, `masked_lm_hits`, and, with
         `next_sentence`, `next_sentence_loss`, `next_sentence_weight`, `next_sentence_hits`. An
         example adds to each what it adds in a row of its own.
     """
@@ -45,21 +52,33 @@ def loss_sums(
         dropout,
         batch.get("position_ids"),
         precision,
+        recompute,
     )
     row_weight = batch["example_weights"][:, None]
-    sums = _sums(
-        "masked_lm",
+    of_label, of_mean, hits, weight = _of_each(
         masked_lm_logits(weights, config, hidden, batch["masked_lm_positions"]),
         batch["masked_lm_ids"],
         batch["masked_lm_weights"] * row_weight,
     )
+    smoothing = label_smoothing * config.vocab_size / (config.vocab_size - 1)
+    objective = (1.0 - smoothing) * of_label + smoothing * of_mean if smoothing else of_label
+    sums = {
+        "masked_lm_objective": tf.reduce_sum(objective * weight),
+        "masked_lm_loss": tf.reduce_sum(of_label * weight),
+        "masked_lm_weight": tf.reduce_sum(weight),
+        "masked_lm_hits": tf.reduce_sum(hits * weight),
+    }
     if next_sentence:
-        sums |= _sums(
-            "next_sentence",
+        of_label, _, hits, weight = _of_each(
             next_sentence_logits(weights, hidden, batch.get("cls_positions")),
             batch["next_sentence_labels"],
             batch.get("next_sentence_weights", 1.0) * row_weight,
         )
+        sums |= {
+            "next_sentence_loss": tf.reduce_sum(of_label * weight),
+            "next_sentence_weight": tf.reduce_sum(weight),
+            "next_sentence_hits": tf.reduce_sum(hits * weight),
+        }
     return sums
 
 
@@ -77,17 +96,12 @@ def loss_weights(batch: Batch, next_sentence: bool) -> tf.Tensor:
     return tf.stack([masked, pairs])
 
 
-def _sums(
-    name: str, logits: tf.Tensor, labels: tf.Tensor, weight: tf.Tensor
-) -> dict[str, tf.Tensor]:
-    """Logits [B, N, classes], labels and weight [B, N] -> weighted sums of loss and hits."""
-    loss = tf.nn.sparse_softmax_cross_entropy_with_logits(labels=labels, logits=logits)
-    hits = tf.cast(tf.equal(tf.argmax(logits, -1, output_type=tf.int32), labels), tf.float32)
-    return {
-        f"{name}_loss": tf.reduce_sum(loss * weight),
-        f"{name}_weight": tf.reduce_sum(weight),
-        f"{name}_hits": tf.reduce_sum(hits * weight),
-    }
+def _of_each(
+    logits: tf.Tensor, labels: tf.Tensor, weight: tf.Tensor
+) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor]:
+    """Logits [B, N, classes], labels and weight [B, N] -> `cross_entropy` and weight, [B * N]."""
+    flat = tf.reshape(logits, [-1, logits.shape[-1]])
+    return *cross_entropy(flat, tf.reshape(labels, [-1])), tf.reshape(weight, [-1])
 
 
 def summarise(sums: Mapping[str, float]) -> dict[str, float]:

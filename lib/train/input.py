@@ -138,12 +138,18 @@ def _part(
 
 
 def evaluation_batches(
-    records: Path, manifest: Manifest, split: str, batch_size: int
+    records: Path,
+    manifest: Manifest,
+    split: str,
+    batch_size: int,
+    worker: int = 0,
+    workers: int = 1,
 ) -> tf.data.Dataset:
-    """All rows of a split with static masks once, in order.
+    """All rows of a split with static masks once, in order; each worker has a part of each batch.
 
     The last batch is filled up with rows of weight zero: shapes stay static.
     """
+    share = batch_size // workers
     files = [str(path) for path in record_files(records, manifest, split)]
 
     def parse(serialized: tf.Tensor) -> dict[str, tf.Tensor]:
@@ -151,8 +157,10 @@ def evaluation_batches(
         missing = batch_size - tf.shape(serialized)[0]
         return {
             name: tf.ensure_shape(
-                tf.pad(values, [[0, missing], *[[0, 0]] * (values.shape.rank - 1)]),
-                [batch_size, *values.shape[1:]],
+                tf.pad(values, [[0, missing], *[[0, 0]] * (values.shape.rank - 1)])[
+                    worker * share : (worker + 1) * share
+                ],
+                [share, *values.shape[1:]],
             )
             for name, values in parsed.items()
         }

@@ -1,15 +1,16 @@
-"""The training loop, read top to bottom: batch, step, log, evaluate, checkpoint."""
+"""The training loop, read top to bottom: steps, log, evaluation, models, checkpoint."""
 
 import math
 import shutil
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import tensorflow as tf
-from dvclive import Live
 
+from lib.model.flops import matmul_peak, training_flops
 from lib.model.losses import summarise
 from lib.model.schedules import schedule
 from lib.params import Pretrain
@@ -19,95 +20,131 @@ from lib.run.progress import Progress
 from lib.train import checkpoint
 from lib.train.dynamic_masking import Vocabulary
 from lib.train.input import evaluation_batches, training_batches
+from lib.train.kept_models import KeptModels
 from lib.train.manifest import Manifest
 from lib.train.preemption import stop_on_signal
 from lib.train.sanity import Sanity
 from lib.train.step import Trainer
 from lib.train.strategy import distributed
+from lib.train.telemetry import Telemetry
 from lib.train.throughput import Throughput
 
 # Before the names of sums since the last log, in a checkpoint.
 _SUMS = "sums/"
 
 
-def evaluate(trainer: Trainer, batches: tf.data.Dataset) -> dict[str, float]:
-    """Means over all batches; accumulated in float64, so their order hardly matters."""
-    totals: dict[str, float] = {}
-    for batch in batches:
-        for name, value in trainer.evaluation_step(batch).items():
-            totals[name] = totals.get(name, 0.0) + float(value)
-    return summarise(totals)
+@dataclass(frozen=True)
+class Data:
+    """Records of one phase, and the vocabulary that they were made with."""
+
+    records: Path
+    manifest: Manifest
+    vocabulary: Vocabulary
+
+
+@dataclass(frozen=True)
+class Places:
+    """Where a run writes.
+
+    Attributes:
+        logs: DVCLive's folder; a checkpoint brings back what it held at that step.
+        costs: the CSV file for speed and memory.
+        event_files: TensorBoard's folder, if there is to be one.
+        scratch: the folder of this very run's checkpoints, already locked.
+    """
+
+    logs: Path
+    costs: Path
+    event_files: Path | None
+    scratch: Path
 
 
 def train(
     trainer: Trainer,
     settings: Pretrain,
-    records: Path,
-    manifest: Manifest,
-    vocabulary: Vocabulary,
-    logs: Path,
-    costs: Path,
-    scratch: Path,
-    sanity: Sanity | None,
+    data: Data,
+    places: Places,
+    write_model: Callable[[Path], None],
+    from_scratch: bool,
     chief: bool,
-) -> dict[str, float]:
-    """Runs all steps, going on from the newest checkpoint in `scratch` if there is one.
+) -> tuple[dict[str, float], KeptModels]:
+    """Runs all steps, going on from the newest checkpoint in scratch if there is one.
 
     SIGTERM and Ctrl-C end it (SystemExit) with a checkpoint of the last finished step.
 
     Args:
-        records: the folder of one phase's records.
-        vocabulary: that of the records.
-        logs: DVCLive's folder; a checkpoint brings back what it held at that step.
-        costs: the CSV file for speed and memory.
-        scratch: the folder of this very run's checkpoints, already locked.
-        sanity: checks of the loss, if training is from scratch.
+        write_model: writes the model as it is at that moment into an empty folder.
+        from_scratch: the loss has to begin at that of guessing, and to fall.
         chief: this process writes the checkpoints; of several workers one does.
 
     Returns:
-        The last dev metrics and the last training loss.
+        The last dev metrics and the last training loss; models of chosen steps.
 
     Raises:
         UserError: the loss is not a number, does not begin where it should, or does not fall.
     """
-    resumed = checkpoint.latest(scratch)
-    remove(logs)
+    manifest, strategy = data.manifest, trainer.strategy
+    steps, warmup_steps = settings.length(manifest.splits["train"].rows)
+    kept = KeptModels(places.scratch, settings.keep_models_every, write_model)
+    resumed = checkpoint.latest(places.scratch)
+    remove(places.logs)
     first, sums = 0, {}
     if resumed:
         first = resumed.step
         trainer.restore(resumed.arrays)
+        kept.restore(resumed.arrays)
         sums = {
             name.removeprefix(_SUMS): tf.constant(value)
             for name, value in resumed.arrays.items()
             if name.startswith(_SUMS)
         }
         if resumed.logs.is_dir():
-            shutil.copytree(resumed.logs, logs)
+            shutil.copytree(resumed.logs, places.logs)
         print(f"pretrain: going on from step {first:,}", file=sys.stderr)
 
-    dev = evaluation_batches(records, manifest, "dev", settings.batch_size)
-    batches = distributed(
-        trainer.strategy,
-        lambda worker, workers: training_batches(
-            records,
+    def training_part(worker: int, workers: int) -> tf.data.Dataset:
+        return training_batches(
+            data.records,
             manifest,
-            vocabulary,
+            data.vocabulary,
             batch_size=settings.batch_size,
-            steps=settings.steps,
+            steps=steps,
             buffer=settings.shuffle_buffer,
             seed=settings.seed,
             first_step=first,
             worker=worker,
             workers=workers,
-        ),
-    )
+        )
+
+    def dev_part(worker: int, workers: int) -> tf.data.Dataset:
+        rows = settings.batch_size // trainer.microbatches
+        return evaluation_batches(data.records, manifest, "dev", rows, worker, workers)
+
+    batches = iter(distributed(strategy, training_part))
+    dev = distributed(strategy, dev_part)
+    sanity = Sanity(trainer.config.vocab_size, warmup_steps) if from_scratch else None
     rate = schedule(
         settings.schedule,
         settings.learning_rate,
         settings.end_learning_rate,
-        settings.warmup_steps,
-        settings.steps,
+        warmup_steps,
+        steps,
         settings.power,
+    )
+    flops = training_flops(
+        trainer.config,
+        settings.batch_size,
+        manifest.max_seq_length,
+        manifest.predictions_per_row,
+        manifest.examples_per_row,
+        manifest.next_sentence,
+    )
+    throughput = Throughput(
+        places.costs,
+        first,
+        settings.batch_size,
+        flops,
+        lambda: matmul_peak(settings.precision) * trainer.processors,
     )
     final: dict[str, float] = {}
     speed = ""
@@ -115,61 +152,61 @@ def train(
     def save(number: int) -> None:
         if not chief:
             return
+        state = trainer.state() | kept.state()
         pending = {_SUMS + name: value.numpy() for name, value in sums.items()}
-        checkpoint.save(scratch, number, trainer.state() | pending, logs, settings.keep_checkpoints)
+        checkpoint.save(
+            places.scratch, number, state | pending, places.logs, settings.keep_checkpoints
+        )
 
     with (
         stop_on_signal() as stop,
-        Live(
-            str(logs),
-            resume=bool(resumed),
-            dvcyaml=None,
-            save_dvc_exp=False,
-            report=None,
-            monitor_system=False,
-        ) as live,
-        Progress("pretrain", settings.steps, "steps") as progress,
+        Telemetry(places.logs, bool(resumed), places.event_files) as telemetry,
+        Progress("pretrain", steps, "steps") as progress,
     ):
         progress.skip(first)
-        saved = time.monotonic()
-        throughput = Throughput(costs, first, settings.batch_size)
-        for number, batch in enumerate(batches, first + 1):
-            if number > settings.steps:
-                break
-            results = trainer.step(batch, tf.constant(number), tf.constant(rate(number)))
+        saved, number, at_once = time.monotonic(), first, settings.tpu.steps_per_execution
+        throughput.start()
+        while number < steps:
+            after = min(_next_stop(settings, number, steps), number + at_once)
+            # Always as many, so that there is one shape.
+            rates = [rate(step) for step in range(number + 1, number + at_once + 1)]
+            results = trainer.steps(
+                batches,
+                tf.constant(number + 1),
+                tf.constant(rates),
+                tf.constant(after - number) if at_once > 1 else None,
+            )
+            results["steps"] = tf.constant(float(after - number))
+            progress.advance(after - number, note=_note(final, speed))
+            number = after
             # Reading a value waits for the device, so sums are kept as tensors until logged.
             for name, value in results.items():
                 sums[name] = sums[name] + value if name in sums else value
             if number == 1 and sanity:
                 sanity.check_first(float(results["masked_lm_loss"] / results["masked_lm_weight"]))
-            last = number == settings.steps
-            if number % settings.log_every == 0 or last:
-                count = (number - 1) % settings.log_every + 1
+            last = number == steps
+            evaluated = number % settings.evaluate_every == 0 or last
+            logged = number % settings.log_every == 0 or evaluated
+            if logged:
                 values = {name: float(value) for name, value in sums.items()}
                 sums.clear()
-                means = summarise(values)
-                final |= {f"train_{name}": value for name, value in means.items()}
+                line = _line(values, rate(number), settings)
                 if not math.isfinite(values["masked_lm_loss"]):
                     raise UserError(
                         f"the loss is not a number at step {number:,}: lower "
                         "pretrain.learning_rate or raise pretrain.warmup_steps"
                     )
                 if sanity:
-                    sanity.check_falls(number, means["mlm_loss"])
-                live.step = number
-                for name, value in means.items():
-                    live.log_metric(f"train/{name}", value)
-                live.log_metric("learning_rate", rate(number))
-                live.log_metric("gradient_norm", values["gradient_norm"] / count)
-                if settings.precision == "float16":
-                    live.log_metric("skipped_steps", values["skipped"])
-                speed = throughput.log(number, values["tokens"] / count)
-                if number % settings.evaluate_every == 0 or last:
-                    for name, value in evaluate(trainer, dev).items():
-                        final[f"dev_{name}"] = value
-                        live.log_metric(f"dev/{name}", value)
-                live.make_summary()
-            progress.advance(note=_note(final, speed))
+                    sanity.check_falls(number, line["train/mlm_loss"])
+                speed = throughput.log(number, values["tokens"] / values["steps"])
+                if evaluated:
+                    line |= {f"dev/{name}": value for name, value in evaluate(trainer, dev).items()}
+                telemetry.log(number, line)
+                final |= {
+                    name.replace("/", "_"): value for name, value in line.items() if "/" in name
+                }
+            if chief:
+                kept.after_step(number, line["dev/mlm_loss"] if evaluated else None)
             due = number % settings.checkpoint_every == 0 or (
                 settings.checkpoint_minutes is not None
                 and time.monotonic() - saved >= 60 * settings.checkpoint_minutes
@@ -184,7 +221,43 @@ def train(
                     file=sys.stderr,
                 )
                 sys.exit(128 + stop.signal)
-    return final
+            if logged:
+                throughput.start()
+    return final, kept
+
+
+def evaluate(trainer: Trainer, batches: tf.distribute.DistributedDataset) -> dict[str, float]:
+    """Means over all batches; accumulated in float64, so their order hardly matters."""
+    totals: dict[str, float] = {}
+    for batch in batches:
+        for name, value in trainer.evaluation_step(batch).items():
+            totals[name] = totals.get(name, 0.0) + float(value)
+    return summarise(totals)
+
+
+def _next_stop(settings: Pretrain, number: int, steps: int) -> int:
+    """The next step after which something is due, so that a call of the device must end there."""
+    if number == 0:
+        return 1
+    every = (
+        settings.log_every,
+        settings.evaluate_every,
+        settings.checkpoint_every,
+        settings.keep_models_every or steps,
+    )
+    return min(steps, *(number + each - number % each for each in every))
+
+
+def _line(sums: Mapping[str, float], rate: float, settings: Pretrain) -> dict[str, float]:
+    """What is logged of the steps since the last time."""
+    line = {f"train/{name}": value for name, value in summarise(sums).items()}
+    if settings.label_smoothing:
+        line["train/mlm_objective"] = sums["masked_lm_objective"] / sums["masked_lm_weight"]
+    line["learning_rate"] = rate
+    line["gradient_norm"] = sums["gradient_norm"] / sums["steps"]
+    if settings.precision == "float16":
+        line["skipped_steps"] = sums["skipped"]
+    return line
 
 
 def _note(values: Mapping[str, float], speed: str) -> str:

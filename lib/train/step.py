@@ -1,6 +1,7 @@
 """The optimizer step: microbatches, replicas, one all-reduce, clipping, update."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -42,7 +43,7 @@ class Trainer:
         Raises:
             UserError: the batch cannot be divided among replicas and microbatches.
         """
-        self._config, self._settings, self._next_sentence = config, settings, next_sentence
+        self.config, self._settings, self._next_sentence = config, settings, next_sentence
         self.strategy = strategy or tf.distribute.get_strategy()
         self.microbatches = _microbatches(
             settings.batch_size, settings.microbatch_size, self.strategy.num_replicas_in_sync
@@ -69,9 +70,43 @@ class Trainer:
             [random.key(settings.seed, "dropout") >> shift & 0x7FFFFFFF for shift in (0, 32)]
         )
         # Only this part: XLA cannot touch the variables of a second replica on one machine.
-        self._compiled = tf.function(self._gradients, jit_compile=settings.xla)
+        self._compiled = tf.function(
+            self._gradients, jit_compile=settings.xla or None, autograph=False
+        )
 
-    @tf.function
+    # Without AutoGraph: reading the source of all that the step calls takes longer than tracing it.
+    @tf.function(autograph=False)
+    def steps(
+        self,
+        batches: Iterator[Batch],
+        first: tf.Tensor,
+        learning_rates: tf.Tensor,
+        count: tf.Tensor | None = None,
+    ) -> dict[str, tf.Tensor]:
+        """Some optimizer steps in one call, so that a fast device need not wait for the host.
+
+        Args:
+            batches: an iterator over what `lib.train.strategy.distributed` gives.
+            first: int32 scalar, number of the first of these steps.
+            learning_rates: float32 Tensor, of each step.
+            count: int32 scalar: how many of these steps to make, at least one; None: one only.
+
+        Returns:
+            What `step` gives, summed over the steps.
+        """
+        sums = self._global_step(next(batches), first, learning_rates[0])
+        if count is None:
+            return sums
+
+        def another(index: tf.Tensor, sums: dict[str, tf.Tensor]) -> tuple[Any, ...]:
+            more = self._global_step(next(batches), first + index, learning_rates[index])
+            return index + 1, {name: value + more[name] for name, value in sums.items()}
+
+        return tf.while_loop(
+            lambda index, _: index < count, another, (tf.constant(1), sums), parallel_iterations=1
+        )[1]
+
+    @tf.function(autograph=False)
     def step(
         self, batch: Batch, number: tf.Tensor, learning_rate: tf.Tensor
     ) -> dict[str, tf.Tensor]:
@@ -88,6 +123,11 @@ class Trainer:
             padding, the gradient's global norm before clipping, and `skipped`, 1 if float16
             overflowed and nothing moved.
         """
+        return self._global_step(batch, number, learning_rate)
+
+    def _global_step(
+        self, batch: Batch, number: tf.Tensor, learning_rate: tf.Tensor
+    ) -> dict[str, tf.Tensor]:
         results = self.strategy.run(self._replica_step, args=(batch, number, learning_rate))
         return {
             name: self.strategy.experimental_local_results(value)[0]
@@ -119,10 +159,21 @@ class Trainer:
 
         gradients, sums = microbatch(0)
         if self.microbatches > 1:
-            for index in tf.range(1, self.microbatches):
+
+            def add(
+                index: tf.Tensor, gradients: list[tf.Tensor], sums: dict[str, tf.Tensor]
+            ) -> tuple[Any, ...]:
                 more, more_sums = microbatch(index)
                 gradients = [one + two for one, two in zip(gradients, more, strict=True)]
-                sums = {name: value + more_sums[name] for name, value in sums.items()}
+                return index + 1, gradients, {n: v + more_sums[n] for n, v in sums.items()}
+
+            # One after the other: the memory of two at a time is what microbatches are to save.
+            _, gradients, sums = tf.while_loop(
+                lambda index, *_: index < self.microbatches,
+                add,
+                (tf.constant(1), gradients, sums),
+                parallel_iterations=1,
+            )
         if context.num_replicas_in_sync > 1:
             # Together with the sums: one all-reduce a step.
             names = list(sums)
@@ -131,18 +182,22 @@ class Trainer:
             )
             gradients = reduced[: len(gradients)]
             sums = dict(zip(names, reduced[len(gradients) :], strict=True))
-        gradients = [gradient / scale for gradient in gradients]
+        scaled = self._settings.precision == "float16"
+        if scaled:
+            gradients = [gradient / scale for gradient in gradients]
         clipped, norm = clip_by_global_norm(gradients, self._settings.clip_norm)
-        by_name = dict(zip(self._names, clipped, strict=True))
-        skipped = tf.constant(0.0)
-        if self._settings.precision == "float16":
+
+        def move() -> tf.Tensor:
+            by_name = dict(zip(self._names, clipped, strict=True))
+            self.optimizer.apply(self.variables, by_name, learning_rate, number)
+            return tf.constant(0.0)
+
+        if scaled:
             finite = tf.math.is_finite(norm)
-            if finite:
-                self.optimizer.apply(self.variables, by_name, learning_rate, number)
-            skipped = 1.0 - tf.cast(finite, tf.float32)
+            skipped = tf.cond(finite, move, lambda: tf.constant(1.0))
             self._rescale(finite)
         else:
-            self.optimizer.apply(self.variables, by_name, learning_rate, number)
+            skipped = move()
         return {**sums, "gradient_norm": norm, "skipped": skipped}
 
     def _gradients(
@@ -158,14 +213,16 @@ class Trainer:
             tape.watch(weights)
             sums = loss_sums(
                 dict(zip(self._names, weights, strict=True)),
-                self._config,
+                self.config,
                 batch,
                 self._next_sentence,
                 Dropout(seed),
                 self._settings.precision,
+                self._settings.label_smoothing,
+                self._settings.recompute,
             )
             divisors = tf.maximum(totals, 1.0)
-            loss = sums["masked_lm_loss"] / divisors[0]
+            loss = sums["masked_lm_objective"] / divisors[0]
             if self._next_sentence:
                 loss += sums["next_sentence_loss"] / divisors[1]
             loss *= scale
@@ -186,10 +243,26 @@ class Trainer:
         tf.raw_ops.AssignVariableOp(resource=scale.handle, value=new)
         tf.raw_ops.AssignVariableOp(resource=since.handle, value=since_new)
 
-    @tf.function
+    @tf.function(autograph=False)
     def evaluation_step(self, batch: Batch) -> dict[str, tf.Tensor]:
-        """The sums of `loss_sums` without dropout, on this process's first replica."""
-        return loss_sums(self.variables, self._config, batch, self._next_sentence)
+        """The sums of `loss_sums` without dropout, over the replicas' parts of a batch."""
+
+        def sums(part: Batch) -> dict[str, tf.Tensor]:
+            return loss_sums(self.variables, self.config, part, self._next_sentence)
+
+        found = self.strategy.run(sums, args=(batch,))
+        return {
+            name: self.strategy.reduce(tf.distribute.ReduceOp.SUM, value, axis=None)
+            for name, value in found.items()
+        }
+
+    @property
+    def processors(self) -> int:
+        """Accelerators that the steps run on, or machines if those have none."""
+        resolver = self.strategy.cluster_resolver
+        if tf.config.list_logical_devices("CPU") == tf.config.list_logical_devices():
+            return len(resolver.cluster_spec().as_dict().get("worker", [0])) if resolver else 1
+        return self.strategy.num_replicas_in_sync
 
     def weights(self) -> dict[str, np.ndarray]:
         """The model's parameters as float32 arrays."""
