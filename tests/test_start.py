@@ -1,19 +1,30 @@
 """Models to start from, beside the vocabulary that training uses."""
 
+import json
+from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
+import tensorflow as tf
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from lib.model.config import BertConfig
+from lib.interop.huggingface import read_model, write_model
+from lib.model.bert import encode
+from lib.model.config import BertConfig, read_config
 from lib.model.losses import loss_sums
 from lib.model.parameters import initial_values, parameter_table
+from lib.params import Pretrain, parse_params
 from lib.run.errors import UserError
-from lib.train.start import new_rows, with_new_rows
+from lib.train.new_rows import new_rows, with_new_rows
+from lib.train.start import Start, read_start, stretched
 from lib.vocab.directory import TokenizerFiles
-from lib.vocab.extension import extend, no_extension
+from lib.vocab.export import write_tokenizer
+from lib.vocab.extension import Extension, extend, no_extension, write_extension
 from lib.vocab.tokenizer import SPECIAL_TOKENS, WordPieceTokenizer
-from tests.test_model import random_batch
+from tests.test_model import TINY, random_batch, random_weights
 
 PIECES = [*SPECIAL_TOKENS, "[unused0]", "co", "##vid", "wu", "##han", "the", "lion"]
 BASE = WordPieceTokenizer(PIECES, True, True)
