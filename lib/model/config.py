@@ -1,9 +1,28 @@
-"""The sizes and switches of one BERT."""
+"""The sizes and switches of one BERT, and the files that state them."""
 
-from dataclasses import dataclass, fields
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
 from typing import Any
 
 from lib.run.errors import UserError
+
+_SIZES = (
+    "vocab_size",
+    "hidden_size",
+    "num_hidden_layers",
+    "num_attention_heads",
+    "intermediate_size",
+    "max_position_embeddings",
+    "type_vocab_size",
+)
+_DROPOUTS = ("hidden_dropout_prob", "attention_probs_dropout_prob")
+_ACTIVATIONS = ("gelu", "gelu_new", "relu")
+# What transformers writes into every config.json, and Google's files do not have.
+_HUGGING_FACE = ("model_type", "architectures", "transformers_version")
+# Where a file of Google's TF1 code does not say: its BertConfig's default.
+_GOOGLE_SEGMENTS = 16
 
 
 @dataclass(frozen=True)
@@ -28,20 +47,74 @@ class BertConfig:
         return self.hidden_size // self.num_attention_heads
 
     @classmethod
-    def from_dict(cls, values: dict[str, Any], source: str) -> "BertConfig":
-        """Takes the known fields of a config file.
+    def from_dict(cls, values: Mapping[str, Any], source: str) -> "BertConfig":
+        """Takes the known fields of a config as Hugging Face means them.
 
         Raises:
-            UserError: a size is missing, or the activation is not one of ours.
+            UserError: a size is missing or impossible, or the model is not a BERT that we know.
         """
+        kind = values.get("model_type", "bert")
+        if kind != "bert":
+            raise UserError(f"{source}: model_type should be bert. Received: {kind!r}")
         known = {field.name: values[field.name] for field in fields(cls) if field.name in values}
         missing = [field.name for field in fields(cls)[:9] if field.name not in known]
         if missing:
             raise UserError(f"{source}: no `{missing[0]}`; not the config of a BERT")
         config = cls(**known)
-        if config.hidden_act not in ("gelu", "gelu_new", "relu"):
-            raise UserError(
-                f"{source}: hidden_act should be gelu, gelu_new or relu. Received: "
-                f"{config.hidden_act!r}"
-            )
+        problems = config._problems()
+        positions = values.get("position_embedding_type") or "absolute"
+        if positions != "absolute":
+            problems.append(("position_embedding_type", "absolute"))
+        if problems:
+            name, problem = problems[0]
+            received = values.get(name, getattr(config, name, None))
+            raise UserError(f"{source}: {name} should be {problem}. Received: {received!r}")
         return config
+
+    def _problems(self) -> list[tuple[str, str]]:
+        """(field, what it should be) of each field that is something else."""
+        problems = [(name, "a whole number above 0") for name in _SIZES if not self._is_size(name)]
+        if not problems and self.hidden_size % self.num_attention_heads:
+            problems.append(
+                ("hidden_size", f"a multiple of num_attention_heads {self.num_attention_heads}")
+            )
+        if self.hidden_act not in _ACTIVATIONS:
+            problems.append(("hidden_act", "gelu, gelu_new or relu"))
+        for name in _DROPOUTS:
+            if not (_is_number(share := getattr(self, name)) and 0 <= share < 1):
+                problems.append((name, "a number from 0 to below 1"))
+        for name in ("initializer_range", "layer_norm_eps"):
+            if not (_is_number(value := getattr(self, name)) and 0 < value < 1):
+                problems.append((name, "a number between 0 and 1"))
+        return problems
+
+    def _is_size(self, name: str) -> bool:
+        value = getattr(self, name)
+        return isinstance(value, int) and not isinstance(value, bool) and value > 0
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def read_config(path: Path) -> BertConfig:
+    """Reads a `bert_config.json` of Google's or a `config.json` of Hugging Face's.
+
+    In a file of Google's `gelu` is the tanh form, which Hugging Face calls `gelu_new`, and
+    `type_vocab_size` is 16 where it is left out.
+
+    Raises:
+        UserError: it is missing or not JSON, or see `BertConfig.from_dict`.
+    """
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file; name the config of a BERT") from None
+    except ValueError as failure:
+        raise UserError(f"{path}: not JSON ({failure}); name the config of a BERT") from None
+    if not isinstance(values, dict):
+        raise UserError(f"{path}: should be a JSON object; name the config of a BERT")
+    if any(key in values for key in _HUGGING_FACE):
+        return BertConfig.from_dict(values, str(path))
+    config = BertConfig.from_dict({"type_vocab_size": _GOOGLE_SEGMENTS, **values}, str(path))
+    return replace(config, hidden_act="gelu_new") if config.hidden_act == "gelu" else config

@@ -1,96 +1,154 @@
-"""What a phase starts from, brought to the vocabulary that it trains with."""
+"""What a phase starts from: a fresh model, or one that is there, at the length of its rows."""
 
-from collections.abc import Mapping
-from dataclasses import replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
-from lib.model.config import BertConfig
+from lib.model.config import BertConfig, read_config
+from lib.model.parameters import initial_values
+from lib.params import Model, Pretrain
 from lib.run.errors import UserError
-from lib.vocab.directory import TokenizerFiles
-from lib.vocab.extension import Extension, digest
+from lib.train.new_rows import new_rows, with_new_rows
+from lib.vocab.directory import has_vocabulary, read_directory
+from lib.vocab.extension import read_extension
 from lib.vocab.tokenizer import WordPieceTokenizer
 
-_EMBEDDINGS, _BIAS = "bert/embeddings/word_embeddings", "cls/predictions/output_bias"
+ModelReader = Callable[[Path], tuple[BertConfig, Mapping[str, np.ndarray]]]
+
+_POSITIONS = "bert/embeddings/position_embeddings"
 
 
-def new_rows(
-    rows: int,
-    files: TokenizerFiles | None,
-    tokenizer: WordPieceTokenizer,
-    extension: Extension,
+@dataclass(frozen=True)
+class Start:
+    """The model before the first step.
+
+    Attributes:
+        weights: float32 arrays by the names of the parameter table.
+        from_scratch: the weights are random.
+        notes: what was done to what `init` holds, for people; each a line.
+    """
+
+    config: BertConfig
+    weights: Mapping[str, np.ndarray]
+    from_scratch: bool
+    notes: tuple[str, ...]
+
+
+def read_start(
+    settings: Pretrain,
+    phase: str,
     init: Path,
-) -> Extension | None:
-    """The extension if a model to start from has the vocabulary that it was made from.
-
-    None: it has the vocabulary of `tokenizer` itself.
+    vocab: Path,
+    tokenizer: WordPieceTokenizer,
+    length: int,
+    read_model: ModelReader,
+) -> Start:
+    """Makes or reads the model that a phase starts from.
 
     Args:
-        rows: of the model's word embeddings.
-        files: the model's own tokenizer, None if its directory has none (then `rows` must do).
+        settings: of the phase.
+        phase: its name in params.yaml, for errors.
+        init: the vocabulary's folder: from scratch, with the sizes of params.yaml; a config file:
+            from scratch, with its sizes but as many rows as the vocabulary has; a model's folder:
+            that model, with rows for new words and new positions where they are needed.
+        vocab: the vocabulary's folder.
+        tokenizer: that of `vocab`.
+        length: tokens of the phase's rows.
+        read_model: reads a model's folder: configuration, and float32 arrays by the names of the
+            parameter table.
 
     Raises:
-        UserError: it has another vocabulary, or other switches.
+        UserError: there is nothing at `init`, what is there is damaged or has another vocabulary,
+            or a fresh model has fewer positions than the phase's rows.
     """
-    advice = f"start from data/vocab, or set vocab.source: model and vocab.base: {init}"
-    if files is None:
-        if rows == extension.base_rows:
-            return extension
-        if rows != len(tokenizer.vocabulary):
-            raise UserError(
-                f"{init}: has {rows} vocabulary rows, data/vocab has "
-                f"{len(tokenizer.vocabulary)}; {advice}"
-            )
-        return None
-    if other := files.other_switch(tokenizer.lowercase, tokenizer.strip_accents):
-        key, own, stated = other
-        raise UserError(
-            f"vocab.{key}: {own}, but the tokenizer of {files.path.parent} has {stated}; "
-            "set it to that"
-        )
-    if rows != len(files.vocabulary):
-        raise UserError(
-            f"{init}: the model has {rows} vocabulary rows, its {files.path.name} "
-            f"{len(files.vocabulary)}; give the model the vocabulary that it was trained with"
-        )
-    if files.vocabulary == tokenizer.vocabulary:
-        return None
-    if digest(files.vocabulary) == extension.base_digest:
-        return extension
-    pairs = enumerate(zip(files.vocabulary, tokenizer.vocabulary, strict=False))
-    first = next((number for number, (theirs, own) in pairs if theirs != own), None)
-    if first is None:
-        difference = f"{len(files.vocabulary)} pieces, not {len(tokenizer.vocabulary)}"
+    rows = len(tokenizer.vocabulary)
+    notes: tuple[str, ...] = ()
+    if init.resolve() == vocab.resolve():
+        config = _of_params(settings.model, rows)
+        key = "pretrain.model.max_position_embeddings"
+    elif init.is_file():
+        config, notes = _of_file(init, rows)
+        key = f"max_position_embeddings in {init}"
+    elif init.is_dir():
+        return _of_model(init, vocab, tokenizer, length, read_model)
     else:
-        difference = (
-            f"piece {first} is {files.vocabulary[first]!r}, not {tokenizer.vocabulary[first]!r}"
+        raise UserError(
+            f"phases.{phase}.init: {init} is not there; name {vocab} (from scratch), the config "
+            "file of a BERT (from scratch with its sizes), or the folder of a model"
         )
-    raise UserError(f"{files.path}: another vocabulary than data/vocab's ({difference}); {advice}")
+    if length > config.max_position_embeddings:
+        raise UserError(
+            f"phases.{phase}.max_seq_length: {length} is more than the "
+            f"{config.max_position_embeddings} positions of the model; shorten it or raise {key}"
+        )
+    return Start(config, initial_values(config, settings.seed), True, notes)
 
 
-def with_new_rows(
-    config: BertConfig, weights: Mapping[str, np.ndarray], extension: Extension, rows: int
-) -> tuple[BertConfig, dict[str, np.ndarray]]:
-    """The model with a row for each new word, all others as they are.
+def _of_params(sizes: Model, rows: int) -> BertConfig:
+    return BertConfig(
+        vocab_size=rows,
+        hidden_size=sizes.hidden_size,
+        num_hidden_layers=sizes.layers,
+        num_attention_heads=sizes.heads,
+        intermediate_size=sizes.intermediate_size,
+        hidden_act=sizes.hidden_act,
+        hidden_dropout_prob=sizes.hidden_dropout,
+        attention_probs_dropout_prob=sizes.attention_dropout,
+        max_position_embeddings=sizes.max_position_embeddings,
+    )
 
-    Its embedding begins as the mean of those of the pieces it consisted of. So does its output
-    bias, plus the word's `log_share`: without it each word would be as probable as its pieces are
-    with all their other words, and a thousand of them would take several per cent off every
-    prediction. (On general text the loss grew by 3.4 %, with it by 0.1 %.)
+
+def _of_file(path: Path, rows: int) -> tuple[BertConfig, tuple[str, ...]]:
+    config = read_config(path)
+    notes = [f"from scratch with the sizes in {path}; those of pretrain.model do not count"]
+    if config.vocab_size != rows:
+        notes.append(
+            f"the model gets the {rows:,} rows of the vocabulary, not the vocab_size "
+            f"{config.vocab_size:,} in {path}"
+        )
+    return replace(config, vocab_size=rows), tuple(notes)
+
+
+def _of_model(
+    init: Path, vocab: Path, tokenizer: WordPieceTokenizer, length: int, read_model: ModelReader
+) -> Start:
+    config, weights = read_model(init)
+    notes = []
+    files = read_directory(init) if has_vocabulary(init) else None
+    extension = new_rows(config.vocab_size, files, tokenizer, read_extension(vocab), init)
+    if extension:
+        config, weights = with_new_rows(config, weights, extension, len(tokenizer.vocabulary))
+        if extension.rows:
+            notes.append(f"{len(extension.rows):,} new words begin as the mean of their pieces")
+    positions = config.max_position_embeddings
+    if length > positions:
+        config, weights = stretched(config, weights, length)
+        notes.append(
+            f"{init} has {positions} positions; those up to {length} begin as copies of them, "
+            "from the first one on"
+        )
+    return Start(config, weights, False, tuple(notes))
+
+
+def stretched(
+    config: BertConfig, weights: Mapping[str, np.ndarray], length: int
+) -> tuple[BertConfig, Mapping[str, np.ndarray]]:
+    """The model with a position embedding for each of `length` tokens, if it has fewer.
+
+    Those that it has stay; the new ones are copies of them from the beginning, again and again:
+    what it learnt of neighbours holds everywhere but at the seams (Beltagy et al., 2020,
+    Longformer, section 5).
 
     Args:
         weights: float32 arrays by the names of the parameter table.
-        rows: of the extended vocabulary.
+
+    Returns:
+        The very objects that were given, if there are positions enough.
     """
-    extended = dict(weights)
-    for name in (_EMBEDDINGS, _BIAS):
-        old = weights[name]
-        new = np.zeros((rows, *old.shape[1:]), old.dtype)
-        new[: len(old)] = old
-        for row in extension.rows:
-            new[row.id] = old[list(row.pieces_before)].mean(axis=0)
-            if name == _BIAS:
-                new[row.id] += row.log_share
-        extended[name] = new
-    return replace(config, vocab_size=rows), extended
+    learnt = weights[_POSITIONS]
+    if length <= len(learnt):
+        return config, weights
+    copies = np.resize(learnt, (length, learnt.shape[1]))
+    return replace(config, max_position_embeddings=length), {**weights, _POSITIONS: copies}
