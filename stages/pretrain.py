@@ -5,23 +5,21 @@ import shutil
 import sys
 from pathlib import Path
 
-from lib.interop.huggingface import read_model, write_model
-from lib.model.config import BertConfig
-from lib.model.parameters import initial_values, parameter_table
-from lib.params import KEPT, Params, load_params
+from lib.interop.huggingface import write_model
+from lib.model.parameters import parameter_table
+from lib.params import KEPT, load_params
 from lib.run import fingerprint
-from lib.run.atomic import remove, write_text
+from lib.run.atomic import remove
 from lib.run.errors import UserError
 from lib.run.metrics import write_metrics
 from lib.run.stage import run_stage, scratch
 from lib.train.checkpoint import exclusive
 from lib.train.loop import Data, Places, train
 from lib.train.manifest import read_manifest
-from lib.train.start import new_rows, with_new_rows
+from lib.train.start import read_start
 from lib.train.step import Trainer
 from lib.train.strategy import make_strategy, worker_number
-from lib.vocab.directory import has_vocabulary, read_directory
-from lib.vocab.extension import read_extension
+from lib.vocab.export import write_tokenizer
 from lib.vocab.tokenizer import WordPieceTokenizer
 
 # Raised by hand when a checkpoint of an older version must not be gone on from.
@@ -29,37 +27,27 @@ _FORMAT = 3
 # What a killed run may be given otherwise and still go on.
 _FREE = {"checkpoint_every", "checkpoint_minutes", "keep_checkpoints", "tensorboard"}
 _DEMO_SIZE = 256
-TOKENIZER_FILES = ("vocab.txt", "tokenizer.json", "tokenizer_config.json")
 
 
 def main(phase: str, records: Path, init: Path, vocab: Path, model: Path) -> None:
     """Trains one phase.
 
-    PHASE is its name in params.yaml, RECORDS its folder of records, INIT what it starts from
-    (the vocabulary's folder: from scratch), VOCAB the vocabulary, MODEL the folder to write.
+    PHASE is its name in params.yaml, RECORDS its folder of records, INIT what it starts from (the
+    vocabulary's folder or the config file of a BERT: from scratch; or a model's folder), VOCAB the
+    vocabulary, MODEL the folder to write.
     """
     params = load_params()
     settings = params.training(phase)
     manifest = read_manifest(records)
     tokenizer = WordPieceTokenizer.load(vocab)
-    from_scratch = init.resolve() == vocab.resolve()
-    if from_scratch:
-        config = _config(params, len(tokenizer.vocabulary))
-        weights = initial_values(config, settings.seed)
-    else:
-        config, weights = read_model(init)
-        files = read_directory(init) if has_vocabulary(init) else None
-        extension = read_extension(vocab)
-        rows = len(tokenizer.vocabulary)
-        if new := new_rows(config.vocab_size, files, tokenizer, extension, init):
-            config, weights = with_new_rows(config, weights, new, rows)
-            if new.rows:
-                print(f"pretrain: {len(new.rows):,} new words begin as the mean of their pieces")
-    if manifest.max_seq_length > config.max_position_embeddings:
-        raise UserError(
-            f"phases.{phase}.max_seq_length: {manifest.max_seq_length} is more than "
-            f"the {config.max_position_embeddings} positions of {init}; shorten it"
-        )
+    try:
+        steps, _ = settings.length(manifest.splits["train"].rows)
+    except ValueError as failure:
+        raise UserError(f"phases.{phase}: warmup_steps {failure}") from None
+    start = read_start(settings, phase, init, vocab, tokenizer, manifest.max_seq_length)
+    config = start.config
+    for note in start.notes:
+        print(f"pretrain: {note}")
     if params.preprocess.input != "data/demo" and config.hidden_size < _DEMO_SIZE:
         print(
             f"pretrain: note: {config.hidden_size} units are a size for trying out; for a model "
@@ -93,11 +81,16 @@ def main(phase: str, records: Path, init: Path, vocab: Path, model: Path) -> Non
         scratch=run,
     )
     with exclusive(run, worker):
-        trainer = Trainer(config, settings, manifest.next_sentence, weights, strategy)
+        trainer = Trainer(config, settings, manifest.next_sentence, start.weights, strategy)
 
         def write(folder: Path) -> None:
-            for name in TOKENIZER_FILES:
-                write_text(folder / name, (vocab / name).read_text(encoding="utf-8"))
+            write_tokenizer(
+                folder,
+                tokenizer.vocabulary,
+                tokenizer.lowercase,
+                tokenizer.strip_accents,
+                config.max_position_embeddings,
+            )
             write_model(folder, config, trainer.weights(), {"pad_token_id": tokenizer.pad_id})
 
         final, kept = train(
@@ -106,7 +99,7 @@ def main(phase: str, records: Path, init: Path, vocab: Path, model: Path) -> Non
             Data(records, manifest, tokenizer),
             places,
             write,
-            from_scratch,
+            start.from_scratch,
             chief=worker == 0,
         )
         if worker:
@@ -114,7 +107,6 @@ def main(phase: str, records: Path, init: Path, vocab: Path, model: Path) -> Non
         write(model)
         parameters = sum(math.prod(parameter.shape) for parameter in parameter_table(config))
         kept.publish(model.parent / KEPT / model.name)
-        steps, _ = settings.length(manifest.splits["train"].rows)
         epochs = steps * settings.batch_size / manifest.splits["train"].rows
         write_metrics(
             results / "metrics.json",
@@ -136,21 +128,6 @@ def main(phase: str, records: Path, init: Path, vocab: Path, model: Path) -> Non
     print(
         f"pretrain: {phase}: {parameters:,} parameters, dev MLM loss "
         f"{final['dev_mlm_loss']:.3f}, accuracy {final['dev_mlm_accuracy']:.1%} -> {model}"
-    )
-
-
-def _config(params: Params, vocab_size: int) -> BertConfig:
-    sizes = params.pretrain.model
-    return BertConfig(
-        vocab_size=vocab_size,
-        hidden_size=sizes.hidden_size,
-        num_hidden_layers=sizes.layers,
-        num_attention_heads=sizes.heads,
-        intermediate_size=sizes.intermediate_size,
-        hidden_act=sizes.hidden_act,
-        hidden_dropout_prob=sizes.hidden_dropout,
-        attention_probs_dropout_prob=sizes.attention_dropout,
-        max_position_embeddings=sizes.max_position_embeddings,
     )
 
 

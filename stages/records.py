@@ -18,6 +18,7 @@ from lib.run.metrics import write_metrics
 from lib.run.pool import shard_map, worker_count
 from lib.run.stage import run_stage
 from lib.text.splits import SPLITS
+from lib.vocab.directory import CONFIG, VOCABULARY
 from lib.vocab.tokenizer import WordPieceTokenizer
 
 
@@ -94,10 +95,7 @@ def main(phase: str, shards: Path, vocab: Path, records: Path) -> None:
         manifest = manifest_json(
             {split: (of_split[split], by_split[split]) for split in SPLITS},
             knobs.seed,
-            {
-                name: fingerprint.of_file(vocab / name)
-                for name in ("vocab.txt", "tokenizer_config.json")
-            },
+            {name: fingerprint.of_file(vocab / name) for name in (VOCABULARY, CONFIG)},
         )
         write_text(temporary / "manifest.json", manifest)
     results = Path("results/records") / phase

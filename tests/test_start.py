@@ -10,7 +10,7 @@ import tensorflow as tf
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lib.interop.huggingface import read_model, write_model
+from lib.interop.huggingface import write_model
 from lib.model.bert import encode
 from lib.model.config import BertConfig, read_config
 from lib.model.losses import loss_sums
@@ -172,7 +172,7 @@ def start(values, vocab):
     def read(init: Path, length: int = 24, folder: Path = vocab) -> Start:
         tokenizer = WordPieceTokenizer.load(folder)
         pretrain: Pretrain = parse_params(values).pretrain
-        return read_start(pretrain, "main", init, folder, tokenizer, length, read_model)
+        return read_start(pretrain, "main", init, folder, tokenizer, length)
 
     return read
 

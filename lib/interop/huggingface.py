@@ -9,7 +9,7 @@ import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
-from lib.model.config import BertConfig
+from lib.model.config import BertConfig, read_values
 from lib.model.parameters import parameter_table
 from lib.run.atomic import new_file, write_text
 from lib.run.errors import UserError
@@ -89,22 +89,6 @@ def write_model(
         save_file(tensors, temporary, metadata={"format": "pt"})
 
 
-def read_config(directory: Path) -> BertConfig:
-    """Reads `config.json`.
-
-    Raises:
-        UserError: it is missing, not JSON, or not a BERT's.
-    """
-    path = directory / "config.json"
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise UserError(f"{path}: no such file; {directory} is not a model directory") from None
-    except ValueError as failure:
-        raise UserError(f"{path}: not JSON ({failure}); fetch the model again") from None
-    return BertConfig.from_dict(values, str(path))
-
-
 def read_model(directory: Path) -> tuple[BertConfig, dict[str, np.ndarray]]:
     """Reads a directory as `write_model` or transformers writes it.
 
@@ -114,12 +98,15 @@ def read_model(directory: Path) -> tuple[BertConfig, dict[str, np.ndarray]]:
     Raises:
         UserError: a file is missing or damaged, or a tensor is missing or misshapen; it is named.
     """
-    config = read_config(directory)
     path = directory / "model.safetensors"
+    for file in (directory / "config.json", path):
+        if not file.exists():
+            raise UserError(f"{file}: no such file; {directory} is not a model directory")
+    config = BertConfig.from_dict(
+        read_values(directory / "config.json"), str(directory / "config.json")
+    )
     try:
         tensors = load_file(path)
-    except FileNotFoundError:
-        raise UserError(f"{path}: no such file; {directory} is not a model directory") from None
     except SafetensorError as failure:
         raise UserError(f"{path}: damaged ({failure}); fetch or train the model again") from None
     shapes = {parameter.name: parameter.shape for parameter in parameter_table(config)}

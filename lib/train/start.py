@@ -1,11 +1,12 @@
 """What a phase starts from: a fresh model, or one that is there, at the length of its rows."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
+from lib.interop.huggingface import read_model
 from lib.model.config import BertConfig, read_config
 from lib.model.parameters import initial_values
 from lib.params import Model, Pretrain
@@ -14,8 +15,6 @@ from lib.train.new_rows import new_rows, with_new_rows
 from lib.vocab.directory import has_vocabulary, read_directory
 from lib.vocab.extension import read_extension
 from lib.vocab.tokenizer import WordPieceTokenizer
-
-ModelReader = Callable[[Path], tuple[BertConfig, Mapping[str, np.ndarray]]]
 
 _POSITIONS = "bert/embeddings/position_embeddings"
 
@@ -43,7 +42,6 @@ def read_start(
     vocab: Path,
     tokenizer: WordPieceTokenizer,
     length: int,
-    read_model: ModelReader,
 ) -> Start:
     """Makes or reads the model that a phase starts from.
 
@@ -56,8 +54,6 @@ def read_start(
         vocab: the vocabulary's folder.
         tokenizer: that of `vocab`.
         length: tokens of the phase's rows.
-        read_model: reads a model's folder: configuration, and float32 arrays by the names of the
-            parameter table.
 
     Raises:
         UserError: there is nothing at `init`, what is there is damaged or has another vocabulary,
@@ -72,7 +68,7 @@ def read_start(
         config, notes = _of_file(init, rows)
         key = f"max_position_embeddings in {init}"
     elif init.is_dir():
-        return _of_model(init, vocab, tokenizer, length, read_model)
+        return _of_model(init, vocab, tokenizer, length)
     else:
         raise UserError(
             f"phases.{phase}.init: {init} is not there; name {vocab} (from scratch), the config "
@@ -111,9 +107,8 @@ def _of_file(path: Path, rows: int) -> tuple[BertConfig, tuple[str, ...]]:
     return replace(config, vocab_size=rows), tuple(notes)
 
 
-def _of_model(
-    init: Path, vocab: Path, tokenizer: WordPieceTokenizer, length: int, read_model: ModelReader
-) -> Start:
+def _of_model(init: Path, vocab: Path, tokenizer: WordPieceTokenizer, length: int) -> Start:
+    weights: Mapping[str, np.ndarray]
     config, weights = read_model(init)
     notes = []
     files = read_directory(init) if has_vocabulary(init) else None

@@ -4,6 +4,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+from lib.run.atomic import write_text
+from lib.vocab.directory import CONFIG, TOKENIZER, VOCABULARY
 from lib.vocab.tokenizer import MAX_WORD_LENGTH, SPECIAL_TOKENS
 from lib.vocab.wordpiece import CONTINUATION
 
@@ -24,10 +26,10 @@ def write_tokenizer(
     ids = {piece: number for number, piece in enumerate(vocabulary)}
     # Stated separately, though Hugging Face would derive the second from the first.
     switches = {"do_lower_case": lowercase, "strip_accents": strip_accents}
-    _write(directory / "vocab.txt", "".join(f"{piece}\n" for piece in vocabulary))
-    _write_json(directory / "tokenizer.json", _tokenizer(ids, lowercase, strip_accents))
+    write_text(directory / VOCABULARY, "".join(f"{piece}\n" for piece in vocabulary))
+    _write_json(directory / TOKENIZER, _tokenizer(ids, lowercase, strip_accents))
     _write_json(
-        directory / "tokenizer_config.json",
+        directory / CONFIG,
         {
             "cls_token": "[CLS]",
             **switches,
@@ -104,8 +106,4 @@ def _sequence(name: str, segment: int) -> dict[str, Any]:
 
 
 def _write_json(path: Path, content: dict[str, Any]) -> None:
-    _write(path, json.dumps(content, ensure_ascii=False, indent=2) + "\n")
-
-
-def _write(path: Path, text: str) -> None:
-    path.write_bytes(text.encode())
+    write_text(path, json.dumps(content, ensure_ascii=False, indent=2) + "\n")
