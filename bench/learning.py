@@ -20,6 +20,7 @@ import statistics
 import sys
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -67,7 +68,9 @@ def prepare(wikitext: Path, work: Path, vocabulary_size: int) -> dict[str, str]:
     """
     project_folder = work / "project"
     texts = {split: work / f"{split}.txt" for split in ("train", "valid")}
-    if not (work / "prepared").exists():
+    # Its content: what it was made with.
+    prepared, made_with = work / "prepared", f"{vocabulary_size} rows\n"
+    if not prepared.exists() or prepared.read_text(encoding="utf-8") != made_with:
         project = Project(
             project_folder,
             {
@@ -96,7 +99,7 @@ def prepare(wikitext: Path, work: Path, vocabulary_size: int) -> dict[str, str]:
         # The rows to be scored on: a segment each, as the peer could not read packed ones.
         project.set({"records": {"packing": False, "masking": "static"}})
         project.stage("records", "main", "data/shards", "data/vocab", "data/records/heldout")
-        (work / "prepared").touch()
+        write_text(prepared, made_with)
     return {
         "vocabulary": str(project_folder / "data/vocab"),
         "records": str(project_folder / "data/records/main"),
@@ -304,6 +307,9 @@ def main() -> None:
             path = options.wikitext / f"{split}.txt"
             if not path.is_file():
                 raise UserError(f"--wikitext {options.wikitext}: no {path.name} there")
+        for package in ("torch", "transformers", "accelerate"):
+            if find_spec(package) is None:
+                raise UserError(f"{package} is not installed; run make interop")
         options.work.mkdir(parents=True, exist_ok=True)
         before = machine(PACKAGES)
         paths = prepare(options.wikitext, options.work, options.vocabulary_size)
