@@ -1,0 +1,349 @@
+"""What is learnt in so many minutes of processor time: ours beside Hugging Face's trainer.
+
+One small model on WikiText-2 with masked language modelling only, from scratch, with the same
+vocabulary (ours), optimizer, learning rates and seeds. Each (system, rate, seed) is a process of
+its own with one thread; its budget counts the processor time of everything from the making of the
+model to the last step, but neither imports, nor the tokenization of the text, nor the writing of
+models on the way. The schedule ends as the budget ends: how many steps that makes, each process
+finds out in a short run before. All models are scored by the same code on the same masked rows.
+
+A finished run is kept in the scratch folder, so that a second call goes on where a first one was
+stopped.
+"""
+
+import argparse
+import json
+import os
+import queue
+import shutil
+import statistics
+import sys
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from bench import inputs
+from bench.curves import svg
+from bench.processes import measure
+from bench.project import ROOT, Project
+from bench.report import machine, table, write_json
+from lib.run.atomic import write_text
+from lib.run.errors import UserError
+
+LENGTH, BATCH_SIZE = 128, 32
+MODEL = {
+    "hidden_size": 128,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "intermediate_size": 512,
+    "hidden_act": "gelu",
+    "max_position_embeddings": 512,
+}
+SYSTEMS = {"ours": "bench.learner", "Hugging Face": "bench.peers.hugging_face_trainer"}
+PACKAGES = ("numpy", "tensorflow", "torch", "transformers", "accelerate")
+_POINTS = 10
+_COLUMNS = {
+    "system": "trainer",
+    "rate": "rate",
+    "seeds": "seeds",
+    "loss": "held-out loss",
+    "lowest": "lowest",
+    "highest": "highest",
+    "accuracy": "accuracy",
+    "joined": "on joined rows",
+    "steps": "steps",
+    "planned": "of planned",
+    "cpu_minutes": "CPU min",
+    "mib": "MiB",
+}
+
+
+def prepare(wikitext: Path, work: Path, vocabulary_size: int) -> dict[str, str]:
+    """Text, vocabulary and records, by the real stages; once.
+
+    Returns:
+        Paths, as jobs have them.
+    """
+    project_folder = work / "project"
+    texts = {split: work / f"{split}.txt" for split in ("train", "valid")}
+    # Its content: what it was made with.
+    prepared, made_with = work / "prepared", f"{vocabulary_size} rows\n"
+    if not prepared.exists() or prepared.read_text(encoding="utf-8") != made_with:
+        project = Project(
+            project_folder,
+            {
+                "preprocess": {"input": "data/raw", "document": "blank_line"},
+                "vocab": {"size": vocabulary_size},
+                "records": {
+                    "next_sentence": False,
+                    "masking": "dynamic",
+                    "packing": True,
+                    "dupe_factor": 1,
+                    "short_seq_prob": 0.0,
+                },
+                "phases": {"main": {"max_seq_length": LENGTH}},
+            },
+        )
+        for split in ("train", "valid", "test"):
+            raw = project.path(f"data/raw/{split}.txt")
+            inputs.wikitext_documents(wikitext / f"{split}.txt", raw)
+            if split in texts:
+                shutil.copyfile(raw, texts[split])
+        project.preprocess()
+        project.stage("sample5M", "data/corpus", "data/sample")
+        project.stage("vocab", "data/sample", "data/sample", "data/vocab")
+        project.stage("split", "data/corpus", "data/shards")
+        project.records()
+        # The rows to be scored on: a segment each, as the peer could not read packed ones.
+        project.set({"records": {"packing": False, "masking": "static"}})
+        project.stage("records", "main", "data/shards", "data/vocab", "data/records/heldout")
+        write_text(prepared, made_with)
+    return {
+        "vocabulary": str(project_folder / "data/vocab"),
+        "records": str(project_folder / "data/records/main"),
+        "text": str(texts["train"]),
+        "heldout_records": str(project_folder / "data/records/heldout"),
+        "heldout_text": str(texts["valid"]),
+    }
+
+
+def jobs(options: argparse.Namespace, paths: dict[str, str]) -> list[dict[str, Any]]:
+    """All runs, the systems in turn.
+
+    What a job says: `system`, `rate`, `seed`; `cpu_seconds`, `calibration_seconds` and `points`
+    (models kept on the way); `model` and the optimizer's settings; `folder`, and what to read.
+    """
+    dropout = {
+        "hidden_dropout_prob": options.dropout,
+        "attention_probs_dropout_prob": options.dropout,
+    }
+    return [
+        {
+            "system": system,
+            "rate": rate,
+            "seed": seed,
+            "cpu_seconds": 60 * options.cpu_minutes,
+            "calibration_seconds": min(30.0, 6 * options.cpu_minutes),
+            "points": _POINTS,
+            "length": LENGTH,
+            "batch_size": BATCH_SIZE,
+            "warmup": 0.06,
+            "weight_decay": 0.01,
+            "adam_epsilon": 1e-8,
+            "xla": options.xla,
+            "model": MODEL | dropout,
+            "folder": str(options.work / f"runs/{system.replace(' ', '-')}-{rate:g}-{seed}"),
+            **paths,
+        }
+        for seed in options.seeds
+        for rate in options.rates
+        for system in SYSTEMS
+    ]
+
+
+def run(job: dict[str, Any]) -> dict[str, Any]:
+    """Trains and scores; or takes the result that an earlier call has kept of the same job."""
+    folder = Path(job["folder"])
+    kept = folder / "result.json"
+    if kept.exists():
+        result: dict[str, Any] = json.loads(kept.read_text(encoding="utf-8"))
+        if result["job"] == job:
+            return result
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    write_json(folder / "job.json", job)
+    environment = {
+        **os.environ,
+        "OMP_NUM_THREADS": "1",
+        "MKL_NUM_THREADS": "1",
+        "TOKENIZERS_PARALLELISM": "false",
+        "HF_HUB_OFFLINE": "1",
+        "PYTHONPATH": os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")])),
+    }
+    module = [sys.executable, "-m"]
+    trained = measure([*module, SYSTEMS[job["system"]], folder / "job.json"], folder, environment)
+    made = json.loads((folder / "run.json").read_text(encoding="utf-8"))
+    models = [point.pop("model") for point in made["points"]]
+    measure([*module, "bench.heldout", folder / "job.json", *models], folder, environment)
+    scores = json.loads((folder / "losses.json").read_text(encoding="utf-8"))
+    for point, score in zip(made["points"], scores, strict=True):
+        point.update(score)
+    result = {
+        "job": job,
+        **made,
+        "whole_cpu_seconds": trained.cpu_seconds,
+        "whole_wall_seconds": trained.wall_seconds,
+        "peak_mib": trained.peak_mib,
+    }
+    shutil.rmtree(folder / "models")
+    write_json(kept, result)
+    return result
+
+
+def run_all(todo: Sequence[dict[str, Any]], at_once: int) -> list[dict[str, Any]]:
+    """So many jobs at a time, each on a core of its own as far as there are enough."""
+    cores = sorted(os.sched_getaffinity(0))
+    free: queue.SimpleQueue[int] = queue.SimpleQueue()
+    for number in range(at_once):
+        free.put(cores[number % len(cores)])
+
+    def on_one_core() -> None:
+        # Of this thread only; the processes that it starts inherit it.
+        os.sched_setaffinity(0, {free.get()})
+
+    results = []
+    with ThreadPoolExecutor(at_once, initializer=on_one_core) as pool:
+        waiting = [pool.submit(run, job) for job in todo]
+        try:
+            for number, done in enumerate(as_completed(waiting), 1):
+                result = done.result()
+                results.append(result)
+                print(f"learning: {number} of {len(todo)}: {said(result)}", file=sys.stderr)
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise
+    order = {job["folder"]: number for number, job in enumerate(todo)}
+    return sorted(results, key=lambda result: order[result["job"]["folder"]])
+
+
+def said(result: dict[str, Any]) -> str:
+    """One run in a line."""
+    job = result["job"]
+    return (
+        f"{job['system']}, rate {job['rate']:g}, seed {job['seed']}: loss "
+        f"{result['points'][-1]['records']:.3f} after {result['steps']:,} steps "
+        f"({result['planned_steps']:,} planned), {result['cpu_seconds'] / 60:.2f} CPU minutes"
+    )
+
+
+def summarise(results: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """A row for each (system, rate): means over the seeds."""
+    groups: dict[tuple[str, float], list[dict[str, Any]]] = {}
+    for result in results:
+        groups.setdefault((result["job"]["system"], result["job"]["rate"]), []).append(result)
+    rows = []
+    for (system, rate), runs in sorted(groups.items()):
+        ends = [run["points"][-1] for run in runs]
+        losses = [end["records"] for end in ends]
+        rows.append(
+            {
+                "system": system,
+                "rate": f"{rate:g}",
+                "seeds": len(runs),
+                "loss": f"{statistics.mean(losses):.4f}",
+                "mean": statistics.mean(losses),
+                "lowest": f"{min(losses):.4f}",
+                "highest": f"{max(losses):.4f}",
+                "accuracy": f"{statistics.mean(end['records_accuracy'] for end in ends):.1%}",
+                "joined": f"{statistics.mean(end['joined'] for end in ends):.4f}",
+                "steps": round(statistics.mean(run["steps"] for run in runs)),
+                "planned": f"{statistics.mean(r['steps'] / r['planned_steps'] for r in runs):.1%}",
+                "cpu_minutes": statistics.mean(run["cpu_seconds"] for run in runs) / 60,
+                "mib": max(run["peak_mib"] for run in runs),
+            }
+        )
+    return rows
+
+
+def mean_curves(results: Sequence[dict[str, Any]]) -> dict[str, list[tuple[float, float]]]:
+    """Name -> (CPU minutes, held-out loss), means over the seeds, of each system and rate."""
+    groups: dict[str, list[list[dict[str, Any]]]] = {}
+    for result in results:
+        name = f"{result['job']['system']}, {result['job']['rate']:g}"
+        groups.setdefault(name, []).append(result["points"])
+    return {
+        name: [
+            (
+                statistics.mean(point["cpu_seconds"] for point in points) / 60,
+                statistics.mean(point["records"] for point in points),
+            )
+            for points in zip(*runs, strict=False)
+        ]
+        for name, runs in sorted(groups.items())
+    }
+
+
+def curves_csv(results: Sequence[dict[str, Any]]) -> str:
+    """Every point of every run."""
+    lines = ["system,rate,seed,cpu_seconds,step,loss,accuracy\n"]
+    for result in results:
+        job = result["job"]
+        lines += [
+            f"{job['system']},{job['rate']:g},{job['seed']},{point['cpu_seconds']:.1f},"
+            f"{point['step']},{point['records']:.5f},{point['records_accuracy']:.5f}\n"
+            for point in result["points"]
+        ]
+    return "".join(lines)
+
+
+def arguments() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m bench.learning",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        "--wikitext", type=Path, required=True, help="folder with train.txt, valid.txt, test.txt"
+    )
+    parser.add_argument("--cpu-minutes", type=float, default=10.0, help="of a run (default 10)")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
+    parser.add_argument("--rates", type=float, nargs="+", default=[5e-4, 1e-3, 2e-3])
+    parser.add_argument("--dropout", type=float, default=0.1, help="of both (default 0.1)")
+    parser.add_argument("--vocabulary-size", type=int, default=8000)
+    parser.add_argument("--xla", action="store_true", help="ours compiled by XLA")
+    parser.add_argument("--jobs", type=int, default=2, help="runs at a time (default 2)")
+    parser.add_argument("--out", type=Path, help="JSON file to write; .csv and .svg beside it")
+    parser.add_argument("--work", type=Path, default=ROOT / ".scratch/learning", help="scratch")
+    return parser
+
+
+def main() -> None:
+    options = arguments().parse_args()
+    options.work = options.work.absolute()
+    try:
+        for split in ("train", "valid", "test"):
+            path = options.wikitext / f"{split}.txt"
+            if not path.is_file():
+                raise UserError(f"--wikitext {options.wikitext}: no {path.name} there")
+        for package in ("torch", "transformers", "accelerate"):
+            if find_spec(package) is None:
+                raise UserError(f"{package} is not installed; run make interop")
+        options.work.mkdir(parents=True, exist_ok=True)
+        before = machine(PACKAGES)
+        paths = prepare(options.wikitext, options.work, options.vocabulary_size)
+        results = run_all(jobs(options, paths), options.jobs)
+    except UserError as error:
+        sys.exit(f"learning: error: {error}")
+    rows = summarise(results)
+    print(table(rows, _COLUMNS))
+    best = {
+        system: min(row["mean"] for row in rows if row["system"] == system) for system in SYSTEMS
+    }
+    passed = best["ours"] <= best["Hugging Face"]
+    print(
+        f"best mean of ours {best['ours']:.4f}, of Hugging Face's {best['Hugging Face']:.4f}: "
+        f"{'passed' if passed else 'missed'}"
+    )
+    if options.out:
+        write_json(
+            options.out,
+            {"machine": before, "best": best, "passed": passed, "rows": rows, "runs": results},
+        )
+        write_text(options.out.with_suffix(".csv"), curves_csv(results))
+        curves = mean_curves(results)
+        image = svg(
+            "WikiText-2: held-out MLM loss, mean of the seeds",
+            "minutes of processor time",
+            "loss",
+            curves,
+            dashed=[name for name in curves if not name.startswith("ours")],
+        )
+        write_text(options.out.with_suffix(".svg"), image)
+    if not passed:
+        sys.exit("learning: a bar is missed")
+
+
+if __name__ == "__main__":
+    main()

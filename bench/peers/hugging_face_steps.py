@@ -1,0 +1,148 @@
+"""Times steps of Hugging Face's BERT: python -m bench.peers.hugging_face_steps JOB_JSON
+
+The stock model in PyTorch's usual loop: zero_grad, loss, backward, clip_grad_norm_, AdamW. Of
+AdamW's implementations the fastest here is taken. `bench.training` starts it and describes the
+job's keys.
+"""
+
+import itertools
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch._dynamo.utils import counters
+from transformers import BertConfig, BertForMaskedLM, BertForPreTraining
+
+from bench.steps import (
+    MATMUL_SIZE,
+    Size,
+    as_collated,
+    matmul_peak,
+    random_rows,
+    read_job,
+    time_steps,
+    write_result,
+)
+from lib.records.reading import read_examples
+
+Batch = dict[str, torch.Tensor]
+_ADAMW = ({"fused": True}, {"foreach": True}, {"foreach": False})
+
+
+class Gathered(torch.nn.Module):
+    """Its encoder and heads, the MLM head at masked positions only."""
+
+    def __init__(self, model: BertForPreTraining) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(
+        self,
+        input_ids: torch.Tensor,
+        attention_mask: torch.Tensor,
+        token_type_ids: torch.Tensor,
+        positions: torch.Tensor,
+        labels: torch.Tensor,
+        next_sentence_label: torch.Tensor,
+    ) -> torch.Tensor:
+        """positions: int64 [masked], into the rows one after the other; labels: int64 [masked]."""
+        encoded = self.model.bert(input_ids, attention_mask, token_type_ids)
+        hidden = encoded.last_hidden_state.flatten(0, 1)[positions]
+        loss = torch.nn.functional.cross_entropy
+        pairs = self.model.cls.seq_relationship(encoded.pooler_output)
+        return loss(self.model.cls.predictions(hidden), labels) + loss(pairs, next_sentence_label)
+
+
+def batches(job: dict[str, Any]) -> Iterator[Batch]:
+    """Full rows, or examples of records as its collator pads them; all made beforehand."""
+    rows = job["settings"]["batch_size"]
+    if job["records"]:
+        (file, *_) = sorted(Path(job["records"]).glob("train/*"))
+        # The text was shuffled before the records were made.
+        examples = list(itertools.islice(read_examples(file), rows * (job["steps"] + 50)))
+        starts = range(0, len(examples) - rows + 1, rows)
+        groups = [examples[start : start + rows] for start in starts]
+    else:
+        columns = random_rows(rows, job["length"], job["predictions"], job["vocab_size"])
+        groups = [[{name: values[row] for name, values in columns.items()} for row in range(rows)]]
+    made = [_tensors(as_collated(group), job) for group in groups]
+    return itertools.cycle(made)
+
+
+def _tensors(columns: dict[str, Any], job: dict[str, Any]) -> Batch:
+    batch = {name: torch.from_numpy(values) for name, values in columns.items()}
+    if job["gathered"]:
+        labels = batch["labels"].flatten()
+        batch["positions"] = torch.nonzero(labels != -100).flatten()
+        batch["labels"] = labels[batch["positions"]]
+    elif not job["next_sentence"]:
+        del batch["next_sentence_label"]
+    return batch
+
+
+def size(batch: Batch) -> Size:
+    return Size(batch["attention_mask"].sum(1).numpy(), int((batch["labels"] != -100).sum()))
+
+
+def fastest_adamw(parameters: list[torch.nn.Parameter]) -> dict[str, bool]:
+    """Which of PyTorch's implementations takes least time for these gradients."""
+    seconds = []
+    for options in _ADAMW:
+        optimizer = torch.optim.AdamW(parameters, lr=0.0, **options)
+        optimizer.step()  # makes its state
+        start = time.perf_counter()
+        for _ in range(2):
+            optimizer.step()
+        seconds.append(time.perf_counter() - start)
+    return _ADAMW[seconds.index(min(seconds))]
+
+
+def peak(dtype: torch.dtype) -> float:
+    """Operations a second of PyTorch's product of large matrices."""
+    matrix = torch.randn(MATMUL_SIZE, MATMUL_SIZE).to(dtype)
+    return matmul_peak(lambda: matrix @ matrix)
+
+
+def main(path: Path) -> None:
+    job = read_job(path)
+    config = BertConfig(vocab_size=job["vocab_size"], **job["model"])
+    stock = BertForPreTraining if job["next_sentence"] or job["gathered"] else BertForMaskedLM
+    model: Any = stock(config).train()
+    parameters = list(model.parameters())
+    adamw: dict[str, bool] = {"fused": True}
+    optimizer = torch.optim.AdamW(parameters, lr=1e-5, weight_decay=0.01, **adamw)
+    wanted = Gathered(model) if job["gathered"] else model
+    forward = torch.compile(wanted) if job["mode"] == "compiled" else wanted
+    dtype = torch.bfloat16 if job["settings"]["precision"] == "bfloat16" else torch.float32
+
+    def step(batch: Batch) -> None:
+        optimizer.zero_grad()
+        with torch.autocast("cpu", torch.bfloat16, enabled=dtype == torch.bfloat16):
+            result = forward(**batch)
+            loss = result if job["gathered"] else result.loss
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(parameters, 1.0)
+        optimizer.step()
+        loss.item()
+
+    def choose_adamw() -> None:
+        nonlocal adamw, optimizer
+        adamw = fastest_adamw(parameters)
+        optimizer = torch.optim.AdamW(parameters, lr=1e-5, weight_decay=0.01, **adamw)
+
+    times = time_steps(
+        batches(job),
+        step,
+        size,
+        job["steps"],
+        compilations=lambda: counters["stats"]["unique_graphs"],
+        after_first=choose_adamw,
+    )
+    write_result(path, times.result(job, peak(dtype), adamw=adamw))
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))

@@ -1,0 +1,101 @@
+"""Trains Hugging Face's BERT with its own trainer for so much processor time.
+
+python -m bench.peers.hugging_face_trainer JOB_JSON
+
+Everything is as its language-modelling example does it: BertForMaskedLM, a text whose lines are
+tokenized, joined and cut into full rows, DataCollatorForLanguageModeling, Trainer. The job's keys
+are described in `bench.learning`.
+"""
+
+import json
+import sys
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import (
+    AutoTokenizer,
+    BertConfig,
+    BertForMaskedLM,
+    DataCollatorForLanguageModeling,
+    Trainer,
+    TrainerCallback,
+    TrainingArguments,
+    set_seed,
+)
+
+from bench.budget import Meter, run
+
+Rows = list[dict[str, list[int]]]
+
+
+def full_rows(encoded: dict[str, list[list[int]]], length: int) -> Rows:
+    """All lines one after the other, cut into rows; the rest that fills no row is left out."""
+    joined = {key: list(chain.from_iterable(lines)) for key, lines in encoded.items()}
+    total = len(joined["input_ids"]) // length * length
+    return [
+        {key: values[start : start + length] for key, values in joined.items()}
+        for start in range(0, total, length)
+    ]
+
+
+class Watch(TrainerCallback):
+    """Tells the meter of each step."""
+
+    def __init__(self, meter: Meter) -> None:
+        self._meter = meter
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        if self._meter.step(kwargs["model"].save_pretrained):
+            control.should_training_stop = True
+
+
+def train(job: dict[str, Any], tokenizer: Any, rows: Rows, steps: int, meter: Meter) -> None:
+    """Trains from scratch until the meter says stop."""
+    set_seed(job["seed"])
+    config = BertConfig(
+        vocab_size=len(tokenizer), pad_token_id=tokenizer.pad_token_id, **job["model"]
+    )
+    arguments = TrainingArguments(
+        output_dir=str(Path(job["folder"]) / "trainer"),
+        use_cpu=True,
+        per_device_train_batch_size=job["batch_size"],
+        max_steps=steps,
+        learning_rate=job["rate"],
+        warmup_steps=round(steps * job["warmup"]),
+        lr_scheduler_type="linear",
+        weight_decay=job["weight_decay"],
+        adam_epsilon=job["adam_epsilon"],
+        dataloader_pin_memory=False,
+        seed=job["seed"],
+        save_strategy="no",
+        logging_strategy="no",
+        report_to=[],
+        disable_tqdm=True,
+    )
+    trainer = Trainer(
+        model=BertForMaskedLM(config),
+        args=arguments,
+        train_dataset=rows,
+        data_collator=DataCollatorForLanguageModeling(tokenizer, mlm_probability=0.15),
+        callbacks=[Watch(meter)],
+    )
+    trainer.train()
+
+
+def main(path: Path) -> None:
+    torch.set_num_threads(1)
+    torch.set_num_interop_threads(1)
+    job = json.loads(path.read_text(encoding="utf-8"))
+    tokenizer = AutoTokenizer.from_pretrained(job["vocabulary"])
+    # It would warn of each line that is longer than a row.
+    tokenizer.model_max_length = 1 << 30
+    lines = Path(job["text"]).read_text(encoding="utf-8").splitlines()
+    encoded = tokenizer([line for line in lines if line], return_special_tokens_mask=True)
+    rows = full_rows(dict(encoded), job["length"])
+    run(path, lambda job, steps, meter: train(job, tokenizer, rows, steps, meter))
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))
