@@ -20,7 +20,8 @@ import numpy as np
 import tensorflow as tf
 from safetensors.numpy import load_file, save_file
 
-from lib.interop.huggingface import read_config, read_model
+from lib.interop.huggingface import read_model
+from lib.model.config import read_config
 from lib.model.losses import Batch, loss_sums, summarise
 from lib.records.masking import VocabularyFacts, mask_rows
 from lib.run import random
@@ -71,7 +72,7 @@ def add_unused_heads(model: Path) -> None:
     """A model that was trained without sentence pairs gets zeros where their head would be."""
     path = model / "model.safetensors"
     tensors = load_file(path)
-    size = read_config(model).hidden_size
+    size = read_config(model / "config.json").hidden_size
     shapes = {
         "bert.pooler.dense.weight": (size, size),
         "bert.pooler.dense.bias": (size,),
@@ -84,7 +85,7 @@ def add_unused_heads(model: Path) -> None:
 
 def losses(models: Sequence[Path], sets: Mapping[str, Sequence[Batch]]) -> list[dict[str, float]]:
     """Means of models of one shape: all of them on the set `records`, the last one on all sets."""
-    config = read_config(models[0])
+    config = read_config(models[0] / "config.json")
 
     @tf.function(jit_compile=True)
     def sums(weights: dict[str, tf.Tensor], batch: Batch) -> dict[str, tf.Tensor]:
