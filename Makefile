@@ -6,7 +6,8 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 export TF_CPP_MIN_LOG_LEVEL ?= 3
 
 .PHONY: help setup interop smoke demo test check-slow lint lock clean \
-	bench bench-peers bench-agreement bench-tokens bench-memory bench-workers bench-vocabulary bench-input
+	bench bench-peers bench-agreement bench-tokens bench-memory bench-workers bench-vocabulary bench-input \
+	bench-training bench-learning
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
 
@@ -65,7 +66,7 @@ given = $(if $($(2)),--$(1) $($(2)))
 # With -k: a bar that is missed fails its target and the others still run.
 bench: ## the data stages against other tools, their memory, their workers; see docs/bench.md
 	@$(MAKE) --no-print-directory -k bench-peers bench-agreement bench-tokens \
-		bench-memory bench-workers bench-vocabulary bench-input
+		bench-memory bench-workers bench-vocabulary bench-input bench-training
 
 bench-peers: setup
 	python -m bench.data_preparation $(call given,google,GOOGLE) $(call given,ctbert,CTBERT) \
@@ -95,6 +96,18 @@ bench-input: setup
 		$(call given,wikitext,WIKITEXT) $(call given,tweets,TWEETS) --vocab $(VOCAB) \
 		--out $(BENCH)/input_pipeline.json, \
 		@echo "skipped: the input of training (give VOCAB= and WIKITEXT= or TWEETS=)")
+
+bench-training: interop
+	$(if $(VOCAB),python -m bench.training $(call given,tweets,TWEETS) --vocab $(VOCAB) \
+		--repeats $(REPEATS) --out $(BENCH)/training.json, \
+		@echo "skipped: training (give VOCAB=, and TWEETS= for packing)")
+
+# Takes an hour and a half on two cores; what is finished is kept for the next call. Hugging Face's
+# trainer needs accelerate, which asks for PyTorch: without its dependencies, PyTorch stays as it is.
+bench-learning: interop
+	python -m pip install --quiet --no-deps accelerate==1.15.0
+	$(if $(WIKITEXT),python -m bench.learning --wikitext $(dir $(WIKITEXT)) \
+		--out $(BENCH)/learning.json, @echo "skipped: learning (give WIKITEXT=)")
 
 bench-workers: setup
 	$(if $(and $(WIKITEXT),$(VOCAB)),python -m bench.workers --wikitext $(WIKITEXT) \
