@@ -9,10 +9,11 @@ import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
-from lib.model.config import BertConfig, read_values
+from lib.model.config import BertConfig
 from lib.model.parameters import parameter_table
 from lib.run.atomic import new_file, write_text
 from lib.run.errors import UserError
+from lib.run.json_files import read_object
 
 _EMBEDDINGS = ("word_embeddings", "token_type_embeddings", "position_embeddings")
 # Google's scope inside a layer -> Hugging Face's.
@@ -103,7 +104,7 @@ def read_model(directory: Path) -> tuple[BertConfig, dict[str, np.ndarray]]:
         if not file.exists():
             raise UserError(f"{file}: no such file; {directory} is not a model directory")
     config = BertConfig.from_dict(
-        read_values(directory / "config.json"), str(directory / "config.json")
+        read_object(directory / "config.json"), str(directory / "config.json")
     )
     try:
         tensors = load_file(path)

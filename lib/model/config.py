@@ -1,12 +1,12 @@
 """The sizes and switches of one BERT, and the files that state them."""
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
 from lib.run.errors import UserError
+from lib.run.json_files import read_object
 
 _SIZES = (
     "vocab_size",
@@ -97,23 +97,6 @@ def _is_number(value: object) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
-def read_values(path: Path) -> dict[str, Any]:
-    """The JSON object in a config file.
-
-    Raises:
-        UserError: it is missing, or something else.
-    """
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise UserError(f"{path}: no such file; name the config of a BERT") from None
-    except ValueError as failure:
-        raise UserError(f"{path}: not JSON ({failure}); fetch it again") from None
-    if not isinstance(values, dict):
-        raise UserError(f"{path}: should be a JSON object; fetch it again")
-    return values
-
-
 def read_config(path: Path) -> BertConfig:
     """Reads a `bert_config.json` of Google's or a `config.json` of Hugging Face's.
 
@@ -121,9 +104,9 @@ def read_config(path: Path) -> BertConfig:
     `type_vocab_size` is 16 where it is left out.
 
     Raises:
-        UserError: see `read_values` and `BertConfig.from_dict`.
+        UserError: see `read_object` and `BertConfig.from_dict`.
     """
-    values = read_values(path)
+    values = read_object(path)
     if any(key in values for key in _HUGGING_FACE):
         return BertConfig.from_dict(values, str(path))
     config = BertConfig.from_dict({"type_vocab_size": _GOOGLE_SEGMENTS, **values}, str(path))

@@ -4,12 +4,12 @@ Google's checkpoints have `vocab.txt` alone, transformers up to version 4 writes
 `tokenizer_config.json` and `tokenizer.json`, transformers 5 only the last two.
 """
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from lib.run.errors import UserError
+from lib.run.json_files import read_object
 
 VOCABULARY, TOKENIZER, CONFIG = "vocab.txt", "tokenizer.json", "tokenizer_config.json"
 
@@ -152,15 +152,7 @@ def _of_config(path: Path, config: dict[str, Any]) -> dict[str, bool]:
 
 
 def _read_json(path: Path) -> dict[str, Any] | None:
-    if not path.exists():
-        return None
-    try:
-        values = json.loads(_read(path))
-    except ValueError as error:
-        raise UserError(f"{path}: not valid JSON ({error}); write it anew") from None
-    if not isinstance(values, dict):
-        raise UserError(f"{path}: should be a JSON object; write it anew")
-    return values
+    return read_object(path) if path.exists() else None
 
 
 def _read(path: Path) -> str:
