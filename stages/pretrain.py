@@ -1,7 +1,6 @@
 """pretrain: records and a start -> models/<phase>, a Hugging Face directory."""
 
 import math
-import shutil
 import sys
 from pathlib import Path
 
@@ -9,16 +8,16 @@ from lib.interop.huggingface import write_model
 from lib.model.parameters import parameter_table
 from lib.params import KEPT, load_params
 from lib.run import fingerprint
-from lib.run.atomic import remove
 from lib.run.errors import UserError
 from lib.run.metrics import write_metrics
 from lib.run.stage import run_stage, scratch
-from lib.train.checkpoint import exclusive
+from lib.train.checkpoint import discard, exclusive
 from lib.train.loop import Data, Places, train
 from lib.train.manifest import read_manifest
 from lib.train.start import read_start
 from lib.train.step import Trainer
-from lib.train.strategy import make_strategy, worker_number
+from lib.train.strategy import make_strategy
+from lib.train.workers import Workers
 from lib.vocab.export import write_tokenizer
 from lib.vocab.tokenizer import WordPieceTokenizer
 
@@ -67,7 +66,8 @@ def main(phase: str, records: Path, init: Path, vocab: Path, model: Path) -> Non
     run = scratch() / "pretrain" / identity
     tpu = settings.tpu
     strategy = make_strategy(settings.distribution, tpu.name, tpu.zone, tpu.project)
-    worker = worker_number(strategy)
+    workers = Workers(strategy)
+    worker = workers.number
     results = Path("results/pretrain") / phase
     # Of several workers the first one writes what is kept.
     places = Places(
@@ -80,7 +80,8 @@ def main(phase: str, records: Path, init: Path, vocab: Path, model: Path) -> Non
         ),
         scratch=run,
     )
-    with exclusive(run, worker):
+    with workers.answering(), exclusive(run, worker):
+        workers.agree_on(identity)
         trainer = Trainer(config, settings, manifest.next_sentence, start.weights, strategy)
 
         def write(folder: Path) -> None:
@@ -100,7 +101,7 @@ def main(phase: str, records: Path, init: Path, vocab: Path, model: Path) -> Non
             places,
             write,
             start.from_scratch,
-            chief=worker == 0,
+            workers,
         )
         if worker:
             return
@@ -122,9 +123,7 @@ def main(phase: str, records: Path, init: Path, vocab: Path, model: Path) -> Non
             },
         )
         # A finished run has nothing to go on with; only killed ones leave their checkpoints.
-        for path in run.glob("step-*"):
-            remove(path)
-    shutil.rmtree(run, ignore_errors=True)
+        discard(run)
     print(
         f"pretrain: {phase}: {parameters:,} parameters, dev MLM loss "
         f"{final['dev_mlm_loss']:.3f}, accuracy {final['dev_mlm_accuracy']:.1%} -> {model}"

@@ -139,8 +139,11 @@ def test_several_steps_in_one_call_are_those_steps(values):
     ]
     several = trainer(values)
     iterator = iter(dataset())
-    first = several.steps(iterator, tf.constant(1), tf.constant(rates[:3]), tf.constant(3))
-    rest = several.steps(iterator, tf.constant(4), tf.constant([*rates[3:], 9.9]), tf.constant(2))
+    no = tf.constant(0.0)
+    first = several.steps(iterator, tf.constant(1), tf.constant(rates[:3]), no, tf.constant(3))
+    rest = several.steps(
+        iterator, tf.constant(4), tf.constant([*rates[3:], 9.9]), no, tf.constant(2)
+    )
     for name, value in one.weights().items():
         np.testing.assert_allclose(several.weights()[name], value, rtol=1e-6, err_msg=name)
     for name in ("masked_lm_loss", "gradient_norm", "tokens"):

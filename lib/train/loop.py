@@ -2,12 +2,14 @@
 
 import math
 import shutil
+import signal
 import sys
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import tensorflow as tf
 
 from lib.model.flops import matmul_peak, training_flops
@@ -28,6 +30,7 @@ from lib.train.step import Trainer
 from lib.train.strategy import distributed
 from lib.train.telemetry import Telemetry
 from lib.train.throughput import Throughput
+from lib.train.workers import Workers
 
 # Before the names of sums since the last log, in a checkpoint.
 _SUMS = "sums/"
@@ -66,7 +69,7 @@ def train(
     places: Places,
     write_model: Callable[[Path], None],
     from_scratch: bool,
-    chief: bool,
+    workers: Workers,
 ) -> tuple[dict[str, float], KeptModels]:
     """Runs all steps, going on from the newest checkpoint in scratch if there is one.
 
@@ -75,7 +78,7 @@ def train(
     Args:
         write_model: writes the model as it is at that moment into an empty folder.
         from_scratch: the loss has to begin at that of guessing, and to fall.
-        chief: this process writes the checkpoints; of several workers one does.
+        workers: which of them this is; the chief reads and writes checkpoints and models.
 
     Returns:
         The last dev metrics and the last training loss; models of chosen steps.
@@ -86,12 +89,19 @@ def train(
     manifest, strategy = data.manifest, trainer.strategy
     steps, warmup_steps = settings.length(manifest.splits["train"].rows)
     kept = KeptModels(places.scratch, settings.keep_models_every, write_model)
-    resumed = checkpoint.latest(places.scratch)
+    chief = workers.number == 0
+    resumed = checkpoint.latest(places.scratch) if chief else None
     remove(places.logs)
-    first, sums = 0, {}
+    sums: dict[str, tf.Tensor] = {}
+    step = np.array(resumed.step if resumed else 0, np.float64)
+    first = int(workers.from_chief({"step": step})["step"])
+    if first:
+        state = trainer.state()
+        if resumed:
+            state = {name: resumed.arrays[name] for name in state}
+        trainer.restore(workers.from_chief(state))
+        print(f"pretrain: going on from step {first:,}", file=sys.stderr)
     if resumed:
-        first = resumed.step
-        trainer.restore(resumed.arrays)
         kept.restore(resumed.arrays)
         sums = {
             name.removeprefix(_SUMS): tf.constant(value)
@@ -100,7 +110,6 @@ def train(
         }
         if resumed.logs.is_dir():
             shutil.copytree(resumed.logs, places.logs)
-        print(f"pretrain: going on from step {first:,}", file=sys.stderr)
 
     def training_part(worker: int, workers: int) -> tf.data.Dataset:
         return training_batches(
@@ -144,7 +153,7 @@ def train(
         first,
         settings.batch_size,
         flops,
-        lambda: matmul_peak(settings.precision) * trainer.processors,
+        lambda: matmul_peak(settings.precision) * workers.processors,
     )
     final: dict[str, float] = {}
     speed = ""
@@ -174,8 +183,12 @@ def train(
                 batches,
                 tf.constant(number + 1),
                 tf.constant(rates),
+                tf.constant(float(stop.signal is not None)),
                 tf.constant(after - number) if at_once > 1 else None,
             )
+            # Several workers stop after the same step, whichever of them was asked to.
+            asked = results.pop("stop")
+            stopping = bool(stop.signal) if workers.count == 1 else bool(asked)
             results["steps"] = tf.constant(float(after - number))
             progress.advance(after - number, note=_note(final, speed))
             number = after
@@ -211,18 +224,21 @@ def train(
                 settings.checkpoint_minutes is not None
                 and time.monotonic() - saved >= 60 * settings.checkpoint_minutes
             )
-            if (due or stop.signal) and not last:
+            if (due or stopping) and not last:
                 save(number)
                 saved = time.monotonic()
-            if stop.signal and not last:
+            if stopping and not last:
+                workers.wait()  # Until the checkpoint is there.
+                by = stop.signal.name if stop.signal else "another worker"
                 print(
-                    f"pretrain: stopped by {stop.signal.name} after step {number:,}; the same "
+                    f"pretrain: stopped by {by} after step {number:,}; the same "
                     "command goes on from there",
                     file=sys.stderr,
                 )
-                sys.exit(128 + stop.signal)
+                sys.exit(128 + (stop.signal or signal.SIGTERM))
             if logged:
                 throughput.start()
+    workers.wait()  # The chief removes the folder that others log into.
     return final, kept
 
 

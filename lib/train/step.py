@@ -81,6 +81,7 @@ class Trainer:
         batches: Iterator[Batch],
         first: tf.Tensor,
         learning_rates: tf.Tensor,
+        stop: tf.Tensor,
         count: tf.Tensor | None = None,
     ) -> dict[str, tf.Tensor]:
         """Some optimizer steps in one call, so that a fast device need not wait for the host.
@@ -89,17 +90,19 @@ class Trainer:
             batches: an iterator over what `lib.train.strategy.distributed` gives.
             first: int32 scalar, number of the first of these steps.
             learning_rates: float32 Tensor, of each step.
+            stop: float32 scalar: 1 if this worker was asked to stop.
             count: int32 scalar: how many of these steps to make, at least one; None: one only.
 
         Returns:
-            What `step` gives, summed over the steps.
+            What `step` gives, summed over the steps; and `stop`, which is above 0 if any worker
+            was asked to stop.
         """
-        sums = self._global_step(next(batches), first, learning_rates[0])
+        sums = self._global_step(next(batches), first, learning_rates[0], stop)
         if count is None:
             return sums
 
         def another(index: tf.Tensor, sums: dict[str, tf.Tensor]) -> tuple[Any, ...]:
-            more = self._global_step(next(batches), first + index, learning_rates[index])
+            more = self._global_step(next(batches), first + index, learning_rates[index], stop)
             return index + 1, {name: value + more[name] for name, value in sums.items()}
 
         return tf.while_loop(
@@ -123,24 +126,25 @@ class Trainer:
             padding, the gradient's global norm before clipping, and `skipped`, 1 if float16
             overflowed and nothing moved.
         """
-        return self._global_step(batch, number, learning_rate)
+        return self._global_step(batch, number, learning_rate, tf.constant(0.0))
 
     def _global_step(
-        self, batch: Batch, number: tf.Tensor, learning_rate: tf.Tensor
+        self, batch: Batch, number: tf.Tensor, learning_rate: tf.Tensor, stop: tf.Tensor
     ) -> dict[str, tf.Tensor]:
-        results = self.strategy.run(self._replica_step, args=(batch, number, learning_rate))
+        results = self.strategy.run(self._replica_step, args=(batch, number, learning_rate, stop))
         return {
             name: self.strategy.experimental_local_results(value)[0]
             for name, value in results.items()
         }
 
     def _replica_step(
-        self, batch: Batch, number: tf.Tensor, learning_rate: tf.Tensor
+        self, batch: Batch, number: tf.Tensor, learning_rate: tf.Tensor, stop: tf.Tensor
     ) -> dict[str, tf.Tensor]:
         context = tf.distribute.get_replica_context()
-        totals = loss_weights(batch, self._next_sentence)
+        totals = tf.concat([loss_weights(batch, self._next_sentence), [stop]], 0)
         if context.num_replicas_in_sync > 1:
             totals = context.all_reduce(tf.distribute.ReduceOp.SUM, totals)
+        totals, stop = totals[:-1], totals[-1]
         seed = tf.random.experimental.stateless_fold_in(self._dropout_seed, number)
         first = tf.cast(context.replica_id_in_sync_group, tf.int32) * self.microbatches
         weights = [self.variables[name].read_value() for name in self._names]
@@ -198,7 +202,7 @@ class Trainer:
             self._rescale(finite)
         else:
             skipped = move()
-        return {**sums, "gradient_norm": norm, "skipped": skipped}
+        return {**sums, "gradient_norm": norm, "skipped": skipped, "stop": stop}
 
     def _gradients(
         self,
@@ -255,14 +259,6 @@ class Trainer:
             name: self.strategy.reduce(tf.distribute.ReduceOp.SUM, value, axis=None)
             for name, value in found.items()
         }
-
-    @property
-    def processors(self) -> int:
-        """Accelerators that the steps run on, or machines if those have none."""
-        resolver = self.strategy.cluster_resolver
-        if tf.config.list_logical_devices("CPU") == tf.config.list_logical_devices():
-            return len(resolver.cluster_spec().as_dict().get("worker", [0])) if resolver else 1
-        return self.strategy.num_replicas_in_sync
 
     def weights(self) -> dict[str, np.ndarray]:
         """The model's parameters as float32 arrays."""

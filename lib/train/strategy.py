@@ -1,12 +1,19 @@
 """Where the step runs: one device, all of this machine's, several machines, or a TPU."""
 
+import json
 import os
+import re
+import signal
+import socket
+import sys
 from collections.abc import Callable
 from typing import Literal
 
 import tensorflow as tf
 
 from lib.run.errors import UserError
+
+_PATIENCE_SECONDS = 10.0
 
 Distribution = Literal["one", "mirrored", "multiworker", "tpu"]
 
@@ -25,28 +32,12 @@ def make_strategy(
             named, or the local one of a TPU VM.
 
     Raises:
-        UserError: TF_CONFIG is missing, or the TPU cannot be reached.
+        UserError: TF_CONFIG is missing or wrong, or the TPU cannot be reached.
     """
     if distribution == "multiworker":
-        if not os.environ.get("TF_CONFIG"):
-            raise UserError(
-                "pretrain.distribution: multiworker needs the environment variable TF_CONFIG "
-                "(cluster and task, as JSON) in each process; set it, or use mirrored or one"
-            )
-        return tf.distribute.MultiWorkerMirroredStrategy()
+        return _multiworker()
     if distribution == "tpu":
-        try:
-            resolver = tf.distribute.cluster_resolver.TPUClusterResolver(
-                tpu=tpu_name or "local", zone=tpu_zone, project=tpu_project
-            )
-            tf.config.experimental_connect_to_cluster(resolver)
-            tf.tpu.experimental.initialize_tpu_system(resolver)
-        except (ValueError, tf.errors.OpError) as failure:
-            raise UserError(
-                f"pretrain.tpu.name: {tpu_name or 'local'} cannot be reached "
-                f"({str(failure).splitlines()[0]}); is this its VM, or the name right?"
-            ) from None
-        return tf.distribute.TPUStrategy(resolver)
+        return _tpu(tpu_name, tpu_zone, tpu_project)
     accelerators = tf.config.list_logical_devices("GPU")
     devices = [device.name for device in accelerators or tf.config.list_logical_devices("CPU")]
     if distribution == "mirrored":
@@ -54,13 +45,57 @@ def make_strategy(
     return tf.distribute.OneDeviceStrategy(devices[0])
 
 
-def worker_number(strategy: tf.distribute.Strategy) -> int:
-    """The number of this process among those of TF_CONFIG; 0 is the chief, or the only one."""
-    resolver = strategy.cluster_resolver
-    if not isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy) or resolver is None:
-        return 0
-    has_chief = "chief" in resolver.cluster_spec().jobs
-    return int(resolver.task_id or 0) + (has_chief and resolver.task_type != "chief")
+def _multiworker() -> tf.distribute.Strategy:
+    if not os.environ.get("TF_CONFIG"):
+        raise UserError(
+            "pretrain.distribution: multiworker needs the environment variable TF_CONFIG "
+            "(cluster and task, as JSON) in each process; set it, or use mirrored or one"
+        )
+    try:
+        config = json.loads(os.environ["TF_CONFIG"])
+        jobs, job, index = config["cluster"], config["task"]["type"], config["task"]["index"]
+        workers = len(jobs.get("chief", ())) + len(jobs.get("worker", ()))
+        own = f"{job} {index} of {workers} ({jobs[job][index]})"
+    except (ValueError, TypeError, KeyError, IndexError, AttributeError) as failure:
+        raise UserError(
+            f"TF_CONFIG: cannot be understood ({failure!r}); it should be like "
+            '{"cluster": {"worker": ["host1:port", "host2:port"]}, '
+            '"task": {"type": "worker", "index": 0}}'
+        ) from None
+    if workers > 1:
+        print(f"pretrain: {own} waits for the others", file=sys.stderr)
+    try:
+        strategy = tf.distribute.MultiWorkerMirroredStrategy()
+    except tf.errors.OpError as failure:
+        raise UserError(
+            f"TF_CONFIG: {own} cannot join the others ({_first_line(failure)}); is each "
+            "of them started once, are the addresses right and the ports free?"
+        ) from None
+    # TensorFlow takes SIGTERM for itself, to tell those who ask; nobody does, and it would be lost.
+    signal.signal(signal.SIGTERM, signal.getsignal(signal.SIGTERM))
+    return strategy
+
+
+def _tpu(name: str | None, zone: str | None, project: str | None) -> tf.distribute.Strategy:
+    try:
+        resolver = tf.distribute.cluster_resolver.TPUClusterResolver(
+            tpu=name or "local", zone=zone, project=project
+        )
+        if address := re.fullmatch(r"(?:grpc://)?(.+):(\d+)", resolver.master()):
+            # TensorFlow would try for ever.
+            socket.create_connection((address[1], int(address[2])), _PATIENCE_SECONDS).close()
+        tf.config.experimental_connect_to_cluster(resolver)
+        tf.tpu.experimental.initialize_tpu_system(resolver)
+    except (ValueError, RuntimeError, OSError, tf.errors.OpError) as failure:
+        raise UserError(
+            f"pretrain.tpu.name: {name or 'local'} cannot be reached ({_first_line(failure)}); "
+            "is this its VM, or the name right?"
+        ) from None
+    return tf.distribute.TPUStrategy(resolver)
+
+
+def _first_line(failure: Exception) -> str:
+    return next(iter(str(failure).splitlines()), type(failure).__name__)[:200]
 
 
 def distributed(
