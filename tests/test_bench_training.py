@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.numpy import load_file, save_file
 
-from bench import learning, training
+from bench import contest, learning, training
 from bench.budget import Calibration, Meter
 from bench.curves import svg, ticks
 from bench.steps import (
@@ -245,7 +245,7 @@ def test_a_mode_that_is_far_behind_runs_only_once(tmp_path, monkeypatch):
     speeds = {"plain": iter([100.0, 90.0, 110.0]), "XLA": iter([50.0]), "eager": iter([40.0] * 3)}
     order = []
 
-    def run(variant: training.Variant, work: Path) -> dict:
+    def run(variant: contest.Variant, work: Path) -> dict:
         order.append(variant.mode)
         return {
             "tokens_per_second": next(speeds[variant.mode]),
@@ -256,16 +256,16 @@ def test_a_mode_that_is_far_behind_runs_only_once(tmp_path, monkeypatch):
             "peak_mib": 10.0,
         }
 
-    monkeypatch.setattr(training, "run", run)
-    variants = {mode: training.Variant(mode, "", {}) for mode in speeds}
+    monkeypatch.setattr(contest, "run", run)
+    variants = {mode: contest.Variant(mode, "", {}) for mode in speeds}
     sides = {"ours": [variants["plain"], variants["XLA"]], "peer": [variants["eager"]]}
-    results = training.contest(sides, 3, tmp_path)
+    results = contest.contest(sides, 3, tmp_path)
     assert order == ["plain", "XLA", "eager", "plain", "eager", "plain", "eager"]
-    row = training.figures("x", results, 2.5)
+    row = contest.figures("x", results, 2.5)
     assert row["ours_mode"] == "plain" and row["ratio"] == 2.5 and row["passed"]
     assert (row["lowest"], row["highest"]) == (90 / 40, 110 / 40)
-    assert not training.figures("x", results, 2.6)["passed"]
-    assert training.figures("x", results, None)["passed"] is None
+    assert not contest.figures("x", results, 2.6)["passed"]
+    assert contest.figures("x", results, None)["passed"] is None
     firsts = {row["mode"]: row["passed"] for row in training.first_steps(results)}
     assert firsts == {"plain": True, "XLA": None, "eager": None}
 
