@@ -2,7 +2,6 @@
 
 import json
 import os
-import random
 import re
 import shutil
 import signal
@@ -174,55 +173,6 @@ def train(project: Project, model: str) -> tuple[str, ...]:
     )
 
 
-def kill_after_first_checkpoint(project: Project, model: str) -> None:
-    shutil.rmtree(project.folder / ".scratch/pretrain", ignore_errors=True)
-    process = project.start(*train(project, model))
-    deadline = time.monotonic() + 120
-    while not list((project.folder / ".scratch/pretrain").glob("*/step-*")):
-        assert process.poll() is None and time.monotonic() < deadline, process.communicate()[0]
-        time.sleep(0.01)
-    process.kill()
-    process.communicate()
-
-
-def test_killed_training_resumes_to_the_very_same_weights(finished):
-    kill_after_first_checkpoint(finished, "models/killed")
-    assert not (finished.folder / "models/killed/model.safetensors").exists()
-    output = finished.run(*train(finished, "models/killed"))
-    assert "going on from step" in output
-    whole, resumed = (
-        [
-            fingerprint.of_file(finished.folder / f"models/{name}/model.safetensors"),
-            fingerprint.of_path(finished.folder / f"models/kept/{name}"),
-        ]
-        for name in ("main", "killed")
-    )
-    assert whole == resumed
-
-
-def test_a_trainer_that_is_asked_to_stop_leaves_a_checkpoint_of_its_last_step(finished):
-    logs = finished.folder / "results/pretrain/main/live/plots"
-    whole = {path: path.read_bytes() for path in logs.rglob("*.tsv")}
-    scratch = finished.folder / ".scratch/pretrain"
-    for number in (signal.SIGTERM, signal.SIGINT):
-        shutil.rmtree(scratch, ignore_errors=True)
-        process = finished.start(*train(finished, "models/stopped"))
-        while not list(scratch.glob("*/step-*")):
-            assert process.poll() is None
-            time.sleep(0.001)
-        process.send_signal(number)
-        output, _ = process.communicate(timeout=120)
-        assert process.returncode == 128 + number, output
-        step = int(re.search(rf"stopped by {number.name} after step (\d+)", output)[1])
-        assert step in [int(path.name[5:]) for path in scratch.glob("*/step-*")]
-        output = finished.run(*train(finished, "models/stopped"))
-        assert f"going on from step {step}" in output
-        assert fingerprint.of_file(
-            finished.folder / "models/stopped/model.safetensors"
-        ) == fingerprint.of_file(finished.folder / "models/main/model.safetensors")
-        assert whole == {path: path.read_bytes() for path in logs.rglob("*.tsv")}
-
-
 def test_packed_rows_masked_anew_train_to_a_model_that_can_be_evaluated(finished, tmp_path):
     project = Project(tmp_path)
     for name in ("shards", "vocab"):
@@ -245,62 +195,6 @@ def test_packed_rows_masked_anew_train_to_a_model_that_can_be_evaluated(finished
     assert metrics["dev_nsp_loss"] > 0
     project.stage("evaluate", "main", "models/main", "data/shards/test", "data/vocab")
     assert json.loads((tmp_path / "results/evaluate/metrics.json").read_text())["mlm_loss"] > 0
-
-
-@pytest.mark.slow
-def test_training_killed_again_and_again_ends_the_same(finished):
-    shutil.rmtree(finished.folder / ".scratch/pretrain", ignore_errors=True)
-    draw = random.Random(7)
-    kills = 0
-    for _ in range(20):
-        process = finished.start(*train(finished, "models/often"))
-        deadline = time.monotonic() + draw.uniform(3, 8)
-        while process.poll() is None and time.monotonic() < deadline:
-            time.sleep(0.01)
-        finished_itself = process.poll() is not None
-        process.kill()
-        output, _ = process.communicate()
-        if finished_itself:
-            assert process.returncode == 0, output
-            break
-        kills += 1
-    else:
-        finished.run(*train(finished, "models/often"))
-    assert kills
-    whole, often = (
-        fingerprint.of_file(finished.folder / f"models/{name}/model.safetensors")
-        for name in ("main", "often")
-    )
-    assert whole == often
-
-
-def test_a_changed_param_never_resumes_the_old_run(finished):
-    kill_after_first_checkpoint(finished, "models/other")
-    params = finished.folder / "params.yaml"
-    before = params.read_text()
-    try:
-        finished.set({"pretrain": {"learning_rate": 1e-3}})
-        assert "going on from" not in finished.run(*train(finished, "models/other"))
-    finally:
-        params.write_text(before)
-
-
-def test_a_second_trainer_of_the_same_run_is_refused(finished):
-    params = finished.folder / "params.yaml"
-    before = params.read_text()
-    shutil.rmtree(finished.folder / ".scratch/pretrain", ignore_errors=True)
-    try:
-        finished.set({"pretrain": {"steps": 100_000}})
-        process = finished.start(*train(finished, "models/other"))
-        while not list((finished.folder / ".scratch/pretrain").glob("*/step-*")):
-            assert process.poll() is None, process.communicate()[0]
-            time.sleep(0.05)
-        output = finished.run(*train(finished, "models/other"), code=1)
-        process.kill()
-        process.communicate()
-        assert f"process {process.pid} is training this very run" in output
-    finally:
-        params.write_text(before)
 
 
 @pytest.mark.parametrize("shell", ["bash", "sh"])

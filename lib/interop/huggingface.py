@@ -86,8 +86,15 @@ def write_model(
         theirs: np.ascontiguousarray(weights[ours].T if transposed else weights[ours])
         for ours, theirs, transposed in _renames(config)
     }
-    with new_file(directory / "model.safetensors") as temporary:
-        save_file(tensors, temporary, metadata={"format": "pt"})
+    path = directory / "model.safetensors"
+    with new_file(path) as temporary:
+        try:
+            save_file(tensors, temporary, metadata={"format": "pt"})
+        except SafetensorError as failure:
+            raise UserError(
+                f"{path}: cannot be written ({failure}); is the disk full? Free some space and "
+                "run the same command again"
+            ) from None
 
 
 def read_model(directory: Path) -> tuple[BertConfig, dict[str, np.ndarray]]:

@@ -17,7 +17,7 @@ from lib.model.losses import summarise
 from lib.model.schedules import schedule
 from lib.params import Pretrain
 from lib.run.atomic import remove
-from lib.run.errors import UserError
+from lib.run.errors import UserError, about
 from lib.run.progress import Progress
 from lib.train import checkpoint
 from lib.train.dynamic_masking import Vocabulary
@@ -34,6 +34,7 @@ from lib.train.workers import Workers
 
 # Before the names of sums since the last log, in a checkpoint.
 _SUMS = "sums/"
+_WORKERS = "workers"
 
 
 @dataclass(frozen=True)
@@ -102,6 +103,13 @@ def train(
         trainer.restore(workers.from_chief(state))
         print(f"pretrain: going on from step {first:,}", file=sys.stderr)
     if resumed:
+        before = int(resumed.arrays[_WORKERS])
+        if before != workers.count:
+            raise UserError(
+                f"{places.scratch}: {before} workers trained this run so far, now there are "
+                f"{workers.count}, who would read the data in another order; start {before} of "
+                "them, or delete the folder to begin anew"
+            )
         kept.restore(resumed.arrays)
         sums = {
             name.removeprefix(_SUMS): tf.constant(value)
@@ -161,7 +169,7 @@ def train(
     def save(number: int) -> None:
         if not chief:
             return
-        state = trainer.state() | kept.state()
+        state = trainer.state() | kept.state() | {_WORKERS: np.array(workers.count)}
         pending = {_SUMS + name: value.numpy() for name, value in sums.items()}
         checkpoint.save(
             places.scratch, number, state | pending, places.logs, settings.keep_checkpoints
@@ -169,6 +177,7 @@ def train(
 
     with (
         stop_on_signal() as stop,
+        about(places.logs),
         Telemetry(places.logs, bool(resumed), places.event_files) as telemetry,
         Progress("pretrain", steps, "steps") as progress,
     ):

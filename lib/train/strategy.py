@@ -64,6 +64,8 @@ def _multiworker() -> tf.distribute.Strategy:
         ) from None
     if workers > 1:
         print(f"pretrain: {own} waits for the others", file=sys.stderr)
+    # While it waits Python's own handler of Ctrl-C would not be called.
+    interrupt = signal.signal(signal.SIGINT, signal.SIG_DFL)
     try:
         strategy = tf.distribute.MultiWorkerMirroredStrategy()
     except tf.errors.OpError as failure:
@@ -71,6 +73,8 @@ def _multiworker() -> tf.distribute.Strategy:
             f"TF_CONFIG: {own} cannot join the others ({_first_line(failure)}); is each "
             "of them started once, are the addresses right and the ports free?"
         ) from None
+    finally:
+        signal.signal(signal.SIGINT, interrupt)
     # TensorFlow takes SIGTERM for itself, to tell those who ask; nobody does, and it would be lost.
     signal.signal(signal.SIGTERM, signal.getsignal(signal.SIGTERM))
     return strategy

@@ -12,6 +12,8 @@ from pathlib import Path
 
 import tensorflow as tf
 
+from lib.run.errors import about
+
 _COLUMNS = (
     "steps_per_second",
     "sequences_per_second",
@@ -65,7 +67,7 @@ class Throughput:
             "memory_mib": round(_memory_mib()),
             "device_memory_mib": round(_device_memory_mib()),
         }
-        with self._path.open("a", encoding="utf-8") as file:
+        with about(self._path), self._path.open("a", encoding="utf-8") as file:
             file.write(",".join(map(str, (step, *line.values()))) + "\n")
         return f"{line['tokens_per_second']:,} tokens/s ({line['share_of_peak']:.0%} of peak)"
 
