@@ -120,7 +120,7 @@ def train(
             shutil.copytree(resumed.logs, places.logs)
 
     def training_part(worker: int, workers: int) -> tf.data.Dataset:
-        return training_batches(
+        dataset = training_batches(
             data.records,
             manifest,
             data.vocabulary,
@@ -132,6 +132,9 @@ def train(
             worker=worker,
             workers=workers,
         )
+        # It does not end before training does. Several workers would else ask each other at every
+        # step whether there is more, and lose the static shapes on the way.
+        return dataset.apply(tf.data.experimental.assert_cardinality(tf.data.INFINITE_CARDINALITY))
 
     def dev_part(worker: int, workers: int) -> tf.data.Dataset:
         rows = settings.batch_size // trainer.microbatches
