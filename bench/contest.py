@@ -20,6 +20,7 @@ from bench.steps import STARTED
 
 # After the first round a mode is left out that takes so many times as long as the best.
 _BEHIND = 1.15
+FIRST_STEP_BAR = 15.0  # seconds
 
 
 @dataclass(frozen=True)
@@ -114,3 +115,26 @@ def figures(name: str, sides: Mapping[str, tuple[str, Runs]], bar: float | None)
     row["passed"] = None if bar is None else row["ratio"] >= bar
     row["runs"] = {side: modes for side, (_, modes) in sides.items()}
     return row
+
+
+def first_steps(sides: Mapping[str, tuple[str, Runs]]) -> list[dict[str, Any]]:
+    """How long the first step took, in each mode."""
+    rows = []
+    for side in ("ours", "peer"):
+        for mode, results in sides[side][1].items():
+            seconds = statistics.median(result["first_step_seconds"] for result in results)
+            # The bar is for the mode that is the default.
+            bar = FIRST_STEP_BAR if mode == "plain" else None
+            rows.append(
+                {
+                    "name": {"ours": "ours", "peer": "Hugging Face's"}[side],
+                    "mode": mode,
+                    "seconds": seconds,
+                    "since_start": statistics.median(
+                        result["first_step_since_start"] for result in results
+                    ),
+                    "bar": bar,
+                    "passed": None if bar is None else seconds <= bar,
+                }
+            )
+    return rows

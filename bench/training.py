@@ -16,21 +16,21 @@ padding; useful FLOPs are those of the encoder on them and of the MLM head at ma
 import argparse
 import statistics
 import sys
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from bench import inputs
-from bench.contest import Runs, Variant, contest, figures, run
+from bench.contest import Variant, contest, figures, first_steps, run
 from bench.project import ROOT, Project
 from bench.report import machine, table, write_json
+from bench.training_cases import CASES, Case, sizes
 from lib.run.errors import UserError
 from lib.train.manifest import read_manifest
 
 OURS, PEER = "bench.our_steps", "bench.peers.hugging_face_steps"
 PACKAGES = ("numpy", "tensorflow", "torch", "transformers")
-FIRST_STEP_BAR, PACKED_LOSS_BAR = 15.0, 1.01  # seconds; packed over unpacked
+PACKED_LOSS_BAR = 1.01  # packed over unpacked
 _COLUMNS = {
     "name": "case",
     "ours": "ours, tokens/s",
@@ -70,76 +70,12 @@ _LEARNT = {
 }
 
 
-def sizes(layers: int, hidden: int, dropout: float = 0.1) -> dict[str, Any]:
-    """A BERT of the usual proportions, by the names of its config."""
-    return {
-        "hidden_size": hidden,
-        "num_hidden_layers": layers,
-        "num_attention_heads": hidden // 64,
-        "intermediate_size": 4 * hidden,
-        "hidden_act": "gelu",
-        "hidden_dropout_prob": dropout,
-        "attention_probs_dropout_prob": dropout,
-        "max_position_embeddings": 512,
-    }
-
-
-@dataclass(frozen=True)
-class Case:
-    """One comparison of speed.
-
-    Attributes:
-        data: `full` rows of random tokens; `tweets`; `pairs` of tweets, ours against ours.
-        examples: of a step (of packed rows: on average).
-        bar: how many times the peer's useful tokens a second ours should be; of float32 only.
-    """
-
-    name: str
-    model: dict[str, Any]
-    data: str
-    examples: int
-    bar: float
-    steps: int
-    xla: tuple[bool, ...] = (False,)
-    length: int = 128
-    predictions: int = 20
-
-
-CASES = (
-    Case("base", sizes(12, 768), "full", 8, 1.3, steps=8),
-    Case("mini", sizes(4, 256), "full", 32, 2.5, steps=20, xla=(False, True)),
-    Case("tweets", sizes(12, 768), "tweets", 32, 2.5, steps=12),
-    Case("packing", sizes(4, 256), "pairs", 64, 2.0, steps=20, xla=(False, True), length=96),
-)
 PRECISIONS = {"": "float32", "-bf16": "bfloat16"}
 NAMES = [
     *(case.name + suffix for case in CASES if case.data != "pairs" for suffix in PRECISIONS),
     "packing",
     "packed-learning",
 ]
-
-
-def first_steps(sides: Mapping[str, tuple[str, Runs]]) -> list[dict[str, Any]]:
-    """How long the first step took, in each mode."""
-    rows = []
-    for side in ("ours", "peer"):
-        for mode, results in sides[side][1].items():
-            seconds = statistics.median(result["first_step_seconds"] for result in results)
-            # The bar is for the mode that is the default.
-            bar = FIRST_STEP_BAR if mode == "plain" else None
-            rows.append(
-                {
-                    "name": {"ours": "ours", "peer": "Hugging Face's"}[side],
-                    "mode": mode,
-                    "seconds": seconds,
-                    "since_start": statistics.median(
-                        result["first_step_since_start"] for result in results
-                    ),
-                    "bar": bar,
-                    "passed": None if bar is None else seconds <= bar,
-                }
-            )
-    return rows
 
 
 class Bench:

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.numpy import load_file, save_file
 
-from bench import contest, learning, training
+from bench import contest, learning, learnt, training_cases
 from bench.budget import Calibration, Meter
 from bench.curves import svg, ticks
 from bench.steps import (
@@ -87,7 +87,7 @@ def test_what_compiles_in_every_step_is_measured_all_the_same():
 
 
 def test_rates_count_tokens_without_padding():
-    job = {"model": training.sizes(1, 64), "vocab_size": 100}
+    job = {"model": training_cases.sizes(1, 64), "vocab_size": 100}
     times = Times(seconds=[1.0, 3.0], sizes=[Size(np.array([10, 20]), 3), Size(np.array([6]), 1)])
     result = times.result(job, peak=1e6, adamw={})
     assert result["tokens_per_second"] == 9 and result["examples_per_step"] == 1.5
@@ -223,13 +223,13 @@ def test_learning_is_summarised_by_means_over_seeds():
         learnt("Hugging Face", 1e-3, 1, 7.0, 6.0),
         learnt("ours", 1e-3, 2, 6.0, 3.0),
     ]
-    theirs, ours = learning.summarise(results)
+    theirs, ours = learnt.summarise(results)
     assert (ours["system"], ours["seeds"], ours["mean"]) == ("ours", 2, 3.5)
     assert ours["lowest"] == "3.0000" and ours["joined"] == "4.5000" and ours["planned"] == "80.0%"
     assert theirs["mean"] == 6.0
-    curves = learning.mean_curves(results)
+    curves = learnt.mean_curves(results)
     assert curves["ours, 0.001"] == [(1.0, 5.5), (2.0, 3.5)]
-    assert len(learning.curves_csv(results).splitlines()) == 1 + 6
+    assert len(learnt.curves_csv(results).splitlines()) == 1 + 6
 
 
 def test_a_run_that_is_kept_is_not_run_again(tmp_path, monkeypatch):
@@ -266,7 +266,7 @@ def test_a_mode_that_is_far_behind_runs_only_once(tmp_path, monkeypatch):
     assert (row["lowest"], row["highest"]) == (90 / 40, 110 / 40)
     assert not contest.figures("x", results, 2.6)["passed"]
     assert contest.figures("x", results, None)["passed"] is None
-    firsts = {row["mode"]: row["passed"] for row in training.first_steps(results)}
+    firsts = {row["mode"]: row["passed"] for row in contest.first_steps(results)}
     assert firsts == {"plain": True, "XLA": None, "eager": None}
 
 
