@@ -199,7 +199,7 @@ def test_curves_are_drawn_within_the_image():
     assert "one & all" in [text.text for text in image.findall(f"{space}text")]
 
 
-def learnt(system: str, rate: float, seed: int, *losses: float) -> dict:
+def result_of(system: str, rate: float, seed: int, *losses: float) -> dict:
     points = [
         {"step": 10 * number, "cpu_seconds": 60.0 * number, "records": loss}
         for number, loss in enumerate(losses, 1)
@@ -219,9 +219,9 @@ def learnt(system: str, rate: float, seed: int, *losses: float) -> dict:
 
 def test_learning_is_summarised_by_means_over_seeds():
     results = [
-        learnt("ours", 1e-3, 1, 5.0, 4.0),
-        learnt("Hugging Face", 1e-3, 1, 7.0, 6.0),
-        learnt("ours", 1e-3, 2, 6.0, 3.0),
+        result_of("ours", 1e-3, 1, 5.0, 4.0),
+        result_of("Hugging Face", 1e-3, 1, 7.0, 6.0),
+        result_of("ours", 1e-3, 2, 6.0, 3.0),
     ]
     theirs, ours = learnt.summarise(results)
     assert (ours["system"], ours["seeds"], ours["mean"]) == ("ours", 2, 3.5)
