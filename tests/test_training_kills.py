@@ -49,6 +49,10 @@ def in_scratch(project: Project, pattern: str) -> set[Path]:
     return set((project.folder / ".scratch/pretrain").glob(f"*/{pattern}"))
 
 
+def runs_of(project: Project) -> set[Path]:
+    return set((project.folder / ".scratch/pretrain").glob("*"))
+
+
 def wait_until(condition: Callable[[], object], process: subprocess.Popen) -> bool:
     """False if the process ends first."""
     deadline = time.monotonic() + 120
@@ -127,7 +131,7 @@ def assert_ended_the_same(project: Project, model: str) -> None:
 
 
 def test_killed_terminated_and_interrupted_training_ends_the_same(project):
-    train_whole(project, 128, 100)
+    train_whole(project, 128, 60)
     process = start_training(project, "models/disturbed")
     wait_until(lambda: in_scratch(project, ".step-*.tmp-*"), process)
     assert kill(process)
@@ -135,8 +139,12 @@ def test_killed_terminated_and_interrupted_training_ends_the_same(project):
     assert_nothing_is_broken(project, "models/disturbed")
 
     # Other settings are another run: it begins at the beginning.
+    runs = runs_of(project)
     project.set({"pretrain": {"seed": 2}})
-    assert "going on from" not in project.run(*command("models/other"))
+    other = start_training(project, "models/other")
+    other.kill()
+    assert "going on from" not in other.communicate()[0]
+    shutil.rmtree(runs_of(project).difference(runs).pop())
     project.set({"pretrain": {"seed": 1}})
 
     process = start_training(project, "models/disturbed")

@@ -1,6 +1,7 @@
 """What several workers owe each other: the same start and end, and a word when one is lost."""
 
 import re
+import traceback
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
@@ -94,6 +95,8 @@ class Workers:
         except tf.errors.OpError as failure:
             if self.count == 1:
                 raise
+            # They hold a thread pool, which complains if Python's end finds it open.
+            traceback.clear_frames(failure.__traceback__)
             tasks = re.findall(r"/job:(chief|worker)/(?:replica:\d+/)?task:(\d+)", str(failure))
             numbers = (self._first[job] + int(task) for job, task in tasks)
             lost = next((each for each in numbers if each != self.number), None)
