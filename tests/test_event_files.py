@@ -1,5 +1,6 @@
 """Event files, read back as TensorBoard reads them."""
 
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -27,7 +28,7 @@ def points(file: Path) -> list[Point]:
 
 
 def test_scalars_come_back(tmp_path):
-    with EventFiles(tmp_path / "new/main") as events:
+    with closing(EventFiles(tmp_path / "new/main")) as events:
         events.log(10, {"train/mlm_loss": 6.5, "learning_rate": 2e-4})
         events.log(3_000_000_000, {"train/mlm_loss": float("inf")})
     (file,) = files(tmp_path / "new/main")
@@ -48,7 +49,7 @@ def test_what_was_flushed_is_there_before_the_end(tmp_path):
 
 def test_a_resumed_run_adds_a_file_and_repeats_equal_points(tmp_path):
     for steps in (range(1, 5), range(3, 7)):
-        with EventFiles(tmp_path) as events:
+        with closing(EventFiles(tmp_path)) as events:
             for step in steps:
                 events.log(step, {"loss": 1 / step})
     first, second = sorted(map(points, files(tmp_path)))
@@ -58,7 +59,7 @@ def test_a_resumed_run_adds_a_file_and_repeats_equal_points(tmp_path):
 
 
 def test_an_error_in_between_keeps_what_was_logged(tmp_path):
-    with pytest.raises(ZeroDivisionError), EventFiles(tmp_path) as events:
+    with pytest.raises(ZeroDivisionError), closing(EventFiles(tmp_path)) as events:
         events.log(1, {"loss": 1.0})
         raise ZeroDivisionError
     assert points(files(tmp_path)[0]) == [(1, "loss", 1.0)]
@@ -69,7 +70,7 @@ def test_it_works_within_a_strategy_and_beside_a_writer_of_others(tmp_path):
     with (
         tf.distribute.OneDeviceStrategy("/cpu:0").scope(),
         other.as_default(step=1),
-        EventFiles(tmp_path / "own") as events,
+        closing(EventFiles(tmp_path / "own")) as events,
     ):
         events.log(7, {"loss": 2.0})
     other.close()

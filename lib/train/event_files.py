@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from types import TracebackType
 
 import tensorflow as tf
 
@@ -37,14 +36,3 @@ class EventFiles:
     def close(self) -> None:
         """Flushes and ends the file; more cannot be logged."""
         self._writer.close()
-
-    def __enter__(self) -> "EventFiles":
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        value: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()

@@ -6,6 +6,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Mapping
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -181,7 +182,7 @@ def train(
     with (
         stop_on_signal() as stop,
         about(places.logs),
-        Telemetry(places.logs, bool(resumed), places.event_files) as telemetry,
+        closing(Telemetry(places.logs, bool(resumed), places.event_files)) as telemetry,
         Progress("pretrain", steps, "steps") as progress,
     ):
         progress.skip(first)

@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from types import TracebackType
 
 from dvclive import Live
 
@@ -11,7 +10,7 @@ from lib.train.event_files import EventFiles
 
 
 class Telemetry:
-    """A log of metrics by step, as a context."""
+    """A log of metrics by step."""
 
     def __init__(self, logs: Path, resume: bool, event_files: Path | None) -> None:
         """
@@ -41,15 +40,8 @@ class Telemetry:
             self._events.log(step, values)
             self._events.flush()
 
-    def __enter__(self) -> "Telemetry":
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def close(self) -> None:
+        """Ends the files; more cannot be logged."""
         self._live.end()
         if self._events:
             self._events.close()
