@@ -1,7 +1,7 @@
 """BERT for pretraining (Devlin et al., 2019): encoder, MLM head and NSP head.
 
-B is the batch, S the sequence length, H the hidden size, K the examples a row, P the predictions
-a row, V the vocabulary.
+B is the batch, S the sequence length, H the hidden size, C the columns of a row that are wanted, K
+the examples a row, P the predictions a row, V the vocabulary.
 """
 
 from functools import partial
@@ -14,6 +14,7 @@ from lib.model.layers import (
     Dropout,
     Weights,
     activation,
+    cells,
     dense,
     embed,
     layer_norm,
@@ -34,6 +35,7 @@ def encode(
     position_ids: tf.Tensor | None = None,
     precision: str | None = None,
     recompute: bool = False,
+    columns: tf.Tensor | None = None,
 ) -> tf.Tensor:
     """Hidden states of the last layer.
 
@@ -49,9 +51,11 @@ def encode(
             normalisation, softmax, losses).
         recompute: keep of each layer its input only, and compute the rest again when its gradient
             is due (Chen et al., 2016): much less memory, about a third more work.
+        columns: int32 Tensor of shape [B, C]: the tokens whose states are wanted, if not those of
+            all. The last layer then computes no others: pretraining looks at a sixth of them.
 
     Returns:
-        Tensor of this type, of shape [B, S, H]; of no meaning in the padding.
+        Tensor of this type, of shape [B, S, H], or [B, C, H]; of no meaning in the padding.
     """
     length = input_ids.shape[1]
     size = config.hidden_size
@@ -72,23 +76,28 @@ def encode(
     if position_ids is not None:
         allowed &= example_ids[:, None, :, None] == example_ids[:, None, None, :]
     bias = (1.0 - tf.cast(allowed, words.dtype)) * _MASKED_SCORE
+    last = config.num_hidden_layers - 1
     for number in range(config.num_hidden_layers):
         scope = f"bert/encoder/layer_{number}/"
         own = {name: value for name, value in weights.items() if name.startswith(scope)}
-        layer = partial(_layer, config, dropout, number)
+        layer = partial(_layer, config, dropout, number, columns if number == last else None)
         hidden = (tf.recompute_grad(layer) if recompute else layer)(hidden, bias, own)
-    return tf.reshape(hidden, [-1, length, size])
+    return tf.reshape(hidden, [-1, length if columns is None else columns.shape[1], size])
 
 
 def _layer(
     config: BertConfig,
     dropout: Dropout,
     number: int,
+    columns: tf.Tensor | None,
     hidden: tf.Tensor,
     bias: tf.Tensor,
     weights: Weights,
 ) -> tf.Tensor:
-    """One layer of the encoder: [B * S, H] -> [B * S, H]; `bias` as in `self_attention`."""
+    """One layer of the encoder: [B * S, H] -> [B * S, H], or [B * C, H].
+
+    `bias` and `columns` are those of `self_attention`.
+    """
     layer, dropout = f"bert/encoder/layer_{number}", dropout.at(number)
     rate, epsilon = config.hidden_dropout_prob, config.layer_norm_eps
     context = self_attention(
@@ -99,7 +108,10 @@ def _layer(
         config.num_attention_heads,
         dropout,
         config.attention_probs_dropout_prob,
+        columns,
     )
+    if columns is not None:
+        hidden = cells(hidden, columns, bias.shape[-1])
     output = dropout(dense(weights, f"{layer}/attention/output/dense", context), rate)
     hidden = layer_norm(weights, f"{layer}/attention/output", hidden + output, epsilon)
     inner = activation(config.hidden_act)(dense(weights, f"{layer}/intermediate/dense", hidden))
@@ -107,22 +119,20 @@ def _layer(
     return layer_norm(weights, f"{layer}/output", hidden + output, epsilon)
 
 
-def masked_lm_logits(
-    weights: Weights, config: BertConfig, hidden: tf.Tensor, positions: tf.Tensor
-) -> tf.Tensor:
-    """Logits over the vocabulary, for the masked positions only.
+def masked_lm_logits(weights: Weights, config: BertConfig, hidden: tf.Tensor) -> tf.Tensor:
+    """Logits over the vocabulary, to be asked for at masked positions only.
 
     All positions would cost several times the work of a small model's encoder.
 
     Args:
-        hidden: float Tensor of shape [B, S, H].
-        positions: int32 Tensor of shape [B, P].
+        hidden: float Tensor of shape [B, P, H].
 
     Returns:
         Tensor of the weights' type, of shape [B, P, V].
     """
+    flat = tf.reshape(hidden, [-1, config.hidden_size])
     transformed = activation(config.hidden_act)(
-        dense(weights, "cls/predictions/transform/dense", _cells(hidden, positions))
+        dense(weights, "cls/predictions/transform/dense", flat)
     )
     transformed = layer_norm(
         weights, "cls/predictions/transform", transformed, config.layer_norm_eps
@@ -131,34 +141,21 @@ def masked_lm_logits(
     bias = weights["cls/predictions/output_bias"]
     logits = tf.cast(tf.matmul(transformed, table, transpose_b=True), bias.dtype)
     logits = tf.nn.bias_add(logits, bias)
-    return tf.reshape(logits, [-1, positions.shape[1], config.vocab_size])
+    return tf.reshape(logits, [-1, hidden.shape[1], config.vocab_size])
 
 
-def next_sentence_logits(
-    weights: Weights, hidden: tf.Tensor, cls_positions: tf.Tensor | None = None
-) -> tf.Tensor:
+def next_sentence_logits(weights: Weights, hidden: tf.Tensor) -> tf.Tensor:
     """Logits of each example: column 0 for "B follows A", column 1 for "B is random".
 
     Args:
-        hidden: float Tensor of shape [B, S, H].
-        cls_positions: int32 Tensor of shape [B, K], where rows are packed: the column where each
-            example starts.
+        hidden: float Tensor of shape [B, K, H]: of each example's first token, [CLS].
 
     Returns:
         Tensor of the weights' type, of shape [B, K, 2]; K is 1 unless rows are packed.
     """
-    first = hidden[:, 0] if cls_positions is None else _cells(hidden, cls_positions)
-    examples = 1 if cls_positions is None else cls_positions.shape[1]
-    pooled = tf.tanh(dense(weights, "bert/pooler/dense", first))
+    flat = tf.reshape(hidden, [-1, hidden.shape[2]])
+    pooled = tf.tanh(dense(weights, "bert/pooler/dense", flat))
     kernel = weights["cls/seq_relationship/output_weights"]
     logits = tf.matmul(tf.cast(pooled, kernel.dtype), kernel, transpose_b=True)
     logits = tf.nn.bias_add(logits, weights["cls/seq_relationship/output_bias"])
-    return tf.reshape(logits, [-1, examples, 2])
-
-
-def _cells(hidden: tf.Tensor, positions: tf.Tensor) -> tf.Tensor:
-    """Some columns of each row: [B, S, H] and int32 [B, N] -> [B * N, H]."""
-    length, size = hidden.shape[1:]
-    rows = tf.range(tf.shape(positions)[0])[:, None] * length + positions
-    # Gathered from a flat table: its dense gradient is one segment sum.
-    return tf.gather(tf.reshape(hidden, [-1, size]), tf.reshape(rows, [-1]))
+    return tf.reshape(logits, [-1, hidden.shape[1], 2])

@@ -24,7 +24,7 @@ def training_flops(
     What model FLOPs utilisation is made of (Chowdhery et al., 2022, PaLM, appendix B, after Kaplan
     et al., 2020, section 2.1): two operations for each multiply-add of a matrix product, and twice
     as many backward as forward, for the gradients of both factors. Padding counts, as it is
-    computed.
+    computed; what the last layer leaves out does not.
 
     Left out: biases, activations, normalisation, softmax, dropout, the embeddings (looked up, if
     the two segments by a product), the losses, clipping and the optimizer; and what recomputation
@@ -43,6 +43,9 @@ def training_flops(
     # A token's score with every token of its row, and the mean of their values.
     attention = 2 * length * size
     multiply_adds = config.num_hidden_layers * tokens * (weights + attention)
+    # Of the last layer, keys and values of all tokens, the rest at the columns that heads look at.
+    columns = predictions + (examples if next_sentence else 0)
+    multiply_adds -= rows * (length - columns) * (weights - 2 * size * size + attention)
     multiply_adds += rows * predictions * size * (size + config.vocab_size)
     if next_sentence:
         multiply_adds += rows * examples * size * (size + 2)

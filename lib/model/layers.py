@@ -1,6 +1,6 @@
 """The operations that BERT is made of, as functions of tensors."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import tensorflow as tf
@@ -29,12 +29,23 @@ class Dropout:
         return Dropout(tf.random.experimental.stateless_fold_in(self._seed, number))
 
     def __call__(self, values: tf.Tensor, rate: float) -> tf.Tensor:
-        """Each call in the trace of one forward pass is a place of its own."""
-        if rate == 0 or self._seed is None:
+        """Each call in the trace of one forward pass is a place of its own.
+
+        `rate` is rounded to 65,536ths: a value needs 16 random bits, and half of the time is
+        spent on those.
+        """
+        dropped = round(rate * (1 << 16))
+        if not dropped or self._seed is None:
             return values
         self._place += 1
         seed = tf.random.experimental.stateless_fold_in(self._seed, self._place)
-        return tf.nn.experimental.stateless_dropout(values, rate, seed, rng_alg="philox")
+        shape = tf.shape(values)
+        words = tf.random.stateless_uniform(
+            [(tf.reduce_prod(shape) + 1) // 2], seed, None, None, tf.int32, "philox"
+        )
+        bits = tf.reshape(tf.bitcast(words, tf.uint16), [-1])[: tf.reduce_prod(shape)]
+        kept = tf.cast(bits >= tf.constant(dropped, tf.uint16), values.dtype)
+        return values * tf.reshape(kept * (1.0 / (1.0 - dropped / (1 << 16))), shape)
 
 
 NO_DROPOUT = Dropout(None)
@@ -88,6 +99,13 @@ def activation(name: str) -> Callable[[tf.Tensor], tf.Tensor]:
     return {"relu": tf.nn.relu, "gelu": gelu, "gelu_new": gelu_new}[name]
 
 
+def cells(hidden: tf.Tensor, columns: tf.Tensor, length: int) -> tf.Tensor:
+    """Some columns of each row: [B * S, H] and int32 [B, N] -> [B * N, H]; `length` is S."""
+    rows = tf.range(tf.shape(columns)[0])[:, None] * length + columns
+    # Gathered from a flat table: its dense gradient is one segment sum.
+    return tf.gather(hidden, tf.reshape(rows, [-1]))
+
+
 def self_attention(
     weights: Weights,
     scope: str,
@@ -96,29 +114,43 @@ def self_attention(
     heads: int,
     dropout: Dropout,
     rate: float,
+    columns: tf.Tensor | None = None,
 ) -> tf.Tensor:
     """Scaled dot-product attention of every token to its row.
 
-    B batch, S sequence, N heads, D head size, H = N * D.
+    B batch, S sequence, N heads, D head size, H = N * D, C columns.
 
     Args:
         hidden: float Tensor of shape [B * S, H].
         bias: Tensor of shape [B, 1, 1 or S, S], 0 where attention is allowed; the softmax is
             computed in its type.
+        columns: int32 Tensor of shape [B, C]: the tokens of each row whose attention is wanted, if
+            not that of all.
 
     Returns:
-        float Tensor of shape [B * S, H].
+        float Tensor of shape [B * S, H], or [B * C, H].
     """
     batch, length = tf.shape(bias)[0], bias.shape[-1]
     size = hidden.shape[-1]
     head_size = size // heads
-    # One wide matrix product instead of three narrow ones.
-    kernel = tf.concat([weights[f"{scope}/{part}/kernel"] for part in _PARTS], axis=1)
-    offset = tf.concat([weights[f"{scope}/{part}/bias"] for part in _PARTS], axis=0)
-    kernel, offset = (tf.cast(part, hidden.dtype) for part in (kernel, offset))
-    fused = tf.nn.bias_add(tf.matmul(hidden, kernel), offset)
-    fused = tf.reshape(fused, [batch, length, 3, heads, head_size])
-    query, key, value = tf.unstack(tf.transpose(fused, [2, 0, 3, 1, 4]))  # [B, N, S, D] each
+
+    def projected(values: tf.Tensor, tokens: int, parts: Sequence[str]) -> list[tf.Tensor]:
+        """[B, N, tokens, D] of each part, by one wide product instead of several narrow ones."""
+        kernel = tf.concat([weights[f"{scope}/{part}/kernel"] for part in parts], axis=1)
+        offset = tf.concat([weights[f"{scope}/{part}/bias"] for part in parts], axis=0)
+        kernel, offset = (tf.cast(part, values.dtype) for part in (kernel, offset))
+        fused = tf.nn.bias_add(tf.matmul(values, kernel), offset)
+        fused = tf.reshape(fused, [batch, tokens, len(parts), heads, head_size])
+        return tf.unstack(tf.transpose(fused, [2, 0, 3, 1, 4]), len(parts))
+
+    if columns is None:
+        query, key, value = projected(hidden, length, ("query", "key", "value"))
+    else:
+        own = cells(hidden, columns, length)
+        (query,) = projected(own, columns.shape[1], ("query",))
+        key, value = projected(hidden, length, ("key", "value"))
+        if bias.shape[2] != 1:
+            bias = tf.gather(bias, columns, axis=2, batch_dims=1)
     scores = tf.matmul(query * head_size**-0.5, key, transpose_b=True)
     shares = tf.nn.softmax(tf.cast(scores, bias.dtype) + bias)
     shares = dropout(tf.cast(shares, hidden.dtype), rate)
@@ -126,5 +158,4 @@ def self_attention(
     return tf.reshape(context, [-1, size])
 
 
-_PARTS = ("query", "key", "value")
 _DENSE = ("kernel", "bias")

@@ -43,6 +43,12 @@ def loss_sums(
         `next_sentence`, `next_sentence_loss`, `next_sentence_weight`, `next_sentence_hits`. An
         example adds to each what it adds in a row of its own.
     """
+    columns = batch["masked_lm_positions"]
+    predictions = columns.shape[1]
+    if next_sentence:
+        # A row of one example begins with its [CLS].
+        first = batch.get("cls_positions", tf.zeros_like(columns[:, :1]))
+        columns = tf.concat([columns, first], 1)
     hidden = encode(
         weights,
         config,
@@ -53,10 +59,11 @@ def loss_sums(
         batch.get("position_ids"),
         precision,
         recompute,
+        columns,
     )
     row_weight = batch["example_weights"][:, None]
     of_label, of_mean, hits, weight = _of_each(
-        masked_lm_logits(weights, config, hidden, batch["masked_lm_positions"]),
+        masked_lm_logits(weights, config, hidden[:, :predictions]),
         batch["masked_lm_ids"],
         batch["masked_lm_weights"] * row_weight,
     )
@@ -70,7 +77,7 @@ def loss_sums(
     }
     if next_sentence:
         of_label, _, hits, weight = _of_each(
-            next_sentence_logits(weights, hidden, batch.get("cls_positions")),
+            next_sentence_logits(weights, hidden[:, predictions:]),
             batch["next_sentence_labels"],
             batch.get("next_sentence_weights", 1.0) * row_weight,
         )

@@ -39,7 +39,7 @@ class Evaluator:
         """The likeliest ids at one position of one row, with their probabilities."""
         row = tf.constant([ids], tf.int32)
         hidden = encode(self._weights, self._config, row, tf.ones_like(row), tf.zeros_like(row))
-        logits = masked_lm_logits(self._weights, self._config, hidden, tf.constant([[hole]]))
+        logits = masked_lm_logits(self._weights, self._config, hidden[:, hole : hole + 1])
         values, indices = tf.math.top_k(tf.nn.softmax(logits[0, 0]), count)
         return list(zip(indices.numpy().tolist(), values.numpy().tolist(), strict=True))
 
