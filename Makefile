@@ -102,7 +102,7 @@ bench-training: interop
 		--repeats $(REPEATS) --out $(BENCH)/training.json, \
 		@echo "skipped: training (give VOCAB=, and TWEETS= for packing)")
 
-# Takes an hour and a half on two cores; what is finished is kept for the next call. Hugging Face's
+# Takes two hours on two cores; what is finished is kept for the next call. Hugging Face's
 # trainer needs accelerate, which asks for PyTorch: without its dependencies, PyTorch stays as it is.
 bench-learning: interop
 	python -m pip install --quiet --no-deps accelerate==1.15.0

@@ -20,11 +20,12 @@ STARTED = "BENCH_STARTED"
 
 
 def useful_flops(model: dict[str, Any], vocab_size: int, lengths: np.ndarray, masked: int) -> float:
-    """Floating-point operations of a step that no exact implementation could save.
+    """Floating-point operations of a step: one measure of its work for every system.
 
     Those of matrix products: the encoder and its attention on real tokens and within examples,
     and the MLM head at masked positions; twice as many backwards as forwards. Padding,
-    attention to it, and logits that no loss looks at do not count, whoever computes them.
+    attention to it, and logits that no loss looks at do not count, whoever computes them. The last
+    layer counts whole, also for ours, which leaves out the states that no head looks at.
 
     Args:
         model: sizes, by the names of a BERT's config.

@@ -102,3 +102,17 @@ class Project:
 
     def stage(self, name: str, *arguments: str, code: int | None = 0) -> str:
         return self.run(sys.executable, "-m", f"stages.{name}", *arguments, code=code)
+
+    def make_records(self) -> None:
+        """Runs the data stages on data/raw."""
+        self.stage("preprocess", "data/raw", "data/corpus")
+        self.stage("sample5M", "data/corpus", "data/sample")
+        self.stage("vocab", "data/sample", "data/sample", "data/vocab")
+        self.stage("split", "data/corpus", "data/shards")
+        self.stage("records", "main", "data/shards", "data/vocab", "data/records/main")
+
+
+def training(model: str) -> tuple[str, ...]:
+    """The command that trains `main` from scratch, into a folder of the caller's choice."""
+    folders = ("data/records/main", "data/vocab", "data/vocab", model)
+    return (sys.executable, "-m", "stages.pretrain", "main", *folders)

@@ -13,7 +13,7 @@ import pytest
 from safetensors.numpy import load_file
 
 from lib.run import fingerprint
-from tests.project import Project, write_text
+from tests.project import Project, training, write_text
 
 STAGES = ["preprocess", "sample5M", "split", "vocab", "records@main", "pretrain@main", "evaluate"]
 
@@ -160,19 +160,6 @@ def test_words_added_to_a_models_vocabulary_start_as_the_mean_of_their_pieces(fi
         shutil.rmtree(base)
 
 
-def train(project: Project, model: str) -> tuple[str, ...]:
-    return (
-        "python",
-        "-m",
-        "stages.pretrain",
-        "main",
-        "data/records/main",
-        "data/vocab",
-        "data/vocab",
-        model,
-    )
-
-
 def test_packed_rows_masked_anew_train_to_a_model_that_can_be_evaluated(finished, tmp_path):
     project = Project(tmp_path)
     for name in ("shards", "vocab"):
@@ -186,7 +173,7 @@ def test_packed_rows_masked_anew_train_to_a_model_that_can_be_evaluated(finished
     project.stage("records", "main", "data/shards", "data/vocab", "data/records/main")
     split = json.loads((tmp_path / "data/records/main/manifest.json").read_text())["splits"]
     assert split["train"]["masking"] == "dynamic" and split["dev"]["masking"] == "static"
-    project.run(*train(project, "models/main"))
+    project.run(*training("models/main"))
     metrics = json.loads((tmp_path / "results/pretrain/main/metrics.json").read_text())
     # 40 steps of 4 rows, with more than one example in a row.
     assert metrics["epochs"] == pytest.approx(160 / split["train"]["rows"], rel=1e-4)

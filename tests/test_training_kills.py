@@ -5,7 +5,6 @@ import re
 import shutil
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -13,7 +12,7 @@ from pathlib import Path
 import pytest
 from safetensors.numpy import load_file
 
-from tests.project import Project, write_text
+from tests.project import Project, training, write_text
 
 
 @pytest.fixture(scope="module")
@@ -21,11 +20,7 @@ def project(tmp_path_factory) -> Project:
     """A project up to its records, and models/whole of a run that nothing disturbed."""
     project = Project(tmp_path_factory.mktemp("training"))
     write_text(project.folder / "data/raw")
-    project.stage("preprocess", "data/raw", "data/corpus")
-    project.stage("sample5M", "data/corpus", "data/sample")
-    project.stage("vocab", "data/sample", "data/sample", "data/vocab")
-    project.stage("split", "data/corpus", "data/shards")
-    project.stage("records", "main", "data/shards", "data/vocab", "data/records/main")
+    project.make_records()
     return project
 
 
@@ -33,16 +28,11 @@ def train_whole(project: Project, hidden_size: int, steps: int) -> None:
     """Settings for the runs to come, and what they must end with."""
     model = {"layers": 2, "hidden_size": hidden_size, "intermediate_size": 4 * hidden_size}
     project.set({"pretrain": {"model": model, "steps": steps, "checkpoint_every": 1_000_000}})
-    project.run(*command("models/whole"))
+    project.run(*training("models/whole"))
     shutil.rmtree(project.folder / "whole", ignore_errors=True)
     shutil.copytree(project.folder / "results/pretrain", project.folder / "whole")
     # How often a checkpoint is written must change nothing.
     project.set({"pretrain": {"checkpoint_every": 1}})
-
-
-def command(model: str) -> tuple[str, ...]:
-    folders = ("data/records/main", "data/vocab", "data/vocab", model)
-    return (sys.executable, "-m", "stages.pretrain", "main", *folders)
 
 
 def in_scratch(project: Project, pattern: str) -> set[Path]:
@@ -67,7 +57,7 @@ def wait_until(condition: Callable[[], object], process: subprocess.Popen) -> bo
 def start_training(project: Project, model: str) -> subprocess.Popen:
     """Returns when the process has written its first checkpoint, or has ended."""
     before = in_scratch(project, "step-*")
-    process = project.start(*command(model))
+    process = project.start(*training(model))
     wait_until(lambda: in_scratch(project, "step-*") - before, process)
     return process
 
@@ -149,7 +139,7 @@ def test_killed_terminated_and_interrupted_training_ends_the_same(project):
 
     process = start_training(project, "models/disturbed")
     process.send_signal(signal.SIGSTOP)
-    second = project.run(*command("models/disturbed"), code=1).splitlines()[-1]
+    second = project.run(*training("models/disturbed"), code=1).splitlines()[-1]
     assert f"process {process.pid} is training this very run" in second
     process.send_signal(signal.SIGCONT)
     terminated = stop(project, process, signal.SIGTERM)
@@ -159,7 +149,7 @@ def test_killed_terminated_and_interrupted_training_ends_the_same(project):
     assert stop(project, process, signal.SIGINT) > terminated
     assert_nothing_is_broken(project, "models/disturbed")
 
-    output = project.run(*command("models/disturbed"))
+    output = project.run(*training("models/disturbed"))
     assert "going on from step" in output
     assert_ended_the_same(project, "models/disturbed")
 
@@ -176,7 +166,7 @@ def test_training_disturbed_at_twenty_five_moments_ends_the_same(project):
     kills = writing = stops = 0
     for moment in moments:
         if moment == "anywhere":
-            process = project.start(*command(model))
+            process = project.start(*training(model))
             time.sleep(draw.uniform(0, 8))
         else:
             process = start_training(project, model)
@@ -193,5 +183,5 @@ def test_training_disturbed_at_twenty_five_moments_ends_the_same(project):
         assert_nothing_is_broken(project, model)
     assert (kills, stops) == (20, 5)
     assert writing >= 5
-    assert "going on from step" in project.run(*command(model))
+    assert "going on from step" in project.run(*training(model))
     assert_ended_the_same(project, model)

@@ -20,7 +20,7 @@ from lib.run.errors import UserError
 from lib.train.strategy import make_strategy
 from lib.train.workers import Workers
 from tests.conftest import ROOT
-from tests.project import Project, write_text
+from tests.project import Project, training, write_text
 
 STEPS = 90
 
@@ -33,24 +33,15 @@ def machines(tmp_path_factory) -> list[Project]:
     write_text(first.folder / "data/raw")
     # One file of records: both workers read all of it, so they see the batches of one process.
     first.set({"split": {"lines_per_shard": 100_000}})
-    first.stage("preprocess", "data/raw", "data/corpus")
-    first.stage("sample5M", "data/corpus", "data/sample")
-    first.stage("vocab", "data/sample", "data/sample", "data/vocab")
-    first.stage("split", "data/corpus", "data/shards")
-    first.stage("records", "main", "data/shards", "data/vocab", "data/records/main")
+    first.make_records()
     for name in ("vocab", "records"):
         shutil.copytree(first.folder / "data" / name, machines[1].folder / "data" / name)
     for machine in machines:
         machine.set({"pretrain": {"microbatch_size": 2, "steps": STEPS}})
-    first.run(*command("models/one"))
+    first.run(*training("models/one"))
     for machine in machines:
         machine.set({"pretrain": {"distribution": "multiworker", "checkpoint_every": 1}})
     return machines
-
-
-def command(model: str) -> tuple[str, ...]:
-    folders = ("data/records/main", "data/vocab", "data/vocab", model)
-    return (sys.executable, "-m", "stages.pretrain", "main", *folders)
 
 
 def start(machines: list[Project], model: str) -> list[subprocess.Popen]:
@@ -60,7 +51,7 @@ def start(machines: list[Project], model: str) -> list[subprocess.Popen]:
     for index, machine in enumerate(machines):
         config = {"cluster": {"worker": addresses}, "task": {"type": "worker", "index": index}}
         machine.environment["TF_CONFIG"] = json.dumps(config)
-        processes.append(machine.start(*command(model)))
+        processes.append(machine.start(*training(model)))
     return processes
 
 
