@@ -249,6 +249,7 @@ class Pretrain(Section):
     """What every phase inherits; a phase may name its own steps, rate, warm-up and batch."""
 
     model: Model
+    new_heads: StrictBool
     steps: Positive | None
     epochs: PositiveReal | None
     batch_size: Positive

@@ -43,6 +43,51 @@ def loss_sums(
         `next_sentence`, `next_sentence_loss`, `next_sentence_weight`, `next_sentence_hits`. An
         example adds to each what it adds in a row of its own.
     """
+    of_pieces, of_pairs = head_logits(
+        weights, config, batch, next_sentence, dropout, precision, recompute
+    )
+    row_weight = batch["example_weights"][:, None]
+    of_label, of_mean, hits, weight = _of_each(
+        of_pieces,
+        batch["masked_lm_ids"],
+        batch["masked_lm_weights"] * row_weight,
+    )
+    smoothing = label_smoothing * config.vocab_size / (config.vocab_size - 1)
+    objective = (1.0 - smoothing) * of_label + smoothing * of_mean if smoothing else of_label
+    sums = {
+        "masked_lm_objective": tf.reduce_sum(objective * weight),
+        "masked_lm_loss": tf.reduce_sum(of_label * weight),
+        "masked_lm_weight": tf.reduce_sum(weight),
+        "masked_lm_hits": tf.reduce_sum(hits * weight),
+    }
+    if of_pairs is not None:
+        of_label, _, hits, weight = _of_each(
+            of_pairs,
+            batch["next_sentence_labels"],
+            batch.get("next_sentence_weights", 1.0) * row_weight,
+        )
+        sums |= {
+            "next_sentence_loss": tf.reduce_sum(of_label * weight),
+            "next_sentence_weight": tf.reduce_sum(weight),
+            "next_sentence_hits": tf.reduce_sum(hits * weight),
+        }
+    return sums
+
+
+def head_logits(
+    weights: Weights,
+    config: BertConfig,
+    batch: Batch,
+    next_sentence: bool,
+    dropout: Dropout = NO_DROPOUT,
+    precision: str | None = None,
+    recompute: bool = False,
+) -> tuple[tf.Tensor, tf.Tensor | None]:
+    """What both heads say where they are asked; arguments as for `loss_sums`.
+
+    Returns:
+        Logits [B, P, V] of the masked positions, and with `next_sentence` [B, K, 2] of the pairs.
+    """
     columns = batch["masked_lm_positions"]
     predictions = columns.shape[1]
     if next_sentence:
@@ -61,32 +106,10 @@ def loss_sums(
         recompute,
         columns,
     )
-    row_weight = batch["example_weights"][:, None]
-    of_label, of_mean, hits, weight = _of_each(
-        masked_lm_logits(weights, config, hidden[:, :predictions]),
-        batch["masked_lm_ids"],
-        batch["masked_lm_weights"] * row_weight,
-    )
-    smoothing = label_smoothing * config.vocab_size / (config.vocab_size - 1)
-    objective = (1.0 - smoothing) * of_label + smoothing * of_mean if smoothing else of_label
-    sums = {
-        "masked_lm_objective": tf.reduce_sum(objective * weight),
-        "masked_lm_loss": tf.reduce_sum(of_label * weight),
-        "masked_lm_weight": tf.reduce_sum(weight),
-        "masked_lm_hits": tf.reduce_sum(hits * weight),
-    }
-    if next_sentence:
-        of_label, _, hits, weight = _of_each(
-            next_sentence_logits(weights, hidden[:, predictions:]),
-            batch["next_sentence_labels"],
-            batch.get("next_sentence_weights", 1.0) * row_weight,
-        )
-        sums |= {
-            "next_sentence_loss": tf.reduce_sum(of_label * weight),
-            "next_sentence_weight": tf.reduce_sum(weight),
-            "next_sentence_hits": tf.reduce_sum(hits * weight),
-        }
-    return sums
+    of_pieces = masked_lm_logits(weights, config, hidden[:, :predictions])
+    if not next_sentence:
+        return of_pieces, None
+    return of_pieces, next_sentence_logits(weights, hidden[:, predictions:])
 
 
 def loss_weights(batch: Batch, next_sentence: bool) -> tf.Tensor:

@@ -3,6 +3,7 @@
 Importers and exporters are lists of renames and transposes over this table.
 """
 
+from collections.abc import Container
 from dataclasses import dataclass
 
 import numpy as np
@@ -82,10 +83,18 @@ def _truncated_normal(
     return values.reshape(shape) * np.float32(deviation)
 
 
-def initial_values(config: BertConfig, seed: int) -> dict[str, np.ndarray]:
-    """float32 arrays for a start from scratch; each tensor draws from a stream of its own."""
+def initial_values(
+    config: BertConfig, seed: int, without: Container[str] = ()
+) -> dict[str, np.ndarray]:
+    """float32 arrays for a start from scratch; each tensor draws from a stream of its own.
+
+    Args:
+        without: names of parameters that are not wanted, because they are there already.
+    """
     values = {}
     for parameter in parameter_table(config):
+        if parameter.name in without:
+            continue
         if parameter.initial == "normal":
             generator = random.generator(seed, f"initial {parameter.name}")
             values[parameter.name] = _truncated_normal(

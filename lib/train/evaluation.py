@@ -35,12 +35,14 @@ class Evaluator:
                 totals[name] = totals.get(name, 0.0) + float(value)
         return summarise(totals)
 
-    def best_pieces(self, ids: list[int], hole: int, count: int) -> list[tuple[int, float]]:
-        """The likeliest ids at one position of one row, with their probabilities."""
+    def best_pieces(
+        self, ids: list[int], hole: int, count: int, pieces: int
+    ) -> list[tuple[int, float]]:
+        """The likeliest of the first `pieces` ids at one position of a row; with probabilities."""
         row = tf.constant([ids], tf.int32)
         hidden = encode(self._weights, self._config, row, tf.ones_like(row), tf.zeros_like(row))
         logits = masked_lm_logits(self._weights, self._config, hidden[:, hole : hole + 1])
-        values, indices = tf.math.top_k(tf.nn.softmax(logits[0, 0]), count)
+        values, indices = tf.math.top_k(tf.nn.softmax(logits[0, 0])[:pieces], count)
         return list(zip(indices.numpy().tolist(), values.numpy().tolist(), strict=True))
 
 

@@ -1,7 +1,6 @@
 """The training loop, read top to bottom: steps, log, evaluation, models, checkpoint."""
 
 import math
-import shutil
 import signal
 import sys
 import time
@@ -10,32 +9,26 @@ from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import tensorflow as tf
 
 from lib.model.flops import matmul_peak, training_flops
 from lib.model.losses import summarise
 from lib.model.schedules import schedule
 from lib.params import Pretrain
-from lib.run.atomic import remove
 from lib.run.errors import UserError, about
 from lib.run.progress import Progress
-from lib.train import checkpoint
 from lib.train.dynamic_masking import Vocabulary
 from lib.train.input import evaluation_batches, training_batches
 from lib.train.kept_models import KeptModels
 from lib.train.manifest import Manifest
 from lib.train.preemption import stop_on_signal
+from lib.train.run_state import RunState
 from lib.train.sanity import Sanity
 from lib.train.step import Trainer
 from lib.train.strategy import distributed
 from lib.train.telemetry import Telemetry
 from lib.train.throughput import Throughput
 from lib.train.workers import Workers
-
-# Before the names of sums since the last log, in a checkpoint.
-_SUMS = "sums/"
-_WORKERS = "workers"
 
 
 @dataclass(frozen=True)
@@ -83,7 +76,8 @@ def train(
         workers: which of them this is; the chief reads and writes checkpoints and models.
 
     Returns:
-        The last dev metrics and the last training loss; models of chosen steps.
+        The last dev metrics and the last training loss, and the dev metrics before the first step
+        where there was a model to start from; models of chosen steps.
 
     Raises:
         UserError: the loss is not a number, does not begin where it should, or does not fall.
@@ -92,33 +86,10 @@ def train(
     steps, warmup_steps = settings.length(manifest.splits["train"].rows)
     kept = KeptModels(places.scratch, settings.keep_models_every, write_model)
     chief = workers.number == 0
-    resumed = checkpoint.latest(places.scratch) if chief else None
-    remove(places.logs)
-    sums: dict[str, tf.Tensor] = {}
-    step = np.array(resumed.step if resumed else 0, np.float64)
-    first = int(workers.from_chief({"step": step})["step"])
-    if first:
-        state = trainer.state()
-        if resumed:
-            state = {name: resumed.arrays[name] for name in state}
-        trainer.restore(workers.from_chief(state))
-        print(f"pretrain: going on from step {first:,}", file=sys.stderr)
-    if resumed:
-        before = int(resumed.arrays[_WORKERS])
-        if before != workers.count:
-            raise UserError(
-                f"{places.scratch}: {before} workers trained this run so far, now there are "
-                f"{workers.count}, who would read the data in another order; start {before} of "
-                "them, or delete the folder to begin anew"
-            )
-        kept.restore(resumed.arrays)
-        sums = {
-            name.removeprefix(_SUMS): tf.constant(value)
-            for name, value in resumed.arrays.items()
-            if name.startswith(_SUMS)
-        }
-        if resumed.logs.is_dir():
-            shutil.copytree(resumed.logs, places.logs)
+    state = RunState(
+        trainer, kept, workers, places.scratch, places.logs, settings.keep_checkpoints
+    )
+    first = state.first
 
     def training_part(worker: int, workers: int) -> tf.data.Dataset:
         dataset = training_batches(
@@ -170,22 +141,17 @@ def train(
     final: dict[str, float] = {}
     speed = ""
 
-    def save(number: int) -> None:
-        if not chief:
-            return
-        state = trainer.state() | kept.state() | {_WORKERS: np.array(workers.count)}
-        pending = {_SUMS + name: value.numpy() for name, value in sums.items()}
-        checkpoint.save(
-            places.scratch, number, state | pending, places.logs, settings.keep_checkpoints
-        )
-
     with (
         stop_on_signal() as stop,
         about(places.logs),
-        closing(Telemetry(places.logs, bool(resumed), places.event_files)) as telemetry,
+        closing(Telemetry(places.logs, state.resumed, places.event_files)) as telemetry,
         Progress("pretrain", steps, "steps") as progress,
     ):
         progress.skip(first)
+        if first == 0 and not from_scratch:
+            # Of the model that training starts from: what comes out has to be better.
+            state.at_start = evaluate(trainer, dev)
+            telemetry.log(0, {f"dev/{name}": value for name, value in state.at_start.items()})
         saved, number, at_once = time.monotonic(), first, settings.tpu.steps_per_execution
         throughput.start()
         while number < steps:
@@ -205,17 +171,14 @@ def train(
             results["steps"] = tf.constant(float(after - number))
             progress.advance(after - number, note=_note(final, speed))
             number = after
-            # Reading a value waits for the device, so sums are kept as tensors until logged.
-            for name, value in results.items():
-                sums[name] = sums[name] + value if name in sums else value
+            state.add(results)
             if number == 1 and sanity:
                 sanity.check_first(float(results["masked_lm_loss"] / results["masked_lm_weight"]))
             last = number == steps
             evaluated = number % settings.evaluate_every == 0 or last
             logged = number % settings.log_every == 0 or evaluated
             if logged:
-                values = {name: float(value) for name, value in sums.items()}
-                sums.clear()
+                values = state.take()
                 line = _line(values, rate(number), settings)
                 if not math.isfinite(values["masked_lm_loss"]):
                     raise UserError(
@@ -238,7 +201,7 @@ def train(
                 and time.monotonic() - saved >= 60 * settings.checkpoint_minutes
             )
             if (due or stopping) and not last:
-                save(number)
+                state.save(number)
                 saved = time.monotonic()
             if stopping and not last:
                 workers.wait()  # Until the checkpoint is there.
@@ -252,6 +215,7 @@ def train(
             if logged:
                 throughput.start()
     workers.wait()  # The chief removes the folder that others log into.
+    final |= {f"dev_{name}_at_start": value for name, value in state.at_start.items()}
     return final, kept
 
 

@@ -12,6 +12,8 @@ from lib.vocab.directory import TokenizerFiles
 from lib.vocab.extension import Extension, digest
 from lib.vocab.tokenizer import WordPieceTokenizer
 
+# Filled up to a multiple of 128 at most.
+_MOST_SPARE_ROWS = 128
 _EMBEDDINGS, _BIAS = "bert/embeddings/word_embeddings", "cls/predictions/output_bias"
 
 
@@ -35,9 +37,9 @@ def new_rows(
     """
     advice = f"start from data/vocab, or set vocab.source: model and vocab.base: {init}"
     if files is None:
-        if rows == extension.base_rows:
+        if _has_rows_for(rows, extension.base_rows):
             return extension
-        if rows != len(tokenizer.vocabulary):
+        if not _has_rows_for(rows, len(tokenizer.vocabulary)):
             raise UserError(
                 f"{init}: has {rows} vocabulary rows, data/vocab has "
                 f"{len(tokenizer.vocabulary)}; {advice}"
@@ -49,7 +51,7 @@ def new_rows(
             f"vocab.{key}: {own}, but the tokenizer of {files.path.parent} has {stated}; "
             "set it to that"
         )
-    if rows != len(files.vocabulary):
+    if not _has_rows_for(rows, len(files.vocabulary)):
         raise UserError(
             f"{init}: the model has {rows} vocabulary rows, its {files.path.name} "
             f"{len(files.vocabulary)}; give the model the vocabulary that it was trained with"
@@ -69,6 +71,14 @@ def new_rows(
     raise UserError(f"{files.path}: another vocabulary than data/vocab's ({difference}); {advice}")
 
 
+def _has_rows_for(rows: int, pieces: int) -> bool:
+    """Whether a model of so many rows has this vocabulary: one row a piece, or some to spare.
+
+    NVIDIA's BERT among others has its rows filled up to a multiple of 8, for its tensor cores.
+    """
+    return rows == pieces or (rows % 8 == 0 and 0 < rows - pieces < _MOST_SPARE_ROWS)
+
+
 def with_new_rows(
     config: BertConfig, weights: Mapping[str, np.ndarray], extension: Extension, rows: int
 ) -> tuple[BertConfig, dict[str, np.ndarray]]:
@@ -86,11 +96,12 @@ def with_new_rows(
     extended = dict(weights)
     for name in (_EMBEDDINGS, _BIAS):
         old = weights[name]
-        new = np.zeros((rows, *old.shape[1:]), old.dtype)
+        # The old table may have rows to spare, which new words take first.
+        new = np.zeros((max(rows, len(old)), *old.shape[1:]), old.dtype)
         new[: len(old)] = old
         for row in extension.rows:
             new[row.id] = old[list(row.pieces_before)].mean(axis=0)
             if name == _BIAS:
                 new[row.id] += row.log_share
         extended[name] = new
-    return replace(config, vocab_size=rows), extended
+    return replace(config, vocab_size=len(extended[_BIAS])), extended

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from lib.interop.huggingface import read_model
+from lib.interop.checkpoints import format_of, read_checkpoint
 from lib.model.config import BertConfig, read_config
 from lib.model.parameters import initial_values
 from lib.params import Model, Pretrain
@@ -49,8 +49,9 @@ def read_start(
         settings: of the phase.
         phase: its name in params.yaml, for errors.
         init: the vocabulary's folder: from scratch, with the sizes of params.yaml; a config file:
-            from scratch, with its sizes but as many rows as the vocabulary has; a model's folder:
-            that model, with rows for new words and new positions where they are needed.
+            from scratch, with its sizes but as many rows as the vocabulary has; the folder of a
+            model in any format of `lib.interop.checkpoints`: that model, with rows for new words
+            and new positions where they are needed, and new heads where they may be missing.
         vocab: the vocabulary's folder.
         tokenizer: that of `vocab`.
         length: tokens of the phase's rows.
@@ -68,7 +69,7 @@ def read_start(
         config, notes = _of_file(init, rows)
         key = f"max_position_embeddings in {init}"
     elif init.is_dir():
-        return _of_model(init, vocab, tokenizer, length)
+        return _of_model(settings, init, vocab, tokenizer, length)
     else:
         raise UserError(
             f"phases.{phase}.init: {init} is not there; name {vocab} (from scratch), the config "
@@ -107,16 +108,27 @@ def _of_file(path: Path, rows: int) -> tuple[BertConfig, tuple[str, ...]]:
     return replace(config, vocab_size=rows), tuple(notes)
 
 
-def _of_model(init: Path, vocab: Path, tokenizer: WordPieceTokenizer, length: int) -> Start:
-    weights: Mapping[str, np.ndarray]
-    config, weights = read_model(init)
-    notes = []
+def _of_model(
+    settings: Pretrain, init: Path, vocab: Path, tokenizer: WordPieceTokenizer, length: int
+) -> Start:
+    found = read_checkpoint(init, settings.new_heads)
+    config = found.config
+    notes = [f"starts from {init} ({format_of(init)})"]
+    if found.left_out:
+        notes.append(f"{init}: {', '.join(found.left_out)}: no part of a BERT, left out")
+    if found.missing:
+        notes.append(f"{init} has no {' and no '.join(found.missing)}: they begin at random")
+    fresh = initial_values(config, settings.seed, without=found.weights)
+    weights: Mapping[str, np.ndarray] = {**found.weights, **fresh}
     files = read_directory(init) if has_vocabulary(init) else None
     extension = new_rows(config.vocab_size, files, tokenizer, read_extension(vocab), init)
     if extension:
         config, weights = with_new_rows(config, weights, extension, len(tokenizer.vocabulary))
         if extension.rows:
             notes.append(f"{len(extension.rows):,} new words begin as the mean of their pieces")
+    unused = config.vocab_size - len(tokenizer.vocabulary)
+    if unused:
+        notes.append(f"{unused} rows of the model are beyond the vocabulary; they stay")
     positions = config.max_position_embeddings
     if length > positions:
         config, weights = stretched(config, weights, length)

@@ -43,7 +43,8 @@ def test_fill_mask_gives_our_probabilities(directory):
     tokenizer = WordPieceTokenizer.load(folder)
     ids = tokenizer.encode("The cat [MASK] on a mat.")
     row = [tokenizer.cls_id, *ids, tokenizer.sep_id]
-    best = Evaluator(config, weights, True).best_pieces(row, row.index(tokenizer.mask_id), 5)
+    evaluator, hole = Evaluator(config, weights, True), row.index(tokenizer.mask_id)
+    best = evaluator.best_pieces(row, hole, 5, config.vocab_size)
     assert len(theirs) == 5
     for index, probability in best:
         piece = tokenizer.vocabulary[index]
