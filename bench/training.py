@@ -253,6 +253,13 @@ def main() -> None:
     first: list[dict[str, Any]] = []
     learnt: list[dict[str, Any]] = []
     before = machine(PACKAGES)
+
+    def keep() -> None:
+        # After each case: together they take an hour.
+        if options.out:
+            found = {"speed": rows, "first_step": first, "packed_learning": learnt}
+            write_json(options.out, {"machine": before, **found})
+
     try:
         for name in ("tweets", "vocab"):
             path = getattr(options, name)
@@ -269,22 +276,19 @@ def main() -> None:
                 row, firsts = bench.case(case, precision)
                 rows.append(row)
                 first += firsts
+                keep()
         if "packed-learning" in options.only:
             if options.tweets is None:
                 print("skipped: packed-learning (give --tweets)", flush=True)
             else:
                 learnt.append(bench.packed_learning())
+                keep()
     except UserError as error:
         sys.exit(f"training: error: {error}")
     for found, columns in ((rows, _COLUMNS), (first, _FIRST), (learnt, _LEARNT)):
         if found:
             print(table(found, columns))
     print(f"load average {before['load_average']:.1f} before")
-    if options.out:
-        write_json(
-            options.out,
-            {"machine": before, "speed": rows, "first_step": first, "packed_learning": learnt},
-        )
     if not all(row["passed"] in (True, None) for row in rows + first + learnt):
         sys.exit("training: a bar is missed")
 

@@ -9,6 +9,7 @@ import pytest
 import tensorflow as tf
 from hypothesis import given
 from hypothesis import strategies as st
+from safetensors.numpy import load_file, save_file
 
 from lib.interop.huggingface import write_model
 from lib.model.bert import encode
@@ -100,6 +101,7 @@ def test_what_the_model_says_of_old_pieces_hardly_changes():
 
 
 POSITIONS = "bert/embeddings/position_embeddings"
+WORDS = "bert/embeddings/word_embeddings"
 
 
 @given(st.integers(1, 20), st.integers(1, 70), st.integers(1, 3))
@@ -223,7 +225,8 @@ def test_a_models_folder(start, tmp_path, vocab):
     weights = initial_values(config, 5)
     write_model(tmp_path / "model", config, weights, {})
     found = start(tmp_path / "model")
-    assert (found.config, found.from_scratch, found.notes) == (config, False, ())
+    assert (found.config, found.from_scratch) == (config, False)
+    assert found.notes == (f"starts from {tmp_path / 'model'} (Hugging Face)",)
     assert equal(found.weights, weights)
     # Its own config file gives its sizes, but not its weights.
     fresh = start(tmp_path / "model/config.json")
@@ -243,8 +246,50 @@ def test_a_model_gets_new_positions_and_new_rows(start, tmp_path):
         found.weights[part.name].shape == part.shape for part in parameter_table(found.config)
     )
     assert np.array_equal(found.weights[POSITIONS][24:], weights[POSITIONS][:6])
-    assert len(found.notes) == 2 and "2 new words" in found.notes[0]
-    assert "has 24 positions" in found.notes[1] and "up to 30" in found.notes[1]
+    _, words, positions = found.notes
+    assert "2 new words" in words
+    assert "has 24 positions" in positions and "up to 30" in positions
+
+
+def test_a_model_with_rows_to_spare(start, tmp_path):
+    # Twelve pieces in sixteen rows: a multiple of eight.
+    config = replace(TINY, vocab_size=16)
+    weights = initial_values(config, 5)
+    write_model(tmp_path / "model", config, weights, {})
+    write_tokenizer(tmp_path / "model", PIECES, True, True, 24)
+    found = start(tmp_path / "model")
+    assert found.config == config and equal(found.weights, weights)
+    assert any("4 rows of the model are beyond the vocabulary" in note for note in found.notes)
+    # New words take unused rows, and then those.
+    tokenizer, extension = extended()
+    folder = write_vocabulary(tmp_path / "extended", tokenizer, extension)
+    found = start(tmp_path / "model", folder=folder)
+    assert found.config == config
+    for row in extension.rows:
+        mean = weights[WORDS][list(row.pieces_before)].mean(axis=0)
+        np.testing.assert_allclose(found.weights[WORDS][row.id], mean, rtol=1e-6)
+    untouched = sorted(set(range(16)) - {row.id for row in extension.rows})
+    assert np.array_equal(found.weights[WORDS][untouched], weights[WORDS][untouched])
+
+
+def test_new_heads_when_they_are_asked_for(start, tmp_path, values):
+    config = replace(TINY, vocab_size=12)
+    weights = initial_values(config, 5)
+    write_model(tmp_path / "model", config, weights, {})
+    path = tmp_path / "model/model.safetensors"
+    kept = {name: t for name, t in load_file(path).items() if not name.startswith("cls.seq")}
+    save_file(kept | {"classifier.weight": np.ones((3, 16), np.float32)}, path)
+    with pytest.raises(UserError, match=r"no NSP head.*classifier\.weight.*new_heads: true"):
+        start(tmp_path / "model")
+    values["pretrain"]["new_heads"] = True
+    found = start(tmp_path / "model")
+    head = {name for name in weights if name.startswith("cls/seq")}
+    assert equal({n: v for n, v in found.weights.items() if n not in head},
+                 {n: v for n, v in weights.items() if n not in head})
+    fresh = initial_values(config, values["pretrain"]["seed"])
+    assert all(np.array_equal(found.weights[name], fresh[name]) for name in head)
+    assert any("classifier.weight: no part of a BERT, left out" in note for note in found.notes)
+    assert any("has no NSP head" in note for note in found.notes)
 
 
 def test_what_cannot_be_started_from(start, tmp_path, vocab):

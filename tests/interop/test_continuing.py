@@ -1,0 +1,55 @@
+"""A phase that starts from a model begins with that model's own loss, as transformers has it."""
+
+import json
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch", reason="PyTorch is not installed; run make interop")
+transformers = pytest.importorskip(
+    "transformers", reason="transformers is not installed; run make interop"
+)
+
+from lib.records.reading import read_examples  # noqa: E402
+from tests.project import Project, training, write_text  # noqa: E402
+
+
+def their_losses(model, rows) -> tuple[float, float]:
+    """MLM and NSP loss, means over masked tokens and over rows."""
+    columns = {name: torch.tensor(np.stack([row[name] for row in rows])) for name in rows[0]}
+    with torch.no_grad():
+        output = model(columns["input_ids"], columns["input_mask"], columns["segment_ids"])
+    places = columns["masked_lm_positions"][..., None].expand(-1, -1, model.config.vocab_size)
+    logits = output.prediction_logits.gather(1, places)
+    loss = torch.nn.functional.cross_entropy(
+        logits.flatten(0, 1), columns["masked_lm_ids"].flatten(), reduction="none"
+    )
+    weights = columns["masked_lm_weights"].flatten()
+    pairs = torch.nn.functional.cross_entropy(
+        output.seq_relationship_logits, columns["next_sentence_labels"].flatten()
+    )
+    return float((loss * weights).sum() / weights.sum()), float(pairs)
+
+
+def test_the_first_evaluation_is_that_of_the_source(tmp_path):
+    project = Project(tmp_path / "project")
+    write_text(project.folder / "data/raw")
+    project.make_records()
+    project.run(*training("models/first"))
+    dev = sorted((project.folder / "data/records/main/dev").glob("*.tfrecord"))
+    rows = [row for path in dev for row in read_examples(path)]
+    source = transformers.BertForPreTraining.from_pretrained(project.folder / "models/first").eval()
+    expected = their_losses(source, rows)
+    project.set({"phases": {"main": {"init": "models/first", "learning_rate": 0.01}}})
+    command = list(training("models/second"))
+    command[-3] = "models/first"
+    output = project.run(*command)
+    assert "starts from models/first (Hugging Face)" in output
+    results = project.folder / "results/pretrain/main"
+    metrics = json.loads((results / "metrics.json").read_text(encoding="utf-8"))
+    at_start = metrics["dev_mlm_loss_at_start"], metrics["dev_nsp_loss_at_start"]
+    np.testing.assert_allclose(at_start, expected, atol=1e-4)
+    assert metrics["dev_mlm_loss"] != metrics["dev_mlm_loss_at_start"]
+    curve = (results / "live/plots/metrics/dev/mlm_loss.tsv").read_text(encoding="utf-8")
+    step, value = curve.splitlines()[1].split("\t")[-2:]
+    assert step == "0" and float(value) == pytest.approx(expected[0], abs=1e-4)
