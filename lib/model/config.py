@@ -100,8 +100,8 @@ def _is_number(value: object) -> bool:
 def read_config(path: Path) -> BertConfig:
     """Reads a `bert_config.json` of Google's or a `config.json` of Hugging Face's.
 
-    In a file of Google's `gelu` is the tanh form, which Hugging Face calls `gelu_new`, and
-    `type_vocab_size` is 16 where it is left out.
+    In a file of Google's `gelu` is the tanh form, which Hugging Face calls `gelu_new`, unless
+    `gelu_form` says otherwise (a key of ours), and `type_vocab_size` is 16 where it is left out.
 
     Raises:
         UserError: see `read_object` and `BertConfig.from_dict`.
@@ -110,4 +110,6 @@ def read_config(path: Path) -> BertConfig:
     if any(key in values for key in _HUGGING_FACE):
         return BertConfig.from_dict(values, str(path))
     config = BertConfig.from_dict({"type_vocab_size": _GOOGLE_SEGMENTS, **values}, str(path))
-    return replace(config, hidden_act="gelu_new") if config.hidden_act == "gelu" else config
+    if config.hidden_act == "gelu" and values.get("gelu_form") != "erf":
+        return replace(config, hidden_act="gelu_new")
+    return config
