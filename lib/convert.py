@@ -127,7 +127,9 @@ def _tokenizer(
         ("--strip-accents", strip_accents, files.strip_accents),
     ):
         if given is not None and stated is not None and given != stated:
-            raise UserError(f"{option} {_WORDS[given]}: {folder} states {_WORDS[stated]}; leave it out")
+            raise UserError(
+                f"{option} {_WORDS[given]}: {folder} states {_WORDS[stated]}; leave it out"
+            )
     pieces = len(files.vocabulary)
     if pieces > rows:
         raise UserError(
@@ -196,9 +198,7 @@ def _write_hugging_face(
     huggingface.write_model(folder, config, weights, {"pad_token_id": padding})
 
 
-def _check(
-    folder: Path, target: Path, config: BertConfig, weights: dict[str, np.ndarray]
-) -> None:
+def _check(folder: Path, target: Path, config: BertConfig, weights: dict[str, np.ndarray]) -> None:
     """Reads what was written, and compares."""
     written = read_checkpoint(folder)
     different = [name for name, array in weights.items() if not _same(array, written.weights[name])]

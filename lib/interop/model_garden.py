@@ -17,7 +17,9 @@ from pathlib import Path
 
 from tensorflow.core.protobuf.trackable_object_graph_pb2 import TrackableObjectGraph
 
+from lib.interop.model_garden_params import PARAMS, read_params
 from lib.interop.tensor_bundle import (
+    CONFIGS,
     TensorBundle,
     find_prefix,
     read_config_beside,
@@ -194,6 +196,12 @@ def _stored(config: BertConfig, model: _Model) -> dict[str, Stored]:
     }
 
 
+def _read_config(prefix: Path) -> BertConfig:
+    params = prefix.parent / PARAMS
+    stated = any((prefix.parent / name).exists() for name in CONFIGS)
+    return read_params(params) if params.exists() and not stated else read_config_beside(prefix)
+
+
 def read_checkpoint(place: Path, without_heads: bool = False) -> Checkpoint:
     """Reads a checkpoint as `tf.train.Checkpoint` writes it of the Model Garden's BERTs.
 
@@ -205,7 +213,7 @@ def read_checkpoint(place: Path, without_heads: bool = False) -> Checkpoint:
         UserError: a file is missing or damaged, or the tensors are not those of its config.
     """
     prefix = find_prefix(place)
-    config = read_config_beside(prefix)
+    config = _read_config(prefix)
     bundle = TensorBundle(prefix)
     objects = _Objects(bundle.object_graph())
     model = _Model(objects, config.num_hidden_layers)

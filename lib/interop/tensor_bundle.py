@@ -21,6 +21,8 @@ CONFIGS = ("bert_config.json", "config.json")
 _INDEX, _DATA = ".index", ".data-00000-of-00001"
 # A TF2 checkpoint holds its graph of objects as a tensor of this name.
 OBJECT_GRAPH = "_CHECKPOINTABLE_OBJECT_GRAPH"
+# A checkpoint's reader raises some of TensorFlow's errors as these of Python's.
+_DAMAGE = (tf.errors.OpError, IndexError, RuntimeError, ValueError)
 
 
 class TensorBundle:
@@ -41,7 +43,7 @@ class TensorBundle:
         try:
             self._reader = tf.train.load_checkpoint(self.source)
             shapes = self._reader.get_variable_to_shape_map()
-        except (tf.errors.OpError, ValueError) as failure:
+        except _DAMAGE as failure:
             raise UserError(
                 f"{prefix}{_INDEX}: damaged ({_first_line(failure)}); copy the checkpoint anew"
             ) from None
@@ -62,7 +64,7 @@ class TensorBundle:
     def _value(self, name: str):  # type: ignore[no-untyped-def]
         try:
             return self._reader.get_tensor(name)
-        except tf.errors.OpError as failure:
+        except _DAMAGE as failure:
             raise UserError(
                 f"{self.source}: {name} cannot be read, a .data file is cut or damaged "
                 f"({_first_line(failure)}); copy the checkpoint anew"
@@ -73,8 +75,8 @@ def find_prefix(place: Path) -> Path:
     """What the names of a checkpoint's files begin with.
 
     Args:
-        place: that itself, or the folder of the checkpoint. Where a folder has several, TensorFlow's
-            state file `checkpoint` says which, if it is among them.
+        place: that itself, or the folder of the checkpoint. Where a folder has several,
+            TensorFlow's state file `checkpoint` says which, if it is among them.
 
     Raises:
         UserError: there is none, or several.
