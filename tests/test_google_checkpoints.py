@@ -273,8 +273,8 @@ def change_config(folder: Path, **changes) -> None:
         ),
         (
             lambda f: change_config(f, num_hidden_layers=1),
-            r"bert/encoder/layer_1/attention/output/LayerNorm/beta and 15 more: no part of a BERT "
-            r"with 1 layers; does its config belong to it\?",
+            r"bert/encoder/layer_1/attention/output/LayerNorm/beta, .* and 13 more: no part of a "
+            r"BERT with 1 layers; does its config belong to it\?",
         ),
         (
             lambda f: change_config(f, vocab_size=56),

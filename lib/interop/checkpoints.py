@@ -12,12 +12,8 @@ HUGGING_FACE, GOOGLE, MODEL_GARDEN = "Hugging Face", "Google TF1", "Model Garden
 _WEIGHTS = ("model.safetensors", "pytorch_model.bin")
 
 
-def _read_hugging_face(directory: Path, without_heads: bool) -> Checkpoint:
-    return Checkpoint(*huggingface.read_model(directory))
-
-
 _READERS: dict[str, Callable[[Path, bool], Checkpoint]] = {
-    HUGGING_FACE: _read_hugging_face,
+    HUGGING_FACE: huggingface.read_checkpoint,
     GOOGLE: google.read_checkpoint,
     MODEL_GARDEN: model_garden.read_checkpoint,
 }

@@ -21,7 +21,6 @@ from lib.interop.tensors import Checkpoint, Stored, assemble
 from lib.model.config import BertConfig
 from lib.model.parameters import parameter_table
 from lib.run.atomic import write_text
-from lib.run.errors import UserError
 
 CHECKPOINT = "bert_model.ckpt"
 # What Google's code has built in, and its config files do not state.
@@ -49,24 +48,18 @@ def read_checkpoint(place: Path, without_heads: bool = False) -> Checkpoint:
     prefix = find_prefix(place)
     config = read_config_beside(prefix)
     bundle = TensorBundle(prefix)
-    table = stored(config)
     # Frozen graphs' names of outputs, `name:0`, got into some people's checkpoints.
     names = {name.removesuffix(":0"): name for name in bundle.shapes}
     own = [name for name in names if not _is_about_training(name, names, bundle.shapes)]
-    beyond = sorted(name for name in own if name.startswith("bert/") and name not in table)
-    if beyond:
-        raise UserError(
-            f"{prefix}: {beyond[0]}{f' and {len(beyond) - 1} more' if beyond[1:] else ''}: no part "
-            f"of a BERT with {config.num_hidden_layers} layers; does its config belong to it?"
-        )
     return assemble(
         str(prefix),
         config,
-        table,
+        stored(config),
         own,
         lambda name: bundle.shapes[names[name]],
         lambda name: bundle.read(names[name]),
         without_heads,
+        encoder="bert/",
     )
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 
+from lib.interop.tensors import as_float32
 from lib.model.config import BertConfig, read_config
 from lib.run.atomic import new_file
 from lib.run.errors import UserError
@@ -50,12 +51,12 @@ class TensorBundle:
         self.shapes = {name: tuple(shape) for name, shape in shapes.items()}
 
     def read(self, name: str) -> np.ndarray:
-        """The values of a tensor.
+        """A float32 array.
 
         Raises:
-            UserError: a data file is cut or damaged.
+            UserError: a data file is cut or damaged, or has other numbers than floats for it.
         """
-        return np.asarray(self._value(name))
+        return as_float32(np.asarray(self._value(name)), self.source, name)
 
     def object_graph(self) -> bytes:
         """The serialised graph of objects of a TF2 checkpoint (`OBJECT_GRAPH` is in `shapes`)."""
