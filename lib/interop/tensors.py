@@ -70,6 +70,7 @@ def assemble(
     shape_of: Callable[[str], tuple[int, ...]],
     read: Callable[[str], np.ndarray],
     without_heads: bool = False,
+    encoder: str | None = None,
 ) -> Checkpoint:
     """Reads every parameter of a checkpoint, after all that can be wrong was looked for.
 
@@ -81,6 +82,8 @@ def assemble(
         shape_of, read: the shape and the values of the tensor of a name.
         without_heads: the heads may be missing, and tensors that are no BERT's be left out;
             otherwise both are errors.
+        encoder: how the names of the encoder's tensors begin; of these none is ever left out,
+            because a model with fewer layers than its own would be another one.
 
     Raises:
         UserError: a tensor is missing, left over or misshapen; it is named.
@@ -105,9 +108,10 @@ def assemble(
             f"{source}: has no {' and no '.join(heads)}: this is not a BERT for pretraining"
             f"{beside}; set pretrain.new_heads: true to let them begin at random"
         )
-    if extra and not without_heads:
+    beyond = [name for name in extra if encoder is not None and name.startswith(encoder)]
+    if wrong := beyond if without_heads else extra:
         raise UserError(
-            f"{source}: {_some(extra)}: no part of a BERT with {config.num_hidden_layers} layers; "
+            f"{source}: {_some(wrong)}: no part of a BERT with {config.num_hidden_layers} layers; "
             "does its config belong to it?"
         )
     shapes = {parameter.name: parameter.shape for parameter in parameter_table(config)}
@@ -125,7 +129,27 @@ def assemble(
     return Checkpoint(config, weights, tuple(heads), tuple(extra))
 
 
+def as_float32(tensor: np.ndarray, source: str, name: str) -> np.ndarray:
+    """The same numbers in float32, which holds them all.
+
+    Raises:
+        UserError: they are no float32, float16 or bfloat16.
+    """
+    if tensor.dtype.name not in ("float32", "float16", "bfloat16"):
+        raise UserError(
+            f"{source}: {shown(name)} is of type {tensor.dtype.name}; float32, float16 and "
+            "bfloat16 are read: save the model in one of them"
+        )
+    return tensor.astype(np.float32, order="C", copy=False)
+
+
+def shown(text: object) -> str:
+    """What stands in a file, for an error: in one line, short, nothing that a terminal obeys."""
+    line = "".join(letter if letter.isprintable() else "?" for letter in str(text))
+    return line if len(line) <= 100 else f"{line[:100]}..."
+
+
 def _some(names: list[str]) -> str:
     """The first names, and how many more."""
     more = f" and {len(names) - 3} more" if len(names) > 3 else ""
-    return ", ".join(names[:3]) + more
+    return ", ".join(map(shown, names[:3])) + more

@@ -21,6 +21,13 @@ _DROPOUTS = ("hidden_dropout_prob", "attention_probs_dropout_prob")
 _ACTIVATIONS = ("gelu", "gelu_new", "relu")
 # What transformers writes into every config.json, and Google's files do not have.
 _HUGGING_FACE = ("model_type", "architectures", "transformers_version")
+# Where a file of transformers' does not say: its BertConfig's defaults. Sizes must be stated.
+_HUGGING_FACE_DEFAULTS = {
+    "hidden_act": "gelu",
+    "hidden_dropout_prob": 0.1,
+    "attention_probs_dropout_prob": 0.1,
+    "max_position_embeddings": 512,
+}
 # Where a file of Google's TF1 code does not say: its BertConfig's default.
 _GOOGLE_SEGMENTS = 16
 
@@ -50,12 +57,16 @@ class BertConfig:
     def from_dict(cls, values: Mapping[str, Any], source: str) -> "BertConfig":
         """Takes the known fields of a config as Hugging Face means them.
 
+        Fields that transformers gives a default need not be there if transformers wrote the file.
+
         Raises:
             UserError: a size is missing or impossible, or the model is not a BERT that we know.
         """
         kind = values.get("model_type", "bert")
         if kind != "bert":
             raise UserError(f"{source}: model_type should be bert. Received: {kind!r}")
+        if any(key in values for key in _HUGGING_FACE):
+            values = {**_HUGGING_FACE_DEFAULTS, **values}
         known = {field.name: values[field.name] for field in fields(cls) if field.name in values}
         missing = [field.name for field in fields(cls)[:9] if field.name not in known]
         if missing:
@@ -65,6 +76,8 @@ class BertConfig:
         positions = values.get("position_embedding_type") or "absolute"
         if positions != "absolute":
             problems.append(("position_embedding_type", "absolute"))
+        if values.get("is_decoder"):
+            problems.append(("is_decoder", "false"))
         if problems:
             name, problem = problems[0]
             received = values.get(name, getattr(config, name, None))
@@ -100,8 +113,8 @@ def _is_number(value: object) -> bool:
 def read_config(path: Path) -> BertConfig:
     """Reads a `bert_config.json` of Google's or a `config.json` of Hugging Face's.
 
-    In a file of Google's `gelu` is the tanh form, which Hugging Face calls `gelu_new`, and
-    `type_vocab_size` is 16 where it is left out.
+    In a file of Google's `gelu` is the tanh form, which Hugging Face calls `gelu_new`, unless
+    `gelu_form` says otherwise (a key of ours), and `type_vocab_size` is 16 where it is left out.
 
     Raises:
         UserError: see `read_object` and `BertConfig.from_dict`.
@@ -110,4 +123,6 @@ def read_config(path: Path) -> BertConfig:
     if any(key in values for key in _HUGGING_FACE):
         return BertConfig.from_dict(values, str(path))
     config = BertConfig.from_dict({"type_vocab_size": _GOOGLE_SEGMENTS, **values}, str(path))
-    return replace(config, hidden_act="gelu_new") if config.hidden_act == "gelu" else config
+    if config.hidden_act == "gelu" and values.get("gelu_form") != "erf":
+        return replace(config, hidden_act="gelu_new")
+    return config

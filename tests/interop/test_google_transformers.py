@@ -1,0 +1,44 @@
+"""A TF1 checkpoint, converted, under transformers on PyTorch: the same logits as ours."""
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch", reason="PyTorch is not installed; run make interop")
+transformers = pytest.importorskip(
+    "transformers", reason="transformers is not installed; run make interop"
+)
+
+from lib import convert  # noqa: E402
+from lib.interop.google import read_checkpoint  # noqa: E402
+from lib.model.bert import encode, masked_lm_logits, next_sentence_logits  # noqa: E402
+from tests.test_convert import VOCABULARY  # noqa: E402
+from tests.test_google_checkpoints import save_tf1, with_slots  # noqa: E402
+from tests.test_model import random_batch, random_weights  # noqa: E402
+
+
+def test_logits_of_a_converted_checkpoint_equal_those_of_transformers(tmp_path):
+    source = save_tf1(tmp_path / "google", with_slots(random_weights(1), "adam_m", "adam_v"))
+    (source / "vocab.txt").write_text("".join(f"{piece}\n" for piece in VOCABULARY))
+    convert.convert_model(source, tmp_path / "hf", "huggingface", lowercase=True)
+    batch = random_batch(2)
+    ids, mask, segments = (batch[name] for name in ("input_ids", "input_mask", "segment_ids"))
+
+    model, report = transformers.BertForPreTraining.from_pretrained(
+        tmp_path / "hf", output_loading_info=True
+    )
+    assert not any(report[kind] for kind in ("missing_keys", "unexpected_keys", "mismatched_keys"))
+    with torch.no_grad():
+        theirs = model.eval()(
+            input_ids=torch.tensor(ids.numpy()).long(),
+            attention_mask=torch.tensor(mask.numpy()).long(),
+            token_type_ids=torch.tensor(segments.numpy()).long(),
+        )
+    ours = read_checkpoint(source)
+    hidden = encode(ours.weights, ours.config, ids, mask, segments)
+    logits = masked_lm_logits(ours.weights, ours.config, hidden).numpy()
+    real = mask.numpy().astype(bool)
+    assert np.abs(logits - theirs.prediction_logits.numpy())[real].max() <= 1e-5
+    pairs = next_sentence_logits(ours.weights, hidden[:, :1]).numpy()[:, 0]
+    assert np.abs(pairs - theirs.seq_relationship_logits.numpy()).max() <= 1e-5
+    tokenizer = transformers.AutoTokenizer.from_pretrained(tmp_path / "hf")
+    assert tokenizer("Word7 [MASK]")["input_ids"] == [2, 12, 4, 3]

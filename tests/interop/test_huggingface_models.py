@@ -1,0 +1,195 @@
+"""Models as PyTorch and transformers save them are read, and ours fine-tune there."""
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch", reason="PyTorch is not installed; run make interop")
+transformers = pytest.importorskip(
+    "transformers", reason="transformers is not installed; run make interop"
+)
+
+from lib.interop.huggingface import read_checkpoint, read_model, stored, write_model  # noqa: E402
+from lib.model.bert import encode, masked_lm_logits, next_sentence_logits  # noqa: E402
+from lib.model.config import BertConfig  # noqa: E402
+from lib.model.parameters import initial_values  # noqa: E402
+from lib.vocab.export import write_tokenizer  # noqa: E402
+from lib.vocab.tokenizer import SPECIAL_TOKENS  # noqa: E402
+
+# 24 rows for 21 pieces: a multiple of 8.
+PIECES = [*SPECIAL_TOKENS, *"abcdefgh", *(f"##{letter}" for letter in "abcdefgh")]
+ROWS = 24
+HEADS = {
+    "BertForPreTraining": (),
+    "BertForMaskedLM": ("NSP head", "pooler"),
+    "BertModel": ("MLM head", "NSP head"),
+    "BertForSequenceClassification": ("MLM head", "NSP head"),
+}
+
+
+def sizes(hidden_act: str = "gelu", segments: int = 16) -> BertConfig:
+    return BertConfig(ROWS, 32, 2, 4, 48, hidden_act, 0.1, 0.1, 20, segments)
+
+
+def random_weights(config: BertConfig) -> dict[str, np.ndarray]:
+    draw = np.random.default_rng(0)
+    return {
+        name: (array + draw.normal(0, 0.1, array.shape)).astype(np.float32)
+        for name, array in initial_values(config, 1).items()
+    }
+
+
+def theirs(name: str):
+    """A model of transformers', with random weights, biases too."""
+    torch.manual_seed(0)
+    model = getattr(transformers, name)(transformers.BertConfig(**vars(sizes())))
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(torch.randn_like(parameter) * 0.1)
+    return model
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("form", ["zip", "older", "wrapped", "safetensors", "shards"])
+@pytest.mark.parametrize("name", HEADS)
+def test_saved_models_are_read_bit_for_bit(tmp_path, name, form, dtype):
+    model = theirs(name).to(dtype)
+    state = model.state_dict()
+    model.config.save_pretrained(tmp_path)
+    path = tmp_path / "pytorch_model.bin"
+    if form in ("zip", "older"):
+        torch.save(state, path, _use_new_zipfile_serialization=form == "zip")
+    elif form == "wrapped":
+        torch.save({"model": dict(state), "epoch": 1, "optimizer": {"lr": 0.1}}, path)
+    else:
+        model.save_pretrained(tmp_path, max_shard_size="5GB" if form == "safetensors" else "9KB")
+        assert not path.exists() and len([*tmp_path.glob("*.safetensors")]) > 2 * (form == "shards")
+    checkpoint = read_checkpoint(tmp_path, without_heads=True)
+    assert checkpoint.config == sizes()
+    assert checkpoint.missing == HEADS[name]
+    beside = ("classifier.bias", "classifier.weight") if "Sequence" in name else ()
+    assert checkpoint.left_out == beside
+    read = 0
+    for ours, each in stored(sizes()).items():
+        if ours in checkpoint.weights:
+            key = each.name.removeprefix("bert.") if name == "BertModel" else each.name
+            expected = state[key].float().numpy()
+            assert each.store(checkpoint.weights[ours]).tobytes() == expected.tobytes(), ours
+            read += 1
+    assert read == len(checkpoint.weights) >= 37 + 2 * ("pooler" not in checkpoint.missing)
+
+
+def test_views_of_one_storage_are_read(tmp_path):
+    """A model whose parameters are cut from one long vector, some of them transposed."""
+    model = theirs("BertForPreTraining")
+    state = model.state_dict()
+    flat = torch.cat([values.t().reshape(-1) if values.dim() == 2 else values.reshape(-1)
+                      for values in state.values()])  # fmt: skip
+    views, at = {}, 0
+    for key, values in state.items():
+        part = flat[at : at + values.numel()]
+        views[key] = part.view(values.shape[::-1]).t() if values.dim() == 2 else part
+        at += values.numel()
+    model.config.save_pretrained(tmp_path)
+    for zipped in (True, False):
+        path = tmp_path / "pytorch_model.bin"
+        torch.save(views, path, _use_new_zipfile_serialization=zipped)
+        _, weights = read_model(tmp_path)
+        for ours, each in stored(sizes()).items():
+            assert each.store(weights[ours]).tobytes() == state[each.name].numpy().tobytes()
+
+
+def inputs() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    draw = np.random.default_rng(1)
+    mask = (np.arange(20) < np.array([20, 3, 11, 19])[:, None]).astype(np.int32)
+    ids = (draw.integers(1, ROWS, (4, 20)) * mask).astype(np.int32)
+    return ids, mask, (draw.integers(0, 16, (4, 20)) * mask).astype(np.int32)
+
+
+@pytest.mark.parametrize("hidden_act", ["gelu", "gelu_new"])
+@pytest.mark.parametrize(("precision", "tolerance"), [("float32", 1e-5), ("float64", 1e-10)])
+def test_outputs_equal_those_of_transformers(tmp_path, hidden_act, precision, tolerance):
+    """Of a model with 16 segments and padded rows; in float64 nothing hides behind rounding."""
+    config = sizes(hidden_act)
+    write_model(tmp_path, config, random_weights(config), {"pad_token_id": 0})
+    ids, mask, segments = inputs()
+    model = transformers.BertForPreTraining.from_pretrained(tmp_path).eval()
+    model = model.to(getattr(torch, precision))
+    with torch.no_grad():
+        given = [torch.tensor(values).long() for values in (ids, mask, segments)]
+        expected = model(*given, output_hidden_states=True)
+    found, arrays = read_model(tmp_path)
+    weights = {name: array.astype(precision) for name, array in arrays.items()}
+    hidden = encode(weights, found, ids, mask, segments)
+    pairs = [
+        (hidden, expected.hidden_states[-1]),
+        (masked_lm_logits(weights, found, hidden), expected.prediction_logits),
+    ]
+    real = mask.astype(bool)
+    for ours, reference in pairs:
+        assert np.abs(ours.numpy() - reference.numpy())[real].max() <= tolerance
+    sentence = next_sentence_logits(weights, hidden[:, :1]).numpy()[:, 0]
+    assert np.abs(sentence - expected.seq_relationship_logits.numpy()).max() <= tolerance
+
+
+LABELS = {
+    "AutoModelForMaskedLM": lambda ids: {"labels": ids},
+    "BertForPreTraining": lambda ids: {
+        "labels": ids,
+        "next_sentence_label": torch.tensor([0, 1, 1, 0]),
+    },
+    "AutoModelForSequenceClassification": lambda ids: {"labels": torch.tensor([0, 2, 1, 2])},
+    "AutoModelForTokenClassification": lambda ids: {"labels": ids % 3},
+}
+
+
+@pytest.mark.parametrize("name", LABELS)
+def test_a_directory_of_ours_fine_tunes(tmp_path, name):
+    config = sizes(segments=2)
+    weights = random_weights(config)
+    write_model(tmp_path, config, weights, {"pad_token_id": 0})
+    write_tokenizer(tmp_path, PIECES, True, True, 20)
+    tokenizer = transformers.AutoTokenizer.from_pretrained(tmp_path)
+    batch = tokenizer(["abba", "bad head", "ca fe", "had"], padding=True, return_tensors="pt")
+    assert tokenizer.unk_token_id not in batch["input_ids"]
+    torch.manual_seed(0)
+    options = {} if name in ("AutoModelForMaskedLM", "BertForPreTraining") else {"num_labels": 3}
+    model, report = getattr(transformers, name).from_pretrained(
+        tmp_path, output_loading_info=True, **options
+    )
+    # All that such a model has in common with ours is ours; only a new classifier is random.
+    assert all(key.startswith("classifier.") for key in report["missing_keys"])
+    assert not report["mismatched_keys"]
+    table = model.get_input_embeddings().weight
+    before = table.detach().clone()
+    assert np.array_equal(before.numpy(), weights["bert/embeddings/word_embeddings"])
+    labels = LABELS[name](batch["input_ids"])
+    optimizer = torch.optim.AdamW(model.parameters(), lr=2e-3)
+
+    def loss() -> float:
+        with torch.no_grad():
+            return float(model.eval()(**batch, **labels).loss)
+
+    start = loss()
+    model.train()
+    for _ in range(12):
+        optimizer.zero_grad()
+        model(**batch, **labels).loss.backward()
+        optimizer.step()
+    assert np.isfinite(start) and loss() < 0.9 * start
+    assert not torch.equal(table, before)
+    model.save_pretrained(tmp_path / "tuned")
+    again = read_checkpoint(tmp_path / "tuned", without_heads=True)
+    assert np.array_equal(again.weights["bert/embeddings/word_embeddings"], table.detach().numpy())
+
+
+def test_our_config_is_theirs(tmp_path):
+    config = sizes("gelu_new")
+    write_model(tmp_path, config, random_weights(config), {"pad_token_id": 0})
+    found = transformers.AutoConfig.from_pretrained(tmp_path)
+    assert isinstance(found, transformers.BertConfig)
+    for key, value in vars(config).items():
+        assert getattr(found, key) == value, key
+    assert found.tie_word_embeddings and found.pad_token_id == 0
+    found.save_pretrained(tmp_path / "again")
+    (tmp_path / "model.safetensors").rename(tmp_path / "again" / "model.safetensors")
+    assert read_model(tmp_path / "again")[0] == config
