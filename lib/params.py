@@ -7,7 +7,7 @@ small values back in just that form. So every number is brought to its declared 
 import math
 import re
 import unicodedata
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Annotated, Literal
 
 import yaml
@@ -133,8 +133,9 @@ class Preprocess(Section):
     clean: Cleaning
 
 
-# What is made from the sample, and what starts from scratch, names these folders.
-SAMPLE, VOCAB = "data/sample", "data/vocab"
+# What is made from the sample, what starts from scratch and what is made of text names these
+# folders.
+SAMPLE, VOCAB, SHARDS = "data/sample", "data/vocab", "data/shards"
 
 
 class Sample5M(Section):
@@ -190,7 +191,15 @@ class Split(Section):
         return self
 
 
+def _source(value: str) -> str:
+    folder = PurePosixPath(value)
+    if not folder.parts or folder.parts[:2] in (("data", "records"), ("data", "vocab")):
+        raise ValueError(f"should be {SHARDS} or a folder of examples made elsewhere")
+    return str(folder)
+
+
 class Records(Section):
+    source: Annotated[str, AfterValidator(_source)]
     masked_lm_prob: Annotated[Real, Field(gt=0, lt=1)]
     max_predictions_per_seq: Literal["auto"] | Positive
     short_seq_prob: Probability
@@ -203,6 +212,21 @@ class Records(Section):
     max_examples_per_pack: Literal["auto"] | Annotated[Whole, Field(ge=2)]
     compression: Literal["none", "gzip"]
     seed: Count
+
+    @model_validator(mode="after")
+    def _source_is_taken_as_it_is(self) -> "Records":
+        if self.source != SHARDS:
+            for key, as_it_is in (("masking", "static"), ("packing", False)):
+                if getattr(self, key) != as_it_is:
+                    raise ValueError(
+                        problem_at(
+                            f"records.{key}",
+                            f"should be {str(as_it_is).lower()}, because the rows of "
+                            f"records.source {self.source} are taken as they are",
+                            getattr(self, key),
+                        )
+                    )
+        return self
 
     def examples_per_pack(self, max_seq_length: int) -> int:
         """Examples in a packed row at most: as given, or one per 16 tokens, but at least six."""

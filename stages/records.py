@@ -4,9 +4,10 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from lib.params import load_params
+from lib.interop.examples import find_examples, take_examples
+from lib.params import SHARDS, Params, load_params
+from lib.records import manifest
 from lib.records.documents import read_tokens
-from lib.records.manifest import WrittenShard, manifest_json, split_facts, total
 from lib.records.masking import VocabularyFacts
 from lib.records.settings import RecordSettings
 from lib.records.shard import FILE_SUFFIXES, write_shard
@@ -17,7 +18,7 @@ from lib.run.errors import UserError
 from lib.run.metrics import write_metrics
 from lib.run.pool import shard_map, worker_count
 from lib.run.stage import run_stage
-from lib.text.splits import SPLITS
+from lib.text.splits import SPLITS, given_split
 from lib.vocab.directory import CONFIG, VOCABULARY
 from lib.vocab.tokenizer import WordPieceTokenizer
 
@@ -40,7 +41,7 @@ class ShardTask:
 _tokenizer = cache(WordPieceTokenizer.load)
 
 
-def make_records(task: ShardTask) -> WrittenShard:
+def make_records(task: ShardTask) -> manifest.WrittenShard:
     """Tokenises, pairs, masks, packs and encodes one shard."""
     tokenizer = _tokenizer(task.vocab)
     tokens = read_tokens(task.source, tokenizer.encode_lines)
@@ -52,7 +53,7 @@ def make_records(task: ShardTask) -> WrittenShard:
         task.seed,
         int(task.source.stem),
     )
-    return WrittenShard(
+    return manifest.WrittenShard(
         "/".join(task.target.parts[-2:]),
         "/".join(task.source.parts[-2:]),
         fingerprint.of_file(task.source),
@@ -60,53 +61,87 @@ def make_records(task: ShardTask) -> WrittenShard:
     )
 
 
-def main(phase: str, shards: Path, vocab: Path, records: Path) -> None:
-    """Makes the examples of one phase, by default in Google's TFRecord format.
-
-    PHASE is its name in params.yaml, SHARDS the folder that split wrote, VOCAB the vocabulary,
-    RECORDS the folder to write.
-    """
-    params = load_params()
-    knobs = params.records
-    settings = RecordSettings.from_params(knobs, params.phases[phase].max_seq_length)
+def from_text(
+    params: Params, phase: str, shards: Path, vocab: Path, target: Path
+) -> tuple[dict[str, RecordSettings], list[manifest.WrittenShard]]:
+    """Makes examples of the text shards; returns each split's settings, and the files written."""
+    settings = RecordSettings.from_params(params.records, params.phases[phase].max_seq_length)
     of_split = {split: settings if split == "train" else settings.once() for split in SPLITS}
     suffix = FILE_SUFFIXES[settings.compression]
+    tasks = [
+        ShardTask(
+            source,
+            target / split / f"{source.stem}{suffix}",
+            vocab,
+            of_split[split],
+            random.key(params.records.seed, split),
+        )
+        for split in SPLITS
+        for source in sorted((shards / split).glob("*.txt"))
+    ]
+    workers = worker_count(params.cluster.workers)
+    written = shard_map(make_records, tasks, workers, f"records {phase}")
+    for split in SPLITS:
+        if not manifest.total([shard for shard in written if shard.split == split]).examples:
+            raise UserError(
+                f"{shards / split}: its text makes no examples; give more text, or "
+                "raise split.dev_share and split.test_share"
+            )
+    return of_split, written
+
+
+def from_examples(
+    params: Params, phase: str, source: Path, vocab: Path, target: Path
+) -> tuple[dict[str, RecordSettings], list[manifest.WrittenShard]]:
+    """Takes the examples of a folder; returns as `from_text` does."""
+    folder = source / phase if (source / phase).is_dir() else source
+    settings, written = take_examples(
+        find_examples(folder, given_split),
+        target,
+        phase,
+        params.phases[phase].max_seq_length,
+        VocabularyFacts.of(WordPieceTokenizer.load(vocab)),
+        params.split.dev_share,
+        params.records.compression,
+        worker_count(params.cluster.workers),
+    )
+    return dict.fromkeys(SPLITS, settings), written
+
+
+def main(phase: str, source: Path, vocab: Path, records: Path) -> None:
+    """Makes the examples of one phase, by default in Google's TFRecord format.
+
+    PHASE is its name in params.yaml, SOURCE the folder that split wrote or one of examples made
+    elsewhere, VOCAB the vocabulary, RECORDS the folder to write.
+    """
+    params = load_params()
+    made_here = params.records.source == SHARDS
     with new_directory(records) as temporary:
-        tasks = []
         for split in SPLITS:
             (temporary / split).mkdir()
-            for source in sorted((shards / split).glob("*.txt")):
-                target = temporary / split / f"{source.stem}{suffix}"
-                seed = random.key(knobs.seed, split)
-                tasks.append(ShardTask(source, target, vocab, of_split[split], seed))
-        workers = worker_count(params.cluster.workers)
-        written = shard_map(make_records, tasks, workers, f"records {phase}")
-        by_split = {
-            split: [shard for shard in written if shard.file.startswith(f"{split}/")]
+        write = from_text if made_here else from_examples
+        settings, written = write(params, phase, source, vocab, temporary)
+        splits = {
+            split: (settings[split], [shard for shard in written if shard.split == split])
             for split in SPLITS
         }
-        facts = {split: split_facts(by_split[split], of_split[split]) for split in SPLITS}
-        for split in SPLITS:
-            if not facts[split]["examples"]:
-                raise UserError(
-                    f"{shards / split}: its text makes no examples; give more text, or "
-                    "raise split.dev_share and split.test_share"
-                )
-        manifest = manifest_json(
-            {split: (of_split[split], by_split[split]) for split in SPLITS},
-            knobs.seed,
+        text = manifest.manifest_json(
+            splits,
+            params.records.seed,
             {name: fingerprint.of_file(vocab / name) for name in (VOCABULARY, CONFIG)},
+            unknown=() if made_here else manifest.CHOSEN_ELSEWHERE,
         )
-        write_text(temporary / "manifest.json", manifest)
+        write_text(temporary / manifest.MANIFEST, text)
     results = Path("results/records") / phase
+    facts = {split: manifest.split_facts(shards, own) for split, (own, shards) in splits.items()}
     write_metrics(results / "metrics.json", facts)
-    histograms = total(by_split["train"])
+    histograms = manifest.total(splits["train"][1])
     write_text(results / "lengths.csv", histogram_csv(histograms.example_lengths, "examples"))
     write_text(results / "rows.csv", histogram_csv(histograms.row_lengths, "rows"))
     train = facts["train"]
     print(
         f"records: {phase}: {train['examples']:,} training examples in {train['rows']:,} rows of "
-        f"{settings.max_seq_length} tokens, {train['fill']:.1%} full"
+        f"{settings['train'].max_seq_length} tokens, {train['fill']:.1%} full"
     )
 
 

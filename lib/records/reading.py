@@ -32,7 +32,12 @@ _PIECE_BYTES = 1 << 20
 # What Google's run_pretraining.py asks for: numbers of the row, numbers of its predictions.
 _ROW = ("input_ids", "input_mask", "segment_ids")
 _PREDICTIONS = ("masked_lm_positions", "masked_lm_ids", "masked_lm_weights")
-_FEATURES = (*_ROW, *_PREDICTIONS, "next_sentence_labels")
+FEATURES = (*_ROW, *_PREDICTIONS, "next_sentence_labels")
+# What Model Garden's create_pretraining_data.py calls them on demand (use_v2_feature_names).
+_OTHER_NAMES = {"input_word_ids": "input_ids", "input_type_ids": "segment_ids"}
+
+# The number of values and the type of each feature.
+Forms = dict[str, tuple[int, np.dtype]]
 
 
 def read_examples(path: Path) -> Iterator[dict[str, np.ndarray]]:
@@ -47,32 +52,54 @@ def read_examples(path: Path) -> Iterator[dict[str, np.ndarray]]:
         UserError: the file is damaged, holds something else, or rows of different sizes; names
             the file, the record and what is missing.
     """
-    first: dict[str, tuple[int, np.dtype]] | None = None
+    expected: Forms | None = None
     for number, record in enumerate(read_records(path), 1):
-        where = f"{path}: record {number}"
-        try:
-            example = decode(record)
-        except UserError as error:
-            raise UserError(f"{where}: {error}") from None
-        if missing := [name for name in _FEATURES if name not in example]:
-            raise UserError(
-                f"{where} is no pretraining example: it lacks {', '.join(missing)} (it has "
-                f"{', '.join(sorted(example)) or 'nothing'}); give a file of the records stage "
-                "with masking: static and packing: false, or of Google's create_pretraining_data.py"
-            )
-        forms = {name: (example[name].size, example[name].dtype) for name in _FEATURES}
-        expected = first or _expected(forms)
-        if wrong := [name for name in _FEATURES if forms[name] != expected[name]]:
-            (size, kind), (wanted, right) = forms[wrong[0]], expected[wrong[0]]
-            raise UserError(
-                f"{where}: {wrong[0]} has {size} values of {kind}, where {wanted} of {right} "
-                "belong; make the file again"
-            )
-        first = expected
+        example, expected = pretraining_example(record, f"{path}: record {number}", expected)
         yield example
 
 
-def _expected(forms: dict[str, tuple[int, np.dtype]]) -> dict[str, tuple[int, np.dtype]]:
+def canonical_name(name: str) -> str:
+    """Google's name of a feature."""
+    return _OTHER_NAMES.get(name, name)
+
+
+def pretraining_example(
+    record: bytes, where: str, expected: Forms | None
+) -> tuple[dict[str, np.ndarray], Forms]:
+    """One serialized example as `read_examples` yields it.
+
+    Args:
+        where: names the record in errors.
+        expected: what the records before it have had, or None.
+
+    Returns:
+        The features, and what all records of the file should have.
+
+    Raises:
+        UserError: the record holds something else, or a row of another size.
+    """
+    try:
+        example = {canonical_name(name): values for name, values in decode(record).items()}
+    except UserError as error:
+        raise UserError(f"{where}: {error}") from None
+    if missing := [name for name in FEATURES if name not in example]:
+        raise UserError(
+            f"{where} is no pretraining example: it lacks {', '.join(missing)} (it has "
+            f"{', '.join(sorted(example)) or 'nothing'}); give a file of the records stage "
+            "with masking: static and packing: false, or of Google's create_pretraining_data.py"
+        )
+    forms = {name: (example[name].size, example[name].dtype) for name in FEATURES}
+    expected = expected or _expected(forms)
+    if wrong := [name for name in FEATURES if forms[name] != expected[name]]:
+        (size, kind), (wanted, right) = forms[wrong[0]], expected[wrong[0]]
+        raise UserError(
+            f"{where}: {wrong[0]} has {size} values of {kind}, where {wanted} of {right} "
+            "belong; make the file again"
+        )
+    return example, expected
+
+
+def _expected(forms: Forms) -> Forms:
     """Sizes and types that fit together, given those of one record."""
     integers, floats = np.dtype(np.int64), np.dtype(np.float32)
     return {
@@ -83,15 +110,19 @@ def _expected(forms: dict[str, tuple[int, np.dtype]]) -> dict[str, tuple[int, np
     }
 
 
-def read_records(path: Path) -> Iterator[bytes]:
-    """The records of a TFRecord file (compressed if its name ends in .gz), checksums checked.
+def read_records(path: Path, compressed: bool | None = None) -> Iterator[bytes]:
+    """The records of a TFRecord file, checksums checked.
+
+    Args:
+        compressed: by gzip; None: if its name ends in .gz.
 
     Raises:
         UserError: the file is damaged or cut short; names the file and the record, from 1 on.
     """
     number = 0
     try:
-        with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
+        zipped = path.suffix == ".gz" if compressed is None else compressed
+        with gzip.open(path) if zipped else path.open("rb") as file:
             for number in itertools.count(1):
                 where = f"{path}: record {number}"
                 header = _read(file, 12)

@@ -67,7 +67,7 @@ class RecordSettings:
     @classmethod
     def from_params(cls, knobs: params.Records, max_seq_length: int) -> Self:
         """The settings of the training records of a phase of this length."""
-        given = knobs.model_dump(exclude={"seed", "max_predictions_per_seq"})
+        given = knobs.model_dump(exclude={"source", "seed", "max_predictions_per_seq"})
         return cls(
             **{
                 **given,

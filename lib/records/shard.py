@@ -8,7 +8,7 @@ window of blocks.
 
 import gzip
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from itertools import islice
 from pathlib import Path
 from typing import IO
@@ -50,16 +50,23 @@ def write_shard(
 ) -> RecordStatistics:
     """Writes one TFRecord file, whole or not at all."""
     total = RecordStatistics()
+    with new_records(path, settings.compression) as target:
+        for records, statistics in shard_records(tokens, settings, vocabulary, seed, shard):
+            target.write(records)
+            total += statistics
+    return total
+
+
+@contextmanager
+def new_records(path: Path, compression: str) -> Iterator[IO[bytes] | gzip.GzipFile]:
+    """Opens a record file for writing; it appears when it is finished."""
     with new_file(path) as temporary, temporary.open("wb") as file:
         stream: AbstractContextManager[IO[bytes] | gzip.GzipFile] = nullcontext(file)
-        if settings.compression == "gzip":
+        if compression == "gzip":
             # Neither a name nor a time in the header: equal records are equal files.
             stream = gzip.GzipFile("", "wb", _GZIP_LEVEL, file, mtime=0)
         with stream as target:
-            for records, statistics in shard_records(tokens, settings, vocabulary, seed, shard):
-                target.write(records)
-                total += statistics
-    return total
+            yield target
 
 
 def shard_records(
@@ -104,9 +111,9 @@ def row_blocks(
         The rows, and their masks unless masking is dynamic.
     """
     order = generator(seed, "shuffle", shard).permutation(np.arange(len(examples), dtype=np.int32))
-    rows_per_block = _rows_per_block(settings)
-    for block, start in enumerate(range(0, len(order), rows_per_block)):
-        chosen = order[start : start + rows_per_block]
+    block_rows = rows_per_block(settings)
+    for block, start in enumerate(range(0, len(order), block_rows)):
+        chosen = order[start : start + block_rows]
         rows = assemble(
             tokens,
             examples,
@@ -129,7 +136,7 @@ def row_blocks(
         yield rows, masked
 
 
-def _rows_per_block(settings: RecordSettings) -> int:
+def rows_per_block(settings: RecordSettings) -> int:
     return max(1, CELLS_PER_BLOCK // settings.max_seq_length)
 
 
@@ -157,11 +164,11 @@ def _packed_records(
     shard: int,
 ) -> Iterator[tuple[bytes, RecordStatistics]]:
     """Packs the blocks' rows, masked as they would be in rows of their own."""
-    rows_per_block = _rows_per_block(settings)
+    block_rows = rows_per_block(settings)
     predictions_per_row = settings.predictions_per_row()
-    windows = max(1, -(-examples // (rows_per_block * BLOCKS_PER_WINDOW)))
+    windows = max(1, -(-examples // (block_rows * BLOCKS_PER_WINDOW)))
     # All windows of about one size: a small last one would be packed badly.
-    blocks_per_window = -(-examples // (rows_per_block * windows))
+    blocks_per_window = -(-examples // (block_rows * windows))
     for window in range(windows):
         statistics = RecordStatistics()
         parts, lengths = [], []
@@ -180,8 +187,8 @@ def _packed_records(
         statistics.row_lengths = np.bincount(
             np.where(packs >= 0, sizes[packs], 0).sum(axis=1), minlength=settings.max_seq_length + 1
         )
-        for start in range(0, len(packs), rows_per_block):
-            some = packs[start : start + rows_per_block]
+        for start in range(0, len(packs), block_rows):
+            some = packs[start : start + block_rows]
             packed = pack_rows(together, sizes, some, predictions_per_row, settings.next_sentence)
             yield tfrecord.encode(packed), statistics
             statistics = RecordStatistics()

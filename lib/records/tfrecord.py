@@ -22,6 +22,7 @@ import numpy as np
 
 BYTES_LIST, FLOAT_LIST, INT64_LIST = 1, 2, 3  # field numbers in Feature
 VARINT, LENGTH_DELIMITED, FIXED32 = 0, 2, 5  # wire types
+_MASK_DELTA = 0xA282EAD8
 _TABLE_BITS = 21  # values below 2^21 have varints of at most 3 bytes and go through a table
 
 
@@ -46,9 +47,9 @@ def encode(features: dict[str, np.ndarray]) -> bytes:
 
     bodies = list(map(b"".join, zip(*columns, strict=True)))
     sizes = list(map(len, bodies))
-    openings = {size: _opening(1, size) for size in set(sizes)}
+    openings = {size: opening(1, size) for size in set(sizes)}
     examples = [openings[size] + body for size, body in zip(sizes, bodies, strict=True)]
-    headers = {size: _frame_header(size + len(opening)) for size, opening in openings.items()}
+    headers = {size: _frame_header(size + len(start)) for size, start in openings.items()}
     checksums = np.fromiter(map(google_crc32c.value, examples), np.uint32, count=len(examples))
     footers = _cut(_masked(checksums).astype("<u4").tobytes(), itertools.repeat(4, len(examples)))
     frames = zip((headers[size] for size in sizes), examples, footers, strict=True)
@@ -80,7 +81,7 @@ def _fixed_columns(features: Iterable[tuple[str, np.ndarray]]) -> list[list[byte
         else:
             kind = INT64_LIST
             values = matrix.astype(np.uint8, copy=False)
-        header = np.frombuffer(_entry_header(name, kind, values.shape[1]), dtype=np.uint8)
+        header = np.frombuffer(entry_header(name, kind, values.shape[1]), dtype=np.uint8)
         cells += [np.broadcast_to(header, (rows, len(header))), values]
     chunk = np.concatenate(cells, axis=1)
     return [_cut(chunk.tobytes(), itertools.repeat(chunk.shape[1], chunk.shape[0]))]
@@ -91,7 +92,7 @@ def _varint_columns(features: Iterable[tuple[str, np.ndarray]]) -> list[list[byt
     columns = []
     for name, matrix in features:
         blob, widths = _varints(matrix)
-        headers = {width: _entry_header(name, INT64_LIST, width) for width in set(widths)}
+        headers = {width: entry_header(name, INT64_LIST, width) for width in set(widths)}
         columns += [[headers[width] for width in widths], _cut(blob, widths)]
     return columns
 
@@ -148,29 +149,34 @@ def _varint(value: int) -> bytes:
     return bytes(result)
 
 
-def _opening(field: int, size: int) -> bytes:
+def opening(field: int, size: int) -> bytes:
     """What stands before `size` bytes of a length-delimited field."""
     return _varint(field << 3 | LENGTH_DELIMITED) + _varint(size)
 
 
 @functools.lru_cache(maxsize=1 << 16)
-def _entry_header(name: str, kind: int, size: int) -> bytes:
+def entry_header(name: str, kind: int, size: int) -> bytes:
     """What stands before a feature's values: the entry of the map, its name, three lengths."""
-    values = _opening(1, size) if size else b""
-    one_of = _opening(kind, len(values) + size) + values
-    feature = _opening(2, len(one_of) + size) + one_of
-    key = _opening(1, len(name.encode())) + name.encode()
-    return _opening(1, len(key) + len(feature) + size) + key + feature
+    values = opening(1, size) if size else b""
+    one_of = opening(kind, len(values) + size) + values
+    feature = opening(2, len(one_of) + size) + one_of
+    key = opening(1, len(name.encode())) + name.encode()
+    return opening(1, len(key) + len(feature) + size) + key + feature
 
 
 def _masked(checksum: np.ndarray) -> np.ndarray:
-    """TFRecord's mask over CRCs (uint32 array): a CRC of data that holds its own CRC is weak."""
-    return ((checksum >> np.uint32(15)) | (checksum << np.uint32(17))) + np.uint32(0xA282EAD8)
+    """TFRecord's mask over CRCs (uint32 array): a CRC of data that holds its own CRC is weak.
+
+    The CRC is rotated to the right by 15 bits, and a constant is added.
+    """
+    return ((checksum >> np.uint32(15)) | (checksum << np.uint32(17))) + np.uint32(_MASK_DELTA)
 
 
 def checksum_bytes(data: bytes) -> bytes:
     """Masked CRC-32C of some bytes, as it stands in the file."""
-    return _masked(np.array([google_crc32c.value(data)], np.uint32)).astype("<u4").tobytes()
+    checksum = google_crc32c.value(data)
+    rotated = checksum >> 15 | checksum << 17 & 0xFFFFFFFF
+    return struct.pack("<I", rotated + _MASK_DELTA & 0xFFFFFFFF)
 
 
 @functools.lru_cache(maxsize=1 << 16)

@@ -1,0 +1,56 @@
+"""JSON lines of our records under transformers: its loss on them is ours on the records."""
+
+import json
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch", reason="PyTorch is not installed; run make interop")
+transformers = pytest.importorskip(
+    "transformers", reason="transformers is not installed; run make interop"
+)
+
+from lib.interop.huggingface import write_model  # noqa: E402
+from lib.interop.json_lines import write_json_lines  # noqa: E402
+from lib.model.config import BertConfig  # noqa: E402
+from lib.model.losses import loss_sums  # noqa: E402
+from lib.model.parameters import initial_values  # noqa: E402
+from lib.records import tfrecord  # noqa: E402
+from lib.records.manifest import WrittenShard, manifest_json  # noqa: E402
+from lib.records.settings import RecordSettings  # noqa: E402
+from lib.records.statistics import RecordStatistics  # noqa: E402
+from tests.foreign import LENGTH, PIECES, PREDICTIONS, some_examples  # noqa: E402
+
+
+def test_the_losses_are_equal(tmp_path):
+    arrays = some_examples(24, 1)
+    records, name = tmp_path / "records", "train/00000.tfrecord"
+    (records / "train").mkdir(parents=True)
+    (records / name).write_bytes(tfrecord.encode(arrays))
+    shards = [WrittenShard(name, "", "", RecordStatistics())]
+    manifest = manifest_json({"train": (RecordSettings(LENGTH, PREDICTIONS), shards)}, 1, {})
+    (records / "manifest.json").write_text(manifest, encoding="utf-8")
+    write_json_lines(records, tmp_path / "lines")
+    lines = (tmp_path / "lines/train/00000.jsonl").read_text(encoding="utf-8").splitlines()
+    batch = transformers.default_data_collator([json.loads(line) for line in lines])
+
+    config = BertConfig(len(PIECES), 32, 2, 4, 64, "gelu", 0.1, 0.1, LENGTH)
+    draw = np.random.default_rng(0)
+    weights = {
+        key: (array + draw.normal(0, 0.2, array.shape)).astype(np.float32)
+        for key, array in initial_values(config, 1).items()
+    }
+    write_model(tmp_path / "model", config, weights, {"pad_token_id": 0})
+    model = transformers.BertForPreTraining.from_pretrained(tmp_path / "model").eval()
+    with torch.no_grad():
+        theirs = model(**batch).loss.item()
+    ours = {
+        key: matrix if matrix.dtype == np.float32 else matrix.astype(np.int32)
+        for key, matrix in arrays.items()
+    }
+    sums = loss_sums(weights, config, ours | {"example_weights": np.ones(24, np.float32)}, True)
+    loss = (
+        sums["masked_lm_loss"] / sums["masked_lm_weight"]
+        + sums["next_sentence_loss"] / sums["next_sentence_weight"]
+    )
+    assert theirs == pytest.approx(float(loss), abs=1e-5)
