@@ -179,8 +179,11 @@ def arguments() -> argparse.ArgumentParser:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--encoder", type=Path, help="folder with tiny_bert.safetensors, its "
-                        "config and tiny_bert_hidden.json")
+    parser.add_argument(
+        "--encoder",
+        type=Path,
+        help="folder with tiny_bert.safetensors, its config and tiny_bert_hidden.json",
+    )
     parser.add_argument("--checkpoint", type=Path, help="folder with a Google TF1 checkpoint")
     parser.add_argument("--google", type=Path, help="checkout of google-research/bert")
     parser.add_argument("--text", type=Path, help="sentence a line, blank line after a document")

@@ -284,8 +284,10 @@ def test_new_heads_when_they_are_asked_for(start, tmp_path, values):
     values["pretrain"]["new_heads"] = True
     found = start(tmp_path / "model")
     head = {name for name in weights if name.startswith("cls/seq")}
-    assert equal({n: v for n, v in found.weights.items() if n not in head},
-                 {n: v for n, v in weights.items() if n not in head})
+    assert equal(
+        {n: v for n, v in found.weights.items() if n not in head},
+        {n: v for n, v in weights.items() if n not in head},
+    )
     fresh = initial_values(config, values["pretrain"]["seed"])
     assert all(np.array_equal(found.weights[name], fresh[name]) for name in head)
     assert any("classifier.weight: no part of a BERT, left out" in note for note in found.notes)
@@ -301,7 +303,7 @@ def test_what_cannot_be_started_from(start, tmp_path, vocab):
     nothing = tmp_path / "nothing"
     cases = [
         (nothing, 24, rf"phases\.main\.init: {nothing} is not there; name {vocab}"),
-        (empty, 24, "empty is not a model directory"),
+        (empty, 24, "empty: no model in it"),
         (damaged, 24, r"damaged\.json: not valid JSON"),
         (write_json(tmp_path / "list.json", [1]), 24, "list.json: should be a JSON object"),
         (vocab, 25, r"phases\.main\.max_seq_length: 25 .* raise pretrain\.model\.max_position"),

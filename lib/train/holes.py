@@ -55,9 +55,7 @@ def fill_holes(
         place = places[int(random.generator(seed, "hole", number).integers(len(places)))]
         row = [tokenizer.cls_id, *ids, tokenizer.sep_id]
         row[place + 1] = tokenizer.mask_id
-        best = evaluator.best_pieces(
-            row, place + 1, _SHOWN, len(tokenizer.vocabulary)
-        )
+        best = evaluator.best_pieces(row, place + 1, _SHOWN, len(tokenizer.vocabulary))
         pieces = [tokenizer.vocabulary[piece_id] for piece_id in ids]
         pieces[place] = "____"
         holes.append(

@@ -86,9 +86,7 @@ def train(
     steps, warmup_steps = settings.length(manifest.splits["train"].rows)
     kept = KeptModels(places.scratch, settings.keep_models_every, write_model)
     chief = workers.number == 0
-    state = RunState(
-        trainer, kept, workers, places.scratch, places.logs, settings.keep_checkpoints
-    )
+    state = RunState(trainer, kept, workers, places.scratch, places.logs, settings.keep_checkpoints)
     first = state.first
 
     def training_part(worker: int, workers: int) -> tf.data.Dataset:
