@@ -345,8 +345,30 @@ class Phase(Section):
     warmup_steps: StepsOrShare | None = None
 
 
+_LANGUAGE = "[A-Za-z]{2,8}(-[A-Za-z0-9]{1,8})*"
+
+
+def _languages(value: object) -> object:
+    """A code or a list of codes: BCP 47 as far as people write it (en, pt-BR, zh-Hant-TW)."""
+    for code in value if isinstance(value, list) and value else [value]:
+        # YAML 1.1, which PyYAML reads, takes Norwegian's code for false.
+        if code is False:
+            raise ValueError('should be "no", in quotes, if it is Norwegian')
+        if code is not None and not re.fullmatch(_LANGUAGE, str(code)):
+            raise ValueError("should be a language's code, such as en or pt-BR, or a list of them")
+    return value
+
+
+def _one_line(value: str) -> str:
+    if not value.strip() or not value.isprintable():
+        raise ValueError("should be one line of text, such as apache-2.0")
+    return value
+
+
 class Evaluate(Section):
     phase: str
+    language: Annotated[str | list[str] | None, BeforeValidator(_languages)]
+    license: Annotated[str, AfterValidator(_one_line)] | None
     masked_lm_prob: Annotated[Real, Field(gt=0, lt=1)]
     max_examples: Positive
     holes: Count
@@ -357,8 +379,8 @@ class Cluster(Section):
     workers: Literal["auto"] | Positive
 
 
-# The folder of models/ for models of chosen steps.
-KEPT = "kept"
+# Folders of models/ for models of chosen steps, and for fetched ones.
+KEPT, BASE = "kept", "base"
 PhaseName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$")]
 
 
@@ -388,8 +410,8 @@ class Params(Section):
             )
         positions = self.pretrain.model.max_position_embeddings
         for name, phase in self.phases.items():
-            if name == KEPT:
-                raise ValueError(problem_at("phases", f"none should be called {KEPT}", name))
+            if name in (KEPT, BASE):
+                raise ValueError(problem_at("phases", f"none should be called {name}", name))
             if phase.init == VOCAB and phase.max_seq_length > positions:
                 raise ValueError(
                     problem_at(

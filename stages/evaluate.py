@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from lib.interop.card import model_card
+from lib.interop.card_facts import gather
 from lib.interop.huggingface import read_model
 from lib.params import Params, load_params
 from lib.records.documents import read_tokens
@@ -90,6 +91,7 @@ def main(phase: str, model: Path, test: Path, vocab: Path) -> None:
     vocabulary (with the piece counts of training text, for the unigram baseline).
     """
     params = load_params()
+    facts = gather(params, phase, Path("results"))
     config, weights = read_model(model)
     tokenizer = WordPieceTokenizer.load(model)
     counts = np.array([int(line) for line in (vocab / "piece_counts.txt").read_text().split()])
@@ -125,7 +127,7 @@ def main(phase: str, model: Path, test: Path, vocab: Path) -> None:
     write_text(
         Path("results/evaluate/holes.json"), json.dumps(holes, indent=2, ensure_ascii=False) + "\n"
     )
-    write_text(model / "README.md", model_card(phase, config, metrics))
+    write_text(model / "README.md", model_card(facts, config, metrics))
     write_metrics(Path("results/evaluate/metrics.json"), metrics)
     print(
         f"evaluate: {phase}: MLM loss {numbers['mlm_loss']:.3f} (unigram "

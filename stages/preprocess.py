@@ -16,6 +16,7 @@ from lib.run.stage import run_stage, scratch
 from lib.text.corpus import CorpusWriter
 from lib.text.duplicates import first_occurrences, table_parts
 from lib.text.emoji import EMOJI_VERSION
+from lib.text.input_digest import input_md5
 from lib.text.inspection import Inspection
 from lib.text.maps import make_map, map_facts, map_tasks
 from lib.text.near_duplicates import SignatureTask, near_duplicates, write_signatures
@@ -112,6 +113,7 @@ def main(raw: Path, corpus: Path) -> None:
         RESULTS / "metrics.json",
         {
             "files": len(files),
+            "input_md5": input_md5(raw, [file.path for file in files], workers),
             **dict(sorted({**counts, **totals}.items())),
             "formats": dict(sorted(kinds.items())),
             "edits": dict(sorted(edits.items())),

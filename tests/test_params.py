@@ -117,6 +117,12 @@ def test_params_cannot_be_changed(values):
         ("pretrain.steps", None, "steps or epochs should be given"),
         ("pretrain.epochs", 3, "steps or epochs should be given"),
         ("phases.kept", {"max_seq_length": 32, "init": "data/vocab"}, "called kept"),
+        ("phases.base", {"max_seq_length": 32, "init": "data/vocab"}, "called base"),
+        ("evaluate.language", "English!", "such as en or pt-BR"),
+        ("evaluate.language", ["en", 3], "such as en or pt-BR"),
+        ("evaluate.language", [], "such as en or pt-BR"),
+        ("evaluate.language", False, "in quotes"),
+        ("evaluate.license", "mit\nnext", "one line of text"),
         ("preprocess.document", "paragraph", "blank_line, line, file"),
         ("split.test_share", 0.99, "below 1"),
         ("evaluate.phase", "other", "one of phases: main"),
@@ -179,3 +185,10 @@ def test_what_a_vocabulary_is_made_from(values, changes, message):
         parse_params(values)
     values["vocab"].update(source="extend", base="models/base", max_piece_length=64)
     assert parse_params(values).vocab.base == "models/base"
+
+
+@pytest.mark.parametrize("language", [None, "tr", "pt-BR", "zh-Hant-TW", ["en", "no"]])
+def test_languages_of_the_card(values, language):
+    assert (
+        parse_params(changed(values, "evaluate.language", language)).evaluate.language == language
+    )

@@ -1,46 +1,191 @@
-"""The model card: README.md of a Hugging Face directory."""
+"""The model card: README.md of a Hugging Face directory (Mitchell et al., 2019, Model Cards).
 
+All of it follows from what was measured and set; it holds no dates and no names of machines.
+"""
+
+import math
 from collections.abc import Mapping
+from typing import Any
 
+import yaml
+
+from lib.interop.card_facts import CardFacts
+from lib.interop.card_sections import model_name, tokenizer, training, training_data
+from lib.interop.markdown import bullets, in_words, table
 from lib.model.config import BertConfig
 
+# Size of the English text that the first BERT was trained on (Liu et al., 2019, RoBERTa).
+_BERT_GIGABYTES = 16
+# Below so many hidden units a model is for trying things out.
+_TRIAL_SIZE = 256
+# Measure, its baseline, what the baseline is, how both are written.
+_HELD_OUT = {
+    "mlm_loss": ("MLM loss, nats a masked piece", "mlm_loss_unigram", "frequency of pieces", ".3f"),
+    "mlm_perplexity": ("MLM perplexity", "mlm_perplexity_unigram", "frequency of pieces", ",.1f"),
+    "mlm_accuracy": (
+        "masked pieces found",
+        "mlm_accuracy_top_token",
+        "always the commonest piece",
+        ".1%",
+    ),
+    "nsp_loss": ("next sentence loss, nats", "", "", ".3f"),
+    "nsp_accuracy": (
+        "next sentence answers that are right",
+        "nsp_accuracy_majority",
+        "always the commoner answer",
+        ".1%",
+    ),
+}
+_TOLD_ELSEWHERE = ("phase", "masked_tokens", "examples")
 
-def _number(value: object) -> str:
+
+def model_card(facts: CardFacts, config: BertConfig, metrics: Mapping[str, Any]) -> str:
+    """Markdown with the front matter that the hub reads.
+
+    Args:
+        facts: see `lib.interop.card_facts.gather`.
+        config: of the model.
+        metrics: of evaluate, baselines among them.
+    """
+    sections = [
+        f"---\n{_front_matter(facts)}---",
+        f"# {facts.phases[-1].name}",
+        _what_it_is(facts, config),
+        "## How to use it",
+        _usage(),
+        "## Training data",
+        training_data(facts),
+        "## Tokenizer",
+        tokenizer(facts),
+        "## Training",
+        training(facts),
+        "## Held-out numbers",
+        _held_out(metrics),
+        "## Limits",
+        _limits(facts, config),
+    ]
+    return "\n\n".join(sections) + "\n"
+
+
+def _front_matter(facts: CardFacts) -> str:
+    given = facts.params.evaluate
+    values: dict[str, object] = {}
+    if given.language:
+        values["language"] = given.language
+    if given.license:
+        values["license"] = given.license
+    values |= {"library_name": "transformers", "pipeline_tag": "fill-mask"}
+    if facts.base and facts.base.revision:
+        values["base_model"] = facts.base.name
+    values["tags"] = ["bert", "domain-bert"]
+    return yaml.safe_dump(values, sort_keys=False, allow_unicode=True)
+
+
+def _what_it_is(facts: CardFacts, config: BertConfig) -> str:
+    goals = "masked language model"
+    if facts.params.records.next_sentence:
+        goals += " and next sentence prediction"
+    start = f"continued from {model_name(facts.base)}" if facts.base else "trained from scratch"
+    sizes = [
+        ("parameters", facts.parameters),
+        ("layers", config.num_hidden_layers),
+        ("hidden size", config.hidden_size),
+        ("attention heads", config.num_attention_heads),
+        ("intermediate size", config.intermediate_size),
+        ("activation", config.hidden_act),
+        ("positions", config.max_position_embeddings),
+        ("segments", config.type_vocab_size),
+        ("rows of the WordPiece vocabulary", config.vocab_size),
+    ]
     return (
-        f"{value:,.4g}"
-        if isinstance(value, float)
-        else f"{value:,}"
-        if isinstance(value, int)
-        else str(value)
+        f"A BERT ({goals}), {start}, made by domain-bert: a pipeline that makes it again from the "
+        f"same text and parameters.\n\n{table(('size', ''), sizes)}"
     )
 
 
-def model_card(phase: str, config: BertConfig, metrics: Mapping[str, object]) -> str:
-    """Markdown with the front matter that the hub reads."""
-    rows = "\n".join(f"| {name} | {_number(value)} |" for name, value in metrics.items())
-    return f"""---
-library_name: transformers
-pipeline_tag: fill-mask
----
-
-# {phase}
-
-A BERT with {config.num_hidden_layers} layers of {config.hidden_size} units,
-{config.num_attention_heads} heads and a WordPiece vocabulary of {config.vocab_size:,} rows,
-pretrained with domain-bert.
-
-```python
-from transformers import pipeline
+def _usage() -> str:
+    return """```python
+from transformers import AutoModelForSequenceClassification, pipeline
 
 fill = pipeline("fill-mask", model="PATH/OF/THIS/FOLDER")
-```
+print(fill(f"A sentence with a {fill.tokenizer.mask_token} in it."))
 
-## Held-out numbers
+# To be fine-tuned; likewise AutoModelForTokenClassification and others.
+model = AutoModelForSequenceClassification.from_pretrained("PATH/OF/THIS/FOLDER")
+```"""
 
-Test documents were never seen in training, nor by the vocabulary. The unigram loss and the top
-token's accuracy are what one gets from the frequency of pieces alone.
 
-| metric | value |
-|---|---|
-{rows}
-"""
+def _held_out(metrics: Mapping[str, Any]) -> str:
+    values = dict(metrics)
+    if "mlm_loss_unigram" in values:
+        values["mlm_perplexity_unigram"] = math.exp(values["mlm_loss_unigram"])
+    rows = []
+    told = {"mlm_perplexity_unigram", *_TOLD_ELSEWHERE}
+    for name, (words, baseline, what, form) in _HELD_OUT.items():
+        if name in values:
+            told |= {name, baseline}
+            beside = [format(values[baseline], form), what] if baseline in values else ["", ""]
+            rows.append([words, format(values[name], form), *beside])
+    for name, value in values.items():
+        if name not in told:
+            written = f"{value:,.4g}" if isinstance(value, float) else value
+            rows.append([in_words(name), written, "", ""])
+    return (
+        f"Measured on {metrics['examples']:,} examples with {metrics['masked_tokens']:,} masked "
+        "pieces, from test documents that neither training nor the vocabulary has seen.\n\n"
+        + table(("measure", "this model", "baseline", "what the baseline is"), rows)
+    )
+
+
+def _limits(facts: CardFacts, config: BertConfig) -> str:
+    corpus, params = facts.corpus, facts.params
+    gigabytes = corpus["characters"] / 1e9
+    limits = [
+        f"It was trained on one collection of {corpus['characters']:,} characters"
+        + (
+            f", {_BERT_GIGABYTES / gigabytes:,.0f} times less than the {_BERT_GIGABYTES} GB of the "
+            "first BERT"
+            if 2 * gigabytes < _BERT_GIGABYTES
+            else ""
+        )
+        + ". On text of another kind it does worse, and nothing here says how much.",
+        "The held-out numbers tell how well it guesses pieces of text from the same collection. "
+        "They are counted in pieces of its own vocabulary, so they do not compare models with "
+        "different ones, and they do not tell how well it does at a task: fine-tune it and "
+        "measure that.",
+    ]
+    twins = facts.split["overlap"]["test"]
+    limits.append(
+        f"{twins['near_twins']:,} of the {twins['documents']:,} test documents have a near twin in "
+        "training text"
+        + (
+            ", which makes the held-out numbers look better than they are."
+            if twins["near_twins"]
+            else "."
+        )
+    )
+    if config.hidden_size < _TRIAL_SIZE:
+        limits.append(f"Its size ({config.hidden_size} hidden units) is one for trying things out.")
+    longest = max(phase.max_seq_length for phase in facts.phases)
+    if longest < config.max_position_embeddings:
+        limits.append(
+            f"Its rows in training had at most {longest} tokens: "
+            + (
+                f"positions beyond are as {facts.base.name} had them."
+                if facts.base
+                else "positions beyond were never trained. Truncate what you give it to that."
+            )
+        )
+    if not params.records.next_sentence:
+        limits.append("Its next sentence head was not trained.")
+    if params.vocab.lowercase:
+        limits.append("It cannot tell upper from lower case.")
+    if params.vocab.strip_accents:
+        limits.append("It cannot tell letters with accents from those without.")
+    limits.append(
+        "What is false, private or unfair in its text, it has learnt too; it was not examined for "
+        "that. It is no source of facts, and nothing to decide about people with."
+    )
+    if not params.evaluate.license:
+        limits.append("No licence is given: ask whoever made it before you use it.")
+    return bullets(limits)

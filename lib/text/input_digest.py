@@ -1,0 +1,30 @@
+"""One MD5 for all raw text: the one that DVC gives the folder, so that anyone can compare it."""
+
+import hashlib
+import json
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from lib.run import fingerprint
+
+
+def input_md5(folder: Path, files: list[Path], workers: int) -> str:
+    """The digest that `dvc.lock` or `data/raw.dvc` shows for a folder of just these files.
+
+    It is the MD5 of a JSON list of relative paths and MD5s, and ends in `.dir` (DVC 3). It depends
+    on no date and not on where the folder is.
+
+    Args:
+        folder: above all the files.
+        workers: files to read at a time.
+    """
+    # Threads: Python's lock is free while bytes are digested.
+    with ThreadPoolExecutor(workers) as threads:
+        digests = list(threads.map(fingerprint.of_file, files))
+    names = [file.relative_to(folder).as_posix() for file in files]
+    entries = [
+        {"md5": digest, "relpath": name}
+        for name, digest in sorted(zip(names, digests, strict=True))
+    ]
+    listing = json.dumps(entries, sort_keys=True).encode()
+    return hashlib.md5(listing, usedforsecurity=False).hexdigest() + ".dir"
