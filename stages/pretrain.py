@@ -12,6 +12,7 @@ from lib.run.errors import UserError
 from lib.run.metrics import write_metrics
 from lib.run.stage import run_stage, scratch
 from lib.train.checkpoint import discard, exclusive
+from lib.train.hand_over import largest_difference
 from lib.train.loop import Data, Places, train
 from lib.train.manifest import read_manifest
 from lib.train.start import read_start
@@ -106,6 +107,7 @@ def main(phase: str, records: Path, init: Path, vocab: Path, model: Path) -> Non
         if worker:
             return
         write(model)
+        difference = largest_difference(model, config, trainer.weights(), records, manifest)
         parameters = sum(math.prod(parameter.shape) for parameter in parameter_table(config))
         kept.publish(model.parent / KEPT / model.name)
         epochs = steps * settings.batch_size / manifest.splits["train"].rows
@@ -120,6 +122,7 @@ def main(phase: str, records: Path, init: Path, vocab: Path, model: Path) -> Non
                 **final,
                 "best_step": kept.best_step,
                 "best_dev_mlm_loss": kept.best_loss,
+                "logits_of_written_model_differ_by": difference,
             },
         )
         # A finished run has nothing to go on with; only killed ones leave their checkpoints.

@@ -24,7 +24,7 @@ from lib.run.errors import UserError
 from lib.run.json_files import read_object
 from lib.run.stage import die_with_parent
 
-_MOST_ROWS = 8
+MOST_ROWS = 8
 # Largest difference allowed, as a share of the largest logit (or of 1, if all are smaller). The
 # rounding of float32 comes to 1e-5 at 24 layers, the wrong form of gelu to 1e-3.
 _LIMIT = 1e-4
@@ -225,8 +225,8 @@ def verify(
     Raises:
         UserError: the difference is more than rounding, or the directory cannot be read.
     """
-    if len(rows["input_ids"]) > _MOST_ROWS:
-        raise ValueError(f"at most {_MOST_ROWS} rows; this pass is exact, not fast")
+    if len(rows["input_ids"]) > MOST_ROWS:
+        raise ValueError(f"at most {MOST_ROWS} rows; this pass is exact, not fast")
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "rows.npz")
         logits = dict(zip(_LOGITS, (masked_lm_logits, next_sentence_logits), strict=True))
