@@ -115,7 +115,7 @@ def as_objects(arrays: Arrays, padded: bool = True) -> list[dict]:
 def write_objects(path: Path, objects: list[dict]) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     data = "".join(json.dumps(each) + "\n" for each in objects).encode()
-    path.write_bytes(gzip.compress(data) if path.suffix == ".gz" else data)
+    path.write_bytes(gzip.compress(data, mtime=0) if path.suffix == ".gz" else data)
     return path
 
 

@@ -434,6 +434,7 @@ def test_other_examples_are_refused(take):
         ("train.tfrecord", b"abc", "record 1 is cut short"),
         ("train.tfrecord", b"x" * 80, "record 1 has a damaged length"),
         ("train.h5", b"\x89HDF\r\n\x1a\n rest", "damaged or cut short"),
+        ("train.h5.gz", gzip.compress(b"\x89HDF\r\n\x1a\n rest"), "has to be read unpacked"),
         ("train.jsonl", b'[{"input_ids": [2, 3]}]', "line 1 is not a JSON object"),
         ("train.jsonl", b'{"input_ids": [2, 3', "line 1 is not JSON"),
         ("train.txt", b"Once upon a time.\n", "holds no examples: neither TFRecords"),

@@ -161,6 +161,7 @@ def take_examples(
         max_seq_length,
         predictions,
         dupe_factor=1,
+        max_examples_per_pack=1,
         next_sentence=sizes[0].next_sentence,
         compression=compression,
     )
@@ -204,8 +205,8 @@ def _common_predictions(
     padded already.
     """
     key = f"phases.{phase}.max_seq_length"
-    shortest = min(sizes, key=lambda each: each.shortest).shortest
-    longest = max(sizes, key=lambda each: each.longest).longest
+    shortest = min(each.shortest for each in sizes)
+    longest = max(each.longest for each in sizes)
     filled_up = files[0].format == "JSON lines"
     for file, each in zip(files, sizes, strict=True):
         if each.shortest != longest and not filled_up:

@@ -28,7 +28,7 @@ _WIDTHS = {
     "next_sentence_labels": "one",
 }
 # Of unpacked chunks, per data set: one that reaches over several blocks is unpacked but once.
-_CACHE_BYTES = 1 << 25
+_CACHE_BYTES = 1 << 23
 
 
 def hdf5_sizes(path: Path) -> RowSizes:
