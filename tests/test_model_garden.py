@@ -39,13 +39,11 @@ def outputs(config: BertConfig, weights: dict, inputs: dict) -> dict[str, np.nda
     positions = np.array(inputs["masked_lm_positions"])
     first = hidden[:, :1]
     flat = tf.reshape(first, [-1, config.hidden_size])
-    pooled = tf.tanh(
-        flat @ weights["bert/pooler/dense/kernel"] + weights["bert/pooler/dense/bias"]
-    ).numpy()
+    pooler = "bert/pooler/dense"
+    pooled = tf.tanh(flat @ weights[f"{pooler}/kernel"] + weights[f"{pooler}/bias"])
     return {
         "sequence_output": hidden.numpy(),
-        "pooled_output": pooled,
-        "pooler": pooled,
+        "pooled_output": pooled.numpy(),
         "mlm_logits": masked_lm_logits(
             weights, config, tf.gather(hidden, positions, batch_dims=1)
         ).numpy(),
@@ -281,6 +279,10 @@ def test_the_config_of_a_run(tmp_path, kind):
         ({"type": "albert", "albert": {}}, "encoder.type should be bert or bert_v2. Received: alb"),
         ({"type": "bert", "bert": encoder_params(norm_first=True)}, "norm_first: true is no BERT"),
         ({"type": "bert", "bert": encoder_params(embedding_size=8)}, "embedding_size should be"),
+        (
+            {"type": "bert", "bert": encoder_params(hidden_activation="relu")},
+            "mlm_activation should be hidden_activation",
+        ),
         ({"type": "bert", "bert": {"vocab_size": 7}}, "no `hidden_size`; not the config of a BERT"),
         ({}, "says nothing of task.model.encoder; put a bert_config.json beside it"),
         (None, "says nothing of task.model.encoder"),
@@ -288,7 +290,8 @@ def test_the_config_of_a_run(tmp_path, kind):
 )
 def test_runs_of_other_models(tmp_path, encoder, message):
     path = tmp_path / "params.yaml"
-    path.write_text(yaml.dump({"task": {"model": {"encoder": encoder}}}))
+    values = {"task": {"model": {"encoder": encoder, "mlm_activation": "gelu"}}}
+    path.write_text(yaml.dump(values))
     with pytest.raises(UserError, match=f"^{path}: {message}"):
         read_params(path)
     path.write_text("task: [")
