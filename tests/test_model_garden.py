@@ -41,13 +41,15 @@ def outputs(config: BertConfig, weights: dict, inputs: dict) -> dict[str, np.nda
     flat = tf.reshape(first, [-1, config.hidden_size])
     pooler = "bert/pooler/dense"
     pooled = tf.tanh(flat @ weights[f"{pooler}/kernel"] + weights[f"{pooler}/bias"])
+    mlm_logits = masked_lm_logits(weights, config, tf.gather(hidden, positions, batch_dims=1))
+    next_sentence = next_sentence_logits(weights, first)[:, 0]
     return {
         "sequence_output": hidden.numpy(),
         "pooled_output": pooled.numpy(),
-        "mlm_logits": masked_lm_logits(
-            weights, config, tf.gather(hidden, positions, batch_dims=1)
-        ).numpy(),
-        "next_sentence": next_sentence_logits(weights, first).numpy()[:, 0],
+        "mlm_logits": mlm_logits.numpy(),
+        "mlm_log_probabilities": tf.nn.log_softmax(mlm_logits).numpy(),
+        "next_sentence": next_sentence.numpy(),
+        "next_sentence_log_probabilities": tf.nn.log_softmax(next_sentence).numpy(),
     }
 
 
