@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from lib.interop import google, huggingface
-from lib.interop.checkpoints import format_of, read_checkpoint
+from lib.interop.checkpoints import format_of, read_checkpoint, remarks
 from lib.interop.tensors import Checkpoint
 from lib.model.config import BertConfig
 from lib.model.parameters import initial_values
@@ -63,7 +63,7 @@ def convert_model(
     """
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise UserError(f"{target}: is in use; name a folder that is empty or not there yet")
-    notes = [f"{source}: {format_of(source)}"]
+    notes = [f"{source}: {format_of(source)}", *remarks(source)]
     checkpoint = read_checkpoint(source, without_heads=True)
     config, weights = checkpoint.config, _complete(source, checkpoint, new_heads, notes)
     files = None

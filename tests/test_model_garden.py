@@ -28,6 +28,17 @@ INPUTS = {"input_word_ids", "input_mask", "input_type_ids", "masked_lm_positions
 HEADS = ("MLM head", "NSP head")
 
 
+def linear_head(weights: dict, hidden: np.ndarray) -> np.ndarray:
+    """Logarithms of probabilities, computed as in 2020: without an activation."""
+    head = "cls/predictions/transform"
+    inner = hidden @ weights[f"{head}/dense/kernel"] + weights[f"{head}/dense/bias"]
+    inner -= inner.mean(axis=-1, keepdims=True)
+    inner /= np.sqrt((inner**2).mean(axis=-1, keepdims=True) + 1e-12)
+    inner = inner * weights[f"{head}/LayerNorm/gamma"] + weights[f"{head}/LayerNorm/beta"]
+    logits = inner @ weights["bert/embeddings/word_embeddings"].T
+    return tf.nn.log_softmax(logits + weights["cls/predictions/output_bias"]).numpy()
+
+
 def outputs(config: BertConfig, weights: dict, inputs: dict) -> dict[str, np.ndarray]:
     """What our model computes, under the Model Garden's names."""
     weights = {**initial_values(config, 1), **weights}
@@ -41,13 +52,14 @@ def outputs(config: BertConfig, weights: dict, inputs: dict) -> dict[str, np.nda
     flat = tf.reshape(first, [-1, config.hidden_size])
     pooler = "bert/pooler/dense"
     pooled = tf.tanh(flat @ weights[f"{pooler}/kernel"] + weights[f"{pooler}/bias"])
-    mlm_logits = masked_lm_logits(weights, config, tf.gather(hidden, positions, batch_dims=1))
+    masked = tf.gather(hidden, positions, batch_dims=1)
+    mlm_logits = masked_lm_logits(weights, config, masked)
     next_sentence = next_sentence_logits(weights, first)[:, 0]
     return {
         "sequence_output": hidden.numpy(),
         "pooled_output": pooled.numpy(),
         "mlm_logits": mlm_logits.numpy(),
-        "mlm_log_probabilities": tf.nn.log_softmax(mlm_logits).numpy(),
+        "mlm_log_probabilities": linear_head(weights, masked.numpy()),
         "next_sentence": next_sentence.numpy(),
         "next_sentence_log_probabilities": tf.nn.log_softmax(next_sentence).numpy(),
     }
@@ -70,6 +82,7 @@ def test_outputs_equal_those_of_the_model_garden(name, missing):
     assert checkpoints.format_of(folder) == "Model Garden TF2"
     read = checkpoints.read_checkpoint(folder, without_heads=bool(missing))
     assert (read.config, read.missing) == (CONFIG, missing)
+    assert bool(checkpoints.remarks(folder)) == (name == "run_pretraining_2020")
     expected = json.loads((folder / "expected.json").read_text())
     ours = outputs(read.config, read.weights, expected)
     real = np.array(expected["input_mask"], bool)
