@@ -12,6 +12,7 @@ from lib.interop import huggingface
 from lib.interop.checkpoints import format_of, read_checkpoint
 from lib.model.bert import encode, masked_lm_logits
 from lib.model.parameters import initial_values
+from lib.model_conversion import convert_model
 from lib.run.errors import UserError
 from lib.vocab.directory import read_directory
 from lib.vocab.export import write_tokenizer
@@ -55,7 +56,7 @@ def test_there_and_back_gives_the_same_files(tmp_path, hugging_face, hidden_act,
     config = replace(TINY, hidden_act=hidden_act, layer_norm_eps=1e-6)
     source = hugging_face(config, lowercase, lowercase)
     there, back = tmp_path / "there", tmp_path / "back"
-    notes = convert.convert_model(source, there, "google")
+    notes = convert_model(source, there, "google")
     assert any("erf form of gelu" in note for note in notes) == (hidden_act == "gelu")
     assert any(f"--do_lower_case={lowercase}" in note for note in notes)
     assert {path.name for path in there.iterdir()} == {
@@ -64,20 +65,20 @@ def test_there_and_back_gives_the_same_files(tmp_path, hugging_face, hidden_act,
         "bert_model.ckpt.data-00000-of-00001",
         "vocab.txt",
     }
-    convert.convert_model(there, back, "huggingface", lowercase=lowercase)
+    convert_model(there, back, "huggingface", lowercase=lowercase)
     assert files_of(back) == files_of(source)
 
 
 def test_googles_models_say_nothing_of_the_case(tmp_path, tf1):
     target = tmp_path / "target"
     with pytest.raises(UserError, match=r"no tokenizer_config.json.*give --lowercase yes"):
-        convert.convert_model(tf1, target, "huggingface")
+        convert_model(tf1, target, "huggingface")
     assert not target.exists() and not [*tmp_path.glob(".*")]
     for number, (lowercase, strip, expected) in enumerate(
         [(True, None, True), (False, None, False), (True, False, False)]
     ):
         target = tmp_path / str(number)
-        convert.convert_model(tf1, target, "huggingface", lowercase, strip)
+        convert_model(tf1, target, "huggingface", lowercase, strip)
         files = read_directory(target)
         assert (files.lowercase, files.strip_accents) == (lowercase, expected)
         assert files.vocabulary == VOCABULARY
@@ -87,57 +88,57 @@ def test_googles_models_say_nothing_of_the_case(tmp_path, tf1):
 
 def test_a_tokenizer_that_google_has_not(tmp_path, hugging_face):
     source = hugging_face(TINY, True, False)
-    notes = convert.convert_model(source, tmp_path / "target", "google")
+    notes = convert_model(source, tmp_path / "target", "google")
     assert any("this model's keeps them: their ids differ" in note for note in notes)
 
 
 def test_switches_that_the_source_states_otherwise(tmp_path, hugging_face):
     source = hugging_face()
-    convert.convert_model(source, tmp_path / "same", "huggingface", lowercase=True)
+    convert_model(source, tmp_path / "same", "huggingface", lowercase=True)
     for switches, message in (
         ({"lowercase": False}, f"--lowercase no: {source} states yes"),
         ({"lowercase": True, "strip_accents": False}, f"--strip-accents no: {source} states yes"),
     ):
         with pytest.raises(UserError, match=message):
-            convert.convert_model(source, tmp_path / "target", "google", **switches)
+            convert_model(source, tmp_path / "target", "google", **switches)
 
 
 def test_rows_beyond_the_vocabulary_stay(tmp_path, tf1):
     shorter = VOCABULARY[:43]
     (tf1 / "vocab.txt").write_text("".join(f"{piece}\n" for piece in shorter))
-    notes = convert.convert_model(tf1, tmp_path / "target", "huggingface", True)
+    notes = convert_model(tf1, tmp_path / "target", "huggingface", True)
     assert any("7 rows beyond the 43 pieces of the vocabulary are kept" in note for note in notes)
     assert read_checkpoint(tmp_path / "target").config.vocab_size == 50
     assert read_directory(tmp_path / "target").vocabulary == shorter
     (tf1 / "vocab.txt").write_text("".join(f"{piece}\n" for piece in [*VOCABULARY, "more"]))
     with pytest.raises(UserError, match=r"vocab.txt: 51 pieces, but the model has 50 rows"):
-        convert.convert_model(tf1, tmp_path / "other", "huggingface", True)
+        convert_model(tf1, tmp_path / "other", "huggingface", True)
 
 
 def test_without_a_vocabulary(tmp_path, tf1):
     (tf1 / "vocab.txt").unlink()
     with pytest.raises(UserError, match=r"no vocab.txt.*or give --without-tokenizer"):
-        convert.convert_model(tf1, tmp_path / "target", "huggingface", True)
-    convert.convert_model(tf1, tmp_path / "target", "huggingface", without_tokenizer=True)
+        convert_model(tf1, tmp_path / "target", "huggingface", True)
+    convert_model(tf1, tmp_path / "target", "huggingface", without_tokenizer=True)
     assert {*files_of(tmp_path / "target")} == {"config.json", "model.safetensors"}
     (tf1 / "vocab.txt").write_text("a\nb\n")
     with pytest.raises(UserError, match=r"vocab.txt: the vocabulary should have .* \[PAD\]"):
-        convert.convert_model(tf1, tmp_path / "other", "huggingface", True)
+        convert_model(tf1, tmp_path / "other", "huggingface", True)
 
 
 def test_new_heads_only_if_asked_for(tmp_path, tf1):
     weights = {name: array for name, array in random_weights(1).items() if name[:4] != "cls/"}
     save_tf1(tf1, weights | {"output_bias": np.ones(3, np.float32)})
     with pytest.raises(UserError, match=r"no MLM head and no NSP head.*; give --new-heads"):
-        convert.convert_model(tf1, tmp_path / "target", "google")
-    notes = convert.convert_model(tf1, tmp_path / "target", "google", new_heads=True)
+        convert_model(tf1, tmp_path / "target", "google")
+    notes = convert_model(tf1, tmp_path / "target", "google", new_heads=True)
     assert "begin at random (seed 1): MLM head, NSP head" in notes
     assert "no part of a BERT for pretraining, left out: output_bias" in notes
     heads = {name: array for name, array in initial_values(GOOGLES, 1).items() if "cls/" in name}
     assert equal(read_checkpoint(tmp_path / "target").weights, weights | heads)
     save_tf1(tf1, random_weights(1) | {"output_bias": np.ones(3, np.float32)})
     with pytest.raises(UserError, match="output_bias: no part of a BERT with 2 layers"):
-        convert.convert_model(tf1, tmp_path / "other", "google")
+        convert_model(tf1, tmp_path / "other", "google")
 
 
 def test_a_target_in_use_is_left_alone(tmp_path, tf1):
@@ -147,10 +148,10 @@ def test_a_target_in_use_is_left_alone(tmp_path, tf1):
     before = files_of(tf1)
     for used in (target, tf1, tf1 / "vocab.txt"):
         with pytest.raises(UserError, match="is in use; name a folder that is empty"):
-            convert.convert_model(tf1, used, "huggingface", True)
+            convert_model(tf1, used, "huggingface", True)
     assert files_of(target) == {"thesis.txt": b"draft"} and files_of(tf1) == before
     (target / "thesis.txt").unlink()
-    convert.convert_model(tf1, target, "huggingface", True)
+    convert_model(tf1, target, "huggingface", True)
     assert format_of(target) == "Hugging Face"
 
 
@@ -162,7 +163,7 @@ def test_what_reads_otherwise_than_it_was_is_not_handed_over(tmp_path, tf1, monk
     huggingface_write = huggingface.write_model
     monkeypatch.setattr(huggingface, "write_model", write)
     with pytest.raises(UserError, match=r"target: reading it gave something else.*pooler/dense"):
-        convert.convert_model(tf1, tmp_path / "target", "huggingface", True)
+        convert_model(tf1, tmp_path / "target", "huggingface", True)
     assert not (tmp_path / "target").exists()
 
 

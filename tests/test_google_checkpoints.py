@@ -201,7 +201,8 @@ def test_of_several_checkpoints_the_state_file_names_one(tmp_path):
     state = tmp_path / "checkpoint"
     assert "model.ckpt-100" in state.read_text()
     assert equal(google.read_checkpoint(tmp_path).weights, new)
-    assert equal(google.read_checkpoint(tmp_path / "model.ckpt-20").weights, old)
+    for name in ("model.ckpt-20", "model.ckpt-20.index"):
+        assert equal(google.read_checkpoint(tmp_path / name).weights, old)
     # Copied from elsewhere: what counts is the name, never a folder outside.
     for path in ("gs://bucket/run/model.ckpt-20", "../elsewhere/model.ckpt-20"):
         state.write_text(f'model_checkpoint_path: "{path}"\n')

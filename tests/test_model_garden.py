@@ -1,12 +1,11 @@
-"""The Model Garden's TF2 checkpoints: those that its own code wrote, and what may be wrong.
+"""The Model Garden's TF2 checkpoints, as its own code of 2020 and of 2025 wrote them.
 
-tests/fixtures/make_model_garden.py made the former. The layout of 2020, whose code no longer runs,
-is built here as its sources name the attributes.
+tests/fixtures/model_garden_common.py says how they were made.
 """
 
 import json
 import shutil
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,18 +13,30 @@ import pytest
 import tensorflow as tf
 import yaml
 
-from lib.interop import checkpoints, model_garden
+from lib.interop import checkpoints
 from lib.interop.model_garden_params import read_params
 from lib.model.bert import encode, masked_lm_logits, next_sentence_logits
 from lib.model.config import BertConfig
 from lib.model.parameters import initial_values
 from lib.run.errors import UserError
 from tests.test_google_checkpoints import equal
-from tests.test_model import TINY, random_weights
 
 FIXTURES = Path(__file__).parent / "fixtures/model_garden"
-GARDENS = replace(TINY, hidden_act="gelu_new")
+# gelu is the tanh form there.
+CONFIG = BertConfig(40, 8, 2, 2, 12, "gelu_new", 0.1, 0.1, 16, 3)
+INPUTS = {"input_word_ids", "input_mask", "input_type_ids", "masked_lm_positions"}
 HEADS = ("MLM head", "NSP head")
+
+
+def linear_head(weights: dict, hidden: np.ndarray) -> np.ndarray:
+    """Logarithms of probabilities, computed as in 2020: without an activation."""
+    head = "cls/predictions/transform"
+    inner = hidden @ weights[f"{head}/dense/kernel"] + weights[f"{head}/dense/bias"]
+    inner -= inner.mean(axis=-1, keepdims=True)
+    inner /= np.sqrt((inner**2).mean(axis=-1, keepdims=True) + 1e-12)
+    inner = inner * weights[f"{head}/LayerNorm/gamma"] + weights[f"{head}/LayerNorm/beta"]
+    logits = inner @ weights["bert/embeddings/word_embeddings"].T
+    return tf.nn.log_softmax(logits + weights["cls/predictions/output_bias"]).numpy()
 
 
 def outputs(config: BertConfig, weights: dict, inputs: dict) -> dict[str, np.ndarray]:
@@ -39,207 +50,120 @@ def outputs(config: BertConfig, weights: dict, inputs: dict) -> dict[str, np.nda
     positions = np.array(inputs["masked_lm_positions"])
     first = hidden[:, :1]
     flat = tf.reshape(first, [-1, config.hidden_size])
-    pooled = tf.tanh(
-        flat @ weights["bert/pooler/dense/kernel"] + weights["bert/pooler/dense/bias"]
-    ).numpy()
+    pooler = "bert/pooler/dense"
+    pooled = tf.tanh(flat @ weights[f"{pooler}/kernel"] + weights[f"{pooler}/bias"])
+    masked = tf.gather(hidden, positions, batch_dims=1)
+    mlm_logits = masked_lm_logits(weights, config, masked)
+    next_sentence = next_sentence_logits(weights, first)[:, 0]
     return {
         "sequence_output": hidden.numpy(),
-        "pooled_output": pooled,
-        "pooler": pooled,
-        "mlm_logits": masked_lm_logits(
-            weights, config, tf.gather(hidden, positions, batch_dims=1)
-        ).numpy(),
-        "next_sentence": next_sentence_logits(weights, first).numpy()[:, 0],
+        "pooled_output": pooled.numpy(),
+        "mlm_logits": mlm_logits.numpy(),
+        "mlm_log_probabilities": linear_head(weights, masked.numpy()),
+        "next_sentence": next_sentence.numpy(),
+        "next_sentence_log_probabilities": tf.nn.log_softmax(next_sentence).numpy(),
     }
 
 
 @pytest.mark.parametrize(
     ("name", "missing"),
-    [("keras_bert", HEADS), ("run_pretraining", ()), ("items", ("NSP head",)), ("train", ())],
+    [
+        ("keras_bert", HEADS),
+        ("run_pretraining_2020", ()),
+        ("run_classifier_2020", HEADS),
+        ("encoder", HEADS),
+        ("run_pretraining", ()),
+        ("items", ("NSP head",)),
+        ("train", ()),
+    ],
 )
 def test_outputs_equal_those_of_the_model_garden(name, missing):
     folder = FIXTURES / name
     assert checkpoints.format_of(folder) == "Model Garden TF2"
     read = checkpoints.read_checkpoint(folder, without_heads=bool(missing))
-    assert read.missing == missing and read.left_out == ()
-    assert read.config.hidden_act == "gelu_new"
+    assert (read.config, read.missing) == (CONFIG, missing)
+    assert bool(checkpoints.remarks(folder)) == (name == "run_pretraining_2020")
     expected = json.loads((folder / "expected.json").read_text())
     ours = outputs(read.config, read.weights, expected)
-    compared = ours.keys() & expected.keys()
-    assert len(compared) >= 2
     real = np.array(expected["input_mask"], bool)
-    for output in compared:
-        theirs = np.array(expected[output])
-        difference = np.abs(ours[output] - theirs)
+    for output in expected.keys() - INPUTS:
+        difference = np.abs(ours[output] - np.array(expected[output]))
         assert (difference[real] if output == "sequence_output" else difference).max() <= 1e-5
 
 
-@pytest.mark.parametrize("name", ["keras_bert", "items"])
-def test_missing_heads_only_if_asked_for(name):
-    with pytest.raises(UserError, match=r"has no .*NSP head: this is not a BERT for pretraining"):
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("keras_bert", r"has no MLM head and no NSP head: this is not a BERT for pretraining"),
+        ("items", r"has no NSP head"),
+        # Two classes, but of something else: its head is not taken for one of sentence pairs.
+        ("run_classifier_2020", r"no NSP head.*beside what it should have it has model/layer_with"),
+    ],
+)
+def test_missing_heads_only_if_asked_for(name, message):
+    with pytest.raises(UserError, match=message):
         checkpoints.read_checkpoint(FIXTURES / name)
+    left_out = checkpoints.read_checkpoint(FIXTURES / name, without_heads=True).left_out
+    assert len(left_out) == (2 if name == "run_classifier_2020" else 0)
 
 
-def put(root: tf.Module, path: str, value: object) -> None:
-    """Sets an attribute of an attribute of …, making modules on the way."""
-    *parents, last = path.split("/")
-    for name in parents:
-        if not hasattr(root, name):
-            setattr(root, name, tf.Module())
-        root = getattr(root, name)
-    setattr(root, last, value)
+@pytest.fixture
+def copy(tmp_path):
+    """Copies a fixture, perhaps with another config."""
 
+    def make(name: str, **changes: object) -> Path:
+        folder = tmp_path / name
+        shutil.copytree(FIXTURES / name, folder)
+        path = folder / "bert_config.json"
+        if changes:
+            path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+        return folder
 
-def model_of_2020(weights: dict[str, np.ndarray], config: BertConfig = GARDENS) -> tf.Module:
-    """The functional model of the spring of 2020: COVID-Twitter-BERT's `run_pretrain.py` saves it.
-
-    networks/transformer_encoder.py, networks/masked_lm.py, networks/classification.py and
-    layers/{transformer,attention,dense_einsum}.py of that time: numbers everywhere but in layers.
-    """
-    heads, size = config.num_attention_heads, config.head_size
-    layers = config.num_hidden_layers
-    model = tf.Module()
-    embeddings = ("word_embeddings", "position_embeddings", "token_type_embeddings")
-    places = {
-        f"bert/embeddings/{name}": f"0/{number}/embeddings"
-        for number, name in enumerate(embeddings)
-    }
-    places |= {f"bert/embeddings/LayerNorm/{leaf}": f"0/3/{leaf}" for leaf in ("gamma", "beta")}
-    for layer in range(layers):
-        for ours, theirs in {
-            "attention/self/query": "_attention_layer/_query_dense",
-            "attention/self/key": "_attention_layer/_key_dense",
-            "attention/self/value": "_attention_layer/_value_dense",
-            "attention/output/dense": "_attention_output_dense",
-            "intermediate/dense": "_intermediate_dense",
-            "output/dense": "_output_dense",
-        }.items():
-            for leaf in ("kernel", "bias"):
-                places[f"bert/encoder/layer_{layer}/{ours}/{leaf}"] = (
-                    f"0/{4 + layer}/{theirs}/{leaf}"
-                )
-        for ours, theirs in {
-            "attention/output/LayerNorm": "_attention_layer_norm",
-            "output/LayerNorm": "_output_layer_norm",
-        }.items():
-            for leaf in ("gamma", "beta"):
-                places[f"bert/encoder/layer_{layer}/{ours}/{leaf}"] = (
-                    f"0/{4 + layer}/{theirs}/{leaf}"
-                )
-    for leaf in ("kernel", "bias"):
-        places[f"bert/pooler/dense/{leaf}"] = f"0/{4 + layers}/{leaf}"
-        places[f"cls/predictions/transform/dense/{leaf}"] = f"1/0/{leaf}"
-    for leaf in ("gamma", "beta"):
-        places[f"cls/predictions/transform/LayerNorm/{leaf}"] = f"1/1/{leaf}"
-    places["cls/predictions/output_bias"] = "1/2/bias"
-    places["cls/seq_relationship/output_weights"] = "2/0/kernel"
-    places["cls/seq_relationship/output_bias"] = "2/0/bias"
-    for name, array in weights.items():
-        if "/attention/self/" in name:
-            array = array.reshape(*array.shape[:-1], heads, size)
-        elif name.endswith("attention/output/dense/kernel"):
-            array = array.reshape(heads, size, -1)
-        elif name.endswith("output_weights"):
-            array = array.T
-        path = "/".join(
-            f"layer_with_weights-{part}" if part.isdigit() else part
-            for part in places[name].split("/")
-        )
-        put(model, path, tf.Variable(array))
-    return model
-
-
-def save(folder: Path, config: BertConfig = GARDENS, **items: object) -> Path:
-    """Writes a checkpoint of objects, and a config beside it."""
-    folder.mkdir(exist_ok=True)
-    values = {**asdict(config), "hidden_act": "gelu"}
-    (folder / "bert_config.json").write_text(json.dumps(values))
-    tf.train.Checkpoint(**items).write(str(folder / "bert_model.ckpt"))
-    return folder
-
-
-def pretraining_model(weights: dict[str, np.ndarray]) -> tf.Module:
-    """The loss around the model: one level more."""
-    outer = tf.Module()
-    setattr(outer, "layer_with_weights-0", model_of_2020(weights))
-    return outer
-
-
-def optimizer() -> tf.Module:
-    module = tf.Module()
-    module.iter, module.learning_rate = tf.Variable(3), tf.Variable(0.1)
-    module._variables = [tf.Variable(np.ones((3, 3), np.float32))]
-    return module
-
-
-@pytest.mark.parametrize("seed", [1, 2])
-def test_the_layout_of_2020(tmp_path, seed):
-    weights = random_weights(seed)
-    save(tmp_path, model=pretraining_model(weights), optimizer=optimizer())
-    read = checkpoints.read_checkpoint(tmp_path)
-    assert read.config == GARDENS and equal(read.weights, weights)
-    assert read.missing == read.left_out == ()
-
-
-def test_its_encoder_alone_under_any_name(tmp_path):
-    weights = {name: array for name, array in random_weights(1).items() if "cls/" not in name}
-    encoder = getattr(model_of_2020(weights), "layer_with_weights-0")
-    for name in ("model", "encoder", "bert"):
-        save(tmp_path, **{name: encoder})
-        read = checkpoints.read_checkpoint(tmp_path, without_heads=True)
-        assert equal(read.weights, weights) and read.missing == HEADS
-
-
-def test_a_classifier_of_two_classes_is_no_head_for_sentence_pairs(tmp_path):
-    everything = random_weights(1)
-    weights = {name: array for name, array in everything.items() if "predictions" not in name}
-    model = model_of_2020(weights)
-    # A classifier's model has its head in the place of the MLM head.
-    setattr(model, "layer_with_weights-1", getattr(model, "layer_with_weights-2"))
-    delattr(model, "layer_with_weights-2")
-    save(tmp_path, model=model)
-    with pytest.raises(UserError, match=r"no MLM head and no NSP head.*layer_with_weights-1"):
-        checkpoints.read_checkpoint(tmp_path)
-    read = checkpoints.read_checkpoint(tmp_path, without_heads=True)
-    assert read.missing == HEADS and len(read.left_out) == 2
+    return make
 
 
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
         ({"num_hidden_layers": 1}, r"no part of a BERT with 1 layers; does its config belong to"),
-        ({"num_hidden_layers": 3}, r"no part of a BERT with 3 layers; does its config belong to"),
-        ({"vocab_size": 48}, r"has shape \[50, 16\], but its config asks for \[48, 16\]"),
-        ({"max_position_embeddings": 512}, r"has shape \[24, 16\], .* asks for \[512, 16\]"),
-        ({"type_vocab_size": 16}, r"has shape \[2, 16\], but its config asks for \[16, 16\]"),
-        ({"num_attention_heads": 4}, r"has shape \[.*\], but its config asks for \[.*4, 4.*\]"),
+        ({"num_hidden_layers": 3}, r"a (BERT|model) with 3 layers"),
+        ({"vocab_size": 48}, r"has shape \[40, 8\], but its config asks for \[48, 8\]"),
+        ({"max_position_embeddings": 512}, r"has shape \[16, 8\], .* asks for \[512, 8\]"),
+        ({"type_vocab_size": 16}, r"has shape \[3, 8\], but its config asks for \[16, 8\]"),
+        ({"num_attention_heads": 4}, r"has shape \[8, 2, 4\], but its config asks for \[8, 4, 2\]"),
     ],
 )
-@pytest.mark.parametrize("without_heads", [False, True])
-def test_a_config_of_another_model(tmp_path, changes, message, without_heads):
-    save(tmp_path, replace(GARDENS, **changes), model=pretraining_model(random_weights(1)))
-    with pytest.raises(UserError, match=message) as caught:
-        checkpoints.read_checkpoint(tmp_path, without_heads)
-    assert str(tmp_path) in str(caught.value) and "\n" not in str(caught.value)
+@pytest.mark.parametrize("name", ["items", "run_pretraining_2020"])
+def test_a_config_of_another_model(copy, name, changes, message):
+    folder = copy(name, **changes)
+    for without_heads in (True, False) if name != "items" else (True,):
+        with pytest.raises(UserError, match=message) as caught:
+            checkpoints.read_checkpoint(folder, without_heads)
+        assert str(folder) in str(caught.value) and "\n" not in str(caught.value)
 
 
-def test_objects_that_are_no_bert(tmp_path):
-    save(tmp_path, vision=optimizer(), step=tf.Variable(1))
+def test_objects_that_are_no_bert(copy):
+    folder = copy("items")
+    for path in folder.glob("*.ckpt-1*"):
+        path.unlink()
+    objects = tf.train.Checkpoint(vision=tf.Module(), step=tf.Variable(1))
+    objects.write(str(folder / "model.ckpt"))
     with pytest.raises(UserError, match=r"no BERT encoder among its objects \(step, vision\)"):
-        checkpoints.read_checkpoint(tmp_path)
+        checkpoints.read_checkpoint(folder)
 
 
-def test_damaged_files_are_named(tmp_path):
-    folder = tmp_path / "copy"
-    for name, message in (
-        ("bert_model.ckpt-1.data-00000-of-00001", "missing beside bert_model.ckpt-1.index"),
-        ("bert_config.json", "no bert_config.json"),
-    ):
-        shutil.copytree(FIXTURES / "items", folder)
-        (folder / name).unlink()
-        with pytest.raises(UserError, match=message):
-            model_garden.read_checkpoint(folder, without_heads=True)
-        shutil.rmtree(folder)
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("bert_model.ckpt-1.data-00000-of-00001", "missing beside bert_model"),
+        ("bert_config.json", "no bert_config.json beside bert_model"),
+    ],
+)
+def test_missing_files_are_named(copy, name, message):
+    folder = copy("run_pretraining")
+    (folder / name).unlink()
+    with pytest.raises(UserError, match=message):
+        checkpoints.read_checkpoint(folder)
 
 
 def encoder_params(**changes) -> dict:
@@ -247,32 +171,33 @@ def encoder_params(**changes) -> dict:
     return {
         "attention_dropout_rate": 0.1,
         "dropout_rate": 0.2,
-        "embedding_size": 16,
+        "embedding_size": 8,
         "hidden_activation": "gelu",
-        "hidden_size": 16,
+        "hidden_size": 8,
         "initializer_range": 0.02,
-        "intermediate_size": 32,
-        "max_position_embeddings": 24,
+        "intermediate_size": 12,
+        "max_position_embeddings": 16,
         "norm_first": False,
         "num_attention_heads": 2,
         "num_layers": 2,
-        "type_vocab_size": 2,
-        "vocab_size": 50,
+        "type_vocab_size": 3,
+        "vocab_size": 40,
     } | changes
 
 
 @pytest.mark.parametrize("kind", ["bert", "bert_v2"])
-def test_the_config_of_a_run(tmp_path, kind):
-    save(tmp_path, model=pretraining_model(random_weights(1)))
+def test_the_config_of_a_run(copy, kind):
+    folder = copy("run_pretraining")
     values = {"task": {"model": {"encoder": {"type": kind, kind: encoder_params()}}}}
     text = yaml.dump(values) + "runtime: !!python/tuple [1, 2]\nother: !!python/object:a.B {}\n"
-    (tmp_path / "params.yaml").write_text(text)
+    (folder / "params.yaml").write_text(text)
     # A config beside it goes first.
-    assert checkpoints.read_checkpoint(tmp_path).config == GARDENS
-    (tmp_path / "bert_config.json").unlink()
-    read = checkpoints.read_checkpoint(tmp_path)
-    assert read.config == replace(GARDENS, hidden_dropout_prob=0.2)
-    assert equal(read.weights, random_weights(1))
+    before = checkpoints.read_checkpoint(folder)
+    assert before.config == CONFIG
+    (folder / "bert_config.json").unlink()
+    read = checkpoints.read_checkpoint(folder)
+    assert read.config == replace(CONFIG, hidden_dropout_prob=0.2)
+    assert equal(read.weights, before.weights)
 
 
 @pytest.mark.parametrize(
@@ -280,15 +205,23 @@ def test_the_config_of_a_run(tmp_path, kind):
     [
         ({"type": "albert", "albert": {}}, "encoder.type should be bert or bert_v2. Received: alb"),
         ({"type": "bert", "bert": encoder_params(norm_first=True)}, "norm_first: true is no BERT"),
-        ({"type": "bert", "bert": encoder_params(embedding_size=8)}, "embedding_size should be"),
-        ({"type": "bert", "bert": {"vocab_size": 7}}, "no `hidden_size`; not the config of a BERT"),
+        ({"type": "bert", "bert": encoder_params(embedding_size=4)}, "embedding_size should be"),
+        (
+            {"type": "bert", "bert": encoder_params(hidden_activation="relu")},
+            "mlm_activation should be hidden_activation",
+        ),
+        (
+            {"type": "bert", "bert": {"vocab_size": 7, "hidden_activation": "gelu"}},
+            "no `hidden_size`; not the config of a BERT",
+        ),
         ({}, "says nothing of task.model.encoder; put a bert_config.json beside it"),
         (None, "says nothing of task.model.encoder"),
     ],
 )
 def test_runs_of_other_models(tmp_path, encoder, message):
     path = tmp_path / "params.yaml"
-    path.write_text(yaml.dump({"task": {"model": {"encoder": encoder}}}))
+    values = {"task": {"model": {"encoder": encoder, "mlm_activation": "gelu"}}}
+    path.write_text(yaml.dump(values))
     with pytest.raises(UserError, match=f"^{path}: {message}"):
         read_params(path)
     path.write_text("task: [")

@@ -43,6 +43,11 @@ def format_of(place: Path) -> str:
     return MODEL_GARDEN if OBJECT_GRAPH in shapes else GOOGLE
 
 
+def remarks(place: Path) -> list[str]:
+    """What the code that a model was made by computes otherwise, each a line for people."""
+    return model_garden.remarks(place) if format_of(place) == MODEL_GARDEN else []
+
+
 def read_checkpoint(place: Path, without_heads: bool = False) -> Checkpoint:
     """Reads a model of any of these formats; see `format_of`.
 

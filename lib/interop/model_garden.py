@@ -8,8 +8,9 @@ from object to object. Three generations of the code are out there:
   `next_sentence.pooler_dense`) and perhaps itself (`model`), which alone has the NSP logits;
 - `BertPretrainer` and the encoders released as `keras_bert` are functional Keras models: their
   parts are `layer_with_weights-0`, `-1`, … in the order of the computation;
-- the oldest of these (2020; COVID-Twitter-BERT is one) have such numbers in the heads, too, and
-  call the attention's output layer otherwise.
+- the oldest of these (until summer 2020; COVID-Twitter-BERT is one) have such numbers in the heads,
+  too, and call the attention's output layer otherwise. Their MLM head was computed without an
+  activation.
 """
 
 from collections.abc import Callable, Iterator
@@ -114,6 +115,10 @@ class _Objects:
         return {key for number in self.below(start) for key in self._keys[number]}
 
 
+def _masked_lm(objects: _Objects) -> int | None:
+    return objects.first(lambda n: all(objects.tensor(n, p) for p in _MASKED_LM.values()))
+
+
 class _Model:
     """Where the parts of a BERT are among the objects; None for those that are not there."""
 
@@ -121,7 +126,7 @@ class _Model:
         self.objects = objects
         tensor, at = objects.tensor, objects.at
         self.encoder = objects.first(lambda n: tensor(n, _EMBEDDINGS["word_embeddings"]))
-        self.masked_lm = objects.first(lambda n: all(tensor(n, p) for p in _MASKED_LM.values()))
+        self.masked_lm = _masked_lm(objects)
         self.next_sentence = self._next_sentence()
         self.layers = [
             at(self.encoder, f"_transformer_layers/{number}")
@@ -248,3 +253,18 @@ def read_checkpoint(place: Path, without_heads: bool = False) -> Checkpoint:
         bundle.read,
         without_heads,
     )
+
+
+def remarks(place: Path) -> list[str]:
+    """What a checkpoint's own code computes otherwise than this project, each a line for people.
+
+    Args:
+        place: see `read_checkpoint`.
+    """
+    objects = _Objects(TensorBundle(find_prefix(place)).object_graph())
+    if objects.at(_masked_lm(objects), "layer_with_weights-0") is None:
+        return []
+    return [
+        f"{place}: the Model Garden of 2020 computed this MLM head without an activation; here and "
+        "everywhere else it has one, so its predictions are poor until it is trained on"
+    ]

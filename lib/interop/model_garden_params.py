@@ -42,7 +42,8 @@ def read_params(path: Path) -> BertConfig:
     """
     try:
         values = yaml.load(path.read_text(encoding="utf-8"), _Loader)
-        encoder = values["task"]["model"]["encoder"]
+        model = values["task"]["model"]
+        encoder = model["encoder"]
         kind: str = encoder["type"]
         fields: dict[str, Any] = encoder.get(kind) or {}
         known = {own: fields[name] for own, name in _FIELDS.items() if name in fields}
@@ -58,6 +59,8 @@ def read_params(path: Path) -> BertConfig:
         raise UserError(f"{path}: norm_first: true is no BERT's; use another model")
     if fields.get("embedding_size") not in (None, known.get("hidden_size")):
         raise UserError(f"{path}: embedding_size should be hidden_size; use another model")
+    if model.get("mlm_activation", known.get("hidden_act")) != known.get("hidden_act"):
+        raise UserError(f"{path}: mlm_activation should be hidden_activation; use another model")
     config = BertConfig.from_dict(known, str(path))
     # The Model Garden's gelu is the tanh form.
     return replace(config, hidden_act="gelu_new") if config.hidden_act == "gelu" else config

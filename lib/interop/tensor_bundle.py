@@ -83,8 +83,9 @@ def find_prefix(place: Path) -> Path:
         UserError: there is none, or several.
     """
     if not place.is_dir():
-        if Path(f"{place}{_INDEX}").is_file():
-            return place
+        prefix = Path(str(place).removesuffix(_INDEX))
+        if Path(f"{prefix}{_INDEX}").is_file():
+            return prefix
         raise UserError(f"{place}{_INDEX}: no such file; name a folder or a checkpoint in it")
     names = prefixes(place)
     if not names:

@@ -8,9 +8,9 @@ transformers = pytest.importorskip(
     "transformers", reason="transformers is not installed; run make interop"
 )
 
-from lib import convert  # noqa: E402
 from lib.interop.google import read_checkpoint  # noqa: E402
 from lib.model.bert import encode, masked_lm_logits, next_sentence_logits  # noqa: E402
+from lib.model_conversion import convert_model  # noqa: E402
 from tests.test_convert import VOCABULARY  # noqa: E402
 from tests.test_google_checkpoints import save_tf1, with_slots  # noqa: E402
 from tests.test_model import random_batch, random_weights  # noqa: E402
@@ -19,7 +19,7 @@ from tests.test_model import random_batch, random_weights  # noqa: E402
 def test_logits_of_a_converted_checkpoint_equal_those_of_transformers(tmp_path):
     source = save_tf1(tmp_path / "google", with_slots(random_weights(1), "adam_m", "adam_v"))
     (source / "vocab.txt").write_text("".join(f"{piece}\n" for piece in VOCABULARY))
-    convert.convert_model(source, tmp_path / "hf", "huggingface", lowercase=True)
+    convert_model(source, tmp_path / "hf", "huggingface", lowercase=True)
     batch = random_batch(2)
     ids, mask, segments = (batch[name] for name in ("input_ids", "input_mask", "segment_ids"))
 
