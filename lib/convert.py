@@ -3,14 +3,17 @@
 python -m lib.convert model models/uncased_L-12_H-768_A-12 models/base --to huggingface \\
     --lowercase yes
 python -m lib.convert model models/main models/main-tf1 --to google
+python -m lib.convert records data/records/main exported
 """
 
 import argparse
 import sys
 from pathlib import Path
 
+from lib.interop.json_lines import write_json_lines
 from lib.model_conversion import GOOGLE, HUGGING_FACE, SEED, convert_model
 from lib.run.errors import UserError
+from lib.run.pool import worker_count
 
 
 def _yes(word: str) -> bool:
@@ -55,6 +58,24 @@ def _add_model(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
     parser.set_defaults(run=convert_model)
 
 
+def _add_records(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    parser = subparsers.add_parser(
+        "records", help="records as JSON lines for Hugging Face's BertForPreTraining"
+    )
+    parser.add_argument("source", type=Path, help="folder that the stage records wrote")
+    parser.add_argument("target", type=Path, help="folder that is not there yet")
+    parser.add_argument(
+        "--split", action="append", default=[], help="only train, dev or test (may be repeated)"
+    )
+    parser.set_defaults(run=_convert_records)
+
+
+def _convert_records(source: Path, target: Path, split: list[str]) -> list[str]:
+    counts = write_json_lines(source, target, split, worker_count("auto"))
+    written = ", ".join(f"{count:,} {name}" for name, count in counts.items())
+    return [f"{written} examples -> {target}"]
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         prog="python -m lib.convert",
@@ -63,6 +84,7 @@ def main() -> None:
     )
     subparsers = parser.add_subparsers(required=True, metavar="WHAT")
     _add_model(subparsers)
+    _add_records(subparsers)
     arguments = vars(parser.parse_args())
     run = arguments.pop("run")
     try:

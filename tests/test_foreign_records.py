@@ -344,7 +344,7 @@ WRONG_ROWS = [
     (spoilt("masked_lm_positions", -3, (0,)), "position -3 is masked"),
     (spoilt("masked_lm_weights", 0.5, (0,)), "a weight is 0.5; it should be 0 or 1"),
     (spoilt("masked_lm_weights", np.nan, (0,)), "a weight is nan"),
-    (spoilt("segment_ids", 16, (1,)), "a segment id is 16; it should be 0 to 15"),
+    (spoilt("segment_ids", 2, (1,)), "a segment id is 2; it should be 0 or 1"),
     (spoilt("segment_ids", -1, (1,)), "a segment id is -1"),
     (spoilt("next_sentence_labels", 2, ()), "its next sentence label is 2"),
 ]

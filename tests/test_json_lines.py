@@ -1,14 +1,15 @@
 """Records written as JSON lines hold what the records hold."""
 
-import argparse
 import json
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import yaml
 
-from lib.interop.json_lines import add_parser, write_json_lines
+from lib.convert import main
+from lib.interop.json_lines import write_json_lines
 from lib.run import fingerprint
 from lib.run.errors import UserError
 from stages import records as stage
@@ -139,11 +140,9 @@ def test_folders_are_looked_at_first(make):
         write_json_lines(records, Path("lines"))
 
 
-def test_the_command_line(make, capsys):
+def test_the_command_line(make, capsys, monkeypatch):
     make()
-    parser = argparse.ArgumentParser()
-    add_parser(parser.add_subparsers())
-    arguments = parser.parse_args(["records", "records", "lines", "--split", "dev"])
-    arguments.run(arguments)
+    monkeypatch.setattr(sys, "argv", ["convert", "records", "records", "lines", "--split", "dev"])
+    main()
     assert "dev examples -> lines" in capsys.readouterr().out
     assert Path("lines/dev/00000.jsonl").exists()

@@ -7,7 +7,6 @@ model's arguments as its keys, and its lists are padded to the rows' length, as 
 Hugging Face's Optimum libraries pretrain BERT with. `lib.interop.json_examples` reads them.
 """
 
-import argparse
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -22,7 +21,7 @@ from lib.records.manifest import FORMAT, MANIFEST, VERSION
 from lib.run.atomic import new_directory, new_file
 from lib.run.errors import UserError
 from lib.run.json_files import read_object
-from lib.run.pool import shard_map, worker_count
+from lib.run.pool import shard_map
 
 _ROWS = 256
 
@@ -133,29 +132,3 @@ def _objects(block: Block, next_sentence: bool) -> list[dict[str, Any]]:
     return [
         dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)
     ]
-
-
-def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    """Adds `records SOURCE TARGET` to a command with sub-commands.
-
-    The parser's default `run` does what the parsed arguments say.
-    """
-    parser = subparsers.add_parser(
-        "records",
-        help="records as JSON lines for Hugging Face's BertForPreTraining",
-        description="Writes a folder of records, such as data/records/main, as JSON lines.",
-    )
-    parser.add_argument("source", type=Path, help="folder that the records stage wrote")
-    parser.add_argument("target", type=Path, help="folder to write")
-    parser.add_argument(
-        "--split", action="append", default=[], help="only train, dev or test (may be repeated)"
-    )
-    parser.set_defaults(run=_run)
-
-
-def _run(arguments: argparse.Namespace) -> None:
-    counts = write_json_lines(
-        arguments.source, arguments.target, arguments.split, worker_count("auto")
-    )
-    written = ", ".join(f"{count:,} {split}" for split, count in counts.items())
-    print(f"records: {written} examples -> {arguments.target}")

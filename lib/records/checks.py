@@ -10,7 +10,6 @@ from lib.records.blocks import Block
 from lib.records.masking import VocabularyFacts
 from lib.run.errors import UserError
 
-_SEGMENTS = 16  # Google's models have rows for 16 segments or 2.
 _MEND = (
     "made with another vocabulary? Take the one it was made with: vocab.source: file, "
     "and its vocab.txt as vocab.base"
@@ -124,12 +123,10 @@ def plain_rows(block: Block, vocabulary: VocabularyFacts, path: Path, row_name: 
         lambda row: f"has no [SEP], which is {vocabulary.sep_id}; {_MEND}",
     )
 
-    other = filled & ((segments < 0) | (segments >= _SEGMENTS))
+    other = filled & ((segments < 0) | (segments > 1))
     refuse(
         other,
-        lambda row: (
-            f"a segment id is {first(segments, other, row)}; it should be 0 to {_SEGMENTS - 1}"
-        ),
+        lambda row: f"a segment id is {first(segments, other, row)}; it should be 0 or 1",
     )
     unclear = (next_sentence != 0) & (next_sentence != 1)
     refuse(
