@@ -10,7 +10,7 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 
 from lib.interop.pickled import PickledTensors
-from lib.interop.tensors import as_float32
+from lib.interop.tensors import as_float32, shown
 from lib.run.errors import UserError
 from lib.run.json_files import read_object
 
@@ -68,7 +68,7 @@ class _SafeTensors:
             parts = {name: self._file.get_slice(name) for name in self._file.keys()}  # noqa: SIM118
         except SafetensorError as failure:
             raise UserError(
-                f"{path}: damaged ({failure}); fetch or train the model again"
+                f"{path}: damaged ({shown(failure)}); fetch or train the model again"
             ) from None
         self.shapes = {name: tuple(part.get_shape()) for name, part in parts.items()}
 
