@@ -97,8 +97,8 @@ class _Shards:
         for name, file in self._files.items():
             if name not in file.shapes:
                 raise UserError(
-                    f"{file.source}: no tensor {shown(name)}, which {index.name} says is there; fetch "
-                    "both again"
+                    f"{file.source}: no tensor {shown(name)}, which {index.name} says is there; "
+                    "fetch both again"
                 )
         self.shapes = {name: file.shapes[name] for name, file in self._files.items()}
 
