@@ -418,7 +418,8 @@ def test_hostile_programs_end_soon(tmp_path):
     }
     for name, payload in programs.items():
         for path in containers(tmp_path, payload)[:3]:
-            assert refusal(path), name
+            message = refusal(path)
+            assert name != "endless" or "longer than any state dict" in message
 
 
 def test_damaged_archives(tmp_path):
@@ -440,6 +441,12 @@ def test_damaged_archives(tmp_path):
     with zipfile.ZipFile(path, "w") as file:
         file.writestr("m/weights", b"")
     assert "0 data.pkl" in refusal(path)
+    # The last entry's own header says that its name goes on beyond the end of the file.
+    data = bytearray(archive(path, pickle_of_it, RAW).read_bytes())
+    at = data.rindex(b"PK\3\4")
+    data[at + 26 : at + 28] = b"\xff\xff"
+    path.write_bytes(data)
+    assert "an entry beyond its end" in refusal(path)
 
 
 def test_damaged_older_files(tmp_path):
@@ -453,6 +460,10 @@ def test_damaged_older_files(tmp_path):
     assert "a storage is missing" in refusal(path)
     older(path, program(STATE), good | {"7": (1, b"abcd")})
     assert "a storage of another length" in refusal(path)
+    data = older(path, program(STATE), good).read_bytes()
+    for size in (1, len(LONGS) - 1, len(LONGS) + 3):
+        path.write_bytes(data[:-size])
+        assert "cut off" in refusal(path)
     path.write_bytes(program(0x1950A86A20F9469CFC6C) + program(1002))
     assert "another beginning" in refusal(path)
 

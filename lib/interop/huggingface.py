@@ -9,7 +9,7 @@ import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import save_file
 
-from lib.interop.tensors import Checkpoint, Stored, assemble
+from lib.interop.tensors import Checkpoint, Stored, assemble, shown
 from lib.interop.weight_files import SAFETENSORS, Tensors, open_weights
 from lib.model.config import BertConfig
 from lib.model.parameters import parameter_table
@@ -177,8 +177,8 @@ def _known_names(tensors: Tensors) -> dict[str, str]:
             known = f"bert.{known}"
         if known in names:
             raise UserError(
-                f"{tensors.source}: has {names[known]} and {name}, which are the same; take out "
-                "one of them"
+                f"{tensors.source}: has {shown(names[known])} and {shown(name)}, which are the "
+                "same; take out one of them"
             )
         names[known] = name
     return names

@@ -10,7 +10,7 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 
 from lib.interop.pickled import PickledTensors
-from lib.interop.tensors import as_float32
+from lib.interop.tensors import as_float32, shown
 from lib.run.errors import UserError
 from lib.run.json_files import read_object
 
@@ -68,7 +68,7 @@ class _SafeTensors:
             parts = {name: self._file.get_slice(name) for name in self._file.keys()}  # noqa: SIM118
         except SafetensorError as failure:
             raise UserError(
-                f"{path}: damaged ({failure}); fetch or train the model again"
+                f"{path}: damaged ({shown(failure)}); fetch or train the model again"
             ) from None
         self.shapes = {name: tuple(part.get_shape()) for name, part in parts.items()}
 
@@ -97,8 +97,8 @@ class _Shards:
         for name, file in self._files.items():
             if name not in file.shapes:
                 raise UserError(
-                    f"{file.source}: no tensor {name}, which {index.name} says is there; fetch "
-                    "both again"
+                    f"{file.source}: no tensor {shown(name)}, which {index.name} says is there; "
+                    "fetch both again"
                 )
         self.shapes = {name: file.shapes[name] for name, file in self._files.items()}
 
