@@ -4,7 +4,7 @@ Each format has one table beside it: the parameter table's name -> `Stored`. Wha
 over or misshapen is found here, the same way for all of them.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -97,11 +97,12 @@ def assemble(
             heads.append(head)
             absent = [name for name in absent if name not in own]
     extra = sorted(here - {stored.name for stored in table.values()})
-    beside = f"; beside what it should have it has {_some(extra)}" if extra else ""
+    beside = f"; beside what it should have it has {some_names(extra)}" if extra else ""
     if absent:
+        theirs = some_names([table[name].name for name in absent])
         raise UserError(
-            f"{source}: no tensor {_some([table[name].name for name in absent])}, which a model "
-            f"with {config.num_hidden_layers} layers should have{beside}"
+            f"{source}: no tensor {theirs}, which a model with {config.num_hidden_layers} layers "
+            f"should have{beside}"
         )
     if heads and not without_heads:
         raise UserError(
@@ -111,8 +112,8 @@ def assemble(
     beyond = [name for name in extra if encoder is not None and name.startswith(encoder)]
     if wrong := beyond if without_heads else extra:
         raise UserError(
-            f"{source}: {_some(wrong)}: no part of a BERT with {config.num_hidden_layers} layers; "
-            "does its config belong to it?"
+            f"{source}: {some_names(wrong)}: no part of a BERT with {config.num_hidden_layers} "
+            "layers; does its config belong to it?"
         )
     shapes = {parameter.name: parameter.shape for parameter in parameter_table(config)}
     here_of = {ours: stored for ours, stored in table.items() if stored.name in here}
@@ -149,7 +150,7 @@ def shown(text: object) -> str:
     return line if len(line) <= 100 else f"{line[:100]}..."
 
 
-def _some(names: list[str]) -> str:
+def some_names(names: Sequence[str]) -> str:
     """The first names, and how many more."""
     more = f" and {len(names) - 3} more" if len(names) > 3 else ""
     return ", ".join(map(shown, names[:3])) + more

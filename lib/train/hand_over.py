@@ -36,4 +36,4 @@ def largest_difference(
     batch = next(iter(evaluation_batches(records, manifest, "dev", rows)))
     of_pieces, of_pairs = head_logits(weights, config, batch, next_sentence=True)
     arrays = {name: values.numpy() for name, values in batch.items()}
-    return verify(directory, arrays, of_pieces.numpy(), of_pairs.numpy())
+    return verify(directory, arrays, np.asarray(of_pieces), np.asarray(of_pairs))

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from lib.interop.checkpoints import format_of, read_checkpoint
+from lib.interop.tensors import some_names
 from lib.model.config import BertConfig, read_config
 from lib.model.parameters import initial_values
 from lib.params import Model, Pretrain
@@ -115,7 +116,7 @@ def _of_model(
     config = found.config
     notes = [f"starts from {init} ({format_of(init)})"]
     if found.left_out:
-        notes.append(f"{init}: {', '.join(found.left_out)}: no part of a BERT, left out")
+        notes.append(f"{init}: {some_names(found.left_out)}: no part of a BERT, left out")
     if found.missing:
         notes.append(f"{init} has no {' and no '.join(found.missing)}: they begin at random")
     fresh = initial_values(config, settings.seed, without=found.weights)
