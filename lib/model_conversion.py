@@ -77,7 +77,9 @@ def _complete(
 ) -> dict[str, np.ndarray]:
     """The weights, with random ones for heads that are missing if that is asked for."""
     missing, left_out = checkpoint.missing, checkpoint.left_out
-    beside = f"; it has {left_out[0]}" if left_out else ""
+    more = f" and {len(left_out) - 3} more" if left_out[3:] else ""
+    extra = ", ".join(left_out[:3]) + more
+    beside = f"; it has {extra}" if extra else ""
     if missing and not new_heads:
         raise UserError(
             f"{source}: has no {' and no '.join(missing)}{beside}; give --new-heads to let "
@@ -85,11 +87,11 @@ def _complete(
         )
     if left_out and not new_heads:
         raise UserError(
-            f"{source}: {', '.join(left_out[:3])}: no part of a BERT with "
+            f"{source}: {extra}: no part of a BERT with "
             f"{checkpoint.config.num_hidden_layers} layers; does its config belong to it?"
         )
     if left_out:
-        notes.append(f"no part of a BERT for pretraining, left out: {', '.join(left_out)}")
+        notes.append(f"no part of a BERT for pretraining, left out: {extra}")
     if not missing:
         return checkpoint.weights
     notes.append(f"begin at random (seed {SEED}): {', '.join(missing)}")
@@ -114,7 +116,7 @@ def _tokenizer(
             "or give --without-tokenizer"
         )
     files = read_directory(folder)
-    if strip_accents is None:
+    if strip_accents is None and files.strip_accents is None:
         strip_accents = lowercase
     for option, given, stated in (
         ("--lowercase", lowercase, files.lowercase),

@@ -21,6 +21,7 @@ from tests.test_google_checkpoints import GOOGLES, equal, save_tf1
 from tests.test_model import TINY, random_batch, random_weights
 
 VOCABULARY = [*SPECIAL_TOKENS, *(f"word{number}" for number in range(45))]
+GARDEN = Path(__file__).parent / "fixtures/model_garden"
 PADDING = {"pad_token_id": 0}
 
 
@@ -88,7 +89,7 @@ def test_googles_models_say_nothing_of_the_case(tmp_path, tf1):
 
 def test_a_tokenizer_that_google_has_not(tmp_path, hugging_face):
     source = hugging_face(TINY, True, False)
-    notes = convert_model(source, tmp_path / "target", "google")
+    notes = convert_model(source, tmp_path / "target", "google", lowercase=True)
     assert any("this model's keeps them: their ids differ" in note for note in notes)
 
 
@@ -195,3 +196,15 @@ def test_the_command(tmp_path, tf1, monkeypatch, capsys):
     with pytest.raises(SystemExit):
         run("model", tf1, tmp_path / "other", "--to", "huggingface", "--lowercase", "maybe")
     assert "--lowercase: should be yes or no" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("to", ["google", "huggingface"])
+def test_models_of_the_model_garden(tmp_path, to):
+    for name, said in (("run_pretraining", False), ("run_pretraining_2020", True)):
+        source, target = GARDEN / name, tmp_path / name
+        notes = convert_model(source, target, to, without_tokenizer=True)
+        assert notes[0] == f"{source}: Model Garden TF2"
+        assert any("without an activation" in note for note in notes) == said
+        read = read_checkpoint(source)
+        assert read_checkpoint(target).config == read.config
+        assert equal(read_checkpoint(target).weights, read.weights)

@@ -82,8 +82,11 @@ def write_model(directory: Path, config: BertConfig, weights: Mapping[str, np.nd
     Args:
         weights: float32 arrays by the names of the parameter table.
     """
-    values = {**asdict(config), "hidden_act": _GOOGLES_NAMES.get(config.hidden_act)}
-    if config.hidden_act == "gelu":
+    values = asdict(config)
+    # Google's gelu is the tanh form; which form it is otherwise, only our reader understands.
+    if config.hidden_act == "gelu_new":
+        values["hidden_act"] = "gelu"
+    elif config.hidden_act == "gelu":
         values["gelu_form"] = "erf"
     if config.layer_norm_eps == _LAYER_NORM_EPS:
         del values["layer_norm_eps"]
@@ -92,10 +95,6 @@ def write_model(directory: Path, config: BertConfig, weights: Mapping[str, np.nd
     write_bundle(
         directory / CHECKPOINT, {own.name: own.store(weights[name]) for name, own in table.items()}
     )
-
-
-# Google's gelu is the tanh form.
-_GOOGLES_NAMES = {"gelu_new": "gelu", "gelu": "gelu", "relu": "relu"}
 
 
 def differences(config: BertConfig) -> list[str]:

@@ -1,4 +1,6 @@
-"""A TF1 checkpoint, converted, under transformers on PyTorch: the same logits as ours."""
+"""TensorFlow's checkpoints, converted, under transformers on PyTorch: the same logits."""
+
+import json
 
 import numpy as np
 import pytest
@@ -11,7 +13,7 @@ transformers = pytest.importorskip(
 from lib.interop.google import read_checkpoint  # noqa: E402
 from lib.model.bert import encode, masked_lm_logits, next_sentence_logits  # noqa: E402
 from lib.model_conversion import convert_model  # noqa: E402
-from tests.test_convert import VOCABULARY  # noqa: E402
+from tests.test_convert import GARDEN, VOCABULARY  # noqa: E402
 from tests.test_google_checkpoints import save_tf1, with_slots  # noqa: E402
 from tests.test_model import random_batch, random_weights  # noqa: E402
 
@@ -42,3 +44,24 @@ def test_logits_of_a_converted_checkpoint_equal_those_of_transformers(tmp_path):
     assert np.abs(pairs - theirs.seq_relationship_logits.numpy()).max() <= 1e-5
     tokenizer = transformers.AutoTokenizer.from_pretrained(tmp_path / "hf")
     assert tokenizer("Word7 [MASK]")["input_ids"] == [2, 12, 4, 3]
+
+
+def test_the_model_gardens_outputs_are_those_of_transformers(tmp_path):
+    source = GARDEN / "run_pretraining"
+    convert_model(source, tmp_path / "hf", "huggingface", without_tokenizer=True)
+    expected = {
+        name: np.array(values)
+        for name, values in json.loads((source / "expected.json").read_text()).items()
+    }
+    model = transformers.BertForPreTraining.from_pretrained(tmp_path / "hf").eval()
+    with torch.no_grad():
+        theirs = model(
+            input_ids=torch.tensor(expected["input_word_ids"]),
+            attention_mask=torch.tensor(expected["input_mask"]),
+            token_type_ids=torch.tensor(expected["input_type_ids"]),
+        )
+    positions = expected["masked_lm_positions"][:, :, None]
+    logits = np.take_along_axis(theirs.prediction_logits.numpy(), positions, axis=1)
+    assert np.abs(logits - expected["mlm_logits"]).max() <= 1e-5
+    pairs = theirs.seq_relationship_logits.numpy()
+    assert np.abs(pairs - expected["next_sentence"]).max() <= 1e-5
