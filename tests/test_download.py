@@ -18,6 +18,7 @@ from huggingface_hub import HfApi
 
 from lib import download
 from lib.download import commit_of, fetch
+from lib.hub import plain_errors
 from lib.run.errors import UserError
 from tests.project import Project
 
@@ -372,7 +373,7 @@ def test_a_disk_that_is_full_is_told():
     # Every write to this device fails so.
     with (
         pytest.raises(UserError, match="No space left on device; free some space"),
-        download._one_line(HfApi(), NAME, COMMIT),
+        plain_errors(HfApi(), NAME, COMMIT),
     ):
         Path("/dev/full").write_text("x")
 
