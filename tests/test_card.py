@@ -81,7 +81,7 @@ def two_phases(values) -> dict:
             "init": "models/main",
             "steps": 10,
             "batch_size": 5,
-            "warmup_steps": 2,
+            "warmup_steps": 0.1,
             "learning_rate": 1e-5,
         },
     }
@@ -186,7 +186,7 @@ def test_a_chain_of_phases_is_told_from_its_beginning(two_phases, results):
     found = rows(text)
     # 100 steps of 20 rows are twice all rows: 2 x 3,000 examples, 2 x 100,000 tokens.
     assert found["main"] == ["128", "100", "20", "0.002", "400", "6,000", "200,000", "2.00"]
-    assert found["long"] == ["256", "10", "5", "1e-05", "2", "50", "20,000", "0.10"]
+    assert found["long"] == ["256", "10", "5", "1e-05", "0.1 of the steps", "50", "20,000", "0.10"]
     assert text.index("| main |") < text.index("| long |")
     assert "Tokens seen, padding not counted: 220,000." in text
     assert "at most 256 tokens" in text

@@ -216,7 +216,8 @@ def verify(
 
     Args:
         directory, rows: see `reference_logits`; at most 8 real rows, none of padding alone.
-        masked_lm_logits: float32 [B, P, V], of the trainer's own weights, computed in float32.
+        masked_lm_logits: float32 [B, P, V], of the trainer's own weights, computed in float32 on
+            a CPU (accelerators may round more).
         next_sentence_logits: float32 [B, K, 2], likewise.
 
     Returns:
