@@ -223,6 +223,16 @@ def test_a_broken_connection_is_taken_up_again(hub, ranges):
     assert firsts == [0, 1_000_000]
 
 
+@pytest.mark.parametrize("here", [0, 1, len(WEIGHTS) - 1, len(WEIGHTS)])
+def test_only_what_is_missing_is_asked_for(hub, here):
+    folder = Path(".scratch/downloads", COMMIT)
+    folder.mkdir(parents=True)
+    (folder / "model.safetensors.part").write_bytes(WEIGHTS[:here])
+    assert get(hub)["model.safetensors"] == WEIGHTS
+    firsts = [first for path, first in hub.asked if path == "/cdn/model.safetensors"]
+    assert firsts == ([] if here == len(WEIGHTS) else [here])
+
+
 def command(hub: Hub, *words: str) -> subprocess.Popen:
     return subprocess.Popen(
         [sys.executable, "-m", "lib.download", *words],

@@ -131,9 +131,8 @@ def training(facts: CardFacts) -> str:
     return f"{table(heading, phases)}\n\n{together}{bullets(_settings(facts))}"
 
 
-def _warmup(steps_or_share: float) -> str:
-    of_steps = "" if steps_or_share >= 1 else " of the steps"
-    return f"{steps_or_share:,g}{of_steps}"
+def _warmup(steps_or_share: float) -> object:
+    return steps_or_share if steps_or_share >= 1 else f"{steps_or_share:g} of the steps"
 
 
 def _settings(facts: CardFacts) -> list[str]:
