@@ -81,7 +81,7 @@ def two_phases(values) -> dict:
             "init": "models/main",
             "steps": 10,
             "batch_size": 5,
-            "warmup_steps": 2,
+            "warmup_steps": 0.1,
             "learning_rate": 1e-5,
         },
     }
@@ -186,7 +186,7 @@ def test_a_chain_of_phases_is_told_from_its_beginning(two_phases, results):
     found = rows(text)
     # 100 steps of 20 rows are twice all rows: 2 x 3,000 examples, 2 x 100,000 tokens.
     assert found["main"] == ["128", "100", "20", "0.002", "400", "6,000", "200,000", "2.00"]
-    assert found["long"] == ["256", "10", "5", "1e-05", "2", "50", "20,000", "0.10"]
+    assert found["long"] == ["256", "10", "5", "1e-05", "0.1 of the steps", "50", "20,000", "0.10"]
     assert text.index("| main |") < text.index("| long |")
     assert "Tokens seen, padding not counted: 220,000." in text
     assert "at most 256 tokens" in text
@@ -221,6 +221,7 @@ def test_a_fetched_model_is_named_as_the_base(values, results, tmp_path):
     assert front_matter(text)["base_model"] == "some-one/tiny"
     named = f"`some-one/tiny` (revision {'f' * 40}, licence mit)"
     assert f"continued from {named}," in text
+    assert f"It went on from {named}, whose limits are its own, with one collection" in text
     assert f"that of {named}, with 9 words of 3,500 sentences of training text added" in text
 
 
@@ -238,7 +239,7 @@ def test_a_card_of_the_base_that_says_nothing_is_no_error(values, results, tmp_p
 
 def test_limits_follow_from_the_facts(values, results):
     limits = card(values, results).partition("## Limits")[2]
-    assert "100,000 characters, 160,000 times less than the 16 GB" in limits
+    assert "100,000 characters, about 1/160,000 of what the first BERT had." in limits  # 16 GB.
     assert "4 of the 25 test documents have a near twin" in limits
     assert "look better than they are" in limits
     assert "64 hidden units" in limits and "at most 32 tokens" in limits

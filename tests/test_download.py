@@ -18,6 +18,7 @@ from huggingface_hub import HfApi
 
 from lib import download
 from lib.download import commit_of, fetch
+from lib.hub import plain_errors
 from lib.run.errors import UserError
 from tests.project import Project
 
@@ -54,6 +55,7 @@ class Hub(ThreadingHTTPServer):
         self.hang = False  # ...or nothing more comes.
         self.ranges = True
         self.asked: list[tuple[str, int]] = []  # Paths, and first bytes.
+        self.tokens: dict[str, str | None] = {}  # By path.
 
     def facts(self) -> dict:
         siblings = []
@@ -99,15 +101,24 @@ class Answers(BaseHTTPRequestHandler):
         hub, path = self.server, self.path.partition("?")[0]
         first = int(re.sub(r"\D", "", self.headers.get("Range", "0")))
         hub.asked.append((path, first))
+        hub.tokens[path] = self.headers.get("Authorization")
         if hub.error and hub.error[0] in path:
             self.refuse(*hub.error[1:])
-        elif found := re.fullmatch(rf"/api/models/(?:{FULL_NAME}|{NAME})/revision/(.+)", path):
+        elif path.startswith(f"/api/models/{NAME}/"):  # It was given an owner later.
+            self.give(b"", 307, Location=self.path.replace(NAME, FULL_NAME))
+        elif found := re.fullmatch(f"/api/models/{FULL_NAME}/revision/(.+)", path):
             if found[1] in ("main", "v1.0", COMMIT):
                 self.give(json.dumps(hub.facts()).encode())
             else:
                 self.refuse(404, "RevisionNotFound")
         elif path.startswith(start := f"/{FULL_NAME}/resolve/{COMMIT}/"):
-            content = hub.files[path.removeprefix(start)]
+            name = path.removeprefix(start)
+            if name == "model.safetensors":  # Large files are elsewhere.
+                self.give(b"", 302, Location=f"http://localhost:{hub.server_port}/cdn/{name}")
+            else:
+                self.give(hub.files[name][first:], 206)
+        elif path.startswith("/cdn/"):
+            content = hub.files[path.removeprefix("/cdn/")]
             if hub.ranges:
                 self.give(content[first:], 206)
             else:
@@ -152,7 +163,15 @@ def test_what_a_bert_needs_is_there_and_nothing_else(hub):
         "files": {name: hashlib.sha256(content).hexdigest() for name, content in found.items()},
     }
     assert left_over() == []
-    assert "config.json" in hub.asked[1][0]  # What it is, before its weights.
+    files = [path for path, _ in hub.asked if "/api/" not in path]
+    assert files[0].endswith("config.json")  # What it is, before its weights.
+
+
+def test_a_token_is_for_the_hub_alone(hub, monkeypatch):
+    monkeypatch.setenv("HF_TOKEN", "hf_secret")
+    get(hub)
+    for path, token in hub.tokens.items():
+        assert token == (None if path.startswith("/cdn/") else "Bearer hf_secret"), path
 
 
 def test_the_folder_depends_on_the_model_alone(hub):
@@ -200,8 +219,18 @@ def test_which_weights_are_taken(hub, present, taken):
 def test_a_broken_connection_is_taken_up_again(hub, ranges):
     hub.cut, hub.ranges = 1_000_000, ranges
     assert get(hub)["model.safetensors"] == WEIGHTS
-    firsts = [first for path, first in hub.asked if path.endswith("model.safetensors")]
+    firsts = [first for path, first in hub.asked if path == "/cdn/model.safetensors"]
     assert firsts == [0, 1_000_000]
+
+
+@pytest.mark.parametrize("here", [0, 1, len(WEIGHTS) - 1, len(WEIGHTS)])
+def test_only_what_is_missing_is_asked_for(hub, here):
+    folder = Path(".scratch/downloads", COMMIT)
+    folder.mkdir(parents=True)
+    (folder / "model.safetensors.part").write_bytes(WEIGHTS[:here])
+    assert get(hub)["model.safetensors"] == WEIGHTS
+    firsts = [first for path, first in hub.asked if path == "/cdn/model.safetensors"]
+    assert firsts == ([] if here == len(WEIGHTS) else [here])
 
 
 def command(hub: Hub, *words: str) -> subprocess.Popen:
@@ -232,9 +261,9 @@ def test_a_killed_fetch_leaves_nothing_and_is_gone_on_from(hub):
     hub.cut, size = None, part.stat().st_size
     hub.asked.clear()
     assert get(hub)["model.safetensors"] == WEIGHTS
-    again = [(path, first) for path, first in hub.asked if "resolve" in path]
-    weights = f"/{FULL_NAME}/resolve/{COMMIT}/model.safetensors"
-    assert again == [(weights, size)]
+    weights = "model.safetensors"
+    again = [(f"/{FULL_NAME}/resolve/{COMMIT}/{weights}", size), (f"/cdn/{weights}", size)]
+    assert [(path, first) for path, first in hub.asked if "/api/" not in path] == again
     assert left_over() == []
 
 
@@ -372,7 +401,7 @@ def test_a_disk_that_is_full_is_told():
     # Every write to this device fails so.
     with (
         pytest.raises(UserError, match="No space left on device; free some space"),
-        download._one_line(HfApi(), NAME, COMMIT),
+        plain_errors(HfApi(), NAME, COMMIT),
     ):
         Path("/dev/full").write_text("x")
 

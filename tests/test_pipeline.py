@@ -164,6 +164,7 @@ def test_packed_rows_masked_anew_train_to_a_model_that_can_be_evaluated(finished
     project = Project(tmp_path)
     for name in ("shards", "vocab"):
         shutil.copytree(finished.folder / "data" / name, tmp_path / "data" / name)
+    shutil.copytree(finished.folder / "results", tmp_path / "results")  # For the model card.
     # Short examples in long rows, so that a row holds several.
     changes = {"packing": True, "masking": "dynamic", "whole_word_mask": True, "short_seq_prob": 1}
     sizes = {"model": {"max_position_embeddings": 128}}

@@ -192,3 +192,28 @@ def test_the_reference_needs_no_tensorflow(written):
     code = "import sys, lib.interop.verification; sys.exit('tensorflow' in sys.modules)"
     root = Path(__file__).parent.parent
     subprocess.run([sys.executable, "-c", code], check=True, cwd=root)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("activation", ["gelu", "gelu_new", "relu"])
+def test_the_reference_is_what_transformers_computes(tmp_path, activation):
+    import torch
+    from transformers import BertForPreTraining
+
+    config = replace(SIZES, hidden_act=activation)
+    write_model(tmp_path, config, weights_of(config), {"pad_token_id": 0})
+    rows = rows_of(config, packed=False)
+    inputs = zip(
+        ("input_ids", "token_type_ids", "attention_mask"),
+        (rows["input_ids"], rows["segment_ids"], rows["input_mask"]),
+        strict=True,
+    )
+    model = BertForPreTraining.from_pretrained(tmp_path).double().eval()
+    with torch.no_grad():
+        theirs = model(**{name: torch.tensor(ids.astype(np.int64)) for name, ids in inputs})
+    masked_lm, next_sentence = reference_logits(tmp_path, rows)
+    columns = rows["masked_lm_positions"][..., None]
+    expected = np.take_along_axis(theirs.prediction_logits.numpy(), columns, axis=1)
+    np.testing.assert_allclose(masked_lm, expected, atol=1e-11)
+    found = next_sentence[:, 0]
+    np.testing.assert_allclose(found, theirs.seq_relationship_logits.numpy(), atol=1e-11)

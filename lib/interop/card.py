@@ -14,8 +14,8 @@ from lib.interop.card_sections import model_name, tokenizer, training, training_
 from lib.interop.markdown import bullets, in_words, table
 from lib.model.config import BertConfig
 
-# Size of the English text that the first BERT was trained on (Liu et al., 2019, RoBERTa).
-_BERT_GIGABYTES = 16
+# 16 GB of English text (Liu et al., 2019, RoBERTa, section 3.2).
+_BERT_CHARACTERS = 16e9
 # Below so many hidden units a model is for trying things out.
 _TRIAL_SIZE = 256
 # Measure, its baseline, what the baseline is, how both are written.
@@ -96,6 +96,8 @@ def _what_it_is(facts: CardFacts, config: BertConfig) -> str:
         ("positions", config.max_position_embeddings),
         ("segments", config.type_vocab_size),
         ("rows of the WordPiece vocabulary", config.vocab_size),
+        ("dropout of hidden states", f"{config.hidden_dropout_prob:g}"),
+        ("dropout of attention", f"{config.attention_probs_dropout_prob:g}"),
     ]
     return (
         f"A BERT ({goals}), {start}, made by domain-bert: a pipeline that makes it again from the "
@@ -139,16 +141,16 @@ def _held_out(metrics: Mapping[str, Any]) -> str:
 
 def _limits(facts: CardFacts, config: BertConfig) -> str:
     corpus, params = facts.corpus, facts.params
-    gigabytes = corpus["characters"] / 1e9
+    text = f"one collection of {corpus['characters']:,} characters"
+    if facts.base:
+        trained = f"It went on from {model_name(facts.base)}, whose limits are its own, with {text}"
+    else:
+        trained = f"It was trained on {text}"
+        part = round(_BERT_CHARACTERS / corpus["characters"])
+        if part > 1:
+            trained += f", about 1/{part:,} of what the first BERT had"
     limits = [
-        f"It was trained on one collection of {corpus['characters']:,} characters"
-        + (
-            f", {_BERT_GIGABYTES / gigabytes:,.0f} times less than the {_BERT_GIGABYTES} GB of the "
-            "first BERT"
-            if 2 * gigabytes < _BERT_GIGABYTES
-            else ""
-        )
-        + ". On text of another kind it does worse, and nothing here says how much.",
+        f"{trained}. On text of another kind it does worse, and nothing here says how much.",
         "The held-out numbers tell how well it guesses pieces of text from the same collection. "
         "They are counted in pieces of its own vocabulary, so they do not compare models with "
         "different ones, and they do not tell how well it does at a task: fine-tune it and "
@@ -177,7 +179,7 @@ def _limits(facts: CardFacts, config: BertConfig) -> str:
             )
         )
     if not params.records.next_sentence:
-        limits.append("Its next sentence head was not trained.")
+        limits.append("Its next sentence head was not trained here.")
     if params.vocab.lowercase:
         limits.append("It cannot tell upper from lower case.")
     if params.vocab.strip_accents:

@@ -108,7 +108,7 @@ def training(facts: CardFacts) -> str:
             phase.steps,
             phase.settings.batch_size,
             f"{phase.settings.learning_rate:g}",
-            f"{phase.settings.warmup_steps:g}",
+            _warmup(phase.settings.warmup_steps),
             phase.examples,
             phase.tokens,
             f"{phase.epochs:.2f}",
@@ -129,6 +129,10 @@ def training(facts: CardFacts) -> str:
     total = sum(phase.tokens for phase in facts.phases)
     together = f"Tokens seen, padding not counted: {total:,}.\n\n"
     return f"{table(heading, phases)}\n\n{together}{bullets(_settings(facts))}"
+
+
+def _warmup(steps_or_share: float) -> object:
+    return steps_or_share if steps_or_share >= 1 else f"{steps_or_share:g} of the steps"
 
 
 def _settings(facts: CardFacts) -> list[str]:
