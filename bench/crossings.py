@@ -25,12 +25,15 @@ from bench.project import ROOT, Project
 from bench.report import machine, table, write_json
 from lib.run.errors import UserError
 
+# Before TensorFlow is imported.
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 _COLUMNS = {"name": "", "what": "", "value": "found", "bar": "bar", "passed": "passed"}
 _PEER = ROOT / "bench/peers/google_reader.py"
 
 
 def _row(name: str, what: str, value: float, bar: float) -> dict[str, Any]:
-    return {"name": name, "what": what, "value": value, "bar": bar, "passed": value <= bar}
+    found = float(value)
+    return {"name": name, "what": what, "value": found, "bar": bar, "passed": found <= bar}
 
 
 def _apart(ours: Any, theirs: Any) -> float:
@@ -144,9 +147,8 @@ def google_reader(checkout: Path, project: Project) -> list[dict[str, Any]]:
     files = record_files(records, manifest, "train")
     count = manifest.splits["train"].rows
     out = project.path("google.npz")
-    environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"}
     command = [sys.executable, _PEER, checkout, out, "128", "20", str(count), *files]
-    subprocess.run(list(map(str, command)), check=True, env=environment)
+    subprocess.run(list(map(str, command)), check=True)
     theirs = np.load(out)
     own = [example for path in files for example in read_examples(path)]
     wrong = sum(
@@ -164,6 +166,7 @@ def google_sample(sample: Path, project: Project) -> list[dict[str, Any]]:
     given = project.path("data/given")
     given.mkdir(parents=True, exist_ok=True)
     (given / sample.name).write_bytes(sample.read_bytes())
+    project.set({"records": {"source": "data/given"}})
     project.stage("records", "main", "data/given", "data/vocab", "data/records/main")
     folders = ("data/records/main", "data/vocab", "data/vocab", "models/main")
     project.stage("pretrain", "main", *folders)
@@ -186,7 +189,7 @@ def arguments() -> argparse.ArgumentParser:
     )
     parser.add_argument("--checkpoint", type=Path, help="folder with a Google TF1 checkpoint")
     parser.add_argument("--google", type=Path, help="checkout of google-research/bert")
-    parser.add_argument("--text", type=Path, help="sentence a line, blank line after a document")
+    parser.add_argument("--text", type=Path, help="dozens of documents, a blank line after each")
     parser.add_argument("--sample", type=Path, help="TFRecord file of Google's script")
     parser.add_argument("--vocab", type=Path, help="vocab.txt of the sample, for the last two")
     parser.add_argument("--out", type=Path, help="JSON file to write")

@@ -1,6 +1,7 @@
 """Hugging Face directories: `config.json` and the weights in the PyTorch layout."""
 
 import json
+import shutil
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -97,6 +98,8 @@ def write_model(
     with new_file(path) as temporary:
         try:
             save_file(tensors, temporary, metadata={"format": "pt"})
+            # safetensors makes files that nobody else can read, whatever the umask.
+            shutil.copymode(directory / "config.json", temporary)
         except SafetensorError as failure:
             raise UserError(
                 f"{path}: cannot be written ({failure}); is the disk full? Free some space and "

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from lib.interop.checkpoints import format_of, read_checkpoint
+from lib.interop.checkpoints import format_of, read_checkpoint, remarks
 from lib.interop.tensors import some_names
 from lib.model.config import BertConfig, read_config
 from lib.model.parameters import initial_values
@@ -114,7 +114,7 @@ def _of_model(
 ) -> Start:
     found = read_checkpoint(init, settings.new_heads)
     config = found.config
-    notes = [f"starts from {init} ({format_of(init)})"]
+    notes = [f"starts from {init} ({format_of(init)})", *remarks(init)]
     if found.left_out:
         notes.append(f"{init}: {some_names(found.left_out)}: no part of a BERT, left out")
     if found.missing:
