@@ -7,7 +7,7 @@ export TF_CPP_MIN_LOG_LEVEL ?= 3
 
 .PHONY: help setup interop smoke demo import test check-slow lint lock clean \
 	bench bench-peers bench-agreement bench-tokens bench-memory bench-workers bench-vocabulary bench-input \
-	bench-training bench-learning
+	bench-training bench-learning bench-crossings
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
 
@@ -111,6 +111,15 @@ bench-learning: interop
 	python -m pip install --quiet --no-deps accelerate==1.15.0
 	$(if $(WIKITEXT),python -m bench.learning --wikitext $(dir $(WIKITEXT)) \
 		--out $(BENCH)/learning.json, @echo "skipped: learning (give WIKITEXT=)")
+
+# DATA/fixtures: see docs/bench.md; GOOGLE and TEXT may be left out.
+FIXTURES := $(if $(DATA),$(DATA)/fixtures)
+bench-crossings: interop
+	$(if $(FIXTURES),python -m bench.crossings $(call given,google,GOOGLE) $(call given,text,TEXT) \
+		--encoder $(FIXTURES)/hf_tiny_bert --checkpoint $(FIXTURES)/tf1_tiny_bert \
+		--sample $(FIXTURES)/google_sample.tfrecord --vocab $(VOCAB) \
+		--out $(BENCH)/crossings.json, \
+		@echo "skipped: crossings (give DATA=, a folder with fixtures)")
 
 bench-workers: setup
 	$(if $(and $(WIKITEXT),$(VOCAB)),python -m bench.workers --wikitext $(WIKITEXT) \
