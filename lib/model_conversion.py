@@ -1,5 +1,6 @@
 """A model from one format to another, with its tokenizer."""
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -57,13 +58,15 @@ def convert_model(
     """
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise UserError(f"{target}: is in use; name a folder that is empty or not there yet")
+    if target.resolve().is_relative_to(source.resolve()):
+        raise UserError(f"{target}: is inside {source}; name a folder elsewhere")
     notes = [f"{source}: {format_of(source)}", *remarks(source)]
     checkpoint = read_checkpoint(source, without_heads=True)
     config, weights = checkpoint.config, _complete(source, checkpoint, new_heads, notes)
     files = None
     if not without_tokenizer:
         files = _tokenizer(source, config.vocab_size, lowercase, strip_accents, notes)
-    with new_directory(target) as folder:
+    with new_directory(target, replace=False) as folder:
         if to == GOOGLE:
             _write_google(folder, config, weights, files, notes)
         else:
@@ -155,8 +158,12 @@ def _write_google(
         return
     write_text(folder / VOCABULARY, "".join(f"{piece}\n" for piece in files.vocabulary))
     if files.lowercase is not None:
+        # Google's code passes it over; whoever reads the folder later need not guess.
+        switches = {"do_lower_case": files.lowercase, "strip_accents": files.strip_accents}
+        text = json.dumps({"tokenizer_class": "BertTokenizer", **switches}, indent=2)
+        write_text(folder / CONFIG, text + "\n")
         notes.append(
-            f"Google's files do not say whether the tokenizer lower-cases: give its scripts "
+            f"Google's code does not read whether the tokenizer lower-cases: give its scripts "
             f"--do_lower_case={files.lowercase}"
         )
     if files.strip_accents != files.lowercase:

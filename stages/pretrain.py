@@ -48,7 +48,8 @@ def main(phase: str, records: Path, init: Path, vocab: Path, model: Path) -> Non
     config = start.config
     for note in start.notes:
         print(f"pretrain: {note}")
-    if params.preprocess.input != "data/demo" and config.hidden_size < _DEMO_SIZE:
+    own_text, own_size = params.preprocess.input != "data/demo", init.resolve() == vocab.resolve()
+    if own_text and own_size and config.hidden_size < _DEMO_SIZE:
         print(
             f"pretrain: note: {config.hidden_size} units are a size for trying out; for a model "
             "of your own text raise pretrain.model (BERT-base: 12 layers, hidden_size 768, heads "

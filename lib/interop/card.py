@@ -60,7 +60,7 @@ def model_card(facts: CardFacts, config: BertConfig, metrics: Mapping[str, Any])
         "## Training",
         training(facts),
         "## Held-out numbers",
-        _held_out(metrics),
+        _held_out(facts, metrics),
         "## Limits",
         _limits(facts, config),
     ]
@@ -95,7 +95,7 @@ def _what_it_is(facts: CardFacts, config: BertConfig) -> str:
         ("activation", config.hidden_act),
         ("positions", config.max_position_embeddings),
         ("segments", config.type_vocab_size),
-        ("rows of the WordPiece vocabulary", config.vocab_size),
+        ("rows of the word embeddings", config.vocab_size),
         ("dropout of hidden states", f"{config.hidden_dropout_prob:g}"),
         ("dropout of attention", f"{config.attention_probs_dropout_prob:g}"),
     ]
@@ -117,7 +117,12 @@ model = AutoModelForSequenceClassification.from_pretrained("PATH/OF/THIS/FOLDER"
 ```"""
 
 
-def _held_out(metrics: Mapping[str, Any]) -> str:
+def _held_out(facts: CardFacts, metrics: Mapping[str, Any]) -> str:
+    unseen = "that neither training nor the vocabulary has seen."
+    if facts.made_elsewhere:
+        unseen = "of the text above; the examples that it was trained on may hold them as well."
+    elif facts.base:
+        unseen = f"kept out of this training; what {facts.base.name} had seen is not known."
     values = dict(metrics)
     if "mlm_loss_unigram" in values:
         values["mlm_perplexity_unigram"] = math.exp(values["mlm_loss_unigram"])
@@ -134,7 +139,7 @@ def _held_out(metrics: Mapping[str, Any]) -> str:
             rows.append([in_words(name), written, "", ""])
     return (
         f"Measured on {metrics['examples']:,} examples with {metrics['masked_tokens']:,} masked "
-        "pieces, from test documents that neither training nor the vocabulary has seen.\n\n"
+        f"pieces, from test documents {unseen}\n\n"
         + table(("measure", "this model", "baseline", "what the baseline is"), rows)
     )
 
@@ -144,6 +149,8 @@ def _limits(facts: CardFacts, config: BertConfig) -> str:
     text = f"one collection of {corpus['characters']:,} characters"
     if facts.base:
         trained = f"It went on from {model_name(facts.base)}, whose limits are its own, with {text}"
+    elif facts.made_elsewhere:
+        trained = f"The text behind `{facts.made_elsewhere}` is not known here"
     else:
         trained = f"It was trained on {text}"
         part = round(_BERT_CHARACTERS / corpus["characters"])
@@ -156,16 +163,13 @@ def _limits(facts: CardFacts, config: BertConfig) -> str:
         "different ones, and they do not tell how well it does at a task: fine-tune it and "
         "measure that.",
     ]
-    twins = facts.split["overlap"]["test"]
-    limits.append(
-        f"{twins['near_twins']:,} of the {twins['documents']:,} test documents have a near twin in "
-        "training text"
-        + (
-            ", which makes the held-out numbers look better than they are."
-            if twins["near_twins"]
-            else "."
+    if not facts.made_elsewhere:
+        twins = facts.split["overlap"]["test"]
+        better = ", which makes the held-out numbers look better than they are"
+        limits.append(
+            f"{twins['near_twins']:,} of the {twins['documents']:,} test documents have a near "
+            f"twin in training text{better if twins['near_twins'] else ''}."
         )
-    )
     if config.hidden_size < _TRIAL_SIZE:
         limits.append(f"Its size ({config.hidden_size} hidden units) is one for trying things out.")
     longest = max(phase.max_seq_length for phase in facts.phases)

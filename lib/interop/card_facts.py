@@ -8,7 +8,7 @@ from typing import Any
 
 import yaml
 
-from lib.params import KEPT, VOCAB, Params, Pretrain
+from lib.params import KEPT, SHARDS, VOCAB, Params, Pretrain
 from lib.run.errors import UserError
 from lib.run.json_files import read_object
 
@@ -72,6 +72,12 @@ class CardFacts:
     sample: Mapping[str, Any]
     vocabulary: Mapping[str, Any]
     split: Mapping[str, Any]
+
+    @property
+    def made_elsewhere(self) -> str | None:
+        """The folder of examples that were not made of the text; None: all were."""
+        source = self.params.records.source
+        return None if source == SHARDS else source
 
 
 def gather(params: Params, phase: str, results: Path) -> CardFacts:

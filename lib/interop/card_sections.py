@@ -47,6 +47,13 @@ def training_data(facts: CardFacts) -> str:
         for part, purpose in (("train", "training"), ("dev", "development"), ("test", "tests"))
     ]
     parts = [table(("text", ""), rows)]
+    if facts.made_elsewhere:
+        parts.insert(
+            0,
+            f"It was trained on examples made elsewhere (`{facts.made_elsewhere}`; how many, see "
+            "below), whose text is not known here. The text in this table is another: the "
+            "vocabulary's figures and the held-out numbers are from it.",
+        )
     if corpus["edits"]:
         edits = [(in_words(key), number) for key, number in corpus["edits"].items()]
         parts.append(table(("edits of the cleaning", "times"), edits))
@@ -149,16 +156,25 @@ def _settings(facts: CardFacts) -> list[str]:
     )
     clipping = f"at norm {training.clip_norm:g}" if training.clip_norm else "nowhere"
     correction = "with" if training.bias_correction else "without"
+    if facts.made_elsewhere:
+        examples = [
+            f"masking and examples: as whoever made `{facts.made_elsewhere}` chose",
+            f"seeds: split {params.split.seed}, training {training.seed}",
+        ]
+    else:
+        examples = [
+            f"masking: {records.masked_lm_prob:g} of the tokens, "
+            f"{'whole words' if records.whole_word_mask else 'single pieces'}, {masks}",
+            f"examples: {pairs}; {records.short_seq_prob:g} of the documents cut into shorter "
+            f"ones; {'several in a row' if records.packing else 'one in a row'}",
+            f"seeds: sample {params.sample5M.seed}, split {params.split.seed}, records "
+            f"{records.seed}, training {training.seed}",
+        ]
     return [
         f"optimizer: {training.optimizer} (betas {training.adam_beta1:g} and "
         f"{training.adam_beta2:g}, epsilon {training.adam_epsilon:g}, weight decay "
         f"{training.weight_decay:g}, {correction} bias correction, gradients clipped {clipping})",
         f"schedule: {training.schedule} down to {training.end_learning_rate:g} after the warm-up",
         f"precision: {training.precision}; label smoothing {training.label_smoothing:g}",
-        f"masking: {records.masked_lm_prob:g} of the tokens, "
-        f"{'whole words' if records.whole_word_mask else 'single pieces'}, {masks}",
-        f"examples: {pairs}; {records.short_seq_prob:g} of the documents cut into shorter ones; "
-        f"{'several in a row' if records.packing else 'one in a row'}",
-        f"seeds: sample {params.sample5M.seed}, split {params.split.seed}, records {records.seed}, "
-        f"training {training.seed}",
+        *examples,
     ]

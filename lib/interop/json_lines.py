@@ -48,8 +48,10 @@ def write_json_lines(
     """
     if target.exists():
         raise UserError(f"{target}: is there already; remove it or name another folder")
+    if not records.is_dir():
+        raise UserError(f"{records}: no such folder; name one that the stage records wrote")
     next_sentence, files = _contents(records, splits)
-    with new_directory(target) as temporary:
+    with new_directory(target, replace=False) as temporary:
         tasks = [
             _Task(records / name, next_sentence, temporary / f"{name.partition('.')[0]}.jsonl")
             for names in files.values()

@@ -11,6 +11,11 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
+
+# First: it imports TensorFlow without the lines that this prints meanwhile.
+import lib.model  # noqa: F401
+
+# isort: split
 import tensorflow as tf
 
 from lib.interop.tensors import as_float32
@@ -86,7 +91,12 @@ def find_prefix(place: Path) -> Path:
         prefix = Path(str(place).removesuffix(_INDEX))
         if Path(f"{prefix}{_INDEX}").is_file():
             return prefix
-        raise UserError(f"{place}{_INDEX}: no such file; name a folder or a checkpoint in it")
+        if place.exists():
+            raise UserError(f"{place}: no checkpoint; name the folder of a model")
+        raise UserError(
+            f"{place}: no such folder, and no {place.name}{_INDEX} either; name the folder of a "
+            "model, or a checkpoint in it"
+        )
     names = prefixes(place)
     if not names:
         raise UserError(f"{place}: no checkpoint in it (no file *{_INDEX}); name its folder")

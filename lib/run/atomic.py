@@ -4,6 +4,7 @@ Everything is written beside its target, on the same file system, and moved into
 rename. A DVC-tracked file is never opened for writing: it may be a hard link into DVC's cache.
 """
 
+import errno
 import os
 import shutil
 from collections.abc import Iterator
@@ -52,8 +53,12 @@ def new_file(target: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def new_directory(target: Path) -> Iterator[Path]:
-    """Gives an empty temporary folder; on success it becomes `target`, replacing an old one."""
+def new_directory(target: Path, replace: bool = True) -> Iterator[Path]:
+    """Gives an empty temporary folder; on success it becomes `target`.
+
+    Args:
+        replace: an old one; otherwise one that is not empty by then stays, and is an error.
+    """
     if target.exists() and not target.is_dir():
         raise UserError(f"{target}: a file, where a folder is to be written; name another")
     temporary = _temporary(target)
@@ -63,9 +68,14 @@ def new_directory(target: Path) -> Iterator[Path]:
         for path in sorted(temporary.rglob("*")):
             _synchronise(path)
         old = target.with_name(f".{target.name}.tmp-old-{os.getpid()}")
-        if target.exists() or target.is_symlink():
+        if replace and (target.exists() or target.is_symlink()):
             os.replace(target, old)
-        os.replace(temporary, target)
+        try:
+            os.replace(temporary, target)
+        except OSError as failure:
+            if failure.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+                raise
+            raise UserError(f"{target}: was written by another process meanwhile") from None
         remove(old)
     finally:
         remove(temporary)

@@ -66,6 +66,11 @@ def read_start(
     if init.resolve() == vocab.resolve():
         config = _of_params(settings.model, rows)
         key = "pretrain.model.max_position_embeddings"
+    elif init.is_file() and init.suffix != ".json":
+        raise UserError(
+            f"phases.{phase}.init: {init} is a file, but no config file (.json); name the folder "
+            "of a model"
+        )
     elif init.is_file():
         config, notes = _of_file(init, rows)
         key = f"max_position_embeddings in {init}"
