@@ -265,3 +265,12 @@ def test_a_stage_that_did_not_run_is_named(values, results, stage):
     path.unlink()
     with pytest.raises(UserError, match=f"{stage}/metrics.json: no such file; .* dvc repro"):
         card(values, results)
+
+
+def test_examples_made_elsewhere_are_not_told_as_ours(values, results):
+    values["records"]["source"] = "data/theirs"
+    text = model_card(gather(parse_params(values), "main", results), CONFIG, METRICS)
+    assert "trained on examples made elsewhere (`data/theirs`" in text
+    assert "as whoever made `data/theirs` chose" in text
+    for untrue in ("trained on one collection", "copies of the text", "near twin", "has seen"):
+        assert untrue not in text, untrue

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from lib import convert
-from lib.interop import huggingface
+from lib.interop import google, huggingface
 from lib.interop.checkpoints import format_of, read_checkpoint
 from lib.model.bert import encode, masked_lm_logits
 from lib.model.parameters import initial_values
@@ -65,9 +65,32 @@ def test_there_and_back_gives_the_same_files(tmp_path, hugging_face, hidden_act,
         "bert_model.ckpt.index",
         "bert_model.ckpt.data-00000-of-00001",
         "vocab.txt",
+        "tokenizer_config.json",
     }
-    convert_model(there, back, "huggingface", lowercase=lowercase)
+    convert_model(there, back, "huggingface")
     assert files_of(back) == files_of(source)
+
+
+def test_a_target_inside_the_source_is_refused(tf1):
+    before = files_of(tf1)
+    with pytest.raises(UserError, match=r"sub: is inside .*google; name a folder elsewhere"):
+        convert_model(tf1, tf1 / "sub", "google")
+    assert files_of(tf1) == before
+
+
+def test_of_two_conversions_to_one_target_the_first_stays(tmp_path, tf1, monkeypatch):
+    target, write = tmp_path / "target", google.write_model
+
+    def while_another_finishes(*arguments):
+        write(*arguments)
+        target.mkdir()
+        (target / "theirs").write_text("whole")
+
+    monkeypatch.setattr(google, "write_model", while_another_finishes)
+    with pytest.raises(UserError, match="target: was written by another process meanwhile"):
+        convert_model(tf1, target, "google")
+    assert [path.name for path in target.iterdir()] == ["theirs"]
+    assert not [*tmp_path.glob(".*")]
 
 
 def test_googles_models_say_nothing_of_the_case(tmp_path, tf1):

@@ -308,7 +308,7 @@ def test_a_failed_write_leaves_the_old_model(tmp_path, monkeypatch):
 
 
 def test_a_path_that_leads_nowhere(tmp_path):
-    with pytest.raises(UserError, match=r"nothing.index: no such file; name a folder"):
+    with pytest.raises(UserError, match=r"nothing: no such folder, and no nothing\.index"):
         checkpoints.read_checkpoint(tmp_path / "nothing")
     with pytest.raises(UserError, match="no model in it"):
         checkpoints.format_of(tmp_path)
