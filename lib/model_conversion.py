@@ -7,7 +7,7 @@ import numpy as np
 
 from lib.interop import google, huggingface
 from lib.interop.checkpoints import format_of, read_checkpoint, remarks
-from lib.interop.tensors import Checkpoint
+from lib.interop.tensors import Checkpoint, some_names
 from lib.model.config import BertConfig
 from lib.model.parameters import initial_values
 from lib.run.atomic import new_directory, write_text
@@ -80,8 +80,7 @@ def _complete(
 ) -> dict[str, np.ndarray]:
     """The weights, with random ones for heads that are missing if that is asked for."""
     missing, left_out = checkpoint.missing, checkpoint.left_out
-    more = f" and {len(left_out) - 3} more" if left_out[3:] else ""
-    extra = ", ".join(left_out[:3]) + more
+    extra = some_names(left_out)
     beside = f"; it has {extra}" if extra else ""
     if missing and not new_heads:
         raise UserError(
@@ -98,10 +97,8 @@ def _complete(
     if not missing:
         return checkpoint.weights
     notes.append(f"begin at random (seed {SEED}): {', '.join(missing)}")
-    return {
-        name: checkpoint.weights.get(name, fresh)
-        for name, fresh in initial_values(checkpoint.config, SEED).items()
-    }
+    fresh = initial_values(checkpoint.config, SEED, without=checkpoint.weights)
+    return {**checkpoint.weights, **fresh}
 
 
 def _tokenizer(
