@@ -1,9 +1,10 @@
-"""A run of training that may use so many seconds of processor time.
+"""A run of training that is as long as so many seconds of processor time allow.
 
 What counts is the time of the whole process (all of its threads) from the making of the model to
 the last step: reading, compiling and training. Imports, the tokenization of text and the writing
-of models on the way do not. The learning rate's schedule needs a number of steps beforehand; it
-comes from a short run of the same thing in the same process.
+of models on the way do not. The learning rate's schedule needs a number of steps beforehand, and
+what else a machine does makes every step dearer. So the steps are found once, by short runs on a
+quiet machine, and all runs of a system make that many.
 """
 
 import json
@@ -26,7 +27,6 @@ class Meter:
 
     def __init__(
         self,
-        limit: float,
         steps: int = ENDLESS,
         points: int = 0,
         folder: Path | None = None,
@@ -34,12 +34,11 @@ class Meter:
     ) -> None:
         """
         Args:
-            limit: seconds of processor time.
-            steps: those that the schedule is made for: it ends after them too.
+            steps: of the run.
             points: models to keep in `folder`, the last one at the end.
         """
-        self._limit, self._planned, self._points, self._folder = limit, steps, points, folder
-        self._clock = clock
+        self._steps, self._folder, self._clock = steps, folder, clock
+        self._keep_at = {math.ceil(steps * part / points) for part in range(1, points + 1)}
         self._start, self._aside = clock(), 0.0
         self.steps, self.used = 0, 0.0
         self.kept: list[dict[str, Any]] = []
@@ -48,21 +47,24 @@ class Meter:
         """To be called after each optimizer step. True: it was the last one."""
         self.used = self._clock() - self._start - self._aside
         self.steps += 1
-        last = self.used >= self._limit or self.steps >= self._planned
-        if self._folder and self._points:
-            reached = math.floor(self.used / self._limit * self._points)
-            if last or min(reached, self._points - 1) > len(self.kept):
-                target = self._folder / f"{len(self.kept):02d}"
-                save(target)
-                self.kept.append(
-                    {"model": str(target), "step": self.steps, "cpu_seconds": self.used}
-                )
+        if self._folder and self.steps in self._keep_at:
+            target = self._folder / f"{len(self.kept):02d}"
+            save(target)
+            self.kept.append({"model": str(target), "step": self.steps, "cpu_seconds": self.used})
         self._aside = self._clock() - self._start - self.used
-        return last
+        return self.steps >= self._steps
 
 
 class Calibration(Meter):
     """Finds out what a step costs."""
+
+    def __init__(self, seconds: float, clock: Callable[[], float] = time.process_time) -> None:
+        """
+        Args:
+            seconds: of processor time to watch steps for, after the first ones.
+        """
+        super().__init__(clock=clock)
+        self._seconds = seconds
 
     def step(self, save: Save) -> bool:
         """To be called after each optimizer step. True: that will do."""
@@ -70,7 +72,8 @@ class Calibration(Meter):
         if self.steps == _FIRST_STEPS:
             self._first = self.used
         return (
-            self.steps >= _FIRST_STEPS + _COUNTED_STEPS and self.used - self._first >= self._limit
+            self.steps >= _FIRST_STEPS + _COUNTED_STEPS
+            and self.used - self._first >= self._seconds
         )
 
     def steps_in(self, limit: float) -> int:
@@ -80,22 +83,21 @@ class Calibration(Meter):
 
 
 def run(path: Path, train: Callable[[dict[str, Any], int, Meter], None]) -> None:
-    """Trains the job of a JSON file, once shortly and once in earnest, and writes run.json.
+    """Trains the job of a JSON file and writes run.json beside it.
 
     Args:
-        path: a file with `calibration_seconds`, `cpu_seconds`, `points` and what `train` needs.
+        path: a file with `steps` and `points` (models to keep on the way), and what `train` needs.
+            Where `steps` is null, the run only finds out how many `cpu_seconds` are enough for; it
+            watches them for `calibration_seconds`.
         train: (job, steps of the schedule, meter): makes the model anew and trains it.
     """
     job = json.loads(path.read_text(encoding="utf-8"))
-    calibration = Calibration(job["calibration_seconds"])
-    train(job, ENDLESS, calibration)
-    steps = calibration.steps_in(job["cpu_seconds"])
-    meter = Meter(job["cpu_seconds"], steps, job["points"], path.parent / "models")
-    train(job, steps, meter)
-    result = {
-        "planned_steps": steps,
-        "steps": meter.steps,
-        "cpu_seconds": meter.used,
-        "points": meter.kept,
-    }
+    if job["steps"] is None:
+        calibration = Calibration(job["calibration_seconds"])
+        train(job, ENDLESS, calibration)
+        result: dict[str, Any] = {"steps": calibration.steps_in(job["cpu_seconds"])}
+    else:
+        meter = Meter(job["steps"], job["points"], path.parent / "models")
+        train(job, job["steps"], meter)
+        result = {"steps": meter.steps, "cpu_seconds": meter.used, "points": meter.kept}
     path.with_name("run.json").write_text(json.dumps(result), encoding="utf-8")

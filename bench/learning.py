@@ -4,11 +4,13 @@ One small model on WikiText-2 with masked language modelling only, from scratch,
 vocabulary (ours), optimizer, learning rates and seeds. Each (system, rate, seed) is a process of
 its own with one thread; its budget counts the processor time of everything from the making of the
 model to the last step, but neither imports, nor the tokenization of the text, nor the writing of
-models on the way. The schedule ends as the budget ends: how many steps that makes, each process
-finds out in a short run before. All models are scored by the same code on the same masked rows.
+models on the way. How many steps that makes is found first, by short runs of both systems beside
+each other: this wants a machine that does nothing else. The runs then make that many steps, so that
+other work beside them changes nothing but their time. All models are scored by the same code on the
+same masked rows.
 
-A finished run is kept in the scratch folder, so that a second call goes on where a first one was
-stopped.
+The numbers of steps and every finished run are kept in the scratch folder, so that a second call
+goes on where a first one was stopped.
 """
 
 import argparse
@@ -16,9 +18,10 @@ import json
 import os
 import queue
 import shutil
+import statistics
 import sys
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -44,6 +47,7 @@ MODEL = {
 SYSTEMS = {"ours": "bench.learner", "Hugging Face": "bench.peers.hugging_face_trainer"}
 PACKAGES = ("numpy", "tensorflow", "torch", "transformers", "accelerate")
 _POINTS = 10
+_CALIBRATIONS = 3
 
 
 def prepare(wikitext: Path, work: Path, vocabulary_size: int) -> dict[str, str]:
@@ -95,38 +99,101 @@ def prepare(wikitext: Path, work: Path, vocabulary_size: int) -> dict[str, str]:
     }
 
 
-def jobs(options: argparse.Namespace, paths: dict[str, str]) -> list[dict[str, Any]]:
-    """All runs, the systems in turn.
+def job_of(options: argparse.Namespace, paths: dict[str, str], system: str) -> dict[str, Any]:
+    """What all runs of a system share, without `rate`, `seed`, `steps` and `folder`.
 
-    What a job says: `system`, `rate`, `seed`; `cpu_seconds`, `calibration_seconds` and `points`
-    (models kept on the way); `model` and the optimizer's settings; `folder`, and what to read.
+    Its keys: `system`; `cpu_seconds`, `calibration_seconds` and `points` (models kept on the way);
+    `model` and the optimizer's settings; what to read.
     """
     dropout = {
         "hidden_dropout_prob": options.dropout,
         "attention_probs_dropout_prob": options.dropout,
     }
+    return {
+        "system": system,
+        "cpu_seconds": 60 * options.cpu_minutes,
+        "calibration_seconds": min(30.0, 6 * options.cpu_minutes),
+        "points": _POINTS,
+        "length": LENGTH,
+        "batch_size": BATCH_SIZE,
+        "warmup": 0.06,
+        "weight_decay": 0.01,
+        "adam_epsilon": 1e-8,
+        "xla": options.xla,
+        "model": MODEL | dropout,
+        **paths,
+    }
+
+
+def calibrate(options: argparse.Namespace, paths: dict[str, str]) -> dict[str, int]:
+    """Steps of each system that the minutes are enough for: medians, found once."""
+    kept = options.work / "steps.json"
+    shared = {system: job_of(options, paths, system) for system in SYSTEMS}
+    if kept.exists():
+        found: dict[str, Any] = json.loads(kept.read_text(encoding="utf-8"))
+        if found["jobs"] == shared:
+            return dict(found["steps"])
+    counts: dict[str, list[int]] = {system: [] for system in SYSTEMS}
+    for attempt in range(_CALIBRATIONS):
+        waiting = [
+            shared[system]
+            | {
+                "rate": options.rates[0],
+                "seed": 1 + attempt,
+                "steps": None,
+                "folder": str(options.work / f"runs/calibration-{system.replace(' ', '-')}"),
+            }
+            for system in SYSTEMS
+        ]
+        for system, result in zip(SYSTEMS, in_pool(train, waiting, options.jobs), strict=True):
+            counts[system].append(result["steps"])
+        print(f"learning: steps that fit, so far: {counts}", file=sys.stderr)
+    steps = {system: round(statistics.median(each)) for system, each in counts.items()}
+    write_json(kept, {"jobs": shared, "steps": steps, "found": counts})
+    return steps
+
+
+def jobs(
+    options: argparse.Namespace, paths: dict[str, str], steps: dict[str, int]
+) -> list[dict[str, Any]]:
+    """All runs, the systems in turn."""
     return [
-        {
-            "system": system,
+        job_of(options, paths, system)
+        | {
             "rate": rate,
             "seed": seed,
-            "cpu_seconds": 60 * options.cpu_minutes,
-            "calibration_seconds": min(30.0, 6 * options.cpu_minutes),
-            "points": _POINTS,
-            "length": LENGTH,
-            "batch_size": BATCH_SIZE,
-            "warmup": 0.06,
-            "weight_decay": 0.01,
-            "adam_epsilon": 1e-8,
-            "xla": options.xla,
-            "model": MODEL | dropout,
+            "steps": steps[system],
             "folder": str(options.work / f"runs/{system.replace(' ', '-')}-{rate:g}-{seed}"),
-            **paths,
         }
         for seed in options.seeds
         for rate in options.rates
         for system in SYSTEMS
     ]
+
+
+_ENVIRONMENT = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
+
+
+def environment() -> dict[str, str]:
+    """Of a run's processes: one thread each, the project to import from, no network."""
+    path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
+    return os.environ | _ENVIRONMENT | {"HF_HUB_OFFLINE": "1", "PYTHONPATH": path}
+
+
+def train(job: dict[str, Any]) -> dict[str, Any]:
+    """Runs a job in a process of its own; returns what it wrote of itself."""
+    folder = Path(job["folder"])
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    write_json(folder / "job.json", job)
+    command = [sys.executable, "-m", SYSTEMS[job["system"]], folder / "job.json"]
+    trained = measure(command, folder, environment())
+    made: dict[str, Any] = json.loads((folder / "run.json").read_text(encoding="utf-8"))
+    return made | {
+        "whole_cpu_seconds": trained.cpu_seconds,
+        "whole_wall_seconds": trained.wall_seconds,
+        "peak_mib": trained.peak_mib,
+    }
 
 
 def run(job: dict[str, Any]) -> dict[str, Any]:
@@ -137,38 +204,23 @@ def run(job: dict[str, Any]) -> dict[str, Any]:
         result: dict[str, Any] = json.loads(kept.read_text(encoding="utf-8"))
         if result["job"] == job:
             return result
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
-    write_json(folder / "job.json", job)
-    environment = {
-        **os.environ,
-        "OMP_NUM_THREADS": "1",
-        "MKL_NUM_THREADS": "1",
-        "TOKENIZERS_PARALLELISM": "false",
-        "HF_HUB_OFFLINE": "1",
-        "PYTHONPATH": os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")])),
-    }
-    module = [sys.executable, "-m"]
-    trained = measure([*module, SYSTEMS[job["system"]], folder / "job.json"], folder, environment)
-    made = json.loads((folder / "run.json").read_text(encoding="utf-8"))
+    made = train(job)
     models = [point.pop("model") for point in made["points"]]
-    measure([*module, "bench.heldout", folder / "job.json", *models], folder, environment)
+    command = [sys.executable, "-m", "bench.heldout", folder / "job.json", *models]
+    measure(command, folder, environment())
     scores = json.loads((folder / "losses.json").read_text(encoding="utf-8"))
     for point, score in zip(made["points"], scores, strict=True):
         point.update(score)
-    result = {
-        "job": job,
-        **made,
-        "whole_cpu_seconds": trained.cpu_seconds,
-        "whole_wall_seconds": trained.wall_seconds,
-        "peak_mib": trained.peak_mib,
-    }
+    result = {"job": job, **made}
     shutil.rmtree(folder / "models")
     write_json(kept, result)
+    print(f"learning: {said(result)}", file=sys.stderr)
     return result
 
 
-def run_all(todo: Sequence[dict[str, Any]], at_once: int) -> list[dict[str, Any]]:
+def in_pool(
+    work: Callable[[dict[str, Any]], dict[str, Any]], todo: Sequence[dict[str, Any]], at_once: int
+) -> list[dict[str, Any]]:
     """So many jobs at a time, each on a core of its own as far as there are enough."""
     cores = sorted(os.sched_getaffinity(0))
     free: queue.SimpleQueue[int] = queue.SimpleQueue()
@@ -179,19 +231,13 @@ def run_all(todo: Sequence[dict[str, Any]], at_once: int) -> list[dict[str, Any]
         # Of this thread only; the processes that it starts inherit it.
         os.sched_setaffinity(0, {free.get()})
 
-    results = []
     with ThreadPoolExecutor(at_once, initializer=on_one_core) as pool:
-        waiting = [pool.submit(run, job) for job in todo]
+        waiting = [pool.submit(work, job) for job in todo]
         try:
-            for number, done in enumerate(as_completed(waiting), 1):
-                result = done.result()
-                results.append(result)
-                print(f"learning: {number} of {len(todo)}: {said(result)}", file=sys.stderr)
+            return [done.result() for done in waiting]
         except BaseException:
             pool.shutdown(cancel_futures=True)
             raise
-    order = {job["folder"]: number for number, job in enumerate(todo)}
-    return sorted(results, key=lambda result: order[result["job"]["folder"]])
 
 
 def arguments() -> argparse.ArgumentParser:
@@ -229,7 +275,8 @@ def main() -> None:
         options.work.mkdir(parents=True, exist_ok=True)
         before = machine(PACKAGES)
         paths = prepare(options.wikitext, options.work, options.vocabulary_size)
-        results = run_all(jobs(options, paths), options.jobs)
+        steps = calibrate(options, paths)
+        results = in_pool(run, jobs(options, paths, steps), options.jobs)
     except UserError as error:
         sys.exit(f"learning: error: {error}")
     rows = summarise(results)

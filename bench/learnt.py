@@ -14,7 +14,6 @@ COLUMNS = {
     "accuracy": "accuracy",
     "joined": "on joined rows",
     "steps": "steps",
-    "planned": "of planned",
     "cpu_minutes": "CPU min",
     "mib": "MiB",
 }
@@ -26,7 +25,7 @@ def said(result: dict[str, Any]) -> str:
     return (
         f"{job['system']}, rate {job['rate']:g}, seed {job['seed']}: loss "
         f"{result['points'][-1]['records']:.3f} after {result['steps']:,} steps "
-        f"({result['planned_steps']:,} planned), {result['cpu_seconds'] / 60:.2f} CPU minutes"
+        f"in {result['cpu_seconds'] / 60:.2f} CPU minutes"
     )
 
 
@@ -51,7 +50,6 @@ def summarise(results: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
                 "accuracy": f"{statistics.mean(end['records_accuracy'] for end in ends):.1%}",
                 "joined": f"{statistics.mean(end['joined'] for end in ends):.4f}",
                 "steps": round(statistics.mean(run["steps"] for run in runs)),
-                "planned": f"{statistics.mean(r['steps'] / r['planned_steps'] for r in runs):.1%}",
                 "cpu_minutes": statistics.mean(run["cpu_seconds"] for run in runs) / 60,
                 "mib": max(run["peak_mib"] for run in runs),
             }
@@ -60,18 +58,24 @@ def summarise(results: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def mean_curves(results: Sequence[dict[str, Any]]) -> dict[str, list[tuple[float, float]]]:
-    """Name -> (CPU minutes, held-out loss), means over the seeds, of each system and rate."""
-    groups: dict[str, list[list[dict[str, Any]]]] = {}
+    """Name -> (CPU minutes, held-out loss), means over the seeds, of each system and rate.
+
+    The minutes are the budget's share of the steps made: what a quiet machine takes for them.
+    """
+    groups: dict[str, list[list[tuple[float, float]]]] = {}
     for result in results:
         name = f"{result['job']['system']}, {result['job']['rate']:g}"
-        groups.setdefault(name, []).append(result["points"])
+        minutes = result["job"]["cpu_seconds"] / 60
+        groups.setdefault(name, []).append(
+            [
+                (minutes * point["step"] / result["steps"], point["records"])
+                for point in result["points"]
+            ]
+        )
     return {
         name: [
-            (
-                statistics.mean(point["cpu_seconds"] for point in points) / 60,
-                statistics.mean(point["records"] for point in points),
-            )
-            for points in zip(*runs, strict=False)
+            (points[0][0], statistics.mean(loss for _, loss in points))
+            for points in zip(*runs, strict=True)
         ]
         for name, runs in sorted(groups.items())
     }
