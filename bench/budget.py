@@ -72,8 +72,7 @@ class Calibration(Meter):
         if self.steps == _FIRST_STEPS:
             self._first = self.used
         return (
-            self.steps >= _FIRST_STEPS + _COUNTED_STEPS
-            and self.used - self._first >= self._seconds
+            self.steps >= _FIRST_STEPS + _COUNTED_STEPS and self.used - self._first >= self._seconds
         )
 
     def steps_in(self, limit: float) -> int:
