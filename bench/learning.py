@@ -141,7 +141,9 @@ def calibrate(options: argparse.Namespace, paths: dict[str, str]) -> dict[str, i
                 "rate": options.rates[0],
                 "seed": 1 + attempt,
                 "steps": None,
-                "folder": str(options.work / f"runs/calibration-{system.replace(' ', '-')}"),
+                "folder": str(
+                    options.work / f"runs/calibration-{attempt}-{system.replace(' ', '-')}"
+                ),
             }
             for system in SYSTEMS
         ]
@@ -181,19 +183,16 @@ def environment() -> dict[str, str]:
 
 
 def train(job: dict[str, Any]) -> dict[str, Any]:
-    """Runs a job in a process of its own; returns what it wrote of itself."""
+    """Runs a job in a process of its own, unless it has been; returns what it wrote of itself."""
     folder = Path(job["folder"])
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
-    write_json(folder / "job.json", job)
-    command = [sys.executable, "-m", SYSTEMS[job["system"]], folder / "job.json"]
-    trained = measure(command, folder, environment())
-    made: dict[str, Any] = json.loads((folder / "run.json").read_text(encoding="utf-8"))
-    return made | {
-        "whole_cpu_seconds": trained.cpu_seconds,
-        "whole_wall_seconds": trained.wall_seconds,
-        "peak_mib": trained.peak_mib,
-    }
+    path, made = folder / "job.json", folder / "run.json"
+    if not (made.exists() and json.loads(path.read_text(encoding="utf-8")) == job):
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+        write_json(path, job)
+        measure([sys.executable, "-m", SYSTEMS[job["system"]], path], folder, environment())
+    found: dict[str, Any] = json.loads(made.read_text(encoding="utf-8"))
+    return found
 
 
 def run(job: dict[str, Any]) -> dict[str, Any]:
