@@ -15,7 +15,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from bench.languages import LANGUAGES, made_text
+from lib.text.languages import LANGUAGES, made_text
 from bench.processes import Measured, alternate, measure
 from bench.project import ROOT, Project
 from bench.report import machine, table, write_json
