@@ -63,8 +63,8 @@ def apply_recipe(recipe: Path, params: Path, scale: str | None = None) -> str:
         merge(changes, shrunk(result))
         after, _ = _changed(before, changes, f"{source} at {scale} scale")
     write_text(params, after)
-    lines = (text.splitlines(keepends=True) for text in (before, after))
-    return "".join(difflib.unified_diff(*lines, f"a/{params.name}", f"b/{params.name}", n=1))
+    old, new = before.splitlines(keepends=True), after.splitlines(keepends=True)
+    return "".join(difflib.unified_diff(old, new, f"a/{params.name}", f"b/{params.name}", n=1))
 
 
 def _changed(before: str, changes: Any, source: str) -> tuple[str, Params]:
