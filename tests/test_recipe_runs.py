@@ -125,5 +125,5 @@ def test_two_recipes_compare_as_experiments_of_one_clone(tmp_path, base):
     for name in names:
         row = rows[f"try-{name}"]
         assert row["vocab.source"] == ("model" if name == "hf-guide" else "sentencepiece")
-    project.run("git", "checkout", "-q", ".")
-    assert project.run("git", "status", "--porcelain") == ""
+    project.run("git", "checkout", "-q", "params.yaml")
+    assert project.run("git", "status", "--porcelain", "params.yaml") == ""
