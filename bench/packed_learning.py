@@ -13,7 +13,7 @@ from bench.steps import read_job, write_result
 import tensorflow as tf  # isort: skip
 
 from lib.model.schedules import schedule
-from lib.train.evaluation import Evaluator
+from lib.evaluation.evaluator import Evaluator
 from lib.train.input import evaluation_batches, training_batches
 from lib.train.manifest import read_manifest
 from lib.vocab.tokenizer import WordPieceTokenizer
