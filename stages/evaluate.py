@@ -89,7 +89,9 @@ def main(phase: str, model: Path, test: Path, vocab: Path) -> None:
         )
     settings, length = params.evaluate, params.phases[phase].max_seq_length
     held_out = HeldOut(sorted(test.glob("*.txt")), tokenizer, settings, params.records)
-    evaluator = read_evaluator(model, max(length, *settings.lengths), params.records.next_sentence)
+    evaluator = read_evaluator(
+        model, max([length, *settings.lengths]), params.records.next_sentence
+    )
     unigram, breakdowns = Unigram(counts), Breakdowns(counts, length)
     numbers = _numbers(held_out, evaluator, unigram, breakdowns, length)
     holes = fill_holes(

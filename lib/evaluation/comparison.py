@@ -6,7 +6,6 @@ from typing import Any
 import pandas as pd
 
 from lib.evaluation.evaluator import Evaluator
-from lib.evaluation.held_out import HeldOut
 from lib.interop.huggingface import read_model
 from lib.run.errors import UserError
 

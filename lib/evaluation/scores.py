@@ -5,15 +5,16 @@ drawing documents anew (Efron and Tibshirani, 1993, An Introduction to the Boots
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Self
+from typing import Self, TypeVar
 
 import numpy as np
 
 from lib.evaluation.rows import HoleBatch
 from lib.run import random
 
+T = TypeVar("T")
 AT = 5
 # Metric: what is summed, and by what the sum is divided.
 OF_HOLES = {
@@ -65,11 +66,11 @@ class DocumentSums:
     def add(self, documents: np.ndarray, **values: np.ndarray) -> None:
         """Adds values [N] to the sums of documents [N]."""
         most = int(documents.max(initial=-1)) + 1
-        for name, own in values.items():
-            sums = self.by_name[name]
+        for name, sums in self.by_name.items():
             if len(sums) < most:
-                sums = self.by_name[name] = np.pad(sums, (0, 2 * most - len(sums)))
-            np.add.at(sums, documents, own)
+                self.by_name[name] = np.pad(sums, (0, 2 * most - len(sums)))
+        for name, own in values.items():
+            np.add.at(self.by_name[name], documents, own)
 
     def see(self, batch: HoleBatch, scores: PieceScores) -> None:
         """Adds what is said of a batch of holes."""
@@ -103,9 +104,7 @@ class DocumentSums:
             metric: self.total(above) / max(self.total(below), 1.0)
             for metric, (above, below) in of.items()
         }
-        if "mlm_loss" in means:
-            means["mlm_perplexity"] = math.exp(means["mlm_loss"])
-        return means
+        return _with_perplexity(means, math.exp)
 
     def intervals(
         self, of: Mapping[str, tuple[str, str]], seed: int, resamples: int = _RESAMPLES
@@ -127,6 +126,14 @@ class DocumentSums:
             values = of_name[above] / np.maximum(of_name[below], 1.0)
             low, high = np.percentile(values, [_OUTSIDE, 100 - _OUTSIDE])
             found[metric] = [float(low), float(high)]
-        if "mlm_loss" in found:
-            found["mlm_perplexity"] = [math.exp(bound) for bound in found["mlm_loss"]]
-        return found
+        return _with_perplexity(found, lambda bounds: [math.exp(bound) for bound in bounds])
+
+
+def _with_perplexity(metrics: dict[str, T], of_loss: Callable[[T], T]) -> dict[str, T]:
+    """The metrics with the perplexity behind the loss, if there is one."""
+    found = {}
+    for name, value in metrics.items():
+        found[name] = value
+        if name == "mlm_loss":
+            found["mlm_perplexity"] = of_loss(value)
+    return found
