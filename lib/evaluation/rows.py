@@ -16,7 +16,6 @@ from lib.vocab.tokenizer import SPECIAL_TOKENS, WordPieceTokenizer
 _MAX_CACHED = 500_000
 # Cells of a batch: enough to be fast, few enough for logits over a large vocabulary.
 _CELLS = 4096
-# Room for predictions: a power of two from here on, so that few shapes are compiled.
 _FEWEST_PREDICTIONS = 8
 
 
@@ -173,7 +172,8 @@ class HoleRows:
         row.words.append((len(word), spelling_bits(word) if unknown else 0.0))
 
     def _batch(self, rows: list[_Row]) -> HoleBatch:
-        predictions = _FEWEST_PREDICTIONS
+        # A quarter of the row is enough for most batches: few shapes have to be compiled.
+        predictions = max(_FEWEST_PREDICTIONS, self._length // 4)
         while predictions < max(len(row.holes) for row in rows):
             predictions *= 2
         cells, slots = (self._batch_rows, self._length), (self._batch_rows, predictions)
