@@ -79,7 +79,7 @@ TEXT = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\n")
 @given(
     TEXT, st.booleans(), st.sampled_from(["", "[MASK]", " naïve\u0301x ", "\u212b;\u037e", "中文a"])
 )
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 def test_the_pieces_of_the_words_are_those_of_the_text(text, lowercase, more):
     text += more
     own = LARGE if lowercase else SMALL
@@ -88,7 +88,7 @@ def test_the_pieces_of_the_words_are_those_of_the_text(text, lowercase, more):
 
 
 @given(TEXT, TEXT)
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=60, deadline=None)
 def test_words_do_not_change_with_what_follows(one, two):
     finder = WordFinder()
     assert finder.words(one + " " + two) == finder.words(one) + finder.words(two)
@@ -148,7 +148,7 @@ def test_every_vocabulary_and_length_has_the_same_holes(shards, own, length):
     st.sampled_from([8, 16]),
     st.booleans(),
 )
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=60, deadline=None)
 def test_no_hole_is_lost_in_silence(tmp_path_factory, documents, length, lowercase):
     documents = [[line for line in lines if line.strip()] for lines in documents]
     documents = [lines for lines in documents if lines]
