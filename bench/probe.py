@@ -12,11 +12,11 @@ import re
 import shutil
 import sys
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 from bench import inputs
-from bench.processes import Measured
 from bench.project import ROOT, Project
 from bench.report import machine, write_json
 from lib.run import random
@@ -63,7 +63,7 @@ def hashtag_task(
     return result, others
 
 
-def pretrain(folder: Path, text: Path, params: dict[str, Any]) -> tuple[Project, Measured]:
+def pretrain(folder: Path, text: Path, params: dict[str, Any]) -> Project:
     """The data stages and pretrain in a project of its own."""
     project = Project(folder, params)
     shutil.copyfile(text, project.path("data/raw/text.txt"))
@@ -72,10 +72,10 @@ def pretrain(folder: Path, text: Path, params: dict[str, Any]) -> tuple[Project,
     project.stage("vocab", "data/sample", "data/sample", "data/vocab")
     project.stage("split", "data/corpus", "data/shards")
     project.stage("records", "main", "data/shards", "data/vocab", "data/records/main")
-    trained = project.stage(
+    project.stage(
         "pretrain", "main", "data/records/main", "data/vocab", "data/vocab", "models/main"
     )
-    return project, trained
+    return project
 
 
 def params(options: argparse.Namespace, document: str) -> dict[str, Any]:
@@ -87,13 +87,14 @@ def params(options: argparse.Namespace, document: str) -> dict[str, Any]:
             "sentences": "line" if document == "line" else "split",
             "clean": {"unescape_html": True},
         },
-        "vocab": {"size": 8000},
+        "vocab": {"size": 4000},
         # A tweet has no next sentence.
-        "records": {"next_sentence": False, "dupe_factor": 2},
-        "phases": {"main": {"max_seq_length": 48}},
+        "records": {"next_sentence": False, "dupe_factor": 1},
+        "phases": {"main": {"max_seq_length": 32}},
         "pretrain": {
+            "model": {"layers": 2, "hidden_size": 64, "heads": 2, "intermediate_size": 256},
             "steps": options.steps,
-            "batch_size": 64,
+            "batch_size": 32,
             "warmup_steps": 0.05,
             "evaluate_every": options.steps,
             "checkpoint_every": options.steps,
@@ -110,7 +111,7 @@ def params(options: argparse.Namespace, document: str) -> dict[str, Any]:
                     "epochs": 6,
                     "batch_size": 32,
                     "learning_rate": 1e-3,
-                    "max_seq_length": 48,
+                    "max_seq_length": 32,
                     "seeds": options.seeds,
                 }
             }
@@ -122,10 +123,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m bench.probe", description=__doc__)
     parser.add_argument("--tweets", type=Path, required=True, help="text file, a tweet a line")
     parser.add_argument("--wikitext", type=Path, required=True, help="train file of WikiText-2")
-    parser.add_argument("--steps", type=int, default=4000, help="of pretraining (default 4000)")
+    parser.add_argument("--steps", type=int, default=2500, help="of pretraining (default 2500)")
+    parser.add_argument("--megabytes", type=int, default=6, help="of each text (default 6)")
     parser.add_argument("--seeds", type=int, default=5, help="of fine-tuning (default 5)")
     parser.add_argument("--classes", type=int, default=8, help="hashtags (default 8)")
-    parser.add_argument("--examples", type=int, default=200, help="of each at most (default 200)")
+    parser.add_argument("--examples", type=int, default=150, help="of each at most (default 150)")
     parser.add_argument("--out", type=Path, help="JSON file to write")
     parser.add_argument("--work", type=Path, default=ROOT / ".scratch/probe", help="scratch")
     options = parser.parse_args()
@@ -138,31 +140,25 @@ def main() -> None:
         labelled, others = hashtag_task(tweets, options.classes, options.examples)
         texts = {name: options.work / f"{name}.txt" for name in ("tweets", "wikipedia")}
         options.work.mkdir(parents=True, exist_ok=True)
-        # As much text for the one as for the other.
-        megabytes = min(sum(map(len, others)), options.wikitext.stat().st_size) / 1e6
         everything = options.work / "others.txt"
         everything.write_text("".join(f"{tweet}\n" for tweet in others), encoding="utf-8")
-        inputs.first_lines(everything, texts["tweets"], megabytes)
-        inputs.wikitext_documents(options.wikitext, texts["wikipedia"], megabytes)
-        own, trained = pretrain(options.work / "own", texts["tweets"], params(options, "line"))
-        other, other_trained = pretrain(
-            options.work / "other", texts["wikipedia"], params(options, "blank_line")
-        )
+        inputs.first_lines(everything, texts["tweets"], options.megabytes)
+        inputs.wikitext_documents(options.wikitext, texts["wikipedia"], options.megabytes)
+        settings = params(options, "line"), params(options, "blank_line")
+        folders = options.work / "own", options.work / "other"
+        with ThreadPoolExecutor() as both:
+            own, other = both.map(pretrain, folders, texts.values(), settings)
         shutil.copytree(other.folder / "models/main", own.path("models/base/wikipedia"))
         lines = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in labelled)
         own.path("data/labelled/hashtags.jsonl").write_text(lines, encoding="utf-8")
-        task = params(options, "line")["probe"]["tasks"][_TASK]
-        probed = own.stage("probe", _TASK, task["data"], task["model"], task["baseline"])
+        task = settings[0]["probe"]["tasks"][_TASK]
+        own.stage("probe", _TASK, task["data"], task["model"], task["baseline"])
     except UserError as error:
         sys.exit(f"probe: error: {error}")
     results = own.folder / "results/probe" / _TASK
     metrics = json.loads((results / "metrics.json").read_text(encoding="utf-8"))
     print((own.folder / "output.log").read_text(encoding="utf-8").strip())
     print((results / "runs.csv").read_text(encoding="utf-8"))
-    print(
-        f"pretraining {trained.wall_seconds:.0f} s and {other_trained.wall_seconds:.0f} s, probe "
-        f"{probed.wall_seconds:.0f} s"
-    )
     means = [metrics[name]["f1_macro"] for name in ("model", "baseline", "untrained")]
     passed = means == sorted(means, reverse=True)
     if options.out:

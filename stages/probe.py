@@ -12,7 +12,7 @@ from lib.interop.checkpoints import read_checkpoint
 from lib.model.config import BertConfig
 from lib.model.parameters import initial_values
 from lib.params import VOCAB, Cleaning, ProbeTask, load_params
-from lib.probe.comparison import Run, as_frame, summary, table
+from lib.probe.comparison import Run, as_frame, by_class, summary, table
 from lib.probe.fine_tuning import FineTuner
 from lib.probe.labelled import Example
 from lib.probe.rows import Row, batch_count, sentence_rows, text_rows
@@ -130,7 +130,8 @@ def main(task_name: str, data: Path, model: Path, baseline: Path) -> None:
                 runs.append(Run(name, seed, found))
     means = summary(runs)
     results = Path("results/probe") / task_name
-    write_text(results / "runs.csv", as_frame(runs).to_csv(index=False, float_format="%.6g"))
+    for name, frame in (("runs", as_frame(runs)), ("classes", by_class(runs))):
+        write_text(results / f"{name}.csv", frame.to_csv(index=False, float_format="%.6g"))
     write_metrics(results / "metrics.json", {**metrics, **means})
     counted = "entities" if of_entities else "labels"
     print(

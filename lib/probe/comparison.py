@@ -36,7 +36,7 @@ def as_frame(runs: Sequence[Run]) -> pd.DataFrame:
 
 
 def summary(runs: Sequence[Run]) -> dict[str, dict[str, Any]]:
-    """By model: the mean of each score, its standard deviation, and F1 by class.
+    """By model: the mean of each score, and its standard deviation.
 
     The deviation is that of a sample, with n - 1; None for a single seed.
     """
@@ -47,13 +47,20 @@ def summary(runs: Sequence[Run]) -> dict[str, dict[str, Any]]:
         for name in SCORES:
             values[name] = fmean(each[name] for each in own)
             values[f"{name}_sd"] = stdev(each[name] for each in own) if len(own) > 1 else None
-        # A class that nobody answered and that does not occur is missing in some runs.
-        classes = sorted({name for each in own for name in each["f1_by_class"]})
-        values["f1_by_class"] = {
-            name: fmean(each["f1_by_class"].get(name, 0.0) for each in own) for name in classes
-        }
         found[model] = values
     return found
+
+
+def by_class(runs: Sequence[Run]) -> pd.DataFrame:
+    """A row for each model and class: the mean of its F1."""
+    rows = []
+    for model in dict.fromkeys(run.model for run in runs):
+        own = [run.scores["f1_by_class"] for run in runs if run.model == model]
+        # A class that is not in the test part is missing in runs that do not answer it.
+        for name in sorted({name for each in own for name in each}):
+            f1 = fmean(each.get(name, 0.0) for each in own)
+            rows.append({"model": model, "class": name, "f1": f1})
+    return pd.DataFrame(rows)
 
 
 def table(means: Mapping[str, Mapping[str, Any]]) -> pd.DataFrame:
