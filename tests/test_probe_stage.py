@@ -79,8 +79,6 @@ def test_a_task_runs_once_and_its_results_are_there(project):
     [
         ({"max_seq_length": 17}, "models/own: has 16 positions, but max_seq_length"),
         ({"baseline": "models/none"}, "models/none"),
-        ({"data": "data/labelled/nothing"}, "data/labelled/nothing: cannot be read"),
-        ({"label_field": "class"}, "train.csv line 2: no field `class`"),
     ],
 )
 def test_a_task_that_cannot_run_says_so_in_a_line(project, changes, message):
