@@ -7,7 +7,7 @@ export TF_CPP_MIN_LOG_LEVEL ?= 3
 
 .PHONY: help setup interop smoke demo import recipe recipe-text tiny-base test check-slow lint lock clean \
 	bench bench-peers bench-agreement bench-tokens bench-memory bench-workers bench-vocabulary bench-input \
-	bench-training bench-learning bench-crossings
+	bench-training bench-learning bench-crossings bench-probe
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
 
@@ -142,6 +142,11 @@ bench-workers: setup
 bench-vocabulary: interop
 	python -m bench.vocabulary $(WIKITEXT) $(TWEETS) $(call given,sentences,SENTENCES) \
 		--repeats $(REPEATS) --out $(BENCH)/vocabulary.json
+
+# Pretrains two small models: some minutes on two cores.
+bench-probe: setup
+	$(if $(and $(WIKITEXT),$(TWEETS)),python -m bench.probe --wikitext $(WIKITEXT) --tweets $(TWEETS) \
+		--out $(BENCH)/probe.json, @echo "skipped: the probe (give WIKITEXT= and TWEETS=)")
 
 clean: ## remove scratch (cleaned text that is kept for the next run, unfinished training)
 	rm -rf .scratch

@@ -377,6 +377,44 @@ class Evaluate(Section):
     seed: Count
 
 
+# Columns by their names, or in files without a header by their numbers from 1, or -1 from the last.
+Column = Annotated[str, Field(min_length=1)] | Annotated[int, Field(strict=True)]
+
+
+class ProbeTask(Section):
+    """A labelled task that models are fine-tuned on and compared by."""
+
+    kind: Literal["classification", "tagging"]
+    data: str
+    text_field: Column
+    label_field: Column
+    model: str
+    baseline: str
+    epochs: Positive
+    batch_size: Positive
+    learning_rate: PositiveReal
+    max_seq_length: Annotated[Whole, Field(ge=8)]
+    seeds: Positive
+
+    @model_validator(mode="after")
+    def _fields_fit_the_kind(self) -> "ProbeTask":
+        for name in ("text_field", "label_field"):
+            column = getattr(self, name)
+            if self.kind == "classification" and not isinstance(column, str):
+                raise ValueError(f"{name} should be the name of a field. Received: {column!r}")
+            if self.kind == "tagging" and (isinstance(column, str) or column == 0):
+                raise ValueError(
+                    f"{name} should be the number of a column, 1 for the first and -1 for the "
+                    f"last. Received: {column!r}"
+                )
+        if PurePosixPath(self.model) == PurePosixPath(self.baseline):
+            raise ValueError(
+                f"baseline should be another one than model, or {VOCAB} for none. Received: "
+                f"{self.baseline!r}"
+            )
+        return self
+
+
 class Cluster(Section):
     workers: Literal["auto"] | Positive
 
@@ -395,6 +433,10 @@ def _from_elsewhere(init: str) -> bool:
 PhaseName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$")]
 
 
+class Probe(Section):
+    tasks: dict[PhaseName, ProbeTask]
+
+
 class Params(Section):
     """All of params.yaml."""
 
@@ -407,6 +449,7 @@ class Params(Section):
     phases: Annotated[dict[PhaseName, Phase], Field(min_length=1)]
     pretrain: Pretrain
     evaluate: Evaluate
+    probe: Probe
     cluster: Cluster
 
     @model_validator(mode="after")
