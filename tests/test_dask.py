@@ -301,7 +301,9 @@ def test_a_scheduler_that_goes_away_gives_one_line(tmp_path, long_project):
 def test_the_tasks_of_a_stage_that_ends_are_dropped(cluster, long_project, who):
     long_project.set({"cluster": {"scheduler": cluster.address}})
     shutil.rmtree(long_project.folder / ".scratch", ignore_errors=True)
-    stage = ("python", "-m", "stages.preprocess", *STAGES["preprocess"])
+    # What runs the tests in the background may have Ctrl-C ignored, and that is inherited.
+    stage = ("env", "--default-signal=INT", "python", "-m", "stages.preprocess")
+    stage += STAGES["preprocess"]
     if who == "parent killed":
         # Between it and us a process, as dvc is.
         parent = "import subprocess, sys; subprocess.run(sys.argv[1:])"
