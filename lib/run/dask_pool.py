@@ -243,7 +243,7 @@ class _Cluster:
                 if kind == FAILED:
                     raise value
                 if kind != DONE:
-                    raise UserError(f"{self._address}: a worker that came later {value}")
+                    raise UserError(f"{self._address}: a worker that came later, {value}")
                 results[number] = value
                 del pending[number]
                 progress.advance()

@@ -156,13 +156,13 @@ def perform(ticket: str, key: str, packed: bytes) -> bytes:
         key: of the task, unique in the run.
 
     Returns:
-        Pickled: DONE and the result, FAILED or REFUSED and the error, DIED and None: its worker
-        died whenever it was tried.
+        Pickled: DONE and the result, FAILED and the error, REFUSED and what is wrong with which
+        worker, DIED and None: its worker died whenever it was tried.
     """
     try:
         show(Path(ticket))
     except WorkerRefusedError as error:
-        return pickle.dumps((REFUSED, error))
+        return pickle.dumps((REFUSED, f"{platform.node()} (process {os.getpid()}) {error}"))
     stream = io.BytesIO(packed)
     main = pickle.load(stream)
     function, task = _Unpickler(stream, main).load()

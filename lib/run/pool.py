@@ -85,7 +85,10 @@ def attempt(function: Callable[[T], R], task: T) -> tuple[bool, Any]:
     """(True, result) or (False, what went wrong)."""
     try:
         return True, function(task)
-    except (UserError, OSError) as error:
+    except UserError as error:
+        return False, error
+    except OSError as error:
+        error.filename = error.filename or str(task)
         return False, error
     except Exception:
         return False, RuntimeError(f"{task}: {traceback.format_exc()}")
