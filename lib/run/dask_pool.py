@@ -24,7 +24,8 @@ from typing import Any, TypeVar
 import dask.config
 
 # Before Dask sets up its logging: its lines would stand between ours.
-dask.config.set({"logging": {"distributed": "critical", "tornado": "critical"}})
+_LOGGERS = ("distributed", "distributed.client", "tornado", "tornado.application")
+dask.config.set({"logging": dict.fromkeys(_LOGGERS, "critical")})
 
 from distributed import Client, Future, KilledWorker  # noqa: E402
 
