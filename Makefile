@@ -6,8 +6,8 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 export TF_CPP_MIN_LOG_LEVEL ?= 3
 
 .PHONY: help setup interop smoke demo import recipe recipe-text tiny-base test check-slow lint lock clean \
-	bench bench-peers bench-agreement bench-tokens bench-memory bench-workers bench-vocabulary bench-input \
-	bench-training bench-learning bench-crossings bench-probe
+	bench bench-peers bench-agreement bench-tokens bench-memory bench-workers bench-dask bench-vocabulary \
+	bench-input bench-training bench-learning bench-crossings bench-probe bench-recipes
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
 
@@ -81,7 +81,7 @@ given = $(if $($(2)),--$(1) $($(2)))
 # With -k: a bar that is missed fails its target and the others still run.
 bench: ## the data stages against other tools, their memory, their workers; see docs/bench.md
 	@$(MAKE) --no-print-directory -k bench-peers bench-agreement bench-tokens \
-		bench-memory bench-workers bench-vocabulary bench-input bench-training
+		bench-memory bench-workers bench-dask bench-vocabulary bench-input bench-training
 
 bench-peers: setup
 	python -m bench.data_preparation $(call given,google,GOOGLE) $(call given,ctbert,CTBERT) \
@@ -137,6 +137,12 @@ bench-workers: setup
 	$(if $(and $(WIKITEXT),$(VOCAB)),python -m bench.workers --wikitext $(WIKITEXT) \
 		--vocab $(VOCAB) --repeats $(REPEATS) --out $(BENCH)/workers.json, \
 		@echo "skipped: workers (give WIKITEXT= and VOCAB=)")
+
+bench-dask: setup
+	$(if $(and $(or $(WIKITEXT),$(TWEETS)),$(VOCAB)),python -m bench.dask \
+		$(call given,wikitext,WIKITEXT) $(call given,tweets,TWEETS) --vocab $(VOCAB) \
+		--repeats $(REPEATS) --out $(BENCH)/dask.json, \
+		@echo "skipped: Dask (give VOCAB= and WIKITEXT= or TWEETS=)")
 
 # SENTENCES: a text of a million sentences, one a line, to measure time and memory on.
 bench-vocabulary: interop

@@ -24,6 +24,7 @@ from pydantic import (
 )
 
 from lib.run.errors import UserError
+from lib.run.pool import scheduler_address
 from lib.run.validation import first_problem, problem_at
 
 
@@ -417,6 +418,7 @@ class ProbeTask(Section):
 
 class Cluster(Section):
     workers: Literal["auto"] | Positive
+    scheduler: Annotated[str, AfterValidator(scheduler_address)] | None
 
 
 # Folders of models/ for models of chosen steps, and for fetched ones.
