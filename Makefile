@@ -5,7 +5,7 @@ BIN := .venv/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 export TF_CPP_MIN_LOG_LEVEL ?= 3
 
-.PHONY: help setup interop smoke demo import test check-slow lint lock clean \
+.PHONY: help setup interop smoke demo import recipe recipe-text tiny-base test check-slow lint lock clean \
 	bench bench-peers bench-agreement bench-tokens bench-memory bench-workers bench-vocabulary bench-input \
 	bench-training bench-learning bench-crossings
 help: ## show this list
@@ -30,7 +30,7 @@ setup: .venv/installed ## a virtual environment from the lock file
 interop: .venv/interop-installed ## transformers and PyTorch, for the tests against them
 
 smoke: setup ## all stages on a sliver of text, in about a minute
-	python -m lib.recipe recipes/smoke.yaml --in .scratch/smoke
+	python -m lib.recipe smoke --in .scratch/smoke
 	cd .scratch/smoke && dvc repro && python -m lib.summary
 
 demo: setup ## the whole pipeline on the demo corpus
@@ -39,6 +39,18 @@ demo: setup ## the whole pipeline on the demo corpus
 
 import: setup ## a model of the Hugging Face hub, pinned, into models/base: MODEL=bert-base-uncased REVISION=...
 	@python -m lib.download "$(MODEL)" "$(REVISION)" $(if $(TO),--to "$(TO)")
+
+recipe: setup ## params.yaml for a known model: NAME=kanarya, SCALE=tiny for minutes; alone: a list
+	@python -m lib.recipe $(NAME) $(if $(SCALE),--scale $(SCALE))
+
+recipe-text: setup ## made text of a recipe's kind into data/raw, to try it with: NAME=kanarya
+	@python -m lib.recipe_text "$(NAME)"
+
+tiny-base: smoke ## the smoke run's BERT into models/base/tiny, for recipes that go on from a model
+	mkdir -p models/base
+	rm -rf models/base/tiny
+	cp -r .scratch/smoke/models/main models/base/tiny
+	dvc add models/base/tiny
 
 test: setup ## the test suite
 	python -m pytest -q -n auto --dist loadfile

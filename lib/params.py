@@ -381,6 +381,15 @@ class Cluster(Section):
 
 # Folders of models/ for models of chosen steps, and for fetched ones.
 KEPT, BASE = "kept", "base"
+
+
+def _from_elsewhere(init: str) -> bool:
+    """Whether a phase goes on from a model that no phase of this project has made."""
+    folders = PurePosixPath(init).parts
+    is_model = init != VOCAB and not init.endswith(".json")
+    return is_model and (folders[:1] != ("models",) or folders[1:2] == (BASE,))
+
+
 PhaseName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$")]
 
 
@@ -420,6 +429,16 @@ class Params(Section):
                         f"pretrain.model.max_position_embeddings ({positions}): shorten the one or "
                         "raise the other",
                         phase.max_seq_length,
+                    )
+                )
+            if self.vocab.base == SAMPLE and _from_elsewhere(phase.init):
+                raise ValueError(
+                    problem_at(
+                        "vocab.source",
+                        f"makes a new vocabulary, and {phase.init}, which phases.{name} goes on "
+                        "from, has another; set vocab: {source: model, base: "
+                        f"{phase.init}}}, or extend for words of your text, too",
+                        self.vocab.source,
                     )
                 )
             predictions = self.records.predictions(phase.max_seq_length)
