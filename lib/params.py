@@ -371,6 +371,8 @@ class Evaluate(Section):
     license: Annotated[str, AfterValidator(_one_line)] | None
     masked_lm_prob: Annotated[Real, Field(gt=0, lt=1)]
     max_examples: Positive
+    kept_models: StrictBool
+    lengths: list[Annotated[Whole, Field(ge=8)]]
     holes: Count
     seed: Count
 
