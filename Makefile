@@ -124,6 +124,11 @@ bench-learning: interop
 	$(if $(WIKITEXT),python -m bench.learning --wikitext $(dir $(WIKITEXT)) \
 		--out $(BENCH)/learning.json, @echo "skipped: learning (give WIKITEXT=)")
 
+# An hour on two cores; what is finished is kept for the next call.
+bench-recipes: setup
+	$(if $(WIKITEXT),python -m bench.recipes --wikitext $(dir $(WIKITEXT)) \
+		--out $(BENCH)/recipes.json, @echo "skipped: recipes (give WIKITEXT=)")
+
 # DATA/fixtures: see docs/bench.md; GOOGLE and TEXT may be left out.
 FIXTURES := $(if $(DATA),$(DATA)/fixtures)
 bench-crossings: interop
