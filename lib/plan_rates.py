@@ -40,10 +40,10 @@ TEXTS = {
     "articles": Text(0, 0, 0, 0, 0, 1, 1, 0.25, 350, 0.95, 128),
     "tweets": Text(0.21, 0.055, 0.10, 0.3, 0.1, 1.03, 1.35, 0.5, 36, 0.95, 58),
 }
-PACKED_FILL = 0.97
-# A row in Google's format: names and frames, then for a cell, a token's id, a masked position.
-ROW, CELL, TOKEN, PREDICTION = 190.0, 3.0, 0.9, 7.0
-PACKED_CELL = 4.0
+PACKED_FILL = 0.97  # of a packed row
+# Bytes of a row: names and frames; for a cell; for a token's id above that; for a masked position;
+# for an example of a packed row.
+ROW, CELL, PACKED_CELL, TOKEN, PREDICTION, EXAMPLE = 200, 3, 4, 1, 7, 6
 GZIP = 0.2
 
 # The stage vocab (docs/vocabulary.md): seconds and bytes of memory for a byte of the sample.
@@ -87,5 +87,5 @@ DEVICES = {
     "tpu-v4": Device(275e12, 275e12, 32 * GB),
     "tpu-v5e": Device(197e12, 197e12, 16 * GB),
     "tpu-v6e": Device(918e12, 918e12, 32 * GB),
-    "cpu": Device(0.3e12, 0.6e12, 24 * GB, 0.71, "measured"),
+    "cpu": Device(0.56e12, 0.306e12, 24 * GB, 0.71, "measured"),
 }

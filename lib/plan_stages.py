@@ -78,8 +78,15 @@ def rows_and_bytes(raw: float, text: Text, made: RecordSettings) -> tuple[float,
     tokens = raw * text.tokens * made.dupe_factor
     length = made.max_seq_length
     in_row = length * rates.PACKED_FILL if made.packing else min(text.example, length * text.fill)
-    cell = rates.PACKED_CELL if made.packing else rates.CELL
-    size = rates.ROW + cell * length + rates.TOKEN * in_row
+    size = (
+        rates.ROW
+        + rates.TOKEN * in_row
+        + (
+            rates.PACKED_CELL * length + rates.EXAMPLE * made.examples_per_row
+            if made.packing
+            else rates.CELL * length
+        )
+    )
     if made.masking == "static":
         size += rates.PREDICTION * made.predictions_per_row()
     return tokens / in_row, tokens / in_row * size * (
