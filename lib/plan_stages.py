@@ -77,21 +77,19 @@ def rows_and_bytes(raw: float, text: Text, made: RecordSettings) -> tuple[float,
     """Rows of the records of so many bytes of raw text, and the bytes of their files."""
     tokens = raw * text.tokens * made.dupe_factor
     length = made.max_seq_length
-    in_row = length * rates.PACKED_FILL if made.packing else min(text.example, length * text.fill)
-    size = (
-        rates.ROW
-        + rates.TOKEN * in_row
-        + (
-            rates.PACKED_CELL * length + rates.EXAMPLE * made.examples_per_row
-            if made.packing
-            else rates.CELL * length
-        )
-    )
+    if made.packing:
+        in_row = length * rates.PACKED_FILL
+        size = rates.PACKED_ROW + rates.PACKED_CELL * length
+        size += rates.EXAMPLE * made.examples_per_row
+    else:
+        in_row = min(text.example, length * text.fill)
+        size = rates.ROW + rates.CELL * length
+    size += rates.TOKEN * in_row
     if made.masking == "static":
         size += rates.PREDICTION * made.predictions_per_row()
-    return tokens / in_row, tokens / in_row * size * (
-        rates.GZIP if made.compression == "gzip" else 1
-    )
+    if made.compression == "gzip":
+        size *= rates.GZIP
+    return tokens / in_row, tokens / in_row * size
 
 
 def training_line(
