@@ -64,12 +64,12 @@ TEXTS = {
         sentence=57,
     ),
 }
-PACKED_FILL = 0.97  # of a packed row
+PACKED_FILL = 0.99  # of a packed row
 # Bytes of a row: names and frames; for a cell; for a token's id above that; for a masked position.
 # Packed rows have more features, some of them for each example.
 ROW, CELL, TOKEN, PREDICTION = 200, 3, 1, 7
 PACKED_ROW, PACKED_CELL, EXAMPLE = 250, 4, 6
-GZIP = 0.2
+GZIP = 0.21
 
 # The stage vocab (docs/vocabulary.md): seconds and bytes of memory for a byte of the sample.
 VOCABULARY = {"bpe": (24 / 94e6, 371 * MIB / 94e6), "unigram": (67 / 94e6, 1649 * MIB / 94e6)}
