@@ -5,9 +5,9 @@ BIN := .venv/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 export TF_CPP_MIN_LOG_LEVEL ?= 3
 
-.PHONY: help setup interop gpu tpu smoke demo import test check-slow lint lock clean \
-	bench bench-peers bench-agreement bench-tokens bench-memory bench-workers bench-vocabulary bench-input \
-	bench-training bench-learning bench-crossings
+.PHONY: help setup interop gpu tpu smoke demo import recipe recipe-text tiny-base test check-slow lint lock clean \
+	bench bench-peers bench-agreement bench-tokens bench-memory bench-workers bench-dask bench-vocabulary \
+	bench-input bench-training bench-learning bench-crossings bench-probe bench-recipes
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
 
@@ -47,7 +47,7 @@ gpu: .venv/gpu-installed ## the CUDA libraries that TensorFlow needs on NVIDIA's
 tpu: .venv/tpu-installed ## TensorFlow for TPUs in place of the locked one; see docs/tpu.md
 
 smoke: setup ## all stages on a sliver of text, in about a minute
-	python -m lib.recipe recipes/smoke.yaml --in .scratch/smoke
+	python -m lib.recipe smoke --in .scratch/smoke
 	cd .scratch/smoke && dvc repro && python -m lib.summary
 
 demo: setup ## the whole pipeline on the demo corpus
@@ -56,6 +56,18 @@ demo: setup ## the whole pipeline on the demo corpus
 
 import: setup ## a model of the Hugging Face hub, pinned, into models/base: MODEL=bert-base-uncased REVISION=...
 	@python -m lib.download "$(MODEL)" "$(REVISION)" $(if $(TO),--to "$(TO)")
+
+recipe: setup ## params.yaml for a known model: NAME=kanarya, SCALE=tiny for minutes; alone: a list
+	@python -m lib.recipe $(NAME) $(if $(SCALE),--scale $(SCALE))
+
+recipe-text: setup ## made text of a recipe's kind into data/raw, to try it with: NAME=kanarya
+	@python -m lib.recipe_text "$(NAME)"
+
+tiny-base: smoke ## the smoke run's BERT into models/base/tiny, for recipes that go on from a model
+	mkdir -p models/base
+	rm -rf models/base/tiny
+	cp -r .scratch/smoke/models/main models/base/tiny
+	dvc add models/base/tiny
 
 test: setup ## the test suite
 	python -m pytest -q -n auto --dist loadfile
@@ -86,7 +98,7 @@ given = $(if $($(2)),--$(1) $($(2)))
 # With -k: a bar that is missed fails its target and the others still run.
 bench: ## the data stages against other tools, their memory, their workers; see docs/bench.md
 	@$(MAKE) --no-print-directory -k bench-peers bench-agreement bench-tokens \
-		bench-memory bench-workers bench-vocabulary bench-input bench-training
+		bench-memory bench-workers bench-dask bench-vocabulary bench-input bench-training
 
 bench-peers: setup
 	python -m bench.data_preparation $(call given,google,GOOGLE) $(call given,ctbert,CTBERT) \
@@ -143,10 +155,21 @@ bench-workers: setup
 		--vocab $(VOCAB) --repeats $(REPEATS) --out $(BENCH)/workers.json, \
 		@echo "skipped: workers (give WIKITEXT= and VOCAB=)")
 
+bench-dask: setup
+	$(if $(and $(or $(WIKITEXT),$(TWEETS)),$(VOCAB)),python -m bench.dask \
+		$(call given,wikitext,WIKITEXT) $(call given,tweets,TWEETS) --vocab $(VOCAB) \
+		--repeats $(REPEATS) --out $(BENCH)/dask.json, \
+		@echo "skipped: Dask (give VOCAB= and WIKITEXT= or TWEETS=)")
+
 # SENTENCES: a text of a million sentences, one a line, to measure time and memory on.
 bench-vocabulary: interop
 	python -m bench.vocabulary $(WIKITEXT) $(TWEETS) $(call given,sentences,SENTENCES) \
 		--repeats $(REPEATS) --out $(BENCH)/vocabulary.json
+
+# Pretrains two small models: some minutes on two cores.
+bench-probe: setup
+	$(if $(and $(WIKITEXT),$(TWEETS)),python -m bench.probe --wikitext $(WIKITEXT) --tweets $(TWEETS) \
+		--out $(BENCH)/probe.json, @echo "skipped: the probe (give WIKITEXT= and TWEETS=)")
 
 clean: ## remove scratch (cleaned text that is kept for the next run, unfinished training)
 	rm -rf .scratch

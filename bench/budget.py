@@ -64,21 +64,25 @@ class Calibration(Meter):
             seconds: of processor time to watch steps for, after the first ones.
         """
         super().__init__(clock=clock)
-        self._seconds = seconds
+        self._seconds, self.first = seconds, 0.0
 
     def step(self, save: Save) -> bool:
         """To be called after each optimizer step. True: that will do."""
         super().step(save)
         if self.steps == _FIRST_STEPS:
-            self._first = self.used
+            self.first = self.used
         return (
-            self.steps >= _FIRST_STEPS + _COUNTED_STEPS and self.used - self._first >= self._seconds
+            self.steps >= _FIRST_STEPS + _COUNTED_STEPS and self.used - self.first >= self._seconds
         )
+
+    @property
+    def each(self) -> float:
+        """Seconds of a step, once the first ones are made."""
+        return (self.used - self.first) / (self.steps - _FIRST_STEPS)
 
     def steps_in(self, limit: float) -> int:
         """How many steps so many seconds are enough for."""
-        each = (self.used - self._first) / (self.steps - _FIRST_STEPS)
-        return max(_FIRST_STEPS + round((limit - self._first) / each), _FIRST_STEPS)
+        return max(_FIRST_STEPS + round((limit - self.first) / self.each), _FIRST_STEPS)
 
 
 def run(path: Path, train: Callable[[dict[str, Any], int, Meter], None]) -> None:
@@ -94,7 +98,11 @@ def run(path: Path, train: Callable[[dict[str, Any], int, Meter], None]) -> None
     if job["steps"] is None:
         calibration = Calibration(job["calibration_seconds"])
         train(job, ENDLESS, calibration)
-        result: dict[str, Any] = {"steps": calibration.steps_in(job["cpu_seconds"])}
+        result: dict[str, Any] = {
+            "steps": calibration.steps_in(job["cpu_seconds"]),
+            "first_seconds": calibration.first,
+            "step_seconds": calibration.each,
+        }
     else:
         meter = Meter(job["steps"], job["points"], path.parent / "models")
         train(job, job["steps"], meter)

@@ -5,11 +5,14 @@ What `bench.learning` starts; the job's keys are described there.
 
 import os
 import sys
+from collections.abc import Mapping
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
+import numpy as np
 import tensorflow as tf
 import yaml
 
@@ -19,7 +22,7 @@ from lib.interop.huggingface import write_model
 from lib.model.config import BertConfig
 from lib.model.parameters import initial_values
 from lib.model.schedules import schedule
-from lib.params import parse_params
+from lib.params import Pretrain, parse_params
 from lib.train.input import training_batches
 from lib.train.manifest import read_manifest
 from lib.train.step import Trainer
@@ -40,14 +43,33 @@ def train(job: dict[str, Any], steps: int, meter: Meter) -> None:
         "xla": job["xla"],
         "seed": job["seed"],
     }
-    settings = parse_params(values).pretrain
-    records = Path(job["records"])
-    manifest, tokenizer = read_manifest(records), WordPieceTokenizer.load(Path(job["vocabulary"]))
+    tokenizer = WordPieceTokenizer.load(Path(job["vocabulary"]))
     config = BertConfig(vocab_size=len(tokenizer.vocabulary), **job["model"])
-    trainer = Trainer(
-        config, settings, False, initial_values(config, job["seed"]), make_strategy("one")
+    weights = initial_values(config, job["seed"])
+    settings = parse_params(values).pretrain
+    train_phase(config, settings, Path(job["records"]), tokenizer, weights, meter)
+
+
+def train_phase(
+    config: BertConfig,
+    settings: Pretrain,
+    records: Path,
+    tokenizer: WordPieceTokenizer,
+    weights: Mapping[str, np.ndarray],
+    meter: Meter,
+) -> dict[str, np.ndarray]:
+    """Trains until the settings' steps are made or the meter says stop; returns the weights."""
+    manifest = read_manifest(records)
+    trainer = Trainer(config, settings, manifest.next_sentence, weights, make_strategy("one"))
+    steps, warmup = settings.length(manifest.splits["train"].rows)
+    rate = schedule(
+        settings.schedule,
+        settings.learning_rate,
+        settings.end_learning_rate,
+        warmup,
+        steps,
+        settings.power,
     )
-    rate = schedule("polynomial", job["rate"], 0.0, settings.warmup_steps, steps, settings.power)
 
     def save(target: Path) -> None:
         write_model(target, config, trainer.weights(), {"pad_token_id": tokenizer.pad_id})
@@ -56,16 +78,17 @@ def train(job: dict[str, Any], steps: int, meter: Meter) -> None:
         records,
         manifest,
         tokenizer,
-        batch_size=job["batch_size"],
+        batch_size=settings.batch_size,
         steps=steps,
         buffer=settings.shuffle_buffer,
-        seed=job["seed"],
+        seed=settings.seed,
     )
-    for number, batch in enumerate(batches, 1):
+    for number, batch in enumerate(islice(batches, steps), 1):
         results = trainer.step(batch, tf.constant(number), tf.constant(rate(number)))
         float(results["gradient_norm"])  # waits until the step is done
         if meter.step(save):
             break
+    return trainer.weights()
 
 
 if __name__ == "__main__":

@@ -15,19 +15,16 @@ goes on where a first one was stopped.
 
 import argparse
 import json
-import os
-import queue
 import shutil
 import statistics
 import sys
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from bench import inputs
 from bench.curves import svg
+from bench.jobs import environment, in_pool, train
 from bench.learnt import COLUMNS, curves_csv, mean_curves, said, summarise
 from bench.processes import measure
 from bench.project import ROOT, Project
@@ -125,6 +122,10 @@ def job_of(options: argparse.Namespace, paths: dict[str, str], system: str) -> d
     }
 
 
+def calibration(job: dict[str, Any]) -> dict[str, Any]:
+    return train(job, SYSTEMS[job["system"]])
+
+
 def calibrate(options: argparse.Namespace, paths: dict[str, str]) -> dict[str, int]:
     """Steps of each system that the minutes are enough for: medians, found once."""
     kept = options.work / "steps.json"
@@ -141,11 +142,15 @@ def calibrate(options: argparse.Namespace, paths: dict[str, str]) -> dict[str, i
                 "rate": options.rates[0],
                 "seed": 1 + attempt,
                 "steps": None,
-                "folder": str(options.work / f"runs/calibration-{system.replace(' ', '-')}"),
+                "folder": str(
+                    options.work / f"runs/calibration-{attempt}-{system.replace(' ', '-')}"
+                ),
             }
             for system in SYSTEMS
         ]
-        for system, result in zip(SYSTEMS, in_pool(train, waiting, options.jobs), strict=True):
+        for system, result in zip(
+            SYSTEMS, in_pool(calibration, waiting, options.jobs), strict=True
+        ):
             counts[system].append(result["steps"])
         print(f"learning: steps that fit, so far: {counts}", file=sys.stderr)
     steps = {system: round(statistics.median(each)) for system, each in counts.items()}
@@ -171,31 +176,6 @@ def jobs(
     ]
 
 
-_ENVIRONMENT = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
-
-
-def environment() -> dict[str, str]:
-    """Of a run's processes: one thread each, the project to import from, no network."""
-    path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
-    return os.environ | _ENVIRONMENT | {"HF_HUB_OFFLINE": "1", "PYTHONPATH": path}
-
-
-def train(job: dict[str, Any]) -> dict[str, Any]:
-    """Runs a job in a process of its own; returns what it wrote of itself."""
-    folder = Path(job["folder"])
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
-    write_json(folder / "job.json", job)
-    command = [sys.executable, "-m", SYSTEMS[job["system"]], folder / "job.json"]
-    trained = measure(command, folder, environment())
-    made: dict[str, Any] = json.loads((folder / "run.json").read_text(encoding="utf-8"))
-    return made | {
-        "whole_cpu_seconds": trained.cpu_seconds,
-        "whole_wall_seconds": trained.wall_seconds,
-        "peak_mib": trained.peak_mib,
-    }
-
-
 def run(job: dict[str, Any]) -> dict[str, Any]:
     """Trains and scores; or takes the result that an earlier call has kept of the same job."""
     folder = Path(job["folder"])
@@ -204,7 +184,7 @@ def run(job: dict[str, Any]) -> dict[str, Any]:
         result: dict[str, Any] = json.loads(kept.read_text(encoding="utf-8"))
         if result["job"] == job:
             return result
-    made = train(job)
+    made = train(job, SYSTEMS[job["system"]])
     models = [point.pop("model") for point in made["points"]]
     command = [sys.executable, "-m", "bench.heldout", folder / "job.json", *models]
     measure(command, folder, environment())
@@ -216,28 +196,6 @@ def run(job: dict[str, Any]) -> dict[str, Any]:
     write_json(kept, result)
     print(f"learning: {said(result)}", file=sys.stderr)
     return result
-
-
-def in_pool(
-    work: Callable[[dict[str, Any]], dict[str, Any]], todo: Sequence[dict[str, Any]], at_once: int
-) -> list[dict[str, Any]]:
-    """So many jobs at a time, each on a core of its own as far as there are enough."""
-    cores = sorted(os.sched_getaffinity(0))
-    free: queue.SimpleQueue[int] = queue.SimpleQueue()
-    for number in range(at_once):
-        free.put(cores[number % len(cores)])
-
-    def on_one_core() -> None:
-        # Of this thread only; the processes that it starts inherit it.
-        os.sched_setaffinity(0, {free.get()})
-
-    with ThreadPoolExecutor(at_once, initializer=on_one_core) as pool:
-        waiting = [pool.submit(work, job) for job in todo]
-        try:
-            return [done.result() for done in waiting]
-        except BaseException:
-            pool.shutdown(cancel_futures=True)
-            raise
 
 
 def arguments() -> argparse.ArgumentParser:

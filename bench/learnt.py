@@ -15,7 +15,6 @@ COLUMNS = {
     "joined": "on joined rows",
     "steps": "steps",
     "cpu_minutes": "CPU min",
-    "mib": "MiB",
 }
 
 
@@ -51,7 +50,6 @@ def summarise(results: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
                 "joined": f"{statistics.mean(end['joined'] for end in ends):.4f}",
                 "steps": round(statistics.mean(run["steps"] for run in runs)),
                 "cpu_minutes": statistics.mean(run["cpu_seconds"] for run in runs) / 60,
-                "mib": max(run["peak_mib"] for run in runs),
             }
         )
     return rows

@@ -12,8 +12,8 @@ from bench.steps import read_job, write_result
 # After bench.our_steps, which silences it.
 import tensorflow as tf  # isort: skip
 
+from lib.evaluation.evaluator import Evaluator
 from lib.model.schedules import schedule
-from lib.train.evaluation import Evaluator
 from lib.train.input import evaluation_batches, training_batches
 from lib.train.manifest import read_manifest
 from lib.vocab.tokenizer import WordPieceTokenizer

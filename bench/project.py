@@ -29,7 +29,8 @@ class Project:
         """
         self.folder = folder.absolute()
         self.environment = {**os.environ, "DVC_NO_ANALYTICS": "1"}
-        self.environment.pop("DVC_ROOT", None)
+        for name in ("DVC_ROOT", "DASK_SCHEDULER_ADDRESS"):
+            self.environment.pop(name, None)
         self.environment["PATH"] = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
         shutil.rmtree(self.folder, ignore_errors=True)
         self.folder.mkdir(parents=True)

@@ -15,11 +15,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from bench.languages import LANGUAGES, made_text
 from bench.processes import Measured, alternate, measure
 from bench.project import ROOT, Project
 from bench.report import machine, table, write_json
 from lib.run.errors import UserError
+from lib.text.languages import LANGUAGES, made_text
 
 PEERS = Path(__file__).parent / "peers"
 # Tokens a word in held-out text, ours over Hugging Face's; seconds and MiB, ours over

@@ -24,6 +24,7 @@ from pydantic import (
 )
 
 from lib.run.errors import UserError
+from lib.run.pool import scheduler_address
 from lib.run.validation import first_problem, problem_at
 
 
@@ -371,17 +372,71 @@ class Evaluate(Section):
     license: Annotated[str, AfterValidator(_one_line)] | None
     masked_lm_prob: Annotated[Real, Field(gt=0, lt=1)]
     max_examples: Positive
+    kept_models: StrictBool
+    lengths: list[Annotated[Whole, Field(ge=8)]]
     holes: Count
     seed: Count
 
 
+# Columns by their names, or in files without a header by their numbers from 1, or -1 from the last.
+Column = Annotated[str, Field(min_length=1)] | Annotated[int, Field(strict=True)]
+
+
+class ProbeTask(Section):
+    """A labelled task that models are fine-tuned on and compared by."""
+
+    kind: Literal["classification", "tagging"]
+    data: str
+    text_field: Column
+    label_field: Column
+    model: str
+    baseline: str
+    epochs: Positive
+    batch_size: Positive
+    learning_rate: PositiveReal
+    max_seq_length: Annotated[Whole, Field(ge=8)]
+    seeds: Positive
+
+    @model_validator(mode="after")
+    def _fields_fit_the_kind(self) -> "ProbeTask":
+        for name in ("text_field", "label_field"):
+            column = getattr(self, name)
+            if self.kind == "classification" and not isinstance(column, str):
+                raise ValueError(f"{name} should be the name of a field. Received: {column!r}")
+            if self.kind == "tagging" and (isinstance(column, str) or column == 0):
+                raise ValueError(
+                    f"{name} should be the number of a column, 1 for the first and -1 for the "
+                    f"last. Received: {column!r}"
+                )
+        if PurePosixPath(self.model) == PurePosixPath(self.baseline):
+            raise ValueError(
+                f"baseline should be another one than model, or {VOCAB} for none. Received: "
+                f"{self.baseline!r}"
+            )
+        return self
+
+
 class Cluster(Section):
     workers: Literal["auto"] | Positive
+    scheduler: Annotated[str, AfterValidator(scheduler_address)] | None
 
 
 # Folders of models/ for models of chosen steps, and for fetched ones.
 KEPT, BASE = "kept", "base"
+
+
+def _from_elsewhere(init: str) -> bool:
+    """Whether a phase goes on from a model that no phase of this project has made."""
+    folders = PurePosixPath(init).parts
+    is_model = init != VOCAB and not init.endswith(".json")
+    return is_model and (folders[:1] != ("models",) or folders[1:2] == (BASE,))
+
+
 PhaseName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$")]
+
+
+class Probe(Section):
+    tasks: dict[PhaseName, ProbeTask]
 
 
 class Params(Section):
@@ -396,6 +451,7 @@ class Params(Section):
     phases: Annotated[dict[PhaseName, Phase], Field(min_length=1)]
     pretrain: Pretrain
     evaluate: Evaluate
+    probe: Probe
     cluster: Cluster
 
     @model_validator(mode="after")
@@ -420,6 +476,16 @@ class Params(Section):
                         f"pretrain.model.max_position_embeddings ({positions}): shorten the one or "
                         "raise the other",
                         phase.max_seq_length,
+                    )
+                )
+            if self.vocab.base == SAMPLE and _from_elsewhere(phase.init):
+                raise ValueError(
+                    problem_at(
+                        "vocab.source",
+                        f"makes a new vocabulary, and {phase.init}, which phases.{name} goes on "
+                        "from, has another; set vocab: {source: model, base: "
+                        f"{phase.init}}}, or extend for words of your text, too",
+                        self.vocab.source,
                     )
                 )
             predictions = self.records.predictions(phase.max_seq_length)

@@ -49,6 +49,8 @@ def summary() -> str:
         f"{training['epochs']:.1f} epochs",
         "",
         f"{'Held out':<26}{'model':>10}{'baseline':>10}",
+        f"{'  bits a character':<26}{numbers['bits_per_character']:>10.3f}"
+        f"{numbers['bits_per_character_unigram']:>10.3f}  piece frequencies",
         f"{'  MLM loss (nats)':<26}{numbers['mlm_loss']:>10.3f}"
         f"{numbers['mlm_loss_unigram']:>10.3f}  piece frequencies",
         f"{'  MLM accuracy':<26}{numbers['mlm_accuracy']:>10.1%}"
@@ -58,6 +60,12 @@ def summary() -> str:
         lines.append(
             f"{'  next sentence accuracy':<26}{numbers['nsp_accuracy']:>10.1%}"
             f"{numbers['nsp_accuracy_majority']:>10.1%}  always the commoner answer"
+        )
+    if "mlm_loss_start" in numbers:
+        lines.append(
+            f"  (the model it started from: {numbers['bits_per_character_start']:.3f} bits a "
+            f"character, MLM loss {numbers['mlm_loss_start']:.3f}, accuracy "
+            f"{numbers['mlm_accuracy_start']:.1%})"
         )
     for hole in holes:
         guesses = ", ".join(

@@ -2,78 +2,40 @@
 
 import json
 from collections.abc import Iterator
-from dataclasses import replace
 from itertools import islice, zip_longest
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from lib.evaluation.baselines import Unigram
+from lib.evaluation.breakdowns import Breakdowns
+from lib.evaluation.comparison import START, kept_models, read_evaluator, table
+from lib.evaluation.evaluator import Evaluator
+from lib.evaluation.filled_holes import fill_holes
+from lib.evaluation.held_out import HeldOut, named
+from lib.evaluation.pictures import (
+    draw_breakdowns,
+    draw_data,
+    draw_models,
+    draw_throughput,
+    draw_training,
+)
+from lib.evaluation.scores import OF_HOLES, OF_PAIRS
 from lib.interop.card import model_card
 from lib.interop.card_facts import gather
-from lib.interop.huggingface import read_model
-from lib.params import Params, load_params
-from lib.records.documents import read_tokens
-from lib.records.masking import VocabularyFacts
-from lib.records.settings import RecordSettings
-from lib.records.shard import features, make_examples, row_blocks
+from lib.model.config import read_config
+from lib.params import KEPT, load_params
 from lib.run.atomic import write_text
 from lib.run.errors import UserError
+from lib.run.json_files import read_object
 from lib.run.metrics import write_metrics
 from lib.run.stage import run_stage
 from lib.text.documents import read_corpus
-from lib.train.evaluation import Evaluator, Unigram
-from lib.train.holes import fill_holes
 from lib.vocab.tokenizer import WordPieceTokenizer
 
-_BATCH = 32
+_RESULTS, _TARGET = Path("results"), Path("results/evaluate")
 _LOOKED_AT = 200  # documents to take example sentences from
-_INTEGERS = (
-    "input_ids",
-    "input_mask",
-    "segment_ids",
-    "masked_lm_positions",
-    "masked_lm_ids",
-    "next_sentence_labels",
-)
-
-
-def _test_batches(
-    params: Params, shards: list[Path], tokenizer: WordPieceTokenizer
-) -> Iterator[dict[str, np.ndarray]]:
-    """At most evaluate.max_examples test examples, in batches of one shape.
-
-    They are made here from text, always with evaluate's own settings, so that models trained on
-    other records are asked the same questions.
-    """
-    length = params.phases[params.evaluate.phase].max_seq_length
-    settings = replace(
-        RecordSettings.from_params(params.records, length).once(),
-        max_predictions_per_seq=int(np.ceil(params.evaluate.masked_lm_prob * length)),
-        masked_lm_prob=params.evaluate.masked_lm_prob,
-    )
-    facts = VocabularyFacts.of(tokenizer)
-    left, seed = params.evaluate.max_examples, params.evaluate.seed
-    for number, shard in enumerate(shards):
-        tokens = read_tokens(shard, tokenizer.encode_lines)
-        examples = make_examples(tokens, settings, seed, number)
-        for each, masked in row_blocks(tokens, examples, settings, facts, seed, number):
-            block = features(each, masked)
-            rows = min(len(each.lengths), left)
-            left -= rows
-            for start in range(0, rows, _BATCH):
-                count = min(_BATCH, rows - start)
-                batch = {
-                    name: np.zeros(
-                        (_BATCH, *values.shape[1:]), np.int32 if name in _INTEGERS else np.float32
-                    )
-                    for name, values in block.items()
-                }
-                for name, values in block.items():
-                    batch[name][:count] = values[start : start + count]
-                batch["example_weights"] = (np.arange(_BATCH) < count).astype(np.float32)
-                yield batch
-            if not left:
-                return
 
 
 def _sentences(shards: list[Path]) -> Iterator[str]:
@@ -84,15 +46,39 @@ def _sentences(shards: list[Path]) -> Iterator[str]:
         yield from filter(None, row)
 
 
+def _numbers(
+    held_out: HeldOut, evaluator: Evaluator, unigram: Unigram, breakdowns: Breakdowns, length: int
+) -> dict[str, Any]:
+    """What the model gets, and what one gets without a model, with intervals and counts."""
+    (without, sums), counts = held_out.ask(length, [unigram.score, evaluator.score], breakdowns.see)
+    seed = held_out.settings.seed
+    found, intervals = sums.metrics(OF_HOLES), sums.intervals(OF_HOLES, seed)
+    baselines = named(without.metrics(OF_HOLES), "unigram")
+    baselines["mlm_accuracy_top_token"] = baselines.pop("mlm_accuracy_unigram")
+    if held_out.records.next_sentence:
+        pairs = held_out.ask_pairs(length, evaluator, breakdowns.see_pairs)
+        found |= pairs.metrics(OF_PAIRS)
+        intervals |= pairs.intervals(OF_PAIRS, seed)
+        random = pairs.total("random") / pairs.total("pairs")
+        baselines["nsp_accuracy_majority"] = max(random, 1 - random)
+        counts["pairs"] = int(pairs.total("pairs"))
+    counts |= {
+        "masked_tokens": int(sums.total("pieces")),
+        "characters": int(sums.total("characters")),
+    }
+    return {**found, **baselines, "intervals": intervals, **counts}
+
+
 def main(phase: str, model: Path, test: Path, vocab: Path) -> None:
     """Asks a finished model about text that it never saw.
 
     PHASE is its name in params.yaml, MODEL its folder, TEST the folder of test shards, VOCAB the
-    vocabulary (with the piece counts of training text, for the unigram baseline).
+    vocabulary (with the piece counts of training text, for the unigram baseline). The models that
+    training kept are in models/kept/PHASE.
     """
     params = load_params()
-    facts = gather(params, phase, Path("results"))
-    config, weights = read_model(model)
+    facts = gather(params, phase, _RESULTS)
+    config = read_config(model / "config.json")
     tokenizer = WordPieceTokenizer.load(model)
     counts = np.array([int(line) for line in (vocab / "piece_counts.txt").read_text().split()])
     # The model may have rows to spare.
@@ -101,38 +87,52 @@ def main(phase: str, model: Path, test: Path, vocab: Path) -> None:
             f"{model}: {config.vocab_size} rows, but {vocab} has {len(counts)}; train "
             "the model with this vocabulary"
         )
-    shards = sorted(test.glob("*.txt"))
-    evaluator = Evaluator(config, weights, params.records.next_sentence)
-    unigram = Unigram(counts)
-    numbers = evaluator.evaluate(map(unigram.see, _test_batches(params, shards, tokenizer)))
-    baselines = unigram.metrics()
-    if not baselines["examples"]:
-        raise UserError(f"{test}: its text makes no examples; raise split.test_share")
-    if not params.records.next_sentence:
-        del baselines["nsp_accuracy_majority"]
-    metrics = {
-        "phase": phase,
-        **numbers,
-        "mlm_perplexity": float(np.exp(numbers["mlm_loss"])),
-        **baselines,
-    }
+    settings, length = params.evaluate, params.phases[phase].max_seq_length
+    held_out = HeldOut(sorted(test.glob("*.txt")), tokenizer, settings, params.records)
+    evaluator = read_evaluator(
+        model, max([length, *settings.lengths]), params.records.next_sentence
+    )
+    unigram, breakdowns = Unigram(counts), Breakdowns(counts, length)
+    numbers = _numbers(held_out, evaluator, unigram, breakdowns, length)
     holes = fill_holes(
-        evaluator,
-        tokenizer,
-        unigram,
-        _sentences(shards),
-        params.evaluate.holes,
-        params.evaluate.seed,
+        evaluator, tokenizer, unigram, _sentences(held_out.shards), settings.holes, settings.seed
     )
-    write_text(
-        Path("results/evaluate/holes.json"), json.dumps(holes, indent=2, ensure_ascii=False) + "\n"
-    )
+
+    training = read_object(_RESULTS / f"pretrain/{phase}/metrics.json")
+    kept = Path("models") / KEPT / phase
+    others = kept_models(kept, training["best_step"])
+    lengths = sorted({length, *settings.lengths})
+    lines = [{"model": phase, "step": training["steps"], "length": length, **numbers}]
+    for name, step in {phase: training["steps"], **others}.items():
+        if name not in (phase, START) and not settings.kept_models:
+            continue
+        if name != phase:
+            evaluator = read_evaluator(kept / name, lengths[-1], params.records.next_sentence)
+        for own in lengths:
+            if (name, own) != (phase, length):
+                found = held_out.metrics(own, evaluator)
+                lines.append({"model": name, "step": step, "length": own, **found})
+                if (name, own) == (START, length):
+                    numbers |= named(found, START)
+    models, tables = table(lines), breakdowns.tables()
+    for name, values in {**tables, "models": models}.items():
+        write_text(_TARGET / f"{name}.csv", values.to_csv(index=False, float_format="%.6g"))
+    draw_breakdowns(_TARGET, tables)
+    draw_models(_TARGET, models)
+    draw_training(_TARGET, _RESULTS / f"pretrain/{phase}/live/plots/metrics")
+    draw_data(_TARGET, _RESULTS / f"records/{phase}", _RESULTS / "vocab")
+    costs = _RESULTS / "cost"
+    draw_throughput(costs / f"throughput-{phase}.svg", costs / f"training-{phase}.csv")
+
+    metrics = {"phase": phase, **numbers}
+    write_text(_TARGET / "holes.json", json.dumps(holes, indent=2, ensure_ascii=False) + "\n")
     write_text(model / "README.md", model_card(facts, config, metrics))
-    write_metrics(Path("results/evaluate/metrics.json"), metrics)
+    write_metrics(_TARGET / "metrics.json", metrics)
     print(
-        f"evaluate: {phase}: MLM loss {numbers['mlm_loss']:.3f} (unigram "
-        f"{baselines['mlm_loss_unigram']:.3f}), accuracy {numbers['mlm_accuracy']:.1%} (top "
-        f"token {baselines['mlm_accuracy_top_token']:.1%})"
+        f"evaluate: {phase}: {numbers['bits_per_character']:.3f} bits a character (unigram "
+        f"{numbers['bits_per_character_unigram']:.3f}), MLM loss {numbers['mlm_loss']:.3f} "
+        f"({numbers['mlm_loss_unigram']:.3f}), accuracy {numbers['mlm_accuracy']:.1%} (top "
+        f"token {numbers['mlm_accuracy_top_token']:.1%})"
     )
 
 

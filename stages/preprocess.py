@@ -11,7 +11,7 @@ from lib.params import load_params
 from lib.run.atomic import new_directory, write_text
 from lib.run.errors import UserError
 from lib.run.metrics import write_metrics
-from lib.run.pool import shard_map, worker_count
+from lib.run.pool import choose_workers, shard_map, worker_count
 from lib.run.stage import run_stage, scratch
 from lib.text.corpus import CorpusWriter
 from lib.text.duplicates import first_occurrences, table_parts
@@ -55,7 +55,7 @@ def main(raw: Path, corpus: Path) -> None:
         flush=True,
     )
 
-    workers = worker_count(params.cluster.workers)
+    workers = choose_workers(params.cluster.workers, params.cluster.scheduler)
     maps = scratch() / "maps"
     maps.mkdir(parents=True, exist_ok=True)
     tasks = map_tasks(files, maps, settings)
@@ -109,11 +109,12 @@ def main(raw: Path, corpus: Path) -> None:
             file=sys.stderr,
         )
     write_text(RESULTS / "samples.txt", inspection.page())
+    digest = input_md5(raw, [file.path for file in files], worker_count(params.cluster.workers))
     write_metrics(
         RESULTS / "metrics.json",
         {
             "files": len(files),
-            "input_md5": input_md5(raw, [file.path for file in files], workers),
+            "input_md5": digest,
             **dict(sorted({**counts, **totals}.items())),
             "formats": dict(sorted(kinds.items())),
             "edits": dict(sorted(edits.items())),

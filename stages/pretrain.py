@@ -2,7 +2,10 @@
 
 import math
 import sys
+from collections.abc import Mapping
 from pathlib import Path
+
+import numpy as np
 
 from lib.interop.huggingface import write_model
 from lib.model.parameters import parameter_table
@@ -86,7 +89,7 @@ def main(phase: str, records: Path, init: Path, vocab: Path, model: Path) -> Non
         workers.agree_on(identity)
         trainer = Trainer(config, settings, manifest.next_sentence, start.weights, strategy)
 
-        def write(folder: Path) -> None:
+        def write(folder: Path, weights: Mapping[str, np.ndarray]) -> None:
             write_tokenizer(
                 folder,
                 tokenizer.vocabulary,
@@ -94,22 +97,24 @@ def main(phase: str, records: Path, init: Path, vocab: Path, model: Path) -> Non
                 tokenizer.strip_accents,
                 config.max_position_embeddings,
             )
-            write_model(folder, config, trainer.weights(), {"pad_token_id": tokenizer.pad_id})
+            write_model(folder, config, weights, {"pad_token_id": tokenizer.pad_id})
 
         final, kept = train(
             trainer,
             settings,
             Data(records, manifest, tokenizer),
             places,
-            write,
+            lambda folder: write(folder, trainer.weights()),
             start.from_scratch,
             workers,
         )
         if worker:
             return
-        write(model)
+        write(model, trainer.weights())
         difference = largest_difference(model, config, trainer.weights(), records, manifest)
         parameters = sum(math.prod(parameter.shape) for parameter in parameter_table(config))
+        if not start.from_scratch:
+            kept.keep_start(lambda folder: write(folder, start.weights))
         kept.publish(model.parent / KEPT / model.name)
         epochs = steps * settings.batch_size / manifest.splits["train"].rows
         write_metrics(

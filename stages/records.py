@@ -1,7 +1,7 @@
 """records: data/shards and data/vocab -> data/records/<phase>, TFRecords to train on."""
 
 from dataclasses import dataclass
-from functools import cache
+from functools import lru_cache
 from pathlib import Path
 
 from lib.interop.examples import find_examples, take_examples
@@ -16,7 +16,7 @@ from lib.run import fingerprint, random
 from lib.run.atomic import new_directory, write_text
 from lib.run.errors import UserError
 from lib.run.metrics import write_metrics
-from lib.run.pool import shard_map, worker_count
+from lib.run.pool import choose_workers, shard_map
 from lib.run.stage import run_stage
 from lib.text.splits import SPLITS, given_split
 from lib.vocab.directory import CONFIG, VOCABULARY
@@ -25,11 +25,16 @@ from lib.vocab.tokenizer import WordPieceTokenizer
 
 @dataclass(frozen=True)
 class ShardTask:
-    """One text shard to turn into one record shard."""
+    """One text shard to turn into one record shard.
+
+    Attributes:
+        vocab_digest: of what is in the folder `vocab` now.
+    """
 
     source: Path
     target: Path
     vocab: Path
+    vocab_digest: str
     settings: RecordSettings
     seed: int
 
@@ -37,13 +42,18 @@ class ShardTask:
         return str(self.source)
 
 
-# Once a process: what it has seen in one shard it need not work out in the next.
-_tokenizer = cache(WordPieceTokenizer.load)
+@lru_cache(1)
+def _tokenizer(vocab: Path, digest: str) -> WordPieceTokenizer:
+    """Once a process: what it has seen in one shard it need not work out in the next.
+
+    The process may be a cluster's and outlive the vocabulary: the digest tells them apart.
+    """
+    return WordPieceTokenizer.load(vocab)
 
 
 def make_records(task: ShardTask) -> manifest.WrittenShard:
     """Tokenises, pairs, masks, packs and encodes one shard."""
-    tokenizer = _tokenizer(task.vocab)
+    tokenizer = _tokenizer(task.vocab, task.vocab_digest)
     tokens = read_tokens(task.source, tokenizer.encode_lines)
     statistics = write_shard(
         task.target,
@@ -68,18 +78,20 @@ def from_text(
     settings = RecordSettings.from_params(params.records, params.phases[phase].max_seq_length)
     of_split = {split: settings if split == "train" else settings.once() for split in SPLITS}
     suffix = FILE_SUFFIXES[settings.compression]
+    vocab_digest = fingerprint.of_path(vocab)
     tasks = [
         ShardTask(
             source,
             target / split / f"{source.stem}{suffix}",
             vocab,
+            vocab_digest,
             of_split[split],
             random.key(params.records.seed, split),
         )
         for split in SPLITS
         for source in sorted((shards / split).glob("*.txt"))
     ]
-    workers = worker_count(params.cluster.workers)
+    workers = choose_workers(params.cluster.workers, params.cluster.scheduler)
     written = shard_map(make_records, tasks, workers, f"records {phase}")
     for split in SPLITS:
         if not manifest.total([shard for shard in written if shard.split == split]).examples:
@@ -103,7 +115,7 @@ def from_examples(
         VocabularyFacts.of(WordPieceTokenizer.load(vocab)),
         params.split.dev_share,
         params.records.compression,
-        worker_count(params.cluster.workers),
+        choose_workers(params.cluster.workers, params.cluster.scheduler),
     )
     return dict.fromkeys(SPLITS, settings), written
 

@@ -8,7 +8,7 @@ from lib.params import load_params
 from lib.run.atomic import new_directory
 from lib.run.errors import UserError
 from lib.run.metrics import write_metrics
-from lib.run.pool import worker_count
+from lib.run.pool import choose_workers
 from lib.run.stage import run_stage
 from lib.text.overlap import measure_overlap
 from lib.text.shards import write_shards
@@ -22,7 +22,7 @@ def main(corpus: Path, shards: Path) -> None:
     """
     params = load_params()
     settings = params.split
-    workers = worker_count(params.cluster.workers)
+    workers = choose_workers(params.cluster.workers, params.cluster.scheduler)
     files = corpus_files(corpus)
     rule = SplitRule(files, corpus, settings.dev_share, settings.test_share)
     with new_directory(shards) as temporary:

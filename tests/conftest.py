@@ -8,6 +8,8 @@ import yaml
 
 # Before TensorFlow is imported anywhere.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+# The stages would go to a cluster of the developer's.
+os.environ.pop("DASK_SCHEDULER_ADDRESS", None)
 
 ROOT = Path(__file__).parent.parent
 

@@ -64,14 +64,15 @@ def write_text(folder: Path, documents: int = 120) -> None:
 class Project:
     """The copy; commands run in it with this Python's environment first on the path."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, settings: dict = TINY) -> None:
         self.folder = folder
         self.environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", "DVC_NO_ANALYTICS": "1"}
         # Of an outer dvc run: it would send checkpoints to another project's scratch.
         self.environment.pop("DVC_ROOT", None)
         self.environment["PATH"] = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
         copy_project(folder)
-        self.set(TINY)
+        if settings:
+            self.set(settings)
 
     def set(self, changes: dict) -> None:
         path = self.folder / "params.yaml"
@@ -89,11 +90,11 @@ class Project:
             stderr=subprocess.STDOUT,
         )
 
-    def run(self, *command: str, code: int | None = 0) -> str:
+    def run(self, *command: str, code: int | None = 0, timeout: float = 240) -> str:
         """Output of a command; its exit code must be `code` unless that is None."""
         process = self.start(*command)
         try:
-            output, _ = process.communicate(timeout=240)
+            output, _ = process.communicate(timeout=timeout)
         except subprocess.TimeoutExpired:
             process.kill()
             raise AssertionError(f"still running: {command}\n{process.communicate()[0]}") from None

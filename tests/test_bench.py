@@ -11,6 +11,7 @@ import pytest
 
 from bench import inputs
 from bench.data_preparation import CASES
+from bench.probe import hashtag_task
 from bench.processes import Measured, alternate, measure
 from bench.report import compare, table
 from bench.statistics import file_statistics, rows_as_the_formula, welch
@@ -189,3 +190,17 @@ def test_what_is_not_given_is_skipped_with_a_line_each(tmp_path):
     for case in CASES:
         assert f"skipped: {case.name} (give --{case.peer}" in run.stdout
     assert json.loads((tmp_path / "out.json").read_text())["results"] == []
+
+
+def test_no_tweet_of_the_task_is_pretrained_on():
+    tweets = [f"a walk in the sun number {number} #Sun" for number in range(9)]
+    tweets += [f"so much rain on day {number} #rain #wet" for number in range(8)]
+    tweets += ["both of them in a day #sun #rain", "too short #sun", "no tag in this one #fog"]
+    labelled, others = hashtag_task([*tweets, tweets[0]], classes=2, examples=5)
+    assert sorted(row["label"] for row in labelled) == ["#rain"] * 5 + ["#sun"] * 5
+    assert len({row["text"] for row in labelled}) == 10
+    for row in labelled:
+        assert row["label"] not in row["text"].lower()
+        assert row["text"].endswith("#wet") == (row["label"] == "#rain")
+    # Nor any other that holds one of the answers.
+    assert others == ["no tag in this one #fog"]

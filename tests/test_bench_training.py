@@ -204,7 +204,6 @@ def result_of(system: str, rate: float, seed: int, *losses: float) -> dict:
         "points": points,
         "steps": 20,
         "cpu_seconds": 120.0,
-        "peak_mib": 100.0 * seed,
     }
 
 
@@ -294,8 +293,8 @@ def test_joined_rows_hold_all_lines_one_after_the_other(tmp_path):
 
 def test_models_are_scored_as_the_stage_evaluate_scores_them(tmp_path):
     from bench.heldout import losses
+    from lib.evaluation.evaluator import Evaluator
     from lib.interop.huggingface import write_model
-    from lib.train.evaluation import Evaluator
     from tests.test_model import TINY, random_batch, random_weights
 
     first, second = [random_batch(1), random_batch(2)], [random_batch(3)]

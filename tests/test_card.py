@@ -26,6 +26,10 @@ METRICS = {
     "nsp_accuracy": 0.75,
     "mlm_perplexity": 7.389,
     "mlm_loss_unigram": 3.0,
+    "mlm_perplexity_unigram": 20.09,
+    "intervals": {"mlm_loss": [1.9, 2.15]},
+    "documents": 25,
+    "words": 4321,
     "mlm_accuracy_top_token": 0.0625,
     "nsp_accuracy_majority": 0.5,
     "masked_tokens": 6124,
@@ -172,13 +176,33 @@ def test_the_tables_are_whole(values, two_phases, results):
 def test_held_out_numbers_stand_beside_their_baselines(values, results):
     text = card(values, results)
     found = rows(text)
-    assert found["MLM loss, nats a masked piece"] == ["2.000", "3.000", "frequency of pieces"]
-    assert found["MLM perplexity"] == ["7.4", "20.1", "frequency of pieces"]  # e^3 is 20.09.
-    assert found["masked pieces found"] == ["50.0%", "6.2%", "always the commonest piece"]
-    assert found["next sentence answers that are right"][:2] == ["75.0%", "50.0%"]
+    assert found["MLM loss, nats a masked piece"] == [
+        "2.000",
+        "1.900 to 2.150",
+        "3.000",
+        "frequency of pieces",
+    ]
+    assert found["MLM perplexity"] == ["7.4", "", "20.1", "frequency of pieces"]
+    assert found["masked pieces found"] == ["50.0%", "", "6.2%", "always the commonest piece"]
+    assert found["next sentence answers that are right"][:3] == ["75.0%", "", "50.0%"]
     # What this page has no words for is shown all the same.
-    assert found["verification difference"] == ["1.2e-05", "", ""]
-    assert "1,233 examples with 6,124 masked pieces" in text
+    assert found["verification difference"] == ["1.2e-05", "", "", ""]
+    assert "4,321 words hidden in 25 test documents that neither" in text
+    assert "6,124 pieces in 1,233 rows" in text
+
+
+def test_the_model_that_training_started_from_stands_beside_it(values, results):
+    metrics = METRICS | {"mlm_loss_start": 2.5}
+    text = model_card(gather(parse_params(values), "main", results), CONFIG, metrics)
+    found = rows(text)
+    assert found["measure"][2] == "the model it started from"
+    assert found["MLM loss, nats a masked piece"][:4] == [
+        "2.000",
+        "1.900 to 2.150",
+        "2.500",
+        "3.000",
+    ]
+    assert found["masked pieces found"][2] == "" and "mlm loss start" not in found
 
 
 def test_a_chain_of_phases_is_told_from_its_beginning(two_phases, results):

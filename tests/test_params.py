@@ -123,6 +123,8 @@ def test_params_cannot_be_changed(values):
         ("evaluate.language", [], "such as en or pt-BR"),
         ("evaluate.language", False, "in quotes"),
         ("evaluate.license", "mit\nnext", "one line of text"),
+        ("evaluate.kept_models", "yes", "valid boolean"),
+        ("evaluate.lengths", [4], "greater than or equal to 8"),
         ("preprocess.document", "paragraph", "blank_line, line, file"),
         ("split.test_share", 0.99, "below 1"),
         ("evaluate.phase", "other", "one of phases: main"),

@@ -47,6 +47,14 @@ def test_everything_promised_is_there(finished):
     metrics = json.loads((finished.folder / "results/evaluate/metrics.json").read_text())
     assert metrics["mlm_loss"] > 0 and 0 <= metrics["mlm_accuracy"] <= 1
     assert metrics["mlm_perplexity"] == pytest.approx(2.718281828 ** metrics["mlm_loss"], rel=1e-4)
+    low, high = metrics["intervals"]["bits_per_character"]
+    assert 0 < low < metrics["bits_per_character"] < high
+    assert metrics["mlm_accuracy"] <= metrics["mlm_accuracy_at_5"] <= 1
+    assert "mlm_loss_start" not in metrics  # It started from scratch.
+    for name in ("by_frequency", "by_position", "by_length", "by_piece", "nsp_confusion", "models"):
+        for kind in ("csv", "svg"):
+            path = finished.folder / f"results/evaluate/{name}.{kind}"
+            assert path.read_text().count("\n") > 1, path
     text = json.loads((finished.folder / "results/preprocess/metrics.json").read_text())
     assert (text["files"], text["documents"], text["sentences"]) == (2, 240, 960)
     summary = finished.run("python", "-m", "lib.summary")
@@ -154,6 +162,17 @@ def test_words_added_to_a_models_vocabulary_start_as_the_mean_of_their_pieces(fi
                 mean = np.mean([old[name][number] for number in row["pieces_before"]], axis=0)
                 mean += row["log_share"] if "bias" in name else 0
                 np.testing.assert_allclose(new[name][row["id"]], mean, atol=1e-6)
+        # The model that training started from is the baseline, new rows and all: after so small a
+        # step the two are equal. It is asked what it would be asked by itself.
+        path = finished.folder / "results/evaluate/metrics.json"
+        beside = json.loads(path.read_text())
+        start = "models/kept/main/start"
+        finished.stage("evaluate", "main", start, "data/shards/test", "data/vocab")
+        alone = json.loads(path.read_text())
+        (finished.folder / start / "README.md").unlink()
+        for measure in ("mlm_loss", "bits_per_character", "mlm_accuracy_at_5", "nsp_loss"):
+            assert beside[f"{measure}_start"] == alone[measure], measure
+            assert beside[measure] == pytest.approx(alone[measure], rel=1e-3), measure
     finally:
         params.write_text(before)
         assert rerun(finished) == []

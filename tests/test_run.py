@@ -5,6 +5,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -61,6 +62,70 @@ def test_what_a_killed_process_left_is_cleared_away(tmp_path):
     with atomic.new_directory(target):
         pass
     assert list(tmp_path.iterdir()) == [target]
+
+
+def _kill_while_writing(target: Path) -> Path:
+    """What a process that was killed leaves beside `target`."""
+    script = (
+        "import os, signal, sys; from pathlib import Path; from lib.run import atomic\n"
+        "with atomic.new_file(Path(sys.argv[1])) as temporary:\n"
+        "    temporary.touch(); os.kill(os.getpid(), signal.SIGKILL)\n"
+    )
+    subprocess.run([sys.executable, "-c", script, target], check=False)
+    (leftover,) = target.parent.iterdir()
+    return leftover
+
+
+def test_two_who_write_the_same_file_do_not_meet(tmp_path):
+    target = tmp_path / "file"
+    with atomic.new_file(target) as one:
+        one.write_text("one")
+        with atomic.new_file(target) as two:
+            two.write_text("two")
+        assert target.read_text() == "two" and one.read_text() == "one"
+    assert target.read_text() == "one"
+    assert list(tmp_path.iterdir()) == [target]
+
+
+def test_what_another_machine_writes_is_left_alone_for_a_day(tmp_path):
+    target = tmp_path / "file"
+    leftover = _kill_while_writing(target)
+    machine = leftover.name.rpartition(".tmp-")[2].partition("-")[0]
+    foreign = leftover.rename(tmp_path / leftover.name.replace(machine, "0" * 8))
+    atomic.write_text(target, "")
+    assert foreign.exists()
+    os.utime(foreign, (0, time.time() - 90_000))
+    atomic.write_text(target, "")
+    assert not foreign.exists()
+
+
+def test_a_finished_folder_holds_nothing_that_was_not_finished(tmp_path):
+    target = tmp_path / "folder"
+    with atomic.new_directory(target) as temporary:
+        (temporary / "train").mkdir()
+        # By a worker that was killed, on whatever machine; its task was done by another.
+        leftover = _kill_while_writing(temporary / "train/0.txt")
+        leftover.rename(leftover.with_name(leftover.name.replace("0.txt", "1.txt")))
+        (temporary / "train/.hidden.tmp-of-the-user").touch()
+        atomic.write_text(temporary / "train/0.txt", "")
+    names = sorted(path.name for path in (target / "train").iterdir())
+    assert names == [".hidden.tmp-of-the-user", "0.txt"]
+
+
+def test_who_outlives_a_run_does_not_bring_its_folder_back(tmp_path):
+    target = tmp_path / "folder"
+    with atomic.new_directory(target) as temporary:
+        late = atomic.new_file(temporary / "train/0.txt")
+        with late as path:
+            path.touch()
+        later = atomic.new_file(temporary / "train/1.txt")
+        begun = later.__enter__()
+        begun.touch()
+    with pytest.raises(FileNotFoundError):
+        later.__exit__(None, None, None)
+    with pytest.raises(FileNotFoundError, match="the run that it is for has ended"):
+        atomic.write_text(temporary / "train/2.txt", "")
+    assert [path.name for path in tmp_path.rglob("*")] == ["folder", "train", "0.txt"]
 
 
 def test_streams_depend_on_all_parts_of_their_key_and_on_nothing_else():

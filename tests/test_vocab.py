@@ -13,8 +13,8 @@ import yaml
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from bench.languages import LANGUAGES, made_text
 from lib.run.errors import UserError
+from lib.text.languages import LANGUAGES, made_text
 from lib.vocab import words as words_module
 from lib.vocab.alphabet import closed_alphabet, covered
 from lib.vocab.characters import BasicTokenizer

@@ -3,7 +3,6 @@
 All of it follows from what was measured and set; it holds no dates and no names of machines.
 """
 
-import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -20,11 +19,29 @@ _BERT_CHARACTERS = 16e9
 _TRIAL_SIZE = 256
 # Measure, its baseline, what the baseline is, how both are written.
 _HELD_OUT = {
+    "bits_per_character": (
+        "bits a character of hidden words",
+        "bits_per_character_unigram",
+        "frequency of pieces",
+        ".3f",
+    ),
     "mlm_loss": ("MLM loss, nats a masked piece", "mlm_loss_unigram", "frequency of pieces", ".3f"),
     "mlm_perplexity": ("MLM perplexity", "mlm_perplexity_unigram", "frequency of pieces", ",.1f"),
     "mlm_accuracy": (
         "masked pieces found",
         "mlm_accuracy_top_token",
+        "always the commonest piece",
+        ".1%",
+    ),
+    "mlm_accuracy_at_5": (
+        "masked pieces among the five likeliest",
+        "mlm_accuracy_at_5_unigram",
+        "always the five commonest",
+        ".1%",
+    ),
+    "word_accuracy": (
+        "hidden words found whole",
+        "word_accuracy_unigram",
         "always the commonest piece",
         ".1%",
     ),
@@ -36,7 +53,8 @@ _HELD_OUT = {
         ".1%",
     ),
 }
-_TOLD_ELSEWHERE = ("phase", "masked_tokens", "examples")
+_TOLD_ELSEWHERE = ("phase", "masked_tokens", "examples", "intervals", "documents", "words")
+_START = "_start"
 
 
 def model_card(facts: CardFacts, config: BertConfig, metrics: Mapping[str, Any]) -> str:
@@ -123,24 +141,33 @@ def _held_out(facts: CardFacts, metrics: Mapping[str, Any]) -> str:
         unseen = "of the text above; the examples that it was trained on may hold them as well."
     elif facts.base:
         unseen = f"kept out of this training; what {facts.base.name} had seen is not known."
-    values = dict(metrics)
-    if "mlm_loss_unigram" in values:
-        values["mlm_perplexity_unigram"] = math.exp(values["mlm_loss_unigram"])
+    intervals = metrics["intervals"]
+    began = any(name.endswith(_START) for name in metrics)
+    told = set(_TOLD_ELSEWHERE)
     rows = []
-    told = {"mlm_perplexity_unigram", *_TOLD_ELSEWHERE}
     for name, (words, baseline, what, form) in _HELD_OUT.items():
-        if name in values:
-            told |= {name, baseline}
-            beside = [format(values[baseline], form), what] if baseline in values else ["", ""]
-            rows.append([words, format(values[name], form), *beside])
-    for name, value in values.items():
+        if name not in metrics:
+            continue
+        told |= {name, baseline, name + _START}
+        row = [words, format(metrics[name], form), ""]
+        if name in intervals:
+            row[-1] = " to ".join(format(bound, form) for bound in intervals[name])
+        if began:
+            row.append(format(metrics[name + _START], form) if name + _START in metrics else "")
+        row += [format(metrics[baseline], form), what] if baseline in metrics else ["", ""]
+        rows.append(row)
+    heading = ["measure", "this model", "95 % interval", "baseline", "what the baseline is"]
+    if began:
+        heading.insert(3, "the model it started from")
+    for name, value in metrics.items():
         if name not in told:
             written = f"{value:,.4g}" if isinstance(value, float) else value
-            rows.append([in_words(name), written, "", ""])
+            rows.append([in_words(name), written, *[""] * (len(heading) - 2)])
     return (
-        f"Measured on {metrics['examples']:,} examples with {metrics['masked_tokens']:,} masked "
-        f"pieces, from test documents {unseen}\n\n"
-        + table(("measure", "this model", "baseline", "what the baseline is"), rows)
+        f"Measured on {metrics['words']:,} words hidden in {metrics['documents']:,} test documents "
+        f"{unseen} They are {metrics['masked_tokens']:,} pieces in {metrics['examples']:,} rows. "
+        "The intervals say how much the numbers would differ had other documents been drawn.\n\n"
+        + table(heading, rows)
     )
 
 
@@ -158,10 +185,10 @@ def _limits(facts: CardFacts, config: BertConfig) -> str:
             trained += f", about 1/{part:,} of what the first BERT had"
     limits = [
         f"{trained}. On text of another kind it does worse, and nothing here says how much.",
-        "The held-out numbers tell how well it guesses pieces of text from the same collection. "
-        "They are counted in pieces of its own vocabulary, so they do not compare models with "
-        "different ones, and they do not tell how well it does at a task: fine-tune it and "
-        "measure that.",
+        "The held-out numbers tell how well it guesses words of text from the same collection, "
+        "not how well it does at a task: fine-tune it and measure that. Of models with different "
+        "vocabularies only the bits a character compare, on the same text and with the same "
+        "treatment of case and accents; all else is counted in pieces of its own vocabulary.",
     ]
     if not facts.made_elsewhere:
         twins = facts.split["overlap"]["test"]

@@ -155,7 +155,8 @@ def _phase(params: Params, name: str, kept: str | None, results: Path) -> PhaseF
     records = _read(results / "records" / name, "train")["train"]
     steps = training["steps"]
     if kept:
-        steps = training["best_step"] if kept == "best" else int(kept.removeprefix("step-"))
+        known = {"start": 0, "best": training["best_step"]}
+        steps = known[kept] if kept in known else int(kept.removeprefix("step-"))
     rows = steps * settings.batch_size
     epochs = rows / records["rows"]
     return PhaseFacts(

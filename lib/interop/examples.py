@@ -23,7 +23,7 @@ from lib.records.taking import write_rows
 from lib.records.tfrecord import checksum_bytes
 from lib.run import fingerprint
 from lib.run.errors import UserError
-from lib.run.pool import shard_map
+from lib.run.pool import Workers, shard_map
 
 _GZIP, _HDF5, _BYTE_ORDER_MARK = b"\x1f\x8b", b"\x89HDF\r\n\x1a\n", b"\xef\xbb\xbf"
 _HEAD_BYTES = 64
@@ -134,7 +134,7 @@ def take_examples(
     vocabulary: VocabularyFacts,
     dev_share: float,
     compression: Literal["none", "gzip"],
-    workers: int,
+    workers: Workers,
 ) -> tuple[RecordSettings, list[WrittenShard]]:
     """Writes the examples as records, one file for each, or two where rows are drawn for dev.
 

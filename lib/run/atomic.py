@@ -2,26 +2,91 @@
 
 Everything is written beside its target, on the same file system, and moved into place by one
 rename. A DVC-tracked file is never opened for writing: it may be a hard link into DVC's cache.
+
+Several processes may write the same file at once, on several machines that share a disk: each has
+a temporary name of its own, and the last rename wins.
 """
 
 import errno
+import glob
+import hashlib
 import os
+import platform
+import re
 import shutil
+import time
+import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from lib.run.errors import UserError
 
 
-def _temporary(target: Path) -> Path:
+def _machine() -> str:
+    """Eight hex digits for where process ids mean the same: this host, or this container of it."""
+    space = 0
+    with suppress(OSError):
+        space = Path("/proc/self/ns/pid").stat().st_ino
+    name = f"{platform.node()} {space}"
+    return hashlib.blake2b(name.encode(), digest_size=4).hexdigest()
+
+
+_MACHINE = _machine()
+# What was written, machine, process, and a word that tells apart what one process writes.
+_TEMPORARY = re.compile(r"\..+\.tmp-([0-9a-f]{8})-([0-9]+)-[0-9a-f]{8}", re.DOTALL)
+_ABANDONED_SECONDS = 86_400
+# Names that this process is writing under.
+_own: set[str] = set()
+
+
+def _name(target: Path) -> Path:
+    """A fresh name beside `target`."""
+    return target.with_name(f".{target.name}.tmp-{_MACHINE}-{os.getpid()}-{uuid.uuid4().hex[:8]}")
+
+
+def _is_alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass
+    return True
+
+
+def _is_abandoned(leftover: Path) -> bool:
+    """Whether nobody writes this any more: its process has ended."""
+    match = _TEMPORARY.fullmatch(leftover.name)
+    if match and match[1] == _MACHINE:
+        process = int(match[2])
+        return leftover.name not in _own if process == os.getpid() else not _is_alive(process)
+    # Of another machine: its processes cannot be seen from here.
+    try:
+        newest = max(path.lstat().st_mtime for path in (leftover, *leftover.rglob("*")))
+    except OSError:
+        return False  # It is being written, or moved into place.
+    return time.time() - newest > _ABANDONED_SECONDS
+
+
+@contextmanager
+def _temporary(target: Path) -> Iterator[Path]:
     """A fresh name beside `target`; leftovers of runs that were killed are removed first."""
+    inside = [path for path in target.parents if _TEMPORARY.fullmatch(path.name)]
+    # A task that a cluster gave up may outlive its run: it must not bring the run's folder back.
+    if inside and not inside[-1].exists():
+        raise FileNotFoundError(errno.ENOENT, "the run that it is for has ended", str(target))
     target.parent.mkdir(parents=True, exist_ok=True)
-    for leftover in target.parent.glob(f".{target.name}.tmp-*"):
-        owner = leftover.name.rpartition("-")[2]
-        if owner == str(os.getpid()) or not Path(f"/proc/{owner}").exists():
-            remove(leftover)
-    return target.with_name(f".{target.name}.tmp-{os.getpid()}")
+    if not inside:  # There, `new_directory` clears up.
+        for leftover in target.parent.glob(f".{glob.escape(target.name)}.tmp-*"):
+            if _is_abandoned(leftover):
+                remove(leftover)
+    temporary = _name(target)
+    _own.add(temporary.name)
+    try:
+        yield temporary
+    finally:
+        _own.discard(temporary.name)
 
 
 def remove(path: Path) -> None:
@@ -41,15 +106,20 @@ def _synchronise(path: Path) -> None:
 
 
 @contextmanager
-def new_file(target: Path) -> Iterator[Path]:
-    """Gives a temporary path to write; on success it becomes `target`, on failure it is gone."""
-    temporary = _temporary(target)
-    try:
-        yield temporary
-        _synchronise(temporary)
-        os.replace(temporary, target)
-    finally:
-        remove(temporary)
+def new_file(target: Path, synchronise: bool = True) -> Iterator[Path]:
+    """Gives a temporary path to write; on success it becomes `target`, on failure it is gone.
+
+    Args:
+        synchronise: wait until it is on the disk; not needed for what dies with its run.
+    """
+    with _temporary(target) as temporary:
+        try:
+            yield temporary
+            if synchronise:
+                _synchronise(temporary)
+            os.replace(temporary, target)
+        finally:
+            remove(temporary)
 
 
 @contextmanager
@@ -61,24 +131,37 @@ def new_directory(target: Path, replace: bool = True) -> Iterator[Path]:
     """
     if target.exists() and not target.is_dir():
         raise UserError(f"{target}: a file, where a folder is to be written; name another")
-    temporary = _temporary(target)
-    temporary.mkdir()
-    try:
-        yield temporary
-        for path in sorted(temporary.rglob("*")):
-            _synchronise(path)
-        old = target.with_name(f".{target.name}.tmp-old-{os.getpid()}")
-        if replace and (target.exists() or target.is_symlink()):
-            os.replace(target, old)
+    with _temporary(target) as temporary:
+        temporary.mkdir()
+        # Under this name nobody can add to it any more, not even a task that outlives its run.
+        closed = _name(target)
         try:
-            os.replace(temporary, target)
-        except OSError as failure:
-            if failure.errno not in (errno.ENOTEMPTY, errno.EEXIST):
-                raise
-            raise UserError(f"{target}: was written by another process meanwhile") from None
-        remove(old)
-    finally:
-        remove(temporary)
+            yield temporary
+            os.replace(temporary, closed)
+            _remove_leftovers(closed)
+            for path in sorted(closed.rglob("*")):
+                _synchronise(path)
+            old = _name(target)
+            if replace and (target.exists() or target.is_symlink()):
+                os.replace(target, old)
+            try:
+                os.replace(closed, target)
+            except OSError as failure:
+                if failure.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+                    raise
+                raise UserError(f"{target}: was written by another process meanwhile") from None
+            remove(old)
+        finally:
+            if temporary.exists():
+                os.replace(temporary, closed)
+            shutil.rmtree(closed, ignore_errors=True)
+
+
+def _remove_leftovers(folder: Path) -> None:
+    """Removes what processes that were killed left in a folder that is finished."""
+    for path in list(folder.rglob(".*.tmp-*")):
+        if _TEMPORARY.fullmatch(path.name):
+            remove(path)
 
 
 def write_text(target: Path, text: str) -> None:

@@ -1,4 +1,4 @@
-"""Shard map: one function over many named tasks, in this process or in several.
+"""Shard map: one function over many named tasks, in this process, in several or on a cluster.
 
 `concurrent.futures` gives up when a worker is killed (by the out-of-memory killer, say); here the
 task that died with it is handed to a new worker.
@@ -6,6 +6,7 @@ task that died with it is handed to a new worker.
 
 import multiprocessing
 import os
+import re
 import signal
 import traceback
 from collections.abc import Callable, Sequence
@@ -22,7 +23,10 @@ from lib.run.stage import die_with_parent
 T = TypeVar("T")
 R = TypeVar("R")
 
-_TRIES = 3
+TRIES = 3
+
+# How tasks are done: by so many processes here, or by the workers of the Dask scheduler there.
+Workers = int | str
 
 
 def worker_count(wanted: int | Literal["auto"]) -> int:
@@ -31,6 +35,31 @@ def worker_count(wanted: int | Literal["auto"]) -> int:
         return wanted
     affinity = getattr(os, "sched_getaffinity", None)
     return len(affinity(0)) if affinity else os.cpu_count() or 1
+
+
+def scheduler_address(value: str) -> str:
+    """The address of a Dask scheduler as it is.
+
+    Raises:
+        ValueError: it is none.
+    """
+    if not re.fullmatch(r"(tcp|tls)://[^\s/]+:[0-9]+", value):
+        raise ValueError("should be the address of a Dask scheduler, such as tcp://host:8786")
+    return value
+
+
+def choose_workers(count: int | Literal["auto"], scheduler: str | None) -> Workers:
+    """The scheduler, or that of the environment variable DASK_SCHEDULER_ADDRESS, or processes here.
+
+    Raises:
+        UserError: the variable holds no address.
+    """
+    if scheduler is None and (scheduler := os.environ.get("DASK_SCHEDULER_ADDRESS") or None):
+        try:
+            scheduler_address(scheduler)
+        except ValueError as failure:
+            raise UserError(f"DASK_SCHEDULER_ADDRESS: {failure}. Received: {scheduler!r}") from None
+    return scheduler or worker_count(count)
 
 
 @dataclass
@@ -49,30 +78,48 @@ def _serve(function: Callable[[Any], Any], pipe: Connection) -> None:
             task = pipe.recv()
         except EOFError:
             return
-        try:
-            answer = (True, function(task))
-        except (UserError, OSError) as error:
-            answer = (False, error)
-        except Exception:
-            answer = (False, RuntimeError(traceback.format_exc()))
-        pipe.send(answer)
+        pipe.send(attempt(function, task))
+
+
+def attempt(function: Callable[[T], R], task: T) -> tuple[bool, Any]:
+    """(True, result) or (False, what went wrong)."""
+    try:
+        return True, function(task)
+    except UserError as error:
+        return False, error
+    except OSError as error:
+        error.filename = error.filename or str(task)
+        return False, error
+    except Exception:
+        return False, RuntimeError(f"{task}: {traceback.format_exc()}")
 
 
 def shard_map(
-    function: Callable[[T], R], tasks: Sequence[T], workers: int, label: str, unit: str = "files"
+    function: Callable[[T], R],
+    tasks: Sequence[T],
+    workers: Workers,
+    label: str,
+    unit: str = "files",
 ) -> list[R]:
     """Results of `function` for each task, in the order of the tasks.
 
     Args:
         function: importable by name; takes one task, gives back small metadata.
         tasks: what to do; `str(task)` names it in errors.
-        workers: with 1 (or one task) everything runs in this process.
+        workers: with 1 (or one task) everything runs in this process; the address of a Dask
+            scheduler: on the workers there.
         label: what the progress line is called.
         unit: what a task is, in the plural, for the progress line.
 
     Raises:
-        UserError: a task killed its worker three times; it is named.
+        UserError: a task killed its worker three times; it is named. Or the cluster is at fault.
     """
+    if isinstance(workers, str):
+        # Here, because Dask takes a second to import and most work without it.
+        from lib.run.dask_pool import on_cluster
+
+        with Progress(label, len(tasks), unit) as progress:
+            return on_cluster(function, tasks, workers, label, progress)
     workers = min(workers, len(tasks))
     with Progress(label, len(tasks), unit) as progress:
         if workers <= 1:
@@ -120,9 +167,9 @@ def _in_processes(
                 except (EOFError, OSError):
                     crew.remove(worker)
                     worker.process.join()
-                    if tries[worker.task] == _TRIES:
+                    if tries[worker.task] == TRIES:
                         raise UserError(
-                            f"{tasks[worker.task]}: its worker died {_TRIES} times (last exit code "
+                            f"{tasks[worker.task]}: its worker died {TRIES} times (last exit code "
                             f"{worker.process.exitcode}); if memory ran out, lower "
                             "cluster.workers in params.yaml"
                         ) from None

@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 
 from lib.run import random
-from lib.run.pool import shard_map
+from lib.run.pool import Workers, shard_map
 from lib.text.documents import read_corpus
 from lib.text.shingles import shingles
 
@@ -234,7 +234,7 @@ def compare_shard(task: OverlapTask) -> list[np.ndarray]:
 
 
 def measure_overlap(
-    shards: Path, splits: Sequence[str], seed: int, work: Path, workers: int
+    shards: Path, splits: Sequence[str], seed: int, work: Path, workers: Workers
 ) -> dict[str, dict[str, float]]:
     """The share of a sample of each split's documents that have a near twin in training text.
 

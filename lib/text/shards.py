@@ -12,8 +12,9 @@ from pathlib import Path
 import numpy as np
 
 from lib.run import random
+from lib.run.atomic import new_file
 from lib.run.copying import copy_range
-from lib.run.pool import shard_map
+from lib.run.pool import Workers, shard_map
 from lib.text.documents import CorpusText, join_ranges
 from lib.text.splits import SPLITS, SplitRule
 
@@ -52,11 +53,11 @@ def scatter(task: ScatterTask) -> None:
     sizes = np.zeros(len(order), _SIZES)
     sizes["bytes"], sizes["lines"] = np.diff(corpus.starts), np.diff(corpus.documents)
     _write_documents(task.work / f"scattered-{task.number}", corpus.text, corpus.starts, order)
-    np.save(task.work / f"scattered-{task.number}-sizes.npy", sizes[order])
+    _save(task.work / f"scattered-{task.number}-sizes.npy", sizes[order])
     # Where each group begins: in documents and in bytes.
     firsts = np.searchsorted(groups[order], np.arange(len(SPLITS) * task.buckets + 1))
     offsets = np.concatenate(([0], np.cumsum(sizes["bytes"][order], dtype=np.int64)))
-    np.save(task.work / f"scattered-{task.number}-index.npy", np.stack([firsts, offsets[firsts]]))
+    _save(task.work / f"scattered-{task.number}-index.npy", np.stack([firsts, offsets[firsts]]))
 
 
 @dataclass(frozen=True)
@@ -95,14 +96,19 @@ def shuffle(task: BucketTask) -> None:
         len(sizes)
     )
     _write_documents(task.work / f"{task.split}-{task.bucket}", text, starts, order)
-    np.save(task.work / f"{task.split}-{task.bucket}-sizes.npy", sizes[order])
+    _save(task.work / f"{task.split}-{task.bucket}-sizes.npy", sizes[order])
 
 
 def _write_documents(path: Path, text: bytes, starts: np.ndarray, order: np.ndarray) -> None:
-    with path.open("wb") as stream:
+    with new_file(path, synchronise=False) as temporary, temporary.open("wb") as stream:
         for first in range(0, len(order), _WRITTEN):
             some = order[first : first + _WRITTEN]
             stream.write(join_ranges(text, starts[some], starts[some + 1]))
+
+
+def _save(path: Path, array: np.ndarray) -> None:
+    with new_file(path, synchronise=False) as temporary, temporary.open("wb") as stream:
+        np.save(stream, array)
 
 
 @dataclass
@@ -181,7 +187,10 @@ def plan_shards(
 
 def write_shard(task: ShardTask) -> None:
     """Copies a shard together."""
-    with task.target.open("wb", buffering=0) as target:
+    with (
+        new_file(task.target, synchronise=False) as temporary,  # Its folder will be, as a whole.
+        temporary.open("wb", buffering=0) as target,
+    ):
         for path, start, stop in task.parts:
             with path.open("rb", buffering=0) as source:
                 copy_range(source, start, stop, target)
@@ -205,7 +214,7 @@ def write_shards(
     max_lines: int,
     max_bytes: int,
     seed: int,
-    workers: int,
+    workers: Workers,
 ) -> dict[str, SplitCounts]:
     """Writes `target/{train,dev,test}/NNNNN.txt`.
 

@@ -1,4 +1,4 @@
-"""Models of chosen steps: every so many, and the one of the lowest dev loss so far.
+"""Models of chosen steps: every so many, the one of the lowest dev loss so far, the first.
 
 They are written beside the checkpoints, where a killed run finds them again, and become an
 output of the stage when it ends. A checkpoint says which was the best at its step, so a resumed
@@ -15,7 +15,7 @@ import numpy as np
 
 from lib.run.atomic import new_directory
 
-_FOLDER, _BEST = "models", "best"
+_FOLDER, _BEST, _START = "models", "best", "start"
 
 
 class KeptModels:
@@ -49,6 +49,12 @@ class KeptModels:
     def restore(self, state: Mapping[str, np.ndarray]) -> None:
         """Takes what `state` gave."""
         self.best_step, self.best_loss = int(state["best/step"]), float(state["best/loss"])
+
+    def keep_start(self, write: Callable[[Path], None]) -> None:
+        """Keeps the model that training started from, to be compared with: as it was then, with
+        rows for new words and the like."""
+        with new_directory(self._folder / _START) as temporary:
+            write(temporary)
 
     def publish(self, target: Path) -> None:
         """Makes `target` the folder of all kept models."""

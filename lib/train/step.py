@@ -152,9 +152,13 @@ class Trainer:
 
         def microbatch(index: int | tf.Tensor) -> tuple[list[tf.Tensor], dict[str, tf.Tensor]]:
             rows = next(iter(batch.values())).shape[0] // self.microbatches
+            # By tf.slice, whose sizes are constants: values[a:b] has its size at run time only, and
+            # XLA needs it as it compiles.
             part = {
-                name: tf.ensure_shape(
-                    values[index * rows : (index + 1) * rows], [rows, *values.shape[1:]]
+                name: tf.slice(
+                    values,
+                    [index * rows, *[0] * (values.shape.rank - 1)],
+                    [rows, *values.shape[1:]],
                 )
                 for name, values in batch.items()
             }

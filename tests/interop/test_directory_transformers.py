@@ -8,10 +8,10 @@ transformers = pytest.importorskip(
     "transformers", reason="transformers is not installed; run make interop"
 )
 
+from lib.evaluation.evaluator import Evaluator  # noqa: E402
 from lib.interop.huggingface import write_model  # noqa: E402
 from lib.model.config import BertConfig  # noqa: E402
 from lib.model.parameters import initial_values  # noqa: E402
-from lib.train.evaluation import Evaluator  # noqa: E402
 from lib.vocab.export import write_tokenizer  # noqa: E402
 from lib.vocab.tokenizer import SPECIAL_TOKENS, WordPieceTokenizer  # noqa: E402
 

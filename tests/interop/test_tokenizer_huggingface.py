@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bench.languages import LANGUAGES, made_text
+from lib.text.languages import LANGUAGES, made_text
 from lib.vocab.characters import BasicTokenizer, character_table
 from lib.vocab.conversion import from_sentencepiece
 from lib.vocab.export import write_tokenizer

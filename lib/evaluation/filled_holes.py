@@ -3,8 +3,9 @@
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 
+from lib.evaluation.baselines import Unigram
+from lib.evaluation.evaluator import Evaluator
 from lib.run import random
-from lib.train.evaluation import Evaluator, Unigram
 from lib.vocab.tokenizer import WordPieceTokenizer
 
 _SHORTEST, _LONGEST = 8, 40

@@ -1,11 +1,13 @@
-"""Made text of several languages, for trying vocabularies where there is no corpus to ship.
+"""Made text of several languages, for trying things out where there is no corpus to ship.
 
 Words are built as the languages build them (Turkish by suffixes in vowel harmony, Arabic by roots,
 patterns and attached particles, Chinese by combining characters without spaces) and are drawn with
-frequencies that fall by rank, so that held-out text has words that training text has not.
+frequencies that fall by rank, so that held-out text has words that training text has not. Sentences
+put such words into frames of real ones, so that there is something to learn from the words around.
 """
 
 import random
+import re
 from collections.abc import Sequence
 
 
@@ -75,6 +77,10 @@ def _chinese(draw: random.Random) -> str:
 def _english(draw: random.Random) -> str:
     if draw.random() < 0.6:
         return _by_rank(draw, _ENGLISH)
+    return _english_content(draw)
+
+
+def _english_content(draw: random.Random) -> str:
     prefix = draw.choice(("", "", "", "re", "un", "inter"))
     return prefix + _by_rank(draw, _ENGLISH_STEMS) + _by_rank(draw, _ENGLISH_ENDINGS)
 
@@ -109,3 +115,85 @@ def made_text(language: str, sentences: int, seed: int) -> str:
         words = [make(draw) for _ in range(draw.randint(4, 14))]
         lines.append(space.join(words) + end + "\n")
     return "".join(lines)
+
+
+# * stands for a word, ~ for a number.
+_FRAMES = {
+    "english": (
+        _english_content,
+        """
+        In ~, the * was * near the old *.
+        It is known for its * and its *.
+        The * did not * until the * had *.
+        Most of the * were *, but some * remained.
+        According to the report, * made every * more *.
+        She wrote that * was more * than *.
+        The * has about ~ *.
+        After the war the * became a *.
+        """,
+    ),
+    "tweets": (
+        _english_content,
+        """
+        @user the * is so * today 😂
+        just saw the * about #* https://t.co/*~
+        can't believe they * the * again 🔥🔥
+        stay * everyone, * the * ❤️ #covid19
+        why is nobody talking about *? #* @user @user
+        ~ new cases of * in * &amp; * today https://t.co/*~
+        thank you @user for the * 👍🏽 so *!!!
+        """,
+    ),
+    "turkish": (
+        _turkish,
+        """
+        Bugün * ile * hakkında konuştuk.
+        Bu * çok güzeldi ama * yoktu.
+        ~ yılında * yeniden yapıldı.
+        Annem bana ~ * ve * aldı.
+        Bence * her zaman * kadar önemlidir.
+        Kimse bilmiyor, * nerede.
+        Akşam olunca * yavaşça * doğru yürüdü.
+        Yağmurdan sonra * daha da * oldu.
+        """,
+    ),
+    "arabic": (
+        _arabic,
+        """
+        في عام ~ كانت * من أهم *.
+        قال * إن * لم يكن هنا أمس.
+        هذا * جميل جدا مثل *.
+        لا أعرف لماذا * بعد *.
+        صباح الخير يا * كيف * اليوم؟
+        كل * في * يريد ~ من *.
+        ذهبنا إلى * ثم عدنا مع *.
+        شكرا على * و* يا صديقي!
+        """,
+    ),
+    "chinese": (
+        _chinese,
+        """
+        *是*的一个城市，人口约~人。
+        ~年，*在*成立。
+        他们认为*比*更重要。
+        *的主要产品是*和*。
+        由于*，*没有继续发展。
+        这里有很多*，也有*。
+        *位于*的东部，面积~平方公里。
+        后来*改名为*。
+        """,
+    ),
+}
+
+
+def sentences(language: str, count: int, seed: int) -> list[str]:
+    """So many sentences that look like real ones: frames, filled with words and numbers."""
+    make, text = _FRAMES[language]
+    frames = [line.strip() for line in text.strip().splitlines()]
+    draw = random.Random(f"{language} sentences {seed}")
+
+    def fill(slot: re.Match[str]) -> str:
+        return str(draw.randint(2, 2030)) if slot.group() == "~" else make(draw)
+
+    filled = (re.sub("[*~]", fill, draw.choice(frames)) for _ in range(count))
+    return [sentence[0].upper() + sentence[1:] for sentence in filled]

@@ -1,0 +1,52 @@
+"""The forward pass of fine-tuning under transformers: the same logits as ours."""
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch", reason="PyTorch is not installed; run make interop")
+transformers = pytest.importorskip(
+    "transformers", reason="transformers is not installed; run make interop"
+)
+
+from lib.interop.huggingface import stored  # noqa: E402
+from lib.model.config import BertConfig  # noqa: E402
+from lib.model.parameters import initial_values  # noqa: E402
+from lib.probe.fine_tuning import class_logits  # noqa: E402
+
+
+@pytest.mark.parametrize(
+    ("name", "every_token"),
+    [("BertForSequenceClassification", False), ("BertForTokenClassification", True)],
+)
+def test_class_logits_equal_those_of_transformers(name, every_token):
+    config = BertConfig(97, 32, 3, 4, 64, "gelu", 0.1, 0.1, 40)
+    draw = np.random.default_rng(0)
+    weights = {
+        parameter: (array + draw.normal(0, 0.1, array.shape)).astype(np.float32)
+        for parameter, array in initial_values(config, 1).items()
+    }
+    weights["classifier/kernel"] = draw.normal(0, 0.5, (32, 5)).astype(np.float32)
+    weights["classifier/bias"] = draw.normal(0, 0.5, 5).astype(np.float32)
+    theirs = getattr(transformers, name)(transformers.BertConfig(**vars(config), num_labels=5))
+    tensors = {
+        place.name: torch.tensor(place.store(weights[ours]))
+        for ours, place in stored(config).items()
+    }
+    tensors["classifier.weight"] = torch.tensor(weights["classifier/kernel"].T.copy())
+    tensors["classifier.bias"] = torch.tensor(weights["classifier/bias"])
+    missing = theirs.load_state_dict(tensors, strict=False).missing_keys
+    assert missing == []
+    ids = draw.integers(1, 97, (5, 40))
+    mask = (np.arange(40) < np.array([40, 3, 17, 39, 8])[:, None]).astype(np.int32)
+    ids = (ids * mask).astype(np.int32)
+    with torch.no_grad():
+        expected = (
+            theirs.eval()(
+                input_ids=torch.tensor(ids).long(), attention_mask=torch.tensor(mask).long()
+            )
+            .logits.numpy()
+            .reshape(5, -1, 5)
+        )
+    found = class_logits(weights, config, ids, mask, every_token).numpy()
+    real = mask.astype(bool) if every_token else np.ones((5, 1), bool)
+    assert np.abs(found - expected)[real].max() <= 1e-5
