@@ -67,8 +67,8 @@ TEXTS = {
 PACKED_FILL = 0.99  # of a packed row
 # Bytes of a row: names and frames; for a cell; for a token's id above that; for a masked position.
 # Packed rows have more features, some of them for each example.
-ROW, CELL, TOKEN, PREDICTION = 200, 3, 1, 7
-PACKED_ROW, PACKED_CELL, EXAMPLE = 250, 4, 6
+ROW, CELL, TOKEN, PREDICTION = 200.0, 3.0, 1.0, 7.0
+PACKED_ROW, PACKED_CELL, EXAMPLE = 250.0, 4.0, 6.0
 GZIP = 0.21
 
 # The stage vocab (docs/vocabulary.md): seconds and bytes of memory for a byte of the sample.

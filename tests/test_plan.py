@@ -130,6 +130,7 @@ def test_a_phase_has_the_sizes_of_what_it_starts_from(values, tmp_path):
         '"hidden_dropout_prob": 0.1, "attention_probs_dropout_prob": 0.1}',
         encoding="utf-8",
     )
+    values["vocab"] |= {"source": "model", "base": str(tmp_path)}
     values["phases"] = {
         "main": {"max_seq_length": 128, "init": "data/vocab"},
         "long": {"max_seq_length": 512, "init": "models/main"},
