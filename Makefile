@@ -5,7 +5,7 @@ BIN := .venv/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 export TF_CPP_MIN_LOG_LEVEL ?= 3
 
-.PHONY: help setup interop smoke demo import recipe recipe-text tiny-base test check-slow lint lock clean \
+.PHONY: help setup interop gpu tpu smoke demo import recipe recipe-text tiny-base test check-slow lint lock clean \
 	bench bench-peers bench-agreement bench-tokens bench-memory bench-workers bench-dask bench-vocabulary \
 	bench-input bench-training bench-learning bench-crossings bench-probe bench-recipes
 help: ## show this list
@@ -28,6 +28,23 @@ setup: .venv/installed ## a virtual environment from the lock file
 	@touch $@
 
 interop: .venv/interop-installed ## transformers and PyTorch, for the tests against them
+
+# Which of these libraries are right depends on the machine. `--group` came with pip 25.1.
+.venv/gpu-installed: .venv/installed pyproject.toml
+	$(BIN)/python -m pip install --quiet 'pip>=25.1'
+	$(BIN)/python -m pip install --quiet --group gpu
+	@touch $@
+
+gpu: .venv/gpu-installed ## the CUDA libraries that TensorFlow needs on NVIDIA's GPUs; see docs/gpu.md
+
+# Both packages hold the folder `tensorflow`: they go together, so that no file of either stays.
+.venv/tpu-installed: .venv/installed pyproject.toml
+	$(BIN)/python -m pip install --quiet 'pip>=25.1'
+	$(BIN)/python -m pip uninstall --quiet --yes tensorflow tensorflow-tpu
+	$(BIN)/python -m pip install --quiet --group tpu
+	@touch $@
+
+tpu: .venv/tpu-installed ## TensorFlow for TPUs in place of the locked one; see docs/tpu.md
 
 smoke: setup ## all stages on a sliver of text, in about a minute
 	python -m lib.recipe smoke --in .scratch/smoke

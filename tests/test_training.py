@@ -1,8 +1,6 @@
 """What surrounds the step: checks of the loss, speed, numbers of lower precision."""
 
 import math
-import os
-import signal
 from dataclasses import replace
 
 import numpy as np
@@ -12,7 +10,6 @@ import tensorflow as tf
 from lib.model.parameters import initial_values
 from lib.params import parse_params
 from lib.run.errors import UserError
-from lib.train.preemption import stop_on_signal
 from lib.train.sanity import Sanity
 from lib.train.step import Trainer
 from lib.train.strategy import make_strategy
@@ -34,22 +31,6 @@ def test_a_loss_that_does_not_move_stops_training():
     sanity.check_falls(1600, 9.0)
     with pytest.raises(UserError, match=r"does not move; lower pretrain\.learning_rate"):
         sanity.check_falls(1600, 10.3)
-
-
-def test_a_second_signal_ends_the_process_as_if_nobody_listened():
-    received = []
-    before = signal.signal(signal.SIGTERM, lambda number, frame: received.append(number))
-    try:
-        with stop_on_signal() as stop:
-            assert stop.signal is None
-            os.kill(os.getpid(), signal.SIGTERM)
-            assert stop.signal == signal.SIGTERM and not received
-            os.kill(os.getpid(), signal.SIGTERM)
-            assert received == [signal.SIGTERM]
-        os.kill(os.getpid(), signal.SIGTERM)
-        assert len(received) == 2
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 def test_speed_is_logged_step_by_step_and_gone_on_with(tmp_path):

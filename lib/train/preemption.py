@@ -1,11 +1,16 @@
 """A polite end: on SIGTERM or Ctrl-C the step is finished, a checkpoint written, and no more."""
 
+import os
 import signal
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
+# A machine that goes, or SLURM, tells all processes at once: dvc, too, which dies of it, and its
+# death sends this process one more SIGTERM (`lib.run.stage`). That is the same request.
+_ECHO_SECONDS = 10.0
 
 
 class Stop:
@@ -17,14 +22,25 @@ class Stop:
 
 @contextmanager
 def stop_on_signal() -> Iterator[Stop]:
-    """Notes the first signal; a second one ends the process at once, as if nobody listened."""
-    stop = Stop()
+    """Notes the first signal; another one ends the process at once, as if nobody listened.
 
-    def note(number: int, frame: FrameType | None) -> None:
-        del frame
-        stop.signal = signal.Signals(number)
+    A SIGTERM that follows within some seconds is no other one.
+    """
+    stop = Stop()
+    noted = 0.0
+
+    def restore() -> None:
         for each, handler in before.items():
             signal.signal(each, handler)
+
+    def note(number: int, frame: FrameType | None) -> None:
+        nonlocal noted
+        del frame
+        if stop.signal is None:
+            stop.signal, noted = signal.Signals(number), time.monotonic()
+        elif number != signal.SIGTERM or time.monotonic() - noted > _ECHO_SECONDS:
+            restore()
+            os.kill(os.getpid(), number)
 
     before = {each: signal.getsignal(each) for each in _SIGNALS}
     for each in _SIGNALS:
@@ -32,5 +48,4 @@ def stop_on_signal() -> Iterator[Stop]:
     try:
         yield stop
     finally:
-        for each, handler in before.items():
-            signal.signal(each, handler)
+        restore()

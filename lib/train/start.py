@@ -64,7 +64,7 @@ def read_start(
     rows = len(tokenizer.vocabulary)
     notes: tuple[str, ...] = ()
     if init.resolve() == vocab.resolve():
-        config = _of_params(settings.model, rows)
+        config = of_params(settings.model, rows)
         key = "pretrain.model.max_position_embeddings"
     elif init.is_file() and init.suffix != ".json":
         raise UserError(
@@ -89,7 +89,7 @@ def read_start(
     return Start(config, initial_values(config, settings.seed), True, notes)
 
 
-def _of_params(sizes: Model, rows: int) -> BertConfig:
+def of_params(sizes: Model, rows: int) -> BertConfig:
     return BertConfig(
         vocab_size=rows,
         hidden_size=sizes.hidden_size,

@@ -1,0 +1,59 @@
+"""Set-up for GPUs and TPUs: targets and groups agree with each other and with the lock."""
+
+import re
+import subprocess
+import tomllib
+
+import pytest
+
+from tests.conftest import ROOT
+
+DECLARED = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+GROUPS = DECLARED["dependency-groups"]
+
+
+def make(*arguments: str) -> str:
+    done = subprocess.run(
+        ["make", *arguments], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    return done.stdout
+
+
+def package(requirement: str) -> str:
+    return re.match(r"[\w-]+", requirement)[0]
+
+
+@pytest.mark.parametrize("target", ["gpu", "tpu"])
+def test_help_names_the_target_and_its_page(target):
+    (line,) = [line for line in make("help").splitlines() if line.startswith(f"{target} ")]
+    assert (ROOT / re.search(r"docs/\w+\.md", line)[0]).exists()
+
+
+@pytest.mark.parametrize("target", ["gpu", "tpu"])
+def test_the_target_installs_its_group_after_the_lock(target):
+    commands = make("--dry-run", "--always-make", target)
+    lock = commands.index("-r requirements.lock")
+    # Python 3.11 comes with an older pip.
+    assert lock < commands.index("pip>=25.1") < commands.index(f"--group {target}")
+    assert target in GROUPS
+
+
+def test_the_two_tensorflows_never_lie_over_each_other():
+    commands = make("--dry-run", "--always-make", "tpu")
+    removed = re.search(r"uninstall --quiet --yes (.*)", commands)[1].split()
+    assert commands.index("uninstall") < commands.index("--group tpu")
+    names = [*map(package, DECLARED["project"]["dependencies"]), *map(package, GROUPS["tpu"])]
+    assert sorted(removed) == sorted(name for name in names if name.startswith("tensorflow"))
+
+
+def test_the_locked_tensorflow_is_one_that_the_groups_take():
+    lock = (ROOT / "requirements.lock").read_text(encoding="utf-8")
+    major, minor = map(int, re.search(r"^tensorflow==(\d+)\.(\d+)", lock, re.MULTILINE).groups())
+    (of_project,) = [
+        each for each in DECLARED["project"]["dependencies"] if package(each) == "tensorflow"
+    ]
+    low, high = re.search(r">=2\.(\d+),<2\.(\d+)$", of_project).groups()
+    assert major == 2 and int(low) <= minor < int(high)
+    for group in ("gpu", "tpu"):
+        (requirement,) = GROUPS[group]
+        assert requirement.endswith(f">=2.{low},<2.{high}")
