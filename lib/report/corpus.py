@@ -9,7 +9,6 @@ from xml.etree.ElementTree import Element
 
 from lib.report.markup import (
     Child,
-    bar,
     element,
     facts,
     figures,
@@ -17,6 +16,7 @@ from lib.report.markup import (
     missing,
     number,
     section,
+    stack,
     table,
     words,
 )
@@ -52,11 +52,12 @@ def corpus(results: Results) -> Element:
         "text",
         "Text",
         _counts(text) if text else missing("preprocess"),
-        element("h3", "Training, development, test"),
+        element("h3", "Where the documents went"),
+        _flow(text or {}, split or {}),
         _split(split) if split else missing("split"),
         element("h3", "Before and after cleaning"),
         _samples(results.text("preprocess/samples.txt")),
-        figures(results.images("preprocess") + results.images("split")),
+        figures(*results.images("preprocess"), *results.images("split")),
     )
 
 
@@ -88,9 +89,21 @@ def _counts(text: Mapping[str, Any]) -> Element:
     )
 
 
+def _flow(text: Mapping[str, Any], split: Mapping[str, Any]) -> Element | None:
+    """Documents as parts of one bar: those of training, of tests, and those left out."""
+    parts = [(name, split[name]["documents"]) for name in _PARTS if name in split]
+    if not parts and "documents" in text:
+        parts = [("kept", text["documents"])]
+    parts += [
+        (f"left out: {label}", text[key])
+        for key, label in _DROPPED.items()
+        if key.startswith("documents") and text.get(key)
+    ]
+    return stack(parts) if parts else None
+
+
 def _split(split: Mapping[str, Any]) -> Element:
     parts = {part: split[part] for part in _PARTS if part in split}
-    whole = sum(part["sentences"] for part in parts.values()) or 1
     overlap = split.get("overlap", {})
     rows: list[list[Child]] = []
     for name, part in parts.items():
@@ -100,11 +113,10 @@ def _split(split: Mapping[str, Any]) -> Element:
                 name,
                 *(number(part[key]) for key in ("documents", "sentences", "bytes", "shards")),
                 f"{twins['near_twins']:,} ({twins['share']:.1%})" if twins else "–",
-                bar(part["sentences"] / whole),
             ]
         )
     heading = "documents", "sentences", "bytes", "shards", "with a near twin in training text"
-    return table((None, *heading, "sentences, share"), rows)
+    return table((None, *heading), rows)
 
 
 @dataclass
@@ -141,7 +153,7 @@ def _samples(page: str | None) -> Element:
     if not samples and not rejected:
         return element("p", "Cleaning changed no document.")
     shown = [_compared(sample) for sample in samples]
-    left_out = [[element("bdi", each.source), _lines(each.before)] for each in rejected]
+    left_out = ((element("bdi", each.source), list(_paragraphs(each.before))) for each in rejected)
     return element(
         "div",
         element(
@@ -159,7 +171,7 @@ def _samples(page: str | None) -> Element:
     )
 
 
-def _lines(lines: list[str]) -> Iterator[Element]:
+def _paragraphs(lines: list[str]) -> Iterator[Element]:
     return (element("p", line, dir="auto", class_="corpus") for line in lines)
 
 

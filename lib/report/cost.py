@@ -22,6 +22,16 @@ def costs(results: Results) -> dict[str, dict[str, Any]]:
     return {name: found[name] for name in sorted(found, key=place)}
 
 
+def time_in_all(results: Results) -> str | None:
+    """Of all stages together, when each last ran here."""
+    found = costs(results)
+    return _time(sum(each["wall_seconds"] for each in found.values())) if found else None
+
+
+def _time(seconds: float) -> str:
+    return f"{seconds:.1f} s" if seconds < 10 else duration(seconds)
+
+
 def cost(results: Results) -> Element:
     """The section of the cost."""
     name, title = "cost", "Cost"
@@ -34,9 +44,9 @@ def cost(results: Results) -> Element:
     rows: list[list[Child]] = [
         [
             element("bdi", stage),
-            duration(each["wall_seconds"]),
+            _time(each["wall_seconds"]),
             bar(each["wall_seconds"] / longest),
-            duration(each["cpu_seconds"]),
+            _time(each["cpu_seconds"]),
             f"{each['peak_memory_mib']:,.0f} MiB",
             bar(each["peak_memory_mib"] / most, "baseline"),
         ]
@@ -45,9 +55,9 @@ def cost(results: Results) -> Element:
     rows.append(
         [
             "together",
-            duration(sum(each["wall_seconds"] for each in found.values())),
+            time_in_all(results),
             None,
-            duration(sum(each["cpu_seconds"] for each in found.values())),
+            _time(sum(each["cpu_seconds"] for each in found.values())),
             None,
             None,
         ]

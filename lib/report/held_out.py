@@ -28,11 +28,13 @@ MEASURES = {
     "mlm_perplexity": ("MLM perplexity", ",.1f", LESS),
     "mlm_accuracy": ("masked pieces found", ".1%", MORE),
     "mlm_accuracy_at_5": ("masked pieces among the first five guesses", ".1%", MORE),
-    "mlm_word_accuracy": ("hidden words found whole", ".1%", MORE),
+    "word_accuracy": ("hidden words found whole", ".1%", MORE),
     "nsp_loss": ("next sentence loss, nats", ".3f", LESS),
     "nsp_accuracy": ("next sentence answers that are right", ".1%", MORE),
 }
 _HEADLINES = ("bits_per_character", "mlm_loss", "mlm_perplexity", "mlm_accuracy", "nsp_accuracy")
+# Pictures of what earlier stages did.
+_TOLD_ELSEWHERE = ("training_*", "learning_rate*", "records_*", "piece_frequency*")
 _WITHOUT, _START = "without a model", "at the start"
 # What follows a measure's name when the number is not the model's: what it is, and its column.
 BASELINES = {
@@ -64,8 +66,7 @@ class Line:
         """The model's number over its baselines, all to one scale."""
         if not self.baselines:
             return None
-        shares = MEASURES[self.name][1].endswith("%")
-        most = 1.0 if shares else max(self.value, *self.baselines.values(), 1e-12)
+        most = max(self.value, *self.baselines.values()) or 1.0
         return element(
             "span",
             bar(self.value / most),
@@ -129,7 +130,7 @@ def tiles(results: Results) -> Element | None:
                 element("span", MEASURES[line.name][0]),
                 element("b", line.written(line.value)),
                 (
-                    element("small", f"{line.written(value)} {what}")
+                    element("small", f"{what}: {line.written(value)}")
                     for (what, _), value in line.baselines.items()
                 ),
             )
@@ -175,7 +176,7 @@ def held_out(results: Results) -> Element:
         title,
         element("p", "On test documents, which neither training nor the vocabulary has seen."),
         table(heading, rows, "measures"),
-        figures(results.images("evaluate")),
+        figures(*results.images("evaluate", told=_TOLD_ELSEWHERE)),
         results.tables("evaluate"),
         folded("What else evaluate counted", facts(others)) if others else None,
     )

@@ -90,16 +90,14 @@ def number(value: object, name: str = "") -> str:
     return str(value)
 
 
-def table(
-    heading: Sequence[str | None], rows: Iterable[Sequence[Child]], kind: str = ""
-) -> Element:
+def table(heading: Sequence[Child], rows: Iterable[Sequence[Child]], kind: str = "") -> Element:
     """A table that scrolls by itself where the page is narrow; the first cells name the rows."""
     head = element("tr", (element("th", cell, scope="col") for cell in heading))
     body = [
         element("tr", element("th", row[0], scope="row"), (element("td", cell) for cell in row[1:]))
         for row in rows
     ]
-    parts = [element("thead", head)] if any(heading) else []
+    parts = [element("thead", head)] if heading else []
     made = element("table", parts, element("tbody", body), class_=kind or None)
     return element("div", made, class_="scrolls")
 
@@ -115,9 +113,25 @@ def bar(share: float, kind: str = "") -> Element:
     return element("span", element("i", style=width, class_=kind or None), class_="bar")
 
 
+def stack(parts: Sequence[tuple[str, int]]) -> Element:
+    """Counts as parts of one horizontal bar, with their names below it."""
+    whole = sum(count for _, count in parts) or 1
+    bars, names = [], []
+    for place, (name, count) in enumerate(parts):
+        colour = f"area{place % 6}"
+        width = f"width:{100 * count / whole:.3f}%"
+        bars.append(element("i", style=width, class_=colour, title=f"{name}: {count:,}"))
+        said = f"{name}: {count:,} ({count / whole:.1%})"
+        names.append(element("li", element("i", class_=colour), said))
+    return element(
+        "div", element("div", bars, class_="stack"), element("ul", names, class_="legend")
+    )
+
+
 def figure(caption: Child, *content: Child) -> Element:
     """A chart with its title."""
-    return element("figure", element("figcaption", caption), *content)
+    title = None if caption is None else element("figcaption", caption)
+    return element("figure", title, *content)
 
 
 def folded(summary: str, *content: Child) -> Element:
@@ -130,9 +144,10 @@ def section(name: str, title: str, *content: Child) -> Element:
     return element("section", element("h2", title), *content, id=name)
 
 
-def figures(content: Sequence[Element]) -> Element | None:
-    """Charts beside each other, as many as fit."""
-    return element("div", content, class_="figures") if content else None
+def figures(*content: Element | None) -> Element | None:
+    """Charts beside each other, as many as fit; None if there are none."""
+    there = [each for each in content if each is not None]
+    return element("div", there, class_="figures") if there else None
 
 
 def missing(stage: str) -> Element:

@@ -9,7 +9,7 @@ from xml.etree.ElementTree import Element
 
 from lib.params import VOCAB, load_params
 from lib.report.corpus import corpus
-from lib.report.cost import cost
+from lib.report.cost import cost, time_in_all
 from lib.report.held_out import flat, held_out, tiles
 from lib.report.holes import holes
 from lib.report.markup import document, element, facts, figures, section
@@ -70,15 +70,14 @@ def page(results: Results, params_text: str) -> str:
     phase = results.params.evaluate.phase
     header = element(
         "header",
-        element("p", "domain-bert: a run from raw text to a model", class_="kicker"),
-        element("h1", element("bdi", phase)),
+        element("p", "domain-bert: one run, from raw text to", class_="kicker"),
+        element("h1", element("bdi", f"models/{phase}")),
         element("p", _in_a_sentence(results), class_="lede"),
         tiles(results),
-        element("nav", links),
     )
     footer = element("footer", element("p", "Written from results/ by python -m lib.report."))
     style = Path(__file__).with_name("style.css").read_text(encoding="utf-8")
-    body = [header, element("main", sections), footer]
+    body = [header, element("nav", element("div", links)), element("main", sections), footer]
     return document(f"domain-bert: {phase}", style, body)
 
 
@@ -99,6 +98,9 @@ def _in_a_sentence(results: Results) -> str:
             f"Its text: {params.preprocess.input}, {text['documents']:,} documents with "
             f"{text['characters']:,} characters."
         )
+    took = time_in_all(results)
+    if took:
+        parts.append(f"All stages took {took} on this machine.")
     return " ".join(parts) or "No stage has run yet: dvc repro"
 
 
@@ -112,8 +114,8 @@ def _more(results: Results) -> list[Element]:
         for path in results.files(folder.name, "metrics.json"):
             name = path.parent.relative_to(results.folder).as_posix()
             numbers += [element("h3", name), facts(flat(results.metrics(name) or {}))]
-        images = figures(results.images(folder.name))
-        tables = list(results.tables(folder.name))
+        images = figures(*results.images(folder.name))
+        tables = results.tables(folder.name)
         if numbers or images is not None or tables:
             title = folder.name.replace("_", " ").capitalize()
             made.append(section(f"more-{folder.name}", title, numbers, images, tables))

@@ -1,6 +1,6 @@
 """The phases of the training: examples that went in, curves, what came out."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 from xml.etree.ElementTree import Element
 
@@ -26,7 +26,11 @@ _LABELS = {
     "nsp_loss": "Next sentence loss, nats",
     "nsp_accuracy": "Next sentence accuracy",
 }
-_SPEEDS = {"tokens_per_second": "Tokens a second (without padding)", "memory_mib": "Memory, MiB"}
+# Column, title, and the name of the picture that has it already.
+_SPEEDS = {
+    "tokens_per_second": ("Tokens a second, without padding", "throughput"),
+    "memory_mib": ("Memory, MiB", "memory"),
+}
 
 
 def examples(results: Results) -> Element:
@@ -47,22 +51,22 @@ def examples(results: Results) -> Element:
         others = [(words(key), number(records[key], key)) for key in records if key not in splits]
         parts.append(table(["", *splits], rows))
         parts.append(facts(others) if others else None)
-        charts = [
-            *results.images(f"records/{phase}"),
-            *results.drawn(
-                f"records/{phase}/lengths.csv",
-                ("tokens", "tokens of an example"),
-                "examples",
-                "Training examples by length",
-            ),
-            *results.drawn(
-                f"records/{phase}/rows.csv",
-                ("tokens", "tokens in a row, padding not counted"),
-                "rows",
-                "Training rows by what is in them",
-            ),
-        ]
-        parts.append(figures(charts))
+        # evaluate draws those of its own phase.
+        folder = "evaluate/records_" if phase == results.params.evaluate.phase else None
+        lengths, full = (
+            results.drawn(
+                f"records/{phase}/{name}.csv",
+                ("tokens", label),
+                column,
+                caption,
+                f"{folder}{name}.svg" if folder else None,
+            )
+            for name, label, column, caption in (
+                ("lengths", "tokens of an example", "examples", "Training examples by length"),
+                ("rows", "tokens, padding not counted", "rows", "Training rows by tokens in them"),
+            )
+        )
+        parts.append(figures(*results.images(f"records/{phase}"), lengths, full))
     return section("examples", "Examples", parts)
 
 
@@ -72,7 +76,7 @@ def training(results: Results) -> Element:
     for phase in results.params.phases:
         parts.append(_heading(results, phase))
         metrics = results.metrics(f"pretrain/{phase}")
-        parts.append(figures(_charts(results, phase)))
+        parts.append(figures(*_charts(results, phase)))
         parts.append(_outcome(metrics) if metrics else missing(f"pretrain of {phase}"))
     return section("training", "Training", parts)
 
@@ -82,41 +86,41 @@ def _heading(results: Results, phase: str) -> Element:
     return element("h3", "Phase ", element("bdi", phase), f": rows of {length:,} tokens")
 
 
-def _charts(results: Results, phase: str) -> list[Element]:
-    images = results.images(f"pretrain/{phase}")
-    return images or [*_curves(results, phase), *_speed(results, phase)]
-
-
-def _curves(results: Results, phase: str) -> list[Element]:
-    """DVCLive's log: a chart for each metric, with training and dev text in the same one."""
-    folder = f"pretrain/{phase}/live/plots/metrics"
-    metrics: dict[str, dict[str, str]] = {}
-    for path in results.files(folder, "*.tsv"):
-        text = path.parent.name if path.parent != results.folder / folder else ""
-        name = path.relative_to(results.folder).as_posix()
-        metrics.setdefault(path.stem, {})[text] = name
-    ordered = [*(name for name in _FIRST if name in metrics), *metrics]
-    made = []
-    for metric in dict.fromkeys(ordered):
+def _charts(results: Results, phase: str) -> Iterator[Element]:
+    """Pictures that stages have drawn, and a chart of each logged number that is on none."""
+    drawn = results.files(f"pretrain/{phase}", "*.svg")
+    if phase == results.params.evaluate.phase:
+        drawn += results.files("evaluate", "training_*.svg")
+        drawn += results.files("evaluate", "learning_rate.svg")
+    drawn += results.files("cost", f"throughput-{phase}.svg")
+    yield from map(results.image, drawn)
+    # training_loss: of all heads, mlm_loss and nsp_loss.
+    told = tuple(path.stem.removeprefix("training_") for path in drawn)
+    logs = _logs(results, phase)
+    for metric in sorted(logs, key=lambda name: (*_FIRST, name).index(name)):
         curves = {
             text or words(metric): results.curve(name, "step", metric)
-            for text, name in sorted(metrics[metric].items(), reverse=True)
+            for text, name in sorted(logs[metric].items(), reverse=True)
         }
         curves = {text: curve for text, curve in curves.items() if curve}
-        if curves:
+        if curves and not metric.endswith(told):
             caption = _LABELS.get(metric, words(metric).capitalize())
-            made.append(figure(caption, chart(curves, "optimizer step", size=SMALL)))
-    return made
-
-
-def _speed(results: Results, phase: str) -> list[Element]:
-    made = []
-    for column, caption in _SPEEDS.items():
+            yield figure(caption, chart(curves, "optimizer step", size=SMALL))
+    for column, (caption, picture) in _SPEEDS.items():
         curve = results.curve(f"cost/training-{phase}.csv", "step", column)
-        if curve:
+        if curve and f"{picture}-{phase}" not in told:
             image = chart({words(column): curve}, "optimizer step", filled=True, size=SMALL)
-            made.append(figure(caption, image))
-    return made
+            yield figure(caption, image)
+
+
+def _logs(results: Results, phase: str) -> dict[str, dict[str, str]]:
+    """DVCLive's files by metric, and by the text that it is of (train, dev, or none)."""
+    folder = results.folder / f"pretrain/{phase}/live/plots/metrics"
+    logs: dict[str, dict[str, str]] = {}
+    for path in folder.rglob("*.tsv"):
+        text = "" if path.parent == folder else path.parent.name
+        logs.setdefault(path.stem, {})[text] = path.relative_to(results.folder).as_posix()
+    return logs
 
 
 def _outcome(metrics: Mapping[str, Any]) -> Element:

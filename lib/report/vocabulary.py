@@ -46,35 +46,30 @@ def vocabulary(results: Results) -> Element:
         ("log10_rank", "rank, decimal logarithm"),
         "log10_share",
         "Share of all tokens by rank, decimal logarithms",
+        "evaluate/piece_frequency.svg",
     )
     return section(
         name,
         title,
         element("div", table(heading, rows), facts(single), class_="columns"),
-        figures([*results.images("vocab"), *drawn]),
+        figures(*results.images("vocab"), drawn),
         _report(results.text("vocab/report.md") or ""),
     )
 
 
-def _report(page: str) -> list[Element]:
+def _report(page: str) -> list[Element | None]:
     """The tables of the page that `lib.vocab.report` writes, each under its title."""
-    made = []
+    tables, lists = [], []
     for part in page.split("\n## ")[1:]:
         title, *lines = part.split("\n")
         rows = [_cells(line) for line in lines if line.startswith("| ")]
         if len(rows) > 2:
-            first = rows[2 : 2 + _SHOWN_WORDS]
-            more = rows[2 + _SHOWN_WORDS :]
-            made.append(
-                figure(
-                    title,
-                    table(rows[0], first, "words"),
-                    folded(f"{len(more)} more", table(rows[0], more, "words")) if more else None,
-                )
-            )
+            heading, first, more = rows[0], rows[2:][:_SHOWN_WORDS], rows[2:][_SHOWN_WORDS:]
+            rest = folded(f"{len(more)} more", table(heading, more, "words")) if more else None
+            tables.append(figure(title, table(heading, first, "words"), rest))
         elif any(lines):
-            made.append(folded(title, element("p", _code("\n".join(lines)), class_="pieces")))
-    return made
+            lists.append(folded(title, element("p", _code("\n".join(lines)), class_="pieces")))
+    return [figures(*tables), *lists]
 
 
 def _cells(line: str) -> list[list[Element | str]]:
