@@ -323,6 +323,26 @@ def test_images_are_within_the_page_and_small_tables_behind_them(results):
     assert "figcaption" not in made(results).partition('alt="Loss">')[0].rpartition("<figure")[2]
 
 
+@pytest.mark.parametrize(
+    ("before", "after", "gone", "come"),
+    [
+        ("He left. She stayed.", "He left.\nShe stayed.", [], []),
+        ("他走了。她留下。", "他走了。\n她留下。", [], []),
+        ("see https://a.b now", "see twitterurl now", ["https://a.b"], ["twitterurl"]),
+        ("قال @ab نعم", "قال نعم", ["@ab"], []),
+        # Both are cut after so many characters: what is beyond in one is no change.
+        (f"&amp; {'a b c ' * 49}"[:300], f"& {'a b c ' * 49}x y"[:300], ["&amp;"], ["&"]),
+    ],
+)
+def test_words_that_cleaning_changed_are_marked(results, before, after, gone, come):
+    inspection = Inspection()
+    inspection.samples = [("0", "a.txt", before, after)]
+    write(results.folder / "preprocess/samples.txt", inspection.page())
+    texts = Page(made(results)).texts
+    for tag, wanted in (("del", gone), ("ins", come)):
+        assert [data for data, around in texts if around and around[-1][0] == tag] == wanted
+
+
 def test_curves_are_drawn_from_the_log_unless_there_is_an_image_of_them(results):
     def points() -> list[int]:
         tags = Page(made(results)).tags

@@ -23,6 +23,10 @@ from lib.report.markup import (
 from lib.report.results import Results
 
 _SHOWN_SAMPLES = 4
+# preprocess keeps so many characters of a sample at most.
+_CUT = 300
+# White space; what ends or parts sentences without it; all between these.
+_PIECE = re.compile(r"\s+|[。．！？、，；：…]|[^\s。．！？、，；：…]+")
 _PARTS = ("train", "dev", "test")
 # Counts of preprocess that are documents or other units left out, in the order of the work.
 _DROPPED = {
@@ -72,9 +76,9 @@ def _counts(text: Mapping[str, Any]) -> Element:
         for key, value in text.items()
         if key not in told and not isinstance(value, dict | list)
     ]
-    dropped = [(words(reason), number(count)) for reason, count in text["rejected"].items()]
+    dropped = [(words(reason), number(count)) for reason, count in text.get("rejected", {}).items()]
     dropped += [(label, number(text[key])) for key, label in _DROPPED.items() if text.get(key)]
-    edits = [(words(edit), number(count)) for edit, count in text["edits"].items()]
+    edits = [(words(edit), number(count)) for edit, count in text.get("edits", {}).items()]
     return element(
         "div",
         element("div", element("h3", "Read"), facts(read)),
@@ -177,16 +181,23 @@ def _paragraphs(lines: list[str]) -> Iterator[Element]:
 
 def _compared(sample: _Sample) -> Element:
     """Both forms beside each other, what differs marked word by word."""
-    before, after = ([_pieces(line) for line in lines] for lines in (sample.before, sample.after))
+    before, after = ([*map(_PIECE.findall, lines)] for lines in (sample.before, sample.after))
     old, new = (
         [piece for line in lines for piece in line if not piece.isspace()]
         for lines in (before, after)
     )
     matcher = difflib.SequenceMatcher(None, old, new, autojunk=False)
     same = [set[int](), set[int]()]
+    ends = [0, 0]
     for start, other, size in matcher.get_matching_blocks():
         same[0].update(range(start, start + size))
         same[1].update(range(other, other + size))
+        if size:
+            ends = [start + size, other + size]
+    if any(len("\n".join(lines)) >= _CUT for lines in (sample.before, sample.after)):
+        # Beyond the last word that both have, one is cut earlier than the other: no change.
+        same[0].update(range(ends[0], len(old)))
+        same[1].update(range(ends[1], len(new)))
     return element(
         "article",
         element("h4", element("bdi", sample.source)),
@@ -194,11 +205,6 @@ def _compared(sample: _Sample) -> Element:
         element("div", _marked(after, same[1], "ins"), class_="after"),
         class_="sample",
     )
-
-
-def _pieces(line: str) -> list[str]:
-    """Words and the spaces between them."""
-    return [piece for piece in re.split(r"(\s+)", line) if piece]
 
 
 def _marked(lines: list[list[str]], same: set[int], tag: str) -> Iterator[Element]:
