@@ -5,7 +5,7 @@ BIN := .venv/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 export TF_CPP_MIN_LOG_LEVEL ?= 3
 
-.PHONY: help setup interop gpu tpu smoke demo import recipe recipe-text tiny-base test check-slow lint lock clean \
+.PHONY: help setup interop gpu tpu smoke demo report import recipe recipe-text tiny-base test check-slow lint lock clean \
 	bench bench-peers bench-agreement bench-tokens bench-memory bench-workers bench-dask bench-vocabulary \
 	bench-input bench-training bench-learning bench-crossings bench-probe bench-recipes
 help: ## show this list
@@ -54,6 +54,9 @@ demo: setup ## the whole pipeline on the demo corpus
 	dvc repro
 	@python -m lib.summary
 
+report: setup ## results/report.html: the whole run on one page, from what is in results/
+	@python -m lib.report
+
 import: setup ## a model of the Hugging Face hub, pinned, into models/base: MODEL=bert-base-uncased REVISION=...
 	@python -m lib.download "$(MODEL)" "$(REVISION)" $(if $(TO),--to "$(TO)")
 
@@ -72,7 +75,7 @@ tiny-base: smoke ## the smoke run's BERT into models/base/tiny, for recipes that
 test: setup ## the test suite
 	python -m pytest -q -n auto --dist loadfile
 
-check-slow: interop ## what takes long: many kills, peers, whole runs
+check-slow: interop ## what takes long: many kills, peers, whole runs, the report in a browser (Chromium)
 	python -m pytest -q -m slow
 
 lint: setup ## ruff and mypy

@@ -23,12 +23,12 @@ from pathlib import Path
 from typing import Any
 
 from bench import inputs
-from bench.curves import svg
 from bench.jobs import environment, in_pool, train
 from bench.learnt import COLUMNS, curves_csv, mean_curves, said, summarise
 from bench.processes import measure
 from bench.project import ROOT, Project
 from bench.report import machine, table, write_json
+from lib.report.curves import svg
 from lib.run.atomic import write_text
 from lib.run.errors import UserError
 

@@ -19,11 +19,11 @@ from pathlib import Path
 from typing import Any
 
 from bench import inputs
-from bench.curves import svg
 from bench.jobs import in_pool, train
 from bench.project import ROOT, Project
 from bench.report import machine, table, write_json
 from lib.recipe import apply_recipe
+from lib.report.curves import svg
 from lib.run.atomic import write_text
 from lib.run.errors import UserError
 

@@ -26,6 +26,7 @@ from lib.interop.card import model_card
 from lib.interop.card_facts import gather
 from lib.model.config import read_config
 from lib.params import KEPT, load_params
+from lib.report.page import write_page
 from lib.run.atomic import write_text
 from lib.run.errors import UserError
 from lib.run.json_files import read_object
@@ -137,4 +138,5 @@ def main(phase: str, model: Path, test: Path, vocab: Path) -> None:
 
 
 if __name__ == "__main__":
-    run_stage(main)
+    # Last of all, because the page tells what evaluate took, too.
+    run_stage(main, afterwards=write_page)

@@ -15,7 +15,6 @@ from safetensors.numpy import load_file, save_file
 
 from bench import contest, learning, learnt, training_cases
 from bench.budget import Calibration, Meter
-from bench.curves import svg, ticks
 from bench.steps import (
     Size,
     Times,
@@ -26,6 +25,7 @@ from bench.steps import (
     useful_flops,
 )
 from lib.params import parse_params
+from lib.report.curves import svg, ticks
 from lib.vocab.tokenizer import WordPieceTokenizer
 
 ROOT = Path(__file__).parent.parent

@@ -64,6 +64,16 @@ def test_everything_promised_is_there(finished):
     assert not list((finished.folder / ".scratch/pretrain").rglob("step-*"))
 
 
+def test_evaluate_leaves_the_report_of_the_whole_run(finished):
+    report = finished.folder / "results/report.html"
+    text = report.read_text(encoding="utf-8")
+    assert "has not run yet" not in text
+    # Written last of all: what evaluate took is in it.
+    assert "evaluate-main" in text
+    assert finished.run("python", "-m", "lib.report") == "report: results/report.html\n"
+    assert report.read_text(encoding="utf-8") == text
+
+
 def test_nothing_runs_twice(finished):
     assert rerun(finished) == []
     assert "up to date" in finished.run("dvc", "status", *STAGES)

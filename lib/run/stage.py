@@ -96,8 +96,8 @@ def _write_cost(name: str, started: float) -> None:
     )
 
 
-def run_stage(main: Callable[..., object]) -> None:
-    """Runs `main` with the command line's words as its arguments.
+def run_stage(main: Callable[..., object], afterwards: Callable[[], object] | None = None) -> None:
+    """Runs `main` with the command line's words as its arguments, then `afterwards`.
 
     The words are named after `main`'s parameters and have their types (str or Path). A UserError
     or a failure of the file system ends the process with one line and exit code 1; `--debug`
@@ -115,9 +115,13 @@ def run_stage(main: Callable[..., object]) -> None:
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
     arguments = vars(parser.parse_args())
     debug = arguments.pop("debug")
+    label = "-".join([name, *(value for value in arguments.values() if isinstance(value, str))])
     started = time.monotonic()
     try:
         main(*arguments.values())
+        _write_cost(label, started)
+        if afterwards:
+            afterwards()
     except (UserError, OSError) as error:
         if debug:
             raise
@@ -126,5 +130,3 @@ def run_stage(main: Callable[..., object]) -> None:
         sys.exit(1)
     except KeyboardInterrupt:
         sys.exit(130)
-    label = "-".join([name, *(value for value in arguments.values() if isinstance(value, str))])
-    _write_cost(label, started)

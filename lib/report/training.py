@@ -1,0 +1,139 @@
+"""The phases of the training: examples that went in, curves, what came out."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+from xml.etree.ElementTree import Element
+
+from lib.report.curves import chart
+from lib.report.markup import (
+    Child,
+    element,
+    facts,
+    figure,
+    figures,
+    missing,
+    number,
+    section,
+    table,
+    words,
+)
+from lib.report.results import SMALL, Results
+
+_FIRST = ("mlm_loss", "mlm_accuracy", "nsp_loss", "nsp_accuracy", "learning_rate", "gradient_norm")
+_LABELS = {
+    "mlm_loss": "MLM loss, nats",
+    "mlm_accuracy": "MLM accuracy",
+    "nsp_loss": "Next sentence loss, nats",
+    "nsp_accuracy": "Next sentence accuracy",
+}
+# Column, title, and the name of the picture that has it already.
+_SPEEDS = {
+    "tokens_per_second": ("Tokens a second, without padding", "throughput"),
+    "memory_mib": ("Memory, MiB", "memory"),
+}
+
+
+def examples(results: Results) -> Element:
+    """The section of the records that the phases train on."""
+    parts: list[Child] = []
+    for phase in results.params.phases:
+        parts.append(_heading(results, phase))
+        records = results.metrics(f"records/{phase}")
+        if records is None:
+            parts.append(missing(f"records of {phase}"))
+            continue
+        splits = {name: values for name, values in records.items() if isinstance(values, dict)}
+        measures = dict.fromkeys(measure for values in splits.values() for measure in values)
+        rows = [
+            [words(measure), *(number(values.get(measure), measure) for values in splits.values())]
+            for measure in measures
+        ]
+        others = [(words(key), number(records[key], key)) for key in records if key not in splits]
+        parts.append(table(["", *splits], rows))
+        parts.append(facts(others) if others else None)
+        # evaluate draws those of its own phase.
+        folder = "evaluate/records_" if phase == results.params.evaluate.phase else None
+        lengths, full = (
+            results.drawn(
+                f"records/{phase}/{name}.csv",
+                ("tokens", label),
+                column,
+                caption,
+                f"{folder}{name}.svg" if folder else None,
+            )
+            for name, label, column, caption in (
+                ("lengths", "tokens of an example", "examples", "Training examples by length"),
+                ("rows", "tokens, padding not counted", "rows", "Training rows by tokens in them"),
+            )
+        )
+        parts.append(figures(*results.images(f"records/{phase}"), lengths, full))
+    return section("examples", "Examples", parts)
+
+
+def training(results: Results) -> Element:
+    """The section of the training runs."""
+    parts: list[Child] = []
+    for phase in results.params.phases:
+        parts.append(_heading(results, phase))
+        metrics = results.metrics(f"pretrain/{phase}")
+        parts.append(figures(*_charts(results, phase)))
+        parts.append(_outcome(metrics) if metrics else missing(f"pretrain of {phase}"))
+    return section("training", "Training", parts)
+
+
+def _heading(results: Results, phase: str) -> Element:
+    length = results.params.phases[phase].max_seq_length
+    return element("h3", "Phase ", element("bdi", phase), f": rows of {length:,} tokens")
+
+
+def _charts(results: Results, phase: str) -> Iterator[Element]:
+    """Pictures that stages have drawn, and a chart of each logged number that is on none."""
+    drawn = results.files(f"pretrain/{phase}", "*.svg")
+    if phase == results.params.evaluate.phase:
+        drawn += results.files("evaluate", "training_*.svg")
+        drawn += results.files("evaluate", "learning_rate.svg")
+    drawn += results.files("cost", f"throughput-{phase}.svg")
+    yield from map(results.image, drawn)
+    # training_loss: of all heads, mlm_loss and nsp_loss.
+    told = tuple(path.stem.removeprefix("training_") for path in drawn)
+    logs = _logs(results, phase)
+    for metric in sorted(logs, key=lambda name: (*_FIRST, name).index(name)):
+        curves = {
+            text or words(metric): results.curve(name, "step", metric)
+            for text, name in sorted(logs[metric].items(), reverse=True)
+        }
+        curves = {text: curve for text, curve in curves.items() if curve}
+        if curves and not metric.endswith(told):
+            caption = _LABELS.get(metric, words(metric).capitalize())
+            yield figure(caption, chart(curves, "optimizer step", size=SMALL))
+    for column, (caption, picture) in _SPEEDS.items():
+        curve = results.curve(f"cost/training-{phase}.csv", "step", column)
+        if curve and f"{picture}-{phase}" not in told:
+            image = chart({words(column): curve}, "optimizer step", filled=True, size=SMALL)
+            yield figure(caption, image)
+
+
+def _logs(results: Results, phase: str) -> dict[str, dict[str, str]]:
+    """DVCLive's files by metric, and by the text that it is of (train, dev, or none)."""
+    folder = results.folder / f"pretrain/{phase}/live/plots/metrics"
+    logs: dict[str, dict[str, str]] = {}
+    for path in folder.rglob("*.tsv"):
+        text = "" if path.parent == folder else path.parent.name
+        logs.setdefault(path.stem, {})[text] = path.relative_to(results.folder).as_posix()
+    return logs
+
+
+def _outcome(metrics: Mapping[str, Any]) -> Element:
+    """Numbers of training and dev text beside each other, and the others."""
+    both = [key.removeprefix("dev_") for key in metrics if key.startswith("dev_")]
+    rows = [
+        [
+            _LABELS.get(name, words(name)),
+            *(number(metrics.get(f"{text}_{name}"), name) for text in ("train", "dev")),
+        ]
+        for name in both
+    ]
+    told = {f"{text}_{name}" for text in ("train", "dev") for name in both}
+    others = [(words(key), number(metrics[key], key)) for key in metrics if key not in told]
+    last = table(["at the last step", "training text", "dev text"], rows)
+    return element("div", facts(others), last if rows else None, class_="columns")
