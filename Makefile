@@ -5,7 +5,7 @@ BIN := .venv/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 export TF_CPP_MIN_LOG_LEVEL ?= 3
 
-.PHONY: help setup interop smoke demo import test check-slow lint lock clean \
+.PHONY: help setup interop smoke demo import remote bucket test check-slow lint lock clean \
 	bench bench-peers bench-agreement bench-tokens bench-memory bench-workers bench-vocabulary bench-input \
 	bench-training bench-learning bench-crossings
 help: ## show this list
@@ -39,6 +39,15 @@ demo: setup ## the whole pipeline on the demo corpus
 
 import: setup ## a model of the Hugging Face hub, pinned, into models/base: MODEL=bert-base-uncased REVISION=...
 	@python -m lib.download "$(MODEL)" "$(REVISION)" $(if $(TO),--to "$(TO)")
+
+remote: setup ## DVC's default remote, in .dvc/config: BUCKET=gs://name/prefix
+	@case "$(BUCKET)" in gs://[a-z0-9]*) ;; *) \
+		echo "make: error: name a bucket: make remote BUCKET=gs://name/prefix" >&2; exit 1;; esac
+	@dvc remote add --quiet --force --default store "$(BUCKET)"
+	@echo "DVC's default remote is now $(BUCKET) (.dvc/config: commit it). Credentials: docs/remote.md"
+
+bucket: setup ## a bucket on this machine, to try a remote without an account
+	@python -m lib.bucket $(if $(PORT),--port $(PORT))
 
 test: setup ## the test suite
 	python -m pytest -q -n auto --dist loadfile
