@@ -40,11 +40,8 @@ demo: setup ## the whole pipeline on the demo corpus
 import: setup ## a model of the Hugging Face hub, pinned, into models/base: MODEL=bert-base-uncased REVISION=...
 	@python -m lib.download "$(MODEL)" "$(REVISION)" $(if $(TO),--to "$(TO)")
 
-remote: setup ## DVC's default remote, in .dvc/config: BUCKET=gs://name/prefix
-	@case "$(BUCKET)" in gs://[a-z0-9]*) ;; *) \
-		echo "make: error: name a bucket: make remote BUCKET=gs://name/prefix" >&2; exit 1;; esac
-	@dvc remote add --quiet --force --default store "$(BUCKET)"
-	@echo "DVC's default remote is now $(BUCKET) (.dvc/config: commit it). Credentials: docs/remote.md"
+remote: setup ## DVC's default remote in a bucket, written and tried: BUCKET=gs://name/prefix
+	@python -m lib.remote $(if $(BUCKET),"$(BUCKET)")
 
 bucket: setup ## a bucket on this machine, to try a remote without an account
 	@python -m lib.bucket $(if $(PORT),--port $(PORT))

@@ -80,6 +80,10 @@ class Machine(Project):
         for key, value in (("endpointurl", self.bucket.address), ("allow_anonymous_login", "true")):
             self.run("dvc", "remote", "modify", "--local", "store", key, value)
 
+    def make_remote(self, url: str, code: int = 0) -> str:
+        # The environment of the tests will do: `make setup` is left out.
+        return self.run("make", "-o", "setup", "remote", f"BUCKET={url}", code=code)
+
     def commit(self, message: str) -> None:
         self.run("git", "add", "--all")
         self.run("git", "commit", "--quiet", "--message", message)
@@ -108,7 +112,7 @@ def first_machine(folder: Path, bucket: Bucket) -> Machine:
     machine.run("dvc", "config", "--unset", "core.no_scm")
     shutil.copyfile(ROOT / ".dvc/.gitignore", folder / ".dvc/.gitignore")
     machine.run("git", "init", "--quiet", "--initial-branch", "main")
-    # The environment of the tests will do: `make setup` is left out.
-    machine.run("make", "-o", "setup", "remote", f"BUCKET=gs://{bucket.name}/store")
+    machine.run("dvc", "remote", "add", "store", "gs://another/place")
     machine.point_at_bucket()
+    machine.make_remote(f"gs://{bucket.name}/store")
     return machine

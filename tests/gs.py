@@ -8,7 +8,10 @@ import datetime
 import http.client
 import socketserver
 import ssl
-import threading
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
@@ -16,6 +19,8 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
+
+from tests.conftest import ROOT
 
 _HOSTS = ("www.googleapis.com", "storage.googleapis.com")
 
@@ -64,11 +69,26 @@ class _Forward(BaseHTTPRequestHandler):
         self.wfile = socketserver._SocketWriter(self.connection)
         self.close_connection = False
 
+    def _body(self) -> bytes:
+        if self.headers.get("Transfer-Encoding") != "chunked":
+            return self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        body = b""
+        while size := int(self.rfile.readline(), 16):
+            body += self.rfile.read(size)
+            self.rfile.readline()
+        self.rfile.readline()
+        return body
+
     def _forward(self) -> None:
-        body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-        self.server.requests.append(f"{self.command} {self.path}")
+        body = self._body()
         emulator = http.client.HTTPConnection("127.0.0.1", self.server.port, timeout=60)
-        headers = {name: value for name, value in self.headers.items() if name != "Host"}
+        headers = {
+            name: value
+            for name, value in self.headers.items()
+            if name not in ("Host", "Content-Length", "Transfer-Encoding")
+        }
+        if body:
+            headers["Content-Length"] = str(len(body))
         try:
             emulator.request(self.command, self.path, body, headers)
             answer = emulator.getresponse()
@@ -79,7 +99,9 @@ class _Forward(BaseHTTPRequestHandler):
         self.send_response(answer.status)
         for name, value in answer.getheaders():
             if name not in ("Content-Length", "Server", "Date"):
-                self.send_header(name, value)
+                # Of the address to upload to.
+                here = f"http://127.0.0.1:{self.server.port}"
+                self.send_header(name, value.replace(here, f"https://{_HOSTS[0]}"))
         self.send_header("Content-Length", str(len(content)))
         self.end_headers()
         self.wfile.write(content)
@@ -90,29 +112,44 @@ class _Forward(BaseHTTPRequestHandler):
         pass
 
 
-class Proxy(socketserver.ThreadingTCPServer):
-    """The proxy, in threads of this process.
-
-    Attributes:
-        environment: what TensorFlow has to be told, before it opens the first file.
-        requests: what went through, a line each.
-    """
-
+class _Proxy(socketserver.ThreadingTCPServer):
     daemon_threads = True
 
-    def __init__(self, folder: Path, port: int) -> None:
+    def __init__(self, certificate: Path, port: int) -> None:
         super().__init__(("127.0.0.1", 0), _Forward)
-        certificate = _certificate(folder)
         self.port = port
-        self.requests: list[str] = []
         self.tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         self.tls.load_cert_chain(certificate)
-        self.environment = {
-            "https_proxy": f"http://127.0.0.1:{self.server_address[1]}",
+
+
+@contextmanager
+def way_to(port: int, folder: Path) -> Iterator[dict[str, str]]:
+    """Gives what TensorFlow must find in its environment to reach the emulator on a port.
+
+    The proxy is a process of its own: TensorFlow keeps Python's lock while it waits for answers.
+    """
+    certificate = _certificate(folder)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "tests.gs", certificate, str(port)],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        yield {
+            "https_proxy": f"http://127.0.0.1:{int(process.stdout.readline())}",
             "CURL_CA_BUNDLE": str(certificate),
             "GOOGLE_AUTH_TOKEN_FOR_TESTING": "anyone",
-            # Of an attempt that fails, in microseconds: as it is, ten attempts take minutes.
+            # As it is, ten attempts that fail take minutes.
             "GCS_RETRY_CONFIG_INIT_DELAY_TIME_US": "1000",
             "GCS_RETRY_CONFIG_MAX_DELAY_TIME_US": "100000",
         }
-        threading.Thread(target=self.serve_forever, daemon=True).start()
+    finally:
+        process.kill()
+        process.wait()
+
+
+if __name__ == "__main__":
+    with _Proxy(Path(sys.argv[1]), int(sys.argv[2])) as proxy:
+        print(proxy.server_address[1], flush=True)
+        proxy.serve_forever()

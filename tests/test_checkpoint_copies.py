@@ -18,14 +18,31 @@ from lib.run.errors import UserError
 from lib.train import checkpoint, storage
 from lib.train.checkpoint_copies import copies
 from lib.train.owner import owned
+from tests.bucket import Bucket
+from tests.gs import way_to
 
 RUN = "0123456789abcdef"
 
 
-@pytest.fixture(params=["folder", "ram"])
-def place(request, tmp_path) -> str:
-    """A folder, and a file system of TensorFlow's that is none of the operating system's."""
-    return str(tmp_path / "place") if request.param == "folder" else f"ram://{uuid.uuid4().hex}"
+@pytest.fixture(scope="module")
+def bucket(tmp_path_factory):
+    """gs://domain-bert for TensorFlow in this process."""
+    bucket = Bucket(tmp_path_factory.mktemp("bucket")).start()
+    with way_to(bucket.port, tmp_path_factory.mktemp("way")) as environment:
+        yield environment
+    bucket.stop()
+
+
+@pytest.fixture(params=["folder", "ram", "gs"])
+def place(request, tmp_path, monkeypatch) -> str:
+    """A folder, a file system of TensorFlow's in memory, and an object store."""
+    if request.param == "folder":
+        return str(tmp_path / "place")
+    if request.param == "gs":
+        for name, value in request.getfixturevalue("bucket").items():
+            monkeypatch.setenv(name, value)
+        return f"gs://domain-bert/{uuid.uuid4().hex}"
+    return f"ram://{uuid.uuid4().hex}"
 
 
 def write(run: Path, step: int, kept: int = 9) -> None:
@@ -114,11 +131,11 @@ def test_the_oldest_go_with_the_models_that_only_they_needed(tmp_path, place):
     assert storage.names(f"{place}/{RUN}") == []
 
 
-def test_one_trainer_at_a_time(tmp_path, place):
-    with owned(place, every=0.1, patience=5):
+def test_one_trainer_at_a_time(place):
+    with owned(place, every=0.1, patience=60):
         assert storage.names(place) == ["owner.json"]
         with pytest.raises(UserError, match=rf"process {os.getpid()} of .* this very run"):
-            owned(place, every=0.1, patience=5).__enter__()
+            owned(place, every=0.1, patience=60).__enter__()
     assert storage.names(place) == []
 
 
@@ -126,7 +143,7 @@ def put_owner(place: str, host: str, pid: int) -> None:
     storage.write_object(f"{place}/owner.json", {"host": host, "pid": pid, "since": 1})
 
 
-def test_an_owner_that_is_silent_or_known_to_be_dead_is_followed(tmp_path, place):
+def test_an_owner_that_is_silent_or_known_to_be_dead_is_followed(place):
     put_owner(place, "elsewhere", 1)
     started = time.monotonic()
     with owned(place, every=0.1, patience=0.5):

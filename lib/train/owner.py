@@ -42,7 +42,7 @@ def owned(
         "since": time.time_ns(),
     }
     _wait_for_silence(path, own["host"], patience, every / 4)
-    write_object(path, own)
+    write_object(path, _sign(own, 0))
     stop = threading.Event()
 
     def give_signs() -> None:
@@ -52,7 +52,7 @@ def owned(
             try:
                 if not _is(read_object(path), own):
                     return
-                write_object(path, {**own, "signs": signs})
+                write_object(path, _sign(own, signs))
             except tf.errors.OpError:
                 continue  # The next one may get through.
 
@@ -97,6 +97,11 @@ def _wait_for_silence(path: str, host: str, patience: float, pause: float) -> No
             raise UserError(
                 f"{path}: {_name(found)} is training this very run; wait for it or stop it"
             )
+
+
+def _sign(own: dict[str, Any], number: int) -> dict[str, Any]:
+    """Always as long: who reads while another writes may get the new text in the old length."""
+    return {**own, "signs": f"{number:012}"}
 
 
 def _is(found: dict[str, Any] | None, own: dict[str, Any]) -> bool:

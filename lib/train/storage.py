@@ -32,13 +32,15 @@ def names(folder: str) -> list[str]:
 
 
 def read_object(path: str) -> dict[str, Any] | None:
-    """The JSON object in a file, or None if there is no file or nothing whole in it."""
+    """The JSON object in a file; an empty one, if it is not whole; None, if there is no file."""
     try:
         with tf.io.gfile.GFile(path, "rb") as stream:
             values = json.loads(stream.read())
-    except (tf.errors.NotFoundError, ValueError):
+    except tf.errors.NotFoundError:
         return None
-    return values if isinstance(values, dict) else None
+    except ValueError:
+        return {}
+    return values if isinstance(values, dict) else {}
 
 
 def write_object(path: str, values: dict[str, Any]) -> None:
@@ -74,7 +76,7 @@ def put_folder(source: Path, target: str, facts: dict[str, Any]) -> None:
 
 def facts_of(folder: str) -> dict[str, Any] | None:
     """The list of a folder in storage and what was said with it; None if it is not whole."""
-    return read_object(f"{folder}/{_LIST}")
+    return read_object(f"{folder}/{_LIST}") or None
 
 
 def get_folder(source: str, target: Path) -> None:
