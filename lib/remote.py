@@ -69,7 +69,8 @@ def try_out() -> str:
         files.pipe_file(f"{url}/written-to-try", b"")
         files.rm_file(f"{url}/written-to-try")
     except (GoogleAuthError, HttpError, OSError, ClientError) as failure:
-        return f"{url}: `dvc pull` works, `dvc push` does not ({_line(failure)}); to push, {credentials}"
+        reason = f"`dvc push` does not ({_line(failure)}); to push, {credentials}"
+        return f"{url}: `dvc pull` works, {reason}"
     return f"{url}: can be read and written"
 
 
