@@ -38,9 +38,9 @@ def try_out() -> str:
         UserError: it cannot be read; with the reason and the mend.
     """
     from aiohttp import ClientError
-    from dvc.exceptions import DvcException
-    from dvc.repo import Repo
-    from gcsfs.retry import HttpError
+    from dvc.exceptions import DvcException  # type: ignore[import-untyped]
+    from dvc.repo import Repo  # type: ignore[import-untyped]
+    from gcsfs.retry import HttpError  # type: ignore[import-untyped]
     from google.auth.exceptions import GoogleAuthError
 
     try:
