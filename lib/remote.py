@@ -7,6 +7,7 @@ DVC's own messages about a bucket that is missing or closed do not say what to d
 """
 
 import argparse
+import logging
 import re
 import subprocess
 import sys
@@ -43,6 +44,8 @@ def try_out() -> str:
     from gcsfs.retry import HttpError  # type: ignore[import-untyped]
     from google.auth.exceptions import GoogleAuthError
 
+    # It prints the traceback of whatever it tried in vain.
+    logging.getLogger("gcsfs").setLevel(logging.CRITICAL)
     try:
         remote = Repo().cloud.get_remote()
         files, url = remote.fs.fs, remote.fs.unstrip_protocol(remote.path)
