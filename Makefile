@@ -5,7 +5,7 @@ BIN := .venv/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 export TF_CPP_MIN_LOG_LEVEL ?= 3
 
-.PHONY: help setup interop smoke demo import remote bucket test check-slow lint lock clean \
+.PHONY: help setup interop smoke demo import remote push bucket test check-slow lint lock clean \
 	bench bench-peers bench-agreement bench-tokens bench-memory bench-workers bench-vocabulary bench-input \
 	bench-training bench-learning bench-crossings
 help: ## show this list
@@ -42,6 +42,10 @@ import: setup ## a model of the Hugging Face hub, pinned, into models/base: MODE
 
 remote: setup ## DVC's default remote in a bucket, written and tried: BUCKET=gs://name/prefix
 	@python -m lib.remote $(if $(BUCKET),"$(BUCKET)")
+
+push: setup ## all outputs to the remote, and what each run of a stage gave, also if never committed
+	dvc push
+	@python -m lib.remote --push-runs
 
 bucket: setup ## a bucket on this machine, to try a remote without an account
 	@python -m lib.bucket $(if $(PORT),--port $(PORT))

@@ -2,6 +2,7 @@
 
 python -m lib.remote gs://bucket/prefix     # writes .dvc/config, then tries it
 python -m lib.remote                        # tries the one that is there
+python -m lib.remote --push-runs            # what each run of a stage gave, for `dvc repro --pull`
 
 DVC's own messages about a bucket that is missing or closed do not say what to do.
 """
@@ -77,6 +78,22 @@ def try_out() -> str:
     return f"{url}: can be read and written"
 
 
+def push_runs() -> int:
+    """Pushes DVC's run cache with all outputs of the runs in it; the number of runs.
+
+    `dvc push --run-cache` leaves out those that are `cache: false` (every stage here has metrics
+    that are), and then another machine cannot use the run and makes it again.
+    """
+    from dvc.repo import Repo  # type: ignore[import-untyped]
+
+    with Repo() as repo, repo.lock:
+        runs = repo.stage_cache.push(None)
+        for outputs in repo.stage_cache.get_used_objs(runs).values():
+            if repo.cloud.push(outputs).failed:
+                raise UserError("some outputs could not be pushed; run the same command again")
+    return len(runs)
+
+
 def _line(failure: Exception) -> str:
     return " ".join(str(failure).split())[:200]
 
@@ -88,8 +105,12 @@ def main() -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("url", nargs="?", help="gs://bucket/prefix; without it, only a try")
+    parser.add_argument("--push-runs", action="store_true", help="see above")
     arguments = parser.parse_args()
     try:
+        if arguments.push_runs:
+            print(f"{push_runs()} runs of stages pushed")
+            return
         if arguments.url:
             write_config(arguments.url)
             print("Written to .dvc/config, to be committed. Trying it...", flush=True)
