@@ -84,7 +84,7 @@ def push_runs() -> int:
     `dvc push --run-cache` leaves out those that are `cache: false` (every stage here has metrics
     that are), and then another machine cannot use the run and makes it again.
     """
-    from dvc.repo import Repo  # type: ignore[import-untyped]
+    from dvc.repo import Repo
 
     with Repo() as repo, repo.lock:
         runs = repo.stage_cache.push(None)

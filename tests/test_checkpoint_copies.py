@@ -33,7 +33,7 @@ def bucket(tmp_path_factory):
     bucket.stop()
 
 
-@pytest.fixture(params=["folder", "ram", "gs"])
+@pytest.fixture(params=["folder", "ram", pytest.param("gs", marks=pytest.mark.slow)])
 def place(request, tmp_path, monkeypatch) -> str:
     """A folder, a file system of TensorFlow's in memory, and an object store."""
     if request.param == "folder":
