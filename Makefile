@@ -5,9 +5,10 @@ BIN := .venv/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 export TF_CPP_MIN_LOG_LEVEL ?= 3
 
-.PHONY: help setup interop gpu tpu smoke demo report import recipe recipe-text tiny-base test check-slow lint lock clean \
-	bench bench-peers bench-agreement bench-tokens bench-memory bench-workers bench-dask bench-vocabulary \
-	bench-input bench-training bench-learning bench-crossings bench-probe bench-recipes
+.PHONY: help setup interop gpu tpu smoke demo report import recipe recipe-text tiny-base remote push bucket \
+	test check-slow lint lock clean bench bench-peers bench-agreement bench-tokens bench-memory \
+	bench-workers bench-dask bench-vocabulary bench-input bench-training bench-learning bench-crossings \
+	bench-probe bench-recipes
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
 
@@ -71,6 +72,16 @@ tiny-base: smoke ## the smoke run's BERT into models/base/tiny, for recipes that
 	rm -rf models/base/tiny
 	cp -r .scratch/smoke/models/main models/base/tiny
 	dvc add models/base/tiny
+
+remote: setup ## DVC's default remote in a bucket, written and tried: BUCKET=gs://name/prefix
+	@python -m lib.remote $(if $(BUCKET),"$(BUCKET)")
+
+push: setup ## all outputs to the remote, and what each run of a stage gave, also if never committed
+	dvc push
+	@python -m lib.remote --push-runs
+
+bucket: setup ## a bucket on this machine, to try a remote without an account
+	@python -m lib.bucket $(if $(PORT),--port $(PORT))
 
 test: setup ## the test suite
 	python -m pytest -q -n auto --dist loadfile

@@ -270,6 +270,12 @@ class Tpu(Section):
     steps_per_execution: Positive
 
 
+def _place(value: str) -> str:
+    if not re.match(r"/|[a-z][a-z0-9]*://[^/]", value):
+        raise ValueError("should be gs://bucket/prefix, or a folder named from / on")
+    return value.rstrip("/")
+
+
 class Pretrain(Section):
     """What every phase inherits; a phase may name its own steps, rate, warm-up and batch."""
 
@@ -302,6 +308,7 @@ class Pretrain(Section):
     evaluate_every: Positive
     checkpoint_every: Positive
     checkpoint_minutes: PositiveReal | None
+    checkpoint_dir: Annotated[str, AfterValidator(_place)] | None
     keep_checkpoints: Positive
     keep_models_every: Positive | None
     tensorboard: StrictBool

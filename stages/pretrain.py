@@ -3,6 +3,7 @@
 import math
 import sys
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ from lib.run.errors import UserError
 from lib.run.metrics import write_metrics
 from lib.run.stage import run_stage, scratch
 from lib.train.checkpoint import discard, exclusive
+from lib.train.checkpoint_copies import copies
 from lib.train.hand_over import largest_difference
 from lib.train.loop import Data, Places, train
 from lib.train.manifest import read_manifest
@@ -28,7 +30,13 @@ from lib.vocab.tokenizer import WordPieceTokenizer
 # Raised by hand when a checkpoint of an older version must not be gone on from.
 _FORMAT = 3
 # What a killed run may be given otherwise and still go on.
-_FREE = {"checkpoint_every", "checkpoint_minutes", "keep_checkpoints", "tensorboard"}
+_FREE = {
+    "checkpoint_every",
+    "checkpoint_minutes",
+    "checkpoint_dir",
+    "keep_checkpoints",
+    "tensorboard",
+}
 _DEMO_SIZE = 256
 
 
@@ -85,8 +93,14 @@ def main(phase: str, records: Path, init: Path, vocab: Path, model: Path) -> Non
         ),
         scratch=run,
     )
-    with workers.answering(), exclusive(run, worker):
+    place = None if worker else settings.checkpoint_dir
+    with (
+        workers.answering(),
+        exclusive(run, worker),
+        copies(run, place, settings.keep_checkpoints) as copied,
+    ):
         workers.agree_on(identity)
+        places = replace(places, copies=copied)
         trainer = Trainer(config, settings, manifest.next_sentence, start.weights, strategy)
 
         def write(folder: Path, weights: Mapping[str, np.ndarray]) -> None:
@@ -132,6 +146,8 @@ def main(phase: str, records: Path, init: Path, vocab: Path, model: Path) -> Non
             },
         )
         # A finished run has nothing to go on with; only killed ones leave their checkpoints.
+        if copied:
+            copied.discard()
         discard(run)
     print(
         f"pretrain: {phase}: {parameters:,} parameters, dev MLM loss "

@@ -61,15 +61,21 @@ def write_text(folder: Path, documents: int = 120) -> None:
         (folder / name).write_text("\n\n".join(texts) + "\n", encoding="utf-8")
 
 
+def environment() -> dict[str, str]:
+    """That of a command in a project of its own."""
+    values = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", "DVC_NO_ANALYTICS": "1"}
+    # Of an outer dvc run: it would send checkpoints to another project's scratch.
+    values.pop("DVC_ROOT", None)
+    values["PATH"] = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    return values
+
+
 class Project:
     """The copy; commands run in it with this Python's environment first on the path."""
 
     def __init__(self, folder: Path, settings: dict = TINY) -> None:
         self.folder = folder
-        self.environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", "DVC_NO_ANALYTICS": "1"}
-        # Of an outer dvc run: it would send checkpoints to another project's scratch.
-        self.environment.pop("DVC_ROOT", None)
-        self.environment["PATH"] = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+        self.environment = environment()
         copy_project(folder)
         if settings:
             self.set(settings)

@@ -106,6 +106,7 @@ def test_params_cannot_be_changed(values):
         ("records.max_examples_per_pack", 1, "auto"),
         ("records.masking", "changing", "'static' or 'dynamic'"),
         ("records.compression", "zip", "'none' or 'gzip'"),
+        ("pretrain.checkpoint_dir", "runs", "should be gs://bucket/prefix, or a folder"),
         ("phases.main.max_seq_length", 513, "max_position_embeddings (512)"),
         ("phases.main.max_seq_len", 64, "did you mean `max_seq_length`"),
         ("phases.main.warmup_steps", 10**9, "should be below the 8000 steps"),

@@ -88,7 +88,13 @@ def test_nothing_runs_twice(finished):
             {"vocab": {"size": 250}},
             ["evaluate", "pretrain@main", "records@main", "vocab"],
         ),
-        ({"cluster": {"workers": 1}, "pretrain": {"checkpoint_every": 7}}, []),
+        (
+            {
+                "cluster": {"workers": 1},
+                "pretrain": {"checkpoint_every": 7, "checkpoint_dir": "gs://elsewhere/runs"},
+            },
+            [],
+        ),
         (
             {
                 "phases": {"long": {"max_seq_length": 48, "init": "models/main"}},

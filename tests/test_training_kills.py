@@ -12,6 +12,8 @@ from pathlib import Path
 import pytest
 from safetensors.numpy import load_file
 
+from tests.bucket import Bucket
+from tests.gs import way_to
 from tests.project import Project, training, write_text
 
 
@@ -152,6 +154,46 @@ def test_killed_terminated_and_interrupted_training_ends_the_same(project):
     output = project.run(*training("models/disturbed"))
     assert "going on from step" in output
     assert_ended_the_same(project, "models/disturbed")
+
+
+def lose_disk_and_go_on(project: Project, place: str, copied: Callable[[], object]) -> None:
+    """Training is killed when a checkpoint is copied, its scratch is gone, and another goes on."""
+    train_whole(project, 128, 60)
+    # So rarely that what is kept before it is needed, too.
+    project.set({"pretrain": {"checkpoint_every": 7, "checkpoint_dir": place}})
+    try:
+        process = project.start(*training("models/moved"))
+        assert wait_until(copied, process), process.communicate()[0]
+        assert kill(process)
+        shutil.rmtree(project.folder / ".scratch/pretrain")
+        output = project.run(*training("models/moved"))
+    finally:
+        project.set({"pretrain": {"checkpoint_dir": None}})
+    assert re.search(r"step-\d+: fetched", output) and "going on from step" in output
+    assert_ended_the_same(project, "models/moved")
+
+
+def test_a_machine_that_is_lost_with_its_disk(project, tmp_path):
+    # The model of step 20 is kept, and the best by then is that one.
+    lose_disk_and_go_on(
+        project, str(tmp_path / "place"), lambda: [*tmp_path.glob("place/*/step-28/complete.json")]
+    )
+    assert not [*tmp_path.glob("place/*")]
+
+
+@pytest.mark.slow
+def test_a_machine_that_is_lost_beside_a_bucket(project, tmp_path, monkeypatch):
+    bucket = Bucket(tmp_path / "bucket").start()
+    with way_to(bucket.port, tmp_path) as environment:
+        for name, value in environment.items():
+            monkeypatch.setitem(project.environment, name, value)
+        lose_disk_and_go_on(
+            project,
+            f"gs://{bucket.name}/runs",
+            lambda: any(name.endswith("step-28/complete.json") for name in bucket.objects()),
+        )
+    assert not bucket.objects()
+    bucket.stop()
 
 
 @pytest.mark.slow

@@ -71,7 +71,8 @@ def _locked(path: Path) -> int:
         os.close(lock)
 
 
-def _steps(directory: Path) -> list[int]:
+def steps(directory: Path) -> list[int]:
+    """The optimizer steps that have a checkpoint, in order."""
     names = (re.fullmatch(r"step-(\d+)", path.name) for path in directory.glob("step-*"))
     return sorted(int(name[1]) for name in names if name)
 
@@ -107,7 +108,7 @@ def save(
             f"{target}: this checkpoint cannot be written ({reason}); is the disk "
             "full? Run the same command again, it goes on from the checkpoint before"
         ) from None
-    for old in _steps(directory)[:-kept]:
+    for old in steps(directory)[:-kept]:
         _drop(directory, old)
 
 
@@ -121,7 +122,7 @@ def latest(directory: Path) -> Checkpoint | None:
         UserError: all are damaged; they are named.
     """
     damaged: dict[int, str] = {}
-    for step in reversed(_steps(directory)):
+    for step in reversed(steps(directory)):
         path = directory / f"step-{step}"
         try:
             arrays = load_file(path / "arrays.safetensors")
@@ -146,7 +147,7 @@ def latest(directory: Path) -> Checkpoint | None:
 
 def discard(directory: Path) -> None:
     """Removes the scratch folder of a run that is finished; to be called while it is held."""
-    for step in _steps(directory):
+    for step in steps(directory):
         _drop(directory, step)
     # What other workers still hold open cannot go on some network file systems.
     shutil.rmtree(directory, ignore_errors=True)

@@ -15,7 +15,9 @@ import numpy as np
 
 from lib.run.atomic import new_directory
 
-_FOLDER, _BEST, _START = "models", "best", "start"
+# In the scratch folder of a run.
+FOLDER = "models"
+_BEST, _START = "best", "start"
 
 
 class KeptModels:
@@ -27,7 +29,7 @@ class KeptModels:
             every: steps; None keeps only the best.
             write: writes the model as it is now into an empty folder.
         """
-        self._folder, self.every, self._write = scratch / _FOLDER, every, write
+        self._folder, self.every, self._write = scratch / FOLDER, every, write
         self.best_step, self.best_loss = 0, math.inf
 
     def after_step(self, step: int, dev_loss: float | None) -> None:

@@ -17,6 +17,7 @@ from lib.model.schedules import schedule
 from lib.params import Pretrain
 from lib.run.errors import UserError, about
 from lib.run.progress import Progress
+from lib.train.checkpoint_copies import Copies
 from lib.train.dynamic_masking import Vocabulary
 from lib.train.input import evaluation_batches, training_batches
 from lib.train.kept_models import KeptModels
@@ -49,12 +50,14 @@ class Places:
         costs: the CSV file for speed and memory.
         event_files: TensorBoard's folder, if there is to be one.
         scratch: the folder of this very run's checkpoints, already locked.
+        copies: of them in storage, if there are to be any.
     """
 
     logs: Path
     costs: Path
     event_files: Path | None
     scratch: Path
+    copies: Copies | None = None
 
 
 def train(
@@ -86,7 +89,15 @@ def train(
     steps, warmup_steps = settings.length(manifest.splits["train"].rows)
     kept = KeptModels(places.scratch, settings.keep_models_every, write_model)
     chief = workers.number == 0
-    state = RunState(trainer, kept, workers, places.scratch, places.logs, settings.keep_checkpoints)
+    state = RunState(
+        trainer,
+        kept,
+        workers,
+        places.scratch,
+        places.logs,
+        settings.keep_checkpoints,
+        places.copies,
+    )
     first = state.first
 
     def training_part(worker: int, workers: int) -> tf.data.Dataset:

@@ -11,6 +11,7 @@ import tensorflow as tf
 from lib.run.atomic import remove
 from lib.run.errors import UserError
 from lib.train import checkpoint
+from lib.train.checkpoint_copies import Copies
 from lib.train.kept_models import KeptModels
 from lib.train.step import Trainer
 from lib.train.workers import Workers
@@ -38,18 +39,21 @@ class RunState:
         directory: Path,
         logs: Path,
         keep: int,
+        copies: Copies | None,
     ) -> None:
         """Goes on from the newest checkpoint, if there is one; brings back the logs of its step.
 
         Args:
             directory: the checkpoints' folder, already locked; the chief alone reads and writes.
             keep: checkpoints that stay.
+            copies: of the checkpoints in storage, if there are to be any.
 
         Raises:
             UserError: it is damaged, or of a run with another number of workers.
         """
         self._trainer, self._kept, self._workers = trainer, kept, workers
         self._directory, self._logs, self._keep = directory, logs, keep
+        self._copies = copies
         self._chief = workers.number == 0
         self.sums: dict[str, tf.Tensor] = {}
         self.at_start: dict[str, float] = {}
@@ -108,6 +112,8 @@ class RunState:
             **{_AT_START + name: np.array(value) for name, value in self.at_start.items()},
         }
         checkpoint.save(self._directory, step, arrays, self._logs, self._keep)
+        if self._copies:
+            self._copies.save(step)
 
 
 def _named(arrays: Mapping[str, np.ndarray], prefix: str) -> dict[str, np.ndarray]:
