@@ -28,6 +28,7 @@ _FLAGS = (
     "--remote-debugging-pipe",
 )
 _SECONDS = 60
+_SHOT_HEIGHT = 4000
 
 
 class Browser:
@@ -121,7 +122,20 @@ class Browser:
         assert "exceptionDetails" not in result, result
         return result["result"].get("value")
 
-    def screenshot(self, path: Path) -> None:
-        """All of the page, from top to bottom, as a PNG file."""
-        taken = self.call("Page.captureScreenshot", captureBeyondViewport=True)
-        path.write_bytes(base64.b64decode(taken["data"]))
+    def screenshots(self, path: Path) -> list[Path]:
+        """All of the page as PNG files from top to bottom, beside `path`.
+
+        In one file, what is more than 16,384 pixels from the top would be blank.
+        """
+        wide, high = self.value(
+            "[document.documentElement.clientWidth, document.body.scrollHeight]"
+        )
+        paths = []
+        for top in range(0, high, _SHOT_HEIGHT):
+            clip = {"x": 0, "y": top, "width": wide, "height": min(_SHOT_HEIGHT, high - top)}
+            taken = self.call(
+                "Page.captureScreenshot", captureBeyondViewport=True, clip={**clip, "scale": 1}
+            )
+            paths.append(path.with_stem(f"{path.stem}-{len(paths)}"))
+            paths[-1].write_bytes(base64.b64decode(taken["data"]))
+        return paths

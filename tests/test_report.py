@@ -305,6 +305,11 @@ def test_the_words_of_the_vocabularys_page_come_back_from_its_markdown(results):
         ["ışık", "2", "ı ##ş ##ı ##k"],
     ):
         assert row in rows, row
+    # A table of no words is not shown as the Markdown that it is.
+    report = results.folder / "vocab/report.md"
+    empty = "\n## Unknown words, train\n\n| word | times |\n| --- | --- |\n"
+    write(report, report.read_text(encoding="utf-8") + empty)
+    assert "Unknown words" not in Page(made(results)).text
 
 
 def test_images_are_within_the_page_and_small_tables_behind_them(results):

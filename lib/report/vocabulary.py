@@ -67,7 +67,7 @@ def _report(page: str) -> list[Element | None]:
             heading, first, more = rows[0], rows[2:][:_SHOWN_WORDS], rows[2:][_SHOWN_WORDS:]
             rest = folded(f"{len(more)} more", table(heading, more, "words")) if more else None
             tables.append(figure(title, table(heading, first, "words"), rest))
-        elif any(lines):
+        elif not rows and any(lines):
             lists.append(folded(title, element("p", _code("\n".join(lines)), class_="pieces")))
     return [figures(*tables), *lists]
 
