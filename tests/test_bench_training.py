@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.numpy import load_file, save_file
 
-from bench import contest, learning, learnt, training_cases
+from bench import contest, jobs, learning, learnt, training_cases
 from bench.budget import Calibration, Meter
 from bench.steps import (
     Size,
@@ -223,7 +223,7 @@ def test_learning_is_summarised_by_means_over_seeds():
 
 
 def test_a_run_that_is_kept_is_not_run_again(tmp_path, monkeypatch):
-    monkeypatch.setattr(learning, "measure", None)
+    monkeypatch.setattr(jobs, "measure", None)
     job = {"system": "ours", "rate": 1e-3, "folder": str(tmp_path)}
     (tmp_path / "result.json").write_text(json.dumps({"job": job, "steps": 7}))
     assert learning.run(job)["steps"] == 7

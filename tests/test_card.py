@@ -257,7 +257,8 @@ def test_a_card_of_the_base_that_says_nothing_is_no_error(values, results, tmp_p
     base = tmp_path / "tiny"
     base.mkdir()
     (base / "README.md").write_text(readme)
-    values["phases"]["main"]["init"] = str(base)
+    values["phases"]["main"]["init"] = values["vocab"]["base"] = str(base)
+    values["vocab"]["source"] = "extend"
     assert "continued from `tiny`," in card(values, results)
 
 
