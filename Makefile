@@ -5,7 +5,7 @@ BIN := .venv/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 export TF_CPP_MIN_LOG_LEVEL ?= 3
 
-.PHONY: help setup interop smoke demo import recipe recipe-text tiny-base test check-slow lint lock clean \
+.PHONY: help setup interop smoke demo experiments import recipe recipe-text tiny-base test check-slow lint lock clean \
 	bench bench-peers bench-agreement bench-tokens bench-memory bench-workers bench-dask bench-vocabulary \
 	bench-input bench-training bench-learning bench-crossings bench-probe bench-recipes
 help: ## show this list
@@ -36,6 +36,9 @@ smoke: setup ## all stages on a sliver of text, in about a minute
 demo: setup ## the whole pipeline on the demo corpus
 	dvc repro
 	@python -m lib.summary
+
+experiments: setup ## a table of them, the best first: FLAGS=--md, or others of dvc exp show
+	@python -m lib.experiments $(FLAGS)
 
 import: setup ## a model of the Hugging Face hub, pinned, into models/base: MODEL=bert-base-uncased REVISION=...
 	@python -m lib.download "$(MODEL)" "$(REVISION)" $(if $(TO),--to "$(TO)")
