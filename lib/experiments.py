@@ -19,7 +19,7 @@ def command(flags: list[str]) -> list[str]:
     """The call of dvc, with further flags of `dvc exp show`."""
     parameters = rf"(?:{'|'.join(Params.model_fields)})\."
     shown = "|".join([parameters, *(f"{name}$" for name in _COLUMNS)])
-    columns = ["--only-changed", "--drop", f"(?!{shown})", "--keep", f"{_BEST_BY}$"]
+    columns = ["--only-changed", "--drop", f"(?!{shown})", "--keep", f"Experiment$|{_BEST_BY}$"]
     return ["dvc", "exp", "show", *columns, "--hide-workspace", "--sort-by", _BEST_BY, *flags]
 
 
