@@ -5,8 +5,8 @@ BIN := .venv/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 export TF_CPP_MIN_LOG_LEVEL ?= 3
 
-.PHONY: help setup interop gpu tpu smoke demo report import recipe recipe-text tiny-base remote push bucket \
-	test check-slow lint lock clean bench bench-peers bench-agreement bench-tokens bench-memory \
+.PHONY: help setup interop gpu tpu smoke demo report experiments import recipe recipe-text tiny-base remote \
+	push bucket test check-slow lint lock clean bench bench-peers bench-agreement bench-tokens bench-memory \
 	bench-workers bench-dask bench-vocabulary bench-input bench-training bench-learning bench-crossings \
 	bench-probe bench-recipes
 help: ## show this list
@@ -57,6 +57,9 @@ demo: setup ## the whole pipeline on the demo corpus
 
 report: setup ## results/report.html: the whole run on one page, from what is in results/
 	@python -m lib.report
+
+experiments: setup ## a table of them, the best first: FLAGS=--md, or others of dvc exp show
+	@python -m lib.experiments $(FLAGS)
 
 import: setup ## a model of the Hugging Face hub, pinned, into models/base: MODEL=bert-base-uncased REVISION=...
 	@python -m lib.download "$(MODEL)" "$(REVISION)" $(if $(TO),--to "$(TO)")

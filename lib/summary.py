@@ -84,7 +84,7 @@ def summary() -> str:
         f"The model is in {model}; transformers loads it as it is. To try next:",
         "",
         "  dvc exp run -S records.dupe_factor=2          one change: only what it touches runs",
-        "  dvc exp show --only-changed                   and how the runs compare",
+        "  make experiments                              and how the runs compare",
         "  dvc add data/raw && dvc exp run -S preprocess.input=data/raw    your own text",
         "",
     ]
