@@ -160,8 +160,7 @@ bench-learning: interop
 
 # An hour on two cores; what is finished is kept for the next call.
 bench-recipes: setup
-	$(if $(WIKITEXT),python -m bench.recipes --wikitext $(dir $(WIKITEXT)) \
-		--out $(BENCH)/recipes.json, @echo "skipped: recipes (give WIKITEXT=)")
+	python -m bench.recipes --out $(BENCH)/recipes.json
 
 # DATA/fixtures: see docs/bench.md; GOOGLE and TEXT may be left out.
 FIXTURES := $(if $(DATA),$(DATA)/fixtures)

@@ -9,8 +9,10 @@ quiet machine, and all runs of a system make that many.
 
 import json
 import math
+import statistics
 import time
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -65,20 +67,23 @@ class Calibration(Meter):
         """
         super().__init__(clock=clock)
         self._seconds, self.first = seconds, 0.0
+        self._ends: list[float] = []
 
     def step(self, save: Save) -> bool:
         """To be called after each optimizer step. True: that will do."""
         super().step(save)
         if self.steps == _FIRST_STEPS:
             self.first = self.used
+        if self.steps >= _FIRST_STEPS:
+            self._ends.append(self.used)
         return (
             self.steps >= _FIRST_STEPS + _COUNTED_STEPS and self.used - self.first >= self._seconds
         )
 
     @property
     def each(self) -> float:
-        """Seconds of a step, once the first ones are made."""
-        return (self.used - self.first) / (self.steps - _FIRST_STEPS)
+        """Seconds of a step, once the first ones are made: the median, as some are disturbed."""
+        return statistics.median(end - start for start, end in pairwise(self._ends))
 
     def steps_in(self, limit: float) -> int:
         """How many steps so many seconds are enough for."""

@@ -1,10 +1,11 @@
 """Two recipes on one text: budget-24h beside hf-guide, and budget-24h without each of its parts.
 
-Both train the same small model from scratch, with the same vocabulary, on WikiText-2, for the same
-processor time. Everything else is the recipe's: rows, masks, pairs, packing, phases, optimizer,
-schedule, dropout. Rates for large models would leave a small one where it is: the best of the same
-few is taken for each recipe, by one seed; then come the other seeds. Scored are bits a character
-of the same hidden words of test text.
+Both train the same small model from scratch, with the same vocabulary, on the demo corpus, for the
+same processor time. Everything else is the recipe's: masks, pairs, packing, phases, optimizer,
+schedule, dropout. Rows are a quarter as long as the recipes', steps have a few. Rates for large
+models would leave a small one where it is: the best of the same few is taken for each recipe, by
+one seed; then come the other seeds. Scored are bits a character of the same hidden words of test
+text.
 
 How many steps the time is enough for is found first, by short runs of all beside each other.
 Finished runs are kept in the scratch folder.
@@ -18,7 +19,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from bench import inputs
 from bench.jobs import in_pool, train
 from bench.project import ROOT, Project
 from bench.report import machine, table, write_json
@@ -28,10 +28,10 @@ from lib.run.atomic import write_text
 from lib.run.errors import UserError
 
 HF, BUDGET = "hf-guide", "budget-24h"
-LENGTH, ROWS = 128, 32
+LENGTH, ROWS = 32, 16
 SHARED: dict[str, Any] = {
-    "preprocess": {"input": "data/raw", "document": "blank_line"},
-    "vocab": {"source": "sentencepiece", "base": "data/sample", "size": 8000},
+    "preprocess": {"input": "data/demo", "document": "blank_line"},
+    "vocab": {"source": "sentencepiece", "base": "data/sample", "size": 4000},
     "pretrain": {
         "model": {
             "layers": 2,
@@ -45,11 +45,17 @@ SHARED: dict[str, Any] = {
         "precision": "float32",
         "xla": False,
     },
-    "evaluate": {"max_examples": 20000, "masked_lm_prob": 0.15},
+    "evaluate": {"max_examples": 4000, "masked_lm_prob": 0.15},
     "cluster": {"workers": 1},
 }
-# The accumulation of two is the recipe's.
-OWN: dict[str, dict[str, Any]] = {HF: {"pretrain": {"microbatch_size": ROWS // 2}}, BUDGET: {}}
+# The accumulation of two, and a second phase on rows four times as long, are the recipe's.
+OWN: dict[str, dict[str, Any]] = {
+    HF: {
+        "pretrain": {"microbatch_size": ROWS // 2},
+        "phases": {"short": {"max_seq_length": LENGTH}, "long": {"max_seq_length": 4 * LENGTH}},
+    },
+    BUDGET: {"phases": {"main": {"max_seq_length": LENGTH}}},
+}
 # What budget-24h does otherwise, one part at a time as hf-guide does it.
 PARTS: dict[str, dict[str, Any]] = {
     "15 % masked": {"records": {"masked_lm_prob": 0.15}},
@@ -74,7 +80,7 @@ COLUMNS = {
 }
 
 
-def prepare(wikitext: Path, work: Path, arms: dict[str, tuple[str, dict[str, Any]]]) -> None:
+def prepare(work: Path, arms: dict[str, tuple[str, dict[str, Any]]]) -> None:
     """A project for each arm: its recipe, the shared text and vocabulary, its own records."""
     first: Path | None = None
     for name, (recipe, changes) in arms.items():
@@ -85,10 +91,8 @@ def prepare(wikitext: Path, work: Path, arms: dict[str, tuple[str, dict[str, Any
             for each in (SHARED, OWN[recipe], changes):
                 project.set(each)
             if first is None:
-                for split in ("train", "valid", "test"):
-                    raw = project.path(f"data/raw/{split}.txt")
-                    inputs.wikitext_documents(wikitext / f"{split}.txt", raw)
-                project.preprocess()
+                project.stage("demo", "data/demo")
+                project.stage("preprocess", "data/demo", "data/corpus")
                 project.stage("sample5M", "data/corpus", "data/sample")
                 project.stage("vocab", "data/sample", "data/sample", "data/vocab")
                 project.stage("split", "data/corpus", "data/shards")
@@ -228,12 +232,9 @@ def arguments() -> argparse.ArgumentParser:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument(
-        "--wikitext", type=Path, required=True, help="folder with train.txt, valid.txt, test.txt"
-    )
     parser.add_argument("--cpu-minutes", type=float, default=3.0, help="of a run (default 3)")
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
-    parser.add_argument("--rates", type=float, nargs="+", default=[5e-4, 1e-3, 2e-3, 4e-3])
+    parser.add_argument("--rates", type=float, nargs="+", default=[1e-3, 2e-3, 4e-3])
     parser.add_argument("--no-parts", action="store_true", help="only the two recipes")
     parser.add_argument("--jobs", type=int, default=2, help="runs at a time (default 2)")
     parser.add_argument("--out", type=Path, help="JSON file to write; .svg beside it")
@@ -249,7 +250,7 @@ def main() -> None:
         arms |= {f"{BUDGET}, {name}": (BUDGET, changes) for name, changes in PARTS.items()}
     try:
         before = machine(("numpy", "tensorflow"))
-        prepare(options.wikitext, options.work, arms)
+        prepare(options.work, arms)
         contest = Contest(options, arms)
         contest.calibrate(list(arms))
         first, *others = options.seeds
@@ -274,7 +275,7 @@ def main() -> None:
     if options.out:
         write_json(options.out, {"machine": before, "rows": rows, "runs": results})
         drawn = {name: line for name, line in curves(results).items() if name in (HF, BUDGET)}
-        title = "WikiText-2: bits a character of hidden words, mean of the seeds"
+        title = "Demo corpus: bits a character of hidden words, mean of the seeds"
         image = svg(title, "minutes of processor time", "bits a character", drawn, dashed=[HF])
         write_text(options.out.with_suffix(".svg"), image)
     if not passed:
