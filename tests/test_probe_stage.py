@@ -90,6 +90,7 @@ def test_a_task_that_cannot_run_says_so_in_a_line(project, changes, message):
     assert message in output.splitlines()[-1] and "Traceback" not in output
 
 
+@pytest.mark.slow
 def test_tags_are_compared_with_no_baseline(project):
     lines = [
         "".join(f"{word}\t{tag}\n" for word, tag in zip(x.words, x.labels, strict=True))

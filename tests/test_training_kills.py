@@ -173,6 +173,7 @@ def lose_disk_and_go_on(project: Project, place: str, copied: Callable[[], objec
     assert_ended_the_same(project, "models/moved")
 
 
+@pytest.mark.slow
 def test_a_machine_that_is_lost_with_its_disk(project, tmp_path):
     # The model of step 20 is kept, and the best by then is that one.
     lose_disk_and_go_on(
