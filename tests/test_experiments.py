@@ -14,7 +14,7 @@ from lib.params import load_params
 from tests.project import Project, write_text
 from tests.test_pipeline import STAGES
 
-_MOST_SECONDS = 600
+_MOST_SECONDS = 1500  # far more than it takes
 _GRID = [(size, dupes) for size in ("250", "300") for dupes in ("1", "2")]
 
 
@@ -55,7 +55,7 @@ def wait_for_queue(project: Project) -> None:
     deadline = time.monotonic() + _MOST_SECONDS
     while "Queued" in (status := project.run("dvc", "queue", "status")) or "Running" in status:
         assert time.monotonic() < deadline, status
-        time.sleep(2)
+        time.sleep(10)  # Asking takes a second of a core itself.
     assert "Failed" not in status, status
 
 
