@@ -36,6 +36,7 @@ _FREE = {
     "checkpoint_dir",
     "keep_checkpoints",
     "tensorboard",
+    "tpu",
 }
 _DEMO_SIZE = 256
 
