@@ -429,16 +429,20 @@ def test_other_examples_are_refused(take):
     ("name", "content", "message"),
     [
         ("train.tfrecord", b"", "empty; remove it"),
-        ("train.tfrecord.gz", gzip.compress(b""), "empty; remove it"),
+        ("train.tfrecord.gz", gzip.compress(b"", mtime=0), "empty; remove it"),
         ("train.jsonl", b"\n\n", "holds no examples"),
         ("train.tfrecord", b"abc", "record 1 is cut short"),
         ("train.tfrecord", b"x" * 80, "record 1 has a damaged length"),
         ("train.h5", b"\x89HDF\r\n\x1a\n rest", "damaged or cut short"),
-        ("train.h5.gz", gzip.compress(b"\x89HDF\r\n\x1a\n rest"), "has to be read unpacked"),
+        (
+            "train.h5.gz",
+            gzip.compress(b"\x89HDF\r\n\x1a\n rest", mtime=0),
+            "has to be read unpacked",
+        ),
         ("train.jsonl", b'[{"input_ids": [2, 3]}]', "line 1 is not a JSON object"),
         ("train.jsonl", b'{"input_ids": [2, 3', "line 1 is not JSON"),
         ("train.txt", b"Once upon a time.\n", "holds no examples: neither TFRecords"),
-        ("train.jsonl.gz", gzip.compress(b"{}" * 500)[:20], "cannot be unpacked"),
+        ("train.jsonl.gz", gzip.compress(b"{}" * 500, mtime=0)[:20], "cannot be unpacked"),
     ],
 )
 def test_other_files_are_refused(take, name, content, message):
