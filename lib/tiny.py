@@ -42,8 +42,8 @@ def shrunk(params: Params) -> dict[str, Any]:
     if vocab["source"] in ("sentencepiece", "characters"):
         changes["vocab"]["size"] = min(_VOCABULARY, vocab["size"])
     changes["phases"] = {name: _base(phase, "init") for name, phase in phases.items()}
-    # Compiling would take longer than the steps, and changes nothing else.
-    changes["pretrain"] |= {"xla": False, "distribution": "one"}
+    # Compiling would take longer than the steps, and so would half precision on most CPUs.
+    changes["pretrain"] |= {"xla": False, "precision": "float32", "distribution": "one"}
     changes["pretrain"]["model"] = _model(pretrain["model"])
     places = [
         (pretrain, changes["pretrain"]),
