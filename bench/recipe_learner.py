@@ -5,7 +5,6 @@ What `bench.recipes` starts; the job's keys are described there.
 
 import json
 import sys
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -65,7 +64,6 @@ def score(job: dict[str, Any], made: dict[str, Any]) -> None:
     held_out = HeldOut(shards, tokenizer, params.evaluate, without_pairs)
     for point in made["points"]:
         config, weights = read_model(Path(point["model"]))
-        config = replace(config, hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0)
         point |= held_out.metrics(job["length"], Evaluator(config, weights, False))
 
 
