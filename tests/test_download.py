@@ -426,3 +426,6 @@ def test_make_import_gives_the_model_to_dvc(hub, tmp_path, monkeypatch, with_git
         assert "holds tiny-bert" in project.run(*words)
         untracked = project.run("git", "ls-files", "--others", "--exclude-standard")
         assert untracked.split() == ["models/base/tiny-bert.dvc"]
+        # Each `dvc exp run` begins by removing what DVC once linked and no longer finds the use of.
+        project.run("dvc", "checkout", "--allow-missing")
+        assert (base / "tiny-bert/model.safetensors").read_bytes() == WEIGHTS
