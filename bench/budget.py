@@ -16,6 +16,8 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+from lib.run.atomic import write_text
+
 # What happens once happens in these steps; so many others at least tell what a step costs.
 _FIRST_STEPS, _COUNTED_STEPS = 3, 5
 # More steps than any calibration makes, so that its rate stays in the warm-up.
@@ -90,14 +92,19 @@ class Calibration(Meter):
         return max(_FIRST_STEPS + round((limit - self.first) / self.each), _FIRST_STEPS)
 
 
-def run(path: Path, train: Callable[[dict[str, Any], int, Meter], None]) -> None:
-    """Trains the job of a JSON file and writes run.json beside it.
+def run(
+    path: Path,
+    train: Callable[[dict[str, Any], int, Meter], None],
+    score: Callable[[dict[str, Any], dict[str, Any]], None] | None = None,
+) -> None:
+    """Trains the job of a JSON file and writes run.json beside it, when all is done.
 
     Args:
         path: a file with `steps` and `points` (models to keep on the way), and what `train` needs.
             Where `steps` is null, the run only finds out how many `cpu_seconds` are enough for; it
             watches them for `calibration_seconds`.
         train: (job, steps of the schedule, meter): makes the model anew and trains it.
+        score: (job, what was made): adds to the latter's `points`; not called to find out.
     """
     job = json.loads(path.read_text(encoding="utf-8"))
     if job["steps"] is None:
@@ -112,4 +119,6 @@ def run(path: Path, train: Callable[[dict[str, Any], int, Meter], None]) -> None
         meter = Meter(job["steps"], job["points"], path.parent / "models")
         train(job, job["steps"], meter)
         result = {"steps": meter.steps, "cpu_seconds": meter.used, "points": meter.kept}
-    path.with_name("run.json").write_text(json.dumps(result), encoding="utf-8")
+        if score:
+            score(job, result)
+    write_text(path.with_name("run.json"), json.dumps(result))

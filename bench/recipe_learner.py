@@ -3,7 +3,6 @@
 What `bench.recipes` starts; the job's keys are described there.
 """
 
-import json
 import sys
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,6 @@ from lib.evaluation.evaluator import Evaluator
 from lib.evaluation.held_out import HeldOut
 from lib.interop.huggingface import read_model
 from lib.params import load_params
-from lib.run.atomic import write_text
 from lib.train.start import read_start
 from lib.vocab.tokenizer import WordPieceTokenizer
 
@@ -67,16 +65,7 @@ def score(job: dict[str, Any], made: dict[str, Any]) -> None:
         point |= held_out.metrics(job["length"], Evaluator(config, weights, False))
 
 
-def main(path: Path) -> None:
-    run(path, train)
-    job = json.loads(path.read_text(encoding="utf-8"))
-    if job["steps"] is not None:
-        made = json.loads(path.with_name("run.json").read_text(encoding="utf-8"))
-        score(job, made)
-        write_text(path.with_name("run.json"), json.dumps(made))
-
-
 if __name__ == "__main__":
     tf.config.threading.set_intra_op_parallelism_threads(1)
     tf.config.threading.set_inter_op_parallelism_threads(1)
-    main(Path(sys.argv[1]))
+    run(Path(sys.argv[1]), train, score)

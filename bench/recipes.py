@@ -7,11 +7,13 @@ models would leave a small one where it is: the best of the same few is taken fo
 one seed; then come the other seeds. Scored are bits a character of the same hidden words of test
 text.
 
-How many steps the time is enough for is found first, by short runs of all beside each other.
-Finished runs are kept in the scratch folder.
+How many steps the time is enough for is found first, by short runs of all beside each other, on a
+machine that does nothing else. These numbers and finished runs are kept in the scratch folder, so
+that a second call goes on where a first one was stopped.
 """
 
 import argparse
+import json
 import shutil
 import statistics
 import sys
@@ -140,7 +142,16 @@ class Contest:
         }
 
     def calibrate(self, names: Sequence[str]) -> None:
-        """Finds the steps of each arm that use up the time, first steps and all phases included."""
+        """Finds the steps of each arm that use up the time, first steps and all phases included.
+
+        What an earlier call found for the same arms and time is taken.
+        """
+        kept, arms = self._options.work / "steps.json", [self._seconds, *names]
+        if kept.exists():
+            found = json.loads(kept.read_text(encoding="utf-8"))
+            if found["arms"] == arms:
+                self._steps = found["steps"]
+                return
         todo = [
             self._job(name, f"calibration-{phase}", phases={phase: 1.0}, steps=None)
             for name in names
@@ -156,6 +167,7 @@ class Contest:
                 cost["step_seconds"] * share for cost, share in zip(phases, shares, strict=True)
             )
             self._steps[name] = max(20, round((self._seconds - first) / each))
+        write_json(kept, {"arms": arms, "steps": self._steps})
         print(f"recipes: steps that fit: {self._steps}", file=sys.stderr)
 
     def run(self, runs: Sequence[tuple[str, float, int]]) -> list[dict[str, Any]]:

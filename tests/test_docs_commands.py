@@ -1,0 +1,169 @@
+"""The commands of README and docs, typed as they stand there by somebody who follows the pages."""
+
+import re
+import time
+from collections.abc import Iterator
+from fnmatch import fnmatch
+
+import pytest
+import yaml
+
+from lib.recipe import copy_project, merge
+from tests.bucket import Bucket
+from tests.conftest import ROOT
+from tests.pages import Terminal, commands, name_of, pages
+from tests.project import TINY, write_text
+
+# Page, command, and why it is not run here: first what other tests run, then what is not here.
+ELSEWHERE = [
+    ("*", r"make (test|interop|lint|check-slow)$", "it is what runs this test"),
+    ("docs/remote.md", r"make bucket$", "the bucket here was started by the same module"),
+    ("docs/experiments.md", r"dvc exp run --queue -S", "test_experiments queues a grid"),
+    ("docs/experiments.md", r"dvc exp run --temp", "ends by kill -9 there"),
+    ("docs/experiments.md", r"make recipe.* dvc exp run", "test_recipe_runs compares recipes"),
+    ("docs/recipes/*", r"dvc repro|.*dvc exp run", "test_recipe_runs runs each, at tiny scale"),
+    ("docs/cluster.md", r"", "test_dask has such scheduler, workers and stages"),
+    ("docs/gpu.md", r"export TF_CONFIG|dvc repro|python -m stages", "test_layouts has two workers"),
+    ("docs/probe.md", r"", "test_probe_stage labels text and runs the probe"),
+    ("docs/from-google-bert.md", r"", "they are of Google's code"),
+    ("*", r"make import|dvc import-url|unzip", "no hub; test_download has a small one"),
+    ("*", r"nvidia-smi|make setup (gpu|tpu)|(sudo )?apt-get", "another kind of machine"),
+    ("*", r"python -c .import tensorflow as tf; print\(tf.config.list_", "the same"),
+    ("docs/gpu.md", r"#!/bin/bash", "no SLURM"),
+    ("*", r"gcloud|export ZONE|dvc remote modify --local store credentialpath", "no account"),
+]
+# What is the reader's own, and sizes that a sliver of text is too small for.
+HERE = {
+    r"\bURL\b": "$URL",
+    r"gs://BUCKET/": f"gs://{Bucket.name}/",
+    r"http://127\.0\.0\.1:9023": "$BUCKET",
+    r"/content/": "$FOLDER/content/",
+    r"vocab\.size=4000": "vocab.size=250",
+    r"steps=3000": "steps=60",
+    r"uncased_L-12_H-768_A-12": "exported",
+}
+OTHER_RECORDS = (
+    "git pull -q --rebase && sed -i 's/short_seq_prob: .*/short_seq_prob: {}/' params.yaml"
+)
+# What the reader has done before a command, by the words between a page's blocks; "": at its start.
+BEFORE = {
+    ("README.md", "dvc add data/raw"): "cp $FOLDER/text/* data/raw",
+    ("README.md", "dvc repro"): "cp $FOLDER/params.yaml .",
+    ("README.md", "dvc exp run -S records.dupe_factor=2"): "git add -A && git commit -qm first",
+    ("docs/experiments.md", ""): "git checkout -q params.yaml",
+    ("docs/experiments.md", "dvc exp push origin shared"): (
+        "git push -q && git clone -q $URL ../other-clone"
+        " && dvc exp run -n shared -S pretrain.seed=3"
+        " && for clone in . ../other-clone;"
+        " do (cd $clone; dvc remote add --local -d place $FOLDER/place); done"
+    ),
+    ("docs/experiments.md", "dvc exp remove slower"): "cd $CLONE",
+    ("docs/remote.md", ""): "rm .dvc/config.local",
+    ("docs/remote.md", "make remote BUCKET=gs://BUCKET/domain-bert"): (
+        "dvc remote remove --local emulator && dvc remote add store gs://another/place"
+    ),
+    ("docs/remote.md", "git clone URL && cd domain-bert"): (
+        "git add -A && git diff --cached --quiet || git commit -qm all; git push -q; dvc push"
+        " && mkdir $FOLDER/second && cd $FOLDER/second"
+    ),
+    ("docs/remote.md", "dvc repro records@main"): "cd $CLONE && " + OTHER_RECORDS.format(0.2),
+    (
+        "docs/remote.md",
+        "dvc pull records@main vocab",
+    ): ("git clone -q $URL ../trains && cd ../trains"),
+    ("docs/remote.md", "dvc gc --workspace"): "cd $CLONE && git pull -q --rebase",
+    ("docs/tpu.md", "dvc repro records@main"): "cd $CLONE && " + OTHER_RECORDS.format(0.3),
+    ("docs/tpu.md", "git clone URL domain-bert && cd domain-bert"): "mkdir ../tpu && cd ../tpu",
+    ("docs/colab.md", "dvc pull --allow-missing --run-cache"): "dvc remote remove --local drive",
+    ("docs/colab.md", "dvc repro records"): OTHER_RECORDS.format(0.4),
+    ("docs/recipes/README.md", ""): (
+        "git clone -q $URL $FOLDER/recipes && cd $FOLDER/recipes && rm data/raw.dvc"
+    ),
+}
+FOLLOWED = [
+    "README.md",
+    "docs/experiments.md",
+    "docs/interop.md",
+    "docs/planning.md",
+    "docs/remote.md",
+    "docs/tpu.md",
+    "docs/gpu.md",
+    "docs/colab.md",
+    "docs/recipes/README.md",
+    *sorted(name_of(page) for page in (ROOT / "docs/recipes").glob("[!R]*.md")),
+]
+
+
+def runs_here(page: str, command: str) -> bool:
+    return not any(fnmatch(page, on) and re.match(what, command) for on, what, _ in ELSEWHERE)
+
+
+def to_run(page: str) -> Iterator[str]:
+    return (command for command in commands(ROOT / page) if runs_here(page, command))
+
+
+def test_every_page_with_commands_is_followed():
+    assert {name_of(page) for page in pages() if any(to_run(name_of(page)))} == set(FOLLOWED)
+
+
+def test_what_is_left_out_or_prepared_for_is_on_the_pages():
+    shown = {name_of(page): commands(page) for page in pages()}
+    for on, what, _ in ELSEWHERE:
+        assert any(
+            fnmatch(page, on) and any(re.match(what, command) for command in found)
+            for page, found in shown.items()
+        ), f"{on}: no command {what}"
+    for page, command in BEFORE:
+        assert not command or command in shown[page], f"{page}: no command {command}"
+
+
+@pytest.fixture(scope="module")
+def reader(tmp_path_factory) -> Iterator[Terminal]:
+    """Somebody in a new clone of a project with tiny settings, with text, git server, bucket."""
+    folder = tmp_path_factory.mktemp("reader")
+    bucket = Bucket(folder / "bucket").start()
+    project = folder / "project"
+    copy_project(project)
+    params = yaml.safe_load((project / "params.yaml").read_text(encoding="utf-8"))
+    # For the demo corpus, and then for text of one's own.
+    demo = {key: value for key, value in TINY.items() if key not in ("preprocess", "split")}
+    for path, settings in ((project / "params.yaml", demo), (folder / "params.yaml", TINY)):
+        merge(params, settings)
+        path.write_text(yaml.safe_dump(params, sort_keys=False), encoding="utf-8")
+    write_text(folder / "text")
+    terminal = Terminal(folder, bucket.address)
+    terminal.run(f"export BUCKET={bucket.address} FOLDER={folder}")
+    terminal.run("export URL=$FOLDER/server.git CLONE=$FOLDER/domain-bert")
+    terminal.run("cd project && dvc config --unset core.no_scm")
+    terminal.run("git init -q -b main && git add -A && git commit -qm project")
+    terminal.run("git clone -q --bare . $URL && git clone -q $URL $CLONE && cd $CLONE")
+    yield terminal
+    bucket.stop()
+
+
+def wait_for_queue(reader: Terminal) -> None:
+    deadline = time.monotonic() + 900
+    while re.search("Queued|Running", status := reader.run("dvc queue status")):
+        assert time.monotonic() < deadline, status
+        time.sleep(5)
+    assert "Failed" not in status, status
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("page", FOLLOWED)
+def test_the_commands_of(page, reader):
+    """In the order of FOLLOWED: a page goes on where the one before it ended."""
+    if opening := BEFORE.get((page, "")):
+        reader.run(opening)
+    for command in to_run(page):
+        if before := BEFORE.get((page, command)):
+            reader.run(before)
+        typed = command
+        for theirs, ours in HERE.items():
+            typed = re.sub(theirs, lambda _, words=ours: words, typed)
+        output = reader.run(typed)
+        if "queue start" in typed:
+            wait_for_queue(reader)
+        if (page, command) == ("docs/remote.md", "dvc repro"):
+            # The demo corpus is in no remote, and made anew in seconds.
+            assert not re.search("Running stage '(?!demo)", output), output
