@@ -58,7 +58,7 @@ BEFORE = {
         " do (cd $clone; dvc remote add --local -d place $FOLDER/place); done"
     ),
     ("docs/experiments.md", "dvc exp remove slower"): "cd $CLONE",
-    ("docs/remote.md", ""): "rm .dvc/config.local",
+    ("docs/remote.md", ""): "rm -f .dvc/config.local",
     ("docs/remote.md", "make remote BUCKET=gs://BUCKET/domain-bert"): (
         "dvc remote remove --local emulator && dvc remote add store gs://another/place"
     ),
@@ -133,7 +133,7 @@ def reader(tmp_path_factory) -> Iterator[Terminal]:
     write_text(folder / "text")
     terminal = Terminal(folder, bucket.address)
     terminal.run(f"export BUCKET={bucket.address} FOLDER={folder}")
-    terminal.run("export URL=$FOLDER/server.git CLONE=$FOLDER/domain-bert")
+    terminal.run("export URL=$FOLDER/server/domain-bert.git CLONE=$FOLDER/domain-bert")
     terminal.run("cd project && dvc config --unset core.no_scm")
     terminal.run("git init -q -b main && git add -A && git commit -qm project")
     terminal.run("git clone -q --bare . $URL && git clone -q $URL $CLONE && cd $CLONE")

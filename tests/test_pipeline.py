@@ -82,11 +82,16 @@ def test_nothing_runs_twice(finished):
 @pytest.mark.parametrize(
     ("changes", "stages"),
     [
-        ({"records": {"dupe_factor": 2}}, ["evaluate", "pretrain@main", "records@main"]),
+        pytest.param(
+            {"records": {"dupe_factor": 2}},
+            ["evaluate", "pretrain@main", "records@main"],
+            marks=pytest.mark.slow,
+        ),
         ({"pretrain": {"learning_rate": "2e-5"}}, ["evaluate", "pretrain@main"]),
-        (
+        pytest.param(
             {"vocab": {"size": 250}},
             ["evaluate", "pretrain@main", "records@main", "vocab"],
+            marks=pytest.mark.slow,
         ),
         (
             {
@@ -315,7 +320,7 @@ def test_wrong_params_stop_any_stage(tmp_path, changes, message):
     assert not (project.folder / "data/corpus").exists()
 
 
-@pytest.mark.parametrize("workers", [2, 5])
+@pytest.mark.parametrize("workers", [2, pytest.param(5, marks=pytest.mark.slow)])
 def test_outputs_do_not_depend_on_the_number_of_workers(finished, workers):
     params = finished.folder / "params.yaml"
     before = params.read_text()
