@@ -1,6 +1,5 @@
 """A copy of the project in which the real stages run on text of the benchmark's choosing."""
 
-import json
 import os
 import shutil
 import subprocess
@@ -35,14 +34,15 @@ class Project:
         shutil.rmtree(self.folder, ignore_errors=True)
         self.folder.mkdir(parents=True)
         recipe = self.folder / "bench.yaml"
-        # JSON is YAML.
-        recipe.write_text(json.dumps(merged({"cluster": {"workers": 1}}, params)))
+        recipe.write_text("cluster: {workers: 1}\n", encoding="utf-8")
         command = [sys.executable, "-m", "lib.recipe", recipe, "--in", self.folder]
         made = subprocess.run(
             command, cwd=ROOT, env=self.environment, capture_output=True, text=True
         )
         if made.returncode:
             raise UserError(f"cannot copy the project: {(made.stderr or made.stdout).strip()}")
+        # Not by the recipe: its phases would replace those of params.yaml, all keys of them.
+        self.set(params)
 
     def set(self, changes: dict[str, Any]) -> None:
         """Changes keys of its params.yaml."""
@@ -88,9 +88,3 @@ class Project:
             start = stream.read(1 << 20).split(b"\n\n")[:2]
         for split in ("dev", "test"):
             self.path(f"data/shards/{split}/00000.txt").write_bytes(b"\n\n".join(start) + b"\n\n")
-
-
-def merged(values: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
-    """`values` with the keys of `changes` set."""
-    merge(values, changes)
-    return values

@@ -13,10 +13,11 @@ from bench import inputs
 from bench.data_preparation import CASES
 from bench.probe import hashtag_task
 from bench.processes import Measured, alternate, measure
+from bench.project import Project
 from bench.report import compare, table
 from bench.statistics import file_statistics, rows_as_the_formula, welch
 from bench.where import Stopwatch
-from lib.params import parse_params
+from lib.params import load_params, parse_params
 from lib.recipe import merge
 from lib.run.errors import UserError
 
@@ -204,3 +205,10 @@ def test_no_tweet_of_the_task_is_pretrained_on():
         assert row["text"].endswith("#wet") == (row["label"] == "#rain")
     # Nor any other that holds one of the answers.
     assert others == ["no tag in this one #fog"]
+
+
+def test_a_project_has_the_params_of_its_bench_and_else_those_of_this_one(tmp_path, values):
+    changes = {"phases": {"main": {"max_seq_length": 48}}, "cluster": {"workers": 3}}
+    found = load_params(Project(tmp_path / "project", changes).folder / "params.yaml")
+    merge(values, changes)
+    assert found == parse_params(values)
