@@ -19,7 +19,8 @@ def draw_breakdowns(folder: Path, tables: dict[str, pd.DataFrame]) -> None:
     ):
         table = tables[name]
         notes = [f"{count:,}" for count in table["pieces"]]
-        bins = table.iloc[:, 0].tolist()
+        # On two lines: large numbers would run into each other.
+        bins = [bin.replace("-", "-\n") for bin in table.iloc[:, 0]]
         losses = table["mlm_loss"].tolist()
         draw_bars(folder / f"{name}.svg", title, label, _LOSS, bins, losses, notes)
     for name, title, label in (
