@@ -87,7 +87,7 @@ bucket: setup ## a bucket on this machine, to try a remote without an account
 	@python -m lib.bucket $(if $(PORT),--port $(PORT))
 
 test: setup ## the test suite
-	python -m pytest -q -n auto --dist loadfile
+	python -m pytest -q -n auto --dist loadfile --no-loadscope-reorder
 
 check-slow: interop ## what takes long: many kills, peers, whole runs, the report in a browser (Chromium)
 	python -m pytest -q -m slow

@@ -12,6 +12,20 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.pop("DASK_SCHEDULER_ADDRESS", None)
 
 ROOT = Path(__file__).parent.parent
+# They run whole pipelines. First, so that at the end no process waits for another's.
+_LONGEST = {
+    "test_pipeline.py",
+    "test_recipe_runs.py",
+    "test_training_kills.py",
+    "test_continuing.py",
+    "test_workers.py",
+    "test_probe_stage.py",
+    "test_layouts.py",
+}
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: item.path.name not in _LONGEST)
 
 
 @pytest.fixture
