@@ -73,7 +73,7 @@ BEFORE = {
     ): ("git clone -q $URL ../trains && cd ../trains"),
     # As far back as everything was pushed: the page says what gc does otherwise.
     ("docs/remote.md", "dvc gc --workspace"): (
-        "git clone -q --depth 2 file://$URL ../two-commits && cd ../two-commits && dvc pull -q"
+        "git clone -q --depth 2 file://$URL ../two-commits && cd ../two-commits\ndvc pull -q"
     ),
     ("docs/tpu.md", "dvc repro records@main"): "cd $CLONE && " + OTHER_RECORDS.format(0.3),
     ("docs/tpu.md", "git clone URL domain-bert && cd domain-bert"): "mkdir ../tpu && cd ../tpu",
@@ -159,8 +159,8 @@ def test_the_commands_of(page, reader):
     if opening := BEFORE.get((page, "")):
         reader.run(opening)
     for command in to_run(page):
-        if before := BEFORE.get((page, command)):
-            reader.run(before)
+        for line in BEFORE.get((page, command), "").splitlines():
+            reader.run(line)
         typed = command
         for theirs, ours in HERE.items():
             typed = re.sub(theirs, lambda _, words=ours: words, typed)
