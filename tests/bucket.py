@@ -10,7 +10,7 @@ from pathlib import Path
 from urllib.request import urlopen
 
 from tests.conftest import ROOT
-from tests.project import Project, environment
+from tests.project import PERSON, Project, environment
 
 
 def free_port() -> int:
@@ -64,15 +64,10 @@ class Machine(Project):
 
     def __init__(self, folder: Path, bucket: Bucket) -> None:
         self.folder, self.bucket = folder, bucket
-        person = {"NAME": "someone", "EMAIL": "someone@example.org"}
         self.environment = {
             **environment(),
             "GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT": "false",
-            **{
-                f"GIT_{role}_{key}": person[key]
-                for role in ("AUTHOR", "COMMITTER")
-                for key in person
-            },
+            **PERSON,
         }
 
     def point_at_bucket(self) -> None:

@@ -6,11 +6,10 @@ import subprocess
 from pathlib import Path
 
 from tests.conftest import ROOT
-from tests.project import environment
+from tests.project import PERSON, environment
 
 _BLOCK = re.compile(r"^```(\w*)\n(.*?)^```", re.M | re.S)
 _SHELLS = ("bash", "shell", "console", "")
-ROLES = ("AUTHOR", "COMMITTER")
 _MOST_SECONDS = 900
 
 
@@ -68,16 +67,7 @@ class Terminal:
         self.bucket = bucket
         self._state = folder / "state"
         self._state.write_text(f"cd {folder}\n", encoding="utf-8")
-        person = {"NAME": "someone", "EMAIL": "someone@example.org"}
-        self._environment = {
-            **environment(),
-            **{
-                f"GIT_{role}_{key}": person[key]
-                for role in ("AUTHOR", "COMMITTER")
-                for key in person
-            },
-            "GIT_PAGER": "cat",
-        }
+        self._environment = {**environment(), **PERSON, "GIT_PAGER": "cat"}
 
     def run(self, command: str) -> str:
         """Output of a command of a page or of the test's own; it must succeed."""

@@ -37,6 +37,13 @@ TINY = {
     "evaluate": {"max_examples": 50, "holes": 2},
 }
 
+# Who commits in a clone that has no git settings.
+PERSON = {
+    f"GIT_{role}_{key}": value
+    for role in ("AUTHOR", "COMMITTER")
+    for key, value in (("NAME", "someone"), ("EMAIL", "someone@example.org"))
+}
+
 _SUBJECTS = ["the pilot", "a small engine", "our grandmother", "every student", "the harbour"]
 _VERBS = ["watches", "repairs", "has forgotten", "slowly paints", "never finds"]
 _OBJECTS = ["the old bridge", "a letter from Izmir", "two silver coins", "the northern light"]

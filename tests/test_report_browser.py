@@ -31,7 +31,7 @@ GRAMMARS = {
 }
 
 
-def look_at(path: Path, folder: Path, width: int, scheme: str, arabic: bool = True) -> str:
+def look_at(path: Path, folder: Path, width: int, scheme: str) -> str:
     """Opens a page: nothing asked of a network, no complaint, each image seen, nothing cut off.
 
     Gives its text.
@@ -56,7 +56,7 @@ def look_at(path: Path, folder: Path, width: int, scheme: str, arabic: bool = Tr
         )
         screenshots = browser.screenshots(folder / f"report-{width}-{scheme}.png")
         events = browser.events
-    assert bool(right_to_left) == arabic and all(right_to_left)
+    assert right_to_left and all(right_to_left)
     assert (sum(map(int, re.findall(r"\d+", ground)[:3])) < 300) == (scheme == "dark")
     complaints = {"Runtime.exceptionThrown", "Log.entryAdded", "Runtime.consoleAPICalled"}
     assert [event for event in events if event["method"] in complaints] == []
