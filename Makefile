@@ -48,27 +48,27 @@ gpu: .venv/gpu-installed ## the CUDA libraries that TensorFlow needs on NVIDIA's
 tpu: .venv/tpu-installed ## TensorFlow for TPUs in place of the locked one; see docs/tpu.md
 
 smoke: setup ## all stages on a sliver of text, in about a minute
-	python -m lib.recipe smoke --in .scratch/smoke
-	cd .scratch/smoke && dvc repro && python -m lib.summary
+	python -m lib.commands.recipe smoke --in .scratch/smoke
+	cd .scratch/smoke && dvc repro && python -m lib.commands.summary
 
 demo: setup ## the whole pipeline on the demo corpus
 	dvc repro
-	@python -m lib.summary
+	@python -m lib.commands.summary
 
 report: setup ## results/report.html: the whole run on one page, from what is in results/
-	@python -m lib.report
+	@python -m lib.commands.report
 
 experiments: setup ## a table of them, the best first: FLAGS=--md, or others of dvc exp show
-	@python -m lib.experiments $(FLAGS)
+	@python -m lib.commands.experiments $(FLAGS)
 
 import: setup ## a model of the Hugging Face hub, pinned, into models/base: MODEL=bert-base-uncased REVISION=...
-	@python -m lib.download "$(MODEL)" "$(REVISION)" $(if $(TO),--to "$(TO)")
+	@python -m lib.commands.import_model "$(MODEL)" "$(REVISION)" $(if $(TO),--to "$(TO)")
 
 recipe: setup ## params.yaml for a known model: NAME=kanarya, SCALE=tiny for minutes; alone: a list
-	@python -m lib.recipe $(NAME) $(if $(SCALE),--scale $(SCALE))
+	@python -m lib.commands.recipe $(NAME) $(if $(SCALE),--scale $(SCALE))
 
 recipe-text: setup ## made text of a recipe's kind into data/raw, to try it with: NAME=kanarya
-	@python -m lib.recipe_text "$(NAME)"
+	@python -m lib.samples.recipe_text "$(NAME)"
 
 tiny-base: smoke ## the smoke run's BERT into models/base/tiny, for recipes that go on from a model
 	mkdir -p models/base
@@ -77,14 +77,14 @@ tiny-base: smoke ## the smoke run's BERT into models/base/tiny, for recipes that
 	dvc add models/base/tiny
 
 remote: setup ## DVC's default remote in a bucket, written and tried: BUCKET=gs://name/prefix
-	@python -m lib.remote $(if $(BUCKET),"$(BUCKET)")
+	@python -m lib.commands.remote $(if $(BUCKET),"$(BUCKET)")
 
 push: setup ## all outputs to the remote, and what each run of a stage gave, also if never committed
 	dvc push
-	@python -m lib.remote --push-runs
+	@python -m lib.commands.remote --push-runs
 
 bucket: setup ## a bucket on this machine, to try a remote without an account
-	@python -m lib.bucket $(if $(PORT),--port $(PORT))
+	@python -m lib.commands.bucket $(if $(PORT),--port $(PORT))
 
 test: setup ## the test suite
 	python -m pytest -q -n auto --dist loadfile --no-loadscope-reorder
@@ -118,36 +118,36 @@ bench: ## the data stages against other tools, their memory, their workers; see 
 		bench-memory bench-workers bench-dask bench-vocabulary bench-input bench-training
 
 bench-peers: setup
-	python -m bench.data_preparation $(call given,google,GOOGLE) $(call given,ctbert,CTBERT) \
+	python -m bench.data.data_preparation $(call given,google,GOOGLE) $(call given,ctbert,CTBERT) \
 		$(call given,ctbert-python,CTBERT_PYTHON) $(call given,lddl,LDDL) \
 		$(call given,wikitext,WIKITEXT) $(call given,tweets,TWEETS) $(call given,vocab,VOCAB) \
 		--repeats $(REPEATS) --profile --out $(BENCH)/data_preparation.json
 
 bench-agreement: setup
-	$(if $(and $(GOOGLE),$(WIKITEXT),$(VOCAB)),python -m bench.agreement --google $(GOOGLE) \
+	$(if $(and $(GOOGLE),$(WIKITEXT),$(VOCAB)),python -m bench.data.agreement --google $(GOOGLE) \
 		--wikitext $(WIKITEXT) --vocab $(VOCAB) --out $(BENCH)/agreement.json, \
 		@echo "skipped: agreement with Google's script (give GOOGLE=, WIKITEXT= and VOCAB=)")
 
 bench-memory: setup
-	$(if $(and $(or $(WIKITEXT),$(TWEETS)),$(VOCAB)),python -m bench.memory \
+	$(if $(and $(or $(WIKITEXT),$(TWEETS)),$(VOCAB)),python -m bench.data.memory \
 		$(call given,wikitext,WIKITEXT) $(call given,tweets,TWEETS) --vocab $(VOCAB) \
 		--out $(BENCH)/memory.json, \
 		@echo "skipped: memory (give VOCAB= and WIKITEXT= or TWEETS=)")
 
 # All lines of WIKITEXT and TWEETS; GOOGLE may be left out.
 bench-tokens: interop
-	$(if $(and $(or $(WIKITEXT),$(TWEETS)),$(VOCAB)),python -m bench.tokens --vocab $(VOCAB) \
+	$(if $(and $(or $(WIKITEXT),$(TWEETS)),$(VOCAB)),python -m bench.data.tokens --vocab $(VOCAB) \
 		$(call given,google,GOOGLE) --out $(BENCH)/tokens.json $(WIKITEXT) $(TWEETS), \
 		@echo "skipped: token ids (give VOCAB= and WIKITEXT= or TWEETS=)")
 
 bench-input: setup
-	$(if $(and $(or $(WIKITEXT),$(TWEETS)),$(VOCAB)),python -m bench.input_pipeline \
+	$(if $(and $(or $(WIKITEXT),$(TWEETS)),$(VOCAB)),python -m bench.training.input_pipeline \
 		$(call given,wikitext,WIKITEXT) $(call given,tweets,TWEETS) --vocab $(VOCAB) \
 		--out $(BENCH)/input_pipeline.json, \
 		@echo "skipped: the input of training (give VOCAB= and WIKITEXT= or TWEETS=)")
 
 bench-training: interop
-	$(if $(VOCAB),python -m bench.training $(call given,tweets,TWEETS) --vocab $(VOCAB) \
+	$(if $(VOCAB),python -m bench.training.speed $(call given,tweets,TWEETS) --vocab $(VOCAB) \
 		--repeats $(REPEATS) --out $(BENCH)/training.json, \
 		@echo "skipped: training (give VOCAB=, and TWEETS= for packing)")
 
@@ -155,41 +155,41 @@ bench-training: interop
 # trainer needs accelerate, which asks for PyTorch: without its dependencies, PyTorch stays as it is.
 bench-learning: interop
 	python -m pip install --quiet --no-deps accelerate==1.15.0
-	$(if $(WIKITEXT),python -m bench.learning --wikitext $(dir $(WIKITEXT)) \
+	$(if $(WIKITEXT),python -m bench.training.learning --wikitext $(dir $(WIKITEXT)) \
 		--out $(BENCH)/learning.json, @echo "skipped: learning (give WIKITEXT=)")
 
 # An hour on two cores; what is finished is kept for the next call.
 bench-recipes: setup
-	python -m bench.recipes --out $(BENCH)/recipes.json
+	python -m bench.training.recipes --out $(BENCH)/recipes.json
 
 # DATA/fixtures: see docs/bench.md; GOOGLE and TEXT may be left out.
 FIXTURES := $(if $(DATA),$(DATA)/fixtures)
 bench-crossings: interop
-	$(if $(FIXTURES),python -m bench.crossings $(call given,google,GOOGLE) $(call given,text,TEXT) \
+	$(if $(FIXTURES),python -m bench.training.crossings $(call given,google,GOOGLE) $(call given,text,TEXT) \
 		--encoder $(FIXTURES)/hf_tiny_bert --checkpoint $(FIXTURES)/tf1_tiny_bert \
 		--sample $(FIXTURES)/google_sample.tfrecord --vocab $(VOCAB) \
 		--out $(BENCH)/crossings.json, \
 		@echo "skipped: crossings (give DATA=, a folder with fixtures)")
 
 bench-workers: setup
-	$(if $(and $(WIKITEXT),$(VOCAB)),python -m bench.workers --wikitext $(WIKITEXT) \
+	$(if $(and $(WIKITEXT),$(VOCAB)),python -m bench.data.workers --wikitext $(WIKITEXT) \
 		--vocab $(VOCAB) --repeats $(REPEATS) --out $(BENCH)/workers.json, \
 		@echo "skipped: workers (give WIKITEXT= and VOCAB=)")
 
 bench-dask: setup
-	$(if $(and $(or $(WIKITEXT),$(TWEETS)),$(VOCAB)),python -m bench.dask \
+	$(if $(and $(or $(WIKITEXT),$(TWEETS)),$(VOCAB)),python -m bench.data.dask \
 		$(call given,wikitext,WIKITEXT) $(call given,tweets,TWEETS) --vocab $(VOCAB) \
 		--repeats $(REPEATS) --out $(BENCH)/dask.json, \
 		@echo "skipped: Dask (give VOCAB= and WIKITEXT= or TWEETS=)")
 
 # SENTENCES: a text of a million sentences, one a line, to measure time and memory on.
 bench-vocabulary: interop
-	python -m bench.vocabulary $(WIKITEXT) $(TWEETS) $(call given,sentences,SENTENCES) \
+	python -m bench.vocab.vocabulary $(WIKITEXT) $(TWEETS) $(call given,sentences,SENTENCES) \
 		--repeats $(REPEATS) --out $(BENCH)/vocabulary.json
 
 # Pretrains two small models: some minutes on two cores.
 bench-probe: setup
-	$(if $(and $(WIKITEXT),$(TWEETS)),python -m bench.probe --wikitext $(WIKITEXT) --tweets $(TWEETS) \
+	$(if $(and $(WIKITEXT),$(TWEETS)),python -m bench.training.probe --wikitext $(WIKITEXT) --tweets $(TWEETS) \
 		--out $(BENCH)/probe.json, @echo "skipped: the probe (give WIKITEXT= and TWEETS=)")
 
 clean: ## remove scratch (cleaned text that is kept for the next run, unfinished training)

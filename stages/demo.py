@@ -4,7 +4,7 @@ from pathlib import Path
 
 from lib.params import load_params
 from lib.run.stage import run_stage
-from lib.text.demo import write_demo
+from lib.samples.demo import write_demo
 
 
 def main(demo: Path) -> None:

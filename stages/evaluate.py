@@ -12,20 +12,20 @@ from lib.evaluation.baselines import Unigram
 from lib.evaluation.breakdowns import Breakdowns
 from lib.evaluation.comparison import START, kept_models, read_evaluator, table
 from lib.evaluation.evaluator import Evaluator
-from lib.evaluation.filled_holes import fill_holes
+from lib.evaluation.fill_mask import fill_holes
 from lib.evaluation.held_out import HeldOut, named
-from lib.evaluation.pictures import (
+from lib.evaluation.metrics import OF_HOLES, OF_PAIRS
+from lib.model.config import read_config
+from lib.params import KEPT, load_params
+from lib.report.card.facts import gather
+from lib.report.card.model_card import model_card
+from lib.report.charts.run_charts import (
     draw_breakdowns,
     draw_data,
     draw_models,
     draw_throughput,
     draw_training,
 )
-from lib.evaluation.scores import OF_HOLES, OF_PAIRS
-from lib.interop.card import model_card
-from lib.interop.card_facts import gather
-from lib.model.config import read_config
-from lib.params import KEPT, load_params
 from lib.report.page import write_page
 from lib.run.atomic import write_text
 from lib.run.errors import UserError

@@ -13,15 +13,15 @@ from lib.run.errors import UserError
 from lib.run.metrics import write_metrics
 from lib.run.pool import choose_workers, shard_map, worker_count
 from lib.run.stage import run_stage, scratch
+from lib.text.cleaning.chunks import make_map, map_facts, map_tasks
+from lib.text.cleaning.emoji import EMOJI_VERSION
+from lib.text.cleaning.inspection import Inspection
 from lib.text.corpus import CorpusWriter
-from lib.text.duplicates import first_occurrences, table_parts
-from lib.text.emoji import EMOJI_VERSION
-from lib.text.input_digest import input_md5
-from lib.text.inspection import Inspection
-from lib.text.maps import make_map, map_facts, map_tasks
-from lib.text.near_duplicates import SignatureTask, near_duplicates, write_signatures
-from lib.text.raw_files import check_apart, examine_all
-from lib.text.rejections import check_limit
+from lib.text.dedup.exact_duplicates import first_occurrences, table_parts
+from lib.text.dedup.near_duplicates import SignatureTask, near_duplicates, write_signatures
+from lib.text.reading.input_digest import input_md5
+from lib.text.reading.raw_files import check_apart, examine_all
+from lib.text.reading.rejections import check_limit
 from lib.text.splits import given_split
 
 RESULTS = Path("results/preprocess")

@@ -8,19 +8,19 @@ from pathlib import Path
 
 import numpy as np
 
-from lib.interop.huggingface import write_model
+from lib.checkpoints.huggingface import write_model
 from lib.model.parameters import parameter_table
 from lib.params import KEPT, load_params
 from lib.run import fingerprint
 from lib.run.errors import UserError
 from lib.run.metrics import write_metrics
 from lib.run.stage import run_stage, scratch
-from lib.train.checkpoint import discard, exclusive
-from lib.train.checkpoint_copies import copies
-from lib.train.hand_over import largest_difference
+from lib.train.export_check import largest_difference
+from lib.train.initial_weights import read_start
 from lib.train.loop import Data, Places, train
 from lib.train.manifest import read_manifest
-from lib.train.start import read_start
+from lib.train.saving.checkpoint import discard, exclusive
+from lib.train.saving.remote_copies import copies
 from lib.train.step import Trainer
 from lib.train.strategy import make_strategy
 from lib.train.workers import Workers

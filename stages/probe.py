@@ -8,22 +8,22 @@ from pathlib import Path
 
 import numpy as np
 
-from lib.interop.checkpoints import read_checkpoint
+from lib.checkpoints.formats import read_checkpoint
 from lib.model.config import BertConfig
 from lib.model.parameters import initial_values
 from lib.params import VOCAB, Cleaning, ProbeTask, load_params
 from lib.probe.comparison import Run, as_frame, by_class, summary, table
 from lib.probe.fine_tuning import FineTuner
 from lib.probe.labelled import Example
-from lib.probe.rows import Row, batch_count, sentence_rows, text_rows
 from lib.probe.scores import are_entities, scores
+from lib.probe.sequences import Row, batch_count, sentence_rows, text_rows
 from lib.probe.task_data import read_task
 from lib.run.atomic import write_text
 from lib.run.errors import UserError
 from lib.run.metrics import write_metrics
 from lib.run.progress import Progress
 from lib.run.stage import run_stage
-from lib.text.cleaner import DocumentCleaner
+from lib.text.cleaning.cleaner import DocumentCleaner
 from lib.vocab.tokenizer import WordPieceTokenizer
 
 

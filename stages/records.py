@@ -4,14 +4,14 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
-from lib.interop.examples import find_examples, take_examples
 from lib.params import SHARDS, Params, load_params
 from lib.records import manifest
-from lib.records.documents import read_tokens
+from lib.records.importing.examples import find_examples, take_examples
 from lib.records.masking import VocabularyFacts
 from lib.records.settings import RecordSettings
 from lib.records.shard import FILE_SUFFIXES, write_shard
 from lib.records.statistics import histogram_csv
+from lib.records.tokens import read_tokens
 from lib.run import fingerprint, random
 from lib.run.atomic import new_directory, write_text
 from lib.run.errors import UserError

@@ -10,7 +10,7 @@ from lib.run.errors import UserError
 from lib.run.metrics import write_metrics
 from lib.run.pool import choose_workers
 from lib.run.stage import run_stage
-from lib.text.overlap import measure_overlap
+from lib.text.dedup.overlap import measure_overlap
 from lib.text.shards import write_shards
 from lib.text.splits import SPLITS, SplitRule, corpus_files
 

@@ -8,11 +8,11 @@ from fnmatch import fnmatch
 import pytest
 import yaml
 
-from lib.recipe import copy_project, merge
-from tests.bucket import Bucket
+from lib.commands.recipe import copy_project, merge
 from tests.conftest import ROOT
-from tests.pages import Terminal, commands, name_of, pages
-from tests.project import TINY, write_text
+from tests.helpers.bucket import Bucket
+from tests.helpers.pages import Terminal, commands, name_of, pages
+from tests.helpers.project import TINY, write_text
 
 # Page, command, and why it is not run here: first what other tests run, then what is not here.
 ELSEWHERE = [

@@ -1,8 +1,8 @@
 """Times steps of Hugging Face's BERT: python -m bench.peers.hugging_face_steps JOB_JSON
 
 The stock model in PyTorch's usual loop: zero_grad, loss, backward, clip_grad_norm_, AdamW. Of
-AdamW's implementations the fastest here is taken. `bench.training` starts it and describes the
-job's keys.
+AdamW's implementations the fastest here is taken. `bench.training.speed` starts it and describes
+the job's keys.
 """
 
 import itertools
@@ -16,7 +16,7 @@ import torch
 from torch._dynamo.utils import counters
 from transformers import BertConfig, BertForMaskedLM, BertForPreTraining
 
-from bench.steps import (
+from bench.training.steps import (
     MATMUL_SIZE,
     Size,
     as_collated,
@@ -26,7 +26,7 @@ from bench.steps import (
     time_steps,
     write_result,
 )
-from lib.records.reading import read_examples
+from lib.records.tfrecord_reader import read_examples
 
 Batch = dict[str, torch.Tensor]
 _ADAMW = ({"fused": True}, {"foreach": True}, {"foreach": False})

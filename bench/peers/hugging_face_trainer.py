@@ -4,7 +4,7 @@ python -m bench.peers.hugging_face_trainer JOB_JSON
 
 Everything is as its language-modelling example does it: BertForMaskedLM, a text whose lines are
 tokenized, joined and cut into full rows, DataCollatorForLanguageModeling, Trainer. The job's keys
-are described in `bench.learning`.
+are described in `bench.training.learning`.
 """
 
 import json
@@ -25,7 +25,7 @@ from transformers import (
     set_seed,
 )
 
-from bench.budget import Meter, run
+from bench.common.budget import Meter, run
 
 Rows = list[dict[str, list[int]]]
 

@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from lib.evaluation.rows import HoleBatch
-from lib.evaluation.scores import AT, PieceScores
+from lib.evaluation.metrics import AT, PieceScores
+from lib.evaluation.sequences import HoleBatch
 
 
 class Unigram:

@@ -3,9 +3,9 @@
 import numpy as np
 import pandas as pd
 
-from lib.evaluation.pairs import PairBatch
-from lib.evaluation.rows import HoleBatch
-from lib.evaluation.scores import PieceScores
+from lib.evaluation.metrics import PieceScores
+from lib.evaluation.nsp_pairs import PairBatch
+from lib.evaluation.sequences import HoleBatch
 
 KINDS = ("whole word", "first piece", "later piece")
 ANSWERS = ("follows", "random")

@@ -5,8 +5,8 @@ from typing import Any
 
 import pandas as pd
 
+from lib.checkpoints.huggingface import read_model
 from lib.evaluation.evaluator import Evaluator
-from lib.interop.huggingface import read_model
 from lib.run.errors import UserError
 
 START, BEST = "start", "best"

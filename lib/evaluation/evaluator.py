@@ -5,8 +5,8 @@ from collections.abc import Iterable, Mapping
 import numpy as np
 import tensorflow as tf
 
-from lib.evaluation.rows import HoleBatch
-from lib.evaluation.scores import AT, PieceScores
+from lib.evaluation.metrics import AT, PieceScores
+from lib.evaluation.sequences import HoleBatch
 from lib.model.bert import encode, masked_lm_logits, next_sentence_logits
 from lib.model.config import BertConfig
 from lib.model.layers import Weights

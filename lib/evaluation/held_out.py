@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 
 from lib.evaluation.evaluator import Evaluator
-from lib.evaluation.pairs import PairBatch, pair_batches
-from lib.evaluation.rows import HoleBatch, HoleRows
-from lib.evaluation.scores import OF_HOLES, OF_PAIRS, DocumentSums, PieceScores
+from lib.evaluation.metrics import OF_HOLES, OF_PAIRS, DocumentSums, PieceScores
+from lib.evaluation.nsp_pairs import PairBatch, pair_batches
+from lib.evaluation.sequences import HoleBatch, HoleRows
 from lib.params import Evaluate, Records
 from lib.records.settings import RecordSettings
 from lib.run.errors import UserError

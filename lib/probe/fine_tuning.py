@@ -17,7 +17,7 @@ from lib.model.optimizers import AdamW
 from lib.model.parameters import Parameter, parameter_table
 from lib.model.schedules import schedule
 from lib.params import ProbeTask
-from lib.probe.rows import Row, batch_count, padded, shuffled_batches
+from lib.probe.sequences import Row, batch_count, padded, shuffled_batches
 from lib.run import random
 from lib.run.errors import UserError
 

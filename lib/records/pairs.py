@@ -20,7 +20,7 @@ from typing import Self
 
 import numpy as np
 
-from lib.records.documents import Tokens
+from lib.records.tokens import Tokens
 
 PAIR_SPECIAL_TOKENS = 3  # [CLS] A [SEP] B [SEP]
 SINGLE_SPECIAL_TOKENS = 2  # [CLS] A [SEP]

@@ -16,14 +16,14 @@ from typing import IO
 import numpy as np
 
 from lib.records import tfrecord
-from lib.records.documents import Tokens
 from lib.records.masking import Masked, VocabularyFacts, mask_rows
-from lib.records.packed_rows import pack_rows
+from lib.records.packed_sequences import pack_rows
 from lib.records.packing import pack
 from lib.records.pairs import Examples, make_pairs, make_single
-from lib.records.rows import Rows, assemble
+from lib.records.sequences import Rows, assemble
 from lib.records.settings import RecordSettings
 from lib.records.statistics import RecordStatistics
+from lib.records.tokens import Tokens
 from lib.run.atomic import new_file
 from lib.run.random import generator
 

@@ -9,7 +9,7 @@ tf.train.Example (tensorflow/core/example/example.proto) in protocol-buffer wire
 
 `encode` writes a whole block of rows at once and is the pipeline's inner loop: what does not vary
 from row to row is laid out as one matrix, what varies is made once per distinct length, and only
-features with numbers of 128 or more go through varints. `lib.records.reading` reads.
+features with numbers of 128 or more go through varints. `lib.records.tfrecord_reader` reads.
 """
 
 import functools

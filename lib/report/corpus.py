@@ -131,7 +131,7 @@ class _Sample:
 
 
 def _read_samples(page: str) -> tuple[list[_Sample], list[_Sample]]:
-    """Samples and rejections of the page that `lib.text.inspection` writes.
+    """Samples and rejections of the page that `lib.text.cleaning.inspection` writes.
 
     Lines of text begin with `- ` or `+ `, so none can be taken for one of the page's own.
     """

@@ -10,8 +10,8 @@ from xml.etree.ElementTree import Element
 from lib.params import VOCAB, load_params
 from lib.report.corpus import corpus
 from lib.report.cost import cost, time_in_all
+from lib.report.fill_mask import holes
 from lib.report.held_out import flat, held_out, tiles
-from lib.report.holes import holes
 from lib.report.markup import document, element, facts, figures, section
 from lib.report.results import Results
 from lib.report.training import examples, training
@@ -75,7 +75,7 @@ def page(results: Results, params_text: str) -> str:
         element("p", _in_a_sentence(results), class_="lede"),
         tiles(results),
     )
-    footer = element("footer", element("p", "Written from results/ by python -m lib.report."))
+    footer = element("footer", element("p", "Written from results/ by make report."))
     style = Path(__file__).with_name("style.css").read_text(encoding="utf-8")
     body = [header, element("nav", element("div", links)), element("main", sections), footer]
     return document(f"domain-bert: {phase}", style, body)

@@ -13,7 +13,7 @@ from xml.etree import ElementTree
 from xml.etree.ElementTree import Element
 
 from lib.params import Params
-from lib.report.curves import Curve, chart, thinned
+from lib.report.charts.curves import Curve, chart, thinned
 from lib.report.markup import element, figure, folded, table, words
 from lib.run.errors import UserError
 from lib.run.json_files import read_object

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 from xml.etree.ElementTree import Element
 
-from lib.report.curves import chart
+from lib.report.charts.curves import chart
 from lib.report.markup import (
     Child,
     element,

@@ -17,18 +17,18 @@ from lib.model.schedules import schedule
 from lib.params import Pretrain
 from lib.run.errors import UserError, about
 from lib.run.progress import Progress
-from lib.train.checkpoint_copies import Copies
 from lib.train.dynamic_masking import Vocabulary
 from lib.train.input import evaluation_batches, training_batches
-from lib.train.kept_models import KeptModels
+from lib.train.logging.metrics_logger import Telemetry
+from lib.train.logging.throughput import Throughput
+from lib.train.loss_checks import Sanity
 from lib.train.manifest import Manifest
 from lib.train.preemption import stop_on_signal
 from lib.train.run_state import RunState
-from lib.train.sanity import Sanity
+from lib.train.saving.remote_copies import Copies
+from lib.train.saving.saved_models import KeptModels
 from lib.train.step import Trainer
 from lib.train.strategy import distributed
-from lib.train.telemetry import Telemetry
-from lib.train.throughput import Throughput
 from lib.train.workers import Workers
 
 

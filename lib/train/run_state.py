@@ -10,9 +10,9 @@ import tensorflow as tf
 
 from lib.run.atomic import remove
 from lib.run.errors import UserError
-from lib.train import checkpoint
-from lib.train.checkpoint_copies import Copies
-from lib.train.kept_models import KeptModels
+from lib.train.saving import checkpoint
+from lib.train.saving.remote_copies import Copies
+from lib.train.saving.saved_models import KeptModels
 from lib.train.step import Trainer
 from lib.train.workers import Workers
 

@@ -2,8 +2,8 @@
 
 Follows the BertNormalizer and BertPreTokenizer of Hugging Face's `tokenizers`, whose
 `tokenizer.json` is what users will run. Their Unicode tables differ from Python's, and Python's
-from one version to the next; so a frozen table (`characters.json`, made by `lib/vocab/freeze.py`)
-decides, and the same text gives the same words everywhere.
+from one version to the next; so a frozen table (`characters.json`, made by
+`tools/freeze_characters.py`) decides, and the same text gives the same words everywhere.
 """
 
 import json

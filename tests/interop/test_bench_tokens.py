@@ -4,7 +4,7 @@ import pytest
 
 pytest.importorskip("tokenizers")
 
-from bench import tokens
+from bench.data import tokens
 
 PIECES = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "a", "b", "##a", "##b", "ab"]
 

@@ -10,8 +10,8 @@ transformers = pytest.importorskip(
     "transformers", reason="transformers is not installed; run make interop"
 )
 
-from lib.records.reading import read_examples  # noqa: E402
-from tests.project import Project, training, write_text  # noqa: E402
+from lib.records.tfrecord_reader import read_examples  # noqa: E402
+from tests.helpers.project import Project, training, write_text  # noqa: E402
 
 
 def their_losses(model, rows) -> tuple[float, float]:

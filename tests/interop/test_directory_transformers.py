@@ -8,8 +8,8 @@ transformers = pytest.importorskip(
     "transformers", reason="transformers is not installed; run make interop"
 )
 
+from lib.checkpoints.huggingface import write_model  # noqa: E402
 from lib.evaluation.evaluator import Evaluator  # noqa: E402
-from lib.interop.huggingface import write_model  # noqa: E402
 from lib.model.config import BertConfig  # noqa: E402
 from lib.model.parameters import initial_values  # noqa: E402
 from lib.vocab.export import write_tokenizer  # noqa: E402

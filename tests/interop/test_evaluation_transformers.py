@@ -13,10 +13,10 @@ transformers = pytest.importorskip(
 from tokenizers.normalizers import BertNormalizer  # noqa: E402
 from tokenizers.pre_tokenizers import BertPreTokenizer  # noqa: E402
 
+from lib.checkpoints.huggingface import write_model  # noqa: E402
 from lib.evaluation.comparison import read_evaluator  # noqa: E402
 from lib.evaluation.held_out import HeldOut  # noqa: E402
-from lib.evaluation.pairs import pair_batches  # noqa: E402
-from lib.interop.huggingface import write_model  # noqa: E402
+from lib.evaluation.nsp_pairs import pair_batches  # noqa: E402
 from lib.model.config import BertConfig  # noqa: E402
 from lib.model.parameters import initial_values  # noqa: E402
 from lib.params import parse_params  # noqa: E402

@@ -10,12 +10,12 @@ transformers = pytest.importorskip(
     "transformers", reason="transformers is not installed; run make interop"
 )
 
-from lib.interop.google import read_checkpoint  # noqa: E402
+from lib.checkpoints.conversion import convert_model  # noqa: E402
+from lib.checkpoints.google import read_checkpoint  # noqa: E402
 from lib.model.bert import encode, masked_lm_logits, next_sentence_logits  # noqa: E402
-from lib.model_conversion import convert_model  # noqa: E402
-from tests.test_convert import GARDEN, VOCABULARY  # noqa: E402
-from tests.test_google_checkpoints import save_tf1, with_slots  # noqa: E402
-from tests.test_model import random_batch, random_weights  # noqa: E402
+from tests.checkpoints.test_google_checkpoints import save_tf1, with_slots  # noqa: E402
+from tests.commands.test_convert import GARDEN, VOCABULARY  # noqa: E402
+from tests.model.test_model import random_batch, random_weights  # noqa: E402
 
 
 def test_logits_of_a_converted_checkpoint_equal_those_of_transformers(tmp_path):

@@ -8,7 +8,7 @@ transformers = pytest.importorskip(
     "transformers", reason="transformers is not installed; run make interop"
 )
 
-from lib.interop.huggingface import read_checkpoint, read_model, stored, write_model  # noqa: E402
+from lib.checkpoints.huggingface import read_checkpoint, read_model, stored, write_model  # noqa: E402
 from lib.model.bert import encode, masked_lm_logits, next_sentence_logits  # noqa: E402
 from lib.model.config import BertConfig  # noqa: E402
 from lib.model.parameters import initial_values  # noqa: E402

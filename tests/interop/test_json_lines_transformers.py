@@ -10,16 +10,16 @@ transformers = pytest.importorskip(
     "transformers", reason="transformers is not installed; run make interop"
 )
 
-from lib.interop.huggingface import write_model  # noqa: E402
-from lib.interop.json_lines import write_json_lines  # noqa: E402
+from lib.checkpoints.huggingface import write_model  # noqa: E402
 from lib.model.config import BertConfig  # noqa: E402
 from lib.model.losses import loss_sums  # noqa: E402
 from lib.model.parameters import initial_values  # noqa: E402
 from lib.records import tfrecord  # noqa: E402
+from lib.records.json_lines_export import write_json_lines  # noqa: E402
 from lib.records.manifest import WrittenShard, manifest_json  # noqa: E402
 from lib.records.settings import RecordSettings  # noqa: E402
 from lib.records.statistics import RecordStatistics  # noqa: E402
-from tests.foreign import LENGTH, PIECES, PREDICTIONS, some_examples  # noqa: E402
+from tests.helpers.external_examples import LENGTH, PIECES, PREDICTIONS, some_examples  # noqa: E402
 
 
 def test_the_losses_are_equal(tmp_path):

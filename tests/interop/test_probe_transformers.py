@@ -8,7 +8,7 @@ transformers = pytest.importorskip(
     "transformers", reason="transformers is not installed; run make interop"
 )
 
-from lib.interop.huggingface import stored  # noqa: E402
+from lib.checkpoints.huggingface import stored  # noqa: E402
 from lib.model.config import BertConfig  # noqa: E402
 from lib.model.parameters import initial_values  # noqa: E402
 from lib.probe.fine_tuning import class_logits  # noqa: E402

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lib.text.languages import LANGUAGES, made_text
+from lib.samples.languages import LANGUAGES, made_text
 from lib.vocab.characters import BasicTokenizer, character_table
 from lib.vocab.conversion import from_sentencepiece
 from lib.vocab.export import write_tokenizer
@@ -21,7 +21,7 @@ tokenizers = pytest.importorskip(
 SWITCHES = [(lowercase, strip) for lowercase in (True, False) for strip in (True, False)]
 REFREEZE = (
     "tokenizers has other Unicode tables than lib/vocab/characters.json: "
-    "python -m lib.vocab.freeze follows it, at the price of other ids for these"
+    "python -m tools.freeze_characters follows it, at the price of other ids for these"
 )
 
 

@@ -1,0 +1,47 @@
+"""What `bench.training.speed` compares: models, batches, and the bars."""
+
+from dataclasses import dataclass
+from typing import Any
+
+
+def sizes(layers: int, hidden: int, dropout: float = 0.1) -> dict[str, Any]:
+    """A BERT of the usual proportions, by the names of its config."""
+    return {
+        "hidden_size": hidden,
+        "num_hidden_layers": layers,
+        "num_attention_heads": hidden // 64,
+        "intermediate_size": 4 * hidden,
+        "hidden_act": "gelu",
+        "hidden_dropout_prob": dropout,
+        "attention_probs_dropout_prob": dropout,
+        "max_position_embeddings": 512,
+    }
+
+
+@dataclass(frozen=True)
+class Case:
+    """One comparison of speed.
+
+    Attributes:
+        data: `full` rows of random tokens; `tweets`; `pairs` of tweets, ours against ours.
+        examples: of a step (of packed rows: on average).
+        bar: how many times the peer's useful tokens a second ours should be; of float32 only.
+    """
+
+    name: str
+    model: dict[str, Any]
+    data: str
+    examples: int
+    bar: float
+    steps: int
+    xla: tuple[bool, ...] = (False,)
+    length: int = 128
+    predictions: int = 20
+
+
+CASES = (
+    Case("base", sizes(12, 768), "full", 8, 1.3, steps=8),
+    Case("mini", sizes(4, 256), "full", 32, 2.5, steps=20, xla=(False, True)),
+    Case("tweets", sizes(12, 768), "tweets", 32, 2.5, steps=12),
+    Case("packing", sizes(4, 256), "pairs", 64, 2.0, steps=20, xla=(False, True), length=96),
+)

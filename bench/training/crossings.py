@@ -1,0 +1,227 @@
+"""Checkpoints and records that cross to and from other tools, checked against these tools.
+
+What is not given is skipped. Weights are only compared by what a model says, never by our own
+tables: transformers gets its weights here by renaming strings.
+
+- hidden states, pooled: those that came with a Hugging Face encoder, made by its authors.
+- MLM logits, NSP logits: a Google TF1 checkpoint in our model beside the same in transformers.
+- Google's reader: rows of our records as run_pretraining.py's input function reads them.
+- Google's sample: the records published with Google's code, through the stages records and
+  pretrain.
+"""
+
+import argparse
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from bench.common.project import ROOT, Project
+from bench.common.report import machine, table, write_json
+from lib.run.errors import UserError
+
+# Before TensorFlow is imported.
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+_COLUMNS = {"name": "", "what": "", "value": "found", "bar": "bar", "passed": "passed"}
+_PEER = ROOT / "bench/peers/google_reader.py"
+
+
+def _row(name: str, what: str, value: float, bar: float) -> dict[str, Any]:
+    found = float(value)
+    return {"name": name, "what": what, "value": found, "bar": bar, "passed": found <= bar}
+
+
+def _apart(ours: Any, theirs: Any) -> float:
+    return float(np.abs(np.asarray(ours, np.float64) - np.asarray(theirs, np.float64)).max())
+
+
+def published_outputs(folder: Path, work: Path) -> list[dict[str, Any]]:
+    """Hidden states and pooled vectors of an encoder, beside those that were published."""
+    import tensorflow as tf
+
+    from lib.checkpoints.formats import read_checkpoint
+    from lib.model.bert import encode
+    from lib.model.layers import dense
+
+    model = work / "encoder"
+    model.mkdir(parents=True, exist_ok=True)
+    for theirs, name in (
+        ("tiny_bert.safetensors", "model.safetensors"),
+        ("tiny_bert_config.json", "config.json"),
+    ):
+        (model / name).write_bytes((folder / theirs).read_bytes())
+    expected = json.loads((folder / "tiny_bert_hidden.json").read_text(encoding="utf-8"))
+    found = read_checkpoint(model, without_heads=True)
+    ids = np.array(expected["sequences"], np.int32)
+    segments = np.array(expected["token_types"], np.int32)
+    hidden = encode(found.weights, found.config, ids, np.ones_like(ids), segments)
+    rows = [
+        _row(folder.name, "hidden states", _apart(hidden, expected["hidden"]), 1e-4),
+    ]
+    if "pooler" in expected:
+        pooled = tf.tanh(dense(found.weights, "bert/pooler/dense", hidden[:, 0]))
+        rows.append(_row(folder.name, "pooled", _apart(pooled, expected["pooler"]), 1e-4))
+    return rows
+
+
+def google_checkpoint(folder: Path) -> list[dict[str, Any]]:
+    """Logits of a TF1 checkpoint, in our model and in transformers."""
+    import tensorflow as tf
+    import torch
+    from transformers import BertConfig, BertForPreTraining
+
+    from lib.checkpoints.formats import read_checkpoint
+    from lib.model.bert import encode, masked_lm_logits, next_sentence_logits
+
+    values = json.loads((folder / "bert_config.json").read_text(encoding="utf-8"))
+    # Google's gelu is the tanh form.
+    config = BertConfig(**values | {"hidden_act": "gelu_new"}, attn_implementation="eager")
+    theirs = BertForPreTraining(config).eval()
+    reader = tf.train.load_checkpoint(str(next(folder.glob("*.ckpt.index")).with_suffix("")))
+    state = theirs.state_dict()
+    for name in reader.get_variable_to_shape_map():
+        if not name.startswith(("bert/", "cls/")) or name.endswith(("/adam_m", "/adam_v")):
+            continue
+        values, leaf = reader.get_tensor(name), name.rpartition("/")[2]
+        other = name.replace("/", ".").replace("layer_", "layer.")
+        other = other.replace("predictions.output_bias", "predictions.bias")
+        other = other.replace("seq_relationship.output_weights", "seq_relationship.weight")
+        other = other.replace("seq_relationship.output_bias", "seq_relationship.bias")
+        other = re.sub(r"\.(kernel|gamma)$", ".weight", other)
+        other = re.sub(r"\.beta$", ".bias", other)
+        other += ".weight" if leaf.endswith("_embeddings") else ""
+        if other not in state:
+            raise UserError(f"{folder}: transformers has no {other}")
+        state[other] = torch.tensor(values.T if leaf == "kernel" else values)
+    state["cls.predictions.decoder.weight"] = state["bert.embeddings.word_embeddings.weight"]
+    state["cls.predictions.decoder.bias"] = state["cls.predictions.bias"]
+    theirs.load_state_dict(state)
+    ours = read_checkpoint(folder)
+    length = ours.config.max_position_embeddings
+    draw = np.random.default_rng(1)
+    ids = draw.integers(0, ours.config.vocab_size, (8, length), np.int32)
+    mask = (np.arange(length) < draw.integers(3, length + 1, (8, 1))).astype(np.int32)
+    segments = (np.arange(length) >= 5).astype(np.int32) * mask
+    with torch.no_grad():
+        expected = theirs(*(torch.tensor(each).long() for each in (ids, mask, segments)))
+    hidden = encode(ours.weights, ours.config, ids, mask, segments)
+    pieces = masked_lm_logits(ours.weights, ours.config, hidden).numpy()[mask > 0]
+    pairs = next_sentence_logits(ours.weights, hidden[:, :1])[:, 0]
+    return [
+        _row(folder.name, "MLM logits", _apart(pieces, expected.prediction_logits[mask > 0]), 1e-5),
+        _row(folder.name, "NSP logits", _apart(pairs, expected.seq_relationship_logits), 1e-5),
+    ]
+
+
+def _project(work: Path, vocabulary: Path) -> Project:
+    project = Project(
+        work / "project",
+        {
+            "preprocess": {"input": "data/raw", "document": "blank_line"},
+            "vocab": {"size": 8000},
+            "split": {"dev_share": 0.2, "test_share": 0.2},
+            "records": {"dupe_factor": 5, "max_predictions_per_seq": 20},
+            "phases": {"main": {"max_seq_length": 128}},
+            "pretrain": {"steps": 30, "warmup_steps": 3, "batch_size": 8, "log_every": 1},
+        },
+    )
+    project.use_vocabulary(vocabulary)
+    return project
+
+
+def google_reader(checkout: Path, project: Project) -> list[dict[str, Any]]:
+    """Our rows of a text, as Google's input function gives them and as they were written."""
+    from lib.records.tfrecord_reader import read_examples
+    from lib.train.manifest import read_manifest, record_files
+
+    project.preprocess()
+    project.stage("split", "data/corpus", "data/shards")
+    project.records()
+    records = project.path("data/records/main")
+    manifest = read_manifest(records)
+    files = record_files(records, manifest, "train")
+    count = manifest.splits["train"].rows
+    out = project.path("google.npz")
+    command = [sys.executable, _PEER, checkout, out, "128", "20", str(count), *files]
+    subprocess.run(list(map(str, command)), check=True)
+    theirs = np.load(out)
+    own = [example for path in files for example in read_examples(path)]
+    wrong = sum(
+        not np.array_equal(theirs[name][number], values)
+        for number, example in enumerate(own)
+        for name, values in example.items()
+    )
+    if len(own) != count or len(theirs["input_ids"]) != count or not count:
+        raise UserError(f"{records}: {len(own)} rows read, the manifest says {count}")
+    return [_row("run_pretraining.py", f"wrong features of {count} rows", wrong, 0)]
+
+
+def google_sample(sample: Path, project: Project) -> list[dict[str, Any]]:
+    """Trains on records that Google published; the loss after a few steps, by that of guessing."""
+    given = project.path("data/given")
+    given.mkdir(parents=True, exist_ok=True)
+    (given / sample.name).write_bytes(sample.read_bytes())
+    project.set({"records": {"source": "data/given"}})
+    project.stage("records", "main", "data/given", "data/vocab", "data/records/main")
+    folders = ("data/records/main", "data/vocab", "data/vocab", "models/main")
+    project.stage("pretrain", "main", *folders)
+    metrics = project.path("results/pretrain/main/metrics.json")
+    loss = json.loads(metrics.read_text(encoding="utf-8"))["train_mlm_loss"]
+    pieces = project.path("data/vocab/vocab.txt").read_text(encoding="utf-8").count("\n")
+    return [_row(sample.name, "loss by that of guessing", loss / np.log(pieces), 0.95)]
+
+
+def arguments() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m bench.training.crossings",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        "--encoder",
+        type=Path,
+        help="folder with tiny_bert.safetensors, its config and tiny_bert_hidden.json",
+    )
+    parser.add_argument("--checkpoint", type=Path, help="folder with a Google TF1 checkpoint")
+    parser.add_argument("--google", type=Path, help="checkout of google-research/bert")
+    parser.add_argument("--text", type=Path, help="dozens of documents, a blank line after each")
+    parser.add_argument("--sample", type=Path, help="TFRecord file of Google's script")
+    parser.add_argument("--vocab", type=Path, help="vocab.txt of the sample, for the last two")
+    parser.add_argument("--out", type=Path, help="JSON file to write")
+    parser.add_argument("--work", type=Path, default=ROOT / ".scratch/crossings", help="scratch")
+    return parser
+
+
+def main() -> None:
+    options = arguments().parse_args()
+    work = options.work.absolute()
+    rows: list[dict[str, Any]] = []
+    if options.encoder:
+        rows += published_outputs(options.encoder, work)
+    if options.checkpoint:
+        rows += google_checkpoint(options.checkpoint)
+    if options.vocab and (options.sample or (options.google and options.text)):
+        project = _project(work, options.vocab)
+        if options.google and options.text:
+            project.path("data/raw/text.txt").write_bytes(options.text.read_bytes())
+            rows += google_reader(options.google.absolute(), project)
+        if options.sample:
+            rows += google_sample(options.sample, project)
+    print(table(rows, _COLUMNS))
+    if options.out:
+        packages = ("numpy", "tensorflow", "torch", "transformers")
+        write_json(options.out, {"machine": machine(packages), "results": rows})
+    if not all(row["passed"] for row in rows):
+        sys.exit("crossings: a bar was missed")
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except UserError as error:
+        sys.exit(f"crossings: error: {error}")

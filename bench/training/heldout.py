@@ -1,0 +1,124 @@
+"""Held-out MLM loss of model directories: python -m bench.training.heldout JOB_JSON MODEL...
+
+Writes losses.json beside the job: for each model the means on two sets of rows, masked once and
+for all:
+
+- `records`: the dev rows of the records stage, each a segment of whole sentences.
+- `joined`: the same text as Hugging Face's example cuts it: lines joined, full rows.
+"""
+
+import json
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+import numpy as np
+import tensorflow as tf
+from safetensors.numpy import load_file, save_file
+
+from lib.checkpoints.huggingface import read_model
+from lib.model.config import read_config
+from lib.model.losses import Batch, loss_sums, summarise
+from lib.records.masking import VocabularyFacts, mask_rows
+from lib.run import random
+from lib.train.input import evaluation_batches
+from lib.train.manifest import read_manifest
+from lib.vocab.tokenizer import WordPieceTokenizer
+
+_ROWS = 32
+
+
+def joined_batches(
+    text: Path, tokenizer: WordPieceTokenizer, length: int, seed: int = 1
+) -> list[Batch]:
+    """Lines between [CLS] and [SEP], joined, cut into full rows and masked; whole batches only."""
+    lines = text.read_text(encoding="utf-8").splitlines()
+    ids = [
+        token
+        for line in lines
+        if line
+        for token in (tokenizer.cls_id, *tokenizer.encode(line), tokenizer.sep_id)
+    ]
+    count = len(ids) // length // _ROWS * _ROWS
+    rows = np.array(ids[: count * length], np.int32).reshape(count, length)
+    masked = mask_rows(
+        rows,
+        np.full(count, length),
+        VocabularyFacts.of(tokenizer),
+        0.15,
+        length,
+        False,
+        random.generator(seed, "joined rows"),
+    )
+    dataset = tf.data.Dataset.from_tensor_slices(
+        {
+            "input_ids": masked.input_ids,
+            "input_mask": np.ones_like(rows),
+            "segment_ids": np.zeros_like(rows),
+            "masked_lm_positions": masked.positions,
+            "masked_lm_ids": masked.ids,
+            "masked_lm_weights": masked.weights,
+            "example_weights": np.ones(count, np.float32),
+        }
+    )
+    return list(dataset.batch(_ROWS))
+
+
+def add_unused_heads(model: Path) -> None:
+    """A model that was trained without sentence pairs gets zeros where their head would be."""
+    path = model / "model.safetensors"
+    tensors = load_file(path)
+    size = read_config(model / "config.json").hidden_size
+    shapes = {
+        "bert.pooler.dense.weight": (size, size),
+        "bert.pooler.dense.bias": (size,),
+        "cls.seq_relationship.weight": (2, size),
+        "cls.seq_relationship.bias": (2,),
+    }
+    missing = {name: np.zeros(shape, np.float32) for name, shape in shapes.items()}
+    save_file(missing | tensors, path, metadata={"format": "pt"})
+
+
+def losses(models: Sequence[Path], sets: Mapping[str, Sequence[Batch]]) -> list[dict[str, float]]:
+    """Means of models of one shape: all of them on the set `records`, the last one on all sets."""
+    config = read_config(models[0] / "config.json")
+
+    @tf.function(jit_compile=True)
+    def sums(weights: dict[str, tf.Tensor], batch: Batch) -> dict[str, tf.Tensor]:
+        return loss_sums(weights, config, batch, False)
+
+    scored = []
+    for model in models:
+        add_unused_heads(model)
+        weights = {name: tf.constant(array) for name, array in read_model(model)[1].items()}
+        means: dict[str, float] = {}
+        for name in sets if model == models[-1] else ["records"]:
+            totals: dict[str, float] = {}
+            for batch in sets[name]:
+                for key, value in sums(weights, batch).items():
+                    totals[key] = totals.get(key, 0.0) + float(value)
+            means[name] = summarise(totals)["mlm_loss"]
+            means[f"{name}_accuracy"] = summarise(totals)["mlm_accuracy"]
+        scored.append(means)
+    return scored
+
+
+def main(path: Path, models: list[Path]) -> None:
+    job: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    records = Path(job["heldout_records"])
+    tokenizer = WordPieceTokenizer.load(Path(job["vocabulary"]))
+    sets = {
+        "records": list(evaluation_batches(records, read_manifest(records), "dev", _ROWS)),
+        "joined": joined_batches(Path(job["heldout_text"]), tokenizer, job["length"]),
+    }
+    path.with_name("losses.json").write_text(json.dumps(losses(models, sets)), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    tf.config.threading.set_intra_op_parallelism_threads(1)
+    tf.config.threading.set_inter_op_parallelism_threads(1)
+    main(Path(sys.argv[1]), [Path(name) for name in sys.argv[2:]])

@@ -1,0 +1,97 @@
+"""Trains one of our models for so much processor time: python -m bench.training.learner JOB_JSON
+
+What `bench.training.learning` starts; the job's keys are described there.
+"""
+
+import os
+import sys
+from collections.abc import Mapping
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+import numpy as np
+import tensorflow as tf
+import yaml
+
+from bench.common.budget import Meter, run
+from bench.common.project import ROOT
+from lib.checkpoints.huggingface import write_model
+from lib.model.config import BertConfig
+from lib.model.parameters import initial_values
+from lib.model.schedules import schedule
+from lib.params import Pretrain, parse_params
+from lib.train.input import training_batches
+from lib.train.manifest import read_manifest
+from lib.train.step import Trainer
+from lib.train.strategy import make_strategy
+from lib.vocab.tokenizer import WordPieceTokenizer
+
+
+def train(job: dict[str, Any], steps: int, meter: Meter) -> None:
+    """Trains from scratch until the meter says stop."""
+    values = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
+    values["pretrain"] |= {
+        "steps": steps,
+        "batch_size": job["batch_size"],
+        "learning_rate": job["rate"],
+        "warmup_steps": round(steps * job["warmup"]),
+        "weight_decay": job["weight_decay"],
+        "adam_epsilon": job["adam_epsilon"],
+        "xla": job["xla"],
+        "seed": job["seed"],
+    }
+    tokenizer = WordPieceTokenizer.load(Path(job["vocabulary"]))
+    config = BertConfig(vocab_size=len(tokenizer.vocabulary), **job["model"])
+    weights = initial_values(config, job["seed"])
+    settings = parse_params(values).pretrain
+    train_phase(config, settings, Path(job["records"]), tokenizer, weights, meter)
+
+
+def train_phase(
+    config: BertConfig,
+    settings: Pretrain,
+    records: Path,
+    tokenizer: WordPieceTokenizer,
+    weights: Mapping[str, np.ndarray],
+    meter: Meter,
+) -> dict[str, np.ndarray]:
+    """Trains until the settings' steps are made or the meter says stop; returns the weights."""
+    manifest = read_manifest(records)
+    trainer = Trainer(config, settings, manifest.next_sentence, weights, make_strategy("one"))
+    steps, warmup = settings.length(manifest.splits["train"].rows)
+    rate = schedule(
+        settings.schedule,
+        settings.learning_rate,
+        settings.end_learning_rate,
+        warmup,
+        steps,
+        settings.power,
+    )
+
+    def save(target: Path) -> None:
+        write_model(target, config, trainer.weights(), {"pad_token_id": tokenizer.pad_id})
+
+    batches = training_batches(
+        records,
+        manifest,
+        tokenizer,
+        batch_size=settings.batch_size,
+        steps=steps,
+        buffer=settings.shuffle_buffer,
+        seed=settings.seed,
+    )
+    for number, batch in enumerate(islice(batches, steps), 1):
+        results = trainer.step(batch, tf.constant(number), tf.constant(rate(number)))
+        float(results["gradient_norm"])  # waits until the step is done
+        if meter.step(save):
+            break
+    return trainer.weights()
+
+
+if __name__ == "__main__":
+    tf.config.threading.set_intra_op_parallelism_threads(1)
+    tf.config.threading.set_inter_op_parallelism_threads(1)
+    run(Path(sys.argv[1]), train)

@@ -1,0 +1,114 @@
+"""Times steps of our trainer: python -m bench.training.our_steps JOB_JSON
+
+What `bench.training.speed` starts; the job's keys are described there.
+"""
+
+import itertools
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+import tensorflow as tf
+import yaml
+
+from bench.common.project import ROOT
+from bench.training.steps import (
+    MATMUL_SIZE,
+    Size,
+    example_lengths,
+    matmul_peak,
+    random_rows,
+    read_job,
+    time_steps,
+    write_result,
+)
+from lib.model.config import BertConfig
+from lib.model.losses import Batch
+from lib.model.parameters import initial_values
+from lib.params import parse_params
+from lib.train.input import training_batches
+from lib.train.manifest import read_manifest
+from lib.train.step import Trainer
+from lib.train.strategy import make_strategy
+from lib.vocab.tokenizer import WordPieceTokenizer
+
+
+def model_config(job: dict[str, Any]) -> BertConfig:
+    return BertConfig(job["vocab_size"], **job["model"])
+
+
+def make_trainer(job: dict[str, Any]) -> Trainer:
+    """From scratch, with the job's sizes and settings over those of params.yaml."""
+    values = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
+    values["pretrain"] |= job["settings"]
+    config = model_config(job)
+    return Trainer(
+        config,
+        parse_params(values).pretrain,
+        job["next_sentence"],
+        initial_values(config, values["pretrain"]["seed"]),
+        make_strategy("one"),
+    )
+
+
+def full_batches(job: dict[str, Any]) -> Iterator[Batch]:
+    """The same batch of full rows again and again."""
+    rows = random_rows(
+        job["settings"]["batch_size"], job["length"], job["predictions"], job["vocab_size"]
+    )
+    batch = {
+        name: tf.constant(values, tf.float32 if values.dtype.kind == "f" else tf.int32)
+        for name, values in rows.items()
+    }
+    batch["example_weights"] = tf.ones(job["settings"]["batch_size"])
+    return itertools.repeat(batch)
+
+
+def record_batches(job: dict[str, Any]) -> Iterator[Batch]:
+    """Those that pretraining would get."""
+    records = Path(job["records"])
+    return iter(
+        training_batches(
+            records,
+            read_manifest(records),
+            WordPieceTokenizer.load(Path(job["vocabulary"])),
+            batch_size=job["settings"]["batch_size"],
+            steps=10_000,
+            buffer=20_000,
+            seed=1,
+        )
+    )
+
+
+def size(batch: Batch) -> Size:
+    marks = batch["example_ids" if "example_ids" in batch else "input_mask"].numpy()
+    return Size(example_lengths(marks), int(batch["masked_lm_weights"].numpy().sum()))
+
+
+def peak(precision: str) -> float:
+    """Operations a second of TensorFlow's product of large matrices."""
+    matrix = tf.cast(tf.random.normal([MATMUL_SIZE, MATMUL_SIZE]), precision)
+    product = tf.function(lambda values: tf.matmul(values, values)[0, 0])
+    return matmul_peak(lambda: product(matrix).numpy())
+
+
+def main(path: Path) -> None:
+    job = read_job(path)
+    trainer = make_trainer(job)
+    batches = record_batches(job) if job["records"] else full_batches(job)
+    numbers = itertools.count(1)
+
+    def step(batch: Batch) -> None:
+        results = trainer.step(batch, tf.constant(next(numbers)), tf.constant(1e-5))
+        float(results["gradient_norm"])  # waits until all is computed
+
+    times = time_steps(batches, step, size, job["steps"])
+    write_result(path, times.result(job, peak(job["settings"]["precision"])))
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))

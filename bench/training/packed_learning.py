@@ -1,0 +1,53 @@
+"""Trains on packed or unpacked sequences for a given number of examples.
+
+python -m bench.training.packed_learning JOB_JSON
+
+What `bench.training.speed` starts. The model is scored on the same rows, one example each.
+"""
+
+import sys
+from pathlib import Path
+
+from bench.training.our_steps import make_trainer, model_config
+from bench.training.steps import read_job, write_result
+
+# After bench.training.our_steps, which silences it.
+import tensorflow as tf  # isort: skip
+
+from lib.evaluation.evaluator import Evaluator
+from lib.model.schedules import schedule
+from lib.train.input import evaluation_batches, training_batches
+from lib.train.manifest import read_manifest
+from lib.vocab.tokenizer import WordPieceTokenizer
+
+_ROWS = 64
+
+
+def main(path: Path) -> None:
+    job = read_job(path)
+    settings, records = job["settings"], Path(job["records"])
+    trainer = make_trainer(job)
+    rate = schedule(
+        "polynomial", settings["learning_rate"], 0.0, settings["warmup_steps"], settings["steps"]
+    )
+    batches = training_batches(
+        records,
+        read_manifest(records),
+        WordPieceTokenizer.load(Path(job["vocabulary"])),
+        batch_size=settings["batch_size"],
+        steps=settings["steps"],
+        buffer=20_000,
+        seed=settings["seed"],
+    )
+    examples = tf.constant(0.0)
+    for number, batch in enumerate(batches.take(settings["steps"]), 1):
+        trainer.step(batch, tf.constant(number), tf.constant(rate(number)))
+        examples += tf.reduce_sum(batch.get("next_sentence_weights", batch["example_weights"]))
+    heldout = Path(job["heldout_records"])
+    evaluator = Evaluator(model_config(job), trainer.weights(), job["next_sentence"])
+    means = evaluator.evaluate(evaluation_batches(heldout, read_manifest(heldout), "dev", _ROWS))
+    write_result(path, {**means, "examples": float(examples), "steps": settings["steps"]})
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))

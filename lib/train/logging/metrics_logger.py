@@ -1,0 +1,47 @@
+"""What a run tells while it trains: DVCLive always, TensorBoard's event files on request."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from dvclive import Live
+
+from lib.run.atomic import remove
+from lib.train.logging.event_files import EventFiles
+
+
+class Telemetry:
+    """A log of metrics by step."""
+
+    def __init__(self, logs: Path, resume: bool, event_files: Path | None) -> None:
+        """
+        Args:
+            logs: DVCLive's folder; goes on with what it holds if `resume`.
+            event_files: TensorBoard's folder, if there is to be one; begun anew unless `resume`.
+        """
+        self._live = Live(
+            str(logs),
+            resume=resume,
+            dvcyaml=None,
+            save_dvc_exp=False,
+            report=None,
+            monitor_system=False,
+        )
+        if event_files and not resume:
+            remove(event_files)
+        self._events = EventFiles(event_files) if event_files else None
+
+    def log(self, step: int, values: Mapping[str, float]) -> None:
+        """Writes the values of a step everywhere."""
+        self._live.step = step
+        for name, value in values.items():
+            self._live.log_metric(name, value)
+        self._live.make_summary()
+        if self._events:
+            self._events.log(step, values)
+            self._events.flush()
+
+    def close(self) -> None:
+        """Ends the files; more cannot be logged."""
+        self._live.end()
+        if self._events:
+            self._events.close()

@@ -1,0 +1,438 @@
+"""Hugging Face directories in all the forms that people have, and what is wrong with some."""
+
+import json
+import os
+import pickle
+import struct
+from collections.abc import Callable
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from safetensors.numpy import load_file, save_file
+
+from lib.checkpoints.huggingface import read_checkpoint, read_model, stored, write_model
+from lib.model.config import BertConfig
+from lib.model.parameters import initial_values, parameter_table
+from lib.run.errors import UserError
+from tests.checkpoints.test_pytorch_files import Attack, archive, write
+from tests.model.test_model import TINY, random_weights
+
+WEIGHTS = random_weights(7)
+Tensors = dict[str, np.ndarray]
+WORDS = "bert.embeddings.word_embeddings.weight"
+
+
+@pytest.fixture
+def folder(tmp_path) -> Path:
+    """The directory of a model as we write it."""
+    write_model(tmp_path / "model", TINY, WEIGHTS, {"pad_token_id": 0})
+    return tmp_path / "model"
+
+
+def change(folder: Path, edit: Callable[[Tensors], Tensors]) -> None:
+    """Writes the tensors again, changed."""
+    path = folder / "model.safetensors"
+    tensors = edit(load_file(path))
+    path.unlink()
+    save_file({name: np.ascontiguousarray(array) for name, array in tensors.items()}, path)
+
+
+def configure(folder: Path, **changes: object) -> None:
+    values = json.loads((folder / "config.json").read_text()) | changes
+    kept = {key: value for key, value in values.items() if value != "absent"}
+    (folder / "config.json").write_text(json.dumps(kept))
+
+
+def equal(found: Tensors, expected: Tensors) -> bool:
+    """Bit for bit, and no more and no less of them."""
+    return found.keys() == expected.keys() and all(
+        found[name].dtype == np.float32
+        and found[name].shape == expected[name].shape
+        and found[name].tobytes() == np.ascontiguousarray(expected[name], np.float32).tobytes()
+        for name in expected
+    )
+
+
+def refusal(folder: Path, without_heads: bool = False) -> str:
+    with pytest.raises(UserError) as caught:
+        read_checkpoint(folder, without_heads)
+    assert str(caught.value).isprintable()
+    return str(caught.value)
+
+
+def test_the_table_has_each_parameter_once():
+    table = stored(TINY)
+    assert [*table] == [parameter.name for parameter in parameter_table(TINY)]
+    assert len({each.name for each in table.values()}) == len(table)
+    for parameter in parameter_table(TINY):
+        each = table[parameter.name]
+        numbers = np.arange(np.prod(parameter.shape), dtype=np.float32).reshape(parameter.shape)
+        kept = each.store(numbers)
+        assert kept.shape == each.shape
+        assert np.array_equal(each.load(kept, parameter.shape), numbers)
+        if parameter.name.endswith("kernel"):
+            assert kept[-1, 0] == numbers[0, -1]
+
+
+@given(
+    st.integers(1, 3), st.integers(1, 3), st.integers(1, 4), st.integers(1, 9), st.integers(1, 20)
+)
+@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+def test_round_trip_of_any_size(tmp_path_factory, layers, heads, head_size, inner, rows):
+    config = BertConfig(
+        rows, heads * head_size, layers, heads, inner, "gelu_new", 0.0, 0.25, 7, 16, 0.5, 1e-5
+    )
+    weights = initial_values(config, rows)
+    folder = tmp_path_factory.mktemp("round")
+    write_model(folder, config, weights, {"pad_token_id": 0})
+    found, arrays = read_model(folder)
+    assert found == config and equal(arrays, weights)
+    checkpoint = read_checkpoint(folder, without_heads=True)
+    assert (checkpoint.config, checkpoint.missing, checkpoint.left_out) == (config, (), ())
+    assert equal(checkpoint.weights, weights)
+
+
+def with_old_names(tensors: Tensors) -> Tensors:
+    old = {"LayerNorm.weight": "LayerNorm.gamma", "LayerNorm.bias": "LayerNorm.beta"}
+    for new, name in old.items():
+        tensors = {key.replace(new, name): array for key, array in tensors.items()}
+    return tensors
+
+
+def with_copies(tensors: Tensors) -> Tensors:
+    return tensors | {
+        "cls.predictions.decoder.weight": tensors[WORDS],
+        "cls.predictions.decoder.bias": tensors["cls.predictions.bias"],
+    }
+
+
+def only_second_names(tensors: Tensors) -> Tensors:
+    both = with_copies(tensors)
+    return {key: both[key] for key in both if key not in (WORDS, "cls.predictions.bias")}
+
+
+def with_positions(tensors: Tensors) -> Tensors:
+    return tensors | {"bert.embeddings.position_ids": np.arange(24)[None]}
+
+
+@pytest.mark.parametrize(
+    "edit", [with_old_names, with_copies, only_second_names, with_positions, lambda x: x]
+)
+@pytest.mark.parametrize("without_heads", [False, True])
+def test_names_of_all_ages(folder, edit, without_heads):
+    change(folder, edit)
+    configure(folder, tie_word_embeddings=False)
+    checkpoint = read_checkpoint(folder, without_heads)
+    assert equal(checkpoint.weights, WEIGHTS)
+    assert (checkpoint.missing, checkpoint.left_out) == ((), ())
+
+
+def as_bert_model(tensors: Tensors) -> Tensors:
+    """As transformers saves a model without heads."""
+    return {
+        key.removeprefix("bert."): array
+        for key, array in with_positions(tensors).items()
+        if key.startswith("bert.")
+    }
+
+
+def as_masked_lm(tensors: Tensors) -> Tensors:
+    return {key: x for key, x in tensors.items() if "pooler" not in key and "seq" not in key}
+
+
+def as_classifier(tensors: Tensors) -> Tensors:
+    encoder = {key: array for key, array in tensors.items() if key.startswith("bert.")}
+    return encoder | {
+        "classifier.weight": np.ones((3, 16), np.float32),
+        "classifier.bias": np.ones(3, np.float32),
+    }
+
+
+@pytest.mark.parametrize(
+    ("edit", "missing", "prefixes", "left_out"),
+    [
+        (as_bert_model, ("MLM head", "NSP head"), ("cls/",), ()),
+        (as_masked_lm, ("NSP head", "pooler"), ("cls/seq", "bert/pooler"), ()),
+        (
+            as_classifier,
+            ("MLM head", "NSP head"),
+            ("cls/",),
+            ("classifier.bias", "classifier.weight"),
+        ),
+    ],
+)
+def test_models_without_heads(folder, edit, missing, prefixes, left_out):
+    change(folder, edit)
+    message = refusal(folder)
+    assert all(head in message for head in missing)
+    assert "this is not a BERT for pretraining" in message
+    assert "set pretrain.new_heads: true" in message
+    assert all(name in message for name in left_out)
+    checkpoint = read_checkpoint(folder, without_heads=True)
+    assert (checkpoint.missing, checkpoint.left_out) == (missing, left_out)
+    rest = {name: array for name, array in WEIGHTS.items() if not name.startswith(prefixes)}
+    assert equal(checkpoint.weights, rest)
+
+
+def handmade(tensors: Tensors, kind: str, raw: Callable[[np.ndarray], bytes]) -> bytes:
+    """A safetensors file, by its specification: length of the header, header, numbers."""
+    header, parts, at = {}, [], 0
+    for name, array in tensors.items():
+        parts.append(raw(array))
+        place = [at, at + len(parts[-1])]
+        header[name] = {"dtype": kind, "shape": array.shape, "data_offsets": place}
+        at = place[1]
+    text = json.dumps(header).encode()
+    return struct.pack("<Q", len(text)) + text + b"".join(parts)
+
+
+def cut_to_16_bits(array: np.ndarray) -> np.ndarray:
+    """The float32 numbers that are bfloat16, too."""
+    return (array.view(np.uint32) & np.uint32(0xFFFF0000)).view(np.float32)
+
+
+def upper_half(array: np.ndarray) -> bytes:
+    return (array.view(np.uint32) >> 16).astype("<u2").tobytes()
+
+
+@pytest.mark.parametrize(
+    ("kind", "raw", "expected"),
+    [
+        ("F32", lambda x: x.astype("<f4").tobytes(), lambda x: x),
+        ("F16", lambda x: x.astype("<f2").tobytes(), lambda x: x.astype(np.float16)),
+        ("BF16", upper_half, cut_to_16_bits),
+    ],
+)
+def test_number_types(folder, kind, raw, expected):
+    path = folder / "model.safetensors"
+    data = handmade(load_file(path), kind, raw)
+    path.unlink()
+    path.write_bytes(data)
+    _, weights = read_model(folder)
+    assert equal(weights, {name: expected(array) for name, array in WEIGHTS.items()})
+
+
+def test_a_type_that_is_no_float32(folder):
+    change(folder, lambda tensors: tensors | {WORDS: tensors[WORDS].astype(np.float64)})
+    assert f"{WORDS} is of type float64; float32, float16 and bfloat16 are read" in refusal(folder)
+    change(folder, lambda tensors: tensors | {WORDS: tensors[WORDS].astype(np.int8)})
+    assert f"{WORDS} is of type int8" in refusal(folder)
+
+
+def split(folder: Path, name: str, save: Callable[[Tensors, Path], object]) -> None:
+    """The tensors in three files, in turn, and their index."""
+    tensors = load_file(folder / "model.safetensors")
+    (folder / "model.safetensors").unlink()
+    stem, suffix = name.split(".")
+    files = [f"{stem}-0000{number}-of-00003.{suffix}" for number in (1, 2, 3)]
+    places = {key: files[number % 3] for number, key in enumerate(tensors)}
+    for file in files:
+        save({key: tensors[key] for key in tensors if places[key] == file}, folder / file)
+    index = {"metadata": {"total_size": 1}, "weight_map": places}
+    (folder / f"{name}.index.json").write_text(json.dumps(index))
+
+
+def pickled(folder: Path, zipped: bool = True) -> None:
+    """The tensors in one pytorch_model.bin."""
+    write(folder / "pytorch_model.bin", load_file(folder / "model.safetensors"), zipped)
+    (folder / "model.safetensors").unlink()
+
+
+FORMS: dict[str, Callable[[Path], object]] = {
+    "shards": lambda folder: split(folder, "model.safetensors", save_file),
+    "pickle": pickled,
+    "older pickle": lambda folder: pickled(folder, zipped=False),
+    "shards of pickles": lambda folder: split(
+        folder, "pytorch_model.bin", lambda tensors, path: write(path, tensors)
+    ),
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_files_of_all_forms(folder, form):
+    FORMS[form](folder)
+    assert not (folder / "model.safetensors").exists()
+    config, weights = read_model(folder)
+    assert config == TINY and equal(weights, WEIGHTS)
+
+
+def test_safetensors_before_pickles_and_whole_before_shards(folder):
+    other = {name: array + 1 for name, array in load_file(folder / "model.safetensors").items()}
+    write(folder / "pytorch_model.bin", other)
+    (folder / "model.safetensors.index.json").write_text("{}")
+    assert equal(read_model(folder)[1], WEIGHTS)
+    (folder / "model.safetensors.index.json").unlink()
+    split(folder, "model.safetensors", save_file)
+    assert equal(read_model(folder)[1], WEIGHTS)
+
+
+def test_a_directory_without_a_model(tmp_path, folder):
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    assert "empty/config.json: no such file" in refusal(empty)
+    assert "empty is not a model directory" in refusal(empty)
+    (folder / "model.safetensors").unlink()
+    message = refusal(folder)
+    for name in ("model.safetensors", "pytorch_model.bin"):
+        assert f"{name}," in message or f"{name} " in message
+        assert f"{name}.index.json" in message
+
+
+@given(st.floats(0, 1, exclude_max=True))
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+def test_a_file_that_was_cut_off(tmp_path_factory, part):
+    folder = tmp_path_factory.mktemp("cut")
+    write_model(folder, TINY, WEIGHTS, {})
+    path = folder / "model.safetensors"
+    data = path.read_bytes()
+    path.unlink()
+    path.write_bytes(data[: int(part * len(data))])
+    assert refusal(folder).startswith(f"{path}: damaged (")
+
+
+LAYER = "bert.encoder.layer.1.output.dense.weight"
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"num_hidden_layers": 3}, r"no tensor bert.encoder.layer.2.* a model with 3 layers"),
+        ({"num_hidden_layers": 1}, r"layer.1.*: no part of a BERT with 1 layers; does its config"),
+        ({"hidden_size": 32}, r"has shape \[50, 16\], but its config asks for \[50, 32\]"),
+        ({"vocab_size": 56}, r"word_embeddings.weight has shape \[50, 16\].* asks for \[56, 16\]"),
+        ({"intermediate_size": 8}, r"intermediate.dense.* has shape \[32, 16\].* for \[8, 16\]"),
+        ({"max_position_embeddings": "absent"}, r"shape \[24, 16\].* for \[512, 16\]"),
+        ({"model_type": "roberta"}, "model_type should be bert. Received: 'roberta'"),
+        ({"is_decoder": True}, "is_decoder should be false. Received: True"),
+        ({"num_attention_heads": "absent"}, "no `num_attention_heads`; not the config of a BERT"),
+    ],
+)
+@pytest.mark.parametrize("without_heads", [False, True])
+def test_a_config_that_does_not_belong_to_the_weights(folder, changes, message, without_heads):
+    configure(folder, **changes)
+    with pytest.raises(UserError, match=message):
+        read_checkpoint(folder, without_heads)
+
+
+def test_transformers_defaults_where_its_config_does_not_say(folder):
+    for name in ("hidden_act", "hidden_dropout_prob", "attention_probs_dropout_prob"):
+        configure(folder, **{name: "absent"})
+    for name in ("initializer_range", "layer_norm_eps", "type_vocab_size"):
+        configure(folder, **{name: "absent"})
+    found, _ = read_model(folder)
+    assert found == replace(TINY, hidden_dropout_prob=0.1, attention_probs_dropout_prob=0.1)
+    assert asdict(found)["hidden_act"] == "gelu"
+
+
+@pytest.mark.parametrize(
+    ("edit", "message"),
+    [
+        (lambda x: x | {WORDS: x[WORDS][:-1]}, r"word_emb.* has shape \[49, 16\].* for \[50, 16\]"),
+        (lambda x: x | {LAYER: x[LAYER].T}, r"has shape \[32, 16\].* for \[16, 32\]"),
+        (lambda x: x | {WORDS: x[WORDS].ravel()}, r"has shape \[800\]"),
+        (
+            lambda x: {key: array for key, array in x.items() if key != LAYER},
+            rf"no tensor {LAYER}, which a model with 2 layers should have",
+        ),
+        (
+            lambda x: {key: array for key, array in x.items() if "transform.dense" not in key},
+            r"no tensor cls.predictions.transform.dense.weight, cls.*bias, which",
+        ),
+        (
+            lambda x: x | {"cls.predictions.decoder.weight": x[WORDS] + 1},
+            r"decoder.weight differs from .*word_embeddings.weight; .*tied.* not supported",
+        ),
+        (
+            lambda x: x | {"cls.predictions.decoder.weight": x[WORDS][:-1]},
+            "decoder.weight differs from",
+        ),
+        (
+            lambda x: x | {"cls.predictions.decoder.bias": x["cls.predictions.bias"] + 1},
+            "decoder.bias differs from cls.predictions.bias",
+        ),
+        (
+            lambda x: x | {"bert.embeddings.LayerNorm.gamma": np.ones(16, np.float32)},
+            "has bert.embeddings.LayerNorm.* and bert.embeddings.LayerNorm.*the same",
+        ),
+        (
+            lambda x: x | {"bert.encoder.layer.0.crossattention.self.key.weight": x[LAYER]},
+            "crossattention.self.key.weight: no part of a BERT with 2 layers",
+        ),
+        (
+            lambda x: {key.replace("bert.", "roberta."): array for key, array in x.items()},
+            "no tensor .*; beside what it should have it has roberta.*and 36 more",
+        ),
+    ],
+)
+@pytest.mark.parametrize("without_heads", [False, True])
+def test_wrong_tensors(folder, edit, message, without_heads):
+    change(folder, edit)
+    with pytest.raises(UserError, match=message) as caught:
+        read_checkpoint(folder, without_heads)
+    assert str(caught.value).startswith(f"{folder / 'model.safetensors'}: ")
+    assert str(caught.value).isprintable()
+
+
+def test_a_tensor_too_many_is_an_error_unless_heads_may_be_missing(folder):
+    change(folder, lambda tensors: tensors | {"qa_outputs.we\night": np.ones(3, np.float32)})
+    assert "qa_outputs.we?ight: no part of a BERT with 2 layers" in refusal(folder)
+    checkpoint = read_checkpoint(folder, without_heads=True)
+    assert equal(checkpoint.weights, WEIGHTS)
+    assert checkpoint.left_out == ("qa_outputs.we\night",)
+
+
+POINTER = (
+    "version https://git-lfs.github.com/spec/v1\n"
+    "oid sha256:4665a576e2a4f8a4f4a5d2b0d4b9e6f4a6a1b8ac7b2d3f5c1c2d3e4f5a6b7c8d\nsize 440473133\n"
+)
+
+
+@pytest.mark.parametrize("form", ["whole", *FORMS])
+def test_a_pointer_instead_of_the_file(folder, form):
+    if form != "whole":
+        FORMS[form](folder)
+    path = min(path for path in folder.iterdir() if path.suffix in (".safetensors", ".bin"))
+    path.unlink()
+    path.write_text(POINTER)
+    message = refusal(folder)
+    assert message.startswith(f"{path}: a pointer of Git LFS") and "git lfs pull" in message
+
+
+def test_a_pickle_with_code_in_it(tmp_path, folder):
+    marker = tmp_path / "made"
+    (folder / "model.safetensors").unlink()
+    payload = pickle.dumps({WORDS: Attack(os.mkdir, str(marker))})
+    archive(folder / "pytorch_model.bin", payload, {})
+    message = refusal(folder)
+    assert message.startswith(f"{folder / 'pytorch_model.bin'}: asks for ")
+    assert not marker.exists()
+
+
+@pytest.mark.parametrize(
+    ("index", "message"),
+    [
+        ({}, "weight_map should give each tensor the name of a file beside it"),
+        ({"weight_map": [1]}, "weight_map should"),
+        ({"weight_map": {"a": "../model.safetensors"}}, "weight_map should"),
+        ({"weight_map": {"a": "/etc/passwd"}}, "weight_map should"),
+        ({"weight_map": {"a": ""}}, "weight_map should"),
+        ({"weight_map": {"a": 3}}, "weight_map should"),
+        (
+            {"weight_map": {"a": "model-2.safetensors"}},
+            "model-2.safetensors: no such file, but model.safetensors.index.json names it",
+        ),
+        (
+            {"weight_map": {WORDS: "model-1.safetensors", "b": "model-1.safetensors"}},
+            "model-1.safetensors: no tensor b, which model.safetensors.index.json says is there",
+        ),
+        ([], "should be a JSON object"),
+    ],
+)
+def test_an_index_that_is_wrong(folder, index, message):
+    (folder / "model.safetensors").rename(folder / "model-1.safetensors")
+    (folder / "model.safetensors.index.json").write_text(json.dumps(index))
+    assert message in refusal(folder)

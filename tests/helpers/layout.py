@@ -1,0 +1,71 @@
+"""Trains twenty steps in each of several layouts.
+
+python -m tests.helpers.layout DISTRIBUTION FOLDER RUNS
+
+A distribution is a process (or two) of its own, because TensorFlow's devices are fixed once. RUNS
+is JSON: a list of [name, microbatch size or null, dropout].
+"""
+
+import json
+import os
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
+
+import numpy as np
+import tensorflow as tf
+import yaml
+
+STEPS, ROWS = 20, 32
+
+
+def main(distribution: str, folder: str, runs: str) -> None:
+    if distribution == "mirrored":
+        processor = tf.config.list_physical_devices("CPU")[0]
+        tf.config.set_logical_device_configuration(
+            processor, [tf.config.LogicalDeviceConfiguration()] * 2
+        )
+    from lib.model.parameters import initial_values
+    from lib.params import parse_params
+    from lib.train.step import Trainer
+    from lib.train.strategy import distributed, make_strategy
+    from tests.model.test_model import TINY, random_batch
+
+    strategy = make_strategy(distribution)
+    batches = [random_batch(seed, rows=ROWS) for seed in range(STEPS)]
+    whole = {name: np.stack([batch[name] for batch in batches]) for name in batches[0]}
+
+    def part(worker: int, workers: int) -> tf.data.Dataset:
+        rows = ROWS // workers
+        mine = slice(worker * rows, (worker + 1) * rows)
+        return tf.data.Dataset.from_tensor_slices(
+            {name: values[:, mine] for name, values in whole.items()}
+        )
+
+    for run, microbatch, dropout in json.loads(runs):
+        values = yaml.safe_load(Path("params.yaml").read_text(encoding="utf-8"))
+        values["pretrain"] |= {
+            "batch_size": ROWS,
+            "microbatch_size": microbatch,
+            "clip_norm": 0.5,
+        }
+        config = replace(TINY, hidden_dropout_prob=dropout, attention_probs_dropout_prob=dropout)
+        settings = parse_params(values).pretrain
+        trainer = Trainer(config, settings, True, initial_values(config, 1), strategy)
+        losses, norms = [], []
+        for number, batch in enumerate(distributed(strategy, part), 1):
+            results = trainer.step(batch, tf.constant(number), tf.constant(0.01))
+            losses.append(float(results["masked_lm_loss"] / results["masked_lm_weight"]))
+            norms.append(float(results["gradient_norm"]))
+        dev = next(iter(distributed(strategy, part)))
+        held_out = {
+            f"dev/{name}": value.numpy() for name, value in trainer.evaluation_step(dev).items()
+        }
+        results = {"losses": losses, "norms": norms, **held_out, **trainer.state()}
+        np.savez(Path(folder) / run, **results)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

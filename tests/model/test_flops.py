@@ -1,0 +1,105 @@
+"""The count of operations against that of TensorFlow's own graph."""
+
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from lib.model.flops import matmul_peak, training_flops
+from lib.model.losses import loss_sums
+from lib.model.parameters import initial_values, parameter_table
+from tests.model.test_model import TINY
+
+ROWS, LENGTH, PREDICTIONS, EXAMPLES = 5, 12, 3, 4
+
+
+def batch(packed: bool) -> dict[str, tf.Tensor]:
+    """A batch of which only the shapes matter."""
+    cells, holes = [ROWS, LENGTH], [ROWS, PREDICTIONS]
+    shapes = {
+        "input_ids": cells,
+        "segment_ids": cells,
+        "masked_lm_positions": holes,
+        "masked_lm_ids": holes,
+        "next_sentence_labels": [ROWS, EXAMPLES if packed else 1],
+    }
+    if packed:
+        shapes |= {"position_ids": cells, "example_ids": cells, "cls_positions": [ROWS, EXAMPLES]}
+    else:
+        shapes |= {"input_mask": cells}
+    weights = {"masked_lm_weights": holes, "example_weights": [ROWS]}
+    if packed:
+        weights |= {"next_sentence_weights": [ROWS, EXAMPLES]}
+    integers = {name: tf.zeros(shape, tf.int32) for name, shape in shapes.items()}
+    return integers | {name: tf.ones(shape) for name, shape in weights.items()}
+
+
+def operations(graph: tf.Graph) -> int:
+    """Two for each multiply-add of all matrix products in a graph."""
+    count = 0
+    for operation in graph.get_operations():
+        if operation.type not in ("MatMul", "BatchMatMulV2", "BatchMatMulV3"):
+            continue
+        transposed = "transpose_a" if operation.type == "MatMul" else "adj_x"
+        rows, columns = operation.inputs[0].shape[-2:]
+        inner = rows if operation.get_attr(transposed) else columns
+        count += 2 * inner * math.prod(operation.outputs[0].shape)
+    return count
+
+
+@pytest.mark.parametrize("packed", [False, True])
+@pytest.mark.parametrize("next_sentence", [False, True])
+@pytest.mark.parametrize("layers", [1, 3])
+def test_the_count_is_that_of_the_graph(packed, next_sentence, layers):
+    config = replace(TINY, num_hidden_layers=layers, intermediate_size=40, type_vocab_size=3)
+    weights = {name: tf.constant(array) for name, array in initial_values(config, 1).items()}
+
+    def both_passes(values: dict[str, tf.Tensor]) -> list[tf.Tensor]:
+        with tf.GradientTape() as tape:
+            tape.watch(values)
+            sums = loss_sums(values, config, batch(packed), next_sentence)
+            loss = tf.add_n([value for name, value in sums.items() if name.endswith("_loss")])
+        return tape.gradient(loss, values)
+
+    graph = tf.function(both_passes).get_concrete_function(weights).graph
+    # The product that looks up segments, and those for the gradients of both its factors.
+    segments = 3 * 2 * ROWS * LENGTH * config.type_vocab_size * config.hidden_size
+    examples = EXAMPLES if packed else 1
+    expected = operations(graph) - segments
+    assert training_flops(config, ROWS, LENGTH, PREDICTIONS, examples, next_sentence) == expected
+
+
+def test_large_models_take_six_operations_for_each_weight_and_token():
+    # The rule of Kaplan et al. for rows that are short beside the hidden size, and for so many
+    # layers that it hardly counts what the last one leaves out.
+    config = replace(
+        TINY,
+        hidden_size=4096,
+        intermediate_size=16384,
+        num_attention_heads=32,
+        num_hidden_layers=600,
+    )
+    kernels = sum(
+        math.prod(parameter.shape)
+        for parameter in parameter_table(config)
+        if "/layer_" in parameter.name and parameter.name.endswith("kernel")
+    )
+    count = training_flops(config, 10, 8, 0, 1, False)
+    assert count == pytest.approx(6 * kernels * 80, rel=0.002)
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16", "float16"])
+def test_the_peak_is_a_number_and_leaves_random_numbers_alone(precision):
+    def drawn(between) -> tuple[list[float], list[float]]:
+        tf.random.set_seed(1)
+        np.random.seed(1)
+        between()
+        return tf.random.uniform([3]).numpy().tolist(), np.random.rand(3).tolist()
+
+    peaks: list[float] = []
+    before = tf.executing_eagerly(), tf.config.experimental.tensor_float_32_execution_enabled()
+    assert drawn(lambda: peaks.append(matmul_peak(precision))) == drawn(lambda: None)
+    after = tf.executing_eagerly(), tf.config.experimental.tensor_float_32_execution_enabled()
+    assert math.isfinite(peaks[0]) and peaks[0] > 0 and before == after

@@ -1,0 +1,641 @@
+"""Examples made elsewhere become our records, value for value; what is no example is refused."""
+
+import gzip
+import json
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+import tensorflow as tf
+import yaml
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from lib.params import parse_params
+from lib.records import shard
+from lib.records.importing.example_batch import read_tfrecords
+from lib.records.tfrecord_reader import FEATURES, read_examples
+from lib.run import fingerprint
+from lib.run.errors import UserError
+from lib.train.manifest import read_manifest, record_files
+from stages import records as stage
+from tests.helpers.external_examples import (
+    LENGTH,
+    MASK,
+    PREDICTIONS,
+    as_objects,
+    parsed,
+    some_examples,
+    write_hdf5,
+    write_objects,
+    write_tfrecords,
+    write_vocabulary,
+)
+
+MODEL_GARDEN = {"input_ids": "input_word_ids", "segment_ids": "input_type_ids"}
+
+
+@pytest.fixture
+def take(tmp_path, monkeypatch, values):
+    """Runs the stage on the folder `made`; gives the folder of records."""
+    monkeypatch.chdir(tmp_path)
+    write_vocabulary(tmp_path / "vocab")
+
+    def run(workers: int = 1, phase: str = "main", length: int = LENGTH, **changes: object) -> Path:
+        values["records"].update(source="made", **changes)
+        values["phases"] = {
+            "main": {"max_seq_length": length, "init": "data/vocab"},
+            phase: {"max_seq_length": length, "init": "data/vocab"},
+        }
+        values["cluster"]["workers"] = workers
+        Path("params.yaml").write_text(yaml.safe_dump(values), encoding="utf-8")
+        target = Path("records") / phase
+        stage.main(phase, Path("made"), Path("vocab"), target)
+        return target
+
+    return run
+
+
+def write_as(form: str, name: str, arrays: dict[str, np.ndarray]) -> Path:
+    """Writes a file of examples to the folder `made`."""
+    path = Path("made") / name
+    match form:
+        case "tfrecord":
+            return write_tfrecords(path.with_suffix(".tfrecord"), arrays)
+        case "tfrecord, gzip":
+            return write_tfrecords(path.with_suffix(".tfrecord.gz"), arrays, compression="GZIP")
+        case "tfrecord, gzip, other name":
+            return write_tfrecords(path, arrays, compression="GZIP")
+        case "tfrecord of Model Garden":
+            return write_tfrecords(path, arrays, MODEL_GARDEN)
+        case "HDF5":
+            return write_hdf5(path.with_suffix(".hdf5"), arrays, compression="gzip")
+        case "HDF5, odd chunks":
+            return write_hdf5(path, arrays, chunks=True, compression="lzf")
+        case "JSON lines":
+            return write_objects(path.with_suffix(".jsonl"), as_objects(arrays))
+        case "JSON lines, gzip, not padded":
+            return write_objects(path.with_suffix(".jsonl.gz"), as_objects(arrays, padded=False))
+    raise AssertionError(form)
+
+
+FORMS = [
+    "tfrecord",
+    "tfrecord, gzip",
+    "tfrecord, gzip, other name",
+    "tfrecord of Model Garden",
+    "HDF5",
+    "HDF5, odd chunks",
+    "JSON lines",
+    "JSON lines, gzip, not padded",
+]
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_what_goes_in_comes_out(take, form, monkeypatch):
+    """Through TensorFlow's parser; the training rows are several blocks."""
+    monkeypatch.setattr(shard, "CELLS_PER_BLOCK", 37 * LENGTH)
+    given = {
+        name: some_examples(rows, seed)
+        for name, rows, seed in (("train", 100, 1), ("validation", 30, 2), ("test/a", 20, 3))
+    }
+    for name, arrays in given.items():
+        write_as(form, name, arrays)
+    folder = take()
+    manifest = read_manifest(folder)
+    assert (manifest.predictions_per_row, manifest.max_seq_length) == (PREDICTIONS, LENGTH)
+    assert manifest.next_sentence and not manifest.packing
+    for split, arrays in zip(("train", "dev", "test"), given.values(), strict=True):
+        found = parsed(record_files(folder, manifest, split))
+        assert found.keys() == arrays.keys()
+        for name, matrix in arrays.items():
+            np.testing.assert_array_equal(found[name], matrix, err_msg=name)
+
+
+def test_workers_and_the_order_of_files_do_not_matter(take):
+    written = []
+    for order, workers in ((range(5), 1), (reversed(range(5)), 3)):
+        for number in order:
+            write_as("JSON lines, gzip, not padded", f"part-{number}", some_examples(50, number))
+        folder = take(workers, compression="gzip")
+        written.append(
+            {
+                path.as_posix(): fingerprint.of_file(path)
+                for path in [*folder.rglob("*"), *Path("results/records").rglob("*")]
+                if path.is_file()
+            }
+        )
+    assert written[0] == written[1]
+
+
+def rows_of(arrays: dict[str, np.ndarray]) -> list[tuple]:
+    return sorted(
+        tuple(tuple(arrays[name][row].tolist()) for name in sorted(arrays))
+        for row in range(len(arrays["input_ids"]))
+    )
+
+
+def test_rows_are_drawn_for_dev_by_their_text(take):
+    """Copies of a row with other masks stay together; nothing is lost; a share is drawn."""
+    one, other = some_examples(1500, 1), some_examples(1500, 1)
+    for arrays, shown in ((one, MASK), (other, 99)):
+        row, slot = np.nonzero(arrays["masked_lm_weights"])
+        arrays["input_ids"][row, arrays["masked_lm_positions"][row, slot]] = shown
+    write_as("tfrecord", "a", one)
+    write_as("tfrecord", "b-train", other)
+    folder = take()
+    manifest = read_manifest(folder)
+    found = {split: parsed(record_files(folder, manifest, split)) for split in ("train", "dev")}
+    given = rows_of(one) + rows_of(other)
+    assert sorted(given) == sorted(rows_of(found["train"]) + rows_of(found["dev"]))
+
+    def unmasked(arrays: dict[str, np.ndarray]) -> set[bytes]:
+        ids = arrays["input_ids"].copy()
+        row, slot = np.nonzero(arrays["masked_lm_weights"])
+        ids[row, arrays["masked_lm_positions"][row, slot]] = arrays["masked_lm_ids"][row, slot]
+        return set(map(bytes, ids))
+
+    assert not unmasked(found["train"]) & unmasked(found["dev"])
+    # dev_share is 0.02: of 1500 texts 30, give or take four standard deviations.
+    assert 2 * 8 <= manifest.splits["dev"].rows <= 2 * 52
+    assert manifest.splits["test"].rows == 0 and manifest.splits["test"].files == ()
+
+
+def test_metrics_and_manifest_say_what_is_there(take):
+    train, dev = some_examples(400, 1), some_examples(40, 2)
+    path = write_as("HDF5", "train", train)
+    write_as("HDF5", "dev", dev)
+    folder = take()
+    manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
+    metrics = json.loads(Path("results/records/main/metrics.json").read_text(encoding="utf-8"))
+    for split, arrays in (("train", train), ("dev", dev)):
+        tokens, predictions = arrays["input_mask"].sum(), arrays["masked_lm_weights"].sum()
+        expected = {
+            "examples": len(arrays["input_ids"]),
+            "rows": len(arrays["input_ids"]),
+            "tokens": tokens,
+            "fill": tokens / arrays["input_mask"].size,
+            "predictions": predictions,
+            "masked_share": predictions / tokens,
+            "random_next_share": arrays["next_sentence_labels"].mean(),
+        }
+        for facts in (manifest["splits"][split], metrics[split]):
+            assert {key: facts[key] for key in expected} == pytest.approx(expected, rel=1e-5)
+    (shard,) = manifest["splits"]["train"]["shards"]
+    assert (shard["source"], shard["source_md5"]) == ("train.hdf5", fingerprint.of_file(path))
+    # How they were made is not ours to say.
+    unknown = ("dupe_factor", "masked_lm_prob", "whole_word_mask", "seed")
+    assert all(manifest["settings"][key] is None for key in unknown)
+    assert manifest["splits"]["train"]["dupe_factor"] is None
+
+
+def test_training_reads_them(take):
+    from lib.train.input import evaluation_batches, training_batches
+
+    train, dev = some_examples(64, 1), some_examples(20, 2)
+    write_as("JSON lines", "train", train)
+    write_as("JSON lines", "dev", dev)
+    folder = take(compression="gzip")
+    manifest = read_manifest(folder)
+    batches = training_batches(folder, manifest, None, batch_size=8, steps=8, buffer=50, seed=1)
+    seen = np.concatenate([batch["input_ids"].numpy() for batch in batches.take(8)])
+    assert sorted(map(bytes, seen.astype(np.int64))) == sorted(map(bytes, train["input_ids"]))
+    held_out = [
+        batch["masked_lm_ids"].numpy() for batch in evaluation_batches(folder, manifest, "dev", 8)
+    ]
+    np.testing.assert_array_equal(np.concatenate(held_out)[:20], dev["masked_lm_ids"])
+
+
+def test_a_phase_has_a_folder_of_its_own(take):
+    write_as("tfrecord", "train", some_examples(40, 1))
+    write_as("tfrecord", "dev", some_examples(10, 2))
+    write_as("tfrecord", "long/train", some_examples(50, 3, length=24))
+    write_as("tfrecord", "long/dev", some_examples(5, 4, length=24))
+    assert read_manifest(take(phase="long", length=24)).splits["train"].rows == 50
+    with pytest.raises(
+        UserError, match=r"those of other files 24.*a folder, called like its phase"
+    ):
+        take()
+
+
+def test_files_that_are_no_examples_are_passed_by(take):
+    write_as("tfrecord", "train", some_examples(40, 1))
+    write_as("tfrecord", "dev", some_examples(10, 2))
+    for name in (".gitignore", "train.dvc", "manifest.json", ".cache/x"):
+        Path("made", name).parent.mkdir(exist_ok=True)
+        Path("made", name).write_text("{}", encoding="utf-8")
+    assert read_manifest(take()).splits["train"].rows == 40
+
+
+def test_records_made_here_are_taken_as_they_are(take):
+    write_as("tfrecord", "train", some_examples(40, 1))
+    write_as("tfrecord", "dev", some_examples(10, 2))
+    first = {path.name: path.read_bytes() for path in take().rglob("*.tfrecord")}
+    Path("records/main").rename("again")
+    for path in Path("made").rglob("*.tfrecord"):
+        path.unlink()
+    for path in Path("again").rglob("*.tfrecord"):
+        path.rename(Path("made") / f"{path.parent.name}.tfrecord")
+    second = {path.name: path.read_bytes() for path in take().rglob("*.tfrecord")}
+    assert sorted(first.values()) == sorted(second.values())
+
+
+def test_segments_and_next_sentences_may_be_left_out(take):
+    objects = as_objects(some_examples(30, 1), padded=False)
+    for each in objects:
+        del each["token_type_ids"], each["next_sentence_label"]
+    write_objects(Path("made/train.jsonl"), objects)
+    write_objects(Path("made/dev.jsonl"), objects[:5])
+    folder = take()
+    manifest = read_manifest(folder)
+    assert not manifest.next_sentence
+    found = parsed(record_files(folder, manifest, "train"))
+    assert not found["segment_ids"].any() and not found["next_sentence_labels"].any()
+
+
+def test_predictions_of_json_lines_have_room_for_the_most(take):
+    """In whichever file that row is; here one in dev."""
+    objects = as_objects(some_examples(30, 1))
+    for each in objects:
+        masked = [place for place, label in enumerate(each["labels"]) if label != -100]
+        for place in masked[1:]:
+            each["labels"][place] = -100
+    write_objects(Path("made/train.jsonl"), objects)
+    length = max(sum(each["attention_mask"]) for each in objects)
+    many = next(each for each in objects if sum(each["attention_mask"]) == length)
+    many["labels"] = [
+        token if mask and token not in (2, 3) else -100
+        for token, mask in zip(many["input_ids"], many["attention_mask"], strict=True)
+    ]
+    write_objects(Path("made/dev.jsonl"), [many])
+    assert read_manifest(take()).predictions_per_row == length - 3
+
+
+def test_masks_of_hdf5_end_at_the_first_zero(take):
+    """As in NVIDIA's loader, here in its own words: everything before the first 0."""
+    arrays = some_examples(30, 1)
+    arrays["masked_lm_positions"][:5, 1:] = [0, 5, 5]
+    arrays["masked_lm_ids"][:5, 1:] = [9, 9, 9]
+    write_as("HDF5", "train", arrays)
+    write_as("HDF5", "dev", some_examples(5, 2))
+    folder = take()
+    found = parsed(record_files(folder, read_manifest(folder), "train"))
+    for row, positions in enumerate(arrays["masked_lm_positions"]):
+        zeros = (positions == 0).nonzero()[0]
+        used = zeros[0] if len(zeros) else PREDICTIONS
+        assert found["masked_lm_weights"][row].tolist() == [1.0] * used + [0.0] * (
+            PREDICTIONS - used
+        )
+        assert found["masked_lm_positions"][row, used:].tolist() == [0] * (PREDICTIONS - used)
+        assert found["masked_lm_ids"][row, used:].tolist() == [0] * (PREDICTIONS - used)
+
+
+# What is refused.
+
+
+def test_rows_of_another_length_are_told_which(take):
+    for form in ("tfrecord", "HDF5", "JSON lines"):
+        path = write_as(form, "train", some_examples(40, 1))
+        for length in (12, 24):
+            with pytest.raises(UserError) as failure:
+                take(length=length)
+            assert str(failure.value) == (
+                f"{path}: its rows have 16 tokens, those of the phase {length}; set "
+                "phases.main.max_seq_length to 16"
+            )
+        path.unlink()
+
+
+def spoilt(name: str, value: object, place: tuple) -> dict[str, np.ndarray]:
+    """Examples of which the seventh row has a wrong value."""
+    arrays = some_examples(20, 1)
+    arrays[name][(6, *place)] = value
+    return arrays
+
+
+def without(value: int) -> dict[str, np.ndarray]:
+    arrays = some_examples(20, 1)
+    row = arrays["input_ids"][6]
+    row[row == value] = 9
+    return arrays
+
+
+OTHER_VOCABULARY = "made with another vocabulary? Take the one it was made with: vocab.source: file"
+WRONG_ROWS = [
+    (spoilt("input_mask", 2, (1,)), "mask should be ones"),
+    (spoilt("input_mask", 0, (0,)), "mask should be ones"),
+    (spoilt("input_mask", 0, (slice(None),)), "has no tokens"),
+    (
+        spoilt("input_ids", 300, (1,)),
+        "the id of a token is 300, but the vocabulary has the ids 0 to 299; " + OTHER_VOCABULARY,
+    ),
+    (spoilt("input_ids", -1, (1,)), "the id of a token is -1"),
+    (
+        spoilt("input_ids", 101, (0,)),
+        "begins with id 101, but [CLS] is 2; " + OTHER_VOCABULARY,
+    ),
+    (without(3), "has no [SEP], which is 3; " + OTHER_VOCABULARY),
+    (spoilt("masked_lm_ids", 30_000, (0,)), "the id of a token to predict is 30000"),
+    (
+        spoilt("masked_lm_positions", 16, (0,)),
+        "position 16 is masked, but the row has the positions 0 to 15",
+    ),
+    (spoilt("masked_lm_positions", -3, (0,)), "position -3 is masked"),
+    (spoilt("masked_lm_weights", 0.5, (0,)), "a weight is 0.5; it should be 0 or 1"),
+    (spoilt("masked_lm_weights", np.nan, (0,)), "a weight is nan"),
+    (spoilt("segment_ids", 2, (1,)), "a segment id is 2; it should be 0 or 1"),
+    (spoilt("segment_ids", -1, (1,)), "a segment id is -1"),
+    (spoilt("next_sentence_labels", 2, ()), "its next sentence label is 2"),
+]
+
+
+@pytest.mark.parametrize(("arrays", "message"), WRONG_ROWS)
+def test_wrong_rows_are_named(take, arrays, message):
+    path = write_as("tfrecord", "train", arrays)
+    with pytest.raises(UserError) as failure:
+        take()
+    text = str(failure.value)
+    assert text.startswith(f"{path}: record 7: ") and message in text and "\n" not in text
+    assert not Path("records").exists() or not list(Path("records").iterdir())
+
+
+def test_masks_in_the_padding_and_double_masks_are_refused(take):
+    arrays = some_examples(20, 1)
+    row = int(np.argmin(arrays["input_mask"].sum(axis=1)))
+    arrays["masked_lm_positions"][row, 0] = 15
+    path = write_as("HDF5", "train", arrays)
+    with pytest.raises(UserError, match=rf"hdf5: row {row + 1}: position 15 .* only padding"):
+        take()
+    arrays = some_examples(20, 1)
+    row = int(np.argmax(arrays["masked_lm_weights"].sum(axis=1)))
+    arrays["masked_lm_positions"][row, 1] = arrays["masked_lm_positions"][row, 0]
+    write_as("HDF5", "train", arrays)
+    with pytest.raises(UserError, match=rf"row {row + 1}: a position is masked twice"):
+        take()
+    assert path.exists()
+
+
+def test_tfrecords_of_different_sizes_are_refused(take):
+    path = Path("made/train.tfrecord")
+    row = ("input_ids", "input_mask", "segment_ids")
+    masks = ("masked_lm_positions", "masked_lm_ids", "masked_lm_weights")
+    for changed, size in ((masks, 2), (row, 12), (("segment_ids",), 15)):
+        write_tfrecords(path, some_examples(3, 1))
+        one = some_examples(2, 2)
+        one |= {name: one[name][:, :size] for name in changed}
+        other = write_tfrecords(Path("made/other"), one)
+        path.write_bytes(path.read_bytes() + other.read_bytes())
+        other.unlink()
+        message = rf"train\.tfrecord: record 4: {changed[0]} has {size} values"
+        with pytest.raises(UserError, match=message):
+            take()
+    one = some_examples(20, 2)
+    write_as("tfrecord", "train", some_examples(20, 1))
+    write_as("tfrecord", "zz", one | {name: one[name][:, :2] for name in masks})
+    message = r"zz\.tfrecord: .* room for 2 masked .*train\.tfrecord for 4"
+    with pytest.raises(UserError, match=message):
+        take()
+
+
+def test_other_examples_are_refused(take):
+    """Such as the records of fine-tuning."""
+    arrays = some_examples(5, 1)
+    found = "(it has input_ids, input_mask, segment_ids)"
+    lacks = ["masked_lm_positions", "masked_lm_ids", "masked_lm_weights", "next_sentence_labels"]
+    for name in lacks:
+        del arrays[name]
+    path = write_tfrecords(Path("made/a"), arrays)
+    with pytest.raises(UserError) as failure:
+        take()
+    assert f"{path}: record 1 is no pretraining example" in str(failure.value)
+    assert f"it lacks {', '.join(lacks)} {found}" in str(failure.value)
+    path.unlink()
+    path = write_hdf5(Path("made/b.h5"), arrays)
+    lacks.remove("masked_lm_weights")
+    with pytest.raises(UserError) as failure:
+        take()
+    assert f"{path}: no pretraining examples: it lacks {', '.join(lacks)}" in str(failure.value)
+    assert found in str(failure.value)
+    path.unlink()
+    path = write_objects(Path("made/c"), [{"text": "once"}])
+    with pytest.raises(UserError) as failure:
+        take()
+    assert f"{path}: line 1 is no pretraining example" in str(failure.value)
+    assert "it lacks input_ids, attention_mask, labels (it has text)" in str(failure.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("train.tfrecord", b"", "empty; remove it"),
+        ("train.tfrecord.gz", gzip.compress(b"", mtime=0), "empty; remove it"),
+        ("train.jsonl", b"\n\n", "holds no examples"),
+        ("train.tfrecord", b"abc", "record 1 is cut short"),
+        ("train.tfrecord", b"x" * 80, "record 1 has a damaged length"),
+        ("train.h5", b"\x89HDF\r\n\x1a\n rest", "damaged or cut short"),
+        (
+            "train.h5.gz",
+            gzip.compress(b"\x89HDF\r\n\x1a\n rest", mtime=0),
+            "has to be read unpacked",
+        ),
+        ("train.jsonl", b'[{"input_ids": [2, 3]}]', "line 1 is not a JSON object"),
+        ("train.jsonl", b'{"input_ids": [2, 3', "line 1 is not JSON"),
+        ("train.txt", b"Once upon a time.\n", "holds no examples: neither TFRecords"),
+        ("train.jsonl.gz", gzip.compress(b"{}" * 500, mtime=0)[:20], "cannot be unpacked"),
+    ],
+)
+def test_other_files_are_refused(take, name, content, message):
+    Path("made").mkdir()
+    Path("made", name).write_bytes(content)
+    with pytest.raises(UserError) as failure:
+        take()
+    assert str(failure.value).startswith(f"made/{name}: ") and message in str(failure.value)
+
+
+def test_damage_is_found(take):
+    for form, cut in (
+        ("tfrecord", 0.5),
+        ("tfrecord, gzip", 0.5),
+        ("HDF5", 0.5),
+        ("JSON lines", 0.5),
+        ("JSON lines, gzip, not padded", 0.9),
+    ):
+        path = write_as(form, "train", some_examples(300, 1))
+        whole = path.read_bytes()
+        path.write_bytes(whole[: int(len(whole) * cut)])
+        with pytest.raises(UserError, match=r"cut short|unpacked|damaged") as failure:
+            take()
+        assert str(failure.value).startswith(str(path)) and "\n" not in str(failure.value)
+        if "gzip" in form or form == "tfrecord":  # these have checksums
+            middle = len(whole) // 2
+            path.write_bytes(whole[:middle] + bytes([whole[middle] ^ 1]) + whole[middle + 1 :])
+            with pytest.raises(UserError, match=r"damaged|unpacked|not JSON"):
+                take()
+        path.unlink()
+
+
+def change(key: str, value: object) -> list[dict]:
+    """JSON lines of which the third has another value, or none."""
+    objects = as_objects(some_examples(5, 1), padded=False)
+    objects[2][key] = value
+    if value is None:
+        del objects[2][key]
+    return objects
+
+
+def every(key: str, value: object) -> list[dict]:
+    """JSON lines of which each has a list of this value only."""
+    objects = as_objects(some_examples(5, 1), padded=False)
+    return [{**each, key: [value] * len(each[key])} for each in objects]
+
+
+@pytest.mark.parametrize(
+    ("objects", "message"),
+    [
+        (change("labels", [-100]), "line 3: labels has 1 values, input_ids "),
+        (change("labels", "no"), "line 3: labels should be a list"),
+        (change("input_ids", 7), "line 3: input_ids should be a list"),
+        (change("input_ids", None), "line 3 is no pretraining example: it lacks input_ids"),
+        (change("next_sentence_label", None), "line 3 lacks next_sentence_label"),
+        (change("next_sentence_label", "0"), "line 3: next_sentence_label should be 0 or 1"),
+        (change("next_sentence_label", 2), "line 3: its next sentence label is 2"),
+        (every("labels", -100), "no token is to be predicted"),
+        (every("input_ids", 0.5), "line 1: input_ids should be a list of integers"),
+        (every("input_ids", 10**30), "line 1: input_ids should be a list of integers"),
+        (every("input_ids", [1]), "line 1: input_ids should be a list of integers"),
+    ],
+)
+def test_wrong_json_lines_are_named(take, objects, message):
+    path = write_objects(Path("made/train.jsonl"), objects)
+    with pytest.raises(UserError) as failure:
+        take()
+    assert str(failure.value).startswith(f"{path}: ") and message in str(failure.value)
+
+
+def test_blank_lines_count(take):
+    objects = as_objects(some_examples(5, 1))
+    objects[4]["input_ids"][0] = 9
+    lines = [json.dumps(each) for each in objects]
+    Path("made").mkdir()
+    Path("made/train.jsonl").write_text("\n".join([lines[0], "", "  ", *lines[1:]]) + "\n")
+    with pytest.raises(UserError, match=r"train\.jsonl: line 7: begins with id 9"):
+        take()
+
+
+def test_misshapen_hdf5_is_refused(take):
+    path = write_as("HDF5", "train", some_examples(10, 1))
+    for name, data, message in (
+        ("segment_ids", np.zeros((9, 16), int), r"has shape \(9, 16\), where \(10, 16\) belongs"),
+        ("masked_lm_ids", np.zeros((10, 3), int), r"has shape \(10, 3\)"),
+        ("next_sentence_labels", np.zeros((10, 2), int), "has shape"),
+        ("input_mask", np.zeros(160, int), "should be a matrix"),
+        ("input_ids", np.zeros((10, 16)), r"should be integers .* float64"),
+    ):
+        with h5py.File(path, "a") as file:
+            before = file[name][()]
+            del file[name]
+            file[name] = data
+        with pytest.raises(UserError, match=rf"train\.hdf5: {name} {message}"):
+            take()
+        with h5py.File(path, "a") as file:
+            del file[name]
+            file[name] = before
+    with h5py.File(path, "a") as file:
+        del file["input_ids"]
+        file.create_dataset("input_ids", (10,), dtype=h5py.vlen_dtype(np.int32))
+    with pytest.raises(UserError, match="input_ids should be integers in rows of one length"):
+        take()
+
+
+def test_the_folder_has_to_make_sense(take):
+    with pytest.raises(UserError, match=r"made: no such folder; records\.source"):
+        take()
+    Path("made").mkdir()
+    with pytest.raises(UserError, match="made: no files of examples"):
+        take()
+    write_as("tfrecord", "dev", some_examples(10, 1))
+    with pytest.raises(UserError, match="for dev or test; add some"):
+        take()
+    write_as("HDF5", "train", some_examples(10, 1))
+    with pytest.raises(UserError, match=r"train\.hdf5: HDF5, but made/dev\.tfrecord is TFRecord"):
+        take()
+    Path("made/dev.tfrecord").unlink()
+    with pytest.raises(UserError, match=r"no row was drawn .* raise split\.dev_share"):
+        take()
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"packing": True}, "records.packing: should be false, because the rows of records.source"),
+        ({"masking": "dynamic"}, "records.masking: should be static, because"),
+        ({"source": "data/records/main"}, "records.source: should be data/shards or a folder"),
+        ({"source": ""}, "records.source: should be data/shards or a folder"),
+    ],
+)
+def test_params_that_do_not_go_with_it(values, changes, message):
+    values["records"].update({"source": "made"} | changes)
+    with pytest.raises(UserError) as failure:
+        parse_params(values)
+    assert message in str(failure.value)
+
+
+# The fast way to read TFRecords against the plain one.
+
+
+@st.composite
+def odd_files(draw: st.DrawFn) -> list[bytes]:
+    """Examples whose bytes are laid out in various legal ways, or spoilt."""
+    arrays = some_examples(draw(st.integers(1, 6)), draw(st.integers(0, 99)))
+    if draw(st.booleans()):
+        arrays["input_ids"][0, 0] = draw(st.sampled_from([-1, 2**21, 2**31 - 1, 2**63 - 1]))
+    records = []
+    for row in range(len(arrays["input_ids"])):
+        feature = {}
+        for name in draw(st.permutations(FEATURES)):
+            if name == "masked_lm_weights":
+                values = tf.train.Feature(float_list=tf.train.FloatList(value=arrays[name][row]))
+            else:
+                values = tf.train.Feature(int64_list=tf.train.Int64List(value=arrays[name][row]))
+            feature[name] = values
+        if draw(st.booleans()):
+            feature["other"] = tf.train.Feature(
+                bytes_list=tf.train.BytesList(value=[draw(st.binary(max_size=300))])
+            )
+        example = tf.train.Example(features=tf.train.Features(feature=feature))
+        records.append(example.SerializeToString())
+    if draw(st.booleans()):
+        row = draw(st.integers(0, len(records) - 1))
+        place = draw(st.integers(0, len(records[row]) - 1))
+        new = draw(st.binary(max_size=2))
+        records[row] = records[row][:place] + new + records[row][place + 1 :]
+    return records
+
+
+@given(odd_files(), st.integers(1, 4))
+@settings(max_examples=150, deadline=None)
+def test_blocks_are_the_records_one_by_one(tmp_path_factory, records, rows):
+    path = tmp_path_factory.mktemp("odd") / "file.tfrecord"
+    with tf.io.TFRecordWriter(str(path)) as writer:
+        for record in records:
+            writer.write(record)
+    expected, failure = [], None
+    try:
+        for example in read_examples(path):
+            expected.append(example)
+    except UserError as error:
+        failure = str(error)
+    try:
+        blocks = list(read_tfrecords(path, False, rows))
+    except UserError as error:
+        assert str(error) == failure
+        return
+    assert failure is None
+    numbers = np.concatenate([block.numbers for block in blocks])
+    assert numbers.tolist() == list(range(1, len(records) + 1))
+    for name in FEATURES:
+        found = np.concatenate([block.features[name] for block in blocks])
+        theirs = np.stack([example[name] for example in expected])
+        assert found.dtype == theirs.dtype
+        np.testing.assert_array_equal(found, theirs)

@@ -1,0 +1,369 @@
+"""Sentence pairs: Google's algorithm, once more and slowly, is the judge of the fast one."""
+
+import collections
+import itertools
+import math
+import random
+from fractions import Fraction
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from lib.records.pairs import Examples, _binomial_table, _heads, _truncate, make_pairs, make_single
+from lib.records.tokens import Tokens
+from lib.run.random import generator
+
+Document = list[list[int]]  # sentences of tokens; here each token is its own position in the text
+Pair = tuple[int, int, int, int, bool]  # a_start, a_length, b_start, b_length, is_random
+
+
+def documents_of(lengths: list[list[int]]) -> list[Document]:
+    """Documents whose tokens are numbered through, from the lengths of their sentences."""
+    counter = itertools.count()
+    return [[[next(counter) for _ in range(n)] for n in sentences] for sentences in lengths]
+
+
+def tokens_of(lengths: list[list[int]]) -> Tokens:
+    sentences = list(itertools.chain.from_iterable(lengths))
+    return Tokens(
+        np.arange(sum(sentences), dtype=np.int32),
+        np.cumsum([0, *sentences]),
+        np.cumsum([0, *map(len, lengths)]),
+    )
+
+
+def pairs_of(examples: Examples) -> list[Pair]:
+    columns = (
+        examples.a_start,
+        examples.a_length,
+        examples.b_start,
+        examples.b_length,
+        examples.is_random,
+    )
+    return list(zip(*(column.tolist() for column in columns), strict=True))
+
+
+def joined(sentences: Document) -> list[int]:
+    return list(itertools.chain.from_iterable(sentences))
+
+
+def slow_truncate(a: list[int], b: list[int], room: int, draw: random.Random) -> None:
+    while len(a) + len(b) > room:
+        longer = a if len(a) > len(b) else b
+        longer.pop(0 if draw.random() < 0.5 else -1)
+
+
+def slow_pairs(
+    documents: list[Document], max_seq_length: int, short_seq_prob: float, draw: random.Random
+) -> list[Pair]:
+    """One pass of Google's algorithm, sentence by sentence and token by token."""
+    room = max_seq_length - 3
+    pairs = []
+    for number, document in enumerate(documents):
+        target = draw.randint(2, room) if draw.random() < short_seq_prob else room
+        place = 0
+        while place < len(document):
+            chunk: Document = []
+            while place < len(document) and sum(map(len, chunk)) < target:
+                chunk.append(document[place])
+                place += 1
+            split = draw.randint(1, len(chunk) - 1) if len(chunk) > 1 else 1
+            a = joined(chunk[:split])
+            is_random = len(chunk) == 1 or draw.random() < 0.5
+            if is_random:
+                place -= len(chunk) - split
+                others = [other for other in range(len(documents)) if other != number]
+                other = documents[draw.choice(others)]
+                b: list[int] = []
+                for sentence in other[draw.randint(0, len(other) - 1) :]:
+                    b = b + sentence
+                    if len(b) >= target - len(a):
+                        break
+            else:
+                b = joined(chunk[split:])
+            slow_truncate(a, b, room, draw)
+            pairs.append((a[0], len(a), b[0], len(b), is_random))
+    return pairs
+
+
+def z_score(one: list[float], other: list[float]) -> float:
+    """Welch's z of two samples' means."""
+    error = math.sqrt(np.var(one) / len(one) + np.var(other) / len(other))
+    return float((np.mean(one) - np.mean(other)) / max(error, 1e-12))
+
+
+@pytest.mark.parametrize("short_seq_prob", [0.0, 0.5, 1.0])
+@pytest.mark.parametrize(
+    "lengths",
+    [
+        [[1], [2, 1], [3, 1, 2]],
+        [[9, 1, 30], [4, 4, 4, 4], [1, 1, 1, 1, 1, 1, 1, 1]],
+        [[5, 5], [20], [2, 2, 7, 1, 1]],
+    ],
+)
+def test_every_pair_is_as_frequent_as_googles(
+    lengths: list[list[int]], short_seq_prob: float
+) -> None:
+    runs = 4000
+    tokens, documents = tokens_of(lengths), documents_of(lengths)
+    fast: collections.Counter[Pair] = collections.Counter()
+    slow: collections.Counter[Pair] = collections.Counter()
+    draws, draw = generator(1, "test"), random.Random(1)
+    for _ in range(runs):
+        fast.update(pairs_of(make_pairs(tokens, 12, short_seq_prob, 0.5, draws)))
+        slow.update(slow_pairs(documents, 12, short_seq_prob, draw))
+    for pair in fast.keys() | slow.keys():
+        # Two counts of the same rare thing differ by about the root of their sum.
+        difference = abs(fast[pair] - slow[pair])
+        assert difference < 5 * math.sqrt(fast[pair] + slow[pair]) + 5, pair
+
+
+def test_statistics_are_googles() -> None:
+    """Over texts of a natural kind: counts, lengths, share of random pairs."""
+    samples: dict[str, tuple[list[float], list[float]]] = collections.defaultdict(lambda: ([], []))
+    for seed in range(40):
+        draw = random.Random(seed)
+        lengths = [
+            [1 + int(draw.expovariate(1 / 20)) for _ in range(draw.randint(1, 30))]
+            for _ in range(30)
+        ]
+        fast = pairs_of(make_pairs(tokens_of(lengths), 64, 0.1, 0.5, generator(seed, "test")))
+        slow = slow_pairs(documents_of(lengths), 64, 0.1, draw)
+        for side, pairs in enumerate((fast, slow)):
+            a, a_length, b, b_length, is_random = (np.array(x) for x in zip(*pairs, strict=True))
+            for name, value in {
+                "pairs": len(pairs),
+                "random": is_random.mean(),
+                "a length": a_length.mean(),
+                "b length": b_length.mean(),
+                "square of b length": (b_length**2).mean(),
+                "a length of random": a_length[is_random].mean(),
+                "full": (a_length + b_length == 61).mean(),
+                "distance": np.abs(a - b)[is_random].mean(),
+            }.items():
+                samples[name][side].append(float(value))
+    for name, (fast_sample, slow_sample) in samples.items():
+        assert abs(z_score(fast_sample, slow_sample)) < 4, name
+
+
+corpora = st.lists(
+    st.lists(st.integers(1, 40) | st.just(1), min_size=1, max_size=12), min_size=0, max_size=8
+)
+
+
+@given(corpora, st.integers(5, 40), st.sampled_from([0.0, 0.1, 1.0]), st.floats(0, 1))
+@settings(max_examples=300, deadline=None)
+def test_pairs_are_well_formed(
+    lengths: list[list[int]], max_seq_length: int, short_seq_prob: float, random_next_prob: float
+) -> None:
+    tokens = tokens_of(lengths)
+    draws = generator(0, "test")
+    examples = make_pairs(tokens, max_seq_length, short_seq_prob, random_next_prob, draws)
+    document = np.repeat(np.arange(len(lengths)), list(map(sum, lengths)))  # of each token
+    room = max_seq_length - 3
+    covered: set[int] = set()
+    for a, a_length, b, b_length, is_random in pairs_of(examples):
+        assert a_length >= 1
+        assert b_length >= 1
+        assert a_length + b_length <= room
+        assert document[a] == document[a + a_length - 1]
+        assert document[b] == document[b + b_length - 1]
+        assert (document[a] != document[b]) == is_random
+        if not is_random:
+            # In between there is only what the truncation took.
+            assert b >= a + a_length
+            assert b == a + a_length or a_length + b_length == room
+        covered |= set(range(a, a + a_length)) | set(range(b, b + b_length))
+    assert examples.a_start.dtype == examples.b_length.dtype == np.int32
+    assert len(examples) == len(examples.b_start) == len(examples.is_random)
+    if len(lengths) == 1:
+        assert not examples.is_random.any()
+        # What is never part of a pair: cut off, or a sentence of one token.
+        assert len(examples) + examples.dropped_segments > 0
+    else:
+        assert examples.dropped_segments == 0
+
+
+@given(corpora, st.integers(5, 40))
+@settings(max_examples=100, deadline=None)
+def test_a_pair_starts_where_a_document_does(lengths: list[list[int]], max_seq_length: int) -> None:
+    """Every document is begun, and every sentence is looked at: nothing is left out."""
+    tokens = tokens_of(lengths)
+    if len(lengths) < 2:
+        return
+    examples = make_pairs(tokens, 10_000, 0.0, 0.0, generator(max_seq_length, "test"))
+    # With room for whole documents and no random next, A and B are the document.
+    for sentences, (a, a_length, b, b_length, is_random), start in zip(
+        lengths, pairs_of(examples), np.cumsum([0, *map(sum, lengths)]), strict=False
+    ):
+        assert a == start
+        if len(sentences) > 1:
+            assert not is_random
+            assert b == a + a_length
+            assert a_length + b_length == sum(sentences)
+        else:
+            assert is_random
+            assert a_length == sum(sentences)
+
+
+def test_random_next_probability() -> None:
+    tokens = tokens_of([[5] * 40] * 50)
+    for wanted in (0.0, 0.2, 1.0):
+        counts = [
+            make_pairs(tokens, 33, 0.0, wanted, generator(seed, "test")).is_random
+            for seed in range(20)
+        ]
+        multiple = np.concatenate(counts)
+        # The last sentence of a document may stand alone and then is a random pair, too.
+        assert wanted - 0.02 <= multiple.mean() <= wanted + 0.1
+
+
+def test_one_document() -> None:
+    """No other text to take: true nexts only, single sentences are cut in two."""
+    cuts: collections.Counter[int] = collections.Counter()
+    for seed in range(1200):
+        examples = make_pairs(tokens_of([[7, 1]]), 10, 0.0, 0.5, generator(seed, "test"))
+        assert examples.dropped_segments == 1
+        ((a, a_length, b, b_length, is_random),) = pairs_of(examples)
+        assert (a, b, a_length + b_length, is_random) == (0, a_length, 7, False)
+        cuts[b] += 1
+    assert set(cuts) == {1, 2, 3, 4, 5, 6}
+    assert all(140 < count < 260 for count in cuts.values())
+
+
+def test_truncation_is_that_of_the_simulation() -> None:
+    cases = [(a, b, room) for a in range(1, 25) for b in range(1, 25) for room in range(2, 18)]
+    draw = random.Random(0)
+    for room, group in itertools.groupby(sorted(cases, key=lambda case: case[2]), lambda c: c[2]):
+        a, b = (np.array(column) for column in list(zip(*group, strict=True))[:2])
+        fast = _truncate(np.zeros_like(a), a, np.zeros_like(b), b, room, generator(room, "test"))
+        for a_all, b_all, a_start, a_length, b_start, b_length in zip(a, b, *fast, strict=True):
+            slow_a, slow_b = list(range(a_all)), list(range(b_all))
+            slow_truncate(slow_a, slow_b, room, draw)
+            assert (a_length, b_length) == (len(slow_a), len(slow_b))
+            assert 0 <= a_start <= a_all - a_length
+            assert 0 <= b_start <= b_all - b_length
+
+
+@pytest.mark.parametrize("tosses", [0, 1, 3, 64, 65, 200])
+def test_heads_are_binomial(tosses: int) -> None:
+    count = 40_000
+    heads = _heads(np.full(count, tosses), generator(tosses, "test"))
+    frequencies = np.bincount(heads, minlength=tosses + 1)
+    assert len(frequencies) == tosses + 1
+    for number, frequency in enumerate(frequencies):
+        expected = count * math.comb(tosses, number) / 2**tosses
+        assert abs(frequency - expected) < 5 * math.sqrt(expected) + 5
+
+
+@pytest.mark.parametrize("power", [6, 7, 10, 12])
+def test_tables_hold_the_binomial_distribution(power: int) -> None:
+    """Against whole numbers, in which nothing is lost."""
+    tosses = 1 << power
+    fewest, cumulative = _binomial_table(power)
+    probabilities = np.diff(cumulative, prepend=0.0)
+    below = sum(math.comb(tosses, heads) for heads in range(fewest))
+    assert below < 2**tosses // 10**22 + 1
+    for heads in range(fewest, fewest + len(cumulative), max(1, len(cumulative) // 100)):
+        exact = Fraction(math.comb(tosses, heads), 2**tosses)
+        assert abs(float(exact) - probabilities[heads - fewest]) < 1e-14
+
+
+def test_heads_of_a_very_long_text() -> None:
+    tosses, count = 2_000_003, 20_000
+    heads = _heads(np.full(count, tosses), generator(0, "test"))
+    deviation = math.sqrt(tosses) / 2
+    assert abs(heads.mean() - tosses / 2) < 5 * deviation / math.sqrt(count)
+    assert abs(heads.std() / deviation - 1) < 5 / math.sqrt(2 * count)
+    for times in (-2, -1, 0, 1, 2):
+        share = (1 + math.erf(times / math.sqrt(2))) / 2
+        below = np.mean(heads <= tosses / 2 + times * deviation)
+        assert abs(below - share) < 5 * math.sqrt(share * (1 - share) / count) + 1e-3
+
+
+def test_heads_of_mixed_numbers() -> None:
+    tosses = np.array([0, 1000, 0, 64, 1, 2**31 - 1])
+    heads = _heads(tosses, generator(0, "test"))
+    assert (heads <= tosses).all()
+    assert 400 < heads[1] < 600
+    assert abs(heads[-1] - 2**30) < 10 * 2**15
+    assert tosses.tolist() == [0, 1000, 0, 64, 1, 2**31 - 1]
+    assert _heads(np.zeros(0, np.int64), generator(0, "test")).tolist() == []
+
+
+@given(corpora, st.integers(5, 40), st.sampled_from([0.0, 0.1, 1.0]))
+@settings(max_examples=200, deadline=None)
+def test_single_segments_lose_no_token(
+    lengths: list[list[int]], max_seq_length: int, short_seq_prob: float
+) -> None:
+    tokens = tokens_of(lengths)
+    examples = make_single(tokens, max_seq_length, short_seq_prob, generator(3, "test"))
+    document = np.repeat(np.arange(len(lengths)), list(map(sum, lengths)))
+    sentence_starts = set(tokens.sentence_offsets.tolist())
+    place = 0
+    for a, a_length, b, b_length, is_random in pairs_of(examples):
+        assert a == place  # one directly after the other
+        assert (b, b_length, is_random) == (0, 0, False)
+        assert 1 <= a_length <= max_seq_length - 2
+        assert document[a] == document[a + a_length - 1]
+        place = a + a_length
+        # Ends with a sentence, or inside one that does not fit a row.
+        assert place in sentence_starts or a_length == max_seq_length - 2
+        if short_seq_prob == 0 and place < len(document) and document[place] == document[a]:
+            following = min(n for n in sentence_starts if n > place) - place
+            piece = min(following, max_seq_length - 2)
+            assert a_length + piece > max_seq_length - 2  # no more would have fitted
+    assert place == len(document)
+
+
+def test_short_single_segments() -> None:
+    tokens = tokens_of([[1] * 500] * 200)
+    rows = [len(make_single(tokens, 52, prob, generator(1, "test"))) for prob in (0.0, 0.5, 1.0)]
+    assert rows[0] == 2000
+    assert rows[0] < rows[1] < rows[2]
+
+
+@given(
+    st.lists(st.integers(0, 3) | st.none(), max_size=20),  # tokens of a line; None: a blank line
+)
+def test_build_groups_lines(lines: list[int | None]) -> None:
+    blank = [line is None for line in lines]
+    offsets = np.cumsum([0, *(line or 0 for line in lines)])
+    ids = np.arange(offsets[-1], dtype=np.uint16)
+    tokens = Tokens.build(ids, offsets, np.array(blank, dtype=bool))
+    expected = [
+        [line for line in group if line]
+        for is_blank, group in itertools.groupby(lines, lambda line: line is None)
+        if not is_blank
+    ]
+    expected = [document for document in expected if document]
+    assert tokens.documents == len(expected)
+    assert tokens.sentences == sum(map(len, expected))
+    widths = np.diff(tokens.sentence_offsets).tolist()
+    bounds = itertools.pairwise(tokens.document_offsets.tolist())
+    assert [widths[start:end] for start, end in bounds] == expected
+    assert tokens.sentence_offsets.dtype == tokens.document_offsets.dtype == np.int64
+
+
+def test_build_refuses_what_does_not_fit() -> None:
+    ids = np.zeros(3, dtype=np.uint16)
+    for offsets, blank in (
+        ([0, 2], [False]),
+        ([0, 3], [False, False]),
+        ([1, 3], [False]),
+        ([0, 3], [True]),
+        ([0, 4, 3], [False, False]),
+    ):
+        with pytest.raises(ValueError, match="should"):
+            Tokens.build(ids, np.array(offsets), np.array(blank))
+
+
+def test_same_key_same_pairs() -> None:
+    tokens = tokens_of([[7, 3, 9]] * 20)
+    one, again, other = (
+        pairs_of(make_pairs(tokens, 20, 0.1, 0.5, generator(seed, "pairs", 0)))
+        for seed in (1, 1, 2)
+    )
+    assert one == again != other

@@ -1,0 +1,301 @@
+"""The model card: front matter that the hub can read, and a body that says what was measured."""
+
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import yaml
+from huggingface_hub import ModelCard
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lib.model.config import BertConfig
+from lib.params import parse_params
+from lib.report.card.facts import gather
+from lib.report.card.model_card import model_card
+from lib.run.errors import UserError
+
+CONFIG = BertConfig(300, 64, 3, 4, 256, "gelu_new", 0.1, 0.1, 512)
+METRICS = {
+    "phase": "main",
+    "mlm_loss": 2.0,
+    "mlm_accuracy": 0.5,
+    "nsp_loss": 0.6,
+    "nsp_accuracy": 0.75,
+    "mlm_perplexity": 7.389,
+    "mlm_loss_unigram": 3.0,
+    "mlm_perplexity_unigram": 20.09,
+    "intervals": {"mlm_loss": [1.9, 2.15]},
+    "documents": 25,
+    "words": 4321,
+    "mlm_accuracy_top_token": 0.0625,
+    "nsp_accuracy_majority": 0.5,
+    "masked_tokens": 6124,
+    "examples": 1233,
+    "verification_difference": 0.000012,
+}
+FIT = {"tokens_per_word": 1.25, "tokens_per_character": 0.25, "unknown_word_share": 0.001}
+RESULTS = {
+    "preprocess": {
+        "files": 3,
+        "input_md5": "0123.dir",
+        "documents_in": 1000,
+        "documents": 940,
+        "documents_duplicate": 50,
+        "documents_near_duplicate": 7,
+        "documents_empty": 3,
+        "sentences": 4000,
+        "characters_in": 123456,
+        "characters": 100000,
+        "formats": {"text": 2, "csv (gzip)": 1},
+        "edits": {"urls": 12, "html_entities": 4},
+        "rejected": {"malformed_json": 5},
+    },
+    "sample5M": {"train_sampled": 3500},
+    "vocab": {"size": 300, "unused_rows": 2, "new_words": 9, "train": FIT, "heldout": FIT},
+    "split": {
+        "train": {"documents": 900},
+        "dev": {"documents": 15},
+        "test": {"documents": 25},
+        "overlap": {"test": {"documents": 25, "near_twins": 4}},
+    },
+    "records/main": {"train": {"rows": 1000, "examples": 3000, "tokens": 100000}},
+    "records/long": {"train": {"rows": 500, "examples": 500, "tokens": 200000}},
+    "pretrain/main": {"parameters": 12345678, "steps": 100, "best_step": 60},
+    "pretrain/long": {"parameters": 12345678, "steps": 10, "best_step": 10},
+}
+
+
+@pytest.fixture
+def results(tmp_path) -> Path:
+    for stage, metrics in RESULTS.items():
+        (tmp_path / stage).mkdir(parents=True)
+        (tmp_path / stage / "metrics.json").write_text(json.dumps(metrics))
+    return tmp_path
+
+
+@pytest.fixture
+def two_phases(values) -> dict:
+    values["phases"] = {
+        "main": {"max_seq_length": 128, "init": "data/vocab", "batch_size": 20},
+        "long": {
+            "max_seq_length": 256,
+            "init": "models/main",
+            "steps": 10,
+            "batch_size": 5,
+            "warmup_steps": 0.1,
+            "learning_rate": 1e-5,
+        },
+    }
+    values["evaluate"]["phase"] = "long"
+    return values
+
+
+def card(values: dict, results: Path, phase: str = "main") -> str:
+    return model_card(gather(parse_params(values), phase, results), CONFIG, METRICS)
+
+
+def front_matter(text: str) -> dict:
+    return ModelCard(text).data.to_dict()
+
+
+def tables(text: str) -> Iterator[list[list[str]]]:
+    """The cells of each table."""
+    for block in re.findall(r"(?:^\|.*\n)+", text, re.MULTILINE):
+        yield [
+            [cell.strip() for cell in re.split(r"(?<!\\)\|", line)[1:-1]]
+            for line in block.splitlines()
+        ]
+
+
+def rows(text: str) -> dict[str, list[str]]:
+    """The lines of all tables, by their first cells."""
+    return {line[0]: line[1:] for table in tables(text) for line in table}
+
+
+def test_the_hub_reads_the_front_matter(values, results):
+    assert front_matter(card(values, results)) == {
+        "library_name": "transformers",
+        "pipeline_tag": "fill-mask",
+        "tags": ["bert", "domain-bert"],
+    }
+    values["evaluate"] |= {"language": ["no", "en"], "license": "cc-by-4.0"}
+    found = front_matter(card(values, results))
+    assert (found["language"], found["license"]) == (["no", "en"], "cc-by-4.0")
+
+
+TEXT = st.text(
+    st.characters(exclude_categories=["C", "Zl", "Zp"], exclude_characters="\x85\xa0"), min_size=1
+).filter(str.strip)
+
+
+def test_any_licence_is_valid_yaml(values, results):
+    facts = gather(parse_params(values), "main", results)
+
+    @given(st.one_of(TEXT, st.sampled_from(["no", "1.0", "~", "- x", "a: b", "#", "'", '"', "%y"])))
+    def check(license: str) -> None:
+        given_license = facts.params.evaluate.model_copy(update={"license": license})
+        params = facts.params.model_copy(update={"evaluate": given_license})
+        text = model_card(type(facts)(**{**vars(facts), "params": params}), CONFIG, METRICS)
+        block = text.split("---\n")[1]
+        assert yaml.safe_load(block)["license"] == license
+
+    check()
+
+
+def test_what_was_read_and_dropped_is_told_by_reason(values, results):
+    text = card(values, results)
+    found = rows(text)
+    assert found["files"] == ["3 (2 text, 1 csv (gzip))"]
+    assert found["MD5 of these files, as DVC counts it"] == ["0123.dir"]
+    assert found["documents read"] == ["1,000"]
+    assert found["left out: malformed json"] == ["5"]
+    assert found["left out: documents empty after cleaning"] == ["3"]
+    assert found["dropped: documents equal to another"] == ["50"]
+    assert found["dropped: documents similar to another"] == ["not looked for"]
+    assert found["documents kept"] == ["940"]
+    assert found["characters kept"] == ["100,000"]
+    assert found["documents for tests"] == ["25"]
+    assert found["html entities"] == ["4"]
+    values["preprocess"]["near_duplicates"] = 0.8
+    values["preprocess"]["clean"] |= {"urls": "replace", "url_filler": "a|b", "accents": "remove"}
+    text = card(values, results)
+    assert rows(text)["dropped: documents similar to another (0.8 or more)"] == ["7"]
+    assert "control characters: urls: replace by `a|b`; accents: remove.\n" in text
+
+
+def test_the_tables_are_whole(values, two_phases, results):
+    found = list(tables(card(two_phases, results, "long")))
+    assert len(found) == 6
+    for table in found:
+        assert {len(line) for line in table} == {len(table[0])}
+
+
+def test_held_out_numbers_stand_beside_their_baselines(values, results):
+    text = card(values, results)
+    found = rows(text)
+    assert found["MLM loss, nats a masked piece"] == [
+        "2.000",
+        "1.900 to 2.150",
+        "3.000",
+        "frequency of pieces",
+    ]
+    assert found["MLM perplexity"] == ["7.4", "", "20.1", "frequency of pieces"]
+    assert found["masked pieces found"] == ["50.0%", "", "6.2%", "always the commonest piece"]
+    assert found["next sentence answers that are right"][:3] == ["75.0%", "", "50.0%"]
+    # What this page has no words for is shown all the same.
+    assert found["verification difference"] == ["1.2e-05", "", "", ""]
+    assert "4,321 words hidden in 25 test documents that neither" in text
+    assert "6,124 pieces in 1,233 rows" in text
+
+
+def test_the_model_that_training_started_from_stands_beside_it(values, results):
+    metrics = METRICS | {"mlm_loss_start": 2.5}
+    text = model_card(gather(parse_params(values), "main", results), CONFIG, metrics)
+    found = rows(text)
+    assert found["measure"][2] == "the model it started from"
+    assert found["MLM loss, nats a masked piece"][:4] == [
+        "2.000",
+        "1.900 to 2.150",
+        "2.500",
+        "3.000",
+    ]
+    assert found["masked pieces found"][2] == "" and "mlm loss start" not in found
+
+
+def test_a_chain_of_phases_is_told_from_its_beginning(two_phases, results):
+    text = card(two_phases, results, "long")
+    found = rows(text)
+    # 100 steps of 20 rows are twice all rows: 2 x 3,000 examples, 2 x 100,000 tokens.
+    assert found["main"] == ["128", "100", "20", "0.002", "400", "6,000", "200,000", "2.00"]
+    assert found["long"] == ["256", "10", "5", "1e-05", "0.1 of the steps", "50", "20,000", "0.10"]
+    assert text.index("| main |") < text.index("| long |")
+    assert "Tokens seen, padding not counted: 220,000." in text
+    assert "at most 256 tokens" in text
+    assert "| long |" not in card(two_phases, results, "main")
+
+
+@pytest.mark.parametrize(("kept", "steps"), [("step-40", "40"), ("best", "60")])
+def test_a_phase_from_a_kept_model_counts_its_steps(two_phases, results, kept, steps):
+    two_phases["phases"]["long"]["init"] = f"models/kept/main/{kept}"
+    assert rows(card(two_phases, results, "long"))["main"][1] == steps
+
+
+def test_phases_in_a_ring_are_refused(two_phases, results):
+    two_phases["phases"]["main"]["init"] = "models/long"
+    with pytest.raises(UserError, match=r"phases\.long\.init: models/long starts from long itself"):
+        card(two_phases, results, "long")
+
+
+def test_a_fetched_model_is_named_as_the_base(values, results, tmp_path):
+    base = tmp_path / "base/tiny"
+    base.mkdir(parents=True)
+    values["phases"]["main"]["init"] = values["vocab"]["base"] = str(base)
+    values["vocab"]["source"] = "extend"
+    # Of a folder that says nothing of itself only the name: where it is, is nobody's business.
+    text = card(values, results)
+    assert "base_model" not in front_matter(text)
+    assert "continued from `tiny`," in text and str(tmp_path) not in text
+    source = {"model": "some-one/tiny", "revision": "f" * 40, "files": {}}
+    (base / "source.json").write_text(json.dumps(source))
+    (base / "README.md").write_text("---\nlicense: mit\n---\n# Tiny\n")
+    text = card(values, results)
+    assert front_matter(text)["base_model"] == "some-one/tiny"
+    named = f"`some-one/tiny` (revision {'f' * 40}, licence mit)"
+    assert f"continued from {named}," in text
+    assert f"It went on from {named}, whose limits are its own, with one collection" in text
+    assert f"that of {named}, with 9 words of 3,500 sentences of training text added" in text
+
+
+@pytest.mark.parametrize(
+    "readme",
+    ["", "no front matter", "---\n[\n---\n", "---\nlicense: [a]\n---\n", "---\n- a\n---\n"],
+)
+def test_a_card_of_the_base_that_says_nothing_is_no_error(values, results, tmp_path, readme):
+    base = tmp_path / "tiny"
+    base.mkdir()
+    (base / "README.md").write_text(readme)
+    values["phases"]["main"]["init"] = values["vocab"]["base"] = str(base)
+    values["vocab"]["source"] = "extend"
+    assert "continued from `tiny`," in card(values, results)
+
+
+def test_limits_follow_from_the_facts(values, results):
+    limits = card(values, results).partition("## Limits")[2]
+    assert "100,000 characters, about 1/160,000 of what the first BERT had." in limits  # 16 GB.
+    assert "4 of the 25 test documents have a near twin" in limits
+    assert "look better than they are" in limits
+    assert "64 hidden units" in limits and "at most 32 tokens" in limits
+    assert "upper from lower case" in limits and "No licence" in limits
+    assert "next sentence head" not in limits
+    values["evaluate"]["license"] = "mit"
+    values["vocab"]["lowercase"] = values["records"]["next_sentence"] = False
+    (results / "split/metrics.json").write_text(
+        json.dumps(RESULTS["split"] | {"overlap": {"test": {"documents": 25, "near_twins": 0}}})
+    )
+    limits = card(values, results).partition("## Limits")[2]
+    assert "0 of the 25 test documents have a near twin in training text." in limits
+    assert "next sentence head was not trained" in limits
+    assert "lower case" not in limits and "No licence" not in limits
+
+
+@pytest.mark.parametrize("stage", ["preprocess", "vocab", "records/main", "pretrain/main"])
+def test_a_stage_that_did_not_run_is_named(values, results, stage):
+    path = results / stage / "metrics.json"
+    path.write_text("{}")
+    with pytest.raises(UserError, match=f"{stage}/metrics.json: has no .* dvc repro"):
+        card(values, results)
+    path.unlink()
+    with pytest.raises(UserError, match=f"{stage}/metrics.json: no such file; .* dvc repro"):
+        card(values, results)
+
+
+def test_examples_made_elsewhere_are_not_told_as_ours(values, results):
+    values["records"]["source"] = "data/theirs"
+    text = model_card(gather(parse_params(values), "main", results), CONFIG, METRICS)
+    assert "trained on examples made elsewhere (`data/theirs`" in text
+    assert "as whoever made `data/theirs` chose" in text
+    for untrue in ("trained on one collection", "copies of the text", "near twin", "has seen"):
+        assert untrue not in text, untrue

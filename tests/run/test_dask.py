@@ -1,0 +1,325 @@
+"""Tasks on a Dask cluster: the results of the local pool, whatever happens to workers."""
+
+import contextlib
+import json
+import os
+import random
+import shutil
+import signal
+import time
+from pathlib import Path
+
+import pytest
+
+from lib.run import dask_pool, dask_task, fingerprint
+from lib.run.errors import UserError
+from lib.run.pool import TRIES, choose_workers, shard_map
+from lib.vocab.export import write_tokenizer
+from lib.vocab.tokenizer import SPECIAL_TOKENS
+from tests.helpers import dask_cluster
+from tests.helpers.dask_cluster import Cluster
+from tests.helpers.project import Project, write_text
+
+STAGES = {
+    "preprocess": ("data/raw", "data/corpus"),
+    "split": ("data/corpus", "data/shards"),
+    "records": ("main", "data/shards", "data/vocab", "data/records/main"),
+}
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory):
+    cluster = Cluster(tmp_path_factory.mktemp("cluster"))
+    yield cluster
+    if dask_pool._connect.cache_info().currsize:
+        dask_pool._connect(cluster.address)._client.close()
+    cluster.stop()
+
+
+@pytest.fixture
+def workers(cluster, tmp_path, monkeypatch):
+    """The address, for a connection of this test's own, with its ticket in a folder of its own."""
+    monkeypatch.setenv("DVC_ROOT", str(tmp_path))
+    monkeypatch.setattr(dask_pool, "die_with_dvc", lambda number: None)
+    dask_pool._connect.cache_clear()
+    return cluster.address
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory):
+    """With text, a vocabulary, and settings under which every pass has several tasks."""
+    project = Project(tmp_path_factory.mktemp("project"))
+    write_text(project.folder / "data/raw")
+    # The first file again: two tasks that write the same map.
+    shutil.copy(project.folder / "data/raw/one.txt", project.folder / "data/raw/three.txt")
+    project.set({"preprocess": {"near_duplicates": 0.9}, "split": {"lines_per_shard": 100}})
+    vocabulary = project.folder / "data/vocab"
+    vocabulary.mkdir()
+    letters = "abcdefghijklmnopqrstuvwxyz0123456789."
+    pieces = [*SPECIAL_TOKENS, *letters, *(f"##{letter}" for letter in letters)]
+    write_tokenizer(vocabulary, pieces, lowercase=True, strip_accents=True, max_length=64)
+    return project
+
+
+def run(project: Project, scheduler: str | None) -> dict[str, str]:
+    """Runs the three stages anew; digests of what they write."""
+    project.set({"cluster": {"scheduler": scheduler, "workers": 2}})
+    for stage, words in STAGES.items():
+        project.stage(stage, *words)
+    written = results(project)
+    forget(project)
+    return written
+
+
+def results(project: Project) -> dict[str, str]:
+    return {
+        name: fingerprint.of_path(project.folder / name)
+        for stage, words in STAGES.items()
+        for name in (words[-1], f"results/{stage}")
+    }
+
+
+def forget(project: Project) -> None:
+    for name in ("data/corpus", "data/shards", "data/records", ".scratch"):
+        shutil.rmtree(project.folder / name)
+
+
+def test_the_three_stages_write_the_same_bytes(cluster, project):
+    expected = run(project, None)
+    assert run(project, cluster.address) == expected
+    assert list((project.folder / "data").rglob(".*.tmp-*")) == []
+
+
+def test_results_come_in_the_order_of_the_tasks(workers):
+    numbers = list(range(30))
+    assert shard_map(dask_cluster.square, numbers, workers, "test") == [n * n for n in numbers]
+    assert shard_map(dask_cluster.square, [], workers, "test") == []
+
+
+def test_relative_paths_are_those_of_this_process(workers, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    ((path, folder),) = shard_map(dask_cluster.where, [Path("a/b")], workers, "test")
+    assert path == tmp_path / "a/b" and folder != tmp_path
+
+
+def test_a_killed_worker_is_noticed_and_its_task_redone(workers, tmp_path):
+    tasks = [tmp_path / name for name in ("a", "mortal-b", "c", "mortal-d", "e")]
+    names = shard_map(dask_cluster.die_once, tasks, workers, "test")
+    assert names == [path.name for path in tasks]
+    assert (tmp_path / "mortal-b").exists()
+
+
+@pytest.mark.slow
+def test_a_task_that_always_kills_its_worker_is_named_after_three_tries(workers, tmp_path):
+    tasks = [tmp_path / name for name in ("a", "b", "mortal", "c", "d", "e", "f")]
+    with pytest.raises(UserError, match=r"/mortal: its worker died 3 times"):
+        shard_map(dask_cluster.die, tasks, workers, "test")
+    assert (tmp_path / "mortal").read_text() == "xxx"
+
+
+def test_what_goes_wrong_in_a_task_arrives_with_its_name(workers, tmp_path):
+    with pytest.raises(UserError, match=r"^shard-[12]: not good$"):
+        shard_map(dask_cluster.refuse, ["shard-1", "shard-2"], workers, "test")
+    with pytest.raises(FileNotFoundError) as failure:
+        shard_map(dask_cluster.cannot_open, [tmp_path / "missing"], workers, "test")
+    assert failure.value.filename == str(tmp_path / "missing")
+    with pytest.raises(RuntimeError, match=r"(?s)^shard-3: .*ZeroDivisionError"):
+        shard_map(dask_cluster.stumble, ["shard-3"], workers, "test")
+
+
+def test_tasks_of_a_run_that_failed_are_dropped(cluster, workers):
+    with pytest.raises(UserError):
+        shard_map(dask_cluster.sleep_or_fail, [0.0, *[0.3] * 200], workers, "test")
+    started = time.monotonic()
+    assert len(shard_map(dask_cluster.square, [1, 2], workers, "test")) == 2
+    assert time.monotonic() - started < 15
+
+
+@pytest.mark.slow
+def test_a_worker_whose_memory_is_full_is_ended_and_the_task_named(tmp_path, workers, cluster):
+    small = Cluster(tmp_path, 0)
+    small.add(2, memory="400MiB")
+    try:
+        with pytest.raises(UserError, match=r"/large: .* 3 times because its memory was full"):
+            shard_map(
+                dask_cluster.fill_memory,
+                [tmp_path / "large", tmp_path / "b"],
+                small.address,
+                "test",
+            )
+    finally:
+        small.stop()
+
+
+@pytest.fixture
+def other_code(tmp_path) -> Project:
+    """A copy of the project that differs in one line of one file."""
+    other = Project(tmp_path / "other")
+    with (other.folder / "lib/text/cleaning/chunks.py").open("a") as stream:
+        stream.write("# another line\n")
+    return other
+
+
+@pytest.mark.slow
+def test_a_worker_with_other_code_is_refused(tmp_path, workers, cluster, other_code):
+    odd = cluster.add(1, other_code.folder)
+    try:
+        said = r"worker tcp://\S+ has other code in memory \(lib/text/maps\.py\); start it again"
+        with pytest.raises(UserError, match=said):
+            shard_map(dask_cluster.square, [1, 2], workers, "test")
+        # In a folder without any of it.
+        cluster.kill(odd)
+        odd = cluster.add(1, tmp_path)
+        with pytest.raises(UserError, match=r"cannot import the project's code \(No module"):
+            shard_map(dask_cluster.square, [1, 2], workers, "test")
+    finally:
+        cluster.kill(odd)
+
+
+@pytest.mark.slow
+def test_a_worker_with_other_code_that_comes_later_is_refused(workers, cluster, other_code):
+    assert shard_map(dask_cluster.square, [1, 2], workers, "test") == [1, 4]
+    odd = cluster.add(1, other_code.folder)
+    try:
+        with pytest.raises(UserError, match=r"came later, \S+ \(process \d+\) has other code"):
+            shard_map(dask_cluster.sleep, [0.2] * 40, workers, "test")
+    finally:
+        cluster.kill(odd)
+
+
+def test_what_a_worker_must_be_like(tmp_path, monkeypatch):
+    ticket = tmp_path / "ticket.json"
+    with pytest.raises(dask_task.WorkerRefusedError, match=r"cannot read .*ticket.json .*a disk"):
+        dask_task.show(ticket)
+    dask_task.write_ticket(ticket)
+    answer = dask_task.show(ticket)
+    assert answer.parent == tmp_path and answer.exists()
+    wanted = json.loads(ticket.read_text())
+    assert {"lib/run/pool.py", "lib/vocab/characters.json", "stages/records.py"} <= set(
+        wanted["code"]
+    )
+    assert {"numpy", "emoji", "sentencepiece", "Python", "zlib"} <= set(wanted["versions"])
+    wanted["versions"]["numpy"] = "1.0"
+    ticket.write_text(json.dumps(wanted))
+    assert dask_task.show(ticket) == answer  # Once a run.
+    dask_task.show.cache_clear()
+    with pytest.raises(dask_task.WorkerRefusedError, match=r"has numpy [0-9.]+, not 1\.0"):
+        dask_task.show(ticket)
+    wanted["code"]["lib/new.py"] = wanted["code"]["lib/run/pool.py"] = "0"
+    ticket.write_text(json.dumps(wanted))
+    with pytest.raises(dask_task.WorkerRefusedError, match=r"\(lib/new\.py and 1 more files\)"):
+        dask_task.show(ticket)
+
+
+def test_the_parameter_comes_before_the_variable(monkeypatch):
+    monkeypatch.delenv("DASK_SCHEDULER_ADDRESS", raising=False)
+    assert choose_workers(3, None) == 3
+    monkeypatch.setenv("DASK_SCHEDULER_ADDRESS", "tcp://there:1")
+    assert choose_workers(3, None) == "tcp://there:1"
+    assert choose_workers(3, "tcp://here:2") == "tcp://here:2"
+    monkeypatch.setenv("DASK_SCHEDULER_ADDRESS", "there")
+    with pytest.raises(UserError, match=r"DASK_SCHEDULER_ADDRESS: should be .* tcp://host:8786"):
+        choose_workers(3, None)
+
+
+def test_a_scheduler_that_is_not_there_gives_one_line(monkeypatch, tmp_path):
+    monkeypatch.setattr(dask_pool, "die_with_dvc", lambda number: None)
+    monkeypatch.setattr(dask_pool, "_CONNECT_SECONDS", 0.5)
+    dask_pool._connect.cache_clear()
+    with pytest.raises(
+        UserError, match=r"tcp://127\.0\.0\.1:9: no Dask scheduler answers"
+    ) as error:
+        shard_map(dask_cluster.square, [1], "tcp://127.0.0.1:9", "test")
+    assert "\n" not in str(error.value)
+
+
+def test_a_scheduler_without_workers_gives_one_line(monkeypatch, tmp_path):
+    monkeypatch.setenv("DVC_ROOT", str(tmp_path))
+    monkeypatch.setattr(dask_pool, "die_with_dvc", lambda number: None)
+    monkeypatch.setattr(dask_pool, "_PATIENCE_SECONDS", 0.5)
+    dask_pool._connect.cache_clear()
+    empty = Cluster(tmp_path, 0)
+    try:
+        with pytest.raises(UserError, match=r"no workers there; start some"):
+            shard_map(dask_cluster.square, [1], empty.address, "test")
+    finally:
+        empty.stop()
+
+
+@pytest.fixture(scope="module")
+def long_project(project):
+    """With enough text that each stage takes some seconds."""
+    write_text(project.folder / "data/raw", 20_000)
+    project.set({"split": {"lines_per_shard": 10_000}, "records": {"dupe_factor": 5}})
+    return project
+
+
+@pytest.mark.slow
+def test_workers_killed_in_each_stage_change_nothing(cluster, long_project):
+    project = long_project
+    expected = run(project, None)
+    project.set({"cluster": {"scheduler": cluster.address}})
+    draw = random.Random(1)
+    for stage, words in STAGES.items():
+        process = project.start("python", "-m", f"stages.{stage}", *words)
+        killed = 0
+        # A third could hit the same task, which is then given up.
+        while process.poll() is None and killed < TRIES - 1:
+            for victim in cluster.busy()[:1]:
+                time.sleep(draw.uniform(0, 0.5))
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(victim, signal.SIGKILL)
+                    killed += 1
+            time.sleep(0.5)
+        output, _ = process.communicate(timeout=240)
+        assert process.returncode == 0 and killed, output
+    assert results(project) == expected
+    assert list((project.folder / "data").rglob(".*.tmp-*")) == []
+    forget(project)
+
+
+@pytest.mark.slow
+def test_a_scheduler_that_goes_away_gives_one_line(tmp_path, long_project):
+    cluster = Cluster(tmp_path, 2)
+    try:
+        long_project.set({"cluster": {"scheduler": cluster.address}})
+        process = long_project.start("python", "-m", "stages.preprocess", *STAGES["preprocess"])
+        wait_for(cluster.busy)
+        cluster.kill(cluster.scheduler)
+        output, _ = process.communicate(timeout=120)
+        assert process.returncode == 1
+        assert output.splitlines()[-1] == (
+            f"preprocess: error: {cluster.address}: the Dask scheduler does not answer any more; "
+            "start it and its workers, and run the same command again"
+        )
+        assert "Traceback" not in output
+    finally:
+        cluster.stop()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("who", ["Ctrl-C", "SIGTERM", "parent killed"])
+def test_the_tasks_of_a_stage_that_ends_are_dropped(cluster, long_project, who):
+    long_project.set({"cluster": {"scheduler": cluster.address}})
+    shutil.rmtree(long_project.folder / ".scratch", ignore_errors=True)
+    # What runs the tests in the background may have Ctrl-C ignored, and that is inherited.
+    stage = ("env", "--default-signal=INT", "python", "-m", "stages.preprocess")
+    stage += STAGES["preprocess"]
+    if who == "parent killed":
+        # Between it and us a process, as dvc is.
+        parent = "import subprocess, sys; subprocess.run(sys.argv[1:])"
+        stage = ("python", "-c", parent, *stage)
+    process = long_project.start(*stage)
+    wait_for(cluster.busy)
+    number = {"Ctrl-C": signal.SIGINT, "SIGTERM": signal.SIGTERM}.get(who, signal.SIGKILL)
+    process.send_signal(number)
+    assert process.wait(60) == (130 if who == "Ctrl-C" else -number)
+    process.stdout.close()
+    wait_for(lambda: not cluster.tasks())
+
+
+def wait_for(condition) -> None:
+    deadline = time.monotonic() + 120
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)

@@ -1,0 +1,230 @@
+"""The demo corpus: what becomes of docstrings, and that its bytes depend on nothing else."""
+
+from pathlib import Path
+
+import pytest
+
+from lib.run.errors import UserError
+from lib.samples.demo import Source, write_demo
+from lib.samples.docstrings import paragraphs_of, reason_to_drop
+
+# One docstring with all that is to go, and the paragraphs that stay.
+MIXED = """
+    Open the valve of the :class:`~plant.Boiler`, slowly
+    and ``never`` in a *hurry*; see `the manual <manual.html>`_ before.
+
+    Example
+    -------
+    >>> valve = open_valve("The boiler is in the cellar and it is old.")
+    The valve of the boiler is open and the steam is on its way.
+
+    The valve must be closed again. For this we call::
+
+        close_valve(valve)  # This is the way to close it when it is hot.
+
+    .. code-block:: python
+
+        print("This is a line of code that is left out of the text.")
+
+    .. note:: The boiler is old
+        and has to be treated with care.
+
+    Parameters
+    ----------
+    valve : Valve
+        The valve to open, which should be one of those that the
+        boiler has on its outer side.
+    turns : int, optional
+        Number of turns.
+
+    Raises
+    ------
+    SteamError
+        If the steam is too hot for the valve and for all the pipes that lead to it.
+"""
+KEPT = [
+    "Open the valve of the Boiler, slowly and never in a hurry; see the manual before.",
+    "The valve must be closed again.",
+    "The boiler is old and has to be treated with care.",
+    "valve : Valve The valve to open, which should be one of those that the boiler has on its "
+    "outer side.",
+    "turns : int, optional Number of turns.",
+]
+
+
+def kept(docstring: str) -> list[str]:
+    return [
+        text
+        for text, explains in paragraphs_of(docstring)
+        if reason_to_drop(text, explains) is None
+    ]
+
+
+def test_only_prose_stays() -> None:
+    assert kept(MIXED) == KEPT
+
+
+def test_google_style() -> None:
+    docstring = """Turn the key of the door.
+
+    Args:
+      key: The key that is to be turned in the lock, which
+        must fit.
+      turns: How often.
+
+    Returns: The door, which is open now but may be closed by the next one who comes.
+
+    Raises:
+      LockError: If the key does not fit the lock that the door has.
+
+    ```python
+    turn(key)  # This is the way in which the key is turned.
+    ```
+
+    The door is said to be [older](old.html) than the house.
+    """
+    assert kept(docstring) == [
+        "Turn the key of the door.",
+        "key: The key that is to be turned in the lock, which must fit.",
+        "The door, which is open now but may be closed by the next one who comes.",
+        "The door is said to be older than the house.",
+    ]
+
+
+def test_a_summary_gets_its_full_stop_and_a_list_its_items() -> None:
+    docstring = """Return the list of all the things
+
+    - The first thing on the list
+      is a very long one.
+    - The second of the things is not as long.
+    """
+    assert kept(docstring) == [
+        "Return the list of all the things.",
+        "The first thing on the list is a very long one.",
+        "The second of the things is not as long.",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("paragraph", "reason"),
+    [
+        ("", "short"),
+        ("?", "short"),
+        ("The end of it.", "short"),
+        ("and this is the end of a sentence.", "fragment"),
+        ("This is the beginning of a sentence", "fragment"),
+        ("The value is {value} unless it is set by the caller.", "code"),
+        ("See https://example.org for what else there is to read.", "code"),
+        ("The lone surrogate \ud800 is in the middle of this.", "code"),
+        ("Alpha, beta, gamma, delta, epsilon, zeta, eta, theta.", "list"),
+        ("This file is licensed under the terms of the other file.", "licence"),
+        ("The user's “own” café 🙂 is open to all of us.", None),
+    ],
+)
+def test_reasons(paragraph: str, reason: str | None) -> None:
+    assert reason_to_drop(paragraph) == reason
+
+
+def make_package(root: Path, name: str, modules: int) -> None:
+    """A package of modules with paragraphs of their own and one that all have in common."""
+    package = root / name
+    (package / "tests").mkdir(parents=True)
+    (package / "__init__.py").write_text("raise RuntimeError('never imported')\n")
+    (package / "broken.py").write_text('"""The colon is missing from what follows."""\nclass X\n')
+    (package / "tests" / "test_it.py").write_text('"""All tests of the package are to go."""\n')
+    for number in reversed(range(modules)):
+        (package / f"module{number}.py").write_text(
+            f'''"""Module {number} of {name} is the best of all.
+
+The same sentence stands in every one of the modules.
+"""
+class Thing:
+    """A thing of the module {number} of {name} and of no other."""
+    def method(self):
+        """Do to the thing {number} of {name} what has to be done."""
+if True:
+    async def wait():
+        """Wait for module {number} of {name}, which is slow to come."""
+'''
+        )
+
+
+SOURCES = (Source("small", 1, "fake_small"), Source("large", 3, "fake_large fake_other"))
+
+
+def corpus(root: Path, monkeypatch: pytest.MonkeyPatch, max_bytes: int) -> dict[str, bytes]:
+    """Makes the packages below `root`, writes the corpus beside them and reads it."""
+    make_package(root / "packages", "fake_small", 3)
+    make_package(root / "packages", "fake_large", 40)
+    make_package(root / "packages", "fake_other", 9)
+    with monkeypatch.context() as context:
+        context.syspath_prepend(root / "packages")
+        counts = write_demo(root / "corpus", max_bytes, SOURCES)
+    files = {path.name: path.read_bytes() for path in (root / "corpus").iterdir()}
+    assert counts["bytes"] == sum(map(len, files.values()))
+    assert counts["sources"] == len(files)
+    assert counts["documents"] == sum(text.count(b"\n\n") for text in files.values())
+    return files
+
+
+def test_layout_and_duplicates(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    files = corpus(tmp_path, monkeypatch, 1_000_000)
+    assert sorted(files) == ["large.txt", "small.txt"]
+    documents = b"".join(files.values()).decode().removesuffix("\n\n").split("\n\n")
+    assert len(documents) == 3 + 40 + 9
+    paragraphs = [line for document in documents for line in document.split("\n")]
+    assert len(paragraphs) == 4 * len(documents) + 1  # The common one stands there once.
+    assert len(set(paragraphs)) == len(paragraphs)
+    first = next(text for text in documents if text.startswith("Module 7 of fake_large"))
+    assert [line for line in first.split("\n") if "same" not in line] == [
+        "Module 7 of fake_large is the best of all.",
+        "A thing of the module 7 of fake_large and of no other.",
+        "Do to the thing 7 of fake_large what has to be done.",
+        "Wait for module 7 of fake_large, which is slow to come.",
+    ]
+
+
+def test_bytes_do_not_depend_on_where_or_when(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert corpus(tmp_path / "here", monkeypatch, 6000) == corpus(
+        tmp_path / "somewhere" / "else", monkeypatch, 6000
+    )
+
+
+@pytest.mark.parametrize("max_bytes", [0, 100, 1500, 4000, 8000])
+def test_limit_and_shares(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, max_bytes: int) -> None:
+    files = corpus(tmp_path, monkeypatch, max_bytes)
+    assert sum(map(len, files.values())) <= max_bytes
+    if max_bytes >= 4000:
+        # What the small source cannot fill goes to the large one.
+        assert sum(map(len, files.values())) > 0.93 * max_bytes
+        assert b"fake_other" in files["large.txt"]
+
+
+def test_a_smaller_corpus_replaces_a_larger(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_package(tmp_path / "packages", "fake_small", 3)
+    make_package(tmp_path / "packages", "fake_large", 3)
+    make_package(tmp_path / "packages", "fake_other", 3)
+    monkeypatch.syspath_prepend(tmp_path / "packages")
+    write_demo(tmp_path / "corpus", 1_000_000, SOURCES)
+    write_demo(tmp_path / "corpus", 10, SOURCES)
+    assert list((tmp_path / "corpus").iterdir()) == []
+
+
+def test_a_package_that_is_missing(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"no_such_package: not installed.*requirements\.lock"):
+        write_demo(tmp_path, 1000, (Source("none", 1, "no_such_package"),))
+
+
+def test_the_standard_library_and_its_topics(tmp_path: Path) -> None:
+    sources = (Source("topics", 1, "<help-topics>"), Source("stdlib", 1, "<standard-library>"))
+    counts = write_demo(tmp_path, 40_000, sources)
+    assert 38_000 < counts["bytes"] <= 40_000
+    for path in tmp_path.iterdir():
+        text = path.read_text()
+        assert ">>>" not in text
+        assert str(Path.home()) not in text
+        assert text.endswith(".\n\n") or text[-3] in "!?\"')]"

@@ -1,0 +1,61 @@
+"""Data stages killed at random moments: the next run ends with the very same bytes."""
+
+import random
+import shutil
+import signal
+import time
+
+import pytest
+
+from lib.run import fingerprint
+from tests.helpers.project import Project, write_text
+
+STAGES = {
+    "preprocess": ["data/raw", "data/corpus"],
+    "sample5M": ["data/corpus", "data/sample"],
+    "split": ["data/corpus", "data/shards"],
+    "vocab": ["data/sample", "data/sample", "data/vocab"],
+    "records": ["main", "data/shards", "data/vocab", "data/records"],
+}
+_KILLS = 8
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("workers", [1, 2])
+def test_killed_at_any_moment(tmp_path, workers):
+    project = Project(tmp_path / "project")
+    # Pieces of 4 MiB, shards of 1 MiB: all passes have several tasks.
+    write_text(project.folder / "data/raw", 40_000)
+    project.set(
+        {
+            "cluster": {"workers": workers},
+            "split": {"lines_per_shard": 20_000},
+            "records": {"dupe_factor": 5},
+        }
+    )
+    draw = random.Random(workers)
+    for stage, arguments in STAGES.items():
+        target = project.folder / arguments[-1]
+        started = time.monotonic()
+        project.stage(stage, *arguments)
+        seconds = time.monotonic() - started
+        whole = fingerprint.of_path(target)
+        shutil.rmtree(target)
+        killed = 0
+        for _ in range(_KILLS):
+            if stage == "preprocess" and draw.random() < 0.5:
+                shutil.rmtree(project.folder / ".scratch", ignore_errors=True)
+            process = project.start("python", "-m", f"stages.{stage}", *arguments)
+            time.sleep(draw.uniform(0, seconds))
+            process.send_signal(signal.SIGKILL)
+            killed += process.wait() == -signal.SIGKILL
+            process.stdout.close()
+            # Nothing, or the whole of it: never a part under the final name.
+            if target.exists():
+                assert fingerprint.of_path(target) == whole
+                shutil.rmtree(target)
+        assert killed > _KILLS // 2
+        project.stage(stage, *arguments)
+        assert fingerprint.of_path(target) == whole, stage
+        left = [path for path in target.parent.iterdir() if ".tmp" in path.name]
+        assert not left, left

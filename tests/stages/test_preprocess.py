@@ -1,0 +1,225 @@
+"""The preprocess stage: formats mixed, pieces, what is kept from run to run, bad input."""
+
+import gzip
+import json
+import os
+import random
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from lib.params import parse_params
+from lib.run import fingerprint
+from lib.text.cleaning import chunks as maps_module
+from lib.text.cleaning.chunks import make_map, map_facts, map_tasks
+from lib.text.dedup.exact_duplicates import table_parts
+from lib.text.documents import read_corpus
+from lib.text.reading.raw_files import RawFile, list_files
+from tests.helpers.project import Project, sentences, write_text
+
+
+def maps_of(folder: Path, raw: Path, preprocess: dict, values: dict) -> list[str]:
+    """Cleans a text file; the keys of its maps, which are in `folder`."""
+    values["preprocess"].update(preprocess)
+    settings = parse_params(values).preprocess
+    folder.mkdir(exist_ok=True)
+    file = RawFile(raw, "text", "none", raw.stat().st_size)
+    return [make_map(task) for task in map_tasks([file], folder, settings)]
+
+
+@pytest.mark.parametrize("document", ["blank_line", "line"])
+def test_a_large_file_in_pieces_gives_the_same_documents(tmp_path, values, monkeypatch, document):
+    raw = tmp_path / "raw.txt"
+    write_text(tmp_path / "raw", 500)
+    raw.write_bytes(
+        b"\n\n".join((tmp_path / "raw" / name).read_bytes() for name in ("one.txt", "two.txt"))
+    )
+    results = []
+    for size in (1 << 20, 5000):
+        monkeypatch.setattr(maps_module, "_MIN_PIECE_BYTES", size)
+        monkeypatch.setattr(maps_module, "_MAX_PIECE_BYTES", size)
+        maps = tmp_path / str(size)
+        keys = maps_of(maps, raw, {"document": document}, values)
+        facts = [map_facts(maps, key) for key in keys]
+        results.append(
+            (
+                b"".join((maps / f"{key}.txt").read_bytes() for key in keys),
+                [
+                    row
+                    for key in keys
+                    for part in table_parts(maps / f"{key}.documents")
+                    for row in part.tolist()
+                ],
+                sum((each.counts for each in facts), start=type(facts[0].counts)()),
+            )
+        )
+        assert (len(keys) > 10) == (size == 5000)
+    assert results[0] == results[1]
+    text, table, counts = results[0]
+    assert counts["documents_in"] == len(table) == 1000
+    assert sum(row[3] for row in table) == 4000
+    assert sum(row[4] for row in table) == len(text.decode()) - 5000
+
+
+def test_a_file_that_grows_keeps_the_maps_of_its_pieces(tmp_path, values, monkeypatch):
+    monkeypatch.setattr(maps_module, "_MIN_PIECE_BYTES", 5000)
+    write_text(tmp_path, 500)
+    first = maps_of(tmp_path / "maps", tmp_path / "one.txt", {}, values)
+    with (tmp_path / "one.txt").open("a") as stream:
+        stream.write("\n\nOne more document. It has two sentences.\n")
+    second = maps_of(tmp_path / "maps", tmp_path / "one.txt", {}, values)
+    assert len(first) > 10 and first[:-1] == second[: len(first) - 1]
+    assert len(set(second) - set(first)) == 1
+
+
+def test_files_are_read_in_one_order_however_the_disk_lists_them(tmp_path, monkeypatch):
+    for name in ("b/2.txt", "a.txt", "b/10.txt", "b/c/1.txt", "B.txt"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    walk = os.walk
+
+    def shuffled(folder, **options):
+        for parent, folders, names in walk(folder, **options):
+            random.Random(1).shuffle(names)
+            folders.reverse()
+            yield parent, folders, names
+
+    expected = [tmp_path / name for name in ("B.txt", "a.txt", "b/10.txt", "b/2.txt", "b/c/1.txt")]
+    assert list(list_files(tmp_path)) == expected
+    monkeypatch.setattr(os, "walk", shuffled)
+    assert list(list_files(tmp_path)) == expected
+
+
+@pytest.fixture
+def project(tmp_path) -> Project:
+    """A project whose raw text is of several formats."""
+    project = Project(tmp_path / "project")
+    raw = project.folder / "data/raw"
+    write_text(raw)
+    lines = sentences(90, 5)
+    (raw / "deep").mkdir()
+    with gzip.open(raw / "deep/objects.jsonl.gz", "wt") as stream:
+        stream.writelines(json.dumps({"text": line}) + "\n" for line in lines[:40])
+    rows = "".join(f"{number},{line}\n" for number, line in enumerate(lines[40:80]))
+    (raw / "rows.csv").write_text("id,text\n" + rows)
+    # Ten documents that are in the first file already.
+    (raw / "copies.txt").write_text("\n\n".join(lines[:10]) + "\n")
+    return project
+
+
+def preprocess(project: Project, target: str = "data/corpus", code: int = 0) -> str:
+    return project.stage("preprocess", "data/raw", target, code=code)
+
+
+def test_formats_are_mixed_and_workers_change_nothing(project):
+    output = preprocess(project)
+    assert "reading 5 files: 1 as csv, 1 as jsonl (gzip), 3 as text" in output
+    metrics = json.loads((project.folder / "results/preprocess/metrics.json").read_text())
+    assert metrics["documents_in"] == 240 + 40 + 40 + 10
+    assert (metrics["documents"], metrics["documents_duplicate"]) == (320, 10)
+    assert metrics["sentences"] == 960 + 80
+    corpus = project.folder / "data/corpus"
+    documents = [text for path in sorted(corpus.rglob("*.txt")) for text in read_corpus(path)]
+    assert len(documents) == 320
+    assert metrics["characters"] == sum(len(text.decode().replace("\n", "")) for text in documents)
+    results = {
+        name: (project.folder / "results/preprocess" / name).read_bytes()
+        for name in ("metrics.json", "samples.txt")
+    }
+    for workers in (2, 5):
+        project.run("rm", "-rf", ".scratch")
+        project.set({"cluster": {"workers": workers}})
+        preprocess(project, "again")
+        assert fingerprint.of_path(project.folder / "again") == fingerprint.of_path(corpus)
+        for name, content in results.items():
+            assert (project.folder / "results/preprocess" / name).read_bytes() == content
+
+
+def test_only_new_files_are_cleaned_and_deleted_ones_disappear(project):
+    preprocess(project)
+    maps = project.folder / ".scratch/maps"
+    before = {path: path.stat().st_mtime_ns for path in maps.iterdir()}
+    first = fingerprint.of_path(project.folder / "data/corpus")
+    (project.folder / "data/raw/new.txt").write_text("A new document. It is short.\n")
+    preprocess(project)
+    after = {path: path.stat().st_mtime_ns for path in maps.iterdir()}
+    assert before.items() < after.items() and len(after) == len(before) + 3
+    assert fingerprint.of_path(project.folder / "data/corpus") != first
+    (project.folder / "data/raw/new.txt").unlink()
+    preprocess(project)
+    assert fingerprint.of_path(project.folder / "data/corpus") == first
+
+
+def test_bad_input_stops_or_is_left_out_and_shown(project):
+    bad = project.folder / "data/raw/bad.jsonl"
+    bad.write_bytes(b'{"text": "A good line of bad company."}\n{"text": \n\xff\xfe\n')
+    (project.folder / "data/raw/gone.txt").symlink_to("nowhere")
+    output = preprocess(project, code=1)
+    assert output.startswith("preprocess: error: data/raw/gone.txt: a link to nothing")
+    (project.folder / "data/raw/gone.txt").unlink()
+    output = preprocess(project, code=1)
+    assert "error: data/raw/bad.jsonl line 3: not UTF-8; convert it" in output
+    project.set({"preprocess": {"bad_input": "skip"}})
+    assert "2 rejections" in preprocess(project)
+    metrics = json.loads((project.folder / "results/preprocess/metrics.json").read_text())
+    assert metrics["rejected"] == {"invalid_utf8": 1, "malformed_json": 1}
+    assert metrics["documents"] == 321
+    page = (project.folder / "results/preprocess/samples.txt").read_text()
+    assert '== bad.jsonl: malformed_json: not JSON; mend it\n- {"text":' in page
+    project.set({"preprocess": {"bad_input_limit": 1}})
+    output = preprocess(project, code=1)
+    assert "bad_input_limit (1) allows: 1 invalid_utf8, 1 malformed_json" in output or (
+        "1 malformed_json, 1 invalid_utf8" in output
+    )
+
+
+def test_the_sample_of_a_map_is_the_same_for_the_same_text(tmp_path, values):
+    write_text(tmp_path, 100)
+    key = maps_of(tmp_path / "a", tmp_path / "one.txt", {}, values)[0]
+    again = maps_of(tmp_path / "b", tmp_path / "one.txt", {}, values)[0]
+    facts = map_facts(tmp_path / "a", key)
+    assert facts == map_facts(tmp_path / "b", again)
+    assert len(facts.samples) == 10
+    for sample in facts.samples:
+        assert sample["before"].replace(" ", "") == sample["after"].replace("\n", "").replace(
+            " ", ""
+        )
+    assert replace(facts, samples=[]) != facts
+
+
+@pytest.mark.parametrize("target", ["data/raw", "data", "data/raw/out", "."])
+def test_a_corpus_never_replaces_raw_text(project, target):
+    before = fingerprint.of_path(project.folder / "data/raw")
+    output = preprocess(project, target, code=1)
+    assert "should lie apart from the raw text" in output and output.count("\n") == 1
+    assert fingerprint.of_path(project.folder / "data/raw") == before
+
+
+def test_a_file_is_never_replaced_by_the_corpus(project):
+    before = (project.folder / "dvc.yaml").read_text()
+    assert "a file, where a folder is to be written" in preprocess(project, "dvc.yaml", code=1)
+    assert (project.folder / "dvc.yaml").read_text() == before
+
+
+def test_near_duplicates_are_dropped_on_request_and_told(project):
+    text = (project.folder / "data/raw/one.txt").read_text()
+    first = text.split("\n\n")[0]
+    twin = first.replace(".", "!").upper() + " Indeed."
+    (project.folder / "data/raw/twin.txt").write_text(twin)
+    assert "near duplicates" not in preprocess(project)
+    project.set({"preprocess": {"near_duplicates": 0.6}})
+    output = preprocess(project, "other")
+    metrics = json.loads((project.folder / "results/preprocess/metrics.json").read_text())
+    dropped = metrics["documents_near_duplicate"]
+    assert dropped and f"dropped 10 duplicates, {dropped:,} near duplicates" in output
+    texts = b"".join(path.read_bytes() for path in (project.folder / "other").glob("*.txt"))
+    assert b"Indeed" not in texts and first.split(".")[0].encode() in texts
+
+
+def test_one_document_of_objects_is_not_told_of_blank_lines(project):
+    for path in (project.folder / "data/raw").rglob("*.*"):
+        path.unlink()
+    (project.folder / "data/raw/x.jsonl").write_text('{"text": "a text"}\n' * 3)
+    output = preprocess(project, code=1)
+    assert "only one document is left" in output and "blank lines" not in output

@@ -1,0 +1,281 @@
+"""Shingles, MinHash signatures and the documents dropped as near duplicates."""
+
+import re
+from itertools import pairwise
+
+import numpy as np
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from lib.text.dedup import near_duplicates as module
+from lib.text.dedup import shingles as shingle_module
+from lib.text.dedup.near_duplicates import (
+    SLOTS,
+    SignatureTask,
+    band_rows,
+    near_duplicates,
+    write_signatures,
+)
+from lib.text.dedup.shingles import shingles
+from lib.text.documents import format_document
+
+
+def signatures(documents):
+    return np.concatenate([np.zeros((0, SLOTS), np.uint16), *module.signatures(documents)])
+
+
+def test_signatures_are_written_beside_the_text(tmp_path):
+    texts = [format_document(f"A text of number {number}.\nNot long.") for number in range(99)]
+    (tmp_path / "x.txt").write_bytes(b"".join(texts))
+    task = SignatureTask(tmp_path / "x.txt", len(texts))
+    write_signatures(task)
+    assert np.array_equal(np.load(task.target), signatures(texts))
+
+
+def shingle_sets(documents):
+    sets = []
+    for hashes, offsets in shingles(documents):
+        sets += [set(hashes[start:past].tolist()) for start, past in pairwise(offsets)]
+    return sets
+
+
+def word_runs(text):
+    """Shingles in plain Python, for text of ASCII letters, digits, white space and punctuation."""
+    words = re.findall("[a-z0-9]+", text.lower())
+    return {tuple(words[i : i + 3]) for i in range(max(len(words) - 2, 1))} if words else {text}
+
+
+def jaccard(one, other):
+    return len(one & other) / len(one | other)
+
+
+ascii_texts = st.lists(
+    st.sampled_from(["a", "b", "cc", "c", "aB", "7", " ", " ", ", ", "\n", "-", "."]), max_size=25
+).map("".join)
+
+
+@given(st.lists(ascii_texts, max_size=6))
+@example(["", "", "a"])
+@example(["...", "a b", "?"])
+def test_shingles_are_the_runs_of_three_words(texts):
+    sets = shingle_sets([text.encode() for text in texts])
+    runs = [word_runs(text) for text in texts]
+    assert [len(each) for each in sets] == [len(each) for each in runs]
+    for one, one_runs in zip(sets, runs, strict=True):
+        for other, other_runs in zip(sets, runs, strict=True):
+            assert len(one & other) == len(one_runs & other_runs)
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("Hello, WORLD!\nHow are you?\n", "hello world how are you\n"),
+        ("Ağaç ÇİÇEK Σοφός", "ağaç çiçek σοφόσ"),
+        ("今天很好。你呢？", "今天很好 你呢"),
+        ("so good 🎉❤️", "so good 🎉❤"),
+        ("ＡＢＣ　１２３ x", "ａｂｃ １２３ x"),
+    ],
+)
+def test_case_punctuation_and_the_look_of_emoji_do_not_count(one, other):
+    first, second = shingle_sets([one.encode(), other.encode()])
+    assert first == second
+
+
+@pytest.mark.parametrize(
+    ("text", "count"),
+    [
+        ("今天很好你呢", 4),  # six words of one character each
+        ("สวัสดี", 4),
+        ("tokyo東京tower", 2),  # tokyo, 東, 京, tower
+        ("🎉🎉🎊🎊🎉", 3),
+        ("naïve café größe", 1),
+        ("می‌خواهم بروم", 1),
+    ],
+)
+def test_words_of_scripts_without_spaces_are_single_characters(text, count):
+    assert [len(each) for each in shingle_sets([text.encode()])] == [count]
+
+
+def test_order_and_count_of_words_matter_in_short_documents():
+    sets = shingle_sets([b"a b", b"b a", b"a", b"a a", b"ab", b"a a a", b":)", b":("])
+    assert len({frozenset(each) for each in sets}) == 8
+
+
+@given(
+    st.lists(st.text(max_size=30), max_size=12), st.sampled_from([1, 7, 20, 64]), st.integers(0, 12)
+)
+def test_shingles_and_signatures_do_not_depend_on_blocks(texts, block, cut):
+    documents = [text.encode() for text in texts]
+    whole, signed = shingle_sets(documents), signatures(documents)
+    assert signed.shape == (len(texts), SLOTS)
+    assert signed.dtype == np.uint16
+    parts = np.concatenate([signatures(documents[:cut]), signatures(documents[cut:])])
+    np.testing.assert_array_equal(parts, signed)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(shingle_module, "_BLOCK_CHARACTERS", block)
+        shingle_module._block_powers.cache_clear()
+        try:
+            assert shingle_sets(documents) == whole
+        finally:
+            shingle_module._block_powers.cache_clear()
+
+
+def test_a_very_long_document_counts_by_its_beginning(monkeypatch):
+    monkeypatch.setattr(shingle_module, "_LONGEST_BYTES", 8)
+    # The limit cuts the second character of two bytes in half.
+    assert shingle_sets(["one twoéé three".encode()]) == shingle_sets([b"one two"])
+
+
+def test_agreeing_slots_estimate_the_jaccard_similarity():
+    generator = np.random.default_rng(5)
+    documents, exact = [], []
+    for changed in (0, 1, 4, 12, 40, 100):
+        for _ in range(60):
+            words = generator.integers(0, 10**9, 100)
+            other = words.copy()
+            other[generator.permutation(100)[:changed]] = generator.integers(0, 10**9, changed)
+            texts = [" ".join(map(str, each)) for each in (words, other)]
+            documents += [text.encode() for text in texts]
+            exact.append(jaccard(*map(word_runs, texts)))
+    signed = signatures(documents)
+    similarity = np.array(exact)
+    errors = (signed[0::2] == signed[1::2]).mean(axis=1) - similarity
+    deviations = np.sqrt(similarity * (1 - similarity) / SLOTS)
+    assert np.all(np.abs(errors) <= 5 * deviations)
+    # Over all pairs the estimate is unbiased.
+    assert abs(errors.sum()) <= 4 * np.sqrt((deviations**2).sum())
+
+
+def test_half_of_a_hash_keeps_enough_of_it():
+    # Documents without a common word agree in next to no slot, be they short or long.
+    generator = np.random.default_rng(6)
+    for size in (1, 4, 30, 3000):
+        documents = [
+            " ".join(map(str, generator.integers(0, 10**12, size))).encode() for _ in range(50)
+        ]
+        signed = signatures(documents)
+        agreeing = [(signed[i] == signed[j]).mean() for i in range(50) for j in range(i)]
+        assert np.mean(agreeing) < 1e-3
+
+
+@pytest.mark.parametrize("threshold", [0.3, 0.5, 0.7, 0.8, 0.9, 0.95, 1.0])
+def test_pairs_at_the_threshold_meet_in_a_band(threshold):
+    width = band_rows(threshold)
+    slots = np.random.default_rng(1).random((20_000, SLOTS // width, width)) < threshold
+    assert slots.all(axis=2).any(axis=1).mean() >= 0.985
+
+
+def save(folder, pieces):
+    paths = []
+    for number, piece in enumerate(pieces):
+        paths.append(folder / f"{number}.npy")
+        np.save(paths[-1], piece)
+    return paths
+
+
+@st.composite
+def signature_tables(draw):
+    """A few families of signatures with some slots changed, as likely to be similar as not."""
+    generator = np.random.default_rng(draw(st.integers(0, 2**32)))
+    families = generator.integers(0, 1 << 16, (draw(st.integers(1, 4)), SLOTS), np.uint16)
+    count = draw(st.integers(0, 30))
+    rows = families[generator.integers(0, len(families), count)]
+    noise = generator.random((count, SLOTS)) < generator.choice([0, 0.02, 0.1, 0.3], (count, 1))
+    rows = np.where(noise, generator.integers(0, 1 << 16, rows.shape, np.uint16), rows)
+    mask = generator.random(count) < draw(st.sampled_from([1.0, 0.8]))
+    return rows.astype(np.uint16), mask
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    signature_tables(),
+    st.sampled_from([0.5, 0.8, 0.9, 1.0]),
+    st.lists(st.integers(0, 40), max_size=3),
+    st.sampled_from([(30, 3, 1), (7, 20, 5), (30, 100, 7)]),
+)
+def test_what_is_left_is_the_first_of_each_group(tmp_path_factory, table, threshold, cuts, sizes):
+    rows, mask = table
+    folder = tmp_path_factory.mktemp("tables")
+    [left] = near_duplicates(save(folder, [rows]), [mask], threshold)
+
+    # The rule, pair by pair.
+    width = band_rows(threshold)
+    similar = (rows[:, None] == rows).mean(axis=2) >= threshold
+    bands = (rows[:, None] == rows)[:, :, : SLOTS // width * width]
+    bucket = bands.reshape(len(rows), len(rows), SLOTS // width, width).all(axis=3).any(axis=2)
+    similar &= bucket & mask & mask[:, None]
+    earlier = np.tri(len(rows), k=-1, dtype=bool)
+    assert not np.any(similar & earlier & left & left[:, None])
+    assert np.all((similar & earlier).any(axis=1)[mask & ~left])
+    assert np.array_equal(left & ~mask, np.zeros(len(rows), bool))
+
+    # Neither how the corpus falls into pieces nor what is held in memory at once changes it.
+    cuts = sorted(min(cut, len(rows)) for cut in cuts)
+    with pytest.MonkeyPatch.context() as patch:
+        for name, size in zip(("_CHUNK", "_SORTED", "_BATCH"), sizes, strict=True):
+            patch.setattr(module, f"{name}_DOCUMENTS", size)
+        patch.setattr(module, "_COMPARED_DOCUMENTS", 3)
+        pieces = near_duplicates(
+            save(folder, np.split(rows, cuts)), np.split(mask, cuts), threshold
+        )
+    assert [len(piece) for piece in pieces] == [len(piece) for piece in np.split(rows, cuts)]
+    np.testing.assert_array_equal(np.concatenate(pieces), left)
+
+
+def test_a_dissimilar_document_in_the_bucket_hides_no_pair(tmp_path):
+    # The second and the third agree in two of any three slots, and in all three of one band only,
+    # which they share with the first.
+    assert band_rows(0.5) == 3
+    rows = np.random.default_rng(2).integers(0, 1 << 16, (3, SLOTS), np.uint16)
+    rows[2, np.arange(SLOTS) % 3 > 0] = rows[1, np.arange(SLOTS) % 3 > 0]
+    rows[:, 6:9] = 7
+    [left] = near_duplicates(save(tmp_path, [rows]), [np.ones(3, bool)], 0.5)
+    assert left.tolist() == [True, True, False]
+
+
+def test_large_buckets_of_dissimilar_documents_do_not_depend_on_batches(tmp_path, monkeypatch):
+    # One bucket of documents that share no more than it; each comes again with a few slots changed.
+    monkeypatch.setattr(module, "_LEADERS", 5)
+    generator = np.random.default_rng(4)
+    rows = generator.integers(0, 1 << 16, (12, SLOTS), np.uint16)
+    rows[:, :12] = 7
+    again = np.repeat(rows, 3, axis=0)
+    again[:, 12:24] = generator.integers(0, 1 << 16, (36, 12), np.uint16)
+    rows = np.concatenate((rows, again[generator.permutation(36)]))
+    paths, masks = save(tmp_path, [rows]), [np.ones(len(rows), bool)]
+    [left] = near_duplicates(paths, masks, 0.8)
+    assert left.tolist() == [True] * 12 + [False] * 36  # found in other buckets
+    for batch in (1, 4, 9):
+        monkeypatch.setattr(module, "_BATCH_DOCUMENTS", batch)
+        [same] = near_duplicates(paths, masks, 0.8)
+        np.testing.assert_array_equal(same, left)
+
+
+def test_similar_documents_are_dropped_and_others_kept(tmp_path):
+    words = [f"word{number}" for number in range(60)]
+    changed = [*words[:30], "other", *words[31:]]
+    documents = [
+        " ".join(words),
+        "nothing like the others at all",
+        " ".join(changed),  # similarity 55 / 61
+        " ".join(words[:30]),  # about one half
+        "Nothing like the others, at all!",
+        "short",
+        "Short.",
+        "...",
+        "!!!",
+    ]
+    table = signatures(f"{document}\n".encode() for document in documents)
+    [left] = near_duplicates(save(tmp_path, [table]), [np.ones(len(table), bool)], 0.8)
+    assert left.tolist() == [True, True, False, True, False, True, False, True, True]
+    [left] = near_duplicates(save(tmp_path, [table]), [np.ones(len(table), bool)], 1.0)
+    assert left.tolist() == [True, True, True, True, False, True, False, True, True]
+
+
+def test_no_documents(tmp_path):
+    assert near_duplicates([], [], 0.8) == []
+    empty = signatures([])
+    assert empty.shape == (0, SLOTS)
+    [left] = near_duplicates(save(tmp_path, [empty]), [np.zeros(0, bool)], 0.8)
+    assert left.shape == (0,)

@@ -1,0 +1,430 @@
+"""Raw files of every format and compression, cut anywhere, damaged in every way."""
+
+import bz2
+import csv
+import gzip
+import io
+import json
+import lzma
+import os
+import random
+from collections import Counter
+from pathlib import Path
+
+import pyarrow
+import pyarrow.parquet
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lib.run.errors import UserError
+from lib.text import documents as documents_module
+from lib.text.reading.raw_files import examine, list_files
+from lib.text.reading.readers import Source, between_cuts, cut_rule, read_documents
+from lib.text.reading.rejections import REASONS, Rejections
+
+TEXTS = [f"Article {n} has ünï çode.\nIts second line, “{n}”, is here." for n in range(700)]
+DOCUMENTS = [text.split("\n") for text in TEXTS]
+
+
+def separated(texts: list[str], delimiter: str) -> bytes:
+    stream = io.StringIO()
+    writer = csv.writer(stream, delimiter=delimiter)
+    writer.writerow(["id", "text", "likes"])
+    writer.writerows([number, text, 3] for number, text in enumerate(texts))
+    return stream.getvalue().encode()
+
+
+def parquet(texts: list[str]) -> bytes:
+    stream = io.BytesIO()
+    pyarrow.parquet.write_table(
+        pyarrow.table({"n": list(range(len(texts))), "text": texts}), stream
+    )
+    return stream.getvalue()
+
+
+def json_lines(texts: list[str]) -> bytes:
+    # The fields of wiki2019zh.
+    return "".join(
+        json.dumps({"id": str(n), "url": "u", "title": "t", "text": text}) + "\n"
+        for n, text in enumerate(texts)
+    ).encode()
+
+
+def wikitext(texts: list[str]) -> bytes:
+    return "".join(
+        f" \n = Title {n} = \n \n {first} \n = = Part = = \n {second} \n"
+        for n, (first, second) in enumerate(text.splitlines() for text in texts)
+    ).encode()
+
+
+def extracted(texts: list[str]) -> bytes:
+    return "".join(
+        f'<doc id="{n}" url="x?curid={n}" title="A &amp; {n}">\nA &amp; {n}\n\n{text}\n\n</doc>\n'
+        for n, text in enumerate(texts)
+    ).encode()
+
+
+FORMATS = {
+    "plain.txt": ("text", "\n\n".join(TEXTS).encode()),
+    "bom.txt": ("text", b"\xef\xbb\xbf" + "\n \n".join(TEXTS).encode()),
+    "dos.md": ("text", "\n\n\n".join(TEXTS).replace("\n", "\r\n").encode()),
+    "mac": ("text", "\n\n".join(TEXTS).replace("\n", "\r").encode()),
+    "rows.csv": ("csv", separated(TEXTS, ",")),
+    "rows.tsv": ("tsv", separated(TEXTS, "\t")),
+    "lines.jsonl": ("jsonl", json_lines(TEXTS)),
+    "lines.JSON": ("jsonl", json_lines(TEXTS)),
+    "wiki_00": ("jsonl", json_lines(TEXTS)),
+    "AA_wiki_01": ("wikiextractor", extracted(TEXTS)),
+    "wiki.train.tokens": ("wikitext", wikitext(TEXTS)),
+    "table.parquet": ("parquet", parquet(TEXTS)),
+}
+
+
+COMPRESSIONS = {
+    ".gz": gzip.compress,
+    ".bz2": bz2.compress,
+    ".xz": lzma.compress,
+    ".zst": lambda data: pyarrow.compress(data, codec="zstd", asbytes=True),
+}
+
+
+def read(
+    path: Path, document: str = "blank_line", skip: bool = False, field: str = "text", **piece: int
+) -> tuple[list[list[str]], Rejections, Counter[str]]:
+    """All documents of a file (or of the piece from `start` to `stop`), their lines stripped."""
+    rejections = Rejections(str(path), skip, 10**9)
+    counts: Counter[str] = Counter()
+    file = examine(path, "auto", document, rejections)
+    found = []
+    if file:
+        source = Source(file)
+        if piece:
+            source = between_cuts(file, piece["start"], piece["stop"], cut_rule(file, document))
+        for batch in read_documents(source, document, field, rejections, counts):
+            found += [[line.strip() for line in lines] for lines in batch]
+    return found, rejections, counts
+
+
+@pytest.mark.parametrize("name", FORMATS)
+@pytest.mark.parametrize("suffix", ["", *COMPRESSIONS])
+def test_every_format_under_every_compression(tmp_path, name, suffix):
+    kind, data = FORMATS[name]
+    path = tmp_path / (name + suffix)
+    path.write_bytes(COMPRESSIONS[suffix](data) if suffix else data)
+    assert examine(path, "auto", "blank_line", Rejections("", False, 0)).format == kind
+    found, rejections, counts = read(path)
+    assert found == DOCUMENTS
+    assert not rejections.counts
+    expected = {"wikitext": 2 * len(TEXTS), "wikiextractor": len(TEXTS)}.get(kind, 0)
+    assert counts["headings_left_out"] == expected
+
+
+@pytest.mark.parametrize("name", [name for name in FORMATS if name != "table.parquet"])
+@pytest.mark.parametrize("size", [1, 97, 4096])
+def test_pieces_of_any_size_hold_each_document_once(tmp_path, name, size):
+    path = tmp_path / name
+    kind, data = FORMATS[name]
+    data = data[: 3000 if size == 1 else None]
+    if kind in ("csv", "tsv"):
+        path.write_bytes(data)
+        assert cut_rule(examine(path, "auto", "line", Rejections("", True, 9)), "line") is None
+        return
+    data = data[: data.rfind(b"\n") + 1]
+    path.write_bytes(data)
+    for document in ("line", "blank_line"):
+        whole, _, _ = read(path, document, skip=True)
+        pieces = []
+        for start in range(0, len(data), size):
+            pieces += read(path, document, skip=True, start=start, stop=start + size)[0]
+        assert pieces == whole
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_grouping_by_file_and_by_number_of_lines_holds_for_all_formats(tmp_path, name):
+    path = tmp_path / name
+    path.write_bytes(FORMATS[name][1])
+    lines = [line for lines in DOCUMENTS for line in lines]
+    assert read(path, "file")[0] == [lines]
+    groups = [lines[start : start + 300] for start in range(0, len(lines), 300)]
+    assert read(path, "300 sentences")[0] == groups
+
+
+def test_a_document_without_end_is_cut_and_counted(tmp_path, monkeypatch):
+    monkeypatch.setattr(documents_module, "MAX_DOCUMENT", 100)
+    path = tmp_path / "x.txt"
+    path.write_text("\n".join(f"line number {n:03d}" for n in range(50)))
+    found, _, counts = read(path)
+    assert [line for lines in found for line in lines] == path.read_text().splitlines()
+    assert max(sum(map(len, lines)) for lines in found) <= 100
+    assert counts["documents_cut"] == len(found) - 1 > 3
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "reason"),
+    [
+        ("x.txt", "\ufeffwide".encode("utf-16"), "utf16_file"),
+        ("x.txt", "wide".encode("utf-32"), "utf16_file"),
+        ("x.txt", b"\x7fELF\0\0\1", "binary_file"),
+        ("x.doc", b"text\0\0text", "binary_file"),
+        ("x.pdf", b"%PDF-1.4\n1 0 obj\n", "binary_file"),
+        ("x.txt", "caf\xe9 au lait".encode("latin-1"), "invalid_utf8"),
+        ("x.txt", b"a" * 5000 + b"\0 NUL", "nul_byte"),
+        ("x.txt.gz", b"no gzip", "corrupt_compression"),
+        ("x.gz", gzip.compress(b"text " * 9, mtime=0)[:-9], "truncated_compression"),
+        ("x.bz2", bz2.compress(b"text " * 999)[:-9], "truncated_compression"),
+        ("x.xz", lzma.compress(b"text " * 999)[:-9], "truncated_compression"),
+        ("x.gz", gzip.compress(b"text " * 99, mtime=0)[:-8] + b"checksum", "corrupt_compression"),
+        ("x.zst", COMPRESSIONS[".zst"](os.urandom(9999))[:-99], "truncated_compression"),
+        ("x.tar.gz", gzip.compress(b"name\0\0\0\0mode", mtime=0), "binary_file"),
+        ("x.json", b'[{"text": "a"}]', "json_array"),
+        ("x.jsonl", b'{"text": "a"', "malformed_json"),
+        ("x.jsonl", b"[" * 100_000 + b"\n", "json_array"),
+        ("x.jsonl", b'{"text":' + b"[" * 100_000, "malformed_json"),
+        ("x.jsonl", b'{"id": 3}', "text_field_missing"),
+        ("x.jsonl", b'{"text": 3}', "text_not_a_string"),
+        ("x.jsonl", b'"text"', "not_an_object"),
+        ("x.jsonl", b'{"text": "\\ud800 half"}', "invalid_unicode"),
+        ("x.jsonl", b'{"text": "\\u0000"}', "nul_byte"),
+        ("x.csv", b"id,body\n1,a\n", "text_field_missing"),
+        ("x.csv", b"id,text\n1,a,b\n", "malformed_csv"),
+        ("x.csv", b"id,text\n1\n", "malformed_csv"),
+        ("x.csv", b'id,text\n1,"open\n2,b\n', "malformed_csv"),
+        ("x.parquet", b"PAR1 but no more", "corrupt_parquet"),
+        ("x.parquet", b"", "corrupt_parquet"),
+        ("x.parquet", parquet(["text"])[:-20], "corrupt_parquet"),
+        ("x.parquet", parquet(["text"]).replace(b"text", b"body"), "text_field_missing"),
+    ],
+)
+def test_bad_input_is_an_error_or_counted(tmp_path, name, data, reason):
+    path = tmp_path / name
+    path.write_bytes(data)
+    with pytest.raises(UserError) as failure:
+        read(path)
+    message = str(failure.value)
+    assert str(path) in message and REASONS[reason] in message and "bad_input: skip" in message
+    assert "\n" not in message
+    _, rejections, _ = read(path, skip=True)
+    assert rejections.counts == {reason: 1}
+
+
+def test_columns_are_named_when_the_text_is_not_among_them(tmp_path):
+    (tmp_path / "x.csv").write_text("id,body\n1,a\n")
+    with pytest.raises(
+        UserError, match=r"`text` is looked for, there are: id, body.*preprocess\.text_field"
+    ):
+        read(tmp_path / "x.csv")
+    assert read(tmp_path / "x.csv", field="body")[0] == [["a"]]
+
+
+@pytest.mark.parametrize("name", ["x.jsonl", "x.csv", "x.parquet"])
+def test_records_without_text_are_counted(tmp_path, name):
+    texts = ["one", "", None, "  ", "two"]
+    if name == "x.jsonl":
+        data = json_lines(texts)
+    elif name == "x.csv":
+        data = separated([text or "" for text in texts], ",")
+    else:
+        data = parquet(texts)
+    (tmp_path / name).write_bytes(data)
+    found, rejections, counts = read(tmp_path / name)
+    assert found == [["one"], ["two"]]
+    assert not rejections.counts and counts["records_without_text"] == 3
+
+
+def test_quotes_that_enclose_nothing_stay_in_tsv(tmp_path):
+    rows = [
+        "text\tuser",
+        '"Nice" he said\ta',
+        '"open\tb',
+        '"a ""b"""\tc',
+        "plain\td",
+        "too\tmany\te",
+    ]
+    (tmp_path / "x.tsv").write_text("\n".join(rows) + "\n")
+    found, rejections, _ = read(tmp_path / "x.tsv", skip=True)
+    assert found == [['"Nice" he said'], ['"open'], ['a "b"'], ["plain"]]
+    assert rejections.counts == {"malformed_csv": 1}
+
+
+def test_tweets_that_look_like_a_heading_are_no_articles(tmp_path):
+    (tmp_path / "x.txt").write_text(" = winning = \nnot an article\n")
+    assert read(tmp_path / "x.txt", "line")[0] == [["= winning ="], ["not an article"]]
+
+
+def test_the_line_of_bad_input_is_named_in_any_piece(tmp_path):
+    lines = [b"good line %d" % number for number in range(5000)]
+    lines[3210] = b"caf\xe9"
+    path = tmp_path / "x.txt"
+    path.write_bytes(b"\n".join(lines))
+    size = path.stat().st_size
+    with pytest.raises(UserError, match=r"x\.txt line 3211: not UTF-8"):
+        read(path, "line")
+    with pytest.raises(UserError, match=r"x\.txt line 3211: not UTF-8"):
+        read(path, "line", start=size // 2, stop=size)
+
+
+@pytest.mark.parametrize("suffix", COMPRESSIONS)
+def test_what_comes_before_the_damage_is_not_lost(tmp_path, suffix):
+    draw = random.Random(1)
+    lines = [f"{n} {draw.random()}" for n in range(50_000)]
+    data = COMPRESSIONS[suffix]("\n".join(lines).encode())
+    path = tmp_path / f"x.txt{suffix}"
+    path.write_bytes(data[: len(data) * 3 // 4])
+    found, rejections, _ = read(path, "line", skip=True)
+    assert rejections.counts == {"truncated_compression": 1}
+    # A decompressor may hold back its last block.
+    assert len(found) > 0.3 * len(lines)
+    assert [line for (line,) in found] == lines[: len(found)]
+
+
+def test_a_huge_line_is_rejected_in_bounded_memory(tmp_path):
+    path = tmp_path / "x.txt"
+    with path.open("wb") as stream:
+        stream.write(b"before\n")
+        for _ in range(40):
+            stream.write(b"x" * (1 << 20))
+        stream.write(b"\nafter\n")
+    import tracemalloc
+
+    tracemalloc.start()
+    found, rejections, _ = read(path, "line", skip=True)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert found == [["before"], ["after"]]
+    assert rejections.counts == {"line_too_long": 1}
+    assert peak < 30 << 20
+    with pytest.raises(UserError, match=r"line 2: longer than 4 MiB"):
+        read(path, "line")
+
+
+def test_more_bad_input_than_the_limit_is_an_error():
+    rejections = Rejections("x.txt", True, 2)
+    rejections.add("nul_byte")
+    rejections.add("invalid_utf8")
+    with pytest.raises(UserError, match=r"bad_input_limit \(2\) allows: 2 nul_byte, 1 invalid"):
+        rejections.add("nul_byte")
+
+
+def test_links_folders_and_pipes(tmp_path):
+    inner = tmp_path / "folder.txt"
+    inner.mkdir()
+    (inner / "b.txt").write_text("text")
+    (tmp_path / "a.txt").write_text("text")
+    (inner / "around").symlink_to(tmp_path)
+    (tmp_path / "dangling.txt").symlink_to("nowhere")
+    (tmp_path / "linked.txt").symlink_to("a.txt")
+    os.mkfifo(tmp_path / "pipe.txt")
+    for hidden in (".gitignore", "raw.dvc"):
+        (tmp_path / hidden).write_text("no text")
+    rejections = Rejections("", True, 9)
+    read_from = [path for path in list_files(tmp_path) if examine(path, "auto", "line", rejections)]
+    names = [path.relative_to(tmp_path).as_posix() for path in read_from]
+    assert names == ["a.txt", "folder.txt/b.txt", "linked.txt"]
+    assert rejections.counts == {"dangling_link": 1, "not_a_regular_file": 1}
+
+
+def test_a_missing_folder_is_refused(tmp_path):
+    with pytest.raises(UserError, match=r"preprocess\.input: no folder"):
+        list(list_files(tmp_path / "none"))
+
+
+garbage = st.binary(max_size=40).map(lambda data: data.replace(b"\n", b"").replace(b"\r", b""))
+good = st.integers(0, 10**9).map(lambda number: f"good document {number}")
+
+
+@given(st.lists(st.one_of(garbage, good), max_size=30), st.sampled_from(["txt", "jsonl", "csv"]))
+def test_no_good_document_is_lost_among_bad_ones(tmp_path_factory, lines, suffix):
+    expected = [line for line in lines if isinstance(line, str)]
+    encode = {
+        "txt": lambda text: text.encode(),
+        "jsonl": lambda text: json.dumps({"text": text}).encode(),
+        "csv": lambda text: f"1,{text}".encode(),
+    }[suffix]
+    # A first line that shows what it is; NUL bytes there would make it a binary file, and two
+    # quotes in the garbage of a table may rightly enclose what is between them.
+    first = {"txt": b"start", "jsonl": b'{"text": "start"}', "csv": b"id,text"}[suffix]
+    data = [first + b" " * 5000 if suffix == "txt" else first]
+    for line in lines:
+        if isinstance(line, bytes):
+            line = line.replace(b"\0", b"\xff")
+            line = line.replace(b'"', b"'") if suffix == "csv" else line
+            data.append(line)
+        else:
+            data.append(encode(line))
+    path = tmp_path_factory.mktemp("fuzz") / f"x.{suffix}"
+    path.write_bytes(b"\n".join(data))
+    found, _, _ = read(path, "line", skip=True)
+    kept = iter([lines[0] for lines in found])
+    assert all(any(line == text for text in kept) for line in expected)
+
+
+def damaged(draw: random.Random) -> tuple[str, bytes]:
+    """A file of some format and compression, damaged at random."""
+    name = draw.choice(sorted(FORMATS))
+    texts = [f"Text {n}.\nLine “{draw.random()}”." for n in range(draw.randrange(6))]
+    kind = FORMATS[name][0]
+    make = {
+        "csv": lambda: separated(texts, ","),
+        "tsv": lambda: separated(texts, "\t"),
+        "jsonl": lambda: json_lines(texts),
+        "parquet": lambda: parquet(texts),
+        "wikitext": lambda: wikitext(texts),
+        "wikiextractor": lambda: extracted(texts),
+        "text": lambda: "\n\n".join(texts).encode(),
+    }[kind]
+    data = bytearray(make())
+    suffix = draw.choice(["", "", *COMPRESSIONS])
+    compressed_first = draw.random() < 0.5
+    if suffix and compressed_first:
+        data = bytearray(COMPRESSIONS[suffix](bytes(data)))
+    for _ in range(draw.randrange(1, 5)):
+        place = draw.randrange(len(data) + 1)
+        match draw.randrange(5):
+            case 0:
+                del data[place:]
+            case 1:
+                data[place:place] = draw.randbytes(draw.randrange(1, 30))
+            case 2:
+                token = draw.choice(
+                    [b'"', b"\0", b"\n", b"\r", b",", b"{", b"\xff", b"<doc ", b" = "]
+                )
+                data[place:place] = token * draw.choice([1, 3, 2000])
+            case 3:
+                del data[place : place + draw.randrange(1, 20)]
+            case _ if place < len(data):
+                data[place] ^= 1 << draw.randrange(8)
+    if suffix and not compressed_first:
+        data = bytearray(COMPRESSIONS[suffix](bytes(data)))
+    return name + suffix, bytes(data)
+
+
+def survive(folder: Path, seeds: range) -> None:
+    """Damaged files end in documents and counts, or in one line that names the file."""
+    for seed in seeds:
+        draw = random.Random(seed)
+        name, data = damaged(draw)
+        path = folder / name
+        path.write_bytes(data)
+        document = draw.choice(["blank_line", "line", "file", "3 sentences"])
+        found, rejections, _ = read(path, document, skip=True)
+        for lines in found:
+            assert lines and all(lines), (seed, lines)
+            "".join(lines).encode()
+        assert set(rejections.counts) <= set(REASONS)
+        if rejections.counts:
+            with pytest.raises(UserError, match=r"^[^\n]*$") as failure:
+                read(path, document)
+            assert str(path) in str(failure.value)
+        else:
+            assert read(path, document)[0] == found
+        path.unlink()
+
+
+def test_damaged_files(tmp_path):
+    survive(tmp_path, range(400))
+
+
+@pytest.mark.slow
+def test_ten_thousand_damaged_files(tmp_path):
+    survive(tmp_path, range(400, 10_400))

@@ -1,0 +1,216 @@
+"""Masking in the input's graph: the rules and shares of the records' own masking, row by row."""
+
+import collections
+import itertools
+import math
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from lib.records.masking import Masked, mask_rows, prediction_counts
+from lib.records.packed_sequences import pack_rows
+from lib.run.random import generator
+from lib.train.dynamic_masking import DynamicMasking
+from lib.train.manifest import Manifest
+from tests.records.test_masking import VOCABULARY, check, rows_of, texts, words_of
+
+
+def masking(
+    length: int,
+    probability: float = 0.15,
+    most: int = 5,
+    whole_words: bool = False,
+    examples: int = 1,
+    predictions: int | None = None,
+    seed: int = 0,
+) -> DynamicMasking:
+    manifest = Manifest(
+        max_seq_length=length,
+        next_sentence=True,
+        packing=examples > 1,
+        examples_per_row=examples,
+        predictions_per_row=predictions or most,
+        masked_lm_prob=probability,
+        max_predictions_per_seq=most,
+        whole_word_mask=whole_words,
+        compression="",
+        splits={},
+    )
+    return DynamicMasking(manifest, VOCABULARY, seed)
+
+
+def tensors(matrix: np.ndarray, lengths: np.ndarray) -> dict[str, tf.Tensor]:
+    mask = np.arange(matrix.shape[1]) < lengths[:, np.newaxis]
+    return {"input_ids": tf.constant(matrix), "input_mask": tf.constant(mask, tf.int32)}
+
+
+def as_masked(batch: dict[str, tf.Tensor]) -> Masked:
+    names = ("input_ids", "masked_lm_positions", "masked_lm_ids", "masked_lm_weights")
+    return Masked(*(batch[name].numpy() for name in names))
+
+
+def mask(matrix: np.ndarray, lengths: np.ndarray, *settings: object, **named: object) -> Masked:
+    return as_masked(masking(matrix.shape[1], *settings, **named)(tensors(matrix, lengths), 0))
+
+
+probabilities = st.sampled_from([0.0, 0.15, 0.25, 0.5, 1.0])
+
+
+@given(texts.filter(bool), probabilities, st.integers(1, 80), st.booleans(), st.integers(0, 99))
+@settings(max_examples=50, deadline=None)
+def test_rules_of_an_example(
+    rows: list[list[int]], probability: float, most: int, whole_words: bool, seed: int
+) -> None:
+    matrix, lengths = rows_of(rows, 64)
+    masked = mask(matrix, lengths, probability, most, whole_words, seed=seed)
+    counts = prediction_counts(lengths, probability, min(most, 64))
+    for text, chosen, wanted in zip(rows, check(matrix, lengths, masked), counts, strict=True):
+        obeys(text, set(chosen), int(wanted), whole_words)
+
+
+def obeys(text: list[int], chosen: set[int], wanted: int, whole_words: bool) -> None:
+    """The number is right, and no word is cut; whatever was skipped did not fit."""
+    if not whole_words:
+        assert len(chosen) == min(wanted, len(text) - text.count(2) - 1)
+        return
+    assert len(chosen) <= wanted
+    for word in words_of(text):
+        taken = set(word) & chosen
+        assert taken in (set(), set(word))
+        assert taken or len(word) > wanted - len(chosen)
+
+
+@given(
+    st.lists(texts.filter(bool), min_size=1, max_size=4),
+    probabilities,
+    st.integers(1, 20),
+    st.booleans(),
+)
+@settings(max_examples=50, deadline=None)
+def test_rules_of_the_examples_of_a_packed_row(
+    packs: list[list[list[int]]], probability: float, most: int, whole_words: bool
+) -> None:
+    examples = [text for pack in packs for text in pack]
+    columns = max(sum(map(len, pack)) for pack in packs) + 3
+    matrix, lengths = rows_of(examples, columns)
+    numbers = iter(range(len(examples)))
+    layout = np.array([([next(numbers) for _ in pack] + [-1] * 6)[:6] for pack in packs])
+    features = {
+        "input_ids": matrix,
+        "segment_ids": np.zeros_like(matrix, dtype=np.uint8),
+        "next_sentence_labels": np.zeros((len(examples), 1), np.uint8),
+    }
+    packed = pack_rows(features, lengths, layout, 1, True)
+    batch = {name: tf.constant(packed[name].astype(np.int32)) for name in ("input_ids",)}
+    batch["example_ids"] = tf.constant(packed["example_ids"].astype(np.int32))
+    masker = masking(columns, probability, most, whole_words, 6, 6 * most)
+    masked = as_masked(masker(batch, 0))
+
+    filled = (packed["example_ids"] > 0).sum(axis=1)
+    for row, chosen in enumerate(check(packed["input_ids"], filled, masked)):
+        for slot, number in enumerate(layout[row][layout[row] >= 0]):
+            start = packed["cls_positions"][row, slot]
+            own = {column - start for column in chosen if 0 <= column - start < lengths[number]}
+            wanted = prediction_counts(lengths[number], probability, min(most, columns))
+            obeys(examples[number], own, int(wanted), whole_words)
+
+
+@pytest.mark.parametrize("whole_words", [False, True])
+@pytest.mark.parametrize("packed", [False, True])
+def test_positions_are_distributed_as_those_of_static_masks(
+    whole_words: bool, packed: bool
+) -> None:
+    """Each set of positions is as frequent in both: chi-square of two samples."""
+    text, runs = [1, 4, 10, 5, 6, 11, 12, 2, 13, 14, 7, 2], 10_000
+    matrix, lengths = rows_of([text] * runs, 16)
+    settings = (0.3, 20, whole_words)
+    static = mask_rows(matrix, lengths, VOCABULARY, *settings, generator(0, "test"))
+    if packed:  # behind another example; what is chosen in that one is left out
+        other = np.tile(np.array([1, 4, 5, 2], np.int32), (runs, 1))
+        ids = np.concatenate([other, matrix], axis=1)
+        examples = (ids > 0) * np.where(np.arange(20) < 4, 1, 2)
+        batch = {"input_ids": tf.constant(ids), "example_ids": tf.constant(examples, tf.int32)}
+        dynamic = as_masked(masking(20, *settings, examples=2)(batch, 0))
+        found = [tuple(c - 4 for c in chosen if c >= 4) for chosen in dynamic.positions.tolist()]
+    else:
+        found = list(map(tuple, check(matrix, lengths, mask(matrix, lengths, *settings))))
+    fast = collections.Counter(found)
+    slow = collections.Counter(map(tuple, check(matrix, lengths, static)))
+    assert fast.keys() == slow.keys()
+    statistic = sum((fast[one] - slow[one]) ** 2 / (fast[one] + slow[one]) for one in fast)
+    freedom = len(fast) - 1
+    assert abs(statistic - freedom) < 5 * math.sqrt(2 * freedom)
+    if not whole_words:
+        tokens = [place for place, piece in enumerate(text) if piece not in (1, 2)]
+        assert fast.keys() == set(itertools.combinations(tokens, 4))
+
+
+@pytest.mark.parametrize("whole_words", [False, True])
+def test_shares_of_replacement_are_those_of_static_masks(whole_words: bool) -> None:
+    draw = np.random.default_rng(0)
+    matrix = draw.integers(4, 20, (4000, 64), dtype=np.int32)
+    matrix[:, 0], matrix[:, 63] = 1, 2
+    lengths = np.full(4000, 64)
+    settings = (0.15, 20, whole_words)
+    shown = []
+    for masked in (
+        mask(matrix, lengths, *settings),
+        mask_rows(matrix, lengths, VOCABULARY, *settings, generator(0, "test")),
+    ):
+        real = masked.weights > 0
+        columns = masked.positions.astype(np.int64)
+        seen = np.take_along_axis(masked.input_ids, columns, axis=1)[real]
+        # What became of a token: nothing, [MASK], or which other piece.
+        outcome = np.where(seen == masked.ids[real], 20, seen)
+        shown.append(np.bincount(outcome, minlength=21))
+    dynamic, static = shown
+    assert dynamic.sum() == pytest.approx(static.sum(), rel=0.01)
+    assert abs(dynamic[3] / dynamic.sum() - 0.805) < 0.01
+    assert abs(dynamic[20] / dynamic.sum() - 0.105) < 0.01
+    statistic = np.sum((dynamic - static) ** 2 / (dynamic + static))
+    assert abs(statistic - 20) < 5 * math.sqrt(40)
+
+
+@pytest.mark.parametrize("whole_words", [False, True])
+def test_a_row_has_its_masks_in_whatever_batch(whole_words: bool) -> None:
+    draw = np.random.default_rng(1)
+    matrix, lengths = rows_of([[1, *draw.integers(4, 20, 14), 2] for _ in range(11)], 17)
+    masker = masking(17, 0.3, 5, whole_words)
+    together = masker(tensors(matrix, lengths), 7)
+    for row in range(11):
+        alone = masker(tensors(matrix[row:][:1], lengths[row:][:1]), tf.constant(7 + row, tf.int64))
+        for name, values in alone.items():
+            assert (values[0].numpy() == together[name][row].numpy()).all(), name
+
+
+def test_masks_differ_by_row_and_by_seed() -> None:
+    matrix, lengths = rows_of([[1, *range(4, 20), 2]] * 40, 20)
+    one, later, other = (
+        masking(20, seed=seed)(tensors(matrix, lengths), first)["masked_lm_positions"].numpy()
+        for seed, first in ((1, 0), (1, 40), (2, 0))
+    )
+    assert len(np.unique(one, axis=0)) > 30
+    assert (one != later).any() and (one != other).any()
+    # A number of rows that 32 bits cannot hold.
+    far = masking(20)(tensors(matrix, lengths), 1 << 40)
+    assert len(np.unique(far["masked_lm_positions"].numpy(), axis=0)) > 30
+
+
+def test_rows_that_only_fill_up_a_batch_have_no_masks() -> None:
+    matrix, lengths = rows_of([[1, 4, 5, 2], []], 6)
+    masked = mask(matrix, lengths, 0.5, 3)
+    assert masked.weights.sum(axis=1).tolist() == [2, 0]
+    assert not masked.input_ids[1].any()
+
+
+def test_shapes_are_static() -> None:
+    specification = {name: tf.TensorSpec([8, 32], tf.int32) for name in ("input_ids", "input_mask")}
+    for whole_words in (False, True):
+        masker = tf.function(masking(32, whole_words=whole_words).__call__)
+        traced = masker.get_concrete_function(specification, tf.TensorSpec([], tf.int64))
+        shapes = {name: spec.shape.as_list() for name, spec in traced.structured_outputs.items()}
+        assert shapes["input_ids"] == [8, 32]
+        assert shapes["masked_lm_positions"] == shapes["masked_lm_weights"] == [8, 5]

@@ -1,0 +1,116 @@
+"""The same batch in microbatches, on several devices, in several processes: the same training."""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from lib.run.errors import UserError
+from lib.train.step import _microbatches
+from tests.conftest import ROOT
+
+_LAYOUT = "tests.helpers.layout"
+# Without dropout everything agrees; with it, layouts of equal microbatches.
+PLAIN, DROPPED = 0.0, 0.1
+WHOLE, PARTS, DROPPED_PARTS = ["whole", None, PLAIN], ["parts", 8, PLAIN], ["dropped", 8, DROPPED]
+Ended = dict[str, dict[str, np.ndarray]]
+
+
+def ended(distribution: str, runs: list, folder: Path) -> Ended:
+    """What each run of a distribution ended with; two workers end with the same."""
+    environments = [{}]
+    if distribution == "multiworker":
+        environments = [{"TF_CONFIG": config} for config in tf_configs()]
+    folders = [folder / f"{distribution}-{number}" for number in range(len(environments))]
+    processes = []
+    for mine, environment in zip(folders, environments, strict=True):
+        mine.mkdir()
+        processes.append(
+            subprocess.Popen(
+                [sys.executable, "-m", _LAYOUT, distribution, mine, json.dumps(runs)],
+                cwd=ROOT,
+                env={**os.environ, "CUDA_VISIBLE_DEVICES": "-1", **environment},
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+            )
+        )
+    for process in processes:
+        output, _ = process.communicate(timeout=300)
+        assert process.returncode == 0, output
+    results = {}
+    for run, _, _ in runs:
+        first, *others = [dict(np.load(mine / f"{run}.npz")) for mine in folders]
+        for other in others:
+            assert all(np.array_equal(first[name], other[name]) for name in first)
+        results[run] = first
+    return results
+
+
+def tf_configs() -> list[str]:
+    ports = []
+    for _ in range(2):
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            ports.append(free.getsockname()[1])
+    cluster = {"worker": [f"127.0.0.1:{port}" for port in ports]}
+    return [
+        json.dumps({"cluster": cluster, "task": {"type": "worker", "index": index}})
+        for index in range(2)
+    ]
+
+
+def differences(one: dict[str, np.ndarray], other: dict[str, np.ndarray]) -> tuple[float, float]:
+    """Largest relative norm of a difference over the tensors, and of key biases absolutely.
+
+    The true gradient of a key bias is 0: what moves it is rounding.
+    """
+    assert one.keys() == other.keys()
+    relative, key_bias = 0.0, 0.0
+    for name, values in one.items():
+        if name.startswith(("m/", "v/")):
+            continue
+        difference = values - other[name]
+        if name.endswith("key/bias"):
+            key_bias = max(key_bias, np.abs(difference).max())
+        else:
+            size = max(np.linalg.norm(values), 1e-12)
+            relative = max(relative, np.linalg.norm(difference) / size)
+    return relative, key_bias
+
+
+def assert_agree(one: dict[str, np.ndarray], other: dict[str, np.ndarray]) -> None:
+    assert one["norms"].max() > 0.5  # Clipping really took place.
+    relative, key_bias = differences(one, other)
+    assert relative <= 1e-5 and key_bias <= 1e-6
+
+
+def test_microbatches_and_devices_train_as_one_batch_on_one_device(tmp_path):
+    one = ended("one", [WHOLE, PARTS], tmp_path)
+    assert_agree(one["whole"], one["parts"])
+    assert_agree(one["whole"], ended("mirrored", [WHOLE], tmp_path)["whole"])
+
+
+@pytest.mark.slow
+def test_all_layouts_agree_after_twenty_steps(tmp_path):
+    one = ended("one", [WHOLE, PARTS, DROPPED_PARTS], tmp_path)
+    # Dropout takes place.
+    assert differences(one["parts"], one["dropped"])[0] > 1e-3
+    for distribution in ("mirrored", "multiworker"):
+        other = ended(distribution, [WHOLE, DROPPED_PARTS], tmp_path)
+        assert_agree(one["whole"], other["whole"])
+        assert_agree(one["dropped"], other["dropped"])
+
+
+def test_what_cannot_be_divided_is_refused():
+    assert _microbatches(32, None, 1) == 1
+    assert _microbatches(32, 8, 2) == 2
+    with pytest.raises(UserError, match=r"batch_size: 33 .* 2 devices; set 32 or 34"):
+        _microbatches(33, None, 2)
+    with pytest.raises(UserError, match=r"microbatch_size: 5 should divide the 16 rows"):
+        _microbatches(32, 5, 2)

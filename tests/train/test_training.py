@@ -1,0 +1,132 @@
+"""What surrounds the step: checks of the loss, speed, numbers of lower precision."""
+
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from lib.model.parameters import initial_values
+from lib.params import parse_params
+from lib.run.errors import UserError
+from lib.train.logging.throughput import Throughput
+from lib.train.loss_checks import Sanity
+from lib.train.step import Trainer
+from lib.train.strategy import make_strategy
+from tests.model.test_model import TINY, random_batch
+
+
+def test_the_first_loss_must_be_that_of_guessing():
+    sanity = Sanity(30_000, 100)
+    sanity.check_first(math.log(30_000) + 0.3)
+    for loss in (5.0, 14.0, math.nan):
+        with pytest.raises(UserError, match=r"from scratch it should be near .* 10\.31"):
+            sanity.check_first(loss)
+
+
+def test_a_loss_that_does_not_move_stops_training():
+    sanity = Sanity(30_000, 800)
+    sanity.check_falls(1599, 10.3)
+    sanity.check_falls(1600, 9.0)
+    with pytest.raises(UserError, match=r"does not move; lower pretrain\.learning_rate"):
+        sanity.check_falls(1600, 10.3)
+
+
+def test_speed_is_logged_step_by_step_and_gone_on_with(tmp_path):
+    path = tmp_path / "cost/training.csv"
+
+    def throughput(first: int) -> Throughput:
+        return Throughput(path, first, 8, 5e9, lambda: 1e12)
+
+    one = throughput(0)
+    shown = one.log(10, 100.0)
+    one.log(20, 100.0)
+    throughput(20).log(30, 50.0)
+    heading, *lines = path.read_text(encoding="utf-8").splitlines()
+    rows = [
+        dict(zip(heading.split(","), map(float, line.split(",")), strict=True)) for line in lines
+    ]
+    assert [row["step"] for row in rows] == [10, 20, 30]
+    for row, tokens in zip(rows, (100, 100, 50), strict=True):
+        steps = row["steps_per_second"]
+        assert row["sequences_per_second"] == pytest.approx(8 * steps, rel=0.01, abs=0.1)
+        assert row["tokens_per_second"] == pytest.approx(tokens * steps, rel=0.01, abs=1)
+        assert row["flops_per_second"] == pytest.approx(5e9 * steps, rel=0.01)
+        assert row["share_of_peak"] == pytest.approx(5e-3 * steps, rel=0.01, abs=1e-4)
+        assert 10 < row["memory_mib"] < 100_000
+    assert (
+        shown
+        == f"{rows[0]['tokens_per_second']:,.0f} tokens/s ({rows[0]['share_of_peak']:.0%} of peak)"
+    )
+
+
+def trainer(values: dict, **changes) -> Trainer:
+    values["pretrain"] |= {"batch_size": 8, "warmup_steps": 0, **changes}
+    config = replace(TINY, hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0)
+    settings = parse_params(values).pretrain
+    return Trainer(config, settings, True, initial_values(config, 1), make_strategy("one"))
+
+
+def losses(one: Trainer, steps: int) -> list[float]:
+    batch = random_batch(1, rows=8)
+    found = []
+    for number in range(1, steps + 1):
+        results = one.step(batch, tf.constant(number), tf.constant(0.01))
+        found.append(float(results["masked_lm_loss"] / results["masked_lm_weight"]))
+    return found
+
+
+@pytest.mark.parametrize("precision", ["bfloat16", "float16"])
+def test_lower_precision_learns_as_float32_does(values, precision):
+    exact = losses(trainer(values), 25)
+    rough = losses(trainer(values, precision=precision), 25)
+    assert exact[-1] < 0.7 * exact[0]
+    assert rough != exact
+    np.testing.assert_allclose(rough, exact, rtol=0.05, atol=0.05)
+
+
+def test_an_overflow_of_float16_is_skipped_and_the_scale_halved(values):
+    one = trainer(values, precision="float16")
+    before = one.state()
+    scale = before["scaling/scale"]
+    one.restore(before | {"scaling/scale": np.float32(2.0**24)})
+    results = one.step(random_batch(1, rows=8), tf.constant(1), tf.constant(0.01))
+    assert float(results["skipped"]) == 1
+    after = one.state()
+    assert after["scaling/scale"] == 2.0**23
+    for name, values_before in before.items():
+        if not name.startswith("scaling/"):
+            assert np.array_equal(after[name], values_before), name
+    one.restore(after | {"scaling/scale": scale, "scaling/since": np.float32(1999)})
+    results = one.step(random_batch(1, rows=8), tf.constant(1), tf.constant(0.01))
+    assert float(results["skipped"]) == 0
+    assert one.state()["scaling/scale"] == 2 * scale
+    assert one.state()["scaling/since"] == 0
+
+
+def test_several_steps_in_one_call_are_those_steps(values):
+    batches = [random_batch(seed, rows=8) for seed in range(5)]
+    rates = [0.01, 0.02, 0.03, 0.02, 0.01]
+
+    def dataset() -> tf.data.Dataset:
+        whole = {name: tf.stack([batch[name] for batch in batches]) for name in batches[0]}
+        return tf.data.Dataset.from_tensor_slices(whole)
+
+    one = trainer(values)
+    each = [
+        one.step(batch, tf.constant(number), tf.constant(rates[number - 1]))
+        for number, batch in enumerate(batches, 1)
+    ]
+    several = trainer(values)
+    iterator = iter(dataset())
+    no = tf.constant(0.0)
+    first = several.steps(iterator, tf.constant(1), tf.constant(rates[:3]), no, tf.constant(3))
+    rest = several.steps(
+        iterator, tf.constant(4), tf.constant([*rates[3:], 9.9]), no, tf.constant(2)
+    )
+    for name, value in one.weights().items():
+        np.testing.assert_allclose(several.weights()[name], value, rtol=1e-6, err_msg=name)
+    for name in ("masked_lm_loss", "gradient_norm", "tokens"):
+        expected = sum(float(results[name]) for results in each)
+        assert float(first[name]) + float(rest[name]) == pytest.approx(expected, rel=1e-5)
