@@ -54,19 +54,19 @@ Whole = Annotated[int, BeforeValidator(_whole_number)]
 Real = Annotated[float, BeforeValidator(_number), Field(allow_inf_nan=False)]
 Positive = Annotated[Whole, Field(ge=1)]
 Count = Annotated[Whole, Field(ge=0)]
-Share = Annotated[Real, Field(ge=0, lt=1)]
+Fraction = Annotated[Real, Field(ge=0, lt=1)]
 Probability = Annotated[Real, Field(ge=0, le=1)]
 PositiveReal = Annotated[Real, Field(gt=0)]
 NotNegative = Annotated[Real, Field(ge=0)]
 
 
-def _steps_or_share(value: float) -> float:
+def _steps_or_fraction(value: float) -> float:
     if value >= 1 and not float(value).is_integer():
         raise ValueError("should be a whole number of steps, or below 1 a share of them")
     return int(value) if value >= 1 else value
 
 
-StepsOrShare = Annotated[NotNegative, AfterValidator(_steps_or_share)]
+StepsOrFraction = Annotated[NotNegative, AfterValidator(_steps_or_fraction)]
 
 
 class Section(BaseModel):
@@ -79,8 +79,8 @@ class Demo(Section):
     megabytes: PositiveReal
 
 
-def _filler(value: str) -> str:
-    """A filler is put into sentences as it is: it has to be a piece of a sentence itself."""
+def _placeholder(value: str) -> str:
+    """A placeholder is put into sentences as it is: it has to be a piece of a sentence itself."""
     if value != " ".join(value.split()) or not value:
         raise ValueError("should be one or more words with single spaces between them")
     if any(unicodedata.category(character) in ("Cc", "Cs") for character in value):
@@ -90,7 +90,7 @@ def _filler(value: str) -> str:
     return value
 
 
-Filler = Annotated[str, AfterValidator(_filler)]
+Placeholder = Annotated[str, AfterValidator(_placeholder)]
 KeepRemove = Literal["keep", "remove"]
 KeepReplaceRemove = Literal["keep", "replace", "remove"]
 
@@ -102,18 +102,18 @@ class Cleaning(Section):
     unicode: Literal["keep", "NFC", "NFKC"]
     format_characters: KeepRemove
     urls: KeepReplaceRemove
-    url_filler: Filler
+    url_placeholder: Placeholder
     emails: KeepReplaceRemove
-    email_filler: Filler
+    email_placeholder: Placeholder
     users: KeepReplaceRemove
-    user_filler: Filler
+    user_placeholder: Placeholder
     emoji: Literal["keep", "space", "alias", "remove"]
     punctuation: Literal["keep", "ascii", "remove"]
     symbols: KeepRemove
     lowercase: StrictBool
     accents: KeepRemove
     arabic_marks: KeepRemove
-    merge_fillers: StrictBool
+    merge_placeholders: StrictBool
 
 
 def _document(value: str) -> str:
@@ -155,7 +155,7 @@ class Vocab(Section):
     strip_accents: StrictBool
     character_coverage: Annotated[Real, Field(gt=0.9, le=1)]
     min_frequency: Positive
-    max_piece_length: Annotated[Whole, Field(ge=2, le=100)]
+    max_token_length: Annotated[Whole, Field(ge=2, le=100)]
     max_sentence_length: Positive | None
 
     @model_validator(mode="after")
@@ -181,14 +181,14 @@ class Vocab(Section):
 class Split(Section):
     lines_per_shard: Positive
     bytes_per_shard: Annotated[Whole, Field(ge=1024)]
-    dev_share: Share
-    test_share: Share
+    dev_fraction: Fraction
+    test_fraction: Fraction
     seed: Count
 
     @model_validator(mode="after")
     def _leaves_training_text(self) -> "Split":
-        if self.dev_share + self.test_share >= 1:
-            raise ValueError("dev_share and test_share together should be below 1")
+        if self.dev_fraction + self.test_fraction >= 1:
+            raise ValueError("dev_fraction and test_fraction together should be below 1")
         return self
 
 
@@ -243,20 +243,21 @@ class Records(Section):
 
 
 class Model(Section):
-    layers: Positive
+    num_hidden_layers: Positive
     hidden_size: Positive
-    heads: Positive
+    num_attention_heads: Positive
     intermediate_size: Positive
     hidden_act: Literal["gelu", "gelu_new", "relu"]
     max_position_embeddings: Positive
-    hidden_dropout: Share
-    attention_dropout: Share
+    hidden_dropout_prob: Fraction
+    attention_probs_dropout_prob: Fraction
 
     @model_validator(mode="after")
     def _heads_divide_hidden_size(self) -> "Model":
-        if self.hidden_size % self.heads:
+        if self.hidden_size % self.num_attention_heads:
             raise ValueError(
-                f"hidden_size {self.hidden_size} should be a multiple of heads {self.heads}"
+                f"hidden_size {self.hidden_size} should be a multiple of num_attention_heads "
+                f"{self.num_attention_heads}"
             )
         return self
 
@@ -280,7 +281,7 @@ class Pretrain(Section):
     """What every phase inherits; a phase may name its own steps, rate, warm-up and batch."""
 
     model: Model
-    new_heads: StrictBool
+    init_missing_heads: StrictBool
     steps: Positive | None
     epochs: PositiveReal | None
     batch_size: Positive
@@ -290,17 +291,17 @@ class Pretrain(Section):
     end_learning_rate: NotNegative
     schedule: Literal["polynomial", "cosine", "square_root", "constant"]
     power: PositiveReal
-    warmup_steps: StepsOrShare
-    label_smoothing: Share
+    warmup_steps: StepsOrFraction
+    label_smoothing: Fraction
     weight_decay: NotNegative
-    adam_beta1: Share
-    adam_beta2: Share
+    adam_beta1: Fraction
+    adam_beta2: Fraction
     adam_epsilon: PositiveReal
     bias_correction: StrictBool
     clip_norm: PositiveReal | None
     precision: Literal["float32", "bfloat16", "float16"]
     xla: StrictBool
-    recompute: StrictBool
+    gradient_checkpointing: StrictBool
     distribution: Literal["one", "mirrored", "multiworker", "tpu"]
     tpu: Tpu
     shuffle_buffer: Positive
@@ -310,7 +311,7 @@ class Pretrain(Section):
     checkpoint_minutes: PositiveReal | None
     checkpoint_dir: Annotated[str, AfterValidator(_place)] | None
     keep_checkpoints: Positive
-    keep_models_every: Positive | None
+    save_model_every: Positive | None
     tensorboard: StrictBool
     seed: Count
 
@@ -350,7 +351,7 @@ class Phase(Section):
     epochs: PositiveReal | None = None
     batch_size: Positive | None = None
     learning_rate: PositiveReal | None = None
-    warmup_steps: StepsOrShare | None = None
+    warmup_steps: StepsOrFraction | None = None
 
 
 _LANGUAGE = "[A-Za-z]{2,8}(-[A-Za-z0-9]{1,8})*"
@@ -379,9 +380,9 @@ class Evaluate(Section):
     license: Annotated[str, AfterValidator(_one_line)] | None
     masked_lm_prob: Annotated[Real, Field(gt=0, lt=1)]
     max_examples: Positive
-    kept_models: StrictBool
+    saved_models: StrictBool
     lengths: list[Annotated[Whole, Field(ge=8)]]
-    holes: Count
+    fill_mask_examples: Count
     seed: Count
 
 
@@ -429,7 +430,7 @@ class Cluster(Section):
 
 
 # Folders of models/ for models of chosen steps, and for fetched ones.
-KEPT, BASE = "kept", "base"
+SAVED, BASE = "saved", "base"
 
 
 def _from_elsewhere(init: str) -> bool:
@@ -473,7 +474,7 @@ class Params(Section):
             )
         positions = self.pretrain.model.max_position_embeddings
         for name, phase in self.phases.items():
-            if name in (KEPT, BASE):
+            if name in (SAVED, BASE):
                 raise ValueError(problem_at("phases", f"none should be called {name}", name))
             if phase.init == VOCAB and phase.max_seq_length > positions:
                 raise ValueError(
@@ -535,6 +536,27 @@ class Params(Section):
         return settings
 
 
+# Keys of version 0.1, by their names since 0.2.0.
+RENAMED = {
+    "preprocess.clean.url_filler": "preprocess.clean.url_placeholder",
+    "preprocess.clean.email_filler": "preprocess.clean.email_placeholder",
+    "preprocess.clean.user_filler": "preprocess.clean.user_placeholder",
+    "preprocess.clean.merge_fillers": "preprocess.clean.merge_placeholders",
+    "vocab.max_piece_length": "vocab.max_token_length",
+    "split.dev_share": "split.dev_fraction",
+    "split.test_share": "split.test_fraction",
+    "pretrain.model.layers": "pretrain.model.num_hidden_layers",
+    "pretrain.model.heads": "pretrain.model.num_attention_heads",
+    "pretrain.model.hidden_dropout": "pretrain.model.hidden_dropout_prob",
+    "pretrain.model.attention_dropout": "pretrain.model.attention_probs_dropout_prob",
+    "pretrain.new_heads": "pretrain.init_missing_heads",
+    "pretrain.recompute": "pretrain.gradient_checkpointing",
+    "pretrain.keep_models_every": "pretrain.save_model_every",
+    "evaluate.kept_models": "evaluate.saved_models",
+    "evaluate.holes": "evaluate.fill_mask_examples",
+}
+
+
 def parse_params(values: object, source: str = "params.yaml") -> Params:
     """Checks what a YAML file held.
 
@@ -546,7 +568,7 @@ def parse_params(values: object, source: str = "params.yaml") -> Params:
     try:
         return Params.model_validate(values)
     except ValidationError as failure:
-        raise UserError(f"{source}: {first_problem(failure, Params)}") from None
+        raise UserError(f"{source}: {first_problem(failure, Params, RENAMED)}") from None
 
 
 def load_params(path: str | Path = "params.yaml") -> Params:

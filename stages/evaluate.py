@@ -10,13 +10,13 @@ import numpy as np
 
 from lib.evaluation.baselines import Unigram
 from lib.evaluation.breakdowns import Breakdowns
-from lib.evaluation.comparison import START, kept_models, read_evaluator, table
+from lib.evaluation.comparison import INITIAL, read_evaluator, saved_models, table
 from lib.evaluation.evaluator import Evaluator
 from lib.evaluation.fill_mask import fill_holes
 from lib.evaluation.held_out import HeldOut, named
 from lib.evaluation.metrics import OF_HOLES, OF_PAIRS
 from lib.model.config import read_config
-from lib.params import KEPT, load_params
+from lib.params import SAVED, load_params
 from lib.report.card.facts import gather
 from lib.report.card.model_card import model_card
 from lib.report.charts.run_charts import (
@@ -75,13 +75,13 @@ def main(phase: str, model: Path, test: Path, vocab: Path) -> None:
 
     PHASE is its name in params.yaml, MODEL its folder, TEST the folder of test shards, VOCAB the
     vocabulary (with the piece counts of training text, for the unigram baseline). The models that
-    training kept are in models/kept/PHASE.
+    training kept are in models/saved/PHASE.
     """
     params = load_params()
     facts = gather(params, phase, _RESULTS)
     config = read_config(model / "config.json")
     tokenizer = WordPieceTokenizer.load(model)
-    counts = np.array([int(line) for line in (vocab / "piece_counts.txt").read_text().split()])
+    counts = np.array([int(line) for line in (vocab / "token_counts.txt").read_text().split()])
     # The model may have rows to spare.
     if not len(counts) == len(tokenizer.vocabulary) <= config.vocab_size:
         raise UserError(
@@ -96,16 +96,21 @@ def main(phase: str, model: Path, test: Path, vocab: Path) -> None:
     unigram, breakdowns = Unigram(counts), Breakdowns(counts, length)
     numbers = _numbers(held_out, evaluator, unigram, breakdowns, length)
     holes = fill_holes(
-        evaluator, tokenizer, unigram, _sentences(held_out.shards), settings.holes, settings.seed
+        evaluator,
+        tokenizer,
+        unigram,
+        _sentences(held_out.shards),
+        settings.fill_mask_examples,
+        settings.seed,
     )
 
     training = read_object(_RESULTS / f"pretrain/{phase}/metrics.json")
-    kept = Path("models") / KEPT / phase
-    others = kept_models(kept, training["best_step"])
+    kept = Path("models") / SAVED / phase
+    others = saved_models(kept, training["best_step"])
     lengths = sorted({length, *settings.lengths})
     lines = [{"model": phase, "step": training["steps"], "length": length, **numbers}]
     for name, step in {phase: training["steps"], **others}.items():
-        if name not in (phase, START) and not settings.kept_models:
+        if name not in (phase, INITIAL) and not settings.saved_models:
             continue
         if name != phase:
             evaluator = read_evaluator(kept / name, lengths[-1], params.records.next_sentence)
@@ -113,8 +118,8 @@ def main(phase: str, model: Path, test: Path, vocab: Path) -> None:
             if (name, own) != (phase, length):
                 found = held_out.metrics(own, evaluator)
                 lines.append({"model": name, "step": step, "length": own, **found})
-                if (name, own) == (START, length):
-                    numbers |= named(found, START)
+                if (name, own) == (INITIAL, length):
+                    numbers |= named(found, INITIAL)
     models, tables = table(lines), breakdowns.tables()
     for name, values in {**tables, "models": models}.items():
         write_text(_TARGET / f"{name}.csv", values.to_csv(index=False, float_format="%.6g"))
@@ -126,7 +131,7 @@ def main(phase: str, model: Path, test: Path, vocab: Path) -> None:
     draw_throughput(costs / f"throughput-{phase}.svg", costs / f"training-{phase}.csv")
 
     metrics = {"phase": phase, **numbers}
-    write_text(_TARGET / "holes.json", json.dumps(holes, indent=2, ensure_ascii=False) + "\n")
+    write_text(_TARGET / "fill_mask.json", json.dumps(holes, indent=2, ensure_ascii=False) + "\n")
     write_text(model / "README.md", model_card(facts, config, metrics))
     write_metrics(_TARGET / "metrics.json", metrics)
     print(

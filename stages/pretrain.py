@@ -10,7 +10,7 @@ import numpy as np
 
 from lib.checkpoints.huggingface import write_model
 from lib.model.parameters import parameter_table
-from lib.params import KEPT, load_params
+from lib.params import SAVED, load_params
 from lib.run import fingerprint
 from lib.run.errors import UserError
 from lib.run.metrics import write_metrics
@@ -130,7 +130,7 @@ def main(phase: str, records: Path, init: Path, vocab: Path, model: Path) -> Non
         parameters = sum(math.prod(parameter.shape) for parameter in parameter_table(config))
         if not start.from_scratch:
             kept.keep_start(lambda folder: write(folder, start.weights))
-        kept.publish(model.parent / KEPT / model.name)
+        kept.publish(model.parent / SAVED / model.name)
         epochs = steps * settings.batch_size / manifest.splits["train"].rows
         write_metrics(
             results / "metrics.json",
@@ -143,7 +143,7 @@ def main(phase: str, records: Path, init: Path, vocab: Path, model: Path) -> Non
                 **final,
                 "best_step": kept.best_step,
                 "best_dev_mlm_loss": kept.best_loss,
-                "logits_of_written_model_differ_by": difference,
+                "export_check": {"max_logit_difference": difference},
             },
         )
         # A finished run has nothing to go on with; only killed ones leave their checkpoints.

@@ -97,7 +97,7 @@ def from_text(
         if not manifest.total([shard for shard in written if shard.split == split]).examples:
             raise UserError(
                 f"{shards / split}: its text makes no examples; give more text, or "
-                "raise split.dev_share and split.test_share"
+                "raise split.dev_fraction and split.test_fraction"
             )
     return of_split, written
 
@@ -113,7 +113,7 @@ def from_examples(
         phase,
         params.phases[phase].max_seq_length,
         VocabularyFacts.of(WordPieceTokenizer.load(vocab)),
-        params.split.dev_share,
+        params.split.dev_fraction,
         params.records.compression,
         choose_workers(params.cluster.workers, params.cluster.scheduler),
     )
@@ -149,11 +149,11 @@ def main(phase: str, source: Path, vocab: Path, records: Path) -> None:
     write_metrics(results / "metrics.json", facts)
     histograms = manifest.total(splits["train"][1])
     write_text(results / "lengths.csv", histogram_csv(histograms.example_lengths, "examples"))
-    write_text(results / "rows.csv", histogram_csv(histograms.row_lengths, "rows"))
+    write_text(results / "sequences.csv", histogram_csv(histograms.row_lengths, "sequences"))
     train = facts["train"]
     print(
-        f"records: {phase}: {train['examples']:,} training examples in {train['rows']:,} rows of "
-        f"{settings['train'].max_seq_length} tokens, {train['fill']:.1%} full"
+        f"records: {phase}: {train['examples']:,} training examples in {train['sequences']:,} "
+        f"sequences of {settings['train'].max_seq_length} tokens, {train['fill']:.1%} full"
     )
 
 

@@ -21,7 +21,7 @@ def main(corpus: Path, sample: Path) -> None:
     params = load_params()
     settings = params.sample5M
     files = corpus_files(corpus)
-    rule = SplitRule(files, corpus, params.split.dev_share, params.split.test_share)
+    rule = SplitRule(files, corpus, params.split.dev_fraction, params.split.test_fraction)
     with new_directory(sample) as temporary:
         work = temporary / ".work"
         work.mkdir()
@@ -34,8 +34,8 @@ def main(corpus: Path, sample: Path) -> None:
         shutil.rmtree(work)
         if not train[0]:
             raise UserError(
-                f"{corpus}: no training documents; lower split.dev_share and "
-                "split.test_share, or give more text"
+                f"{corpus}: no training documents; lower split.dev_fraction and "
+                "split.test_fraction, or give more text"
             )
     write_metrics(
         Path("results/sample5M/metrics.json"),

@@ -24,7 +24,7 @@ def main(corpus: Path, shards: Path) -> None:
     settings = params.split
     workers = choose_workers(params.cluster.workers, params.cluster.scheduler)
     files = corpus_files(corpus)
-    rule = SplitRule(files, corpus, settings.dev_share, settings.test_share)
+    rule = SplitRule(files, corpus, settings.dev_fraction, settings.test_fraction)
     with new_directory(shards) as temporary:
         work = temporary / ".work"
         work.mkdir()
@@ -43,7 +43,7 @@ def main(corpus: Path, shards: Path) -> None:
                 raise UserError(
                     f"{corpus}: no {split} documents among "
                     f"{sum(each.documents for each in counts.values()):,}; give more documents, "
-                    f"a {split} folder, or another split.dev_share and split.test_share"
+                    f"a {split} folder, or another split.dev_fraction and split.test_fraction"
                 )
         # Near twins in training text make held-out numbers look better than they are.
         overlap = measure_overlap(temporary, ("dev", "test"), settings.seed, work, workers)
@@ -58,7 +58,7 @@ def main(corpus: Path, shards: Path) -> None:
             f"{counts[split].documents:,} {split} documents in {counts[split].shards} shards"
             for split in SPLITS
         )
-        + f"; {overlap['test']['share']:.1%} of test documents have a near twin in train"
+        + f"; {overlap['test']['fraction']:.1%} of test documents have a near twin in train"
     )
 
 

@@ -62,14 +62,14 @@ def main(sample: Path, base: Path, vocab: Path) -> None:
             (temporary / "sentencepiece.model").write_bytes(made.model)
         write_extension(temporary, made.extension or no_extension(vocabulary))
         # The unigram baseline of evaluate: line i is the count of id i.
-        (temporary / "piece_counts.txt").write_text(
+        (temporary / "token_counts.txt").write_text(
             "".join(f"{count}\n" for count in fits["train"].counts), encoding="utf-8"
         )
     facts = {
         "size": len(vocabulary),
         "alphabet": sum(len(piece) == 1 for piece in vocabulary),
-        "unused_rows": sum(piece.startswith("[unused") for piece in vocabulary),
-        "unreachable_pieces": len(unreachable(tokenizer)),
+        "unused_entries": sum(piece.startswith("[unused") for piece in vocabulary),
+        "unreachable_tokens": len(unreachable(tokenizer)),
         "new_words": len(made.extension.rows) if made.extension else 0,
         "sentences_too_long": counts["train"].long_sentences,
     }
@@ -89,7 +89,7 @@ def _make(settings: Vocab, base: Path, basic: BasicTokenizer, counts: WordCounts
             settings.algorithm,
             settings.size,
             settings.character_coverage,
-            settings.max_piece_length,
+            settings.max_token_length,
         )
         return _Made(_tokenizer(vocabulary, basic), model)
     if settings.source == "characters":
@@ -121,7 +121,7 @@ def _tell(settings: Vocab, made: _Made, fits: dict[str, Fit]) -> None:
     print(
         f"vocab: {rows:,} rows, {train['tokens_per_word']:.3f} tokens a word in training text, "
         f"{heldout['tokens_per_word']:.3f} in held-out text; unknown words "
-        f"{train['unknown_word_share']:.3%} and {heldout['unknown_word_share']:.3%}"
+        f"{train['unknown_word_fraction']:.3%} and {heldout['unknown_word_fraction']:.3%}"
     )
     if train["words_too_long"]:
         print(

@@ -1,10 +1,12 @@
 """params.yaml arrives with the declared types, and mistakes in it give one line with a mend."""
 
+import re
+
 import pytest
 import yaml
 from pydantic import ValidationError
 
-from lib.params import load_params, parse_params
+from lib.params import RENAMED, load_params, parse_params
 from lib.run.errors import UserError
 
 
@@ -111,23 +113,23 @@ def test_params_cannot_be_changed(values):
         ("phases.main.max_seq_len", 64, "did you mean `max_seq_length`"),
         ("phases.main.warmup_steps", 10**9, "should be below the 8000 steps"),
         ("phases", {}, "at least 1 item"),
-        ("pretrain.model.heads", 3, "multiple of heads"),
+        ("pretrain.model.num_attention_heads", 3, "multiple of num_attention_heads"),
         ("pretrain.model.hidden_act", "swish", "gelu_new"),
         ("pretrain.warmup_steps", 10**9, "should be below the 8000 steps"),
         ("pretrain.warmup_steps", 1.5, "whole number of steps, or below 1 a share"),
         ("pretrain.steps", None, "steps or epochs should be given"),
         ("pretrain.epochs", 3, "steps or epochs should be given"),
-        ("phases.kept", {"max_seq_length": 32, "init": "data/vocab"}, "called kept"),
+        ("phases.saved", {"max_seq_length": 32, "init": "data/vocab"}, "called saved"),
         ("phases.base", {"max_seq_length": 32, "init": "data/vocab"}, "called base"),
         ("evaluate.language", "English!", "such as en or pt-BR"),
         ("evaluate.language", ["en", 3], "such as en or pt-BR"),
         ("evaluate.language", [], "such as en or pt-BR"),
         ("evaluate.language", False, "in quotes"),
         ("evaluate.license", "mit\nnext", "one line of text"),
-        ("evaluate.kept_models", "yes", "valid boolean"),
+        ("evaluate.saved_models", "yes", "valid boolean"),
         ("evaluate.lengths", [4], "greater than or equal to 8"),
         ("preprocess.document", "paragraph", "blank_line, line, file"),
-        ("split.test_share", 0.99, "below 1"),
+        ("split.test_fraction", 0.99, "below 1"),
         ("evaluate.phase", "other", "one of phases: main"),
         ("colour", "red", "unknown key"),
     ],
@@ -179,14 +181,14 @@ def test_a_misspelt_key_is_told_before_the_one_that_it_leaves_missing(values):
         ({"source": "extend"}, r"vocab\.base: should name the folder of a model"),
         ({"base": "models/base"}, r"vocab\.base: should be data/sample .*set vocab\.source"),
         ({"source": "words"}, r"vocab\.source: should be 'sentencepiece', "),
-        ({"max_piece_length": 200}, r"vocab\.max_piece_length"),
+        ({"max_token_length": 200}, r"vocab\.max_token_length"),
     ],
 )
 def test_what_a_vocabulary_is_made_from(values, changes, message):
     values["vocab"].update(changes)
     with pytest.raises(UserError, match=message):
         parse_params(values)
-    values["vocab"].update(source="extend", base="models/base", max_piece_length=64)
+    values["vocab"].update(source="extend", base="models/base", max_token_length=64)
     assert parse_params(values).vocab.base == "models/base"
 
 
@@ -195,3 +197,14 @@ def test_languages_of_the_card(values, language):
     assert (
         parse_params(changed(values, "evaluate.language", language)).evaluate.language == language
     )
+
+
+@pytest.mark.parametrize(("old", "new"), RENAMED.items())
+def test_a_key_of_version_0_1_is_refused_with_its_new_name(values, old, new):
+    section = values
+    *path, name = old.split(".")
+    for key in path:
+        section = section[key]
+    section[name] = section.pop(new.rpartition(".")[2])
+    with pytest.raises(UserError, match=f"{re.escape(old)}: renamed .*; write {re.escape(new)}"):
+        parse_params(values)

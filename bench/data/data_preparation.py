@@ -30,7 +30,7 @@ CLEANING: dict[str, Any] = {
         "unescape_html": True,
         "users": "replace",
         "urls": "replace",
-        "merge_fillers": True,
+        "merge_placeholders": True,
         "emoji": "alias",
         "punctuation": "ascii",
         "symbols": "remove",

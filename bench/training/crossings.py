@@ -124,7 +124,7 @@ def _project(work: Path, vocabulary: Path) -> Project:
         {
             "preprocess": {"input": "data/raw", "document": "blank_line"},
             "vocab": {"size": 8000},
-            "split": {"dev_share": 0.2, "test_share": 0.2},
+            "split": {"dev_fraction": 0.2, "test_fraction": 0.2},
             "records": {"dupe_factor": 5, "max_predictions_per_seq": 20},
             "phases": {"main": {"max_seq_length": 128}},
             "pretrain": {"steps": 30, "warmup_steps": 3, "batch_size": 8, "log_every": 1},

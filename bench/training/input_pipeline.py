@@ -27,7 +27,7 @@ _BUFFER = 20_000
 _COLUMNS = {
     "name": "records",
     "batch_size": "batch",
-    "examples_per_row": "examples a row",
+    "examples_per_sequence": "examples a row",
     "rows_per_second": "rows/s",
     "examples_per_second": "examples/s",
     "bar": "bar",
@@ -138,21 +138,22 @@ def read(records: Path, vocabulary: Path, batch_size: int, rows: int) -> dict[st
     return {
         "rows_per_second": read_rows / wall,
         "rows_per_cpu_second": read_rows / cpu,
-        "examples_per_row": split.examples / split.rows,
+        "examples_per_sequence": split.examples / split.rows,
     }
 
 
 def figures(text: str, case: Case, batch_size: int, runs: list[dict[str, float]]) -> dict[str, Any]:
     """One row of the table: medians."""
     medians = {key: statistics.median(run[key] for run in runs) for key in runs[0]}
-    examples = medians["rows_per_second"] * medians["examples_per_row"]
+    examples = medians["rows_per_second"] * medians["examples_per_sequence"]
     bar = case.bar if text == "wikitext" else None
     return {
         "name": f"{text}: {case.name}",
         "batch_size": batch_size,
         **medians,
         "examples_per_second": examples,
-        "examples_per_cpu_second": medians["rows_per_cpu_second"] * medians["examples_per_row"],
+        "examples_per_cpu_second": medians["rows_per_cpu_second"]
+        * medians["examples_per_sequence"],
         "bar": bar,
         "passed": None if bar is None else examples >= bar,
         "runs": [run["rows_per_second"] for run in runs],

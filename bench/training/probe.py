@@ -92,7 +92,12 @@ def params(options: argparse.Namespace, document: str) -> dict[str, Any]:
         "records": {"next_sentence": False, "dupe_factor": 1},
         "phases": {"main": {"max_seq_length": 32}},
         "pretrain": {
-            "model": {"layers": 2, "hidden_size": 64, "heads": 2, "intermediate_size": 256},
+            "model": {
+                "num_hidden_layers": 2,
+                "hidden_size": 64,
+                "num_attention_heads": 2,
+                "intermediate_size": 256,
+            },
             "steps": options.steps,
             "batch_size": 32,
             "warmup_steps": 0.05,

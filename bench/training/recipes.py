@@ -36,9 +36,9 @@ SHARED: dict[str, Any] = {
     "vocab": {"source": "sentencepiece", "base": "data/sample", "size": 4000},
     "pretrain": {
         "model": {
-            "layers": 2,
+            "num_hidden_layers": 2,
             "hidden_size": 128,
-            "heads": 2,
+            "num_attention_heads": 2,
             "intermediate_size": 512,
             "max_position_embeddings": 512,
         },
@@ -64,7 +64,9 @@ PARTS: dict[str, dict[str, Any]] = {
     "unpacked": {"records": {"packing": False}},
     "sentence pairs": {"records": {"next_sentence": True}},
     "masked once": {"records": {"masking": "static"}},
-    "dropout": {"pretrain": {"model": {"hidden_dropout": 0.1, "attention_dropout": 0.1}}},
+    "dropout": {
+        "pretrain": {"model": {"hidden_dropout_prob": 0.1, "attention_probs_dropout_prob": 0.1}}
+    },
     "beta2 0.999": {"pretrain": {"adam_beta2": 0.999, "adam_epsilon": 1e-8}},
     "no warm-up": {"pretrain": {"warmup_steps": 0}},
 }

@@ -43,8 +43,8 @@ _COLUMNS = {
     "bar": "bar",
     "passed": "passed",
     "gathered_ratio": "to gathered",
-    "ours_share": "ours of peak",
-    "peer_share": "theirs of peak",
+    "ours_fraction": "ours of peak",
+    "peer_fraction": "theirs of peak",
     "ours_gflops": "ours GFLOP/s",
     "ours_mib": "ours MiB",
     "peer_mib": "theirs MiB",
@@ -284,7 +284,7 @@ def main() -> None:
                 learnt.append(bench.training.packed_learning())
                 keep()
     except UserError as error:
-        sys.exit(f"training: error: {error}")
+        sys.exit(f"speed: error: {error}")
     for found, columns in ((rows, _COLUMNS), (first, _FIRST), (learnt, _LEARNT)):
         if found:
             print(table(found, columns))

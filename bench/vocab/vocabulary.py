@@ -77,9 +77,9 @@ def _row(project: Project, text: str, maker: str, run: Measured) -> dict[str, An
         "size": metrics["size"],
         "train": f"{train['tokens_per_word']:.4f}",
         "heldout": f"{heldout['tokens_per_word']:.4f}",
-        "whole": f"{heldout['whole_word_share']:.1%}",
-        "unknown_train": f"{train['unknown_word_share']:.3%}",
-        "unknown_heldout": f"{heldout['unknown_word_share']:.3%}",
+        "whole": f"{heldout['whole_word_fraction']:.1%}",
+        "unknown_train": f"{train['unknown_word_fraction']:.3%}",
+        "unknown_heldout": f"{heldout['unknown_word_fraction']:.3%}",
         "seconds": run.wall_seconds,
         "mib": run.peak_mib,
         "metrics": metrics,
@@ -115,7 +115,7 @@ def quality(project: Project, text: str, lines: Sequence[str], size: int) -> lis
         ratio = row["metrics"]["heldout"]["tokens_per_word"] / reference
         row["ratio"] = f"{ratio:.4f}"
         row["passed"] = row["maker"] != "ours, bpe" or (
-            ratio <= FERTILITY_BAR and row["metrics"]["train"]["unknown_word_share"] == 0
+            ratio <= FERTILITY_BAR and row["metrics"]["train"]["unknown_word_fraction"] == 0
         )
     return rows
 

@@ -33,7 +33,7 @@ def convert_model(
     to: str,
     lowercase: bool | None = None,
     strip_accents: bool | None = None,
-    new_heads: bool = False,
+    init_missing_heads: bool = False,
     without_tokenizer: bool = False,
 ) -> list[str]:
     """Writes a model in another format; the target is whole or not there at all.
@@ -46,7 +46,7 @@ def convert_model(
         to: "huggingface" or "google".
         lowercase, strip_accents: what the tokenizer does, where its files do not say;
             `strip_accents` is as `lowercase` if it is not given.
-        new_heads: let heads that are missing begin at random.
+        init_missing_heads: let heads that are missing begin at random.
         without_tokenizer: the weights and their config alone.
 
     Returns:
@@ -62,7 +62,7 @@ def convert_model(
         raise UserError(f"{target}: is inside {source}; name a folder elsewhere")
     notes = [f"{source}: {format_of(source)}", *remarks(source)]
     checkpoint = read_checkpoint(source, without_heads=True)
-    config, weights = checkpoint.config, _complete(source, checkpoint, new_heads, notes)
+    config, weights = checkpoint.config, _complete(source, checkpoint, init_missing_heads, notes)
     files = None
     if not without_tokenizer:
         files = _tokenizer(source, config.vocab_size, lowercase, strip_accents, notes)
@@ -76,18 +76,18 @@ def convert_model(
 
 
 def _complete(
-    source: Path, checkpoint: Checkpoint, new_heads: bool, notes: list[str]
+    source: Path, checkpoint: Checkpoint, init_missing_heads: bool, notes: list[str]
 ) -> dict[str, np.ndarray]:
     """The weights, with random ones for heads that are missing if that is asked for."""
     missing, left_out = checkpoint.missing, checkpoint.left_out
     extra = some_names(left_out)
     beside = f"; it has {extra}" if extra else ""
-    if missing and not new_heads:
+    if missing and not init_missing_heads:
         raise UserError(
-            f"{source}: has no {' and no '.join(missing)}{beside}; give --new-heads to let "
+            f"{source}: has no {' and no '.join(missing)}{beside}; give --init-missing-heads to let "
             "what is missing begin at random"
         )
-    if left_out and not new_heads:
+    if left_out and not init_missing_heads:
         raise UserError(
             f"{source}: {extra}: no part of a BERT with "
             f"{checkpoint.config.num_hidden_layers} layers; does its config belong to it?"

@@ -107,7 +107,7 @@ def assemble(
     if heads and not without_heads:
         raise UserError(
             f"{source}: has no {' and no '.join(heads)}: this is not a BERT for pretraining"
-            f"{beside}; set pretrain.new_heads: true to let them begin at random"
+            f"{beside}; set pretrain.init_missing_heads: true to let them begin at random"
         )
     beyond = [name for name in extra if encoder is not None and name.startswith(encoder)]
     if wrong := beyond if without_heads else extra:

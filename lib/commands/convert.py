@@ -48,7 +48,7 @@ def _add_model(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
         help="whether it takes accents off letters; as --lowercase if not given",
     )
     parser.add_argument(
-        "--new-heads",
+        "--init-missing-heads",
         action="store_true",
         help=f"let heads that the source lacks begin at random (seed {SEED})",
     )

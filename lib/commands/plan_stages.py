@@ -61,7 +61,7 @@ def plan(
     lines.append(data("split", text.split, corpus))
     for name, phase in params.phases.items():
         made = RecordSettings.from_params(params.records, phase.max_seq_length)
-        held_out = params.split.dev_share, params.split.test_share
+        held_out = params.split.dev_fraction, params.split.test_fraction
         rows, disk = rows_and_bytes(raw * (1 - sum(held_out)), text, made)
         dev_rows, _ = rows_and_bytes(raw * held_out[0], text, made.once())
         _, held_out_disk = rows_and_bytes(raw * sum(held_out), text, made.once())
@@ -80,13 +80,13 @@ def rows_and_bytes(raw: float, text: Text, made: RecordSettings) -> tuple[float,
     if made.packing:
         in_row = length * rates.PACKED_FILL
         size = rates.PACKED_ROW + rates.PACKED_CELL * length
-        size += rates.EXAMPLE * made.examples_per_row
+        size += rates.EXAMPLE * made.examples_per_sequence
     else:
         in_row = min(text.example, length * text.fill)
         size = rates.ROW + rates.CELL * length
     size += rates.TOKEN * in_row
     if made.masking == "static":
-        size += rates.PREDICTION * made.predictions_per_row()
+        size += rates.PREDICTION * made.predictions_per_sequence()
     if made.compression == "gzip":
         size *= rates.GZIP
     return tokens / in_row, tokens / in_row * size
@@ -104,7 +104,7 @@ def training_line(
     """A phase of training: its steps, and a look at all dev rows every `evaluate_every`."""
     config, training = config_of(params, name), params.training(name)
     batch, length = training.batch_size, made.max_seq_length
-    predictions, examples = made.predictions_per_row(), made.examples_per_row
+    predictions, examples = made.predictions_per_sequence(), made.examples_per_sequence
     flops = training_flops(config, batch, length, predictions, examples, made.next_sentence)
     steps, _ = training.length(math.ceil(rows))
     # A forward pass is a third of forward and backward.
@@ -134,7 +134,7 @@ def activations(config: BertConfig, training: Pretrain, rows: int, length: int) 
     of_layer = rows * length * (34 * size + 5 * heads * length)
     kept = 2 * rows * length * size
     layers = config.num_hidden_layers
-    total = kept * layers + of_layer if training.recompute else of_layer * layers
+    total = kept * layers + of_layer if training.gradient_checkpointing else of_layer * layers
     return total * (2 if training.precision == "float32" else 1)
 
 

@@ -33,7 +33,7 @@ def summary() -> str:
     records = _read(f"records/{phase}/metrics.json")["train"]
     training = _read(f"pretrain/{phase}/metrics.json")
     numbers = _read("evaluate/metrics.json")
-    holes = _read("evaluate/holes.json")
+    holes = _read("evaluate/fill_mask.json")
     lines = [
         "",
         f"Read         {params.preprocess.input}: {text['files']:,} files, {text['documents']:,} "
@@ -42,7 +42,7 @@ def summary() -> str:
         f"{shards['dev']['documents']:,} dev and {shards['test']['documents']:,} test documents "
         "held out)",
         f"Vocabulary   {vocab['size']:,} pieces, {vocab['heldout']['tokens_per_word']:.2f} a word, "
-        f"{vocab['heldout']['unknown_word_share']:.2%} of words unknown in held-out text",
+        f"{vocab['heldout']['unknown_word_fraction']:.2%} of words unknown in held-out text",
         f"Examples     {records['examples']:,} of {params.phases[phase].max_seq_length} tokens, "
         f"{records['fill']:.0%} full",
         f"Trained      {training['parameters']:,} parameters, {training['steps']:,} steps, "
@@ -61,11 +61,11 @@ def summary() -> str:
             f"{'  next sentence accuracy':<26}{numbers['nsp_accuracy']:>10.1%}"
             f"{numbers['nsp_accuracy_majority']:>10.1%}  always the commoner answer"
         )
-    if "mlm_loss_start" in numbers:
+    if "mlm_loss_initial" in numbers:
         lines.append(
-            f"  (the model it started from: {numbers['bits_per_character_start']:.3f} bits a "
-            f"character, MLM loss {numbers['mlm_loss_start']:.3f}, accuracy "
-            f"{numbers['mlm_accuracy_start']:.1%})"
+            f"  (the model it started from: {numbers['bits_per_character_initial']:.3f} bits a "
+            f"character, MLM loss {numbers['mlm_loss_initial']:.3f}, accuracy "
+            f"{numbers['mlm_accuracy_initial']:.1%})"
         )
     for hole in holes:
         guesses = ", ".join(

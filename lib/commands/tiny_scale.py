@@ -60,9 +60,9 @@ def _base(section: dict[str, Any], key: str) -> dict[str, Any]:
 def _model(model: dict[str, Any]) -> dict[str, Any]:
     hidden = min(_HIDDEN, model["hidden_size"])
     return {
-        "layers": min(_LAYERS, model["layers"]),
+        "num_hidden_layers": min(_LAYERS, model["num_hidden_layers"]),
         "hidden_size": hidden,
-        "heads": min(_HEADS, model["heads"]),
+        "num_attention_heads": min(_HEADS, model["num_attention_heads"]),
         "intermediate_size": hidden * model["intermediate_size"] // model["hidden_size"],
     }
 
@@ -107,7 +107,7 @@ def _shrink_training(params: Params, places: list[tuple[dict[str, Any], dict[str
         changes["microbatch_size"] = rows // microbatches
     if counted and fewer < 1:
         held = places[0][0]
-        for key in ("log_every", "evaluate_every", "checkpoint_every", "keep_models_every"):
+        for key in ("log_every", "evaluate_every", "checkpoint_every", "save_model_every"):
             if held[key]:
-                least = 1 if key == "keep_models_every" else _STEPS // 10
+                least = 1 if key == "save_model_every" else _STEPS // 10
                 changes[key] = min(held[key], max(least, round(held[key] * fewer)))

@@ -84,7 +84,7 @@ class Breakdowns:
             "by_frequency": self._by_digits.table("times_in_training", names),
             "by_position": self._by_place["position"].table("position", ends["position"]),
             "by_length": self._by_place["length"].table("tokens", ends["length"]),
-            "by_piece": self._by_kind.table("piece", list(KINDS)),
+            "by_token_type": self._by_kind.table("piece", list(KINDS)),
             "nsp_confusion": pd.DataFrame(
                 np.array(ANSWERS)[answers.astype(int)], columns=["actual", "predicted"]
             ),

@@ -9,7 +9,7 @@ from lib.checkpoints.huggingface import read_model
 from lib.evaluation.evaluator import Evaluator
 from lib.run.errors import UserError
 
-START, BEST = "start", "best"
+INITIAL, BEST = "initial", "best"
 _COLUMNS = (
     "model",
     "step",
@@ -23,7 +23,7 @@ _COLUMNS = (
 )
 
 
-def kept_models(folder: Path, best_step: int) -> dict[str, int]:
+def saved_models(folder: Path, best_step: int) -> dict[str, int]:
     """The models that pretrain kept, and their steps, in the order of these.
 
     Args:
@@ -32,8 +32,8 @@ def kept_models(folder: Path, best_step: int) -> dict[str, int]:
     """
     steps = {}
     for path in folder.iterdir() if folder.is_dir() else ():
-        if path.name == START:
-            steps[START] = 0
+        if path.name == INITIAL:
+            steps[INITIAL] = 0
         elif path.name == BEST:
             steps[BEST] = best_step
         elif path.name.startswith("step-"):

@@ -60,7 +60,7 @@ class HeldOut:
                 see(batch, scores)
         if not rows.counts["words"]:
             raise UserError(
-                "data/shards/test: no word of it is hidden; raise split.test_share or "
+                "data/shards/test: no word of it is hidden; raise split.test_fraction or "
                 "evaluate.masked_lm_prob"
             )
         return sums, dict(rows.counts)
@@ -107,5 +107,5 @@ class HeldOut:
 
 
 def named(metrics: dict[str, Any], whose: str) -> dict[str, Any]:
-    """The metrics of a baseline under its name: `mlm_loss` to `mlm_loss_start`."""
+    """The metrics of a baseline under its name: `mlm_loss` to `mlm_loss_initial`."""
     return {f"{name}_{whose}": value for name, value in metrics.items()}

@@ -94,8 +94,8 @@ class HoleRows:
 
     Attributes:
         counts: after a pass, words hidden (`words`, of them `unknown_words`), and hidden words
-            that cannot be asked for: longer than a row (`holes_too_long`), or without any piece in
-            this vocabulary (`holes_without_pieces`); `documents` and `examples` (rows).
+            that cannot be asked for: longer than a row (`masked_words_too_long`), or without any piece in
+            this vocabulary (`masked_words_without_tokens`); `documents` and `examples` (rows).
     """
 
     def __init__(self, tokenizer: WordPieceTokenizer, length: int, share: float, seed: int) -> None:
@@ -117,8 +117,8 @@ class HoleRows:
             examples=0,
             words=0,
             unknown_words=0,
-            holes_too_long=0,
-            holes_without_pieces=0,
+            masked_words_too_long=0,
+            masked_words_without_tokens=0,
         )
         rows = (
             row
@@ -154,9 +154,9 @@ class HoleRows:
 
     def _can_hide(self, ids: list[int]) -> bool:
         if not ids:
-            self.counts["holes_without_pieces"] += 1
+            self.counts["masked_words_without_tokens"] += 1
         elif len(ids) > self._length - 2:
-            self.counts["holes_too_long"] += 1
+            self.counts["masked_words_too_long"] += 1
         else:
             return True
         return False

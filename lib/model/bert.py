@@ -34,7 +34,7 @@ def encode(
     dropout: Dropout = NO_DROPOUT,
     position_ids: tf.Tensor | None = None,
     precision: str | None = None,
-    recompute: bool = False,
+    gradient_checkpointing: bool = False,
     columns: tf.Tensor | None = None,
 ) -> tf.Tensor:
     """Hidden states of the last layer.
@@ -49,7 +49,7 @@ def encode(
         precision: name of the float type to compute in, from the first layer on; None for that of
             the weights, in which sums of many numbers are made anyhow (embeddings, layer
             normalisation, softmax, losses).
-        recompute: keep of each layer its input only, and compute the rest again when its gradient
+        gradient_checkpointing: keep of each layer its input only, and compute the rest again when its gradient
             is due (Chen et al., 2016): much less memory, about a third more work.
         columns: int32 Tensor of shape [B, C]: the tokens whose states are wanted, if not those of
             all. The last layer then computes no others: pretraining looks at a sixth of them.
@@ -81,7 +81,7 @@ def encode(
         scope = f"bert/encoder/layer_{number}/"
         own = {name: value for name, value in weights.items() if name.startswith(scope)}
         layer = partial(_layer, config, dropout, number, columns if number == last else None)
-        hidden = (tf.recompute_grad(layer) if recompute else layer)(hidden, bias, own)
+        hidden = (tf.recompute_grad(layer) if gradient_checkpointing else layer)(hidden, bias, own)
     return tf.reshape(hidden, [-1, length if columns is None else columns.shape[1], size])
 
 

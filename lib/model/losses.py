@@ -20,7 +20,7 @@ def loss_sums(
     dropout: Dropout = NO_DROPOUT,
     precision: str | None = None,
     label_smoothing: float = 0.0,
-    recompute: bool = False,
+    gradient_checkpointing: bool = False,
 ) -> dict[str, tf.Tensor]:
     """Forward pass and the sums from which losses and accuracies are made.
 
@@ -32,7 +32,7 @@ def loss_sums(
             `example_ids` int32 [B, S]; `cls_positions`, `next_sentence_labels` int32 [B, K];
             `next_sentence_weights` float32 [B, K], 0 where there is no example.
         next_sentence: whether the NSP head is trained.
-        precision, recompute: see `lib.model.bert.encode`.
+        precision, gradient_checkpointing: see `lib.model.bert.encode`.
         label_smoothing: share of certainty that is taken from the label and given to all other
             pieces alike, in `masked_lm_objective`. With s' = s V / (V - 1), an example's part of
             it is -(1 - s') log p(label) - s' mean log p, as NeMo's SmoothedCrossEntropyLoss.
@@ -44,7 +44,7 @@ def loss_sums(
         example adds to each what it adds in a row of its own.
     """
     of_pieces, of_pairs = head_logits(
-        weights, config, batch, next_sentence, dropout, precision, recompute
+        weights, config, batch, next_sentence, dropout, precision, gradient_checkpointing
     )
     row_weight = batch["example_weights"][:, None]
     of_label, of_mean, hits, weight = _of_each(
@@ -81,7 +81,7 @@ def head_logits(
     next_sentence: bool,
     dropout: Dropout = NO_DROPOUT,
     precision: str | None = None,
-    recompute: bool = False,
+    gradient_checkpointing: bool = False,
 ) -> tuple[tf.Tensor, tf.Tensor | None]:
     """What both heads say where they are asked; arguments as for `loss_sums`.
 
@@ -103,7 +103,7 @@ def head_logits(
         dropout,
         batch.get("position_ids"),
         precision,
-        recompute,
+        gradient_checkpointing,
         columns,
     )
     of_pieces = masked_lm_logits(weights, config, hidden[:, :predictions])

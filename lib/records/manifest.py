@@ -76,8 +76,8 @@ def manifest_json(
         "format": FORMAT,
         "version": VERSION,
         "settings": {**dataclasses.asdict(settings), "seed": seed, **nothing},
-        "examples_per_row": settings.examples_per_row,
-        "predictions_per_row": settings.predictions_per_row(),
+        "examples_per_sequence": settings.examples_per_sequence,
+        "predictions_per_sequence": settings.predictions_per_sequence(),
         "vocabulary_md5": vocabulary_md5,
         "splits": {
             split: {
@@ -88,7 +88,7 @@ def manifest_json(
                     {
                         "file": shard.file,
                         "examples": shard.statistics.examples,
-                        "rows": shard.statistics.rows,
+                        "sequences": shard.statistics.rows,
                         "source": shard.source,
                         "source_md5": shard.source_md5,
                     }

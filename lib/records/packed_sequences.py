@@ -14,7 +14,7 @@ def pack_rows(
     examples: Mapping[str, np.ndarray],
     lengths: np.ndarray,
     packs: np.ndarray,
-    predictions_per_row: int,
+    predictions_per_sequence: int,
     next_sentence: bool,
 ) -> dict[str, np.ndarray]:
     """Lays out packs, one a row. K examples, P predictions a row at most.
@@ -24,7 +24,7 @@ def pack_rows(
             those of masking may be missing.
         lengths: int64 [R]: tokens of each example.
         packs: int64 [rows, K]: the examples of each row, then -1 (see `packing.pack`).
-        predictions_per_row: P.
+        predictions_per_sequence: P.
         next_sentence: the examples are sentence pairs.
 
     Returns:
@@ -59,7 +59,7 @@ def pack_rows(
     if "masked_lm_positions" in examples:
         counts = np.zeros_like(packs)
         counts[taken] = np.count_nonzero(examples["masked_lm_weights"][packs[taken]], axis=1)
-        predictions = _Slots(counts, predictions_per_row)
+        predictions = _Slots(counts, predictions_per_sequence)
         _, source = predictions.sources(packs, examples["masked_lm_ids"].shape[1])
         filled = predictions.spread(taken)
         for name in ("masked_lm_positions", "masked_lm_ids", "masked_lm_weights"):

@@ -83,11 +83,11 @@ class RecordSettings:
         return dataclasses.replace(self, dupe_factor=1, masking="static")
 
     @property
-    def examples_per_row(self) -> int:
+    def examples_per_sequence(self) -> int:
         """K, the examples that a row has room for."""
         return self.max_examples_per_pack if self.packing else 1
 
-    def predictions_per_row(self) -> int:
+    def predictions_per_sequence(self) -> int:
         """P, the masked positions that a row has room for: what the most demanding row needs.
 
         Each example of a pack rounds its number of predictions by itself, so that together they

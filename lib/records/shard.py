@@ -165,7 +165,7 @@ def _packed_records(
 ) -> Iterator[tuple[bytes, RecordStatistics]]:
     """Packs the blocks' rows, masked as they would be in rows of their own."""
     block_rows = rows_per_block(settings)
-    predictions_per_row = settings.predictions_per_row()
+    predictions_per_sequence = settings.predictions_per_sequence()
     windows = max(1, -(-examples // (block_rows * BLOCKS_PER_WINDOW)))
     # All windows of about one size: a small last one would be packed badly.
     blocks_per_window = -(-examples // (block_rows * windows))
@@ -189,7 +189,9 @@ def _packed_records(
         )
         for start in range(0, len(packs), block_rows):
             some = packs[start : start + block_rows]
-            packed = pack_rows(together, sizes, some, predictions_per_row, settings.next_sentence)
+            packed = pack_rows(
+                together, sizes, some, predictions_per_sequence, settings.next_sentence
+            )
             yield tfrecord.encode(packed), statistics
             statistics = RecordStatistics()
 

@@ -56,15 +56,15 @@ class RecordStatistics:
         """
         predictions = {
             "predictions": self.predictions,
-            "masked_share": self.predictions / max(self.tokens, 1),
+            "masked_fraction": self.predictions / max(self.tokens, 1),
         }
         return {
             "examples": self.examples,
-            "rows": self.rows,
+            "sequences": self.rows,
             "tokens": self.tokens,
             "fill": self.tokens / max(self.rows * max_seq_length, 1),
             **(predictions if masked else {}),
-            "random_next_share": self.random_next / max(self.examples, 1),
+            "random_next_fraction": self.random_next / max(self.examples, 1),
             "dropped_segments": self.dropped_segments,
         }
 

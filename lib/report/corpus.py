@@ -116,7 +116,7 @@ def _split(split: Mapping[str, Any]) -> Element:
             [
                 name,
                 *(number(part[key]) for key in ("documents", "sentences", "bytes", "shards")),
-                f"{twins['near_twins']:,} ({twins['share']:.1%})" if twins else "–",
+                f"{twins['near_duplicates']:,} ({twins['fraction']:.1%})" if twins else "–",
             ]
         )
     heading = "documents", "sentences", "bytes", "shards", "with a near twin in training text"

@@ -34,14 +34,14 @@ MEASURES = {
 }
 _HEADLINES = ("bits_per_character", "mlm_loss", "mlm_perplexity", "mlm_accuracy", "nsp_accuracy")
 # Pictures of what earlier stages did.
-_TOLD_ELSEWHERE = ("training_*", "learning_rate*", "records_*", "piece_frequency*")
+_TOLD_ELSEWHERE = ("training_*", "learning_rate*", "records_*", "token_frequency*")
 _WITHOUT, _START = "without a model", "at the start"
 # What follows a measure's name when the number is not the model's: what it is, and its column.
 BASELINES = {
     "unigram": ("piece frequencies", _WITHOUT),
     "top_token": ("always the commonest piece", _WITHOUT),
     "majority": ("always the commoner answer", _WITHOUT),
-    "start": ("the model it started from", _START),
+    "initial": ("the model it started from", _START),
 }
 
 

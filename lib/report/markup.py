@@ -84,7 +84,7 @@ def number(value: object, name: str = "") -> str:
     if isinstance(value, int):
         return f"{value:,}"
     if isinstance(value, float):
-        if name.endswith(("share", "fill")) or "accuracy" in name:
+        if name.endswith(("fraction", "fill")) or "accuracy" in name:
             return f"{value:.2%}"
         return f"{value:,.4g}" if abs(value) < 1e4 else f"{value:,.0f}"
     return str(value)

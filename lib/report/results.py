@@ -52,7 +52,7 @@ class Results:
         Raises:
             UserError: the file is not JSON.
         """
-        path = self.folder / "evaluate/holes.json"
+        path = self.folder / "evaluate/fill_mask.json"
         try:
             return list(json.loads(path.read_text(encoding="utf-8"))) if path.exists() else None
         except ValueError as failure:

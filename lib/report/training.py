@@ -63,7 +63,12 @@ def examples(results: Results) -> Element:
             )
             for name, label, column, caption in (
                 ("lengths", "tokens of an example", "examples", "Training examples by length"),
-                ("rows", "tokens, padding not counted", "rows", "Training rows by tokens in them"),
+                (
+                    "sequences",
+                    "tokens, padding not counted",
+                    "sequences",
+                    "Training sequences by number of tokens",
+                ),
             )
         )
         parts.append(figures(*results.images(f"records/{phase}"), lengths, full))

@@ -44,9 +44,9 @@ def vocabulary(results: Results) -> Element:
     drawn = results.drawn(
         "vocab/frequencies.csv",
         ("log10_rank", "rank, decimal logarithm"),
-        "log10_share",
+        "log10_fraction",
         "Share of all tokens by rank, decimal logarithms",
-        "evaluate/piece_frequency.svg",
+        "evaluate/token_frequency.svg",
     )
     return section(
         name,

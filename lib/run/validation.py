@@ -1,6 +1,7 @@
 """What pydantic finds wrong, as one line that names the key and the mend."""
 
 import difflib
+from collections.abc import Mapping
 from typing import Any, get_args
 
 from pydantic import BaseModel, ValidationError
@@ -11,8 +12,14 @@ def problem_at(key: str, problem: str, received: object) -> str:
     return f"@{key}: {problem}. Received: {received!r}"
 
 
-def first_problem(failure: ValidationError, model: type[BaseModel]) -> str:
-    """The first wrong key of a model, what is wrong with it, and how many more there are."""
+def first_problem(
+    failure: ValidationError, model: type[BaseModel], renamed: Mapping[str, str] | None = None
+) -> str:
+    """The first wrong key of a model, what is wrong with it, and how many more there are.
+
+    Args:
+        renamed: new names of keys by their old ones, both with the sections they are in.
+    """
     # A misspelt key first: what is said to be missing may be just that.
     errors = sorted(failure.errors(), key=lambda error: error["type"] != "extra_forbidden")
     # What may be a word or a number fails once as each: one report per key is enough.
@@ -23,7 +30,7 @@ def first_problem(failure: ValidationError, model: type[BaseModel]) -> str:
     }
     reports = {}
     for error in errors:
-        report = _describe(error, model)
+        report = _describe(error, model, renamed or {})
         if error["type"] != "literal_error" and _key(error) in words:
             report = report.replace(": should be ", f": should be {words[_key(error)]} or ", 1)
         reports[_key(error)] = report
@@ -51,13 +58,15 @@ def _key(error: Any) -> str:
     return ".".join(map(str, _location(error))) or "(whole file)"
 
 
-def _describe(error: Any, model: type[BaseModel]) -> str:
+def _describe(error: Any, model: type[BaseModel], renamed: Mapping[str, str]) -> str:
     """One pydantic error as `key: what is wrong and the mend. Received: …`."""
     location, key = _location(error), _key(error)
     message = error["msg"].removeprefix("Value error, ")
     if message.startswith("@"):
         return str(message[1:])
     if error["type"] == "extra_forbidden":
+        if key in renamed:
+            return f"{key}: renamed in version 0.2.0; write {renamed[key]}"
         known = _known_keys(location, model)
         close = difflib.get_close_matches(str(location[-1]), known, n=1)
         hint = f"did you mean `{close[0]}`?" if close else f"known here: {', '.join(known)}"

@@ -46,12 +46,12 @@ class SplitRule:
     """
 
     def __init__(
-        self, corpus_files: Iterable[Path], corpus: Path, dev_share: float, test_share: float
+        self, corpus_files: Iterable[Path], corpus: Path, dev_fraction: float, test_fraction: float
     ) -> None:
         self._corpus = corpus
         self.given = {split for path in corpus_files if (split := self._folder(path))}
-        dev = 0.0 if "dev" in self.given else dev_share
-        test = 0.0 if "test" in self.given else test_share
+        dev = 0.0 if "dev" in self.given else dev_fraction
+        test = 0.0 if "test" in self.given else test_fraction
         self._test_below = np.uint64(test * 2**64)
         self._dev_below = np.uint64((test + dev) * 2**64)
 

@@ -46,8 +46,8 @@ class DynamicMasking:
         self._mask_id = vocabulary.mask_id
         self._continuation = tf.constant(vocabulary.continuation)
         self._whole_words = manifest.whole_word_mask
-        self._examples = manifest.examples_per_row
-        self._predictions = manifest.predictions_per_row
+        self._examples = manifest.examples_per_sequence
+        self._predictions = manifest.predictions_per_sequence
         # min(max_predictions_per_seq, max(1, round(length * masked_lm_prob))) by length; an
         # example that is not there has none.
         lengths = np.arange(manifest.max_seq_length + 1)

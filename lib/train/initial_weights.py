@@ -93,12 +93,12 @@ def of_params(sizes: Model, rows: int) -> BertConfig:
     return BertConfig(
         vocab_size=rows,
         hidden_size=sizes.hidden_size,
-        num_hidden_layers=sizes.layers,
-        num_attention_heads=sizes.heads,
+        num_hidden_layers=sizes.num_hidden_layers,
+        num_attention_heads=sizes.num_attention_heads,
         intermediate_size=sizes.intermediate_size,
         hidden_act=sizes.hidden_act,
-        hidden_dropout_prob=sizes.hidden_dropout,
-        attention_probs_dropout_prob=sizes.attention_dropout,
+        hidden_dropout_prob=sizes.hidden_dropout_prob,
+        attention_probs_dropout_prob=sizes.attention_probs_dropout_prob,
         max_position_embeddings=sizes.max_position_embeddings,
     )
 
@@ -117,7 +117,7 @@ def _of_file(path: Path, rows: int) -> tuple[BertConfig, tuple[str, ...]]:
 def _of_model(
     settings: Pretrain, init: Path, vocab: Path, tokenizer: WordPieceTokenizer, length: int
 ) -> Start:
-    found = read_checkpoint(init, settings.new_heads)
+    found = read_checkpoint(init, settings.init_missing_heads)
     config = found.config
     notes = [f"starts from {init} ({format_of(init)})", *remarks(init)]
     if found.left_out:

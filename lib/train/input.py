@@ -182,7 +182,7 @@ def _parse(serialized: tf.Tensor, manifest: Manifest, masking: str) -> dict[str,
 
     Parsing whole batches is several times faster than parsing rows and batching them.
     """
-    length, examples = manifest.max_seq_length, manifest.examples_per_row
+    length, examples = manifest.max_seq_length, manifest.examples_per_sequence
     integers = {"input_ids": length, "segment_ids": length, "next_sentence_labels": examples}
     floats = {}
     if manifest.packing:
@@ -191,7 +191,7 @@ def _parse(serialized: tf.Tensor, manifest: Manifest, masking: str) -> dict[str,
     else:
         integers["input_mask"] = length
     if masking == "static":
-        predictions = manifest.predictions_per_row
+        predictions = manifest.predictions_per_sequence
         integers |= {"masked_lm_positions": predictions, "masked_lm_ids": predictions}
         floats["masked_lm_weights"] = predictions
     sizes = [(integers, tf.int64), (floats, tf.float32)]

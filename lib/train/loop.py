@@ -87,7 +87,7 @@ def train(
     """
     manifest, strategy = data.manifest, trainer.strategy
     steps, warmup_steps = settings.length(manifest.splits["train"].rows)
-    kept = KeptModels(places.scratch, settings.keep_models_every, write_model)
+    kept = KeptModels(places.scratch, settings.save_model_every, write_model)
     chief = workers.number == 0
     state = RunState(
         trainer,
@@ -136,8 +136,8 @@ def train(
         trainer.config,
         settings.batch_size,
         manifest.max_seq_length,
-        manifest.predictions_per_row,
-        manifest.examples_per_row,
+        manifest.predictions_per_sequence,
+        manifest.examples_per_sequence,
         manifest.next_sentence,
     )
     throughput = Throughput(
@@ -224,7 +224,7 @@ def train(
             if logged:
                 throughput.start()
     workers.wait()  # The chief removes the folder that others log into.
-    final |= {f"dev_{name}_at_start": value for name, value in state.at_start.items()}
+    final |= {f"dev_{name}_initial": value for name, value in state.at_start.items()}
     return final, kept
 
 
@@ -245,7 +245,7 @@ def _next_stop(settings: Pretrain, number: int, steps: int) -> int:
         settings.log_every,
         settings.evaluate_every,
         settings.checkpoint_every,
-        settings.keep_models_every or steps,
+        settings.save_model_every or steps,
     )
     return min(steps, *(number + each - number % each for each in every))
 

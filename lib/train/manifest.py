@@ -37,8 +37,8 @@ class Manifest:
         max_seq_length: S, the tokens that a row has room for.
         next_sentence: the examples are sentence pairs.
         packing: a row holds several examples.
-        examples_per_row: K, the examples that a row has room for; 1 unless packed.
-        predictions_per_row: P, the masked positions that a row has room for.
+        examples_per_sequence: K, the examples that a row has room for; 1 unless packed.
+        predictions_per_sequence: P, the masked positions that a row has room for.
         masked_lm_prob: share of an example's tokens to be predicted.
         max_predictions_per_seq: masked positions of an example at most.
         whole_word_mask: words are masked as a whole.
@@ -49,8 +49,8 @@ class Manifest:
     max_seq_length: int
     next_sentence: bool
     packing: bool
-    examples_per_row: int
-    predictions_per_row: int
+    examples_per_sequence: int
+    predictions_per_sequence: int
     masked_lm_prob: float
     max_predictions_per_seq: int
     whole_word_mask: bool
@@ -80,8 +80,8 @@ def read_manifest(records: Path) -> Manifest:
         )
         return Manifest(
             **{key: settings[key] for key in same},
-            examples_per_row=values["examples_per_row"],
-            predictions_per_row=values["predictions_per_row"],
+            examples_per_sequence=values["examples_per_sequence"],
+            predictions_per_sequence=values["predictions_per_sequence"],
             compression={"none": "", "gzip": "GZIP"}[settings["compression"]],
             splits={split: _split(facts) for split, facts in values["splits"].items()},
         )
@@ -99,11 +99,11 @@ def _split(facts: dict[str, Any]) -> Split:
         raise ValueError(f"masking {masking!r}")
     shards = facts["shards"]
     return Split(
-        facts["rows"],
+        facts["sequences"],
         facts["examples"],
         masking,
         tuple(shard["file"] for shard in shards),
-        tuple(shard["rows"] for shard in shards),
+        tuple(shard["sequences"] for shard in shards),
     )
 
 

@@ -85,7 +85,7 @@ def with_new_rows(
     """The model with a row for each new word, all others as they are.
 
     Its embedding begins as the mean of those of the pieces it consisted of. So does its output
-    bias, plus the word's `log_share`: without it each word would be as probable as its pieces are
+    bias, plus the word's `log_fraction`: without it each word would be as probable as its pieces are
     with all their other words, and a thousand of them would take several per cent off every
     prediction. (On general text the loss grew by 3.4 %, with it by 0.1 %.)
 
@@ -102,6 +102,6 @@ def with_new_rows(
         for row in extension.rows:
             new[row.id] = old[list(row.pieces_before)].mean(axis=0)
             if name == _BIAS:
-                new[row.id] += row.log_share
+                new[row.id] += row.log_fraction
         extended[name] = new
     return replace(config, vocab_size=len(extended[_BIAS])), extended

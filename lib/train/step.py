@@ -227,7 +227,7 @@ class Trainer:
                 Dropout(seed),
                 self._settings.precision,
                 self._settings.label_smoothing,
-                self._settings.recompute,
+                self._settings.gradient_checkpointing,
             )
             divisors = tf.maximum(totals, 1.0)
             loss = sums["masked_lm_objective"] / divisors[0]

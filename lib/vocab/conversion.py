@@ -20,7 +20,7 @@ def from_sentencepiece(
     algorithm: str,
     size: int,
     character_coverage: float,
-    max_piece_length: int,
+    max_token_length: int,
 ) -> tuple[list[str], bytes | None]:
     """The vocabulary: special tokens, the closed alphabet, then pieces, best first.
 
@@ -54,7 +54,7 @@ def from_sentencepiece(
     }
     if not usable:
         return fill([*SPECIAL_TOKENS, *letters], size), None
-    model = train_sentencepiece(usable, algorithm, int(size * SURPLUS), max_piece_length)
+    model = train_sentencepiece(usable, algorithm, int(size * SURPLUS), max_token_length)
     # Single characters are in the alphabet, in the forms that can occur.
     candidates = [
         piece

@@ -28,14 +28,14 @@ class NewRow:
 
     Attributes:
         pieces_before: ids of the pieces that it consisted of.
-        log_share: the mean over them of log(times the word occurs / times the piece was used), in
+        log_fraction: the mean over them of log(times the word occurs / times the piece was used), in
             the sample, at most 0: how much of a piece's probability the word takes over.
     """
 
     id: int
     piece: str
     pieces_before: tuple[int, ...]
-    log_share: float
+    log_fraction: float
 
 
 @dataclass(frozen=True)
@@ -188,7 +188,7 @@ def read_extension(directory: Path) -> Extension:
                 int(row["id"]),
                 str(row["piece"]),
                 tuple(map(int, row["pieces_before"])),
-                float(row["log_share"]),
+                float(row["log_fraction"]),
             )
             for row in values["rows"]
         )

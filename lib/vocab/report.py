@@ -68,11 +68,11 @@ def fit(tokenizer: WordPieceTokenizer, counted: WordCounts) -> Fit:
             "tokens": tokens,
             "tokens_per_word": tokens / max(words, 1),
             "tokens_per_character": tokens / max(counted.characters, 1),
-            "whole_word_share": whole / max(words, 1),
-            "unknown_word_share": unknown / fitting,
-            "unknown_token_share": (unknown + too_long) / max(tokens, 1),
+            "whole_word_fraction": whole / max(words, 1),
+            "unknown_word_fraction": unknown / fitting,
+            "unknown_token_fraction": (unknown + too_long) / max(tokens, 1),
             "words_too_long": too_long,
-            "pieces_unused": int(np.count_nonzero(counts == 0)),
+            "unused_tokens": int(np.count_nonzero(counts == 0)),
         },
         counts,
         [
@@ -109,7 +109,7 @@ def write_frequencies(path: Path, counts: np.ndarray) -> None:
         counts: int64 [vocabulary size]: how often each piece is used.
     """
     used = np.sort(counts[counts > 0])[::-1]
-    lines = ["log10_rank,log10_share\n"]
+    lines = ["log10_rank,log10_fraction\n"]
     for rank in np.unique(np.geomspace(1, len(used), _PLOTTED).astype(int)):
         lines.append(f"{np.log10(rank):.4f},{np.log10(used[rank - 1] / used.sum()):.4f}\n")
     write_text(path, "".join(lines))

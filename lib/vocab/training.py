@@ -36,7 +36,7 @@ def _rows(words: Mapping[str, int]) -> Iterator[str]:
 
 
 def train_sentencepiece(
-    words: Mapping[str, int], algorithm: str, pieces: int, max_piece_length: int
+    words: Mapping[str, int], algorithm: str, pieces: int, max_token_length: int
 ) -> bytes:
     """Trains a model of at most so many pieces; the same for the same counts.
 
@@ -47,7 +47,7 @@ def train_sentencepiece(
     Args:
         words: word -> count. Words with characters that SentencePiece reserves are passed by.
         algorithm: bpe (Sennrich et al., 2016) or unigram (Kudo, 2018).
-        max_piece_length: in characters.
+        max_token_length: in characters.
 
     Returns:
         The serialised model.
@@ -73,7 +73,7 @@ def train_sentencepiece(
             add_dummy_prefix=True,
             split_by_unicode_script=False,
             split_by_number=False,
-            max_sentencepiece_length=max_piece_length,
+            max_sentencepiece_length=max_token_length,
             max_sentence_length=_ROW_BYTES,
             unk_id=0,
             bos_id=-1,

@@ -322,11 +322,11 @@ def test_models_are_scored_as_the_stage_evaluate_scores_them(tmp_path):
     ("module", "options", "said"),
     [
         ("learning", ["--wikitext", "nowhere"], "learning: error: --wikitext nowhere: no train"),
-        ("training", ["--vocab", "nowhere"], "training: error: --vocab nowhere: no such file"),
+        ("speed", ["--vocab", "nowhere"], "speed: error: --vocab nowhere: no such file"),
     ],
 )
 def test_what_is_missing_gives_one_clear_line(module, options, said):
-    command = [sys.executable, "-m", f"bench.{module}", *options]
+    command = [sys.executable, "-m", f"bench.training.{module}", *options]
     run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert run.returncode == 1 and run.stdout == ""
     assert run.stderr.startswith(said) and run.stderr.count("\n") == 1

@@ -170,7 +170,7 @@ def test_models_without_heads(folder, edit, missing, prefixes, left_out):
     message = refusal(folder)
     assert all(head in message for head in missing)
     assert "this is not a BERT for pretraining" in message
-    assert "set pretrain.new_heads: true" in message
+    assert "set pretrain.init_missing_heads: true" in message
     assert all(name in message for name in left_out)
     checkpoint = read_checkpoint(folder, without_heads=True)
     assert (checkpoint.missing, checkpoint.left_out) == (missing, left_out)

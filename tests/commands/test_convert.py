@@ -153,9 +153,11 @@ def test_without_a_vocabulary(tmp_path, tf1):
 def test_new_heads_only_if_asked_for(tmp_path, tf1):
     weights = {name: array for name, array in random_weights(1).items() if name[:4] != "cls/"}
     save_tf1(tf1, weights | {"output_bias": np.ones(3, np.float32)})
-    with pytest.raises(UserError, match=r"no MLM head and no NSP head.*; give --new-heads"):
+    with pytest.raises(
+        UserError, match=r"no MLM head and no NSP head.*; give --init-missing-heads"
+    ):
         convert_model(tf1, tmp_path / "target", "google")
-    notes = convert_model(tf1, tmp_path / "target", "google", new_heads=True)
+    notes = convert_model(tf1, tmp_path / "target", "google", init_missing_heads=True)
     assert "begin at random (seed 1): MLM head, NSP head" in notes
     assert "no part of a BERT for pretraining, left out: output_bias" in notes
     heads = {name: array for name, array in initial_values(GOOGLES, 1).items() if "cls/" in name}

@@ -29,7 +29,12 @@ TEXT = Text(
     sentence=100.0,
 )
 DEVICE = Device(half=100e12, single=10e12, memory=16e9, share=0.5)
-BASE = {"layers": 12, "hidden_size": 768, "heads": 12, "intermediate_size": 3072}
+BASE = {
+    "num_hidden_layers": 12,
+    "hidden_size": 768,
+    "num_attention_heads": 12,
+    "intermediate_size": 3072,
+}
 
 
 def planned(values: dict, raw: float = 1e9, cores: int = 4, devices: int = 1) -> dict[str, Line]:
@@ -42,7 +47,7 @@ def values(values) -> dict:
     """BERT-base for a million steps of 256 rows of 128, without a look at dev records."""
     values["phases"] = {"main": {"max_seq_length": 128, "init": "data/vocab"}}
     values["vocab"]["size"] = 30522
-    values["split"] |= {"dev_share": 0.0, "test_share": 0.0}
+    values["split"] |= {"dev_fraction": 0.0, "test_fraction": 0.0}
     values["records"] |= {"dupe_factor": 5, "max_predictions_per_seq": 20}
     values["pretrain"] |= {"steps": 1_000_000, "batch_size": 256, "precision": "bfloat16"}
     values["pretrain"]["model"] |= BASE
@@ -96,7 +101,7 @@ def test_training_takes_the_operations_over_the_speed(values):
 
 def test_looks_at_dev_records_are_counted(values):
     without = planned(values)["pretrain main"].seconds
-    values["split"]["dev_share"] = 0.01
+    values["split"]["dev_fraction"] = 0.01
     values["pretrain"]["evaluate_every"] = 10_000
     # 10 MB of dev text are 2.5 million tokens, one copy, 64 in a row; a look is a third of a step.
     looks = 100 * (2.5e6 / 64 / 256) / 3
@@ -116,7 +121,7 @@ def test_memory_of_a_device(values):
     # Korthikanti et al. (2022): s b h (34 + 5 a s / h) bytes a layer.
     layers = 12 * 128 * 32 * 768 * (34 + 5 * 12 * 128 / 768)
     assert line.memory == pytest.approx(20 * 110.1e6 + layers, rel=0.01)
-    values["pretrain"]["recompute"] = True
+    values["pretrain"]["gradient_checkpointing"] = True
     assert planned(values)["pretrain main"].memory == pytest.approx(
         20 * 110.1e6 + layers / 12 + 12 * 2 * 128 * 32 * 768, rel=0.01
     )

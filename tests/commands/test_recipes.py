@@ -220,7 +220,11 @@ def test_tiny_scale_keeps_the_shape(name):
     assert tiny.phases.keys() == full.phases.keys()
     assert tiny.preprocess == full.preprocess and tiny.records == full.records
     model = tiny.pretrain.model
-    assert model.hidden_size <= 64 and model.layers <= 2 and tiny.vocab.size <= max(2000, 7800)
+    assert (
+        model.hidden_size <= 64
+        and model.num_hidden_layers <= 2
+        and tiny.vocab.size <= max(2000, 7800)
+    )
     steps = 0
     for phase in full.phases:
         large, small = full.training(phase), tiny.training(phase)
@@ -292,7 +296,9 @@ def test_a_new_vocabulary_for_a_model_that_has_one_is_refused(values, init, sour
         assert parse_params(values)
 
 
-@pytest.mark.parametrize("init", ["data/vocab", "models/short", "models/kept/short/best", "a.json"])
+@pytest.mark.parametrize(
+    "init", ["data/vocab", "models/short", "models/saved/short/best", "a.json"]
+)
 def test_what_this_project_made_goes_with_its_vocabulary(values, init):
     values["phases"]["main"]["init"] = init
     assert parse_params(values)

@@ -136,7 +136,7 @@ def test_every_vocabulary_and_length_has_the_same_holes(shards, own, length):
         expected = [(number, word.lower()) for number, word in expected]
     assert asked == expected
     assert rows.counts["words"] == len(expected) and rows.counts["documents"] == 120
-    assert not rows.counts["holes_too_long"] + rows.counts["unknown_words"]
+    assert not rows.counts["masked_words_too_long"] + rows.counts["unknown_words"]
 
 
 @given(
@@ -164,7 +164,10 @@ def test_no_hole_is_lost_in_silence(tmp_path_factory, documents, length, lowerca
     rows = HoleRows(LARGE if lowercase else SMALL, length, 0.5, SEED)
     asked = sum(len(batch.documents) for batch in batches(rows, [path]))
     assert asked == rows.counts["words"]
-    assert asked + rows.counts["holes_too_long"] + rows.counts["holes_without_pieces"] == expected
+    assert (
+        asked + rows.counts["masked_words_too_long"] + rows.counts["masked_words_without_tokens"]
+        == expected
+    )
 
 
 def test_rows_are_the_text_with_words_taken_out(shards):
@@ -212,7 +215,10 @@ def test_words_longer_than_a_row_and_words_without_pieces_are_counted(tmp_path):
     rows = HoleRows(LARGE, 16, 0.999999, SEED)
     (batch,) = batches(rows, [path])
     assert len(batch.documents) == 2
-    assert rows.counts["holes_too_long"] == 1 and rows.counts["holes_without_pieces"] == 2
+    assert (
+        rows.counts["masked_words_too_long"] == 1
+        and rows.counts["masked_words_without_tokens"] == 2
+    )
 
 
 def scores(batch: HoleBatch, losses: np.ndarray) -> PieceScores:
@@ -372,13 +378,13 @@ def test_breakdowns_add_up_to_the_whole(shards):
                 }
             )
     tables, expected = breakdowns.tables(), pd.DataFrame(every)
-    for name in ("by_frequency", "by_position", "by_length", "by_piece"):
+    for name in ("by_frequency", "by_position", "by_length", "by_token_type"):
         table = tables[name]
         assert table["pieces"].sum() == sums.total("pieces")
         assert (table["pieces"] * table["mlm_loss"]).sum() == pytest.approx(sums.total("loss"))
         assert (table["pieces"] * table["mlm_accuracy"]).sum() == pytest.approx(sums.total("hits"))
     for name, column, key in (
-        ("by_piece", "piece", "kind"),
+        ("by_token_type", "piece", "kind"),
         ("by_position", "position", "position"),
         ("by_length", "tokens", "tokens"),
     ):

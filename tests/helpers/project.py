@@ -14,16 +14,16 @@ TINY = {
     "preprocess": {"input": "data/raw", "document": "blank_line"},
     "sample5M": {"heldout_sentences": 200},
     "vocab": {"size": 300},
-    "split": {"dev_share": 0.1, "test_share": 0.1, "lines_per_shard": 150},
+    "split": {"dev_fraction": 0.1, "test_fraction": 0.1, "lines_per_shard": 150},
     "records": {"dupe_factor": 1},
     "phases": {"main": {"max_seq_length": 32}},
     "pretrain": {
         "model": {
-            "layers": 1,
+            "num_hidden_layers": 1,
             "hidden_size": 16,
             "intermediate_size": 32,
             "max_position_embeddings": 64,
-            "hidden_dropout": 0.1,
+            "hidden_dropout_prob": 0.1,
         },
         "steps": 40,
         "batch_size": 4,
@@ -31,10 +31,10 @@ TINY = {
         "log_every": 10,
         "evaluate_every": 20,
         "checkpoint_every": 10,
-        "keep_models_every": 20,
+        "save_model_every": 20,
         "shuffle_buffer": 50,
     },
-    "evaluate": {"max_examples": 50, "holes": 2},
+    "evaluate": {"max_examples": 50, "fill_mask_examples": 2},
 }
 
 # Who commits in a clone that has no git settings.

@@ -47,9 +47,9 @@ def test_the_first_evaluation_is_that_of_the_source(tmp_path):
     assert "starts from models/first (Hugging Face)" in output
     results = project.folder / "results/pretrain/main"
     metrics = json.loads((results / "metrics.json").read_text(encoding="utf-8"))
-    at_start = metrics["dev_mlm_loss_at_start"], metrics["dev_nsp_loss_at_start"]
+    at_start = metrics["dev_mlm_loss_initial"], metrics["dev_nsp_loss_initial"]
     np.testing.assert_allclose(at_start, expected, atol=1e-4)
-    assert metrics["dev_mlm_loss"] != metrics["dev_mlm_loss_at_start"]
+    assert metrics["dev_mlm_loss"] != metrics["dev_mlm_loss_initial"]
     curve = (results / "live/plots/metrics/dev/mlm_loss.tsv").read_text(encoding="utf-8")
     step, value = curve.splitlines()[1].split("\t")[-2:]
     assert step == "0" and float(value) == pytest.approx(expected[0], abs=1e-4)

@@ -163,12 +163,19 @@ def test_recomputation_changes_no_gradient_and_is_done():
     batch, weights = random_batch(5), random_weights(5)
     tensors = {name: tf.constant(array) for name, array in weights.items()}
 
-    def gradients(recompute: bool) -> tuple[dict, int]:
+    def gradients(gradient_checkpointing: bool) -> tuple[dict, int]:
         def of(values: dict) -> dict:
             with tf.GradientTape() as tape:
                 tape.watch(values)
                 dropout = Dropout(tf.constant([1, 2]))
-                sums = loss_sums(values, TINY, batch, True, dropout, recompute=recompute)
+                sums = loss_sums(
+                    values,
+                    TINY,
+                    batch,
+                    True,
+                    dropout,
+                    gradient_checkpointing=gradient_checkpointing,
+                )
                 loss = sums["masked_lm_objective"]
             zero = tf.UnconnectedGradients.ZERO
             return tape.gradient(loss, values, unconnected_gradients=zero)

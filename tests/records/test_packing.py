@@ -134,7 +134,7 @@ def test_room_for_predictions_is_what_the_worst_row_needs(
         for sizes in itertools.combinations_with_replacement(range(shortest, length + 1), number)
         if sum(sizes) <= length
     )
-    assert wanted.predictions_per_row() == worst
+    assert wanted.predictions_per_sequence() == worst
 
 
 def unpacked_examples(row: dict[str, np.ndarray]) -> list[Example]:
@@ -238,14 +238,14 @@ def test_unpacking_gives_the_unpacked_examples(
 
 def parsed_packed(path: Path, wanted: RecordSettings) -> list[dict[str, np.ndarray]]:
     """All rows of a packed file as TensorFlow parses them, with static shapes."""
-    cells, examples = wanted.max_seq_length, wanted.examples_per_row
+    cells, examples = wanted.max_seq_length, wanted.examples_per_sequence
     sizes = {
         **dict.fromkeys(["input_ids", "segment_ids", "position_ids", "example_ids"], cells),
         **dict.fromkeys(["cls_positions", "next_sentence_labels"], examples),
     }
     floats = {"next_sentence_weights": examples}
     if wanted.masking == "static":
-        predictions = wanted.predictions_per_row()
+        predictions = wanted.predictions_per_sequence()
         sizes |= dict.fromkeys(["masked_lm_positions", "masked_lm_ids"], predictions)
         floats["masked_lm_weights"] = predictions
     specification = {

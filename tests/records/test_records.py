@@ -79,18 +79,18 @@ def test_manifest_says_what_was_made_from_what(project):
     manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
     assert manifest["settings"]["seed"] == 12345
     assert manifest["settings"]["dupe_factor"] == 3
-    assert manifest["examples_per_row"] == 5
+    assert manifest["examples_per_sequence"] == 5
     for name, digest in manifest["vocabulary_md5"].items():
         assert digest == hashlib.md5((Path("vocab") / name).read_bytes()).hexdigest()
     wanted = RecordSettings(64, 10, packing=True, max_examples_per_pack=5)
-    assert manifest["predictions_per_row"] == wanted.predictions_per_row()
+    assert manifest["predictions_per_sequence"] == wanted.predictions_per_sequence()
     metrics = json.loads(Path("results/records/main/metrics.json").read_text(encoding="utf-8"))
     for split, facts in manifest["splits"].items():
         assert facts["dupe_factor"] == (3 if split == "train" else 1)
         rows, examples = [], []
         for shard in facts["shards"]:
             own = parsed_packed(folder / shard["file"], wanted)
-            assert shard["rows"] == len(own)
+            assert shard["sequences"] == len(own)
             assert shard["examples"] == sum(int(row["next_sentence_weights"].sum()) for row in own)
             text = Path("shards", shard["source"]).read_bytes()
             assert shard["source_md5"] == hashlib.md5(text).hexdigest()
@@ -99,17 +99,20 @@ def test_manifest_says_what_was_made_from_what(project):
         tokens = sum(len(example[0]) for example in examples)
         masked = sum(len(example[3]) for example in examples)
         expected = {
-            "rows": len(rows),
+            "sequences": len(rows),
             "examples": len(examples),
             "tokens": tokens,
             "fill": tokens / (64 * len(rows)),
             "predictions": masked,
-            "masked_share": masked / tokens,
-            "random_next_share": np.mean([example[2] for example in examples]),
+            "masked_fraction": masked / tokens,
+            "random_next_fraction": np.mean([example[2] for example in examples]),
         }
         assert {key: facts[key] for key in expected} == pytest.approx(expected)
         assert {key: metrics[split][key] for key in expected} == pytest.approx(expected, rel=1e-5)
-    for name, column, total in (("lengths", "examples", "examples"), ("rows", "rows", "rows")):
+    for name, column, total in (
+        ("lengths", "examples", "examples"),
+        ("sequences", "sequences", "sequences"),
+    ):
         lines = Path(f"results/records/main/{name}.csv").read_text(encoding="utf-8").splitlines()
         assert lines[0] == f"tokens,{column}"
         assert sum(int(line.split(",")[1]) for line in lines[1:]) == metrics["train"][total]
@@ -121,7 +124,7 @@ def test_dev_and_test_are_the_same_however_train_is_masked(project):
         assert fingerprint.of_path(static / split) == fingerprint.of_path(dynamic / split)
     assert fingerprint.of_path(static / "train") != fingerprint.of_path(dynamic / "train")
     metrics = json.loads(Path("results/records/main/metrics.json").read_text(encoding="utf-8"))
-    assert "masked_share" in metrics["dev"] and "masked_share" not in metrics["train"]
+    assert "masked_fraction" in metrics["dev"] and "masked_fraction" not in metrics["train"]
 
 
 def test_unmasked_examples_are_the_static_ones_before_masking(tmp_path):
@@ -197,7 +200,7 @@ def test_training_refuses_other_manifests(project):
 
 def test_a_split_without_examples_is_refused(project):
     shutil.rmtree("shards/dev")
-    with pytest.raises(UserError, match=r"shards/dev: .*raise split\.dev_share"):
+    with pytest.raises(UserError, match=r"shards/dev: .*raise split\.dev_fraction"):
         project("records")
     assert not Path("records").exists()
     assert not list(Path().glob(".*tmp*"))

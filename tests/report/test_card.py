@@ -36,7 +36,7 @@ METRICS = {
     "examples": 1233,
     "verification_difference": 0.000012,
 }
-FIT = {"tokens_per_word": 1.25, "tokens_per_character": 0.25, "unknown_word_share": 0.001}
+FIT = {"tokens_per_word": 1.25, "tokens_per_character": 0.25, "unknown_word_fraction": 0.001}
 RESULTS = {
     "preprocess": {
         "files": 3,
@@ -54,15 +54,15 @@ RESULTS = {
         "rejected": {"malformed_json": 5},
     },
     "sample5M": {"train_sampled": 3500},
-    "vocab": {"size": 300, "unused_rows": 2, "new_words": 9, "train": FIT, "heldout": FIT},
+    "vocab": {"size": 300, "unused_entries": 2, "new_words": 9, "train": FIT, "heldout": FIT},
     "split": {
         "train": {"documents": 900},
         "dev": {"documents": 15},
         "test": {"documents": 25},
-        "overlap": {"test": {"documents": 25, "near_twins": 4}},
+        "overlap": {"test": {"documents": 25, "near_duplicates": 4}},
     },
-    "records/main": {"train": {"rows": 1000, "examples": 3000, "tokens": 100000}},
-    "records/long": {"train": {"rows": 500, "examples": 500, "tokens": 200000}},
+    "records/main": {"train": {"sequences": 1000, "examples": 3000, "tokens": 100000}},
+    "records/long": {"train": {"sequences": 500, "examples": 500, "tokens": 200000}},
     "pretrain/main": {"parameters": 12345678, "steps": 100, "best_step": 60},
     "pretrain/long": {"parameters": 12345678, "steps": 10, "best_step": 10},
 }
@@ -160,7 +160,11 @@ def test_what_was_read_and_dropped_is_told_by_reason(values, results):
     assert found["documents for tests"] == ["25"]
     assert found["html entities"] == ["4"]
     values["preprocess"]["near_duplicates"] = 0.8
-    values["preprocess"]["clean"] |= {"urls": "replace", "url_filler": "a|b", "accents": "remove"}
+    values["preprocess"]["clean"] |= {
+        "urls": "replace",
+        "url_placeholder": "a|b",
+        "accents": "remove",
+    }
     text = card(values, results)
     assert rows(text)["dropped: documents similar to another (0.8 or more)"] == ["7"]
     assert "control characters: urls: replace by `a|b`; accents: remove.\n" in text
@@ -192,7 +196,7 @@ def test_held_out_numbers_stand_beside_their_baselines(values, results):
 
 
 def test_the_model_that_training_started_from_stands_beside_it(values, results):
-    metrics = METRICS | {"mlm_loss_start": 2.5}
+    metrics = METRICS | {"mlm_loss_initial": 2.5}
     text = model_card(gather(parse_params(values), "main", results), CONFIG, metrics)
     found = rows(text)
     assert found["measure"][2] == "the model it started from"
@@ -219,7 +223,7 @@ def test_a_chain_of_phases_is_told_from_its_beginning(two_phases, results):
 
 @pytest.mark.parametrize(("kept", "steps"), [("step-40", "40"), ("best", "60")])
 def test_a_phase_from_a_kept_model_counts_its_steps(two_phases, results, kept, steps):
-    two_phases["phases"]["long"]["init"] = f"models/kept/main/{kept}"
+    two_phases["phases"]["long"]["init"] = f"models/saved/main/{kept}"
     assert rows(card(two_phases, results, "long"))["main"][1] == steps
 
 
@@ -273,7 +277,9 @@ def test_limits_follow_from_the_facts(values, results):
     values["evaluate"]["license"] = "mit"
     values["vocab"]["lowercase"] = values["records"]["next_sentence"] = False
     (results / "split/metrics.json").write_text(
-        json.dumps(RESULTS["split"] | {"overlap": {"test": {"documents": 25, "near_twins": 0}}})
+        json.dumps(
+            RESULTS["split"] | {"overlap": {"test": {"documents": 25, "near_duplicates": 0}}}
+        )
     )
     limits = card(values, results).partition("## Limits")[2]
     assert "0 of the 25 test documents have a near twin in training text." in limits

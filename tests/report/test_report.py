@@ -127,7 +127,7 @@ def write_everything(folder: Path) -> None:
         inspection.reject(Path("data/raw/<b>.txt"), "malformed_json", text)
     write(folder / "preprocess/samples.txt", inspection.page())
     part = {"documents": 300, "sentences": 1000, "bytes": 40000, "shards": 1}
-    overlap = {"test": {"documents": 300, "near_twins": 4, "share": 0.0133}}
+    overlap = {"test": {"documents": 300, "near_duplicates": 4, "fraction": 0.0133}}
     write(
         folder / "split/metrics.json",
         {"train": part, "dev": part, "test": part, "overlap": overlap},
@@ -156,7 +156,7 @@ def write_everything(folder: Path) -> None:
             "phase": "main",
             "mlm_loss": 2.0,
             "mlm_loss_unigram": 3.5,
-            "mlm_loss_start": 3.25,
+            "mlm_loss_initial": 3.25,
             "mlm_accuracy": 0.5,
             "mlm_accuracy_top_token": 0.0625,
             "bits_per_character": 1.875,
@@ -166,7 +166,7 @@ def write_everything(folder: Path) -> None:
         },
     )
     write(
-        folder / "evaluate/holes.json",
+        folder / "evaluate/fill_mask.json",
         [
             {
                 "sentence": f"{text} ____ {text}",
@@ -376,12 +376,3 @@ def same(found: str, wanted: str) -> bool:
         one == other or (one == "\ufffd" and (not other.isprintable() or 0x7F <= ord(other) < 0xA0))
         for one, other in zip(found, wanted, strict=True)
     )
-
-
-def test_the_page_of_the_committed_run_has_its_numbers():
-    results = Results(ROOT / "results", load_params(ROOT / "params.yaml"))
-    parsed = Page(page(results, (ROOT / "params.yaml").read_text(encoding="utf-8")))
-    metrics = json.loads((ROOT / "results/evaluate/metrics.json").read_text(encoding="utf-8"))
-    loss = next(row for row in parsed.rows() if row[0].startswith("MLM loss, nats a masked"))
-    assert loss[1] == f"{metrics['mlm_loss']:.3f}"
-    assert "figure" in [tag for tag, _ in parsed.tags]

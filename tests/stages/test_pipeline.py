@@ -50,8 +50,15 @@ def test_everything_promised_is_there(finished):
     low, high = metrics["intervals"]["bits_per_character"]
     assert 0 < low < metrics["bits_per_character"] < high
     assert metrics["mlm_accuracy"] <= metrics["mlm_accuracy_at_5"] <= 1
-    assert "mlm_loss_start" not in metrics  # It started from scratch.
-    for name in ("by_frequency", "by_position", "by_length", "by_piece", "nsp_confusion", "models"):
+    assert "mlm_loss_initial" not in metrics  # It started from scratch.
+    for name in (
+        "by_frequency",
+        "by_position",
+        "by_length",
+        "by_token_type",
+        "nsp_confusion",
+        "models",
+    ):
         for kind in ("csv", "svg"):
             path = finished.folder / f"results/evaluate/{name}.{kind}"
             assert path.read_text().count("\n") > 1, path
@@ -122,7 +129,7 @@ def test_a_change_reruns_only_what_it_touches(finished, changes, stages):
 
 
 def test_models_of_chosen_steps_and_the_best_are_kept(finished):
-    kept = finished.folder / "models/kept/main"
+    kept = finished.folder / "models/saved/main"
     assert sorted(path.name for path in kept.iterdir()) == ["best", "step-20", "step-40"]
     last = fingerprint.of_file(finished.folder / "models/main/model.safetensors")
     assert fingerprint.of_file(kept / "step-40/model.safetensors") == last
@@ -137,7 +144,9 @@ def test_models_of_chosen_steps_and_the_best_are_kept(finished):
     assert metrics["best_dev_mlm_loss"] == pytest.approx(losses[best], rel=1e-4)
     assert fingerprint.of_path(kept / "best") == fingerprint.of_path(kept / f"step-{best}")
     # Whole directories: what else reads models reads them.
-    finished.stage("evaluate", "main", "models/kept/main/step-20", "data/shards/test", "data/vocab")
+    finished.stage(
+        "evaluate", "main", "models/saved/main/step-20", "data/shards/test", "data/vocab"
+    )
     finished.stage("evaluate", "main", "models/main", "data/shards/test", "data/vocab")
     (kept / "step-20/README.md").unlink()
 
@@ -181,18 +190,18 @@ def test_words_added_to_a_models_vocabulary_start_as_the_mean_of_their_pieces(fi
                     pieces[number].removeprefix("##") for number in row["pieces_before"]
                 )
                 mean = np.mean([old[name][number] for number in row["pieces_before"]], axis=0)
-                mean += row["log_share"] if "bias" in name else 0
+                mean += row["log_fraction"] if "bias" in name else 0
                 np.testing.assert_allclose(new[name][row["id"]], mean, atol=1e-6)
         # The model that training started from is the baseline, new rows and all: after so small a
         # step the two are equal. It is asked what it would be asked by itself.
         path = finished.folder / "results/evaluate/metrics.json"
         beside = json.loads(path.read_text())
-        start = "models/kept/main/start"
+        start = "models/saved/main/initial"
         finished.stage("evaluate", "main", start, "data/shards/test", "data/vocab")
         alone = json.loads(path.read_text())
         (finished.folder / start / "README.md").unlink()
         for measure in ("mlm_loss", "bits_per_character", "mlm_accuracy_at_5", "nsp_loss"):
-            assert beside[f"{measure}_start"] == alone[measure], measure
+            assert beside[f"{measure}_initial"] == alone[measure], measure
             assert beside[measure] == pytest.approx(alone[measure], rel=1e-3), measure
     finally:
         params.write_text(before)
@@ -217,7 +226,7 @@ def test_packed_rows_masked_anew_train_to_a_model_that_can_be_evaluated(finished
     project.run(*training("models/main"))
     metrics = json.loads((tmp_path / "results/pretrain/main/metrics.json").read_text())
     # 40 steps of 4 rows, with more than one example in a row.
-    assert metrics["epochs"] == pytest.approx(160 / split["train"]["rows"], rel=1e-4)
+    assert metrics["epochs"] == pytest.approx(160 / split["train"]["sequences"], rel=1e-4)
     assert metrics["examples_seen"] > 200
     assert metrics["train_mlm_loss"] > 0 and metrics["dev_mlm_loss"] > 0
     assert metrics["dev_nsp_loss"] > 0

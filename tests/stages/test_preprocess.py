@@ -102,7 +102,7 @@ def project(tmp_path) -> Project:
     with gzip.open(raw / "deep/objects.jsonl.gz", "wt") as stream:
         stream.writelines(json.dumps({"text": line}) + "\n" for line in lines[:40])
     rows = "".join(f"{number},{line}\n" for number, line in enumerate(lines[40:80]))
-    (raw / "rows.csv").write_text("id,text\n" + rows)
+    (raw / "sequences.csv").write_text("id,text\n" + rows)
     # Ten documents that are in the first file already.
     (raw / "copies.txt").write_text("\n\n".join(lines[:10]) + "\n")
     return project

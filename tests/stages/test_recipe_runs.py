@@ -79,7 +79,7 @@ def test_the_smallest_recipes_run(tmp_path, name):
     values = {
         "sample5M": {"sentences": 300},
         "vocab": {"size": 500},
-        "pretrain": {"steps": 12, "warmup_steps": 2, "keep_models_every": None},
+        "pretrain": {"steps": 12, "warmup_steps": 2, "save_model_every": None},
     }
     merge(values, {"evaluate": {"max_examples": 50}})
     project.set(values)

@@ -28,7 +28,11 @@ def project(tmp_path_factory) -> Project:
 
 def train_whole(project: Project, hidden_size: int, steps: int) -> None:
     """Settings for the runs to come, and what they must end with."""
-    model = {"layers": 2, "hidden_size": hidden_size, "intermediate_size": 4 * hidden_size}
+    model = {
+        "num_hidden_layers": 2,
+        "hidden_size": hidden_size,
+        "intermediate_size": 4 * hidden_size,
+    }
     project.set({"pretrain": {"model": model, "steps": steps, "checkpoint_every": 1_000_000}})
     project.run(*training("models/whole"))
     shutil.rmtree(project.folder / "whole", ignore_errors=True)
@@ -107,7 +111,7 @@ def processes_of(project: Project) -> list[str]:
 
 def assert_ended_the_same(project: Project, model: str) -> None:
     """Weights to the bit, and every file of DVCLive and of the results."""
-    kept = (f"models/kept/{Path(name).name}" for name in ("models/whole", model))
+    kept = (f"models/saved/{Path(name).name}" for name in ("models/whole", model))
     for whole, other in (("models/whole", model), kept, ("whole", "results/pretrain")):
         one, two = (
             {

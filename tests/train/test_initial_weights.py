@@ -163,9 +163,9 @@ def write_vocabulary(folder: Path, tokenizer: WordPieceTokenizer, extension: Ext
 def start(values, vocab):
     """`read_start` of a phase called main; takes init and, if it is not 24, the length."""
     values["pretrain"]["model"] |= {
-        "layers": 1,
+        "num_hidden_layers": 1,
         "hidden_size": 16,
-        "heads": 2,
+        "num_attention_heads": 2,
         "intermediate_size": 24,
         "max_position_embeddings": 24,
     }
@@ -279,9 +279,11 @@ def test_new_heads_when_they_are_asked_for(start, tmp_path, values):
     path = tmp_path / "model/model.safetensors"
     kept = {name: t for name, t in load_file(path).items() if not name.startswith("cls.seq")}
     save_file(kept | {"classifier.weight": np.ones((3, 16), np.float32)}, path)
-    with pytest.raises(UserError, match=r"no NSP head.*classifier\.weight.*new_heads: true"):
+    with pytest.raises(
+        UserError, match=r"no NSP head.*classifier\.weight.*init_missing_heads: true"
+    ):
         start(tmp_path / "model")
-    values["pretrain"]["new_heads"] = True
+    values["pretrain"]["init_missing_heads"] = True
     found = start(tmp_path / "model")
     head = {name for name in weights if name.startswith("cls/seq")}
     assert equal(

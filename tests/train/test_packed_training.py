@@ -47,7 +47,7 @@ def batches() -> tuple[dict, dict, np.ndarray]:
     masked = mask_rows(ids, lengths, VOCABULARY, 0.15, 4, False, draw)
     unpacked = features(rows, masked)
     packs = pack(rows.lengths, LENGTH, SETTINGS.max_examples_per_pack)
-    packed = pack_rows(unpacked, rows.lengths, packs, SETTINGS.predictions_per_row(), True)
+    packed = pack_rows(unpacked, rows.lengths, packs, SETTINGS.predictions_per_sequence(), True)
     assert (packs >= 0).sum(axis=1).max() >= 3
     assert (packed["example_ids"] == 0).any()
     return tensors(unpacked), tensors(packed), packs

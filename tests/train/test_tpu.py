@@ -22,7 +22,7 @@ ROWS = 8
 VARIANTS = {
     "adamw": {"microbatch_size": 4},
     "whole batch": {},
-    "lamb": {"optimizer": "lamb", "recompute": True},
+    "lamb": {"optimizer": "lamb", "gradient_checkpointing": True},
     "novograd": {"optimizer": "novograd", "label_smoothing": 0.1},
     "bfloat16": {"precision": "bfloat16"},
     "float16": {"precision": "float16", "microbatch_size": 4},

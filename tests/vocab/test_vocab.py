@@ -365,8 +365,8 @@ def test_new_words_take_unused_rows_first_and_no_id_moves():
         before = [base.vocabulary[number] for number in row.pieces_before]
         assert before == greedy(row.piece, set(base.vocabulary))
         shares = [math.log(NEWS[row.piece] / uses[piece]) for piece in before]
-        assert row.log_share == pytest.approx(sum(shares) / len(shares), abs=1e-6)
-        assert row.log_share <= 0
+        assert row.log_fraction == pytest.approx(sum(shares) / len(shares), abs=1e-6)
+        assert row.log_fraction <= 0
 
 
 def test_an_unknown_word_becomes_known_and_rare_ones_stay():
@@ -434,11 +434,11 @@ def test_the_numbers_are_those_of_counting_by_hand():
         "tokens": 4 + 6 + 2 + 1 + 10,
         "tokens_per_word": 23 / 20,
         "tokens_per_character": 23 / 200,
-        "whole_word_share": 14 / 20,
-        "unknown_word_share": 2 / 19,
-        "unknown_token_share": 3 / 23,
+        "whole_word_fraction": 14 / 20,
+        "unknown_word_fraction": 2 / 19,
+        "unknown_token_fraction": 3 / 23,
         "words_too_long": 1,
-        "pieces_unused": 12 - 4,
+        "unused_tokens": 12 - 4,
     }
     assert result.counts.tolist() == [0, 3, 0, 0, 0, 0, 3, 7, 10, 0, 0, 0]
     assert result.most_split == [("abb", 3, ["ab", "##b"])]
@@ -452,7 +452,7 @@ def test_report_and_plot(tmp_path):
     fits = {"train": fit(tokenizer, WordCounts(words)), "heldout": fit(tokenizer, WordCounts())}
     write_frequencies(tmp_path / "f.csv", fits["train"].counts)
     heading, *rows = (tmp_path / "f.csv").read_text(encoding="utf-8").splitlines()
-    assert heading == "log10_rank,log10_share"
+    assert heading == "log10_rank,log10_fraction"
     points = [tuple(map(float, row.split(","))) for row in rows]
     used = int((fits["train"].counts > 0).sum())
     assert points[0][0] == 0 and points[-1][0] == pytest.approx(math.log10(used), abs=1e-4)
@@ -487,12 +487,12 @@ def test_the_stage_with_every_source(tmp_path, monkeypatch, values):
         main(Path("data/sample"), Path(base), Path("data/vocab"))
         vocabulary = read_vocabulary(Path("data/vocab/vocab.txt"))
         metrics = json.loads(Path("results/vocab/metrics.json").read_text(encoding="utf-8"))
-        counts = Path("data/vocab/piece_counts.txt").read_text(encoding="utf-8").split()
+        counts = Path("data/vocab/token_counts.txt").read_text(encoding="utf-8").split()
         assert metrics["size"] == len(vocabulary) == len(counts)
         assert sum(map(int, counts)) == metrics["train"]["tokens"]
         assert metrics["train"]["words"] > metrics["heldout"]["words"] > 0
         if source != "file":
-            assert metrics["train"]["unknown_word_share"] == 0
+            assert metrics["train"]["unknown_word_fraction"] == 0
         tokenizer = WordPieceTokenizer.load(Path("data/vocab"))
         lines = Path("data/sample/heldout.txt").read_text(encoding="utf-8")
         assert len(tokenizer.encode(lines)) == metrics["heldout"]["tokens"]

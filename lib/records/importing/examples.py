@@ -132,7 +132,7 @@ def take_examples(
     phase: str,
     max_seq_length: int,
     vocabulary: VocabularyFacts,
-    dev_share: float,
+    dev_fraction: float,
     compression: Literal["none", "gzip"],
     workers: Workers,
 ) -> tuple[RecordSettings, list[WrittenShard]]:
@@ -145,7 +145,7 @@ def take_examples(
         target: a folder with the folders train, dev and test.
         phase: its name in params.yaml, for errors and progress.
         max_seq_length: S, the tokens of its rows.
-        dev_share: share of the rows to draw.
+        dev_fraction: share of the rows to draw.
         compression: of the records.
 
     Returns:
@@ -167,7 +167,7 @@ def take_examples(
     )
     draws_dev = all(file.split != "dev" for file in files)
     tasks = [
-        _Task(file, number, target, settings, vocabulary, dev_share if draws_dev else 0.0)
+        _Task(file, number, target, settings, vocabulary, dev_fraction if draws_dev else 0.0)
         for number, file in enumerate(files)
     ]
     written = [
@@ -181,7 +181,7 @@ def take_examples(
     if "dev" not in splits:
         raise UserError(
             f"{files[0]}: neither it nor another file is for dev, and no row was drawn for it; "
-            "name one dev, or raise split.dev_share"
+            "name one dev, or raise split.dev_fraction"
         )
     return settings, written
 
@@ -239,14 +239,14 @@ def _common_predictions(
 
 @dataclass(frozen=True)
 class _Task:
-    """One file to write as records; `dev_share` is 0 where none are to be drawn."""
+    """One file to write as records; `dev_fraction` is 0 where none are to be drawn."""
 
     file: ExampleFile
     number: int
     target: Path
     settings: RecordSettings
     vocabulary: VocabularyFacts
-    dev_share: float
+    dev_fraction: float
 
     def __str__(self) -> str:
         return str(self.file)
@@ -263,8 +263,8 @@ def _take(task: _Task) -> list[WrittenShard]:
     written = write_rows(
         rows,
         task.target / split / name,
-        task.target / "dev" / name if split == "train" and task.dev_share else None,
-        task.dev_share,
+        task.target / "dev" / name if split == "train" and task.dev_fraction else None,
+        task.dev_fraction,
         task.vocabulary,
         settings.compression,
     )

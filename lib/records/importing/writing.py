@@ -21,7 +21,7 @@ def write_rows(
     blocks: Iterable[PlainRows],
     target: Path,
     dev_target: Path | None,
-    dev_share: float,
+    dev_fraction: float,
     vocabulary: VocabularyFacts,
     compression: str,
 ) -> list[tuple[Path, RecordStatistics]]:
@@ -29,7 +29,7 @@ def write_rows(
 
     Args:
         dev_target: the record file for rows that are drawn for dev; None: all go to `target`.
-        dev_share: share of them. A row's draw is a hash of its tokens as they were before
+        dev_fraction: share of them. A row's draw is a hash of its tokens as they were before
             masking, so that copies of a row with other masks stay on one side.
         compression: of the record files: none or gzip.
 
@@ -38,7 +38,7 @@ def write_rows(
     """
     paths = [target] if dev_target is None else [target, dev_target]
     totals = [RecordStatistics() for _ in paths]
-    dev_below = np.uint64(dev_share * 2**64)
+    dev_below = np.uint64(dev_fraction * 2**64)
     with ExitStack() as stack:
         files = [stack.enter_context(new_records(path, compression)) for path in paths]
         for rows in blocks:

@@ -8,7 +8,7 @@ from typing import Any
 
 import yaml
 
-from lib.params import KEPT, SHARDS, VOCAB, Params, Pretrain
+from lib.params import SAVED, SHARDS, VOCAB, Params, Pretrain
 from lib.run.errors import UserError
 from lib.run.json_files import read_object
 
@@ -104,7 +104,7 @@ def gather(params: Params, phase: str, results: Path) -> CardFacts:
             "characters edits rejected input_md5",
         ),
         _read(results / "sample5M", "train_sampled"),
-        _read(results / "vocab", "size unused_rows new_words train heldout"),
+        _read(results / "vocab", "size unused_entries new_words train heldout"),
         _read(results / "split", "train dev test overlap"),
     )
 
@@ -143,7 +143,7 @@ def _phase_of(params: Params, init: str) -> tuple[str, str | None] | None:
     match PurePosixPath(init).parts:
         case ("models", name) if name in params.phases:
             return name, None
-        case ("models", folder, name, kept) if folder == KEPT and name in params.phases:
+        case ("models", folder, name, kept) if folder == SAVED and name in params.phases:
             return name, kept
     return None
 
@@ -155,10 +155,10 @@ def _phase(params: Params, name: str, kept: str | None, results: Path) -> PhaseF
     records = _read(results / "records" / name, "train")["train"]
     steps = training["steps"]
     if kept:
-        known = {"start": 0, "best": training["best_step"]}
+        known = {"initial": 0, "best": training["best_step"]}
         steps = known[kept] if kept in known else int(kept.removeprefix("step-"))
     rows = steps * settings.batch_size
-    epochs = rows / records["rows"]
+    epochs = rows / records["sequences"]
     return PhaseFacts(
         name,
         length,
@@ -166,7 +166,10 @@ def _phase(params: Params, name: str, kept: str | None, results: Path) -> PhaseF
         steps,
         epochs,
         # Exact in whole numbers: rows of a pack hold different numbers of examples.
-        *(round(rows * records[measure] / records["rows"]) for measure in ("examples", "tokens")),
+        *(
+            round(rows * records[measure] / records["sequences"])
+            for measure in ("examples", "tokens")
+        ),
     )
 
 

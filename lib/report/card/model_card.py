@@ -54,7 +54,7 @@ _HELD_OUT = {
     ),
 }
 _TOLD_ELSEWHERE = ("phase", "masked_tokens", "examples", "intervals", "documents", "words")
-_START = "_start"
+_INITIAL = "_initial"
 
 
 def model_card(facts: CardFacts, config: BertConfig, metrics: Mapping[str, Any]) -> str:
@@ -142,18 +142,18 @@ def _held_out(facts: CardFacts, metrics: Mapping[str, Any]) -> str:
     elif facts.base:
         unseen = f"kept out of this training; what {facts.base.name} had seen is not known."
     intervals = metrics["intervals"]
-    began = any(name.endswith(_START) for name in metrics)
+    began = any(name.endswith(_INITIAL) for name in metrics)
     told = set(_TOLD_ELSEWHERE)
     rows = []
     for name, (words, baseline, what, form) in _HELD_OUT.items():
         if name not in metrics:
             continue
-        told |= {name, baseline, name + _START}
+        told |= {name, baseline, name + _INITIAL}
         row = [words, format(metrics[name], form), ""]
         if name in intervals:
             row[-1] = " to ".join(format(bound, form) for bound in intervals[name])
         if began:
-            row.append(format(metrics[name + _START], form) if name + _START in metrics else "")
+            row.append(format(metrics[name + _INITIAL], form) if name + _INITIAL in metrics else "")
         row += [format(metrics[baseline], form), what] if baseline in metrics else ["", ""]
         rows.append(row)
     heading = ["measure", "this model", "95 % interval", "baseline", "what the baseline is"]
@@ -194,8 +194,8 @@ def _limits(facts: CardFacts, config: BertConfig) -> str:
         twins = facts.split["overlap"]["test"]
         better = ", which makes the held-out numbers look better than they are"
         limits.append(
-            f"{twins['near_twins']:,} of the {twins['documents']:,} test documents have a near "
-            f"twin in training text{better if twins['near_twins'] else ''}."
+            f"{twins['near_duplicates']:,} of the {twins['documents']:,} test documents have a near "
+            f"twin in training text{better if twins['near_duplicates'] else ''}."
         )
     if config.hidden_size < _TRIAL_SIZE:
         limits.append(f"Its size ({config.hidden_size} hidden units) is one for trying things out.")

@@ -65,10 +65,10 @@ def _cleaning(facts: CardFacts) -> str:
     values = facts.params.preprocess.clean.model_dump()
     shown = []
     for key, value in values.items():
-        if value in ("keep", False) or key.endswith("filler") or key == "merge_fillers":
+        if value in ("keep", False) or key.endswith("placeholder") or key == "merge_placeholders":
             continue
-        filler = values.get(f"{key.removesuffix('s')}_filler")
-        by = f" by `{filler}`" if value == "replace" else ""
+        placeholder = values.get(f"{key.removesuffix('s')}_placeholder")
+        by = f" by `{placeholder}`" if value == "replace" else ""
         shown.append(in_words(key) + ("" if value is True else f": {value}{by}"))
     return f"Cleaning beyond white space and control characters: {'; '.join(shown) or 'none'}."
 
@@ -90,10 +90,10 @@ def tokenizer(facts: CardFacts) -> str:
             in_words(measure),
             *(_share(measure, vocabulary[text].get(measure)) for text in ("train", "heldout")),
         )
-        for measure in ("tokens_per_word", "tokens_per_character", "unknown_word_share")
+        for measure in ("tokens_per_word", "tokens_per_character", "unknown_word_fraction")
     ]
     rules = [
-        f"vocabulary: {source}; {vocabulary['size']:,} rows, {vocabulary['unused_rows']:,} of them "
+        f"vocabulary: {source}; {vocabulary['size']:,} rows, {vocabulary['unused_entries']:,} of them "
         "unused",
         f"lower case: {'yes' if settings.lowercase else 'no'}",
         f"accents stripped: {'yes' if settings.strip_accents else 'no'}",
@@ -104,7 +104,7 @@ def tokenizer(facts: CardFacts) -> str:
 def _share(measure: str, value: float | None) -> str:
     if value is None:
         return "no text"
-    return f"{value:.3%}" if measure.endswith("share") else f"{value:.3f}"
+    return f"{value:.3%}" if measure.endswith("fraction") else f"{value:.3f}"
 
 
 def training(facts: CardFacts) -> str:
@@ -138,8 +138,8 @@ def training(facts: CardFacts) -> str:
     return f"{table(heading, phases)}\n\n{together}{bullets(_settings(facts))}"
 
 
-def _warmup(steps_or_share: float) -> object:
-    return steps_or_share if steps_or_share >= 1 else f"{steps_or_share:g} of the steps"
+def _warmup(steps_or_fraction: float) -> object:
+    return steps_or_fraction if steps_or_fraction >= 1 else f"{steps_or_fraction:g} of the steps"
 
 
 def _settings(facts: CardFacts) -> list[str]:

@@ -15,7 +15,7 @@ def draw_breakdowns(folder: Path, tables: dict[str, pd.DataFrame]) -> None:
     """An SVG beside the CSV of each table of `Breakdowns.tables`."""
     for name, title, label in (
         ("by_frequency", "Loss by frequency", "times that the piece occurs in training text"),
-        ("by_piece", "Loss by kind of piece", "of hidden words"),
+        ("by_token_type", "Loss by kind of piece", "of hidden words"),
     ):
         table = tables[name]
         notes = [f"{count:,}" for count in table["pieces"]]
@@ -88,16 +88,16 @@ def draw_data(folder: Path, records: Path, vocab: Path) -> None:
     """
     for name, column, title in (
         ("lengths", "examples", "Training examples by length"),
-        ("rows", "rows", "Training rows by tokens in them"),
+        ("sequences", "sequences", "Training sequences by number of tokens"),
     ):
         table = pd.read_csv(records / f"{name}.csv")
         path = folder / f"records_{name}.svg"
         counts = table[column].tolist()
         draw_bars(path, title, "tokens (up to)", column, table["tokens"].tolist(), counts)
     table = pd.read_csv(vocab / "frequencies.csv")
-    curve = table["log10_rank"].tolist(), table["log10_share"].tolist()
+    curve = table["log10_rank"].tolist(), table["log10_fraction"].tolist()
     draw_lines(
-        folder / "piece_frequency.svg",
+        folder / "token_frequency.svg",
         "Pieces by frequency in the training sample",
         "rank (decimal logarithm)",
         "share of all tokens (decimal logarithm)",

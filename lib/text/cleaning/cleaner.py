@@ -10,7 +10,7 @@ from lib.params import Cleaning
 from lib.text.cleaning import edits
 from lib.text.cleaning.edits import BETWEEN
 from lib.text.cleaning.emoji import ALIAS_CHARACTERS, edit_emoji
-from lib.text.cleaning.placeholders import Fillers
+from lib.text.cleaning.placeholders import Placeholders
 from lib.text.cleaning.sentences import split_sentences
 
 
@@ -24,7 +24,7 @@ class DocumentCleaner:
     def __init__(self, clean: Cleaning, sentences: Literal["split", "line"]) -> None:
         self._clean = clean
         self._split = sentences == "split"
-        self._fillers = Fillers(clean)
+        self._fillers = Placeholders(clean)
 
     def __call__(self, documents: list[list[str]], counts: Counter[str]) -> list[str]:
         """The sentences of each document, LF between them; an empty string if there are none.

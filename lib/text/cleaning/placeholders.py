@@ -1,7 +1,7 @@
-"""URLs, e-mail addresses and user names: kept, removed, or replaced by a filler word.
+"""URLs, e-mail addresses and user names: kept, removed, or replaced by a placeholder word.
 
-While other steps run, a filler stands in the text as one control character (raw text has none left
-by then): whatever the filler is, no step can change it or take a part of a word for it.
+While other steps run, a placeholder stands in the text as one control character (raw text has none left
+by then): whatever the placeholder is, no step can change it or take a part of a word for it.
 """
 
 import re
@@ -9,7 +9,7 @@ from collections import Counter
 
 from lib.params import Cleaning
 
-# One mark a kind of filler; none of them is white space.
+# One mark a kind of placeholder; none of them is white space.
 _MARKS = {"urls": "\x03", "emails": "\x04", "users": "\x05"}
 _MARK = "[\x03-\x05]"
 
@@ -36,7 +36,7 @@ _BESIDE_MARK = re.compile(rf"{_MARK}(?:(?<=\w.)|(?=[\w\x03-\x05]))")
 _REPEATED = re.compile(rf"({_MARK})(?: \1)+")
 _BEFORE_COUNT = ("", " ", "\n", *"([{\"'“‘«")
 _PUNCTUATION = "!-/:-@\\[-`{-~¡¿«»\u2010-\u2027\u2030-\u205e\u3001-\u303f،؛؟।！-／：-＠ "
-# A line of fillers, perhaps counted ones ("2 user"), and punctuation.
+# A line of placeholders, perhaps counted ones ("2 user"), and punctuation.
 _FILLERS_ONLY = (
     rf"[{_PUNCTUATION}]*+(?:\d++ )?+{_MARK}(?:[{_PUNCTUATION}]|{_MARK}|\d++ (?={_MARK}))*+(?![^\n])"
 )
@@ -44,29 +44,29 @@ _JOINS_PREVIOUS = re.compile(rf"\n(?<=[^\n\x02]\n)(?={_FILLERS_ONLY})")
 _JOINS_NEXT = re.compile(rf"(\x02\n{_FILLERS_ONLY})\n(?!\x02)")
 
 
-class Fillers:
-    """The fillers of one set of options."""
+class Placeholders:
+    """The placeholders of one set of options."""
 
     def __init__(self, clean: Cleaning) -> None:
         treatments = {
-            "urls": (clean.urls, clean.url_filler),
-            "emails": (clean.emails, clean.email_filler),
-            "users": (clean.users, clean.user_filler),
+            "urls": (clean.urls, clean.url_placeholder),
+            "emails": (clean.emails, clean.email_placeholder),
+            "users": (clean.users, clean.user_placeholder),
         }
         self._mark: dict[str, str] = {}
         self._text_of: dict[str, str] = {}
-        self._merge = clean.merge_fillers
-        for kind, (treatment, filler) in treatments.items():
+        self._merge = clean.merge_placeholders
+        for kind, (treatment, placeholder) in treatments.items():
             if treatment == "replace":
-                # Two kinds with the same filler are the same to a reader, and merge.
-                same = [mark for mark, text in self._text_of.items() if text == filler]
+                # Two kinds with the same placeholder are the same to a reader, and merge.
+                same = [mark for mark, text in self._text_of.items() if text == placeholder]
                 self._mark[kind] = same[0] if same else _MARKS[kind]
-                self._text_of[self._mark[kind]] = filler
+                self._text_of[self._mark[kind]] = placeholder
             elif treatment == "remove":
                 self._mark[kind] = " "
 
     def mark(self, text: str, counts: Counter[str]) -> str:
-        """Puts marks in the place of what is to be replaced, and of fillers that stand there.
+        """Puts marks in the place of what is to be replaced, and of placeholders that stand there.
 
         URLs go first: they may hold an @.
         """
@@ -77,16 +77,16 @@ class Fillers:
         if "users" in self._mark and ("@" in text or "＠" in text):
             text, number = _USER.subn(self._mark["users"], text)
             counts["users"] += number
-        for mark, filler in self._text_of.items():
-            if filler in text:
-                text = re.sub(rf"(?<!\w){re.escape(filler)}(?!\w)", mark, text)
+        for mark, placeholder in self._text_of.items():
+            if placeholder in text:
+                text = re.sub(rf"(?<!\w){re.escape(placeholder)}(?!\w)", mark, text)
         if self._text_of:
-            # A filler is a word: no letter may touch it.
+            # A placeholder is a word: no letter may touch it.
             text = _BESIDE_MARK.sub(r" \g<0> ", text)
         return text
 
     def _mark_urls(self, text: str, counts: Counter[str]) -> str:
-        filler = self._mark["urls"]
+        placeholder = self._mark["urls"]
 
         def replace(match: re.Match[str]) -> str:
             found = match[0]
@@ -94,7 +94,7 @@ class Fillers:
             if url[-1] == "/" and url[-2:-1] in ("/", ""):
                 return found
             counts["urls"] += 1
-            return filler + found[len(url) :]
+            return placeholder + found[len(url) :]
 
         return _URL.sub(replace, text)
 
@@ -114,7 +114,7 @@ class Fillers:
         return self._mark["emails"].join(pieces)
 
     def join_lines(self, text: str, counts: Counter[str]) -> str:
-        """Lines of fillers only become a part of the line before, else of the line after.
+        """Lines of placeholders only become a part of the line before, else of the line after.
 
         Args:
             text: lines, none blank; a line of \\x02 alone stands before each document.
@@ -128,7 +128,7 @@ class Fillers:
         return text
 
     def write(self, text: str, counts: Counter[str]) -> str:
-        """Fillers in the place of their marks; with merging, several in a row as `2 filler`."""
+        """Placeholders in the place of their marks; with merging, several in a row as `2 placeholder`."""
         if self._merge and self._text_of:
 
             def merge(match: re.Match[str]) -> str:
@@ -139,6 +139,6 @@ class Fillers:
                 return f"{space}{(len(match[0]) + 1) // 2} {match[1]}"
 
             text = _REPEATED.sub(merge, text)
-        for mark, filler in self._text_of.items():
-            text = text.replace(mark, filler)
+        for mark, placeholder in self._text_of.items():
+            text = text.replace(mark, placeholder)
         return text

@@ -243,7 +243,7 @@ def measure_overlap(
         work: a folder for the samples.
 
     Returns:
-        By split, documents: how many were compared; near_twins: how many of them have a near twin;
+        By split, documents: how many were compared; near_duplicates: how many of them have a near twin;
         share.
     """
     samples = []
@@ -258,5 +258,9 @@ def measure_overlap(
     for split, nears in zip(splits, zip(*found, strict=True), strict=True):
         near = np.any(nears, axis=0)
         twins = int(np.count_nonzero(near))
-        measured[split] = {"documents": len(near), "near_twins": twins, "share": twins / len(near)}
+        measured[split] = {
+            "documents": len(near),
+            "near_duplicates": twins,
+            "fraction": twins / len(near),
+        }
     return measured

@@ -17,7 +17,7 @@ from lib.run.atomic import new_directory
 
 # In the scratch folder of a run.
 FOLDER = "models"
-_BEST, _START = "best", "start"
+_BEST, _INITIAL = "best", "initial"
 
 
 class KeptModels:
@@ -55,7 +55,7 @@ class KeptModels:
     def keep_start(self, write: Callable[[Path], None]) -> None:
         """Keeps the model that training started from, to be compared with: as it was then, with
         rows for new words and the like."""
-        with new_directory(self._folder / _START) as temporary:
+        with new_directory(self._folder / _INITIAL) as temporary:
             write(temporary)
 
     def publish(self, target: Path) -> None:

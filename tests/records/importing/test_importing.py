@@ -104,7 +104,7 @@ def test_what_goes_in_comes_out(take, form, monkeypatch):
         write_as(form, name, arrays)
     folder = take()
     manifest = read_manifest(folder)
-    assert (manifest.predictions_per_row, manifest.max_seq_length) == (PREDICTIONS, LENGTH)
+    assert (manifest.predictions_per_sequence, manifest.max_seq_length) == (PREDICTIONS, LENGTH)
     assert manifest.next_sentence and not manifest.packing
     for split, arrays in zip(("train", "dev", "test"), given.values(), strict=True):
         found = parsed(record_files(folder, manifest, split))
@@ -157,7 +157,7 @@ def test_rows_are_drawn_for_dev_by_their_text(take):
         return set(map(bytes, ids))
 
     assert not unmasked(found["train"]) & unmasked(found["dev"])
-    # dev_share is 0.02: of 1500 texts 30, give or take four standard deviations.
+    # dev_fraction is 0.02: of 1500 texts 30, give or take four standard deviations.
     assert 2 * 8 <= manifest.splits["dev"].rows <= 2 * 52
     assert manifest.splits["test"].rows == 0 and manifest.splits["test"].files == ()
 
@@ -173,12 +173,12 @@ def test_metrics_and_manifest_say_what_is_there(take):
         tokens, predictions = arrays["input_mask"].sum(), arrays["masked_lm_weights"].sum()
         expected = {
             "examples": len(arrays["input_ids"]),
-            "rows": len(arrays["input_ids"]),
+            "sequences": len(arrays["input_ids"]),
             "tokens": tokens,
             "fill": tokens / arrays["input_mask"].size,
             "predictions": predictions,
-            "masked_share": predictions / tokens,
-            "random_next_share": arrays["next_sentence_labels"].mean(),
+            "masked_fraction": predictions / tokens,
+            "random_next_fraction": arrays["next_sentence_labels"].mean(),
         }
         for facts in (manifest["splits"][split], metrics[split]):
             assert {key: facts[key] for key in expected} == pytest.approx(expected, rel=1e-5)
@@ -269,7 +269,7 @@ def test_predictions_of_json_lines_have_room_for_the_most(take):
         for token, mask in zip(many["input_ids"], many["attention_mask"], strict=True)
     ]
     write_objects(Path("made/dev.jsonl"), [many])
-    assert read_manifest(take()).predictions_per_row == length - 3
+    assert read_manifest(take()).predictions_per_sequence == length - 3
 
 
 def test_masks_of_hdf5_end_at_the_first_zero(take):
@@ -561,7 +561,7 @@ def test_the_folder_has_to_make_sense(take):
     with pytest.raises(UserError, match=r"train\.hdf5: HDF5, but made/dev\.tfrecord is TFRecord"):
         take()
     Path("made/dev.tfrecord").unlink()
-    with pytest.raises(UserError, match=r"no row was drawn .* raise split\.dev_share"):
+    with pytest.raises(UserError, match=r"no row was drawn .* raise split\.dev_fraction"):
         take()
 
 

@@ -1,4 +1,4 @@
-"""Cleaning of whole documents: every option, fillers that survive, and lines whatever the input."""
+"""Cleaning of whole documents: every option, protected placeholders, one sentence per line."""
 
 import time
 from collections import Counter
@@ -18,18 +18,18 @@ NOTHING = {
     "unicode": "keep",
     "format_characters": "keep",
     "urls": "keep",
-    "url_filler": "twitterurl",
+    "url_placeholder": "twitterurl",
     "emails": "keep",
-    "email_filler": "twitteremail",
+    "email_placeholder": "twitteremail",
     "users": "keep",
-    "user_filler": "twitteruser",
+    "user_placeholder": "twitteruser",
     "emoji": "keep",
     "punctuation": "keep",
     "symbols": "keep",
     "lowercase": False,
     "accents": "keep",
     "arabic_marks": "keep",
-    "merge_fillers": True,
+    "merge_placeholders": True,
 }
 # What CT-BERT does to tweets.
 TWEETS = {
@@ -125,7 +125,7 @@ def test_repeated_fillers_merge_only_when_asked():
     merged = "2 twitteruser hi 3 twitteruser 2 twitterurl"
     assert clean(text, **FILLERS) == merged
     apart = "twitteruser twitteruser hi twitteruser twitteruser twitteruser twitterurl twitterurl"
-    assert clean(text, **FILLERS, merge_fillers=False) == apart
+    assert clean(text, **FILLERS, merge_placeholders=False) == apart
 
 
 def test_fillers_that_stand_in_the_text_already_are_fillers():
@@ -133,14 +133,15 @@ def test_fillers_that_stand_in_the_text_already_are_fillers():
 
 
 @pytest.mark.parametrize(
-    "filler", ["@USER", "HTTPURL", "(a.b*)+", "a user 2", "U\\1", "İ“é”…😀", "user", ":smile:", "★"]
+    "placeholder",
+    ["@USER", "HTTPURL", "(a.b*)+", "a user 2", "U\\1", "İ“é”…😀", "user", ":smile:", "★"],
 )
-def test_any_filler_survives_every_step(filler):
-    options = TWEETS | {"accents": "remove", "user_filler": filler}
-    assert clean("Hi @ann SIR", **options) == f"hi {filler} sir"
-    assert clean("HI @a @b @c", **options) == f"hi 3 {filler}"
+def test_any_filler_survives_every_step(placeholder):
+    options = TWEETS | {"accents": "remove", "user_placeholder": placeholder}
+    assert clean("Hi @ann SIR", **options) == f"hi {placeholder} sir"
+    assert clean("HI @a @b @c", **options) == f"hi 3 {placeholder}"
     removed = options | {"punctuation": "remove", "emoji": "remove"}
-    assert clean("Hi, @ann 😀 SIR", **removed) == f"hi {filler} sir"
+    assert clean("Hi, @ann 😀 SIR", **removed) == f"hi {placeholder} sir"
 
 
 @pytest.mark.parametrize(
@@ -190,15 +191,15 @@ def test_urls_may_hold_an_at_sign():
 
 
 def test_upper_case_fillers_merge():
-    assert clean("@A @B", **TWEETS | {"user_filler": "USER"}) == "2 USER"
+    assert clean("@A @B", **TWEETS | {"user_placeholder": "USER"}) == "2 USER"
 
 
 def test_fillers_are_no_patterns():
-    assert clean("@a @b us.er usxer", **FILLERS, user_filler="us.er") == "3 us.er usxer"
+    assert clean("@a @b us.er usxer", **FILLERS, user_placeholder="us.er") == "3 us.er usxer"
 
 
 def test_words_that_hold_a_filler_are_not_split():
-    assert clean("users superuser @a", **FILLERS, user_filler="user") == "users superuser user"
+    assert clean("users superuser @a", **FILLERS, user_placeholder="user") == "users superuser user"
 
 
 def test_counts_have_any_number_of_digits():
@@ -285,14 +286,14 @@ settings = st.fixed_dictionaries(
         **dict.fromkeys(
             ["urls", "emails", "users"], st.sampled_from(["keep", "replace", "remove"])
         ),
-        "user_filler": st.sampled_from(["twitteruser", "@USER", "U 2 (x)", "é…😀"]),
-        "url_filler": st.sampled_from(["twitterurl", "HTTPURL", "@USER"]),
+        "user_placeholder": st.sampled_from(["twitteruser", "@USER", "U 2 (x)", "é…😀"]),
+        "url_placeholder": st.sampled_from(["twitterurl", "HTTPURL", "@USER"]),
         "emoji": st.sampled_from(["keep", "space", "alias", "remove"]),
         "punctuation": st.sampled_from(["keep", "ascii", "remove"]),
         **dict.fromkeys(
             ["symbols", "accents", "arabic_marks"], st.sampled_from(["keep", "remove"])
         ),
-        **dict.fromkeys(["lowercase", "merge_fillers"], st.booleans()),
+        **dict.fromkeys(["lowercase", "merge_placeholders"], st.booleans()),
     }
 )
 NASTY = [
@@ -373,7 +374,7 @@ words = st.sampled_from(
 
 @given(st.lists(st.lists(words, max_size=9).map(" ".join), max_size=4), st.booleans())
 def test_cleaned_tweets_stay_as_they_are(tweet, merge):
-    options = TWEETS | {"accents": "remove", "merge_fillers": merge}
+    options = TWEETS | {"accents": "remove", "merge_placeholders": merge}
     cleaned = clean_documents([tweet], **options)
     assert clean_documents(cleaned, "line", **options) == cleaned
 
@@ -416,7 +417,7 @@ def test_the_defaults_edit_nothing_but_space_and_controls():
 
 
 @pytest.mark.parametrize(
-    ("filler", "mend"),
+    ("placeholder", "mend"),
     [
         ("", "words"),
         (" a", "words"),
@@ -425,11 +426,11 @@ def test_the_defaults_edit_nothing_but_space_and_controls():
         ("[UNK]", "special"),
     ],
 )
-def test_a_filler_that_cannot_stand_in_a_sentence_is_refused(tmp_path, filler, mend):
+def test_a_filler_that_cannot_stand_in_a_sentence_is_refused(tmp_path, placeholder, mend):
     with open("params.yaml", encoding="utf-8") as stream:  # noqa: PTH123
         values = yaml.safe_load(stream)
-    values["preprocess"]["clean"]["user_filler"] = filler
+    values["preprocess"]["clean"]["user_placeholder"] = placeholder
     path = tmp_path / "params.yaml"
     path.write_text(yaml.safe_dump(values), encoding="utf-8")
-    with pytest.raises(UserError, match=rf"preprocess\.clean\.user_filler: .*{mend}"):
+    with pytest.raises(UserError, match=rf"preprocess\.clean\.user_placeholder: .*{mend}"):
         load_params(path)

@@ -93,7 +93,7 @@ def test_overlap_is_measured_over_all_shards(tmp_path, workers):
         (tmp_path / name).write_bytes(b"".join(map(format_document, map("\n".join, documents))))
     (tmp_path / "work").mkdir()
     found = measure_overlap(tmp_path, ["test"], 1, tmp_path / "work", workers)["test"]
-    assert found == {"documents": 27, "near_twins": 7, "share": 7 / 27}
+    assert found == {"documents": 27, "near_duplicates": 7, "fraction": 7 / 27}
 
 
 def test_a_similarity_of_exactly_the_bound_is_near():

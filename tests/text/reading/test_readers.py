@@ -70,7 +70,7 @@ FORMATS = {
     "bom.txt": ("text", b"\xef\xbb\xbf" + "\n \n".join(TEXTS).encode()),
     "dos.md": ("text", "\n\n\n".join(TEXTS).replace("\n", "\r\n").encode()),
     "mac": ("text", "\n\n".join(TEXTS).replace("\n", "\r").encode()),
-    "rows.csv": ("csv", separated(TEXTS, ",")),
+    "sequences.csv": ("csv", separated(TEXTS, ",")),
     "rows.tsv": ("tsv", separated(TEXTS, "\t")),
     "lines.jsonl": ("jsonl", json_lines(TEXTS)),
     "lines.JSON": ("jsonl", json_lines(TEXTS)),
