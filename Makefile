@@ -6,9 +6,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 export TF_CPP_MIN_LOG_LEVEL ?= 3
 
 .PHONY: help setup interop gpu tpu smoke demo report experiments import recipe recipe-text tiny-base remote \
-	push bucket test check-slow lint lock clean bench bench-peers bench-agreement bench-tokens bench-memory \
-	bench-workers bench-dask bench-vocabulary bench-input bench-training bench-learning bench-crossings \
-	bench-probe bench-recipes
+	push bucket test check-slow lint lock clean bench
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
 
@@ -104,93 +102,8 @@ lock: setup ## new lock files from pyproject.toml (needs uv)
 		--group dev --group interop --constraint requirements.lock \
 		pyproject.toml -o requirements-interop.lock
 
-# What is not given is skipped: see docs/bench.md. LDDL needs transformers (make interop).
-WIKITEXT ?= $(wildcard $(DATA)/wikitext-2/train.txt)
-TWEETS ?= $(wildcard $(DATA)/tweets/tweeteval.txt)
-VOCAB ?= $(wildcard $(DATA)/fixtures/bert-base-uncased-vocab.txt)
-REPEATS ?= 3
-BENCH := .scratch/bench-results
-given = $(if $($(2)),--$(1) $($(2)))
-
-# With -k: a bar that is missed fails its target and the others still run.
-bench: ## the data stages against other tools, their memory, their workers; see docs/bench.md
-	@$(MAKE) --no-print-directory -k bench-peers bench-agreement bench-tokens \
-		bench-memory bench-workers bench-dask bench-vocabulary bench-input bench-training
-
-bench-peers: setup
-	python -m bench.data.data_preparation $(call given,google,GOOGLE) $(call given,ctbert,CTBERT) \
-		$(call given,ctbert-python,CTBERT_PYTHON) $(call given,lddl,LDDL) \
-		$(call given,wikitext,WIKITEXT) $(call given,tweets,TWEETS) $(call given,vocab,VOCAB) \
-		--repeats $(REPEATS) --profile --out $(BENCH)/data_preparation.json
-
-bench-agreement: setup
-	$(if $(and $(GOOGLE),$(WIKITEXT),$(VOCAB)),python -m bench.data.agreement --google $(GOOGLE) \
-		--wikitext $(WIKITEXT) --vocab $(VOCAB) --out $(BENCH)/agreement.json, \
-		@echo "skipped: agreement with Google's script (give GOOGLE=, WIKITEXT= and VOCAB=)")
-
-bench-memory: setup
-	$(if $(and $(or $(WIKITEXT),$(TWEETS)),$(VOCAB)),python -m bench.data.memory \
-		$(call given,wikitext,WIKITEXT) $(call given,tweets,TWEETS) --vocab $(VOCAB) \
-		--out $(BENCH)/memory.json, \
-		@echo "skipped: memory (give VOCAB= and WIKITEXT= or TWEETS=)")
-
-# All lines of WIKITEXT and TWEETS; GOOGLE may be left out.
-bench-tokens: interop
-	$(if $(and $(or $(WIKITEXT),$(TWEETS)),$(VOCAB)),python -m bench.data.tokens --vocab $(VOCAB) \
-		$(call given,google,GOOGLE) --out $(BENCH)/tokens.json $(WIKITEXT) $(TWEETS), \
-		@echo "skipped: token ids (give VOCAB= and WIKITEXT= or TWEETS=)")
-
-bench-input: setup
-	$(if $(and $(or $(WIKITEXT),$(TWEETS)),$(VOCAB)),python -m bench.training.input_pipeline \
-		$(call given,wikitext,WIKITEXT) $(call given,tweets,TWEETS) --vocab $(VOCAB) \
-		--out $(BENCH)/input_pipeline.json, \
-		@echo "skipped: the input of training (give VOCAB= and WIKITEXT= or TWEETS=)")
-
-bench-training: interop
-	$(if $(VOCAB),python -m bench.training.speed $(call given,tweets,TWEETS) --vocab $(VOCAB) \
-		--repeats $(REPEATS) --out $(BENCH)/training.json, \
-		@echo "skipped: training (give VOCAB=, and TWEETS= for packing)")
-
-# Takes two hours on two cores; what is finished is kept for the next call. Hugging Face's
-# trainer needs accelerate, which asks for PyTorch: without its dependencies, PyTorch stays as it is.
-bench-learning: interop
-	python -m pip install --quiet --no-deps accelerate==1.15.0
-	$(if $(WIKITEXT),python -m bench.training.learning --wikitext $(dir $(WIKITEXT)) \
-		--out $(BENCH)/learning.json, @echo "skipped: learning (give WIKITEXT=)")
-
-# An hour on two cores; what is finished is kept for the next call.
-bench-recipes: setup
-	python -m bench.training.recipes --out $(BENCH)/recipes.json
-
-# DATA/fixtures: see docs/bench.md; GOOGLE and TEXT may be left out.
-FIXTURES := $(if $(DATA),$(DATA)/fixtures)
-bench-crossings: interop
-	$(if $(FIXTURES),python -m bench.training.crossings $(call given,google,GOOGLE) $(call given,text,TEXT) \
-		--encoder $(FIXTURES)/hf_tiny_bert --checkpoint $(FIXTURES)/tf1_tiny_bert \
-		--sample $(FIXTURES)/google_sample.tfrecord --vocab $(VOCAB) \
-		--out $(BENCH)/crossings.json, \
-		@echo "skipped: crossings (give DATA=, a folder with fixtures)")
-
-bench-workers: setup
-	$(if $(and $(WIKITEXT),$(VOCAB)),python -m bench.data.workers --wikitext $(WIKITEXT) \
-		--vocab $(VOCAB) --repeats $(REPEATS) --out $(BENCH)/workers.json, \
-		@echo "skipped: workers (give WIKITEXT= and VOCAB=)")
-
-bench-dask: setup
-	$(if $(and $(or $(WIKITEXT),$(TWEETS)),$(VOCAB)),python -m bench.data.dask \
-		$(call given,wikitext,WIKITEXT) $(call given,tweets,TWEETS) --vocab $(VOCAB) \
-		--repeats $(REPEATS) --out $(BENCH)/dask.json, \
-		@echo "skipped: Dask (give VOCAB= and WIKITEXT= or TWEETS=)")
-
-# SENTENCES: a text of a million sentences, one a line, to measure time and memory on.
-bench-vocabulary: interop
-	python -m bench.vocab.vocabulary $(WIKITEXT) $(TWEETS) $(call given,sentences,SENTENCES) \
-		--repeats $(REPEATS) --out $(BENCH)/vocabulary.json
-
-# Pretrains two small models: some minutes on two cores.
-bench-probe: setup
-	$(if $(and $(WIKITEXT),$(TWEETS)),python -m bench.training.probe --wikitext $(WIKITEXT) --tweets $(TWEETS) \
-		--out $(BENCH)/probe.json, @echo "skipped: the probe (give WIKITEXT= and TWEETS=)")
+bench: ## benchmarks: all that DATA= and others give inputs for; `make -C bench help` lists them
+	@$(MAKE) --no-print-directory -C bench all
 
 clean: ## remove scratch (cleaned text that is kept for the next run, unfinished training)
 	rm -rf .scratch
