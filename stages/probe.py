@@ -52,7 +52,7 @@ def _cleaned(examples: Sequence[Example], clean: Cleaning) -> list[Example]:
 
 
 def _read(place: Path, task: ProbeTask, train: list[Example], test: list[Example]) -> Start:
-    found = read_checkpoint(place, without_heads=True)
+    found = read_checkpoint(place, allow_missing_heads=True)
     tokenizer = WordPieceTokenizer.load(place)
     length, config = task.max_seq_length, found.config
     if length > config.max_position_embeddings:

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from lib.checkpoints import google, huggingface
-from lib.checkpoints.formats import format_of, read_checkpoint, remarks
+from lib.checkpoints.formats import compatibility_notes, detect_format, read_checkpoint
 from lib.checkpoints.tensors import Checkpoint, some_names
 from lib.model.config import BertConfig
 from lib.model.parameters import initial_values
@@ -41,7 +41,7 @@ def convert_model(
     What was written is read again, and each tensor compared bit for bit.
 
     Args:
-        source: see `lib.checkpoints.formats.format_of`.
+        source: see `lib.checkpoints.formats.detect_format`.
         target: a folder that is empty or not there.
         to: "huggingface" or "google".
         lowercase, strip_accents: what the tokenizer does, where its files do not say;
@@ -60,8 +60,8 @@ def convert_model(
         raise UserError(f"{target}: is in use; name a folder that is empty or not there yet")
     if target.resolve().is_relative_to(source.resolve()):
         raise UserError(f"{target}: is inside {source}; name a folder elsewhere")
-    notes = [f"{source}: {format_of(source)}", *remarks(source)]
-    checkpoint = read_checkpoint(source, without_heads=True)
+    notes = [f"{source}: {detect_format(source)}", *compatibility_notes(source)]
+    checkpoint = read_checkpoint(source, allow_missing_heads=True)
     config, weights = checkpoint.config, _complete(source, checkpoint, init_missing_heads, notes)
     files = None
     if not without_tokenizer:
@@ -79,20 +79,20 @@ def _complete(
     source: Path, checkpoint: Checkpoint, init_missing_heads: bool, notes: list[str]
 ) -> dict[str, np.ndarray]:
     """The weights, with random ones for heads that are missing if that is asked for."""
-    missing, left_out = checkpoint.missing, checkpoint.left_out
-    extra = some_names(left_out)
+    missing, unused_tensors = checkpoint.missing_heads, checkpoint.unused_tensors
+    extra = some_names(unused_tensors)
     beside = f"; it has {extra}" if extra else ""
     if missing and not init_missing_heads:
         raise UserError(
-            f"{source}: has no {' and no '.join(missing)}{beside}; give --init-missing-heads to let "
-            "what is missing begin at random"
+            f"{source}: has no {' and no '.join(missing)}{beside}; give --init-missing-heads to "
+            "let what is missing begin at random"
         )
-    if left_out and not init_missing_heads:
+    if unused_tensors and not init_missing_heads:
         raise UserError(
             f"{source}: {extra}: no part of a BERT with "
             f"{checkpoint.config.num_hidden_layers} layers; does its config belong to it?"
         )
-    if left_out:
+    if unused_tensors:
         notes.append(f"no part of a BERT for pretraining, left out: {extra}")
     if not missing:
         return checkpoint.weights

@@ -19,7 +19,7 @@ _READERS: dict[str, Callable[[Path, bool], Checkpoint]] = {
 }
 
 
-def format_of(place: Path) -> str:
+def detect_format(place: Path) -> str:
     """Who wrote a model: "Hugging Face", "Google TF1" or "Model Garden TF2".
 
     Args:
@@ -43,20 +43,20 @@ def format_of(place: Path) -> str:
     return MODEL_GARDEN if OBJECT_GRAPH in shapes else GOOGLE
 
 
-def remarks(place: Path) -> list[str]:
+def compatibility_notes(place: Path) -> list[str]:
     """What the code that a model was made by computes otherwise, each a line for people."""
-    return model_garden.remarks(place) if format_of(place) == MODEL_GARDEN else []
+    return model_garden.compatibility_notes(place) if detect_format(place) == MODEL_GARDEN else []
 
 
-def read_checkpoint(place: Path, without_heads: bool = False) -> Checkpoint:
-    """Reads a model of any of these formats; see `format_of`.
+def read_checkpoint(place: Path, allow_missing_heads: bool = False) -> Checkpoint:
+    """Reads a model of any of these formats; see `detect_format`.
 
     Args:
-        without_heads: heads may be missing, and tensors that are no BERT's be left out; otherwise
-            both are errors.
+        allow_missing_heads: accept a model without heads, and ignore tensors that are not part of a
+            BERT; otherwise both are errors.
 
     Raises:
         UserError: there is no model, a file is missing or damaged, or the tensors are not those
             of a BERT with its config.
     """
-    return _READERS[format_of(place)](place, without_heads)
+    return _READERS[detect_format(place)](place, allow_missing_heads)

@@ -17,7 +17,7 @@ from lib.checkpoints.tensor_bundle import (
     read_config_beside,
     write_bundle,
 )
-from lib.checkpoints.tensors import Checkpoint, Stored, assemble
+from lib.checkpoints.tensors import Checkpoint, StoredTensor, assemble
 from lib.model.config import BertConfig
 from lib.model.parameters import parameter_table
 from lib.run.atomic import write_text
@@ -27,20 +27,20 @@ CHECKPOINT = "bert_model.ckpt"
 _LAYER_NORM_EPS = 1e-12
 
 
-def stored(config: BertConfig) -> dict[str, Stored]:
+def stored_tensors(config: BertConfig) -> dict[str, StoredTensor]:
     """How Google's code keeps each parameter."""
     return {
-        parameter.name: Stored(parameter.name, parameter.shape)
+        parameter.name: StoredTensor(parameter.name, parameter.shape)
         for parameter in parameter_table(config)
     }
 
 
-def read_checkpoint(place: Path, without_heads: bool = False) -> Checkpoint:
+def read_checkpoint(place: Path, allow_missing_heads: bool = False) -> Checkpoint:
     """Reads a checkpoint as TF1's Saver writes it, with or without an optimizer's tensors.
 
     Args:
         place: its folder, or in it what the names of its files begin with.
-        without_heads: see `assemble`.
+        allow_missing_heads: see `assemble`.
 
     Raises:
         UserError: a file is missing or damaged, or the tensors are not those of its config.
@@ -54,11 +54,11 @@ def read_checkpoint(place: Path, without_heads: bool = False) -> Checkpoint:
     return assemble(
         str(prefix),
         config,
-        stored(config),
+        stored_tensors(config),
         own,
         lambda name: bundle.shapes[names[name]],
         lambda name: bundle.read(names[name]),
-        without_heads,
+        allow_missing_heads,
         encoder="bert/",
     )
 
@@ -91,9 +91,10 @@ def write_model(directory: Path, config: BertConfig, weights: Mapping[str, np.nd
     if config.layer_norm_eps == _LAYER_NORM_EPS:
         del values["layer_norm_eps"]
     write_text(directory / CONFIGS[0], json.dumps(values, indent=2, sort_keys=True) + "\n")
-    table = stored(config)
+    table = stored_tensors(config)
     write_bundle(
-        directory / CHECKPOINT, {own.name: own.store(weights[name]) for name, own in table.items()}
+        directory / CHECKPOINT,
+        {own.name: own.from_parameter(weights[name]) for name, own in table.items()},
     )
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import save_file
 
-from lib.checkpoints.tensors import Checkpoint, Stored, assemble, shown
+from lib.checkpoints.tensors import Checkpoint, StoredTensor, assemble, shown
 from lib.checkpoints.weight_files import SAFETENSORS, Tensors, open_weights
 from lib.model.config import BertConfig
 from lib.model.parameters import parameter_table
@@ -50,7 +50,7 @@ _DECODER, _DECODER_BIAS = "cls.predictions.decoder.weight", "cls.predictions.dec
 _WORDS, _BIAS = "bert/embeddings/word_embeddings", "cls/predictions/output_bias"
 
 
-def stored(config: BertConfig) -> dict[str, Stored]:
+def stored_tensors(config: BertConfig) -> dict[str, StoredTensor]:
     """Where and how the PyTorch layout keeps each parameter of the parameter table."""
     table = {}
     for parameter in parameter_table(config):
@@ -65,7 +65,7 @@ def stored(config: BertConfig) -> dict[str, Stored]:
             theirs = f"bert.encoder.layer.{number}.{_LAYER[inner]}.{_LEAF[leaf]}"
         transposed = leaf == "kernel"
         shape = parameter.shape[::-1] if transposed else parameter.shape
-        table[parameter.name] = Stored(theirs, shape, transposed)
+        table[parameter.name] = StoredTensor(theirs, shape, transposed)
     return table
 
 
@@ -93,7 +93,10 @@ def write_model(
         **specials,
     }
     write_text(directory / "config.json", json.dumps(values, indent=2, sort_keys=True) + "\n")
-    tensors = {theirs.name: theirs.store(weights[ours]) for ours, theirs in stored(config).items()}
+    tensors = {
+        theirs.name: theirs.from_parameter(weights[ours])
+        for ours, theirs in stored_tensors(config).items()
+    }
     path = directory / SAFETENSORS
     with new_file(path) as temporary:
         try:
@@ -120,15 +123,15 @@ def read_model(directory: Path) -> tuple[BertConfig, dict[str, np.ndarray]]:
     return checkpoint.config, checkpoint.weights
 
 
-def read_checkpoint(directory: Path, without_heads: bool = False) -> Checkpoint:
+def read_checkpoint(directory: Path, allow_missing_heads: bool = False) -> Checkpoint:
     """Reads a directory of transformers': safetensors or pickles, in one file or in several.
 
     A model that was saved without its heads has names without `bert.`; models of 2018 have
     `gamma` and `beta`; both are read. So are float16 and bfloat16, as float32.
 
     Args:
-        without_heads: heads may be missing, and tensors that are no BERT's (those of a fine-tuned
-            model) be left out.
+        allow_missing_heads: accept a model without heads, and ignore tensors that are not part of a
+            BERT (those of a fine-tuned model).
 
     Raises:
         UserError: there is no model, a file is damaged or asks for code, the config and the
@@ -143,7 +146,7 @@ def read_checkpoint(directory: Path, without_heads: bool = False) -> Checkpoint:
     source = str(tensors.source)
     own = _known_names(tensors)
     own.pop(_POSITIONS, None)
-    table = stored(config)
+    table = stored_tensors(config)
     copies = {}
     for ours, second in ((_WORDS, _DECODER), (_BIAS, _DECODER_BIAS)):
         if second in own:
@@ -157,7 +160,7 @@ def read_checkpoint(directory: Path, without_heads: bool = False) -> Checkpoint:
         own,
         lambda name: tensors.shapes[own[name]],
         lambda name: tensors.read(own[name]),
-        without_heads,
+        allow_missing_heads,
         encoder="bert.",
     )
     for ours, copy in copies.items():

@@ -25,7 +25,7 @@ from lib.checkpoints.tensor_bundle import (
     find_prefix,
     read_config_beside,
 )
-from lib.checkpoints.tensors import Checkpoint, Stored, assemble
+from lib.checkpoints.tensors import Checkpoint, StoredTensor, assemble
 from lib.model.config import BertConfig
 from lib.model.parameters import parameter_table
 from lib.run.errors import UserError
@@ -189,10 +189,10 @@ def _shape(parameter: str, shape: tuple[int, ...], config: BertConfig) -> tuple[
     return shape[::-1] if parameter.endswith("seq_relationship/output_weights") else shape
 
 
-def _stored(config: BertConfig, model: _Model) -> dict[str, Stored]:
+def _stored(config: BertConfig, model: _Model) -> dict[str, StoredTensor]:
     """How the checkpoint keeps each parameter; those it lacks under the parameter's own name."""
     return {
-        parameter.name: Stored(
+        parameter.name: StoredTensor(
             model.name_of(parameter.name) or parameter.name,
             _shape(parameter.name, parameter.shape, config),
             transposed=parameter.name.endswith("seq_relationship/output_weights"),
@@ -207,12 +207,12 @@ def _read_config(prefix: Path) -> BertConfig:
     return read_params(params) if params.exists() and not stated else read_config_beside(prefix)
 
 
-def read_checkpoint(place: Path, without_heads: bool = False) -> Checkpoint:
+def read_checkpoint(place: Path, allow_missing_heads: bool = False) -> Checkpoint:
     """Reads a checkpoint as `tf.train.Checkpoint` writes it of the Model Garden's BERTs.
 
     Args:
         place: its folder, or in it what the names of its files begin with.
-        without_heads: see `assemble`.
+        allow_missing_heads: see `assemble`.
 
     Raises:
         UserError: a file is missing or damaged, or the tensors are not those of its config.
@@ -251,11 +251,11 @@ def read_checkpoint(place: Path, without_heads: bool = False) -> Checkpoint:
         names,
         bundle.shapes.__getitem__,
         bundle.read,
-        without_heads,
+        allow_missing_heads,
     )
 
 
-def remarks(place: Path) -> list[str]:
+def compatibility_notes(place: Path) -> list[str]:
     """What a checkpoint's own code computes otherwise than this project, each a line for people.
 
     Args:

@@ -1,7 +1,7 @@
 """PyTorch's own files (`pytorch_model.bin`, .pt), read without PyTorch and without running them.
 
 Two formats are about: since PyTorch 1.6 a zip archive, before it pickles with the numbers behind
-them. In both a pickle says what tensors there are; `PickleMachine` reads it as data.
+them. In both a pickle says what tensors there are; `RestrictedUnpickler` reads it as data.
 """
 
 import io
@@ -15,7 +15,7 @@ import numpy as np
 from lib.checkpoints.restricted_unpickler import (
     CodeError,
     DamageError,
-    PickleMachine,
+    RestrictedUnpickler,
     Tensor,
     kind_of,
 )
@@ -48,7 +48,7 @@ class PickledTensors:
         try:
             with path.open("rb") as file:
                 self._file = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-            self._machine = PickleMachine()
+            self._machine = RestrictedUnpickler()
             found = self._archive() if self._file[:4] == b"PK\3\4" else self._older()
         except CodeError as code:
             raise UserError(
@@ -90,7 +90,7 @@ class PickledTensors:
         if order and self._bytes(*self._place(order)) != b"little":
             raise DamageError("written on a big-endian machine")
         pickle = self._bytes(*self._place(entries[f"{tops[0]}data.pkl"]))
-        found = self._machine.run(io.BytesIO(pickle))
+        found = self._machine.load(io.BytesIO(pickle))
         for key, storage in self._machine.storages.items():
             if f"{tops[0]}data/{key}" not in entries:
                 raise DamageError("a storage is missing")
@@ -119,10 +119,10 @@ class PickledTensors:
     def _older(self) -> Any:
         """The older format: five pickles, then for each storage its length and its numbers."""
         stream, machine = cast(IO[bytes], self._file), self._machine
-        if machine.run(stream) != _MAGIC or machine.run(stream) != _PROTOCOL:
+        if machine.load(stream) != _MAGIC or machine.load(stream) != _PROTOCOL:
             raise DamageError("another beginning")
-        machine.run(stream)  # of the machine that wrote it; the numbers are little-endian always
-        found, keys = machine.run(stream), machine.run(stream)
+        machine.load(stream)  # of the machine that wrote it; the numbers are little-endian always
+        found, keys = machine.load(stream), machine.load(stream)
         position = stream.tell()
         if not isinstance(keys, list) or not all(isinstance(key, str) for key in keys):
             raise DamageError("no list of storages")

@@ -76,7 +76,7 @@ class _Name:
     text: str
 
 
-class PickleMachine:
+class RestrictedUnpickler:
     """For the pickles of one file, one after the other.
 
     Attributes:
@@ -86,7 +86,7 @@ class PickleMachine:
     def __init__(self) -> None:
         self.storages: dict[str, Storage] = {}
 
-    def run(self, stream: IO[bytes]) -> Any:
+    def load(self, stream: IO[bytes]) -> Any:
         """Reads one pickle, and leaves the stream behind it.
 
         Returns:
@@ -96,11 +96,11 @@ class PickleMachine:
             CodeError, DamageError: see there.
         """
         try:
-            return self._run(stream)
+            return self._load(stream)
         except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError) as failure:
             raise DamageError(str(failure) or type(failure).__name__) from None
 
-    def _run(self, stream: IO[bytes]) -> Any:
+    def _load(self, stream: IO[bytes]) -> Any:
         stack: list[Any] = []
         marks: list[int] = []
         memo: dict[int, Any] = {}

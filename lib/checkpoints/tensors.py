@@ -1,7 +1,7 @@
 """From the tensors of a checkpoint, whoever wrote it, to the parameter table, and back.
 
-Each format has one table beside it: the parameter table's name -> `Stored`. What is missing, left
-over or misshapen is found here, the same way for all of them.
+Each format has one table beside it: the parameter table's name -> `StoredTensor`. What is missing,
+left over or misshapen is found here, the same way for all of them.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -22,7 +22,7 @@ _HEADS = {
 
 
 @dataclass(frozen=True)
-class Stored:
+class StoredTensor:
     """How a format keeps one parameter.
 
     Attributes:
@@ -35,12 +35,12 @@ class Stored:
     shape: tuple[int, ...]
     transposed: bool = False
 
-    def load(self, tensor: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    def to_parameter(self, tensor: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
         """The parameter, float32 of its own shape, from the format's tensor."""
         array = tensor.T if self.transposed else tensor.reshape(shape)
         return np.ascontiguousarray(array, np.float32)
 
-    def store(self, parameter: np.ndarray) -> np.ndarray:
+    def from_parameter(self, parameter: np.ndarray) -> np.ndarray:
         """The format's tensor from the parameter."""
         array = parameter.T if self.transposed else parameter.reshape(self.shape)
         return np.ascontiguousarray(array)
@@ -51,25 +51,25 @@ class Checkpoint:
     """A model that was read.
 
     Attributes:
-        weights: float32 arrays by the names of the parameter table, but those of `missing`.
-        missing: heads that it does not have: "MLM head", "NSP head", "pooler".
-        left_out: tensors of it that are no part of a BERT for pretraining.
+        weights: float32 arrays by the names of the parameter table, but those of `missing_heads`.
+        missing_heads: heads that it does not have: "MLM head", "NSP head", "pooler".
+        unused_tensors: tensors of it that are no part of a BERT for pretraining.
     """
 
     config: BertConfig
     weights: dict[str, np.ndarray]
-    missing: tuple[str, ...] = ()
-    left_out: tuple[str, ...] = ()
+    missing_heads: tuple[str, ...] = ()
+    unused_tensors: tuple[str, ...] = ()
 
 
 def assemble(
     source: str,
     config: BertConfig,
-    table: Mapping[str, Stored],
+    table: Mapping[str, StoredTensor],
     names: Iterable[str],
     shape_of: Callable[[str], tuple[int, ...]],
     read: Callable[[str], np.ndarray],
-    without_heads: bool = False,
+    allow_missing_heads: bool = False,
     encoder: str | None = None,
 ) -> Checkpoint:
     """Reads every parameter of a checkpoint, after all that can be wrong was looked for.
@@ -80,7 +80,7 @@ def assemble(
         names: of the checkpoint's tensors, but those that say nothing (optimizer slots, buffers,
             copies of tied weights).
         shape_of, read: the shape and the values of the tensor of a name.
-        without_heads: the heads may be missing, and tensors that are no BERT's be left out;
+        allow_missing_heads: the heads may be missing, and tensors that are no BERT's be left out;
             otherwise both are errors.
         encoder: how the names of the encoder's tensors begin; of these none is ever left out,
             because a model with fewer layers than its own would be another one.
@@ -104,13 +104,13 @@ def assemble(
             f"{source}: no tensor {theirs}, which a model with {config.num_hidden_layers} layers "
             f"should have{beside}"
         )
-    if heads and not without_heads:
+    if heads and not allow_missing_heads:
         raise UserError(
             f"{source}: has no {' and no '.join(heads)}: this is not a BERT for pretraining"
             f"{beside}; set pretrain.init_missing_heads: true to let them begin at random"
         )
     beyond = [name for name in extra if encoder is not None and name.startswith(encoder)]
-    if wrong := beyond if without_heads else extra:
+    if wrong := beyond if allow_missing_heads else extra:
         raise UserError(
             f"{source}: {some_names(wrong)}: no part of a BERT with {config.num_hidden_layers} "
             "layers; does its config belong to it?"
@@ -125,7 +125,8 @@ def assemble(
                 f"{list(stored.shape)}; give the model the config that it was made with"
             )
     weights = {
-        ours: stored.load(read(stored.name), shapes[ours]) for ours, stored in here_of.items()
+        ours: stored.to_parameter(read(stored.name), shapes[ours])
+        for ours, stored in here_of.items()
     }
     return Checkpoint(config, weights, tuple(heads), tuple(extra))
 

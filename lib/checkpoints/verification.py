@@ -24,7 +24,7 @@ from lib.run.errors import UserError
 from lib.run.json_files import read_object
 from lib.run.stage import die_with_parent
 
-MOST_ROWS = 8
+MAX_SEQUENCES = 8
 # Largest difference allowed, as a share of the largest logit (or of 1, if all are smaller). The
 # rounding of float32 comes to 3e-6 in models of 12 and 24 layers, the wrong form of gelu to 2e-4.
 _LIMIT = 1e-4
@@ -226,8 +226,8 @@ def verify(
     Raises:
         UserError: the difference is more than rounding, or the directory cannot be read.
     """
-    if len(rows["input_ids"]) > MOST_ROWS:
-        raise ValueError(f"at most {MOST_ROWS} rows; this pass is exact, not fast")
+    if len(rows["input_ids"]) > MAX_SEQUENCES:
+        raise ValueError(f"at most {MAX_SEQUENCES} rows; this pass is exact, not fast")
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "rows.npz")
         logits = dict(zip(_LOGITS, (masked_lm_logits, next_sentence_logits), strict=True))

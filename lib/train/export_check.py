@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 
-from lib.checkpoints.verification import MOST_ROWS, verify
+from lib.checkpoints.verification import MAX_SEQUENCES, verify
 from lib.model.config import BertConfig
 from lib.model.losses import head_logits
 from lib.train.input import evaluation_batches
@@ -36,7 +36,9 @@ def largest_difference(
     Raises:
         UserError: the written model does not compute what was trained.
     """
-    rows = min(MOST_ROWS, manifest.splits["dev"].rows, max(1, _TOKENS // manifest.max_seq_length))
+    rows = min(
+        MAX_SEQUENCES, manifest.splits["dev"].rows, max(1, _TOKENS // manifest.max_seq_length)
+    )
     batch = next(iter(evaluation_batches(records, manifest, "dev", rows)))
     # Other devices may compute in less than float32.
     with tf.device("CPU:0"):

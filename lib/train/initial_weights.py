@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from lib.checkpoints.formats import format_of, read_checkpoint, remarks
+from lib.checkpoints.formats import compatibility_notes, detect_format, read_checkpoint
 from lib.checkpoints.tensors import some_names
 from lib.model.config import BertConfig, read_config
 from lib.model.parameters import initial_values
@@ -119,11 +119,11 @@ def _of_model(
 ) -> Start:
     found = read_checkpoint(init, settings.init_missing_heads)
     config = found.config
-    notes = [f"starts from {init} ({format_of(init)})", *remarks(init)]
-    if found.left_out:
-        notes.append(f"{init}: {some_names(found.left_out)}: no part of a BERT, left out")
-    if found.missing:
-        notes.append(f"{init} has no {' and no '.join(found.missing)}: they begin at random")
+    notes = [f"starts from {init} ({detect_format(init)})", *compatibility_notes(init)]
+    if found.unused_tensors:
+        notes.append(f"{init}: {some_names(found.unused_tensors)}: no part of a BERT, left out")
+    if found.missing_heads:
+        notes.append(f"{init} has no {' and no '.join(found.missing_heads)}: they begin at random")
     fresh = initial_values(config, settings.seed, without=found.weights)
     weights: Mapping[str, np.ndarray] = {**found.weights, **fresh}
     files = read_directory(init) if has_vocabulary(init) else None

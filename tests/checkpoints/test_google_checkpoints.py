@@ -71,8 +71,8 @@ def test_what_tf1_saved_is_read_without_what_training_added(tmp_path, slots):
     save_tf1(tmp_path, with_slots(weights, *slots))
     read = google.read_checkpoint(tmp_path)
     assert read.config == GOOGLES and equal(read.weights, weights)
-    assert read.missing == read.left_out == ()
-    assert formats.format_of(tmp_path) == "Google TF1"
+    assert read.missing_heads == read.unused_tensors == ()
+    assert formats.detect_format(tmp_path) == "Google TF1"
     by_name = formats.read_checkpoint(tmp_path / "bert_model.ckpt")
     assert equal(by_name.weights, weights)
 
@@ -188,10 +188,10 @@ def test_missing_heads_only_if_asked_for(tmp_path):
     )
     with pytest.raises(UserError, match=message):
         google.read_checkpoint(tmp_path)
-    read = google.read_checkpoint(tmp_path, without_heads=True)
+    read = google.read_checkpoint(tmp_path, allow_missing_heads=True)
     assert equal(read.weights, weights)
-    assert read.missing == ("MLM head", "NSP head")
-    assert read.left_out == ("output_bias", "output_weights")
+    assert read.missing_heads == ("MLM head", "NSP head")
+    assert read.unused_tensors == ("output_bias", "output_weights")
 
 
 def test_of_several_checkpoints_the_state_file_names_one(tmp_path):
@@ -214,7 +214,7 @@ def test_of_several_checkpoints_the_state_file_names_one(tmp_path):
             google.read_checkpoint(tmp_path)
     state.unlink()
     with pytest.raises(UserError, match="several checkpoints"):
-        formats.format_of(tmp_path)
+        formats.detect_format(tmp_path)
 
 
 def test_checkpoints_in_several_data_files(tmp_path):
@@ -284,12 +284,12 @@ def change_config(folder: Path, **changes) -> None:
         (lambda f: change_config(f, type_vocab_size=16), r"token_type_embeddings has shape \[2, 1"),
     ],
 )
-@pytest.mark.parametrize("without_heads", [False, True])
-def test_errors_name_what_is_wrong(tmp_path, damage, message, without_heads):
+@pytest.mark.parametrize("allow_missing_heads", [False, True])
+def test_errors_name_what_is_wrong(tmp_path, damage, message, allow_missing_heads):
     google.write_model(tmp_path, GOOGLES, random_weights(1))
     damage(tmp_path)
     with pytest.raises(UserError, match=message) as caught:
-        formats.read_checkpoint(tmp_path, without_heads)
+        formats.read_checkpoint(tmp_path, allow_missing_heads)
     assert str(tmp_path) in str(caught.value) and "\n" not in str(caught.value)
 
 
@@ -311,7 +311,7 @@ def test_a_path_that_leads_nowhere(tmp_path):
     with pytest.raises(UserError, match=r"nothing: no such folder, and no nothing\.index"):
         formats.read_checkpoint(tmp_path / "nothing")
     with pytest.raises(UserError, match="no model in it"):
-        formats.format_of(tmp_path)
+        formats.detect_format(tmp_path)
     with pytest.raises(UserError, match="no checkpoint in it"):
         find_prefix(tmp_path)
     (tmp_path / "x.ckpt.index").mkdir()

@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from safetensors.numpy import load_file, save_file
 
-from lib.checkpoints.huggingface import read_checkpoint, read_model, stored, write_model
+from lib.checkpoints.huggingface import read_checkpoint, read_model, stored_tensors, write_model
 from lib.model.config import BertConfig
 from lib.model.parameters import initial_values, parameter_table
 from lib.run.errors import UserError
@@ -57,23 +57,23 @@ def equal(found: Tensors, expected: Tensors) -> bool:
     )
 
 
-def refusal(folder: Path, without_heads: bool = False) -> str:
+def refusal(folder: Path, allow_missing_heads: bool = False) -> str:
     with pytest.raises(UserError) as caught:
-        read_checkpoint(folder, without_heads)
+        read_checkpoint(folder, allow_missing_heads)
     assert str(caught.value).isprintable()
     return str(caught.value)
 
 
 def test_the_table_has_each_parameter_once():
-    table = stored(TINY)
+    table = stored_tensors(TINY)
     assert [*table] == [parameter.name for parameter in parameter_table(TINY)]
     assert len({each.name for each in table.values()}) == len(table)
     for parameter in parameter_table(TINY):
         each = table[parameter.name]
         numbers = np.arange(np.prod(parameter.shape), dtype=np.float32).reshape(parameter.shape)
-        kept = each.store(numbers)
+        kept = each.from_parameter(numbers)
         assert kept.shape == each.shape
-        assert np.array_equal(each.load(kept, parameter.shape), numbers)
+        assert np.array_equal(each.to_parameter(kept, parameter.shape), numbers)
         if parameter.name.endswith("kernel"):
             assert kept[-1, 0] == numbers[0, -1]
 
@@ -91,8 +91,12 @@ def test_round_trip_of_any_size(tmp_path_factory, layers, heads, head_size, inne
     write_model(folder, config, weights, {"pad_token_id": 0})
     found, arrays = read_model(folder)
     assert found == config and equal(arrays, weights)
-    checkpoint = read_checkpoint(folder, without_heads=True)
-    assert (checkpoint.config, checkpoint.missing, checkpoint.left_out) == (config, (), ())
+    checkpoint = read_checkpoint(folder, allow_missing_heads=True)
+    assert (checkpoint.config, checkpoint.missing_heads, checkpoint.unused_tensors) == (
+        config,
+        (),
+        (),
+    )
     assert equal(checkpoint.weights, weights)
 
 
@@ -122,13 +126,13 @@ def with_positions(tensors: Tensors) -> Tensors:
 @pytest.mark.parametrize(
     "edit", [with_old_names, with_copies, only_second_names, with_positions, lambda x: x]
 )
-@pytest.mark.parametrize("without_heads", [False, True])
-def test_names_of_all_ages(folder, edit, without_heads):
+@pytest.mark.parametrize("allow_missing_heads", [False, True])
+def test_names_of_all_ages(folder, edit, allow_missing_heads):
     change(folder, edit)
     configure(folder, tie_word_embeddings=False)
-    checkpoint = read_checkpoint(folder, without_heads)
+    checkpoint = read_checkpoint(folder, allow_missing_heads)
     assert equal(checkpoint.weights, WEIGHTS)
-    assert (checkpoint.missing, checkpoint.left_out) == ((), ())
+    assert (checkpoint.missing_heads, checkpoint.unused_tensors) == ((), ())
 
 
 def as_bert_model(tensors: Tensors) -> Tensors:
@@ -153,7 +157,7 @@ def as_classifier(tensors: Tensors) -> Tensors:
 
 
 @pytest.mark.parametrize(
-    ("edit", "missing", "prefixes", "left_out"),
+    ("edit", "missing", "prefixes", "unused_tensors"),
     [
         (as_bert_model, ("MLM head", "NSP head"), ("cls/",), ()),
         (as_masked_lm, ("NSP head", "pooler"), ("cls/seq", "bert/pooler"), ()),
@@ -165,15 +169,15 @@ def as_classifier(tensors: Tensors) -> Tensors:
         ),
     ],
 )
-def test_models_without_heads(folder, edit, missing, prefixes, left_out):
+def test_models_without_heads(folder, edit, missing, prefixes, unused_tensors):
     change(folder, edit)
     message = refusal(folder)
     assert all(head in message for head in missing)
     assert "this is not a BERT for pretraining" in message
     assert "set pretrain.init_missing_heads: true" in message
-    assert all(name in message for name in left_out)
-    checkpoint = read_checkpoint(folder, without_heads=True)
-    assert (checkpoint.missing, checkpoint.left_out) == (missing, left_out)
+    assert all(name in message for name in unused_tensors)
+    checkpoint = read_checkpoint(folder, allow_missing_heads=True)
+    assert (checkpoint.missing_heads, checkpoint.unused_tensors) == (missing, unused_tensors)
     rest = {name: array for name, array in WEIGHTS.items() if not name.startswith(prefixes)}
     assert equal(checkpoint.weights, rest)
 
@@ -311,11 +315,13 @@ LAYER = "bert.encoder.layer.1.output.dense.weight"
         ({"num_attention_heads": "absent"}, "no `num_attention_heads`; not the config of a BERT"),
     ],
 )
-@pytest.mark.parametrize("without_heads", [False, True])
-def test_a_config_that_does_not_belong_to_the_weights(folder, changes, message, without_heads):
+@pytest.mark.parametrize("allow_missing_heads", [False, True])
+def test_a_config_that_does_not_belong_to_the_weights(
+    folder, changes, message, allow_missing_heads
+):
     configure(folder, **changes)
     with pytest.raises(UserError, match=message):
-        read_checkpoint(folder, without_heads)
+        read_checkpoint(folder, allow_missing_heads)
 
 
 def test_transformers_defaults_where_its_config_does_not_say(folder):
@@ -368,11 +374,11 @@ def test_transformers_defaults_where_its_config_does_not_say(folder):
         ),
     ],
 )
-@pytest.mark.parametrize("without_heads", [False, True])
-def test_wrong_tensors(folder, edit, message, without_heads):
+@pytest.mark.parametrize("allow_missing_heads", [False, True])
+def test_wrong_tensors(folder, edit, message, allow_missing_heads):
     change(folder, edit)
     with pytest.raises(UserError, match=message) as caught:
-        read_checkpoint(folder, without_heads)
+        read_checkpoint(folder, allow_missing_heads)
     assert str(caught.value).startswith(f"{folder / 'model.safetensors'}: ")
     assert str(caught.value).isprintable()
 
@@ -380,9 +386,9 @@ def test_wrong_tensors(folder, edit, message, without_heads):
 def test_a_tensor_too_many_is_an_error_unless_heads_may_be_missing(folder):
     change(folder, lambda tensors: tensors | {"qa_outputs.we\night": np.ones(3, np.float32)})
     assert "qa_outputs.we?ight: no part of a BERT with 2 layers" in refusal(folder)
-    checkpoint = read_checkpoint(folder, without_heads=True)
+    checkpoint = read_checkpoint(folder, allow_missing_heads=True)
     assert equal(checkpoint.weights, WEIGHTS)
-    assert checkpoint.left_out == ("qa_outputs.we\night",)
+    assert checkpoint.unused_tensors == ("qa_outputs.we\night",)
 
 
 POINTER = (

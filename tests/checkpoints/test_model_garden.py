@@ -79,10 +79,10 @@ def outputs(config: BertConfig, weights: dict, inputs: dict) -> dict[str, np.nda
 )
 def test_outputs_equal_those_of_the_model_garden(name, missing):
     folder = FIXTURES / name
-    assert formats.format_of(folder) == "Model Garden TF2"
-    read = formats.read_checkpoint(folder, without_heads=bool(missing))
-    assert (read.config, read.missing) == (CONFIG, missing)
-    assert bool(formats.remarks(folder)) == (name == "run_pretraining_2020")
+    assert formats.detect_format(folder) == "Model Garden TF2"
+    read = formats.read_checkpoint(folder, allow_missing_heads=bool(missing))
+    assert (read.config, read.missing_heads) == (CONFIG, missing)
+    assert bool(formats.compatibility_notes(folder)) == (name == "run_pretraining_2020")
     expected = json.loads((folder / "expected.json").read_text())
     ours = outputs(read.config, read.weights, expected)
     real = np.array(expected["input_mask"], bool)
@@ -103,8 +103,10 @@ def test_outputs_equal_those_of_the_model_garden(name, missing):
 def test_missing_heads_only_if_asked_for(name, message):
     with pytest.raises(UserError, match=message):
         formats.read_checkpoint(FIXTURES / name)
-    left_out = formats.read_checkpoint(FIXTURES / name, without_heads=True).left_out
-    assert len(left_out) == (2 if name == "run_classifier_2020" else 0)
+    unused_tensors = formats.read_checkpoint(
+        FIXTURES / name, allow_missing_heads=True
+    ).unused_tensors
+    assert len(unused_tensors) == (2 if name == "run_classifier_2020" else 0)
 
 
 @pytest.fixture
@@ -136,9 +138,9 @@ def copy(tmp_path):
 @pytest.mark.parametrize("name", ["items", "run_pretraining_2020"])
 def test_a_config_of_another_model(copy, name, changes, message):
     folder = copy(name, **changes)
-    for without_heads in (True, False) if name != "items" else (True,):
+    for allow_missing_heads in (True, False) if name != "items" else (True,):
         with pytest.raises(UserError, match=message) as caught:
-            formats.read_checkpoint(folder, without_heads)
+            formats.read_checkpoint(folder, allow_missing_heads)
         assert str(folder) in str(caught.value) and "\n" not in str(caught.value)
 
 

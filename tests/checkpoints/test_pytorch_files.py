@@ -18,7 +18,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from lib.checkpoints.pytorch_files import PickledTensors
-from lib.checkpoints.restricted_unpickler import PickleMachine
+from lib.checkpoints.restricted_unpickler import RestrictedUnpickler
 from lib.run.errors import UserError
 
 
@@ -215,7 +215,7 @@ def test_plain_data_is_what_pythons_own_pickle_reads(value, protocol):
     twice = [value, OrderedDict(), value]
     written = pickle.dumps(twice, protocol)
     stream = io.BytesIO(written + b"behind")
-    found = PickleMachine().run(stream)
+    found = RestrictedUnpickler().load(stream)
     assert found == pickle.loads(written) == twice
     assert found[0] is found[2] or not isinstance(value, list | dict)
     assert stream.read() == b"behind"

@@ -9,7 +9,7 @@ import pytest
 
 from lib.checkpoints import google, huggingface
 from lib.checkpoints.conversion import convert_model
-from lib.checkpoints.formats import format_of, read_checkpoint
+from lib.checkpoints.formats import detect_format, read_checkpoint
 from lib.commands import convert
 from lib.model.bert import encode, masked_lm_logits
 from lib.model.parameters import initial_values
@@ -178,7 +178,7 @@ def test_a_target_in_use_is_left_alone(tmp_path, tf1):
     assert files_of(target) == {"thesis.txt": b"draft"} and files_of(tf1) == before
     (target / "thesis.txt").unlink()
     convert_model(tf1, target, "huggingface", True)
-    assert format_of(target) == "Hugging Face"
+    assert detect_format(target) == "Hugging Face"
 
 
 def test_what_reads_otherwise_than_it_was_is_not_handed_over(tmp_path, tf1, monkeypatch):

@@ -8,7 +8,7 @@ transformers = pytest.importorskip(
     "transformers", reason="transformers is not installed; run make interop"
 )
 
-from lib.checkpoints.huggingface import read_checkpoint, read_model, stored, write_model  # noqa: E402
+from lib.checkpoints.huggingface import read_checkpoint, read_model, stored_tensors, write_model  # noqa: E402
 from lib.model.bert import encode, masked_lm_logits, next_sentence_logits  # noqa: E402
 from lib.model.config import BertConfig  # noqa: E402
 from lib.model.parameters import initial_values  # noqa: E402
@@ -65,19 +65,21 @@ def test_saved_models_are_read_bit_for_bit(tmp_path, name, form, dtype):
     else:
         model.save_pretrained(tmp_path, max_shard_size="5GB" if form == "safetensors" else "9KB")
         assert not path.exists() and len([*tmp_path.glob("*.safetensors")]) > 2 * (form == "shards")
-    checkpoint = read_checkpoint(tmp_path, without_heads=True)
+    checkpoint = read_checkpoint(tmp_path, allow_missing_heads=True)
     assert checkpoint.config == sizes()
-    assert checkpoint.missing == HEADS[name]
+    assert checkpoint.missing_heads == HEADS[name]
     beside = ("classifier.bias", "classifier.weight") if "Sequence" in name else ()
-    assert checkpoint.left_out == beside
+    assert checkpoint.unused_tensors == beside
     read = 0
-    for ours, each in stored(sizes()).items():
+    for ours, each in stored_tensors(sizes()).items():
         if ours in checkpoint.weights:
             key = each.name.removeprefix("bert.") if name == "BertModel" else each.name
             expected = state[key].float().numpy()
-            assert each.store(checkpoint.weights[ours]).tobytes() == expected.tobytes(), ours
+            assert each.from_parameter(checkpoint.weights[ours]).tobytes() == expected.tobytes(), (
+                ours
+            )
             read += 1
-    assert read == len(checkpoint.weights) >= 37 + 2 * ("pooler" not in checkpoint.missing)
+    assert read == len(checkpoint.weights) >= 37 + 2 * ("pooler" not in checkpoint.missing_heads)
 
 
 def test_views_of_one_storage_are_read(tmp_path):
@@ -96,8 +98,10 @@ def test_views_of_one_storage_are_read(tmp_path):
         path = tmp_path / "pytorch_model.bin"
         torch.save(views, path, _use_new_zipfile_serialization=zipped)
         _, weights = read_model(tmp_path)
-        for ours, each in stored(sizes()).items():
-            assert each.store(weights[ours]).tobytes() == state[each.name].numpy().tobytes()
+        for ours, each in stored_tensors(sizes()).items():
+            assert (
+                each.from_parameter(weights[ours]).tobytes() == state[each.name].numpy().tobytes()
+            )
 
 
 def inputs() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -180,7 +184,7 @@ def test_a_directory_of_ours_fine_tunes(tmp_path, name):
     assert np.isfinite(start) and loss() < 0.9 * start
     assert not torch.equal(table, before)
     model.save_pretrained(tmp_path / "tuned")
-    again = read_checkpoint(tmp_path / "tuned", without_heads=True)
+    again = read_checkpoint(tmp_path / "tuned", allow_missing_heads=True)
     assert np.array_equal(again.weights["bert/embeddings/word_embeddings"], table.detach().numpy())
 
 

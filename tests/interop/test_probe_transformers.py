@@ -8,7 +8,7 @@ transformers = pytest.importorskip(
     "transformers", reason="transformers is not installed; run make interop"
 )
 
-from lib.checkpoints.huggingface import stored  # noqa: E402
+from lib.checkpoints.huggingface import stored_tensors  # noqa: E402
 from lib.model.config import BertConfig  # noqa: E402
 from lib.model.parameters import initial_values  # noqa: E402
 from lib.probe.fine_tuning import class_logits  # noqa: E402
@@ -29,8 +29,8 @@ def test_class_logits_equal_those_of_transformers(name, every_token):
     weights["classifier/bias"] = draw.normal(0, 0.5, 5).astype(np.float32)
     theirs = getattr(transformers, name)(transformers.BertConfig(**vars(config), num_labels=5))
     tensors = {
-        place.name: torch.tensor(place.store(weights[ours]))
-        for ours, place in stored(config).items()
+        each.name: torch.tensor(each.from_parameter(weights[ours]))
+        for ours, each in stored_tensors(config).items()
     }
     tensors["classifier.weight"] = torch.tensor(weights["classifier/kernel"].T.copy())
     tensors["classifier.bias"] = torch.tensor(weights["classifier/bias"])
