@@ -195,7 +195,7 @@ class Split(Section):
 def _source(value: str) -> str:
     folder = PurePosixPath(value)
     if not folder.parts or folder.parts[:2] in (("data", "records"), ("data", "vocab")):
-        raise ValueError(f"should be {SHARDS} or a folder of examples made elsewhere")
+        raise ValueError(f"should be {SHARDS} or a folder of external examples")
     return str(folder)
 
 
@@ -215,31 +215,19 @@ class Records(Section):
     seed: Count
 
     @model_validator(mode="after")
-    def _source_is_taken_as_it_is(self) -> "Records":
+    def _external_examples_are_imported_unchanged(self) -> "Records":
         if self.source != SHARDS:
-            for key, as_it_is in (("masking", "static"), ("packing", False)):
-                if getattr(self, key) != as_it_is:
+            for key, required in (("masking", "static"), ("packing", False)):
+                if getattr(self, key) != required:
                     raise ValueError(
                         problem_at(
                             f"records.{key}",
-                            f"should be {str(as_it_is).lower()}, because the rows of "
-                            f"records.source {self.source} are taken as they are",
+                            f"should be {str(required).lower()}, because the external examples in "
+                            f"records.source {self.source} are imported unchanged",
                             getattr(self, key),
                         )
                     )
         return self
-
-    def examples_per_pack(self, max_seq_length: int) -> int:
-        """Examples in a packed row at most: as given, or one per 16 tokens, but at least six."""
-        if self.max_examples_per_pack == "auto":
-            return max(6, max_seq_length // 16)
-        return self.max_examples_per_pack
-
-    def predictions(self, max_seq_length: int) -> int:
-        """Masked positions per row: as given, or enough for the share at full length."""
-        if self.max_predictions_per_seq == "auto":
-            return math.ceil(self.masked_lm_prob * max_seq_length)
-        return self.max_predictions_per_seq
 
 
 class Model(Section):
@@ -496,8 +484,8 @@ class Params(Section):
                         self.vocab.source,
                     )
                 )
-            predictions = self.records.predictions(phase.max_seq_length)
-            if predictions > phase.max_seq_length:
+            predictions = self.records.max_predictions_per_seq
+            if predictions != "auto" and predictions > phase.max_seq_length:
                 raise ValueError(
                     problem_at(
                         "records.max_predictions_per_seq",

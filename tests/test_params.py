@@ -47,24 +47,6 @@ def test_a_phase_overrides_what_it_names(values):
     assert training.batch_size == values["pretrain"]["batch_size"]
 
 
-def test_auto_predictions_cover_the_share_at_full_length(values):
-    records = parse_params(values).records
-    assert records.predictions(128) == 20  # ceil(19.2)
-    assert (
-        parse_params(changed(values, "records.max_predictions_per_seq", 14)).records.predictions(
-            128
-        )
-        == 14
-    )
-
-
-@pytest.mark.parametrize(("length", "examples"), [(32, 6), (96, 6), (128, 8), (512, 32)])
-def test_auto_examples_of_a_pack_grow_with_the_row(values, length, examples):
-    assert parse_params(values).records.examples_per_pack(length) == examples
-    changed(values, "records.max_examples_per_pack", 3)
-    assert parse_params(values).records.examples_per_pack(length) == 3
-
-
 def test_length_of_a_run(values):
     assert parse_params(values).training("main").length(10**6) == (8000, 400)
     changed(values, "pretrain.warmup_steps", 0.1)

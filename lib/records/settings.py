@@ -1,6 +1,7 @@
 """How the records of one phase are made, and the sizes of a row that follow from it."""
 
 import dataclasses
+import math
 from dataclasses import dataclass
 from typing import Literal, Self
 
@@ -65,17 +66,19 @@ class RecordSettings:
                 raise UserError(f"`{name}` should be in 0 to 1. Received: {getattr(self, name)}")
 
     @classmethod
-    def from_params(cls, knobs: params.Records, max_seq_length: int) -> Self:
-        """The settings of the training records of a phase of this length."""
-        given = knobs.model_dump(exclude={"source", "seed", "max_predictions_per_seq"})
-        return cls(
-            **{
-                **given,
-                "max_seq_length": max_seq_length,
-                "max_predictions_per_seq": knobs.predictions(max_seq_length),
-                "max_examples_per_pack": knobs.examples_per_pack(max_seq_length),
-            }
-        )
+    def from_params(cls, options: params.Records, max_seq_length: int) -> Self:
+        """Settings of the training records of a phase with this `max_seq_length`.
+
+        `auto` becomes a number here: `max_predictions_per_seq` covers `masked_lm_prob` of a full
+        sequence, `max_examples_per_pack` is one per 16 tokens, but at least 6.
+        """
+        given = options.model_dump(exclude={"source", "seed"})
+        given["max_seq_length"] = max_seq_length
+        if options.max_predictions_per_seq == "auto":
+            given["max_predictions_per_seq"] = math.ceil(options.masked_lm_prob * max_seq_length)
+        if options.max_examples_per_pack == "auto":
+            given["max_examples_per_pack"] = max(6, max_seq_length // 16)
+        return cls(**given)
 
     def once(self) -> Self:
         """The same for dev and test: one pass, masked here, so that every model that is asked

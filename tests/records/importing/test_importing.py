@@ -568,7 +568,7 @@ def test_the_folder_has_to_make_sense(take):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"packing": True}, "records.packing: should be false, because the rows of records.source"),
+        ({"packing": True}, "records.packing: should be false, because the external examples in"),
         ({"masking": "dynamic"}, "records.masking: should be static, because"),
         ({"source": "data/records/main"}, "records.source: should be data/shards or a folder"),
         ({"source": ""}, "records.source: should be data/shards or a folder"),
