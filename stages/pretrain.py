@@ -11,6 +11,7 @@ import numpy as np
 from lib.checkpoints.huggingface import write_model
 from lib.model.parameters import parameter_table
 from lib.params import SAVED, load_params
+from lib.records.manifest import read_manifest
 from lib.run import fingerprint
 from lib.run.errors import UserError
 from lib.run.metrics import write_metrics
@@ -18,7 +19,6 @@ from lib.run.stage import run_stage, scratch
 from lib.train.export_check import largest_difference
 from lib.train.initial_weights import read_start
 from lib.train.loop import Data, Places, train
-from lib.train.manifest import read_manifest
 from lib.train.saving.checkpoint import discard, exclusive
 from lib.train.saving.remote_copies import copies
 from lib.train.step import Trainer
@@ -53,7 +53,7 @@ def main(phase: str, records: Path, init: Path, vocab: Path, model: Path) -> Non
     manifest = read_manifest(records)
     tokenizer = WordPieceTokenizer.load(vocab)
     try:
-        steps, _ = settings.length(manifest.splits["train"].rows)
+        steps, _ = settings.length(manifest.splits["train"].sequences)
     except ValueError as failure:
         raise UserError(f"phases.{phase}: warmup_steps {failure}") from None
     start = read_start(settings, phase, init, vocab, tokenizer, manifest.max_seq_length)
@@ -131,7 +131,7 @@ def main(phase: str, records: Path, init: Path, vocab: Path, model: Path) -> Non
         if not start.from_scratch:
             kept.keep_start(lambda folder: write(folder, start.weights))
         kept.publish(model.parent / SAVED / model.name)
-        epochs = steps * settings.batch_size / manifest.splits["train"].rows
+        epochs = steps * settings.batch_size / manifest.splits["train"].sequences
         write_metrics(
             results / "metrics.json",
             {

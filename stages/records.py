@@ -1,16 +1,16 @@
 """records: data/shards and data/vocab -> data/records/<phase>, TFRecords to train on."""
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import lru_cache
 from pathlib import Path
 
 from lib.params import SHARDS, Params, load_params
-from lib.records import manifest
 from lib.records.importing.examples import find_examples, take_examples
+from lib.records.manifest import MANIFEST, SplitEntry, manifest_json
 from lib.records.masking import VocabularyFacts
 from lib.records.settings import RecordSettings
 from lib.records.shard import FILE_SUFFIXES, write_shard
-from lib.records.statistics import histogram_csv
+from lib.records.statistics import WrittenShard, histogram_csv, total
 from lib.records.tokens import read_tokens
 from lib.run import fingerprint, random
 from lib.run.atomic import new_directory, write_text
@@ -51,7 +51,7 @@ def _tokenizer(vocab: Path, digest: str) -> WordPieceTokenizer:
     return WordPieceTokenizer.load(vocab)
 
 
-def make_records(task: ShardTask) -> manifest.WrittenShard:
+def make_records(task: ShardTask) -> WrittenShard:
     """Tokenises, pairs, masks, packs and encodes one shard."""
     tokenizer = _tokenizer(task.vocab, task.vocab_digest)
     tokens = read_tokens(task.source, tokenizer.encode_lines)
@@ -63,7 +63,7 @@ def make_records(task: ShardTask) -> manifest.WrittenShard:
         task.seed,
         int(task.source.stem),
     )
-    return manifest.WrittenShard(
+    return WrittenShard(
         "/".join(task.target.parts[-2:]),
         "/".join(task.source.parts[-2:]),
         fingerprint.of_file(task.source),
@@ -73,7 +73,7 @@ def make_records(task: ShardTask) -> manifest.WrittenShard:
 
 def from_text(
     params: Params, phase: str, shards: Path, vocab: Path, target: Path
-) -> tuple[dict[str, RecordSettings], list[manifest.WrittenShard]]:
+) -> tuple[dict[str, RecordSettings], list[WrittenShard]]:
     """Makes examples of the text shards; returns each split's settings, and the files written."""
     settings = RecordSettings.from_params(params.records, params.phases[phase].max_seq_length)
     of_split = {split: settings if split == "train" else settings.once() for split in SPLITS}
@@ -94,7 +94,7 @@ def from_text(
     workers = choose_workers(params.cluster.workers, params.cluster.scheduler)
     written = shard_map(make_records, tasks, workers, f"records {phase}")
     for split in SPLITS:
-        if not manifest.total([shard for shard in written if shard.split == split]).examples:
+        if not total([shard for shard in written if shard.split == split]).examples:
             raise UserError(
                 f"{shards / split}: its text makes no examples; give more text, or "
                 "raise split.dev_fraction and split.test_fraction"
@@ -104,7 +104,7 @@ def from_text(
 
 def from_examples(
     params: Params, phase: str, source: Path, vocab: Path, target: Path
-) -> tuple[dict[str, RecordSettings], list[manifest.WrittenShard]]:
+) -> tuple[dict[str, RecordSettings], list[WrittenShard]]:
     """Takes the examples of a folder; returns as `from_text` does."""
     folder = source / phase if (source / phase).is_dir() else source
     settings, written = take_examples(
@@ -133,21 +133,28 @@ def main(phase: str, source: Path, vocab: Path, records: Path) -> None:
             (temporary / split).mkdir()
         write = from_text if made_here else from_examples
         settings, written = write(params, phase, source, vocab, temporary)
-        splits = {
-            split: (settings[split], [shard for shard in written if shard.split == split])
-            for split in SPLITS
+        shards = {split: [shard for shard in written if shard.split == split] for split in SPLITS}
+        facts = {
+            split: total(shards[split]).facts(own.max_seq_length, own.masking == "static")
+            for split, own in settings.items()
         }
-        text = manifest.manifest_json(
-            splits,
+        text = manifest_json(
+            {
+                split: SplitEntry(
+                    asdict(settings[split]), facts[split], [shard.entry for shard in shards[split]]
+                )
+                for split in SPLITS
+            },
+            settings["train"].examples_per_sequence,
+            settings["train"].predictions_per_sequence(),
             params.records.seed,
             {name: fingerprint.of_file(vocab / name) for name in (VOCABULARY, CONFIG)},
-            unknown=() if made_here else manifest.CHOSEN_ELSEWHERE,
+            imported=not made_here,
         )
-        write_text(temporary / manifest.MANIFEST, text)
+        write_text(temporary / MANIFEST, text)
     results = Path("results/records") / phase
-    facts = {split: manifest.split_facts(shards, own) for split, (own, shards) in splits.items()}
     write_metrics(results / "metrics.json", facts)
-    histograms = manifest.total(splits["train"][1])
+    histograms = total(shards["train"])
     write_text(results / "lengths.csv", histogram_csv(histograms.example_lengths, "examples"))
     write_text(results / "sequences.csv", histogram_csv(histograms.row_lengths, "sequences"))
     train = facts["train"]

@@ -136,8 +136,8 @@ def _project(work: Path, vocabulary: Path) -> Project:
 
 def google_reader(checkout: Path, project: Project) -> list[dict[str, Any]]:
     """Our rows of a text, as Google's input function gives them and as they were written."""
+    from lib.records.manifest import read_manifest, record_files
     from lib.records.tfrecord_reader import read_examples
-    from lib.train.manifest import read_manifest, record_files
 
     project.preprocess()
     project.stage("split", "data/corpus", "data/shards")
@@ -145,7 +145,7 @@ def google_reader(checkout: Path, project: Project) -> list[dict[str, Any]]:
     records = project.path("data/records/main")
     manifest = read_manifest(records)
     files = record_files(records, manifest, "train")
-    count = manifest.splits["train"].rows
+    count = manifest.splits["train"].sequences
     out = project.path("google.npz")
     command = [sys.executable, _PEER, checkout, out, "128", "20", str(count), *files]
     subprocess.run(list(map(str, command)), check=True)

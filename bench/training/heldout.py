@@ -23,10 +23,10 @@ from safetensors.numpy import load_file, save_file
 from lib.checkpoints.huggingface import read_model
 from lib.model.config import read_config
 from lib.model.losses import Batch, loss_sums, summarise
+from lib.records.manifest import read_manifest
 from lib.records.masking import VocabularyFacts, mask_rows
 from lib.run import random
 from lib.train.input import evaluation_batches
-from lib.train.manifest import read_manifest
 from lib.vocab.tokenizer import WordPieceTokenizer
 
 _ROWS = 32

@@ -105,8 +105,8 @@ def measure(records: Path, vocabulary: Path, batch_size: int, rows: int) -> dict
 
 def read(records: Path, vocabulary: Path, batch_size: int, rows: int) -> dict[str, float]:
     """Rows a second, and rows a second of processor time."""
+    from lib.records.manifest import read_manifest
     from lib.train.input import training_batches
-    from lib.train.manifest import read_manifest
     from lib.vocab.tokenizer import WordPieceTokenizer
 
     manifest = read_manifest(records)
@@ -138,7 +138,7 @@ def read(records: Path, vocabulary: Path, batch_size: int, rows: int) -> dict[st
     return {
         "rows_per_second": read_rows / wall,
         "rows_per_cpu_second": read_rows / cpu,
-        "examples_per_sequence": split.examples / split.rows,
+        "examples_per_sequence": split.examples / split.sequences,
     }
 
 

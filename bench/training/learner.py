@@ -23,8 +23,8 @@ from lib.model.config import BertConfig
 from lib.model.parameters import initial_values
 from lib.model.schedules import schedule
 from lib.params import Pretrain, parse_params
+from lib.records.manifest import read_manifest
 from lib.train.input import training_batches
-from lib.train.manifest import read_manifest
 from lib.train.step import Trainer
 from lib.train.strategy import make_strategy
 from lib.vocab.tokenizer import WordPieceTokenizer
@@ -61,7 +61,7 @@ def train_phase(
     """Trains until the settings' steps are made or the meter says stop; returns the weights."""
     manifest = read_manifest(records)
     trainer = Trainer(config, settings, manifest.next_sentence, weights, make_strategy("one"))
-    steps, warmup = settings.length(manifest.splits["train"].rows)
+    steps, warmup = settings.length(manifest.splits["train"].sequences)
     rate = schedule(
         settings.schedule,
         settings.learning_rate,

@@ -30,8 +30,8 @@ from lib.model.config import BertConfig
 from lib.model.losses import Batch
 from lib.model.parameters import initial_values
 from lib.params import parse_params
+from lib.records.manifest import read_manifest
 from lib.train.input import training_batches
-from lib.train.manifest import read_manifest
 from lib.train.step import Trainer
 from lib.train.strategy import make_strategy
 from lib.vocab.tokenizer import WordPieceTokenizer

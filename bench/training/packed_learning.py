@@ -16,8 +16,8 @@ import tensorflow as tf  # isort: skip
 
 from lib.evaluation.evaluator import Evaluator
 from lib.model.schedules import schedule
+from lib.records.manifest import read_manifest
 from lib.train.input import evaluation_batches, training_batches
-from lib.train.manifest import read_manifest
 from lib.vocab.tokenizer import WordPieceTokenizer
 
 _ROWS = 64

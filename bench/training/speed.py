@@ -25,8 +25,8 @@ from bench.common.contest import Variant, contest, figures, first_steps, run
 from bench.common.project import ROOT, Project
 from bench.common.report import machine, table, write_json
 from bench.training.cases import CASES, Case, sizes
+from lib.records.manifest import read_manifest
 from lib.run.errors import UserError
-from lib.train.manifest import read_manifest
 
 OURS, PEER = "bench.training.our_steps", "bench.peers.hugging_face_steps"
 PACKAGES = ("numpy", "tensorflow", "torch", "transformers")
@@ -169,7 +169,7 @@ class Bench:
         """The job with records of tweets, and as many rows as have its batch's examples."""
         records = self.records(length, pairs, packing, vocabulary)
         split = read_manifest(records).splits["train"]
-        rows = max(1, round(job["settings"]["batch_size"] * split.rows / split.examples))
+        rows = max(1, round(job["settings"]["batch_size"] * split.sequences / split.examples))
         return job | {
             "records": str(records),
             "vocabulary": str(self.project().folder / vocabulary),
@@ -187,7 +187,7 @@ class Bench:
                 )
                 split = read_manifest(Path(job["records"])).splits["train"]
                 rows = job["settings"]["batch_size"]
-                steps = round(self.options.examples / (rows * split.examples / split.rows))
+                steps = round(self.options.examples / (rows * split.examples / split.sequences))
                 pieces = (Path(job["vocabulary"]) / "vocab.txt").read_text(encoding="utf-8")
                 job |= {
                     "model": sizes(2, 128, dropout=0.0),

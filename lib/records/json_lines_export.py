@@ -17,10 +17,9 @@ import numpy as np
 
 from lib.records.importing.example_batch import Block, read_tfrecords
 from lib.records.importing.json_lines import IGNORED
-from lib.records.manifest import FORMAT, MANIFEST, VERSION
+from lib.records.manifest import MANIFEST, read_manifest
 from lib.run.atomic import new_directory, new_file
 from lib.run.errors import UserError
-from lib.run.json_files import read_object
 from lib.run.pool import shard_map
 
 _ROWS = 256
@@ -63,35 +62,25 @@ def write_json_lines(
     return counts
 
 
-def _contents(records: Path, splits: Sequence[str]) -> tuple[bool, dict[str, list[str]]]:
+def _contents(records: Path, splits: Sequence[str]) -> tuple[bool, dict[str, tuple[str, ...]]]:
     """Whether the examples are sentence pairs, and the record files by split."""
     path = records / MANIFEST
-    manifest = read_object(path)
-    try:
-        if (manifest["format"], manifest["version"]) != (FORMAT, VERSION):
-            raise ValueError(f"format {manifest['format']!r}, version {manifest['version']!r}")
-        settings, facts = manifest["settings"], manifest["splits"]
-        packing, next_sentence = bool(settings["packing"]), bool(settings["next_sentence"])
-        masking = {split: own["masking"] for split, own in facts.items()}
-        files = {split: [each["file"] for each in own["shards"]] for split, own in facts.items()}
-    except (ValueError, KeyError, TypeError, AttributeError) as failure:
+    manifest = read_manifest(records)
+    if manifest.packing:
         raise UserError(
-            f"{path}: not a manifest of records ({failure!r}); run the records stage again"
-        ) from None
-    if packing:
-        raise UserError(
-            f"{path}: several examples are packed in a row, which others do not read; make the "
-            "records with records.packing: false"
+            f"{path}: several examples are packed into one sequence, which Hugging Face's trainer "
+            "cannot read; make the records with records.packing: false"
         )
-    for split in splits or files:
-        if split not in files:
-            raise UserError(f"{path}: no split {split}; there are {', '.join(files)}")
-        if masking[split] != "static":
+    for split in splits or manifest.splits:
+        if split not in manifest.splits:
+            raise UserError(f"{path}: no split {split}; there are {', '.join(manifest.splits)}")
+        if manifest.splits[split].masking != "static":
             raise UserError(
                 f"{path}: the {split} examples are not masked; make the records with "
                 "records.masking: static"
             )
-    return next_sentence, {split: files[split] for split in splits or files}
+    files = {split: manifest.splits[split].files for split in splits or manifest.splits}
+    return manifest.next_sentence, files
 
 
 @dataclass(frozen=True)

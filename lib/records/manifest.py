@@ -1,21 +1,38 @@
-"""The manifest beside the records: what they were made from and how, for trainers and people."""
+"""`manifest.json` of a folder of records: what the records stage writes and training reads.
 
-import dataclasses
+    {
+      "format": "domain-bert records", "version": 1,
+      "settings": {"max_seq_length": 128, "masked_lm_prob": 0.15, ..., "seed": 12345},
+      "examples_per_sequence": 1, "predictions_per_sequence": 20,
+      "vocabulary_md5": {"vocab.txt": "8f3c...", ...},
+      "splits": {
+        "train": {
+          "masking": "static", "dupe_factor": 10, "examples": 5120, "sequences": 5120, ...,
+          "shards": [{"file": "train/00000.tfrecord", "examples": 2560, "sequences": 2560,
+                      "source": "train/00000.txt", "source_md5": "0cc1..."}, ...]
+        },
+        "dev": {...}, "test": {...}
+      }
+    }
+
+It holds no times and no machine names, so that equal records have equal manifests. The module
+imports nothing that makes records: a change there must not count as a change of training.
+"""
+
 import json
-from collections.abc import Collection
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import reduce
-from operator import add
+from pathlib import Path
+from typing import Any, Literal
 
-from lib.records.settings import RecordSettings
-from lib.records.statistics import RecordStatistics
+from lib.run.errors import UserError
 
 MANIFEST = "manifest.json"
 FORMAT = "domain-bert records"
-VERSION = 1  # raised when a reader of the older form would misunderstand
+VERSION = 1  # raised when a reader of the older form would misunderstand the new one
 
-# Settings that are not known of examples made elsewhere.
-CHOSEN_ELSEWHERE = (
+# Settings that are null for external examples, because only their author knows them.
+UNKNOWN_IF_IMPORTED = (
     "masked_lm_prob",
     "short_seq_prob",
     "dupe_factor",
@@ -26,76 +43,175 @@ CHOSEN_ELSEWHERE = (
 
 
 @dataclass(frozen=True)
-class WrittenShard:
-    """One record file.
+class Split:
+    """The records of one split.
 
     Attributes:
-        file: its path within the folder of the records.
-        source: the path of its text within the folder of the shards, or of the examples' file
-            within records.source.
+        sequences: number of sequences; each is one record.
+        examples: number of examples in them: the same, or more if they are packed.
+        masking: static: the sequences are masked; dynamic: the reader has to mask them.
+        files: record files, by their paths within the folder of records.
+        file_sequences: sequences per file.
+    """
+
+    sequences: int
+    examples: int
+    masking: Literal["static", "dynamic"]
+    files: tuple[str, ...]
+    file_sequences: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """The part of `manifest.json` that readers of records need.
+
+    Attributes:
+        max_seq_length: S, tokens per sequence.
+        next_sentence: the examples are sentence pairs.
+        packing: a sequence holds several examples.
+        examples_per_sequence: K, the maximum number of examples per sequence; 1 unless packed.
+        predictions_per_sequence: P, the maximum number of masked positions per sequence.
+        masked_lm_prob: fraction of an example's tokens to predict.
+        max_predictions_per_seq: maximum number of masked positions per example.
+        whole_word_mask: words are masked as a whole.
+        compression: of the files, by TensorFlow's name: GZIP, or empty for none.
+        splits: train, dev and test.
+    """
+
+    max_seq_length: int
+    next_sentence: bool
+    packing: bool
+    examples_per_sequence: int
+    predictions_per_sequence: int
+    masked_lm_prob: float
+    max_predictions_per_seq: int
+    whole_word_mask: bool
+    compression: str
+    splits: dict[str, Split]
+
+
+def read_manifest(records: Path) -> Manifest:
+    """Reads `manifest.json` of a folder of records.
+
+    Raises:
+        UserError: it is missing, of another version, or lacks a key.
+    """
+    path = records / MANIFEST
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+        if (values["format"], values["version"]) != (FORMAT, VERSION):
+            raise ValueError(f"format {values['format']!r}, version {values['version']!r}")
+        settings = values["settings"]
+        same = (
+            "max_seq_length",
+            "next_sentence",
+            "packing",
+            "masked_lm_prob",
+            "max_predictions_per_seq",
+            "whole_word_mask",
+        )
+        return Manifest(
+            **{key: settings[key] for key in same},
+            examples_per_sequence=values["examples_per_sequence"],
+            predictions_per_sequence=values["predictions_per_sequence"],
+            compression={"none": "", "gzip": "GZIP"}[settings["compression"]],
+            splits={split: _read_split(facts) for split, facts in values["splits"].items()},
+        )
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file; run the records stage first") from None
+    except (ValueError, KeyError, TypeError, AttributeError, IsADirectoryError) as failure:
+        raise UserError(
+            f"{path}: not a manifest of records ({failure!r}); run the records stage again"
+        ) from None
+
+
+def _read_split(facts: dict[str, Any]) -> Split:
+    masking = facts["masking"]
+    if masking not in ("static", "dynamic"):
+        raise ValueError(f"masking {masking!r}")
+    shards = facts["shards"]
+    return Split(
+        facts["sequences"],
+        facts["examples"],
+        masking,
+        tuple(shard["file"] for shard in shards),
+        tuple(shard["sequences"] for shard in shards),
+    )
+
+
+def record_files(records: Path, manifest: Manifest, split: str) -> list[Path]:
+    """The record files of one split, in the order of their numbers."""
+    return [records / name for name in manifest.splits[split].files]
+
+
+@dataclass(frozen=True)
+class ShardEntry:
+    """What the manifest says of one record file.
+
+    Attributes:
+        file: path of the record file within the folder of records.
+        examples, sequences: numbers of them in the file.
+        source: path of the text within the folder of shards, or of the file of external examples
+            within `records.source`.
         source_md5: MD5 of that file.
-        statistics: what the file holds.
     """
 
     file: str
+    examples: int
+    sequences: int
     source: str
     source_md5: str
-    statistics: RecordStatistics
-
-    @property
-    def split(self) -> str:
-        return self.file.partition("/")[0]
 
 
-def total(shards: list[WrittenShard]) -> RecordStatistics:
-    """The statistics of all of them together."""
-    return reduce(add, (shard.statistics for shard in shards), RecordStatistics())
+@dataclass(frozen=True)
+class SplitEntry:
+    """What the manifest says of one split.
 
+    Attributes:
+        settings: fields of the split's `lib.records.settings.RecordSettings`.
+        facts: as `lib.records.statistics.RecordStatistics.facts` gives them.
+        shards: its record files.
+    """
 
-def split_facts(shards: list[WrittenShard], settings: RecordSettings) -> dict[str, float]:
-    """The figures of one split, as metrics and manifest show them."""
-    return total(shards).facts(settings.max_seq_length, settings.masking == "static")
+    settings: Mapping[str, Any]
+    facts: Mapping[str, float]
+    shards: Sequence[ShardEntry]
 
 
 def manifest_json(
-    splits: dict[str, tuple[RecordSettings, list[WrittenShard]]],
+    splits: Mapping[str, SplitEntry],
+    examples_per_sequence: int,
+    predictions_per_sequence: int,
     seed: int,
-    vocabulary_md5: dict[str, str],
-    unknown: Collection[str] = (),
+    vocabulary_md5: Mapping[str, str],
+    imported: bool = False,
 ) -> str:
-    """The manifest's text; it says nothing of times and machines.
+    """The text of `manifest.json`.
 
     Args:
-        splits: by the name of the split; `train` is among them.
+        splits: by name; the settings of `train` are those of the whole folder.
+        examples_per_sequence: K.
+        predictions_per_sequence: P.
+        seed: `records.seed`.
         vocabulary_md5: MD5 of the vocabulary's files, by name.
-        unknown: settings that are null in the manifest.
+        imported: the examples are external, see `UNKNOWN_IF_IMPORTED`.
     """
-    nothing = dict.fromkeys(unknown)
-    settings = splits["train"][0]
+    unknown = dict.fromkeys(UNKNOWN_IF_IMPORTED) if imported else {}
     manifest = {
         "format": FORMAT,
         "version": VERSION,
-        "settings": {**dataclasses.asdict(settings), "seed": seed, **nothing},
-        "examples_per_sequence": settings.examples_per_sequence,
-        "predictions_per_sequence": settings.predictions_per_sequence(),
-        "vocabulary_md5": vocabulary_md5,
+        "settings": {**splits["train"].settings, "seed": seed, **unknown},
+        "examples_per_sequence": examples_per_sequence,
+        "predictions_per_sequence": predictions_per_sequence,
+        "vocabulary_md5": dict(vocabulary_md5),
         "splits": {
             split: {
-                "masking": own.masking,
-                "dupe_factor": nothing.get("dupe_factor", own.dupe_factor),
-                **split_facts(shards, own),
-                "shards": [
-                    {
-                        "file": shard.file,
-                        "examples": shard.statistics.examples,
-                        "sequences": shard.statistics.rows,
-                        "source": shard.source,
-                        "source_md5": shard.source_md5,
-                    }
-                    for shard in shards
-                ],
+                "masking": entry.settings["masking"],
+                "dupe_factor": None if imported else entry.settings["dupe_factor"],
+                **entry.facts,
+                "shards": [vars(shard) for shard in entry.shards],
             }
-            for split, (own, shards) in splits.items()
+            for split, entry in splits.items()
         },
     }
     return json.dumps(manifest, indent=2, ensure_ascii=False) + "\n"

@@ -1,9 +1,14 @@
 """Counts of what was written, as they stand in the manifest, the metrics and the plots."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field, fields
+from functools import reduce
+from operator import add
 from typing import Self
 
 import numpy as np
+
+from lib.records.manifest import ShardEntry
 
 _MAX_BINS = 64
 
@@ -67,6 +72,37 @@ class RecordStatistics:
             "random_next_fraction": self.random_next / max(self.examples, 1),
             "dropped_segments": self.dropped_segments,
         }
+
+
+@dataclass(frozen=True)
+class WrittenShard:
+    """A record file that has been written.
+
+    Attributes:
+        file: its path within the folder of records, such as train/00000.tfrecord.
+        source, source_md5: see `lib.records.manifest.ShardEntry`.
+        statistics: what the file holds.
+    """
+
+    file: str
+    source: str
+    source_md5: str
+    statistics: RecordStatistics
+
+    @property
+    def split(self) -> str:
+        return self.file.partition("/")[0]
+
+    @property
+    def entry(self) -> ShardEntry:
+        """What the manifest says of the file."""
+        counts = self.statistics.examples, self.statistics.rows
+        return ShardEntry(self.file, *counts, self.source, self.source_md5)
+
+
+def total(shards: Iterable[WrittenShard]) -> RecordStatistics:
+    """The statistics of all files together."""
+    return reduce(add, (shard.statistics for shard in shards), RecordStatistics())
 
 
 def histogram_csv(counts: np.ndarray, column: str) -> str:

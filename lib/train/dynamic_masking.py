@@ -13,8 +13,8 @@ from typing import Protocol
 import numpy as np
 import tensorflow as tf
 
+from lib.records.manifest import Manifest
 from lib.run import random
-from lib.train.manifest import Manifest
 
 # A word's key: example (descending), random bits, width in tokens.
 _WIDTH_BITS, _RANDOM_BITS = 16, 32

@@ -9,8 +9,8 @@ import tensorflow as tf
 from lib.checkpoints.verification import MAX_SEQUENCES, verify
 from lib.model.config import BertConfig
 from lib.model.losses import head_logits
+from lib.records.manifest import Manifest
 from lib.train.input import evaluation_batches
-from lib.train.manifest import Manifest
 
 # The reading process is exact, and slow: some 15 seconds for BERT-base and so many tokens [m].
 _TOKENS = 512
@@ -37,7 +37,7 @@ def largest_difference(
         UserError: the written model does not compute what was trained.
     """
     rows = min(
-        MAX_SEQUENCES, manifest.splits["dev"].rows, max(1, _TOKENS // manifest.max_seq_length)
+        MAX_SEQUENCES, manifest.splits["dev"].sequences, max(1, _TOKENS // manifest.max_seq_length)
     )
     batch = next(iter(evaluation_batches(records, manifest, "dev", rows)))
     # Other devices may compute in less than float32.

@@ -1,7 +1,7 @@
 """Records -> batches: an order that is a function of (seed, epoch), sought by row.
 
 A row is one record: an example, or several when they are packed. S is the sequence length, K the
-examples a row, P the predictions a row (see `lib.train.manifest`).
+examples a row, P the predictions a row (see `lib.records.manifest`).
 """
 
 import math
@@ -11,9 +11,9 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 
+from lib.records.manifest import Manifest, record_files
 from lib.run import random
 from lib.train.dynamic_masking import DynamicMasking, Vocabulary
-from lib.train.manifest import Manifest, record_files
 
 _PARALLEL_CALLS = 2
 _READ_BYTES = 1 << 20
@@ -67,13 +67,13 @@ def training_batches(
     split = manifest.splits["train"]
     share = batch_size // workers
     paths = record_files(records, manifest, "train")
-    alone = sum(count > 0 for count in split.file_rows) >= workers
+    alone = sum(count > 0 for count in split.file_sequences) >= workers
     if alone:
-        files, first, count = _part(split.file_rows, worker, workers)
+        files, first, count = _part(split.file_sequences, worker, workers)
         stream, taken, place = worker, share, 0
         at_once = min(steps, max(1, _CELLS_AT_ONCE // (share * manifest.max_seq_length)))
     else:
-        files, first, count = _part(split.file_rows, 0, 1)
+        files, first, count = _part(split.file_sequences, 0, 1)
         stream, taken, place = 0, batch_size, worker * share
         at_once = 1
     rows = int(count.sum())

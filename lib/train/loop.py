@@ -15,6 +15,7 @@ from lib.model.flops import matmul_peak, training_flops
 from lib.model.losses import summarise
 from lib.model.schedules import schedule
 from lib.params import Pretrain
+from lib.records.manifest import Manifest
 from lib.run.errors import UserError, about
 from lib.run.progress import Progress
 from lib.train.dynamic_masking import Vocabulary
@@ -22,7 +23,6 @@ from lib.train.input import evaluation_batches, training_batches
 from lib.train.logging.metrics_logger import Telemetry
 from lib.train.logging.throughput import Throughput
 from lib.train.loss_checks import Sanity
-from lib.train.manifest import Manifest
 from lib.train.preemption import stop_on_signal
 from lib.train.run_state import RunState
 from lib.train.saving.remote_copies import Copies
@@ -86,7 +86,7 @@ def train(
         UserError: the loss is not a number, does not begin where it should, or does not fall.
     """
     manifest, strategy = data.manifest, trainer.strategy
-    steps, warmup_steps = settings.length(manifest.splits["train"].rows)
+    steps, warmup_steps = settings.length(manifest.splits["train"].sequences)
     kept = KeptModels(places.scratch, settings.save_model_every, write_model)
     chief = workers.number == 0
     state = RunState(

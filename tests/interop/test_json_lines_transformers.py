@@ -1,6 +1,7 @@
 """JSON lines of our records under transformers: its loss on them is ours on the records."""
 
 import json
+from dataclasses import asdict
 
 import numpy as np
 import pytest
@@ -16,7 +17,7 @@ from lib.model.losses import loss_sums  # noqa: E402
 from lib.model.parameters import initial_values  # noqa: E402
 from lib.records import tfrecord  # noqa: E402
 from lib.records.json_lines_export import write_json_lines  # noqa: E402
-from lib.records.manifest import WrittenShard, manifest_json  # noqa: E402
+from lib.records.manifest import MANIFEST, ShardEntry, SplitEntry, manifest_json  # noqa: E402
 from lib.records.settings import RecordSettings  # noqa: E402
 from lib.records.statistics import RecordStatistics  # noqa: E402
 from tests.helpers.external_examples import LENGTH, PIECES, PREDICTIONS, some_examples  # noqa: E402
@@ -27,9 +28,12 @@ def test_the_losses_are_equal(tmp_path):
     records, name = tmp_path / "records", "train/00000.tfrecord"
     (records / "train").mkdir(parents=True)
     (records / name).write_bytes(tfrecord.encode(arrays))
-    shards = [WrittenShard(name, "", "", RecordStatistics())]
-    manifest = manifest_json({"train": (RecordSettings(LENGTH, PREDICTIONS), shards)}, 1, {})
-    (records / "manifest.json").write_text(manifest, encoding="utf-8")
+    settings, facts = RecordSettings(LENGTH, PREDICTIONS), RecordStatistics(24, 24)
+    train = SplitEntry(
+        asdict(settings), facts.facts(LENGTH, True), [ShardEntry(name, 24, 24, "", "")]
+    )
+    manifest = manifest_json({"train": train}, 1, PREDICTIONS, 1, {})
+    (records / MANIFEST).write_text(manifest, encoding="utf-8")
     write_json_lines(records, tmp_path / "lines")
     lines = (tmp_path / "lines/train/00000.jsonl").read_text(encoding="utf-8").splitlines()
     batch = transformers.default_data_collator([json.loads(line) for line in lines])

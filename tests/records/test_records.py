@@ -13,6 +13,7 @@ import pytest
 import yaml
 
 from lib.records import tfrecord
+from lib.records.manifest import read_manifest, record_files
 from lib.records.masking import VocabularyFacts
 from lib.records.settings import RecordSettings
 from lib.records.shard import write_shard
@@ -21,7 +22,6 @@ from lib.records.tfrecord_reader import decode, read_examples, read_records
 from lib.records.tokens import read_tokens
 from lib.run import fingerprint
 from lib.run.errors import UserError
-from lib.train.manifest import read_manifest, record_files
 from lib.vocab.tokenizer import WordPieceTokenizer
 from stages import records as stage
 from tests.helpers.project import sentences
@@ -191,7 +191,7 @@ def test_training_refuses_other_manifests(project):
         text.replace('"max_seq_length"', '"something"'),
     ):
         path.write_text(broken, encoding="utf-8")
-        with pytest.raises(UserError, match=r"manifest\.json: not a manifest that training knows"):
+        with pytest.raises(UserError, match=r"manifest\.json: not a manifest of records"):
             read_manifest(folder)
     path.unlink()
     with pytest.raises(UserError, match="no such file; run the records stage"):

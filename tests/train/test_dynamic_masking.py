@@ -10,11 +10,11 @@ import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from lib.records.manifest import Manifest
 from lib.records.masking import Masked, mask_rows, prediction_counts
 from lib.records.packed_sequences import pack_rows
 from lib.run.random import generator
 from lib.train.dynamic_masking import DynamicMasking
-from lib.train.manifest import Manifest
 from tests.records.test_masking import VOCABULARY, check, rows_of, texts, words_of
 
 

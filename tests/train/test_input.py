@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lib.records import tfrecord
+from lib.records.manifest import Manifest, Split
 from lib.train.input import evaluation_batches, training_batches
-from lib.train.manifest import Manifest, Split
 from tests.records.test_masking import VOCABULARY
 
 LENGTH = 8
@@ -70,7 +70,7 @@ runs = st.fixed_dictionaries(
 def test_sought_batches_are_those_of_an_uninterrupted_run(tmp_path_factory, run, data):
     folder = tmp_path_factory.mktemp("records")
     manifest = write(folder, run.pop("file_rows"))
-    steps, total = run["steps"], manifest.splits["train"].rows
+    steps, total = run["steps"], manifest.splits["train"].sequences
     whole = read(folder, manifest, steps, **run)
     assert [len(rows) for rows in whole] == [run["batch_size"]] * steps
     # Each epoch has each row exactly once.

@@ -16,10 +16,11 @@ from lib.records.importing.hdf5 import hdf5_sizes, read_hdf5
 from lib.records.importing.json_lines import json_sizes, read_json
 from lib.records.importing.validation import plain_rows
 from lib.records.importing.writing import write_rows
-from lib.records.manifest import MANIFEST, WrittenShard
+from lib.records.manifest import MANIFEST
 from lib.records.masking import VocabularyFacts
 from lib.records.settings import RecordSettings
 from lib.records.shard import FILE_SUFFIXES, rows_per_block
+from lib.records.statistics import WrittenShard
 from lib.records.tfrecord import checksum_bytes
 from lib.run import fingerprint
 from lib.run.errors import UserError

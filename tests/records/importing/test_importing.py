@@ -15,10 +15,10 @@ from hypothesis import strategies as st
 from lib.params import parse_params
 from lib.records import shard
 from lib.records.importing.example_batch import read_tfrecords
+from lib.records.manifest import read_manifest, record_files
 from lib.records.tfrecord_reader import FEATURES, read_examples
 from lib.run import fingerprint
 from lib.run.errors import UserError
-from lib.train.manifest import read_manifest, record_files
 from stages import records as stage
 from tests.helpers.external_examples import (
     LENGTH,
@@ -158,8 +158,8 @@ def test_rows_are_drawn_for_dev_by_their_text(take):
 
     assert not unmasked(found["train"]) & unmasked(found["dev"])
     # dev_fraction is 0.02: of 1500 texts 30, give or take four standard deviations.
-    assert 2 * 8 <= manifest.splits["dev"].rows <= 2 * 52
-    assert manifest.splits["test"].rows == 0 and manifest.splits["test"].files == ()
+    assert 2 * 8 <= manifest.splits["dev"].sequences <= 2 * 52
+    assert manifest.splits["test"].sequences == 0 and manifest.splits["test"].files == ()
 
 
 def test_metrics_and_manifest_say_what_is_there(take):
@@ -212,7 +212,7 @@ def test_a_phase_has_a_folder_of_its_own(take):
     write_as("tfrecord", "dev", some_examples(10, 2))
     write_as("tfrecord", "long/train", some_examples(50, 3, length=24))
     write_as("tfrecord", "long/dev", some_examples(5, 4, length=24))
-    assert read_manifest(take(phase="long", length=24)).splits["train"].rows == 50
+    assert read_manifest(take(phase="long", length=24)).splits["train"].sequences == 50
     with pytest.raises(
         UserError, match=r"those of other files 24.*a folder, called like its phase"
     ):
@@ -225,7 +225,7 @@ def test_files_that_are_no_examples_are_passed_by(take):
     for name in (".gitignore", "train.dvc", "manifest.json", ".cache/x"):
         Path("made", name).parent.mkdir(exist_ok=True)
         Path("made", name).write_text("{}", encoding="utf-8")
-    assert read_manifest(take()).splits["train"].rows == 40
+    assert read_manifest(take()).splits["train"].sequences == 40
 
 
 def test_records_made_here_are_taken_as_they_are(take):
