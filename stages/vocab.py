@@ -1,5 +1,6 @@
 """vocab: data/sample -> data/vocab, a WordPiece vocabulary and its tokenizer files."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,7 +15,13 @@ from lib.vocab.conversion import from_characters, from_sentencepiece
 from lib.vocab.existing import existing_tokenizer
 from lib.vocab.export import write_tokenizer
 from lib.vocab.extension import Extension, extend, no_extension, write_extension
-from lib.vocab.report import Fit, fit, unreachable, write_frequencies, write_report
+from lib.vocab.report import (
+    VocabularyFit,
+    measure_fit,
+    unreachable_tokens,
+    write_frequencies,
+    write_report,
+)
 from lib.vocab.tokenizer import WordPieceTokenizer
 from lib.vocab.words import WordCounts, count_words
 
@@ -22,14 +29,16 @@ _RESULTS = Path("results/vocab")
 
 
 @dataclass
-class _Made:
+class _Vocabulary:
+    """A vocabulary and what else is known from making it."""
+
     tokenizer: WordPieceTokenizer
     model: bytes | None = None
     extension: Extension | None = None
 
 
 def main(sample: Path, base: Path, vocab: Path) -> None:
-    """Makes or takes a WordPiece vocabulary, and measures it.
+    """Makes or imports a WordPiece vocabulary, and measures how well it fits the text.
 
     SAMPLE is the folder that sample5M wrote, BASE what the vocabulary is made from (the sample, a
     vocab.txt or a model's folder), VOCAB the folder to write.
@@ -43,13 +52,11 @@ def main(sample: Path, base: Path, vocab: Path) -> None:
         for name in ("train", "heldout")
     }
     if not counts["train"].words:
-        raise UserError(
-            f"{sample / 'train.txt'}: no words to make a vocabulary from; give more text"
-        )
-    made = _make(settings, base, basic, counts["train"])
-    tokenizer = made.tokenizer
+        raise UserError(f"{sample / 'train.txt'}: no words to make a vocabulary from; add text")
+    made = _make_vocabulary(settings, base, basic, counts["train"])
+    tokenizer, extension = made.tokenizer, made.extension
     vocabulary = tokenizer.vocabulary
-    fits = {name: fit(tokenizer, counted) for name, counted in counts.items()}
+    fits = {name: measure_fit(tokenizer, counted) for name, counted in counts.items()}
     with new_directory(vocab) as temporary:
         write_tokenizer(
             temporary,
@@ -60,73 +67,76 @@ def main(sample: Path, base: Path, vocab: Path) -> None:
         )
         if made.model:
             (temporary / "sentencepiece.model").write_bytes(made.model)
-        write_extension(temporary, made.extension or no_extension(vocabulary))
-        # The unigram baseline of evaluate: line i is the count of id i.
+        write_extension(temporary, extension or no_extension(vocabulary))
+        # For the unigram baseline of evaluate: line i is the count of id i.
         (temporary / "token_counts.txt").write_text(
             "".join(f"{count}\n" for count in fits["train"].counts), encoding="utf-8"
         )
     facts = {
         "size": len(vocabulary),
-        "alphabet": sum(len(piece) == 1 for piece in vocabulary),
-        "unused_entries": sum(piece.startswith("[unused") for piece in vocabulary),
-        "unreachable_tokens": len(unreachable(tokenizer)),
-        "new_words": len(made.extension.rows) if made.extension else 0,
+        "alphabet": sum(len(token) == 1 for token in vocabulary),
+        "unused_entries": sum(token.startswith("[unused") for token in vocabulary),
+        "unreachable_tokens": len(unreachable_tokens(tokenizer)),
+        "new_words": len(extension.new_tokens) if extension else 0,
         "sentences_too_long": counts["train"].long_sentences,
     }
     metrics = {name: result.metrics for name, result in fits.items()}
     write_metrics(_RESULTS / "metrics.json", {**facts, **metrics})
     write_frequencies(_RESULTS / "frequencies.csv", fits["train"].counts)
     write_report(_RESULTS / "report.md", tokenizer, facts, fits)
-    _tell(settings, made, fits)
+    _print_summary(settings, made, fits)
 
 
-def _make(settings: Vocab, base: Path, basic: BasicTokenizer, counts: WordCounts) -> _Made:
+def _make_vocabulary(
+    settings: Vocab, base: Path, basic: BasicTokenizer, counts: WordCounts
+) -> _Vocabulary:
     if settings.source == "sentencepiece":
         vocabulary, model = from_sentencepiece(
             counts.words,
-            counts.of_short_sentences(),
+            counts.without_long_sentences(),
             basic,
             settings.algorithm,
             settings.size,
             settings.character_coverage,
             settings.max_token_length,
         )
-        return _Made(_tokenizer(vocabulary, basic), model)
+        return _Vocabulary(_tokenizer(vocabulary, basic), model)
     if settings.source == "characters":
         vocabulary = from_characters(counts.words, basic, settings.size, settings.min_frequency)
-        return _Made(_tokenizer(vocabulary, basic))
+        return _Vocabulary(_tokenizer(vocabulary, basic))
     tokenizer = existing_tokenizer(settings.source, base, basic)
     if settings.source != "extend":
-        return _Made(tokenizer)
+        return _Vocabulary(tokenizer)
     vocabulary, extension = extend(tokenizer, counts.words, settings.size, settings.min_frequency)
-    return _Made(_tokenizer(vocabulary, basic), extension=extension)
+    return _Vocabulary(_tokenizer(vocabulary, basic), extension=extension)
 
 
 def _tokenizer(vocabulary: list[str], basic: BasicTokenizer) -> WordPieceTokenizer:
     return WordPieceTokenizer(vocabulary, basic.lowercase, basic.strip_accents)
 
 
-def _tell(settings: Vocab, made: _Made, fits: dict[str, Fit]) -> None:
-    """One line on what it is, one on how it fits, and what a user should know beyond."""
-    rows = len(made.tokenizer.vocabulary)
-    if settings.source == "sentencepiece" and rows < settings.size:
+def _print_summary(settings: Vocab, made: _Vocabulary, fits: Mapping[str, VocabularyFit]) -> None:
+    """Prints the vocabulary's size, how well it fits, and what a user should know about it."""
+    size = len(made.tokenizer.vocabulary)
+    if settings.source == "sentencepiece" and size < settings.size:
         print(
-            f"vocab: the sample is too small for vocab.size {settings.size}; its largest "
-            f"vocabulary has {rows} rows"
+            f"vocab: the sample is too small for vocab.size {settings.size}; the largest "
+            f"vocabulary that it allows has {size} entries"
         )
     if made.extension:
-        new = made.extension.rows
-        print(f"vocab: {len(new):,} new words: {', '.join(row.piece for row in new[:8])}...")
+        new_words = [token.token for token in made.extension.new_tokens]
+        print(f"vocab: {len(new_words):,} new words: {', '.join(new_words[:8])}...")
     train, heldout = fits["train"].metrics, fits["heldout"].metrics
     print(
-        f"vocab: {rows:,} rows, {train['tokens_per_word']:.3f} tokens a word in training text, "
-        f"{heldout['tokens_per_word']:.3f} in held-out text; unknown words "
+        f"vocab: {size:,} entries; tokens per word: {train['tokens_per_word']:.3f} in training "
+        f"text, {heldout['tokens_per_word']:.3f} in held-out text; unknown words: "
         f"{train['unknown_word_fraction']:.3%} and {heldout['unknown_word_fraction']:.3%}"
     )
     if train["words_too_long"]:
         print(
             f"vocab: note: {train['words_too_long']:,} words of more than "
-            f"{made.tokenizer.max_word_length} characters are [UNK]; see {_RESULTS / 'report.md'}"
+            f"{made.tokenizer.max_word_length} characters become [UNK]; see "
+            f"{_RESULTS / 'report.md'}"
         )
 
 

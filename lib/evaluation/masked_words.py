@@ -12,7 +12,7 @@ import numpy as np
 
 from lib.run import random
 from lib.vocab.characters import BasicTokenizer
-from lib.vocab.tokenizer import SPECIAL_TOKENS, raw_piece_finder
+from lib.vocab.tokenizer import SPECIAL_TOKENS, raw_span_finder
 
 _MAX_CACHED = 500_000
 
@@ -26,7 +26,7 @@ class WordFinder:
     """
 
     def __init__(self) -> None:
-        self._find = raw_piece_finder()
+        self._find = raw_span_finder()
         self._basic = BasicTokenizer(lowercase=False, strip_accents=False)
         self._words_of = lru_cache(_MAX_CACHED)(self._cut)
 

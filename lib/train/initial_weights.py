@@ -130,8 +130,10 @@ def _of_model(
     extension = new_rows(config.vocab_size, files, tokenizer, read_extension(vocab), init)
     if extension:
         config, weights = with_new_rows(config, weights, extension, len(tokenizer.vocabulary))
-        if extension.rows:
-            notes.append(f"{len(extension.rows):,} new words begin as the mean of their pieces")
+        if extension.new_tokens:
+            notes.append(
+                f"{len(extension.new_tokens):,} new words begin as the mean of their pieces"
+            )
     unused = config.vocab_size - len(tokenizer.vocabulary)
     if unused:
         notes.append(f"{unused} rows of the model are beyond the vocabulary; they stay")

@@ -37,7 +37,7 @@ def new_rows(
     """
     advice = f"start from data/vocab, or set vocab.source: model and vocab.base: {init}"
     if files is None:
-        if _has_rows_for(rows, extension.base_rows):
+        if _has_rows_for(rows, extension.base_size):
             return extension
         if not _has_rows_for(rows, len(tokenizer.vocabulary)):
             raise UserError(
@@ -45,11 +45,11 @@ def new_rows(
                 f"{len(tokenizer.vocabulary)}; {advice}"
             )
         return None
-    if other := files.other_switch(tokenizer.lowercase, tokenizer.strip_accents):
-        key, own, stated = other
+    if conflict := files.conflict(tokenizer.lowercase, tokenizer.strip_accents):
+        name, given, stated = conflict
         raise UserError(
-            f"vocab.{key}: {own}, but the tokenizer of {files.path.parent} has {stated}; "
-            "set it to that"
+            f"vocab.{name}: {given}, but the tokenizer of {files.path.parent} has {stated}; "
+            f"set {stated}"
         )
     if not _has_rows_for(rows, len(files.vocabulary)):
         raise UserError(
@@ -99,9 +99,9 @@ def with_new_rows(
         # The old table may have rows to spare, which new words take first.
         new = np.zeros((max(rows, len(old)), *old.shape[1:]), old.dtype)
         new[: len(old)] = old
-        for row in extension.rows:
-            new[row.id] = old[list(row.pieces_before)].mean(axis=0)
+        for token in extension.new_tokens:
+            new[token.id] = old[list(token.base_ids)].mean(axis=0)
             if name == _BIAS:
-                new[row.id] += row.log_fraction
+                new[token.id] += token.log_fraction
         extended[name] = new
     return replace(config, vocab_size=len(extended[_BIAS])), extended

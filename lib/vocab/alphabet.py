@@ -1,4 +1,4 @@
-"""The characters of a vocabulary, closed: every word of them can be spelt."""
+"""The alphabet of a vocabulary, closed: it can spell every word made of its characters."""
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
@@ -9,7 +9,7 @@ from lib.vocab.words import by_frequency
 
 
 def count_characters(words: Mapping[str, int], max_word_length: int) -> dict[str, int]:
-    """How often each character occurs in the words that are not longer than that."""
+    """Character counts, most frequent first, over words of at most `max_word_length` characters."""
     counts: Counter[str] = Counter()
     for word, count in words.items():
         if len(word) <= max_word_length:
@@ -18,19 +18,21 @@ def count_characters(words: Mapping[str, int], max_word_length: int) -> dict[str
     return dict(by_frequency(counts))
 
 
-def covered(characters: Mapping[str, int], coverage: float) -> dict[str, int]:
-    """The most frequent characters that together make up `coverage` of the text (as SentencePiece
-    chooses them).
+def most_frequent_characters(characters: Mapping[str, int], coverage: float) -> dict[str, int]:
+    """The most frequent characters that together make up a fraction `coverage` of the text.
+
+    SentencePiece chooses them in the same way. With the counts {e: 900, a: 90, z: 9, q: 1}, a
+    coverage of 0.99 keeps e and a.
 
     Args:
         characters: counts, most frequent first.
     """
     if coverage == 1:
         return dict(characters)
-    wanted = coverage * sum(characters.values())
+    target = coverage * sum(characters.values())
     kept, total = {}, 0
     for character, count in characters.items():
-        if total >= wanted:
+        if total >= target:
             break
         kept[character] = count
         total += count
@@ -38,14 +40,17 @@ def covered(characters: Mapping[str, int], coverage: float) -> dict[str, int]:
 
 
 def closed_alphabet(characters: Iterable[str], basic: BasicTokenizer) -> list[str]:
-    """Rows that let every word of these characters be spelt, in their order.
+    """The entries that spell every word made of `characters`, in the order of the characters.
 
-    `c` and `##c` for each character; only `c` for one that the basic tokenizer always isolates
-    (punctuation, CJK), which therefore never continues a word.
+    A character gets both its forms, `c` to begin a word and `##c` to continue one. Characters that
+    the basic tokenizer always isolates (punctuation, ideographs) never continue a word and get `c`
+    only:
+
+        "aş.中" -> a, ##a, ş, ##ş, ., 中
     """
-    rows = []
+    entries = []
     for character in characters:
-        rows.append(character)
+        entries.append(character)
         if len(basic.words(f"a{character}a")) == 1:
-            rows.append(CONTINUATION + character)
-    return rows
+            entries.append(CONTINUATION + character)
+    return entries

@@ -1,13 +1,13 @@
-"""Pieces -> a WordPiece vocabulary without holes."""
+"""WordPiece vocabularies from word counts: trained with SentencePiece, or of single characters."""
 
 from collections.abc import Iterable, Mapping
 
 from lib.run.errors import UserError
-from lib.vocab.alphabet import closed_alphabet, count_characters, covered
+from lib.vocab.alphabet import closed_alphabet, count_characters, most_frequent_characters
 from lib.vocab.characters import BasicTokenizer
-from lib.vocab.selection import SURPLUS, most_useful
+from lib.vocab.selection import CANDIDATE_RATIO, select_tokens
 from lib.vocab.tokenizer import MAX_WORD_LENGTH, SPECIAL_TOKENS
-from lib.vocab.training import train_sentencepiece, word_pieces
+from lib.vocab.training import train_sentencepiece, wordpiece_tokens
 from lib.vocab.wordpiece import CONTINUATION
 
 _MULTIPLE = 8
@@ -22,74 +22,80 @@ def from_sentencepiece(
     character_coverage: float,
     max_token_length: int,
 ) -> tuple[list[str], bytes | None]:
-    """The vocabulary: special tokens, the closed alphabet, then pieces, best first.
+    """A vocabulary of the special tokens, the closed alphabet and the best SentencePiece tokens.
 
-    The plain conversion leaves holes: a letter seen only inside words has no row of its own, and
-    a word that needs it becomes [UNK]. Hence the alphabet comes first and in both forms.
+    Converting SentencePiece's pieces alone leaves gaps: a letter seen only inside words gets no
+    entry for the start of a word, and every word that needs one becomes [UNK]. Here the whole
+    alphabet comes first, in both forms. For the words {low: 5, lower: 2}:
+
+        special tokens    [PAD] [UNK] [CLS] [SEP] [MASK]
+        alphabet          l ##l o ##o w ##w e ##e r ##r
+        longer tokens     low, lower, ... (in SentencePiece ▁low, ▁lower), as many as `size` allows
 
     Args:
-        words: counts of all words of the sample; their letters are covered.
-        trained: counts of those that pieces are trained on.
-        size: rows wanted. A sample that cannot fill them gives fewer.
+        words: counts of all words of the sample; the alphabet covers them.
+        trained: counts of the words that SentencePiece is trained on.
+        size: target size. A sample with too few tokens gives a smaller vocabulary.
 
     Returns:
-        The vocabulary, and SentencePiece's model; None if no word has two letters.
+        The vocabulary and the serialized SentencePiece model, or None for the model if no word has
+        more than one character.
 
     Raises:
-        UserError: `size` does not hold the special tokens and the alphabet.
+        UserError: `size` cannot hold the special tokens and the alphabet.
     """
     characters = count_characters(words, MAX_WORD_LENGTH)
-    alphabet = covered(characters, character_coverage)
-    letters = closed_alphabet(alphabet, basic)
-    room = size - len(SPECIAL_TOKENS) - len(letters)
-    if room < 0:
+    covered = most_frequent_characters(characters, character_coverage)
+    alphabet = closed_alphabet(covered, basic)
+    remaining = size - len(SPECIAL_TOKENS) - len(alphabet)
+    if remaining < 0:
         raise UserError(
-            f"vocab.size: {size} cannot hold the {len(alphabet)} characters of the "
-            f"sample; set at least {size - room}, or lower vocab.character_coverage"
+            f"vocab.size: {size} cannot hold the {len(covered)} characters of the "
+            f"sample; set at least {size - remaining}, or lower vocab.character_coverage"
         )
     usable = {
         word: count
         for word, count in trained.items()
-        if 1 < len(word) <= MAX_WORD_LENGTH and alphabet.keys() >= set(word)
+        if 1 < len(word) <= MAX_WORD_LENGTH and covered.keys() >= set(word)
     }
     if not usable:
-        return fill([*SPECIAL_TOKENS, *letters], size), None
-    model = train_sentencepiece(usable, algorithm, int(size * SURPLUS), max_token_length)
-    # Single characters are in the alphabet, in the forms that can occur.
+        return pad_vocabulary([*SPECIAL_TOKENS, *alphabet], size), None
+    model = train_sentencepiece(usable, algorithm, int(size * CANDIDATE_RATIO), max_token_length)
+    # The alphabet has the single characters already, in the forms that can occur.
     candidates = [
-        piece
-        for piece in dict.fromkeys(word_pieces(model))
-        if len(piece.removeprefix(CONTINUATION)) > 1
+        token
+        for token in dict.fromkeys(wordpiece_tokens(model))
+        if len(token.removeprefix(CONTINUATION)) > 1
     ]
-    pieces = most_useful(candidates, letters, usable, room)
-    return fill([*SPECIAL_TOKENS, *letters, *pieces], size), model
+    tokens = select_tokens(candidates, alphabet, usable, remaining)
+    return pad_vocabulary([*SPECIAL_TOKENS, *alphabet, *tokens], size), model
 
 
 def from_characters(
     words: Mapping[str, int], basic: BasicTokenizer, size: int, min_frequency: int
 ) -> list[str]:
-    """A vocabulary of single characters: those that occur often enough.
+    """A vocabulary of the single characters that occur at least `min_frequency` times.
 
     Raises:
-        UserError: they are more than `size` holds.
+        UserError: they are more than `size` can hold.
     """
     characters = count_characters(words, MAX_WORD_LENGTH)
     frequent = [character for character, count in characters.items() if count >= min_frequency]
-    rows = [*SPECIAL_TOKENS, *closed_alphabet(frequent, basic)]
-    if len(rows) > size:
+    vocabulary = [*SPECIAL_TOKENS, *closed_alphabet(frequent, basic)]
+    if len(vocabulary) > size:
         raise UserError(
-            f"vocab.size: {size} cannot hold the {len(frequent)} characters that occur "
-            f"{min_frequency} times or more; set at least {len(rows)}, or raise vocab.min_frequency"
+            f"vocab.size: {size} cannot hold the {len(frequent)} characters that occur at least "
+            f"{min_frequency} times; set at least {len(vocabulary)}, or raise vocab.min_frequency"
         )
-    return fill(rows, size)
+    return pad_vocabulary(vocabulary, size)
 
 
-def fill(rows: Iterable[str], size: int) -> list[str]:
-    """The rows, and `[unusedN]` up to a multiple of eight, but to no more than `size` rows.
+def pad_vocabulary(tokens: Iterable[str], size: int) -> list[str]:
+    """The tokens, padded with `[unusedN]` to a multiple of 8 entries, but to at most `size`.
 
-    A table of such a height is multiplied faster; thousands of rows that nothing uses would only
-    slow training.
+    Matrix products with an embedding table of such a height are faster. Padding to the full `size`
+    would slow training down with entries that nothing uses.
     """
-    vocabulary = list(rows)
-    full = min(size, -(-len(vocabulary) // _MULTIPLE) * _MULTIPLE)
-    return vocabulary + [f"[unused{number}]" for number in range(full - len(vocabulary))]
+    vocabulary = list(tokens)
+    padded_size = min(size, -(-len(vocabulary) // _MULTIPLE) * _MULTIPLE)
+    return vocabulary + [f"[unused{number}]" for number in range(padded_size - len(vocabulary))]

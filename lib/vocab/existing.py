@@ -1,4 +1,4 @@
-"""A vocabulary that is there already: of a file or of a model."""
+"""Existing vocabularies: from a vocab.txt or from a model directory."""
 
 from pathlib import Path
 
@@ -9,21 +9,21 @@ from lib.vocab.tokenizer import WordPieceTokenizer
 
 
 def existing_tokenizer(source: str, base: Path, basic: BasicTokenizer) -> WordPieceTokenizer:
-    """The tokenizer of a vocab.txt (source `file`) or of a model's folder.
+    """The tokenizer of a vocab.txt (source `file`) or of a model directory (other sources).
 
     Raises:
-        UserError: the vocabulary is missing, lacks a special token, or its model has other switches
-            than `basic`.
+        UserError: the vocabulary is missing or lacks a special token, or the model's settings
+            differ from those of `basic`.
     """
     if source == "file":
         path, vocabulary = base, read_vocabulary(base)
     else:
         files = read_directory(base)
         path, vocabulary = files.path, files.vocabulary
-        if other := files.other_switch(basic.lowercase, basic.strip_accents):
-            key, own, theirs = other
+        if conflict := files.conflict(basic.lowercase, basic.strip_accents):
+            name, given, stated = conflict
             raise UserError(
-                f"vocab.{key}: {own}, but the tokenizer of {base} has {theirs}; set it to that"
+                f"vocab.{name}: {given}, but the tokenizer of {base} has {stated}; set {stated}"
             )
     try:
         return WordPieceTokenizer(vocabulary, basic.lowercase, basic.strip_accents)

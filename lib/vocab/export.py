@@ -1,4 +1,4 @@
-"""Writes a vocabulary as the tokenizer files that Hugging Face loads."""
+"""Export of a vocabulary as the tokenizer files that Hugging Face loads."""
 
 import json
 from pathlib import Path
@@ -15,24 +15,24 @@ def write_tokenizer(
 ) -> None:
     """Writes vocab.txt, tokenizer.json and tokenizer_config.json into an existing directory.
 
-    All three are needed: tokenizer.json is what fast tokenizers read, transformers 5 builds its
-    BertTokenizer from the vocabulary in it and the switches in tokenizer_config.json, and
-    vocab.txt is what Google's code and `WordPieceTokenizer.load` read.
+    All three are needed: fast tokenizers read tokenizer.json, transformers 5 builds its
+    BertTokenizer from the vocabulary in tokenizer.json and the settings in tokenizer_config.json,
+    and Google's code and `WordPieceTokenizer.load` read vocab.txt.
 
     Args:
-        vocabulary: one piece per id, the special tokens among them, each piece once.
-        max_length: the most tokens that the model takes, [CLS] and [SEP] included.
+        vocabulary: one token per id, without duplicates, including the special tokens.
+        max_length: maximum number of tokens of the model's input, including [CLS] and [SEP].
     """
-    ids = {piece: number for number, piece in enumerate(vocabulary)}
-    # Stated separately, though Hugging Face would derive the second from the first.
-    switches = {"do_lower_case": lowercase, "strip_accents": strip_accents}
-    write_text(directory / VOCABULARY, "".join(f"{piece}\n" for piece in vocabulary))
+    ids = {token: token_id for token_id, token in enumerate(vocabulary)}
+    # strip_accents is explicit, although Hugging Face would derive it from do_lower_case.
+    settings = {"do_lower_case": lowercase, "strip_accents": strip_accents}
+    write_text(directory / VOCABULARY, "".join(f"{token}\n" for token in vocabulary))
     _write_json(directory / TOKENIZER, _tokenizer(ids, lowercase, strip_accents))
     _write_json(
         directory / CONFIG,
         {
             "cls_token": "[CLS]",
-            **switches,
+            **settings,
             "mask_token": "[MASK]",
             "model_max_length": max_length,
             "pad_token": "[PAD]",
@@ -45,15 +45,15 @@ def write_tokenizer(
 
 
 def _tokenizer(ids: dict[str, int], lowercase: bool, strip_accents: bool) -> dict[str, Any]:
-    """The content of tokenizer.json, in the form of transformers' own BERT tokenizers."""
+    """The content of tokenizer.json, as in transformers' own BERT tokenizers."""
     return {
         "version": "1.0",
         "truncation": None,
         "padding": None,
-        # Found in the raw text, before it is normalised: "[MASK]" in a text is the mask token.
+        # Matched in the raw text, before normalization: "[MASK]" in a text is the mask token.
         "added_tokens": [
             {
-                "id": number,
+                "id": token_id,
                 "content": token,
                 "single_word": False,
                 "lstrip": False,
@@ -61,7 +61,7 @@ def _tokenizer(ids: dict[str, int], lowercase: bool, strip_accents: bool) -> dic
                 "normalized": False,
                 "special": True,
             }
-            for number, token in sorted((ids[token], token) for token in SPECIAL_TOKENS)
+            for token_id, token in sorted((ids[token], token) for token in SPECIAL_TOKENS)
         ],
         "normalizer": {
             "type": "BertNormalizer",

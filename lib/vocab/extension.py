@@ -1,4 +1,7 @@
-"""Domain words for an existing vocabulary, and what a trainer needs to begin their rows with."""
+"""Extension of an existing vocabulary with domain words.
+
+It also records what a trainer needs to initialize the embeddings of the new words.
+"""
 
 import hashlib
 import heapq
@@ -17,128 +20,134 @@ from lib.vocab.wordpiece import WordPiece
 
 _FILE = "extension.json"
 _UNUSED = re.compile(r"\[unused.*\]")
-# Of a word that is [UNK]: one token, which says nothing. To know the word saves one.
+# An unknown word is a single token, [UNK], but one without information: knowing it saves a token.
 _UNKNOWN_COST = 2
 _LAST_CHARACTER = "\U0010ffff"
 
 
 @dataclass(frozen=True)
-class NewRow:
-    """One new word.
+class NewToken:
+    """A word that was added to a vocabulary.
 
     Attributes:
-        pieces_before: ids of the pieces that it consisted of.
-        log_fraction: the mean over them of log(times the word occurs / times the piece was used), in
-            the sample, at most 0: how much of a piece's probability the word takes over.
+        base_ids: ids of the tokens into which the base vocabulary splits the word.
+        log_fraction: mean over these tokens of log(count of the word / uses of the token) in the
+            sample, at most 0: how much of a token's probability the word takes over.
     """
 
     id: int
-    piece: str
-    pieces_before: tuple[int, ...]
+    token: str
+    base_ids: tuple[int, ...]
     log_fraction: float
 
 
 @dataclass(frozen=True)
 class Extension:
-    """How a vocabulary was made from another.
+    """How a vocabulary differs from the base vocabulary that it was made from.
 
     Attributes:
-        base_rows: rows of the other one; a higher id is a new row, a lower one was `[unusedN]`.
-        base_digest: of its pieces, see `digest`.
-        rows: the new words, by their ids; none, where the vocabulary is its own base.
+        base_size: size of the base. A new token has a higher id, or that of an `[unusedN]` entry.
+        base_digest: see `digest`.
+        new_tokens: the new words, by id. Empty if the vocabulary is its own base.
     """
 
-    base_rows: int
+    base_size: int
     base_digest: str
-    rows: tuple[NewRow, ...]
+    new_tokens: tuple[NewToken, ...]
 
 
 def no_extension(vocabulary: Sequence[str]) -> Extension:
-    """That of a vocabulary that was not made from another."""
+    """The extension of a vocabulary that is its own base."""
     return Extension(len(vocabulary), digest(vocabulary), ())
 
 
 def digest(vocabulary: Sequence[str]) -> str:
-    """SHA-256 of the pieces, one a line."""
-    return hashlib.sha256("".join(f"{piece}\n" for piece in vocabulary).encode()).hexdigest()
+    """SHA-256 of the tokens, one per line."""
+    return hashlib.sha256("".join(f"{token}\n" for token in vocabulary).encode()).hexdigest()
 
 
 def extend(
     base: WordPieceTokenizer, words: Mapping[str, int], size: int, min_frequency: int
 ) -> tuple[list[str], Extension]:
-    """Adds the words that save the most tokens; every piece of the base keeps its id.
+    """Adds the words that save the most tokens; every token of the base keeps its id.
 
-    Whole words only: a new inner piece would also split words of general text in a new way, which
-    the model has never seen.
+    Only whole words are added: a new continuation token would also change how words of general text
+    are split, into sequences that the model has never seen.
+
+    If the base splits `covid` into co ##vid, and the sample has {covid: 50, covids: 20}, adding
+    `covid` saves 50 + 20 tokens, since covids becomes covid ##s. Both base tokens are used 70
+    times, so `log_fraction` is log(50 / 70).
 
     Args:
         words: counts of the sample's words.
-        size: rows at most. `[unusedN]` rows are used first, then new ones are added.
-        min_frequency: occurrences that a new word must have.
+        size: maximum size. `[unusedN]` entries are replaced first, then new entries are appended.
+        min_frequency: minimum count of a new word.
 
     Returns:
-        The vocabulary, and what is new in it.
+        The vocabulary and its extension.
 
     Raises:
-        UserError: `size` is below the rows of the base.
+        UserError: `size` is smaller than the base.
     """
     vocabulary = list(base.vocabulary)
-    free = [number for number, piece in enumerate(vocabulary) if _UNUSED.fullmatch(piece)]
+    free_ids = [token_id for token_id, token in enumerate(vocabulary) if _UNUSED.fullmatch(token)]
     if size < len(vocabulary):
         raise UserError(
-            f"vocab.size: {size} is less than the {len(vocabulary)} rows of the vocabulary to be "
-            f"extended; set {len(vocabulary)} to use its {len(free)} [unusedN] rows only, or more"
+            f"vocab.size: {size} is smaller than the vocabulary to extend ({len(vocabulary)} "
+            f"entries); set {len(vocabulary)} to use only its {len(free_ids)} [unusedN] entries, "
+            "or more"
         )
-    free += range(len(vocabulary), size)
-    rows = []
-    chosen = _most_saving(base, words, len(free), min_frequency)
+    free_ids += range(len(vocabulary), size)
+    new_tokens = []
+    chosen = _select_words(base, words, len(free_ids), min_frequency)
     uses: Counter[int] = Counter()
     for word, count in words.items():
-        for piece in base.encode_word(word):
-            uses[piece] += count
-    for number, word in zip(free, chosen, strict=False):
-        before = base.encode_word(word)
-        share = sum(math.log(words[word] / uses[piece]) for piece in before) / len(before)
-        # Rounded: the last digit of a logarithm is the machine's.
-        rows.append(NewRow(number, word, tuple(before), round(share, 6)))
-        if number < len(base.vocabulary):
-            vocabulary[number] = word
+        for token_id in base.encode_word(word):
+            uses[token_id] += count
+    for new_id, word in zip(free_ids, chosen, strict=False):
+        base_ids = base.encode_word(word)
+        log_fractions = (math.log(words[word] / uses[token_id]) for token_id in base_ids)
+        log_fraction = sum(log_fractions) / len(base_ids)
+        # Rounded, because the last digit of a logarithm depends on the machine.
+        new_tokens.append(NewToken(new_id, word, tuple(base_ids), round(log_fraction, 6)))
+        if new_id < len(base.vocabulary):
+            vocabulary[new_id] = word
         else:
             vocabulary.append(word)
-    return vocabulary, Extension(len(base.vocabulary), digest(base.vocabulary), tuple(rows))
+    return vocabulary, Extension(len(base.vocabulary), digest(base.vocabulary), tuple(new_tokens))
 
 
-def _most_saving(
-    base: WordPieceTokenizer, words: Mapping[str, int], room: int, min_frequency: int
+def _select_words(
+    base: WordPieceTokenizer, words: Mapping[str, int], max_words: int, min_frequency: int
 ) -> list[str]:
-    """New words, each the one that saves most when those before it are there.
+    """Greedily selects new words: each saves the most tokens, given those selected before it.
 
-    A new word also splits the words that begin with it (`lockdown`: `lockdowns`), for the better
-    or the worse; both count. What a word saves hardly ever grows by another's addition, so that a
-    saving that was computed earlier is a bound: only the first of the queue is computed anew (the
-    lazy greedy algorithm of Minoux, 1978).
+    A new word also changes, for better or worse, how longer words that begin with it are split
+    (`lockdown` those of `lockdowns`), and they are counted too. Adding a word hardly ever increases
+    what another one saves, so a saving computed earlier is an upper bound: only the word at the
+    front of the queue is computed again (the lazy greedy algorithm of Minoux, 1978).
     """
     ordered = sorted(word for word in words if len(word) <= MAX_WORD_LENGTH)
-    wordpiece = WordPiece({piece: number for number, piece in enumerate(base.vocabulary)})
+    wordpiece = WordPiece({token: token_id for token_id, token in enumerate(base.vocabulary)})
     costs = {word: _cost(wordpiece.split(word)) for word in ordered}
 
     def beginning_with(word: str) -> list[str]:
         start = bisect_left(ordered, word)
         return ordered[start : bisect_left(ordered, word + _LAST_CHARACTER, start)]
 
-    def with_word(longer: str, word: str) -> int:
-        """The cost of a word when another that it begins with is a piece."""
+    def cost_with(longer: str, word: str) -> int:
+        """The cost of `longer`, which begins with `word`, if `word` were a token."""
         if longer == word:
             return 1
-        first = wordpiece.first(longer)
-        if first is not None and len(first) > len(word):
+        prefix = wordpiece.longest_prefix(longer)
+        if prefix is not None and len(prefix) > len(word):
             return costs[longer]
         rest = wordpiece.split(longer[len(word) :], continuing=True)
         return _UNKNOWN_COST if rest is None else 1 + len(rest)
 
     def saving(word: str) -> int:
         return sum(
-            words[longer] * (costs[longer] - with_word(longer, word))
+            words[longer] * (costs[longer] - cost_with(longer, word))
             for longer in beginning_with(word)
         )
 
@@ -149,16 +158,16 @@ def _most_saving(
     ]
     heapq.heapify(queue)
     chosen: list[str] = []
-    while queue and len(chosen) < room:
+    while queue and len(chosen) < max_words:
         bound, word = heapq.heappop(queue)
-        now = saving(word)
-        if now <= 0:
+        current = saving(word)
+        if current <= 0:
             continue
-        if -now > bound and queue and (-now, word) > queue[0]:
-            heapq.heappush(queue, (-now, word))
+        if -current > bound and queue and (-current, word) > queue[0]:
+            heapq.heappush(queue, (-current, word))
             continue
         for longer in beginning_with(word):
-            costs[longer] = with_word(longer, word)
+            costs[longer] = cost_with(longer, word)
         wordpiece.add(word, len(base.vocabulary))
         chosen.append(word)
     return chosen
@@ -169,13 +178,13 @@ def _cost(split: list[int] | None) -> int:
 
 
 def write_extension(directory: Path, extension: Extension) -> None:
-    """Writes the file that tells a trainer of new rows."""
+    """Writes extension.json, from which a trainer initializes the embeddings of new tokens."""
     text = json.dumps(asdict(extension), ensure_ascii=False, indent=1)
     (directory / _FILE).write_text(text + "\n", encoding="utf-8")
 
 
 def read_extension(directory: Path) -> Extension:
-    """Reads it.
+    """Reads extension.json.
 
     Raises:
         UserError: it is missing or damaged.
@@ -183,16 +192,16 @@ def read_extension(directory: Path) -> Extension:
     path = directory / _FILE
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
-        rows = tuple(
-            NewRow(
-                int(row["id"]),
-                str(row["piece"]),
-                tuple(map(int, row["pieces_before"])),
-                float(row["log_fraction"]),
+        new_tokens = tuple(
+            NewToken(
+                int(new["id"]),
+                str(new["token"]),
+                tuple(map(int, new["base_ids"])),
+                float(new["log_fraction"]),
             )
-            for row in values["rows"]
+            for new in values["new_tokens"]
         )
-        return Extension(int(values["base_rows"]), str(values["base_digest"]), rows)
+        return Extension(int(values["base_size"]), str(values["base_digest"]), new_tokens)
     except FileNotFoundError:
         raise UserError(f"{path}: no such file; run the stage vocab first") from None
     except (ValueError, KeyError, TypeError) as failure:

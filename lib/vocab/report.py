@@ -1,4 +1,4 @@
-"""How well a vocabulary fits a text: numbers for `dvc metrics`, a page for people."""
+"""Report on how well a vocabulary fits a text: metrics for DVC and a Markdown page."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -12,18 +12,18 @@ from lib.vocab.tokenizer import SPECIAL_TOKENS, WordPieceTokenizer
 from lib.vocab.wordpiece import CONTINUATION
 from lib.vocab.words import WordCounts, by_frequency
 
-_SHOWN = 50
-_PLOTTED = 200
+_LIST_LENGTH = 50
+_PLOT_POINTS = 200
 
 
 @dataclass(frozen=True)
-class Fit:
-    """A text as the vocabulary splits it.
+class VocabularyFit:
+    """Statistics of a text split by a vocabulary.
 
     Attributes:
         metrics: numbers by name.
-        counts: int64 [vocabulary size]: how often each piece is used.
-        most_split: (word, count, pieces) of the words that cost the most tokens beyond one.
+        counts: int64 [vocabulary size]: how often each token is used.
+        most_split: (word, count, tokens) of the words that add the most tokens beyond one each.
         unknown: (word, count) of the most frequent unknown words within the length limit.
     """
 
@@ -33,11 +33,11 @@ class Fit:
     unknown: list[tuple[str, int]]
 
 
-def fit(tokenizer: WordPieceTokenizer, counted: WordCounts) -> Fit:
-    """Splits each different word once.
+def measure_fit(tokenizer: WordPieceTokenizer, counted: WordCounts) -> VocabularyFit:
+    """Measures a vocabulary on a text by splitting each distinct word once.
 
-    Fertility is tokens per word (Rust et al., 2021). Words over the tokenizer's length limit are
-    always [UNK]; they are counted apart, as tokens but not among the unknown words.
+    `tokens_per_word` is what Rust et al. (2021) call fertility. Words over the tokenizer's length
+    limit are always [UNK]; they are counted separately, as tokens but not as unknown words.
     """
     counts = np.zeros(len(tokenizer.vocabulary), np.int64)
     words = tokens = whole = unknown = too_long = 0
@@ -57,11 +57,11 @@ def fit(tokenizer: WordPieceTokenizer, counted: WordCounts) -> Fit:
             split_words.append((count * (len(split) - 1), word, count, split))
         split = split or [tokenizer.unk_id]
         tokens += count * len(split)
-        for number in split:
-            counts[number] += count
+        for token_id in split:
+            counts[token_id] += count
     split_words.sort(key=lambda item: -item[0])
-    fitting = max(words - too_long, 1)
-    return Fit(
+    words_within_limit = max(words - too_long, 1)
+    return VocabularyFit(
         {
             "words": words,
             "distinct_words": len(counted.words),
@@ -69,58 +69,67 @@ def fit(tokenizer: WordPieceTokenizer, counted: WordCounts) -> Fit:
             "tokens_per_word": tokens / max(words, 1),
             "tokens_per_character": tokens / max(counted.characters, 1),
             "whole_word_fraction": whole / max(words, 1),
-            "unknown_word_fraction": unknown / fitting,
+            "unknown_word_fraction": unknown / words_within_limit,
             "unknown_token_fraction": (unknown + too_long) / max(tokens, 1),
             "words_too_long": too_long,
             "unused_tokens": int(np.count_nonzero(counts == 0)),
         },
         counts,
         [
-            (word, count, [tokenizer.vocabulary[number] for number in split])
-            for _, word, count, split in split_words[:_SHOWN]
+            (word, count, [tokenizer.vocabulary[token_id] for token_id in split])
+            for _, word, count, split in split_words[:_LIST_LENGTH]
         ],
-        unknown_words[:_SHOWN],
+        unknown_words[:_LIST_LENGTH],
     )
 
 
-def unreachable(tokenizer: WordPieceTokenizer) -> list[str]:
-    """Pieces that no text can give, because the basic tokenizer never emits their characters so.
+def unreachable_tokens(tokenizer: WordPieceTokenizer) -> list[str]:
+    """Tokens that no text can produce, because the basic tokenizer never emits such words.
 
-    Capitals in a lower-casing vocabulary, say, or `##` before a character that is a word by itself.
+    Examples are capitals in a lower-casing vocabulary, and `##.`, since a full stop is always a
+    word by itself.
     """
     basic = BasicTokenizer(tokenizer.lowercase, tokenizer.strip_accents)
     found = []
-    for piece in tokenizer.vocabulary:
-        if piece in SPECIAL_TOKENS or piece.startswith("[unused"):
+    for token in tokenizer.vocabulary:
+        if token in SPECIAL_TOKENS or token.startswith("[unused"):
             continue
-        text = piece.removeprefix(CONTINUATION)
-        word = f"a{text}" if text != piece else text
+        text = token.removeprefix(CONTINUATION)
+        word = f"a{text}" if text != token else text
         if basic.words(word) != [word] or len(word) > tokenizer.max_word_length:
-            found.append(piece)
+            found.append(token)
     return found
 
 
 def write_frequencies(path: Path, counts: np.ndarray) -> None:
-    """Piece frequency by rank as CSV, at ranks evenly spread over a logarithmic axis.
+    """Writes token frequency by rank as CSV, at ranks evenly spaced on a logarithmic axis.
 
-    Both as decimal logarithms, because DVC's plots have linear axes.
+    Both columns are decimal logarithms, because DVC's plots have linear axes.
 
     Args:
-        counts: int64 [vocabulary size]: how often each piece is used.
+        counts: int64 [vocabulary size]: how often each token is used.
     """
     used = np.sort(counts[counts > 0])[::-1]
     lines = ["log10_rank,log10_fraction\n"]
-    for rank in np.unique(np.geomspace(1, len(used), _PLOTTED).astype(int)):
+    for rank in np.unique(np.geomspace(1, len(used), _PLOT_POINTS).astype(int)):
         lines.append(f"{np.log10(rank):.4f},{np.log10(used[rank - 1] / used.sum()):.4f}\n")
     write_text(path, "".join(lines))
 
 
 def write_report(
-    path: Path, tokenizer: WordPieceTokenizer, facts: Mapping[str, int], fits: Mapping[str, Fit]
+    path: Path,
+    tokenizer: WordPieceTokenizer,
+    facts: Mapping[str, int],
+    fits: Mapping[str, VocabularyFit],
 ) -> None:
-    """The numbers, the most split words and the longest pieces as a page of Markdown."""
+    """Writes the Markdown page: metrics, most split words, unknown words, longest tokens.
+
+    Args:
+        facts: numbers that belong to the vocabulary itself.
+        fits: name of a text -> the vocabulary's fit to it.
+    """
     names = list(fits)
-    lines = ["# The vocabulary", ""]
+    lines = ["# Vocabulary", ""]
     lines += [f"- {name.replace('_', ' ')}: {value:,}" for name, value in facts.items()]
     lines += [""]
     lines += _table(
@@ -131,9 +140,9 @@ def write_report(
         ),
     )
     for text, result in fits.items():
-        lines += ["", f"## Words that cost the most tokens, {text}", ""]
+        lines += ["", f"## Most split words, {text}", ""]
         lines += _table(
-            ["word", "times", "pieces"],
+            ["word", "count", "tokens"],
             (
                 [_code(word), f"{count:,}", _code(*split)]
                 for word, count, split in result.most_split
@@ -142,12 +151,12 @@ def write_report(
         if result.unknown:
             lines += ["", f"## Unknown words, {text}", ""]
             lines += _table(
-                ["word", "times"], ([_code(word), f"{count:,}"] for word, count in result.unknown)
+                ["word", "count"], ([_code(word), f"{count:,}"] for word, count in result.unknown)
             )
     longest = sorted(
-        tokenizer.vocabulary, key=lambda piece: (-len(piece.removeprefix(CONTINUATION)), piece)
+        tokenizer.vocabulary, key=lambda token: (-len(token.removeprefix(CONTINUATION)), token)
     )
-    lines += ["", "## The longest pieces", "", ", ".join(map(_code, longest[:_SHOWN])), ""]
+    lines += ["", "## Longest tokens", "", ", ".join(map(_code, longest[:_LIST_LENGTH])), ""]
     write_text(path, "\n".join(lines))
 
 
@@ -160,8 +169,8 @@ def _table(heading: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
     return [f"| {' | '.join(heading)} |", "|" + " --- |" * len(heading), *body]
 
 
-def _code(*pieces: str) -> str:
-    """Pieces as Markdown code; a bar would end the table's cell, a backtick the code."""
-    return " ".join(f"`` {piece} ``" if "`" in piece else f"`{piece}`" for piece in pieces).replace(
+def _code(*tokens: str) -> str:
+    """Tokens as Markdown code spans, with `|` escaped and backticks in double-backtick spans."""
+    return " ".join(f"`` {token} ``" if "`" in token else f"`{token}`" for token in tokens).replace(
         "|", "\\|"
     )

@@ -1,4 +1,4 @@
-"""SentencePiece on counted words, and its pieces as those of WordPiece."""
+"""SentencePiece training on word counts, and conversion of its pieces to WordPiece tokens."""
 
 import io
 from collections.abc import Iterator, Mapping
@@ -9,24 +9,24 @@ from lib.run.errors import UserError
 from lib.vocab.wordpiece import CONTINUATION
 from lib.vocab.words import by_frequency
 
-# Unigram training gives other pieces with another number of threads, so it is fixed.
+# Fixed, because unigram training gives different pieces with a different number of threads.
 _THREADS = 4
 _WORD_START = "▁"
-# What SentencePiece takes for a space, for an unknown character and for the end of a sentence.
+# SentencePiece's own characters for a space, an unknown character and the end of a sentence.
 _RESERVED = frozenset("▁▅\t\0")
-# Bytes; two words of a hundred characters of four bytes have room.
-_ROW_BYTES = 1 << 10
-# More pieces than characters that SentencePiece asks for: its unknown piece and the word start.
-_SMALLEST_SURPLUS = 16
+# In bytes: enough for two words of a hundred four-byte characters.
+_MAX_LINE_BYTES = 1 << 10
+# SentencePiece needs more pieces than characters: for its unknown piece and the word start.
+_MIN_EXTRA_PIECES = 16
 
 
-def _rows(words: Mapping[str, int]) -> Iterator[str]:
-    """`text TAB count` lines for SentencePiece, in an order that only the counts decide.
+def _training_lines(words: Mapping[str, int]) -> Iterator[str]:
+    """`text TAB count` lines for SentencePiece, in an order determined by the counts alone.
 
-    A word that occurs more than once stands there twice in a row. Unigram training begins with
-    substrings that are followed by different things in different places, and a whole word that
-    were always followed by the end of its line would not be among them. (In running text this
-    befalls many words that are always followed by a space.)
+    A word that occurs more than once is written twice on its line: {the: 5} gives "the TAB 1" and
+    "the the TAB 2". Unigram training starts from substrings that occur with different neighbours. A
+    whole word that is always followed by the end of its line would not be among them. (In running
+    text the same happens to many words that are always followed by a space.)
     """
     for word, count in by_frequency(words):
         if count % 2:
@@ -36,35 +36,35 @@ def _rows(words: Mapping[str, int]) -> Iterator[str]:
 
 
 def train_sentencepiece(
-    words: Mapping[str, int], algorithm: str, pieces: int, max_token_length: int
+    words: Mapping[str, int], algorithm: str, size: int, max_token_length: int
 ) -> bytes:
-    """Trains a model of at most so many pieces; the same for the same counts.
+    """Trains a SentencePiece model of at most `size` pieces, deterministically.
 
-    The words come from the tokenizer that will later use the pieces, and are not normalised by
-    SentencePiece: where the two differ, words become [UNK]. Counted words give BPE the same merges
-    as the text, in a fraction of its time and memory.
+    The words come from the tokenizer that will use the tokens, and SentencePiece does not normalize
+    them: wherever the two normalizations differed, words would become [UNK]. With word counts BPE
+    finds the same merges as with the text, in a fraction of the time and memory.
 
     Args:
-        words: word -> count. Words with characters that SentencePiece reserves are passed by.
+        words: word -> count. Words with characters that SentencePiece reserves are skipped.
         algorithm: bpe (Sennrich et al., 2016) or unigram (Kudo, 2018).
         max_token_length: in characters.
 
     Returns:
-        The serialised model.
+        The serialized model.
 
     Raises:
-        UserError: SentencePiece refuses.
+        UserError: SentencePiece fails.
     """
     usable = {word: count for word, count in words.items() if _RESERVED.isdisjoint(word)}
     characters = {character for word in usable for character in word}
     model = io.BytesIO()
     try:
         sentencepiece.SentencePieceTrainer.train(
-            sentence_iterator=_rows(usable),
+            sentence_iterator=_training_lines(usable),
             model_writer=model,
             input_format="tsv",
             model_type=algorithm,
-            vocab_size=max(pieces, len(characters) + _SMALLEST_SURPLUS),
+            vocab_size=max(size, len(characters) + _MIN_EXTRA_PIECES),
             hard_vocab_limit=False,
             character_coverage=1.0,
             num_threads=_THREADS,
@@ -74,7 +74,7 @@ def train_sentencepiece(
             split_by_unicode_script=False,
             split_by_number=False,
             max_sentencepiece_length=max_token_length,
-            max_sentence_length=_ROW_BYTES,
+            max_sentence_length=_MAX_LINE_BYTES,
             unk_id=0,
             bos_id=-1,
             eos_id=-1,
@@ -86,11 +86,16 @@ def train_sentencepiece(
     return model.getvalue()
 
 
-def word_pieces(model: bytes) -> list[str]:
-    """The model's pieces in its own order (of merges, or by score), as pieces of WordPiece.
+def wordpiece_tokens(model: bytes) -> list[str]:
+    """The pieces of a SentencePiece model as WordPiece tokens, in the model's order.
 
-    `▁word` begins a word and becomes `word`; any other piece continues one: `##piece`. What is no
-    text is left out: the unknown piece, control pieces, the bare word start.
+    That is the order of the merges (BPE) or of the scores (unigram). The marker for a word's start
+    becomes its opposite, a marker for a word's continuation:
+
+        <unk>   ▁low   er     ▁        ▁n   est
+        (none)  low    ##er   (none)   n    ##est
+
+    The unknown piece, control pieces and the bare word start are left out.
     """
     processor = sentencepiece.SentencePieceProcessor(model_proto=model)
     pieces = [

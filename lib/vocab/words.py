@@ -1,6 +1,6 @@
-"""How often each word occurs in a text: all that a vocabulary is made from and judged by.
+"""Word counts of a text: the only input for making and for measuring a vocabulary.
 
-A text of a hundred million words has a million different ones, so that everything behind this
+A text of a hundred million words has about a million different ones, so everything after this step
 works on a small table instead of on the text.
 """
 
@@ -13,22 +13,23 @@ from pathlib import Path
 
 from lib.run.pool import shard_map
 from lib.vocab.characters import BasicTokenizer
-from lib.vocab.tokenizer import SPECIAL_TOKENS, raw_piece_finder
+from lib.vocab.tokenizer import SPECIAL_TOKENS, raw_span_finder
 
 _READ_BYTES = 1 << 20
-# A worker takes half a second to start; below this it is not worth one.
-_PART_BYTES = 1 << 24
+# Starting a worker takes half a second, which a smaller chunk of the file would not repay.
+_MIN_CHUNK_BYTES = 1 << 24
 
 
 @dataclass
 class WordCounts:
-    """What was counted in a text.
+    """Counts of words, characters and sentences of a text.
 
     Attributes:
-        words: how often each word occurs.
-        in_long_sentences: how often of that in sentences over the length limit.
-        characters: of all lines, white space included, line ends not.
-        sentences, long_sentences: lines with and over the length limit.
+        words: word -> count.
+        in_long_sentences: word -> count within sentences over the length limit.
+        characters: characters of all lines, including white space but not line ends.
+        sentences: number of lines.
+        long_sentences: number of lines over the length limit.
     """
 
     words: Counter[str] = field(default_factory=Counter)
@@ -38,7 +39,7 @@ class WordCounts:
     long_sentences: int = 0
 
     def __add__(self, other: "WordCounts") -> "WordCounts":
-        """The sum; the counters of `self` are used for it."""
+        """The sum. It reuses the counters of `self`, which change."""
         self.words.update(other.words)
         self.in_long_sentences.update(other.in_long_sentences)
         return WordCounts(
@@ -49,21 +50,21 @@ class WordCounts:
             self.long_sentences + other.long_sentences,
         )
 
-    def of_short_sentences(self) -> dict[str, int]:
-        """The counts without those of sentences over the limit."""
+    def without_long_sentences(self) -> dict[str, int]:
+        """The word counts of all sentences within the length limit."""
         if not self.in_long_sentences:
             return self.words
         return {
-            word: left
+            word: remaining
             for word, count in self.words.items()
-            if (left := count - self.in_long_sentences[word])
+            if (remaining := count - self.in_long_sentences[word])
         }
 
 
 def by_frequency(counts: Mapping[str, int]) -> list[tuple[str, int]]:
-    """(word, count), most frequent first, equally frequent ones by code points.
+    """(word, count) pairs, most frequent first, ties ordered by code point.
 
-    An order of its own: that of a counter tells how the text was divided among workers.
+    The order of a Counter would depend on how the text was divided among workers.
     """
     return sorted(counts.items(), key=lambda item: (-item[1], item[0]))
 
@@ -84,61 +85,62 @@ class _CountTask:
 def count_words(
     text: Path, basic: BasicTokenizer, max_sentence_length: int | None, workers: int
 ) -> WordCounts:
-    """Counts the words of a file of lines (UTF-8, LF); the same for any number of workers.
+    """Counts the words of a text file (UTF-8, LF) with one sentence per line.
 
-    Special tokens that stand in the text as such ([MASK]) are no words.
+    The result is the same for any number of workers. Special tokens that occur in the text ([MASK])
+    are not counted as words.
 
     Args:
         max_sentence_length: in characters; None for no limit.
     """
     size = text.stat().st_size
-    parts = max(1, min(workers, size // _PART_BYTES))
-    cuts = [0]
+    chunks = max(1, min(workers, size // _MIN_CHUNK_BYTES))
+    bounds = [0]
     with text.open("rb") as stream:
-        for part in range(1, parts):
-            stream.seek(size * part // parts)
+        for chunk in range(1, chunks):
+            stream.seek(size * chunk // chunks)
             stream.readline()
-            cuts.append(stream.tell())
-    cuts.append(size)
+            bounds.append(stream.tell())
+    bounds.append(size)
     tasks = [
         _CountTask(text, start, stop, basic.lowercase, basic.strip_accents, max_sentence_length)
-        for start, stop in pairwise(cuts)
+        for start, stop in pairwise(bounds)
     ]
-    return reduce(WordCounts.__add__, shard_map(_count, tasks, workers, "count words", "parts"))
+    return reduce(WordCounts.__add__, shard_map(_count, tasks, workers, "count words", "chunks"))
 
 
 def _count(task: _CountTask) -> WordCounts:
-    """Counts raw pieces first: normalising each different one once is what makes it fast."""
-    find_pieces = raw_piece_finder()
-    pieces: Counter[str] = Counter()
+    """Counts raw spans, then normalizes each distinct span once, which is what makes it fast."""
+    find_spans = raw_span_finder()
+    spans: Counter[str] = Counter()
     in_long: Counter[str] = Counter()
     counts = WordCounts()
     with task.path.open("rb") as stream:
         stream.seek(task.start)
-        left = task.stop - task.start
-        while block := stream.read(min(left, _READ_BYTES)):
+        remaining = task.stop - task.start
+        while block := stream.read(min(remaining, _READ_BYTES)):
             if not block.endswith(b"\n"):
                 block += stream.readline()
-            left -= len(block)
+            remaining -= len(block)
             text = block.decode()
-            pieces.update(find_pieces(text))
+            spans.update(find_spans(text))
             counts.characters += len(text) - text.count("\n")
             counts.sentences += text.count("\n") + (not text.endswith("\n"))
             if task.max_sentence_length:
                 for line in text.split("\n"):
                     if len(line) > task.max_sentence_length:
-                        in_long.update(find_pieces(line))
+                        in_long.update(find_spans(line))
                         counts.long_sentences += 1
     basic = BasicTokenizer(task.lowercase, task.strip_accents)
-    counts.words = _words(pieces, basic)
+    counts.words = _words(spans, basic)
     counts.in_long_sentences = _words(in_long, basic)
     return counts
 
 
-def _words(pieces: Counter[str], basic: BasicTokenizer) -> Counter[str]:
+def _words(spans: Counter[str], basic: BasicTokenizer) -> Counter[str]:
     words: Counter[str] = Counter()
-    for piece, count in pieces.items():
-        if piece.strip(" ") not in SPECIAL_TOKENS:
-            for word in basic.words(piece):
+    for span, count in spans.items():
+        if span.strip(" ") not in SPECIAL_TOKENS:
+            for word in basic.words(span):
                 words[word] += count
     return words

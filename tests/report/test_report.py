@@ -17,7 +17,7 @@ from lib.report.markup import element
 from lib.report.page import page
 from lib.report.results import Results
 from lib.text.cleaning.inspection import Inspection
-from lib.vocab.report import fit, write_report
+from lib.vocab.report import measure_fit, write_report
 from lib.vocab.tokenizer import SPECIAL_TOKENS, WordPieceTokenizer
 from lib.vocab.words import WordCounts
 
@@ -200,7 +200,7 @@ def write_vocabulary(folder: Path) -> None:
     tokenizer = WordPieceTokenizer(pieces, False, False)
     counts = WordCounts()
     counts.words.update(words)
-    fitted = fit(tokenizer, counts)
+    fitted = measure_fit(tokenizer, counts)
     write(folder / "metrics.json", {"size": len(pieces), "train": fitted.metrics})
     write_report(folder / "report.md", tokenizer, {"size": len(pieces)}, {"train": fitted})
 

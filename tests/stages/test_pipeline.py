@@ -178,20 +178,20 @@ def test_words_added_to_a_models_vocabulary_start_as_the_mean_of_their_pieces(fi
         pieces = (base / "vocab.txt").read_text(encoding="utf-8").split("\n")[:rows]
         extended = (finished.folder / "models/main/vocab.txt").read_text(encoding="utf-8")
         assert extended.split("\n")[rows:-1] == [
-            row["piece"] for row in extension["rows"] if row["id"] >= rows
+            token["token"] for token in extension["new_tokens"] if token["id"] >= rows
         ]
         new = load_file(finished.folder / "models/main/model.safetensors")
-        fresh = [row["id"] for row in extension["rows"]]
+        fresh = [token["id"] for token in extension["new_tokens"]]
         kept = np.setdiff1d(np.arange(rows), fresh)
         for name in ("bert.embeddings.word_embeddings.weight", "cls.predictions.bias"):
             np.testing.assert_allclose(new[name][kept], old[name][kept], atol=1e-9)
-            for row in extension["rows"]:
-                assert row["piece"] == "".join(
-                    pieces[number].removeprefix("##") for number in row["pieces_before"]
+            for token in extension["new_tokens"]:
+                assert token["token"] == "".join(
+                    pieces[number].removeprefix("##") for number in token["base_ids"]
                 )
-                mean = np.mean([old[name][number] for number in row["pieces_before"]], axis=0)
-                mean += row["log_fraction"] if "bias" in name else 0
-                np.testing.assert_allclose(new[name][row["id"]], mean, atol=1e-6)
+                mean = np.mean([old[name][number] for number in token["base_ids"]], axis=0)
+                mean += token["log_fraction"] if "bias" in name else 0
+                np.testing.assert_allclose(new[name][token["id"]], mean, atol=1e-6)
         # The model that training started from is the baseline, new rows and all: after so small a
         # step the two are equal. It is asked what it would be asked by itself.
         path = finished.folder / "results/evaluate/metrics.json"

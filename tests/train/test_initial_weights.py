@@ -87,7 +87,7 @@ def test_what_the_model_says_of_old_pieces_hardly_changes():
     pieces += [f"v{number}" for number in range(50 - len(pieces))]
     base = WordPieceTokenizer(pieces, True, True)
     vocabulary, extension = extend(base, {"w1a": 9, "w2bc": 8, "w3de": 7}, 53, 1)
-    assert len(extension.rows) == 3
+    assert len(extension.new_tokens) == 3
     grown, new = with_new_rows(config, weights, extension, 53)
     assert grown.vocab_size == len(vocabulary) == 53
     assert all(new[part.name].shape == part.shape for part in parameter_table(grown))
@@ -265,10 +265,10 @@ def test_a_model_with_rows_to_spare(start, tmp_path):
     folder = write_vocabulary(tmp_path / "extended", tokenizer, extension)
     found = start(tmp_path / "model", folder=folder)
     assert found.config == config
-    for row in extension.rows:
-        mean = weights[WORDS][list(row.pieces_before)].mean(axis=0)
-        np.testing.assert_allclose(found.weights[WORDS][row.id], mean, rtol=1e-6)
-    untouched = sorted(set(range(16)) - {row.id for row in extension.rows})
+    for token in extension.new_tokens:
+        mean = weights[WORDS][list(token.base_ids)].mean(axis=0)
+        np.testing.assert_allclose(found.weights[WORDS][token.id], mean, rtol=1e-6)
+    untouched = sorted(set(range(16)) - {token.id for token in extension.new_tokens})
     assert np.array_equal(found.weights[WORDS][untouched], weights[WORDS][untouched])
 
 

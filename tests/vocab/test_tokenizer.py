@@ -210,7 +210,7 @@ def test_encode_equals_the_oracle(text: str, lowercase: bool, strip_accents: boo
 def small_limits(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Chunks and a cache so small that every text passes their limits."""
     monkeypatch.setattr(tokenizer_module, "_CHUNK_CHARACTERS", request.param)
-    monkeypatch.setattr(tokenizer_module, "_MAX_CACHED_PIECES", request.param)
+    monkeypatch.setattr(tokenizer_module, "_MAX_CACHED_SPANS", request.param)
 
 
 @pytest.mark.usefixtures("small_limits")

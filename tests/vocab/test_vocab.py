@@ -16,17 +16,17 @@ from hypothesis import strategies as st
 from lib.run.errors import UserError
 from lib.samples.languages import LANGUAGES, made_text
 from lib.vocab import words as words_module
-from lib.vocab.alphabet import closed_alphabet, covered
+from lib.vocab.alphabet import closed_alphabet, most_frequent_characters
 from lib.vocab.characters import BasicTokenizer
 from lib.vocab.conversion import from_characters, from_sentencepiece
 from lib.vocab.directory import read_directory, read_vocabulary
 from lib.vocab.existing import existing_tokenizer
 from lib.vocab.export import write_tokenizer
 from lib.vocab.extension import extend, read_extension
-from lib.vocab.report import fit, unreachable, write_frequencies, write_report
-from lib.vocab.selection import SURPLUS, most_useful
+from lib.vocab.report import measure_fit, unreachable_tokens, write_frequencies, write_report
+from lib.vocab.selection import CANDIDATE_RATIO, select_tokens
 from lib.vocab.tokenizer import SPECIAL_TOKENS, WordPieceTokenizer
-from lib.vocab.training import train_sentencepiece, word_pieces
+from lib.vocab.training import train_sentencepiece, wordpiece_tokens
 from lib.vocab.wordpiece import WordPiece
 from lib.vocab.words import WordCounts, count_words
 from stages.vocab import main
@@ -94,7 +94,7 @@ def test_any_text_can_be_spelt(texts, lowercase, strip_accents, algorithm):
         split = tokenizer.wordpiece.split(word)
         assert split is not None
         assert [vocabulary[number] for number in split] == greedy(word, pieces)
-    assert not unreachable(tokenizer)
+    assert not unreachable_tokens(tokenizer)
 
 
 def test_exactly_the_size_when_the_text_fills_it():
@@ -134,9 +134,9 @@ def test_characters_that_sentencepiece_reserves_are_covered_all_the_same():
 
 def test_coverage_leaves_out_the_rarest_characters_only():
     characters = {"e": 900, "a": 90, "z": 9, "q": 1}
-    assert covered(characters, 1.0) == characters
-    assert list(covered(characters, 0.99)) == ["e", "a"]
-    assert list(covered(characters, 0.995)) == ["e", "a", "z"]
+    assert most_frequent_characters(characters, 1.0) == characters
+    assert list(most_frequent_characters(characters, 0.99)) == ["e", "a"]
+    assert list(most_frequent_characters(characters, 0.995)) == ["e", "a", "z"]
     words = {"ea": 500, "zq": 1, "ae": 400}
     vocabulary = made(CASED, words, 50, coverage=0.99)
     assert not any("q" in piece for piece in vocabulary if piece not in SPECIAL_TOKENS)
@@ -178,10 +178,10 @@ def test_selection_saves_tokens_on_text_that_it_has_not_seen(language):
     words = counts_of(made_text(language, 3000, 1), basic)
     heldout = counts_of(made_text(language, 500, 2), basic)
     letters = closed_alphabet(sorted({letter for word in words for letter in word}), basic)
-    pieces = word_pieces(train_sentencepiece(words, "bpe", 1000, 64))
+    pieces = wordpiece_tokens(train_sentencepiece(words, "bpe", 1000, 64))
     candidates = [piece for piece in pieces if len(piece.removeprefix("##")) > 1]
-    room = int(len(candidates) / SURPLUS)
-    chosen = most_useful(candidates, letters, words, room)
+    room = int(len(candidates) / CANDIDATE_RATIO)
+    chosen = select_tokens(candidates, letters, words, room)
     assert len(chosen) == room
     assert chosen == [piece for piece in candidates if piece in set(chosen)]
     by_rank = [*letters, *candidates[:room]]
@@ -193,9 +193,9 @@ def test_what_saves_nothing_goes_first():
     letters = ["a", "b", "c", "##a", "##b", "##c"]
     words = {"abc": 10, "abca": 1}
     # `ab` is never used beside `abc`; `abca` saves one token, `abc` two a time.
-    assert most_useful(["ab", "abca", "abc"], letters, words, 2) == ["abca", "abc"]
-    assert most_useful(["ab", "abca", "abc"], letters, words, 1) == ["abc"]
-    assert most_useful(["ab"], letters, words, 5) == ["ab"]
+    assert select_tokens(["ab", "abca", "abc"], letters, words, 2) == ["abca", "abc"]
+    assert select_tokens(["ab", "abca", "abc"], letters, words, 1) == ["abc"]
+    assert select_tokens(["ab"], letters, words, 5) == ["ab"]
 
 
 @given(
@@ -210,7 +210,7 @@ def test_splitting_follows_its_definition(texts, words):
         found = ["[UNK]"] if split is None else [vocabulary[number] for number in split]
         assert found == greedy(word, set(vocabulary))
         start = [word[:end] for end in range(len(word), 0, -1) if word[:end] in vocabulary]
-        assert wordpiece.first(word) == (start[0] if start else None)
+        assert wordpiece.longest_prefix(word) == (start[0] if start else None)
 
 
 # --- counting
@@ -230,7 +230,7 @@ def test_counts_are_those_of_the_basic_tokenizer(tmp_path_factory, texts, lowerc
     assert counted.sentences == len(lines)
     short = [line for line in lines if len(line) <= limit]
     assert counted.long_sentences == len(lines) - len(short)
-    assert counted.of_short_sentences() == Counter(
+    assert counted.without_long_sentences() == Counter(
         word for line in short for word in basic.words(line)
     )
 
@@ -245,7 +245,7 @@ def test_special_tokens_in_text_are_no_words(tmp_path):
 def test_the_same_bytes_in_five_runs_and_for_any_number_of_workers(tmp_path, monkeypatch):
     text = tmp_path / "text.txt"
     text.write_text(made_text("turkish", 600, 1), encoding="utf-8")
-    monkeypatch.setattr(words_module, "_PART_BYTES", 1 << 12)
+    monkeypatch.setattr(words_module, "_MIN_CHUNK_BYTES", 1 << 12)
     for algorithm in ("bpe", "unigram"):
         vocabularies = []
         for workers in (1, 1, 1, 2, 5):
@@ -353,26 +353,26 @@ def test_new_words_take_unused_rows_first_and_no_id_moves():
     size = len(base.vocabulary) + 1
     vocabulary, extension = extend(base, NEWS, size, 3)
     # covid saves one token 50 + 20 times, wuhan four 30 times, and 🦠 is known 9 times.
-    assert [row.piece for row in extension.rows] == ["wuhan", "covid", "covids"]
-    assert [row.id for row in extension.rows] == [5, len(base.vocabulary) - 1, size - 1]
+    assert [token.token for token in extension.new_tokens] == ["wuhan", "covid", "covids"]
+    assert [token.id for token in extension.new_tokens] == [5, len(base.vocabulary) - 1, size - 1]
     assert len(vocabulary) == size
     for number, piece in enumerate(base.vocabulary):
         assert vocabulary[number] == piece or piece.startswith("[unused")
     uses = Counter(
         piece for word in NEWS for piece in greedy(word, set(base.vocabulary)) * NEWS[word]
     )
-    for row in extension.rows:
-        before = [base.vocabulary[number] for number in row.pieces_before]
-        assert before == greedy(row.piece, set(base.vocabulary))
-        shares = [math.log(NEWS[row.piece] / uses[piece]) for piece in before]
-        assert row.log_fraction == pytest.approx(sum(shares) / len(shares), abs=1e-6)
-        assert row.log_fraction <= 0
+    for token in extension.new_tokens:
+        before = [base.vocabulary[number] for number in token.base_ids]
+        assert before == greedy(token.token, set(base.vocabulary))
+        shares = [math.log(NEWS[token.token] / uses[piece]) for piece in before]
+        assert token.log_fraction == pytest.approx(sum(shares) / len(shares), abs=1e-6)
+        assert token.log_fraction <= 0
 
 
 def test_an_unknown_word_becomes_known_and_rare_ones_stay():
     base = WordPieceTokenizer(list(dict.fromkeys(BASE)), True, True)
     vocabulary, extension = extend(base, NEWS, 1000, 3)
-    words = {row.piece: row.pieces_before for row in extension.rows}
+    words = {token.token: token.base_ids for token in extension.new_tokens}
     assert words["🦠"] == (base.unk_id,)
     assert "lion" not in words and "the" not in words
     assert len(vocabulary) == len(base.vocabulary) + len(words) - 2
@@ -381,10 +381,10 @@ def test_an_unknown_word_becomes_known_and_rare_ones_stay():
 def test_too_small_a_size_for_extending():
     base = WordPieceTokenizer(list(dict.fromkeys(BASE)), True, True)
     rows = len(base.vocabulary)
-    with pytest.raises(UserError, match=rf"set {rows} to use its 2 \[unusedN\] rows only"):
+    with pytest.raises(UserError, match=rf"set {rows} to use only its 2 \[unusedN\] entries"):
         extend(base, NEWS, rows - 1, 3)
     _, extension = extend(base, NEWS, rows, 3)
-    assert len(extension.rows) == 2
+    assert len(extension.new_tokens) == 2
 
 
 @settings(deadline=None, max_examples=60)
@@ -405,10 +405,10 @@ def test_each_new_word_is_the_one_that_saves_most(words, room):
         )
 
     assert vocabulary[:rows] == base.vocabulary
-    assert [row.piece for row in extension.rows] == vocabulary[rows:]
+    assert [token.token for token in extension.new_tokens] == vocabulary[rows:]
     before = [cost(vocabulary[:end]) for end in range(rows, len(vocabulary) + 1)]
     assert all(later < earlier for earlier, later in pairwise(before))
-    if extension.rows:
+    if extension.new_tokens:
         best = min(cost([*base.vocabulary, word]) for word in words)
         assert before[1] == best
     elif room:
@@ -427,7 +427,7 @@ def test_the_numbers_are_those_of_counting_by_hand():
     counted = WordCounts(
         Counter({"ab": 4, "abb": 3, "x": 2, "c" * 101: 1, "c": 10}), characters=200
     )
-    result = fit(tokenizer, counted)
+    result = measure_fit(tokenizer, counted)
     assert result.metrics == {
         "words": 20,
         "distinct_words": 5,
@@ -443,13 +443,16 @@ def test_the_numbers_are_those_of_counting_by_hand():
     assert result.counts.tolist() == [0, 3, 0, 0, 0, 0, 3, 7, 10, 0, 0, 0]
     assert result.most_split == [("abb", 3, ["ab", "##b"])]
     assert result.unknown == [("x", 2)]
-    assert unreachable(tokenizer) == ["C", "##."]
+    assert unreachable_tokens(tokenizer) == ["C", "##."]
 
 
 def test_report_and_plot(tmp_path):
     words = counts_of(made_text("turkish", 500, 1), CASED)
     tokenizer = WordPieceTokenizer(made(CASED, words, 300), False, False)
-    fits = {"train": fit(tokenizer, WordCounts(words)), "heldout": fit(tokenizer, WordCounts())}
+    fits = {
+        "train": measure_fit(tokenizer, WordCounts(words)),
+        "heldout": measure_fit(tokenizer, WordCounts()),
+    }
     write_frequencies(tmp_path / "f.csv", fits["train"].counts)
     heading, *rows = (tmp_path / "f.csv").read_text(encoding="utf-8").splitlines()
     assert heading == "log10_rank,log10_fraction"
@@ -496,7 +499,8 @@ def test_the_stage_with_every_source(tmp_path, monkeypatch, values):
         tokenizer = WordPieceTokenizer.load(Path("data/vocab"))
         lines = Path("data/sample/heldout.txt").read_text(encoding="utf-8")
         assert len(tokenizer.encode(lines)) == metrics["heldout"]["tokens"]
-        assert Path("results/vocab/report.md").read_text(encoding="utf-8").startswith("# The")
+        report = Path("results/vocab/report.md").read_text(encoding="utf-8")
+        assert report.startswith("# Vocabulary")
         return vocabulary
 
     pieces = run("sentencepiece")
@@ -508,7 +512,7 @@ def test_the_stage_with_every_source(tmp_path, monkeypatch, values):
     extended = run("extend", "models/base", size=410)
     assert extended[:400] == pieces and len(extended) == 410
     extension = read_extension(Path("data/vocab"))
-    assert [row.piece for row in extension.rows] == extended[400:]
+    assert [token.token for token in extension.new_tokens] == extended[400:]
     assert all(len(piece.removeprefix("##")) == 1 for piece in run("characters")[5:70])
     Path("data/sample/train.txt").write_text(" \n", encoding="utf-8")
     with pytest.raises(UserError, match=r"data/sample/train\.txt: no words"):
