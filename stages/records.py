@@ -5,7 +5,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from lib.params import SHARDS, Params, load_params
-from lib.records.importing.examples import find_examples, take_examples
+from lib.records.importing.examples import find_examples, import_examples
 from lib.records.manifest import MANIFEST, SplitEntry, manifest_json
 from lib.records.masking import VocabularyFacts
 from lib.records.settings import RecordSettings
@@ -59,7 +59,7 @@ def make_records(task: ShardTask) -> WrittenShard:
         task.target,
         tokens,
         task.settings,
-        VocabularyFacts.of(tokenizer),
+        VocabularyFacts.from_tokenizer(tokenizer),
         task.seed,
         int(task.source.stem),
     )
@@ -76,7 +76,7 @@ def from_text(
 ) -> tuple[dict[str, RecordSettings], list[WrittenShard]]:
     """Makes examples of the text shards; returns each split's settings, and the files written."""
     settings = RecordSettings.from_params(params.records, params.phases[phase].max_seq_length)
-    of_split = {split: settings if split == "train" else settings.once() for split in SPLITS}
+    of_split = {split: settings if split == "train" else settings.held_out() for split in SPLITS}
     suffix = FILE_SUFFIXES[settings.compression]
     vocab_digest = fingerprint.of_path(vocab)
     tasks = [
@@ -107,12 +107,12 @@ def from_examples(
 ) -> tuple[dict[str, RecordSettings], list[WrittenShard]]:
     """Takes the examples of a folder; returns as `from_text` does."""
     folder = source / phase if (source / phase).is_dir() else source
-    settings, written = take_examples(
+    settings, written = import_examples(
         find_examples(folder, given_split),
         target,
         phase,
         params.phases[phase].max_seq_length,
-        VocabularyFacts.of(WordPieceTokenizer.load(vocab)),
+        VocabularyFacts.from_tokenizer(WordPieceTokenizer.load(vocab)),
         params.split.dev_fraction,
         params.records.compression,
         choose_workers(params.cluster.workers, params.cluster.scheduler),
@@ -134,14 +134,16 @@ def main(phase: str, source: Path, vocab: Path, records: Path) -> None:
         write = from_text if made_here else from_examples
         settings, written = write(params, phase, source, vocab, temporary)
         shards = {split: [shard for shard in written if shard.split == split] for split in SPLITS}
-        facts = {
-            split: total(shards[split]).facts(own.max_seq_length, own.masking == "static")
+        metrics = {
+            split: total(shards[split]).metrics(own.max_seq_length, own.masking == "static")
             for split, own in settings.items()
         }
         text = manifest_json(
             {
                 split: SplitEntry(
-                    asdict(settings[split]), facts[split], [shard.entry for shard in shards[split]]
+                    asdict(settings[split]),
+                    metrics[split],
+                    [shard.entry for shard in shards[split]],
                 )
                 for split in SPLITS
             },
@@ -153,11 +155,11 @@ def main(phase: str, source: Path, vocab: Path, records: Path) -> None:
         )
         write_text(temporary / MANIFEST, text)
     results = Path("results/records") / phase
-    write_metrics(results / "metrics.json", facts)
+    write_metrics(results / "metrics.json", metrics)
     histograms = total(shards["train"])
     write_text(results / "lengths.csv", histogram_csv(histograms.example_lengths, "examples"))
-    write_text(results / "sequences.csv", histogram_csv(histograms.row_lengths, "sequences"))
-    train = facts["train"]
+    write_text(results / "sequences.csv", histogram_csv(histograms.sequence_lengths, "sequences"))
+    train = metrics["train"]
     print(
         f"records: {phase}: {train['examples']:,} training examples in {train['sequences']:,} "
         f"sequences of {settings['train'].max_seq_length} tokens, {train['fill']:.1%} full"

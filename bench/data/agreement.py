@@ -80,7 +80,7 @@ class Ours:
     def __init__(self, vocabulary: Path, text: Path) -> None:
         pieces = vocabulary.read_text(encoding="utf-8").removesuffix("\n").split("\n")
         tokenizer = WordPieceTokenizer(pieces, lowercase=True, strip_accents=True)
-        self.facts = VocabularyFacts.of(tokenizer)
+        self.facts = VocabularyFacts.from_tokenizer(tokenizer)
         self._tokens: Tokens = read_tokens(text, tokenizer.encode_lines)
 
     def write(self, seed: int, settings: RecordSettings, target: Path) -> None:

@@ -21,7 +21,7 @@ PARTS = {
         "tokenization": ["stages.records:read_tokens"],
         "pairs": ["lib.records.shard:make_examples"],
         "rows": ["lib.records.shard:assemble"],
-        "masks": ["lib.records.shard:mask_rows"],
+        "masks": ["lib.records.shard:mask_sequences"],
         "encoding": ["lib.records.tfrecord:encode"],
         "synchronising files": ["lib.run.atomic:_synchronise"],
     },

@@ -24,7 +24,7 @@ from lib.checkpoints.huggingface import read_model
 from lib.model.config import read_config
 from lib.model.losses import Batch, loss_sums, summarise
 from lib.records.manifest import read_manifest
-from lib.records.masking import VocabularyFacts, mask_rows
+from lib.records.masking import VocabularyFacts, mask_sequences
 from lib.run import random
 from lib.train.input import evaluation_batches
 from lib.vocab.tokenizer import WordPieceTokenizer
@@ -45,10 +45,10 @@ def joined_batches(
     ]
     count = len(ids) // length // _ROWS * _ROWS
     rows = np.array(ids[: count * length], np.int32).reshape(count, length)
-    masked = mask_rows(
+    masked = mask_sequences(
         rows,
         np.full(count, length),
-        VocabularyFacts.of(tokenizer),
+        VocabularyFacts.from_tokenizer(tokenizer),
         0.15,
         length,
         False,

@@ -63,8 +63,8 @@ def plan(
         made = RecordSettings.from_params(params.records, phase.max_seq_length)
         held_out = params.split.dev_fraction, params.split.test_fraction
         rows, disk = rows_and_bytes(raw * (1 - sum(held_out)), text, made)
-        dev_rows, _ = rows_and_bytes(raw * held_out[0], text, made.once())
-        _, held_out_disk = rows_and_bytes(raw * sum(held_out), text, made.once())
+        dev_rows, _ = rows_and_bytes(raw * held_out[0], text, made.held_out())
+        _, held_out_disk = rows_and_bytes(raw * sum(held_out), text, made.held_out())
         seconds = text.tokenize + made.dupe_factor * text.copy
         lines += [
             data(f"records {name}", seconds, disk + held_out_disk),

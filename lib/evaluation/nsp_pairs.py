@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from lib.records.masking import VocabularyFacts, mask_rows
+from lib.records.masking import VocabularyFacts, mask_sequences
 from lib.records.sequences import assemble
 from lib.records.settings import RecordSettings
 from lib.records.shard import make_examples
@@ -49,8 +49,8 @@ def pair_batches(
             other records are asked the same.
     """
     length = settings.max_seq_length
-    settings = replace(settings.once(), whole_word_mask=False)
-    facts, rows = VocabularyFacts.of(tokenizer), max(1, _CELLS // length)
+    settings = replace(settings.held_out(), whole_word_mask=False)
+    facts, rows = VocabularyFacts.from_tokenizer(tokenizer), max(1, _CELLS // length)
     documents_before = 0
     for number, shard in enumerate(shards):
         tokens = read_tokens(shard, tokenizer.encode_lines)
@@ -59,7 +59,7 @@ def pair_batches(
         for start in range(0, min(len(examples), most), rows):
             chosen = np.arange(start, min(start + rows, len(examples), most))
             made = assemble(tokens, examples, chosen, length, facts.cls_id, facts.sep_id)
-            masked = mask_rows(
+            masked = mask_sequences(
                 made.input_ids,
                 made.lengths,
                 facts,

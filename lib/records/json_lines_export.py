@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from lib.records.importing.example_batch import Block, read_tfrecords
+from lib.records.importing.example_batch import ExampleBatch, read_tfrecords
 from lib.records.importing.json_lines import IGNORED
 from lib.records.manifest import MANIFEST, read_manifest
 from lib.run.atomic import new_directory, new_file
@@ -106,7 +106,7 @@ def _write(task: _Task) -> int:
     return count
 
 
-def _objects(block: Block, next_sentence: bool) -> list[dict[str, Any]]:
+def _objects(block: ExampleBatch, next_sentence: bool) -> list[dict[str, Any]]:
     features = block.features
     labels = np.full_like(features["input_ids"], IGNORED)
     row, slot = np.nonzero(features["masked_lm_weights"])

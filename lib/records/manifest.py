@@ -169,12 +169,12 @@ class SplitEntry:
 
     Attributes:
         settings: fields of the split's `lib.records.settings.RecordSettings`.
-        facts: as `lib.records.statistics.RecordStatistics.facts` gives them.
+        metrics: as `lib.records.statistics.RecordStatistics.metrics` gives them.
         shards: its record files.
     """
 
     settings: Mapping[str, Any]
-    facts: Mapping[str, float]
+    metrics: Mapping[str, float]
     shards: Sequence[ShardEntry]
 
 
@@ -208,7 +208,7 @@ def manifest_json(
             split: {
                 "masking": entry.settings["masking"],
                 "dupe_factor": None if imported else entry.settings["dupe_factor"],
-                **entry.facts,
+                **entry.metrics,
                 "shards": [vars(shard) for shard in entry.shards],
             }
             for split, entry in splits.items()

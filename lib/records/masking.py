@@ -40,7 +40,7 @@ class VocabularyFacts:
     continuation: np.ndarray
 
     @classmethod
-    def of(cls, tokenizer: Tokenizer) -> Self:
+    def from_tokenizer(cls, tokenizer: Tokenizer) -> Self:
         return cls(
             tokenizer.cls_id,
             tokenizer.sep_id,
@@ -79,7 +79,7 @@ def prediction_counts(
     return np.clip(wanted, 1, max_predictions_per_seq)
 
 
-def mask_rows(
+def mask_sequences(
     input_ids: np.ndarray,
     lengths: np.ndarray,
     vocabulary: VocabularyFacts,

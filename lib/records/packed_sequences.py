@@ -10,7 +10,7 @@ from collections.abc import Mapping
 import numpy as np
 
 
-def pack_rows(
+def assemble_packed(
     examples: Mapping[str, np.ndarray],
     lengths: np.ndarray,
     packs: np.ndarray,
@@ -71,7 +71,7 @@ def pack_rows(
 
 
 class _Slots:
-    """Rows of `width` cells, divided among the slots of each row; the rest is padding.
+    """Sequences of `width` cells, divided among the slots of each row; the rest is padding.
 
     Attributes:
         starts: int32 [rows, K]: the cell that each slot begins with.

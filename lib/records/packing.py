@@ -23,7 +23,7 @@ def pack(lengths: np.ndarray, capacity: int, most: int) -> np.ndarray:
         most: examples of a row at most.
 
     Returns:
-        int64 [rows, most]: the examples of each row, then -1. Rows of one pattern stand
+        int64 [rows, most]: the examples of each row, then -1. Sequences of one pattern stand
         together; among equal lengths the examples come in their order.
     """
     counts = np.bincount(lengths, minlength=capacity + 1)

@@ -48,7 +48,7 @@ class Examples:
         return len(self.a_start)
 
     @classmethod
-    def none(cls) -> Self:
+    def empty(cls) -> Self:
         nothing = np.zeros(0, dtype=np.int32)
         return cls(nothing, nothing, nothing, nothing, nothing.astype(bool))
 
@@ -86,7 +86,7 @@ def make_pairs(
     counted.
     """
     if tokens.sentences == 0:
-        return Examples.none()
+        return Examples.empty()
     room = max_seq_length - PAIR_SPECIAL_TOKENS
     offsets, document_offsets = tokens.sentence_offsets, tokens.document_offsets
     targets = _target_lengths(tokens.documents, room, short_seq_prob, generator)
@@ -147,7 +147,7 @@ def make_pairs(
     )
 
 
-def make_single(
+def make_single_segments(
     tokens: Tokens, max_seq_length: int, short_seq_prob: float, generator: np.random.Generator
 ) -> Examples:
     """Examples of one segment, for training without next-sentence prediction.
@@ -156,7 +156,7 @@ def make_single(
     is longer than a row is first cut into full rows and a rest, so that no token is lost.
     """
     if tokens.sentences == 0:
-        return Examples.none()
+        return Examples.empty()
     room = max_seq_length - SINGLE_SPECIAL_TOKENS
     targets = _target_lengths(tokens.documents, room, short_seq_prob, generator)
 

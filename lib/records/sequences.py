@@ -9,7 +9,7 @@ from lib.records.tokens import Tokens
 
 
 @dataclass(frozen=True)
-class Rows:
+class Sequences:
     """R unmasked rows of S cells.
 
     Attributes:
@@ -34,7 +34,7 @@ def assemble(
     max_seq_length: int,
     cls_id: int,
     sep_id: int,
-) -> Rows:
+) -> Sequences:
     """Lays out the examples with the indices `chosen` (integer array [R]), one a row.
 
     An example without B becomes [CLS] A [SEP].
@@ -60,7 +60,7 @@ def assemble(
     input_ids[rows, a_stop] = sep_id
     input_ids[rows, lengths - 1] = sep_id
 
-    return Rows(
+    return Sequences(
         input_ids=input_ids,
         input_mask=filled.view(np.uint8),
         segment_ids=(filled & ~in_a).view(np.uint8),

@@ -80,7 +80,7 @@ class RecordSettings:
             given["max_examples_per_pack"] = max(6, max_seq_length // 16)
         return cls(**given)
 
-    def once(self) -> Self:
+    def held_out(self) -> Self:
         """The same for dev and test: one pass, masked here, so that every model that is asked
         about them, at whatever time, is asked the same."""
         return dataclasses.replace(self, dupe_factor=1, masking="static")

@@ -16,11 +16,11 @@ from typing import IO
 import numpy as np
 
 from lib.records import tfrecord
-from lib.records.masking import Masked, VocabularyFacts, mask_rows
-from lib.records.packed_sequences import pack_rows
+from lib.records.masking import Masked, VocabularyFacts, mask_sequences
+from lib.records.packed_sequences import assemble_packed
 from lib.records.packing import pack
-from lib.records.pairs import Examples, make_pairs, make_single
-from lib.records.sequences import Rows, assemble
+from lib.records.pairs import Examples, make_pairs, make_single_segments
+from lib.records.sequences import Sequences, assemble
 from lib.records.settings import RecordSettings
 from lib.records.statistics import RecordStatistics
 from lib.records.tokens import Tokens
@@ -29,10 +29,10 @@ from lib.run.random import generator
 
 # Cells of a block of rows: large against numpy's call overhead, small against the cache. (With
 # half as many the work takes 1-7 % longer, with a quarter 10-16 % [m]. The output depends on it.)
-CELLS_PER_BLOCK = 1 << 17
+POSITIONS_PER_BATCH = 1 << 17
 # Blocks whose examples are packed together. The examples come shuffled, so that those of a window
 # are a fair sample, and more of them hardly fill better.
-BLOCKS_PER_WINDOW = 16
+BATCHES_PER_WINDOW = 16
 
 FILE_SUFFIXES = {"none": ".tfrecord", "gzip": ".tfrecord.gz"}
 # A fifth of the size; level 6 makes a sixth of it at half the speed [m]. The compressed bytes are
@@ -80,13 +80,16 @@ def shard_records(
     """
     examples = make_examples(tokens, settings, seed, shard)
     yield b"", RecordStatistics(dropped_segments=examples.dropped_segments)
-    blocks = row_blocks(tokens, examples, settings, vocabulary, seed, shard)
+    blocks = sequence_batches(tokens, examples, settings, vocabulary, seed, shard)
     if settings.packing:
         yield from _packed_records(blocks, len(examples), settings, vocabulary, seed, shard)
         return
     for rows, masked in blocks:
         statistics = _count(rows, masked, vocabulary)
-        statistics.rows, statistics.row_lengths = statistics.examples, statistics.example_lengths
+        statistics.sequences, statistics.sequence_lengths = (
+            statistics.examples,
+            statistics.example_lengths,
+        )
         yield tfrecord.encode(features(rows, masked)), statistics
 
 
@@ -97,21 +100,21 @@ def make_examples(tokens: Tokens, settings: RecordSettings, seed: int, shard: in
     )
 
 
-def row_blocks(
+def sequence_batches(
     tokens: Tokens,
     examples: Examples,
     settings: RecordSettings,
     vocabulary: VocabularyFacts,
     seed: int,
     shard: int,
-) -> Iterator[tuple[Rows, Masked | None]]:
-    """Rows of all examples in an order shuffled over the passes, a block at a time.
+) -> Iterator[tuple[Sequences, Masked | None]]:
+    """Sequences of all examples in an order shuffled over the passes, a block at a time.
 
     Yields:
         The rows, and their masks unless masking is dynamic.
     """
     order = generator(seed, "shuffle", shard).permutation(np.arange(len(examples), dtype=np.int32))
-    block_rows = rows_per_block(settings)
+    block_rows = sequences_per_batch(settings)
     for block, start in enumerate(range(0, len(order), block_rows)):
         chosen = order[start : start + block_rows]
         rows = assemble(
@@ -124,7 +127,7 @@ def row_blocks(
         )
         masked = None
         if settings.masking == "static":
-            masked = mask_rows(
+            masked = mask_sequences(
                 rows.input_ids,
                 rows.lengths,
                 vocabulary,
@@ -136,8 +139,8 @@ def row_blocks(
         yield rows, masked
 
 
-def rows_per_block(settings: RecordSettings) -> int:
-    return max(1, CELLS_PER_BLOCK // settings.max_seq_length)
+def sequences_per_batch(settings: RecordSettings) -> int:
+    return max(1, POSITIONS_PER_BATCH // settings.max_seq_length)
 
 
 def _one_pass(
@@ -145,7 +148,7 @@ def _one_pass(
 ) -> Examples:
     draws = generator(seed, "pairs", shard, number)
     if not settings.next_sentence:
-        return make_single(tokens, settings.max_seq_length, settings.short_seq_prob, draws)
+        return make_single_segments(tokens, settings.max_seq_length, settings.short_seq_prob, draws)
     return make_pairs(
         tokens,
         settings.max_seq_length,
@@ -156,7 +159,7 @@ def _one_pass(
 
 
 def _packed_records(
-    blocks: Iterator[tuple[Rows, Masked | None]],
+    blocks: Iterator[tuple[Sequences, Masked | None]],
     examples: int,
     settings: RecordSettings,
     vocabulary: VocabularyFacts,
@@ -164,9 +167,9 @@ def _packed_records(
     shard: int,
 ) -> Iterator[tuple[bytes, RecordStatistics]]:
     """Packs the blocks' rows, masked as they would be in rows of their own."""
-    block_rows = rows_per_block(settings)
+    block_rows = sequences_per_batch(settings)
     predictions_per_sequence = settings.predictions_per_sequence()
-    windows = max(1, -(-examples // (block_rows * BLOCKS_PER_WINDOW)))
+    windows = max(1, -(-examples // (block_rows * BATCHES_PER_WINDOW)))
     # All windows of about one size: a small last one would be packed badly.
     blocks_per_window = -(-examples // (block_rows * windows))
     for window in range(windows):
@@ -183,23 +186,23 @@ def _packed_records(
         packs = pack(sizes, settings.max_seq_length, settings.max_examples_per_pack)
         # The packer puts rows of long examples first.
         packs = generator(seed, "packs", shard, window).permutation(packs)
-        statistics.rows = len(packs)
-        statistics.row_lengths = np.bincount(
+        statistics.sequences = len(packs)
+        statistics.sequence_lengths = np.bincount(
             np.where(packs >= 0, sizes[packs], 0).sum(axis=1), minlength=settings.max_seq_length + 1
         )
         for start in range(0, len(packs), block_rows):
             some = packs[start : start + block_rows]
-            packed = pack_rows(
+            packed = assemble_packed(
                 together, sizes, some, predictions_per_sequence, settings.next_sentence
             )
             yield tfrecord.encode(packed), statistics
             statistics = RecordStatistics()
 
 
-def features(rows: Rows, masked: Masked | None) -> dict[str, np.ndarray]:
+def features(rows: Sequences, masked: Masked | None) -> dict[str, np.ndarray]:
     """Google's features, in the order in which its script writes them.
 
-    Rows of one segment have them all, too, with label 0, so that there is one format to read.
+    Sequences of one segment have them all, too, with label 0, so that there is one format to read.
     Unmasked rows have those that need no masks; all else that a trainer needs for masking whole
     words, too, is in the vocabulary: [CLS], [SEP], and which pieces begin with ##.
     """
@@ -221,7 +224,7 @@ def features(rows: Rows, masked: Masked | None) -> dict[str, np.ndarray]:
     }
 
 
-def _count(rows: Rows, masked: Masked | None, vocabulary: VocabularyFacts) -> RecordStatistics:
+def _count(rows: Sequences, masked: Masked | None, vocabulary: VocabularyFacts) -> RecordStatistics:
     """All but what only is known of finished rows."""
     statistics = RecordStatistics(
         examples=len(rows.lengths),

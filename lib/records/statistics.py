@@ -30,18 +30,18 @@ class RecordStatistics:
         random_next: pairs whose second segment is a random one.
         dropped_segments: sentences too short to be an example (see `make_pairs`).
         example_lengths: int64 [max_seq_length + 1]: number of examples of each length.
-        row_lengths: int64 [max_seq_length + 1]: number of rows with so many tokens.
+        sequence_lengths: int64 [max_seq_length + 1]: number of rows with so many tokens.
     """
 
     examples: int = 0
-    rows: int = 0
+    sequences: int = 0
     tokens: int = 0
     predictions: int = 0
     masked_tokens: int = 0
     random_next: int = 0
     dropped_segments: int = 0
     example_lengths: np.ndarray = field(default_factory=_histogram)
-    row_lengths: np.ndarray = field(default_factory=_histogram)
+    sequence_lengths: np.ndarray = field(default_factory=_histogram)
 
     def __add__(self, other: Self) -> Self:
         sums = {}
@@ -53,7 +53,7 @@ class RecordStatistics:
             sums[each.name] = one + two
         return type(self)(**sums)
 
-    def facts(self, max_seq_length: int, masked: bool) -> dict[str, float]:
+    def metrics(self, max_seq_length: int, masked: bool) -> dict[str, float]:
         """The numbers and shares that tell whether the examples are what one wanted.
 
         Args:
@@ -65,9 +65,9 @@ class RecordStatistics:
         }
         return {
             "examples": self.examples,
-            "sequences": self.rows,
+            "sequences": self.sequences,
             "tokens": self.tokens,
-            "fill": self.tokens / max(self.rows * max_seq_length, 1),
+            "fill": self.tokens / max(self.sequences * max_seq_length, 1),
             **(predictions if masked else {}),
             "random_next_fraction": self.random_next / max(self.examples, 1),
             "dropped_segments": self.dropped_segments,
@@ -96,7 +96,7 @@ class WrittenShard:
     @property
     def entry(self) -> ShardEntry:
         """What the manifest says of the file."""
-        counts = self.statistics.examples, self.statistics.rows
+        counts = self.statistics.examples, self.statistics.sequences
         return ShardEntry(self.file, *counts, self.source, self.source_md5)
 
 

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lib.records.masking import Masked, VocabularyFacts, mask_rows
+from lib.records.masking import Masked, VocabularyFacts, mask_sequences
 from lib.run.random import generator
 
 # [PAD] [CLS] [SEP] [MASK], pieces that begin a word (4-9), pieces that continue one (10-19).
@@ -35,7 +35,7 @@ def mask(
     whole_words: bool = False,
     seed: int = 0,
 ) -> Masked:
-    return mask_rows(
+    return mask_sequences(
         matrix, lengths, VOCABULARY, probability, most, whole_words, generator(seed, "test")
     )
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from lib.records import shard
 from lib.records.masking import VocabularyFacts
-from lib.records.packed_sequences import pack_rows
+from lib.records.packed_sequences import assemble_packed
 from lib.records.packing import pack
 from lib.records.settings import RecordSettings
 from lib.records.tfrecord_reader import decode, read_records
@@ -87,13 +87,17 @@ def test_rows_hold_the_examples_with_their_own_positions() -> None:
         "masked_lm_ids": np.array([[70, 0], [80, 90], [60, 0]], np.int32),
         "masked_lm_weights": np.array([[1, 0], [1, 1], [1, 0]], np.float32),
     }
-    packed = pack_rows(examples, np.array([3, 5, 4]), np.array([[1, -1, -1], [0, -1, -1]]), 3, True)
+    packed = assemble_packed(
+        examples, np.array([3, 5, 4]), np.array([[1, -1, -1], [0, -1, -1]]), 3, True
+    )
     assert packed["input_ids"].tolist() == [[1, 8, 2, 9, 2, 0], [1, 7, 2, 0, 0, 0]]
     wide = {
         name: np.pad(matrix, ((0, 0), (0, 3 if matrix.shape[1] == 6 else 0)))
         for name, matrix in examples.items()
     }
-    packed = pack_rows(wide, np.array([3, 5, 4]), np.array([[1, 2, -1], [0, -1, -1]]), 4, True)
+    packed = assemble_packed(
+        wide, np.array([3, 5, 4]), np.array([[1, 2, -1], [0, -1, -1]]), 4, True
+    )
     expected = {
         "input_ids": [[1, 8, 2, 9, 2, 1, 5, 6, 2], [1, 7, 2, 0, 0, 0, 0, 0, 0]],
         "segment_ids": [[0, 0, 0, 1, 1, 0, 0, 0, 0], [0] * 9],
@@ -108,7 +112,9 @@ def test_rows_hold_the_examples_with_their_own_positions() -> None:
     }
     assert {name: matrix.tolist() for name, matrix in packed.items()} == expected
     # Of single segments no pair is to be learnt.
-    packed = pack_rows(wide, np.array([3, 5, 4]), np.array([[1, 2, -1], [0, -1, -1]]), 4, False)
+    packed = assemble_packed(
+        wide, np.array([3, 5, 4]), np.array([[1, 2, -1], [0, -1, -1]]), 4, False
+    )
     expected["next_sentence_weights"] = [[0, 0, 0], [0, 0, 0]]
     assert {name: matrix.tolist() for name, matrix in packed.items()} == expected
 
@@ -207,7 +213,7 @@ def single_example(row: dict[str, np.ndarray]) -> Example:
 def test_unpacking_gives_the_unpacked_examples(
     max_seq_length: int, change: dict, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(shard, "BLOCKS_PER_WINDOW", 2)  # several windows in a small shard
+    monkeypatch.setattr(shard, "BATCHES_PER_WINDOW", 2)  # several windows in a small shard
     tokens = some_tokens(300)
     given = {"max_predictions_per_seq": 20, "dupe_factor": 3, "max_examples_per_pack": 6, **change}
     plain = RecordSettings(max_seq_length, **given)
@@ -222,15 +228,16 @@ def test_unpacking_gives_the_unpacked_examples(
         single_example(decode(record)) for record in read_records(tmp_path / "single.tfrecord")
     )
     assert several.examples == single.examples == unpacked.total()
-    assert several.rows == len(rows) < single.rows
+    assert several.sequences == len(rows) < single.sequences
     for name in "tokens", "predictions", "masked_tokens", "random_next", "dropped_segments":
         assert getattr(several, name) == getattr(single, name)
     assert (several.example_lengths == single.example_lengths).all()
     filled = [int((row["example_ids"] > 0).sum()) for row in rows]
     assert (
-        several.row_lengths.tolist() == np.bincount(filled, minlength=max_seq_length + 1).tolist()
+        several.sequence_lengths.tolist()
+        == np.bincount(filled, minlength=max_seq_length + 1).tolist()
     )
-    # Rows are shuffled: those of long examples are not all in front.
+    # Sequences are shuffled: those of long examples are not all in front.
     longest = [np.bincount(row["example_ids"])[1:].max() for row in rows]
     middle = len(longest) // 2
     assert abs(np.mean(longest[:middle]) - np.mean(longest[middle:])) < 0.1 * np.mean(longest)
@@ -272,7 +279,7 @@ def test_more_examples_in_a_row_than_a_byte_can_count() -> None:
         "next_sentence_labels": np.zeros((count, 1), np.uint8),
     }
     packs = pack(np.full(count, 3), 3 * count, count)
-    packed = pack_rows(examples, np.full(count, 3), packs, 1, True)
+    packed = assemble_packed(examples, np.full(count, 3), packs, 1, True)
     assert packed["example_ids"].tolist() == [np.arange(1, count + 1).repeat(3).tolist()]
 
 

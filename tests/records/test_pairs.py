@@ -11,7 +11,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lib.records.pairs import Examples, _binomial_table, _heads, _truncate, make_pairs, make_single
+from lib.records.pairs import (
+    Examples,
+    _binomial_table,
+    _heads,
+    _truncate,
+    make_pairs,
+    make_single_segments,
+)
 from lib.records.tokens import Tokens
 from lib.run.random import generator
 
@@ -299,7 +306,7 @@ def test_single_segments_lose_no_token(
     lengths: list[list[int]], max_seq_length: int, short_seq_prob: float
 ) -> None:
     tokens = tokens_of(lengths)
-    examples = make_single(tokens, max_seq_length, short_seq_prob, generator(3, "test"))
+    examples = make_single_segments(tokens, max_seq_length, short_seq_prob, generator(3, "test"))
     document = np.repeat(np.arange(len(lengths)), list(map(sum, lengths)))
     sentence_starts = set(tokens.sentence_offsets.tolist())
     place = 0
@@ -320,7 +327,10 @@ def test_single_segments_lose_no_token(
 
 def test_short_single_segments() -> None:
     tokens = tokens_of([[1] * 500] * 200)
-    rows = [len(make_single(tokens, 52, prob, generator(1, "test"))) for prob in (0.0, 0.5, 1.0)]
+    rows = [
+        len(make_single_segments(tokens, 52, prob, generator(1, "test")))
+        for prob in (0.0, 0.5, 1.0)
+    ]
     assert rows[0] == 2000
     assert rows[0] < rows[1] < rows[2]
 

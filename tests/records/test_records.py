@@ -314,7 +314,7 @@ def test_damaged_gzip_gives_one_line(tmp_path):
 
 def test_facts_of_a_tokenizer():
     pieces = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "ab", "##c"]
-    facts = VocabularyFacts.of(WordPieceTokenizer(pieces, True, True))
+    facts = VocabularyFacts.from_tokenizer(WordPieceTokenizer(pieces, True, True))
     assert (facts.cls_id, facts.sep_id, facts.mask_id, facts.vocab_size) == (2, 3, 4, 7)
     assert facts.continuation.tolist() == [False] * 6 + [True]
 
@@ -327,7 +327,7 @@ def test_a_shard_of_one_very_long_line(tmp_path):
     tokens = read_tokens(text, tokenizer.encode_lines)
     for next_sentence in (True, False):
         wanted = RecordSettings(64, 10, next_sentence=next_sentence, dupe_factor=1, packing=True)
-        facts = VocabularyFacts.of(tokenizer)
+        facts = VocabularyFacts.from_tokenizer(tokenizer)
         statistics = write_shard(tmp_path / "records", tokens, wanted, facts, 1, 0)
         assert statistics.examples >= 3
         if not next_sentence:  # no token is lost

@@ -272,12 +272,12 @@ def test_shard(whole_words: bool, next_sentence: bool, max_seq_length: int, tmp_
 
     assert statistics.examples == len(ids)
     assert statistics.tokens == lengths.sum()
-    assert statistics.rows == len(ids)
+    assert statistics.sequences == len(ids)
     assert statistics.predictions == weights.sum()
     assert statistics.masked_tokens == (batch["input_ids"] == 4).sum()
     assert statistics.random_next == batch["next_sentence_labels"].sum()
     histogram = np.bincount(lengths, minlength=max_seq_length + 1).tolist()
-    assert statistics.example_lengths.tolist() == statistics.row_lengths.tolist() == histogram
+    assert statistics.example_lengths.tolist() == statistics.sequence_lengths.tolist() == histogram
     for record in read_records(path):
         decode(record)
 

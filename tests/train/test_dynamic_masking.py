@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lib.records.manifest import Manifest
-from lib.records.masking import Masked, mask_rows, prediction_counts
-from lib.records.packed_sequences import pack_rows
+from lib.records.masking import Masked, mask_sequences, prediction_counts
+from lib.records.packed_sequences import assemble_packed
 from lib.run.random import generator
 from lib.train.dynamic_masking import DynamicMasking
 from tests.records.test_masking import VOCABULARY, check, rows_of, texts, words_of
@@ -103,7 +103,7 @@ def test_rules_of_the_examples_of_a_packed_row(
         "segment_ids": np.zeros_like(matrix, dtype=np.uint8),
         "next_sentence_labels": np.zeros((len(examples), 1), np.uint8),
     }
-    packed = pack_rows(features, lengths, layout, 1, True)
+    packed = assemble_packed(features, lengths, layout, 1, True)
     batch = {name: tf.constant(packed[name].astype(np.int32)) for name in ("input_ids",)}
     batch["example_ids"] = tf.constant(packed["example_ids"].astype(np.int32))
     masker = masking(columns, probability, most, whole_words, 6, 6 * most)
@@ -127,7 +127,7 @@ def test_positions_are_distributed_as_those_of_static_masks(
     text, runs = [1, 4, 10, 5, 6, 11, 12, 2, 13, 14, 7, 2], 10_000
     matrix, lengths = rows_of([text] * runs, 16)
     settings = (0.3, 20, whole_words)
-    static = mask_rows(matrix, lengths, VOCABULARY, *settings, generator(0, "test"))
+    static = mask_sequences(matrix, lengths, VOCABULARY, *settings, generator(0, "test"))
     if packed:  # behind another example; what is chosen in that one is left out
         other = np.tile(np.array([1, 4, 5, 2], np.int32), (runs, 1))
         ids = np.concatenate([other, matrix], axis=1)
@@ -158,7 +158,7 @@ def test_shares_of_replacement_are_those_of_static_masks(whole_words: bool) -> N
     shown = []
     for masked in (
         mask(matrix, lengths, *settings),
-        mask_rows(matrix, lengths, VOCABULARY, *settings, generator(0, "test")),
+        mask_sequences(matrix, lengths, VOCABULARY, *settings, generator(0, "test")),
     ):
         real = masked.weights > 0
         columns = masked.positions.astype(np.int64)

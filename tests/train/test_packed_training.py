@@ -7,10 +7,10 @@ import tensorflow as tf
 from lib.model.bert import encode
 from lib.model.losses import loss_sums
 from lib.model.parameters import initial_values
-from lib.records.masking import VocabularyFacts, mask_rows
-from lib.records.packed_sequences import pack_rows
+from lib.records.masking import VocabularyFacts, mask_sequences
+from lib.records.packed_sequences import assemble_packed
 from lib.records.packing import pack
-from lib.records.sequences import Rows
+from lib.records.sequences import Sequences
 from lib.records.settings import RecordSettings
 from lib.records.shard import features
 from tests.model.test_model import TINY, random_weights
@@ -43,11 +43,13 @@ def batches() -> tuple[dict, dict, np.ndarray]:
     ids[(columns == middle) | (columns == lengths[:, None] - 1)] = VOCABULARY.sep_id
     segments = (mask & (columns > middle)).view(np.uint8)
     labels = draw.integers(0, 2, (12, 1)).astype(np.uint8)
-    rows = Rows(ids, mask.view(np.uint8), segments, labels, lengths)
-    masked = mask_rows(ids, lengths, VOCABULARY, 0.15, 4, False, draw)
+    rows = Sequences(ids, mask.view(np.uint8), segments, labels, lengths)
+    masked = mask_sequences(ids, lengths, VOCABULARY, 0.15, 4, False, draw)
     unpacked = features(rows, masked)
     packs = pack(rows.lengths, LENGTH, SETTINGS.max_examples_per_pack)
-    packed = pack_rows(unpacked, rows.lengths, packs, SETTINGS.predictions_per_sequence(), True)
+    packed = assemble_packed(
+        unpacked, rows.lengths, packs, SETTINGS.predictions_per_sequence(), True
+    )
     assert (packs >= 0).sum(axis=1).max() >= 3
     assert (packed["example_ids"] == 0).any()
     return tensors(unpacked), tensors(packed), packs

@@ -30,7 +30,7 @@ _LONGEST_VARINT = 5  # bytes; what takes more is no id or position
 
 
 @dataclass(frozen=True)
-class RowSizes:
+class SequenceSizes:
     """How large the rows of a file are.
 
     Attributes:
@@ -47,7 +47,7 @@ class RowSizes:
 
 
 @dataclass(frozen=True)
-class Block:
+class ExampleBatch:
     """R examples, one a row, as they were read: nothing in them has been checked.
 
     Attributes:
@@ -61,7 +61,7 @@ class Block:
     features: dict[str, np.ndarray]
 
 
-def tfrecord_sizes(path: Path, compressed: bool) -> RowSizes:
+def tfrecord_sizes(path: Path, compressed: bool) -> SequenceSizes:
     """The sizes that the first record has; `read_tfrecords` holds the others to them.
 
     Raises:
@@ -70,11 +70,11 @@ def tfrecord_sizes(path: Path, compressed: bool) -> RowSizes:
     for record in read_records(path, compressed):
         _, forms = pretraining_example(record, f"{path}: record 1", None)
         length = forms["input_ids"][0]
-        return RowSizes(length, length, forms["masked_lm_positions"][0])
+        return SequenceSizes(length, length, forms["masked_lm_positions"][0])
     raise UserError(f"{path}: holds no records; remove it or make it again")
 
 
-def read_tfrecords(path: Path, compressed: bool, rows: int) -> Iterator[Block]:
+def read_tfrecords(path: Path, compressed: bool, rows: int) -> Iterator[ExampleBatch]:
     """The pretraining examples of a TFRecord file in Google's format, whoever wrote it.
 
     Args:
@@ -104,7 +104,7 @@ def read_tfrecords(path: Path, compressed: bool, rows: int) -> Iterator[Block]:
         elif expected is None:
             # The first record's sizes have to fit together, too.
             _, expected = pretraining_example(some[0], f"{path}: record {first}", None)
-        yield Block(np.arange(first, first + len(some)), features)
+        yield ExampleBatch(np.arange(first, first + len(some)), features)
 
 
 def _matrices(records: list[bytes]) -> dict[str, np.ndarray]:

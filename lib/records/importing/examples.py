@@ -11,15 +11,20 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Literal
 
-from lib.records.importing.example_batch import Block, RowSizes, read_tfrecords, tfrecord_sizes
+from lib.records.importing.example_batch import (
+    ExampleBatch,
+    SequenceSizes,
+    read_tfrecords,
+    tfrecord_sizes,
+)
 from lib.records.importing.hdf5 import hdf5_sizes, read_hdf5
 from lib.records.importing.json_lines import json_sizes, read_json
-from lib.records.importing.validation import plain_rows
-from lib.records.importing.writing import write_rows
+from lib.records.importing.validation import validate_batch
+from lib.records.importing.writing import write_sequences
 from lib.records.manifest import MANIFEST
 from lib.records.masking import VocabularyFacts
 from lib.records.settings import RecordSettings
-from lib.records.shard import FILE_SUFFIXES, rows_per_block
+from lib.records.shard import FILE_SUFFIXES, sequences_per_batch
 from lib.records.statistics import WrittenShard
 from lib.records.tfrecord import checksum_bytes
 from lib.run import fingerprint
@@ -127,7 +132,7 @@ def _recognise(path: Path) -> tuple[Format, bool]:
     )
 
 
-def take_examples(
+def import_examples(
     files: Sequence[ExampleFile],
     target: Path,
     phase: str,
@@ -187,7 +192,7 @@ def take_examples(
     return settings, written
 
 
-def _row_sizes(file: ExampleFile) -> RowSizes:
+def _row_sizes(file: ExampleFile) -> SequenceSizes:
     match file.format:
         case "TFRecord":
             return tfrecord_sizes(file.path, file.compressed)
@@ -198,7 +203,7 @@ def _row_sizes(file: ExampleFile) -> RowSizes:
 
 
 def _common_predictions(
-    files: Sequence[ExampleFile], sizes: Sequence[RowSizes], phase: str, max_seq_length: int
+    files: Sequence[ExampleFile], sizes: Sequence[SequenceSizes], phase: str, max_seq_length: int
 ) -> int:
     """P, the masked positions of a row, once all files agree with each other and the phase.
 
@@ -258,10 +263,10 @@ def _take(task: _Task) -> list[WrittenShard]:
     name = f"{task.number:05d}{FILE_SUFFIXES[settings.compression]}"
     split = file.split or "train"
     rows = (
-        plain_rows(block, task.vocabulary, file.path, _ROW_NAMES[file.format])
+        validate_batch(block, task.vocabulary, file.path, _ROW_NAMES[file.format])
         for block in _blocks(file, settings)
     )
-    written = write_rows(
+    written = write_sequences(
         rows,
         task.target / split / name,
         task.target / "dev" / name if split == "train" and task.dev_fraction else None,
@@ -276,8 +281,8 @@ def _take(task: _Task) -> list[WrittenShard]:
     ]
 
 
-def _blocks(file: ExampleFile, settings: RecordSettings) -> Iterator[Block]:
-    rows, length = rows_per_block(settings), settings.max_seq_length
+def _blocks(file: ExampleFile, settings: RecordSettings) -> Iterator[ExampleBatch]:
+    rows, length = sequences_per_batch(settings), settings.max_seq_length
     match file.format:
         case "TFRecord":
             return read_tfrecords(file.path, file.compressed, rows)

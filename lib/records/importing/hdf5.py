@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from lib.records.importing.example_batch import Block, RowSizes
+from lib.records.importing.example_batch import ExampleBatch, SequenceSizes
 from lib.run.errors import UserError
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ _WIDTHS = {
 _CACHE_BYTES = 1 << 23
 
 
-def hdf5_sizes(path: Path) -> RowSizes:
+def hdf5_sizes(path: Path) -> SequenceSizes:
     """The sizes of the rows of a file.
 
     Raises:
@@ -39,10 +39,10 @@ def hdf5_sizes(path: Path) -> RowSizes:
     """
     with _data_sets(path) as sets:
         cells = sets["input_ids"].shape[1]
-        return RowSizes(cells, cells, sets["masked_lm_positions"].shape[1])
+        return SequenceSizes(cells, cells, sets["masked_lm_positions"].shape[1])
 
 
-def read_hdf5(path: Path, rows: int) -> Iterator[Block]:
+def read_hdf5(path: Path, rows: int) -> Iterator[ExampleBatch]:
     """The examples of a file.
 
     Args:
@@ -60,7 +60,7 @@ def read_hdf5(path: Path, rows: int) -> Iterator[Block]:
             features["next_sentence_labels"] = labels.reshape(-1, 1)
             used = np.logical_and.accumulate(features["masked_lm_positions"] != 0, axis=1)
             features["masked_lm_weights"] = used.astype(np.float32)
-            yield Block(np.arange(start + 1, start + 1 + len(labels)), features)
+            yield ExampleBatch(np.arange(start + 1, start + 1 + len(labels)), features)
 
 
 @contextmanager

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from lib.records.importing.example_batch import Block, RowSizes
+from lib.records.importing.example_batch import ExampleBatch, SequenceSizes
 from lib.run.errors import UserError
 
 # What Hugging Face's losses leave out, and the cells behind a row's lists hold.
@@ -27,7 +27,7 @@ _NEEDED = ("input_ids", "attention_mask", "labels")
 _LINE_BYTES = 1 << 24
 
 
-def json_sizes(path: Path, compressed: bool) -> RowSizes:
+def json_sizes(path: Path, compressed: bool) -> SequenceSizes:
     """The sizes of a file's rows, which takes a pass over all of it.
 
     Raises:
@@ -50,12 +50,12 @@ def json_sizes(path: Path, compressed: bool) -> RowSizes:
         next_sentence = has_label
     if next_sentence is None:
         raise UserError(f"{path}: holds no examples; remove it or make it again")
-    return RowSizes(shortest, longest, predictions, next_sentence)
+    return SequenceSizes(shortest, longest, predictions, next_sentence)
 
 
 def read_json(
     path: Path, compressed: bool, rows: int, length: int, predictions: int
-) -> Iterator[Block]:
+) -> Iterator[ExampleBatch]:
     """The examples of a file.
 
     Args:
@@ -82,7 +82,7 @@ def read_json(
         positions[row, slot] = position
         labels[row, slot] = cells["labels"][row, position]
         weights[row, slot] = 1
-        yield Block(
+        yield ExampleBatch(
             numbers,
             {
                 "input_ids": cells["input_ids"],

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from lib.records.importing.example_batch import Block
+from lib.records.importing.example_batch import ExampleBatch
 from lib.records.masking import VocabularyFacts
 from lib.run.errors import UserError
 
@@ -17,7 +17,7 @@ _MEND = (
 
 
 @dataclass(frozen=True)
-class PlainRows:
+class ValidatedBatch:
     """R examples in the form in which the records stage writes its own.
 
     Attributes:
@@ -31,7 +31,9 @@ class PlainRows:
     unmasked: np.ndarray
 
 
-def plain_rows(block: Block, vocabulary: VocabularyFacts, path: Path, row_name: str) -> PlainRows:
+def validate_batch(
+    block: ExampleBatch, vocabulary: VocabularyFacts, path: Path, row_name: str
+) -> ValidatedBatch:
     """Checks a block, and puts zeros where nothing is looked at: padding, unused predictions.
 
     Args:
@@ -136,7 +138,7 @@ def plain_rows(block: Block, vocabulary: VocabularyFacts, path: Path, row_name: 
             "(next) or 1 (random)"
         ),
     )
-    return PlainRows(
+    return ValidatedBatch(
         {
             "input_ids": input_ids,
             "input_mask": filled.view(np.uint8),

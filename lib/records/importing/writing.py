@@ -11,14 +11,14 @@ from pathlib import Path
 import numpy as np
 
 from lib.records import tfrecord
-from lib.records.importing.validation import PlainRows
+from lib.records.importing.validation import ValidatedBatch
 from lib.records.masking import VocabularyFacts
 from lib.records.shard import new_records
 from lib.records.statistics import RecordStatistics
 
 
-def write_rows(
-    blocks: Iterable[PlainRows],
+def write_sequences(
+    blocks: Iterable[ValidatedBatch],
     target: Path,
     dev_target: Path | None,
     dev_fraction: float,
@@ -52,14 +52,14 @@ def write_rows(
                 totals[number] += _count(some, rows.lengths[chosen], vocabulary)
     written = []
     for path, total in zip(paths, totals, strict=True):
-        if total.rows:
+        if total.sequences:
             written.append((path, total))
         else:
             path.unlink()
     return written
 
 
-def _draws(rows: PlainRows) -> np.ndarray:
+def _draws(rows: ValidatedBatch) -> np.ndarray:
     """uint64 [R]: a hash of each row's unmasked tokens."""
     width = 4 * rows.unmasked.shape[1]
     data = rows.unmasked.astype("<i4").tobytes()
@@ -76,11 +76,11 @@ def _count(
     histogram = np.bincount(lengths, minlength=features["input_ids"].shape[1] + 1)
     return RecordStatistics(
         examples=len(lengths),
-        rows=len(lengths),
+        sequences=len(lengths),
         tokens=int(lengths.sum()),
         predictions=int(np.count_nonzero(features["masked_lm_weights"])),
         masked_tokens=int(np.count_nonzero(features["input_ids"] == vocabulary.mask_id)),
         random_next=int(np.count_nonzero(features["next_sentence_labels"])),
         example_lengths=histogram,
-        row_lengths=histogram,
+        sequence_lengths=histogram,
     )

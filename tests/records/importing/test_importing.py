@@ -95,7 +95,7 @@ FORMS = [
 @pytest.mark.parametrize("form", FORMS)
 def test_what_goes_in_comes_out(take, form, monkeypatch):
     """Through TensorFlow's parser; the training rows are several blocks."""
-    monkeypatch.setattr(shard, "CELLS_PER_BLOCK", 37 * LENGTH)
+    monkeypatch.setattr(shard, "POSITIONS_PER_BATCH", 37 * LENGTH)
     given = {
         name: some_examples(rows, seed)
         for name, rows, seed in (("train", 100, 1), ("validation", 30, 2), ("test/a", 20, 3))
