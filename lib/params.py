@@ -23,6 +23,7 @@ from pydantic import (
     model_validator,
 )
 
+from lib.run import paths
 from lib.run.errors import UserError
 from lib.run.pool import scheduler_address
 from lib.run.validation import first_problem, problem_at
@@ -136,7 +137,7 @@ class Preprocess(Section):
 
 # What is made from the sample, what starts from scratch and what is made of text names these
 # folders.
-SAMPLE, VOCAB, SHARDS = "data/sample", "data/vocab", "data/shards"
+SAMPLE, VOCAB, SHARDS = str(paths.SAMPLE), str(paths.VOCAB), str(paths.SHARDS)
 
 
 class Sample5M(Section):
@@ -495,6 +496,20 @@ class Params(Section):
                 )
             self.training(name)
         return self
+
+    def check_phase(self, name: str) -> None:
+        """Refuses the name of a phase that params.yaml does not have.
+
+        Raises:
+            UserError: names the phases there are.
+        """
+        if name not in self.phases:
+            known = ", ".join(self.phases)
+            raise UserError(
+                f"phases: there is no phase {name!r}; name one of those in params.yaml: {known}"
+                if name
+                else f"name the phase to run, one of those in params.yaml: {known}"
+            )
 
     def training(self, phase_name: str) -> Pretrain:
         """The settings of one phase: its own keys over those of `pretrain`."""

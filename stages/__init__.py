@@ -2,8 +2,8 @@
 
 import signal
 
-from lib.run.stage import die_with_dvc
+from lib.run.stage import exit_with_dvc
 
 # Here, before a stage's own imports: TensorFlow takes seconds, and a dvc that is killed meanwhile
 # would leave an orphan behind.
-die_with_dvc(signal.SIGTERM)
+exit_with_dvc(signal.SIGTERM)

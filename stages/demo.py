@@ -3,11 +3,12 @@
 from pathlib import Path
 
 from lib.params import load_params
+from lib.run.paths import DEMO
 from lib.run.stage import run_stage
 from lib.samples.demo import write_demo
 
 
-def main(demo: Path) -> None:
+def main(demo: Path = DEMO) -> None:
     """Writes English prose about Python, taken from docstrings, as text files.
 
     DEMO is the folder to write.

@@ -31,6 +31,7 @@ from lib.run.atomic import write_text
 from lib.run.errors import UserError
 from lib.run.json_files import read_object
 from lib.run.metrics import write_metrics
+from lib.run.paths import MODELS, SHARDS, VOCAB
 from lib.run.stage import run_stage
 from lib.text.documents import read_corpus
 from lib.vocab.tokenizer import WordPieceTokenizer
@@ -70,7 +71,12 @@ def _numbers(
     return {**found, **baselines, "intervals": intervals, **counts}
 
 
-def main(phase: str, model: Path, test: Path, vocab: Path) -> None:
+def main(
+    phase: str = "",
+    model: Path | None = None,
+    test: Path = SHARDS / "test",
+    vocab: Path = VOCAB,
+) -> None:
     """Asks a finished model about text that it never saw.
 
     PHASE is its name in params.yaml, MODEL its folder, TEST the folder of test shards, VOCAB the
@@ -78,6 +84,9 @@ def main(phase: str, model: Path, test: Path, vocab: Path) -> None:
     training kept are in models/saved/PHASE.
     """
     params = load_params()
+    phase = phase or params.evaluate.phase
+    params.check_phase(phase)
+    model = model or MODELS / phase
     facts = gather(params, phase, _RESULTS)
     config = read_config(model / "config.json")
     tokenizer = WordPieceTokenizer.load(model)

@@ -11,6 +11,7 @@ from lib.params import load_params
 from lib.run.atomic import new_directory, write_text
 from lib.run.errors import UserError
 from lib.run.metrics import write_metrics
+from lib.run.paths import CORPUS
 from lib.run.pool import choose_workers, shard_map, worker_count
 from lib.run.stage import run_stage, scratch
 from lib.text.cleaning.chunks import make_map, map_facts, map_tasks
@@ -27,13 +28,14 @@ from lib.text.splits import given_split
 RESULTS = Path("results/preprocess")
 
 
-def main(raw: Path, corpus: Path) -> None:
+def main(raw: Path | None = None, corpus: Path = CORPUS) -> None:
     """Reads raw text of many formats, cleans it, splits it into sentences, drops duplicates.
 
-    RAW is the folder of raw text, CORPUS the folder to write.
+    RAW is the folder of raw text (by default preprocess.input), CORPUS the folder to write.
     """
     params = load_params()
     settings = params.preprocess
+    raw = raw or Path(settings.input)
     check_apart(raw, corpus)
     inspection = Inspection()
     rejected: Counter[str] = Counter()

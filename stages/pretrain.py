@@ -15,6 +15,7 @@ from lib.records.manifest import read_manifest
 from lib.run import fingerprint
 from lib.run.errors import UserError
 from lib.run.metrics import write_metrics
+from lib.run.paths import MODELS, RECORDS, VOCAB
 from lib.run.stage import run_stage, scratch
 from lib.train.export_check import largest_difference
 from lib.train.initial_weights import read_start
@@ -41,7 +42,13 @@ _FREE = {
 _DEMO_SIZE = 256
 
 
-def main(phase: str, records: Path, init: Path, vocab: Path, model: Path) -> None:
+def main(
+    phase: str = "",
+    records: Path | None = None,
+    init: Path | None = None,
+    vocab: Path = VOCAB,
+    model: Path | None = None,
+) -> None:
     """Trains one phase.
 
     PHASE is its name in params.yaml, RECORDS its folder of records, INIT what it starts from (the
@@ -49,6 +56,9 @@ def main(phase: str, records: Path, init: Path, vocab: Path, model: Path) -> Non
     vocabulary, MODEL the folder to write.
     """
     params = load_params()
+    params.check_phase(phase)
+    records, model = records or RECORDS / phase, model or MODELS / phase
+    init = init or Path(params.phases[phase].init)
     settings = params.training(phase)
     manifest = read_manifest(records)
     tokenizer = WordPieceTokenizer.load(vocab)

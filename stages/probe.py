@@ -74,7 +74,12 @@ def _read(place: Path, task: ProbeTask, train: list[Example], test: list[Example
     return Start(config, found.weights, tokenizer.pad_id, train_rows, test_rows)
 
 
-def main(task_name: str, data: Path, model: Path, baseline: Path) -> None:
+def main(
+    task_name: str = "",
+    data: Path | None = None,
+    model: Path | None = None,
+    baseline: Path | None = None,
+) -> None:
     """Fine-tunes models on a labelled task and compares them.
 
     TASK_NAME is its name in params.yaml, DATA its labelled text (a file or a folder), MODEL the
@@ -84,6 +89,8 @@ def main(task_name: str, data: Path, model: Path, baseline: Path) -> None:
     if task_name not in params.probe.tasks:
         raise UserError(f"probe.tasks: no task {task_name}; add it to params.yaml")
     task = params.probe.tasks[task_name]
+    data, model = data or Path(task.data), model or Path(task.model)
+    baseline = baseline or Path(task.baseline)
     parts = read_task(data, task)
     for note in parts.notes:
         print(f"probe: {task_name}: {note}")

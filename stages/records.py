@@ -16,6 +16,7 @@ from lib.run import fingerprint, random
 from lib.run.atomic import new_directory, write_text
 from lib.run.errors import UserError
 from lib.run.metrics import write_metrics
+from lib.run.paths import RECORDS, VOCAB
 from lib.run.pool import choose_workers, shard_map
 from lib.run.stage import run_stage
 from lib.text.splits import SPLITS, given_split
@@ -120,13 +121,21 @@ def from_examples(
     return dict.fromkeys(SPLITS, settings), written
 
 
-def main(phase: str, source: Path, vocab: Path, records: Path) -> None:
+def main(
+    phase: str = "",
+    source: Path | None = None,
+    vocab: Path = VOCAB,
+    records: Path | None = None,
+) -> None:
     """Makes the examples of one phase, by default in Google's TFRecord format.
 
     PHASE is its name in params.yaml, SOURCE the folder that split wrote or one of examples made
     elsewhere, VOCAB the vocabulary, RECORDS the folder to write.
     """
     params = load_params()
+    params.check_phase(phase)
+    source = source or Path(params.records.source)
+    records = records or RECORDS / phase
     made_here = params.records.source == SHARDS
     with new_directory(records) as temporary:
         for split in SPLITS:

@@ -7,13 +7,14 @@ from lib.params import load_params
 from lib.run.atomic import new_directory
 from lib.run.errors import UserError
 from lib.run.metrics import write_metrics
+from lib.run.paths import CORPUS, SAMPLE
 from lib.run.pool import worker_count
 from lib.run.stage import run_stage
 from lib.text.sampling import Sample, write_samples
 from lib.text.splits import SplitRule, corpus_files
 
 
-def main(corpus: Path, sample: Path) -> None:
+def main(corpus: Path = CORPUS, sample: Path = SAMPLE) -> None:
     """Draws training sentences for the vocabulary and dev sentences for its report.
 
     CORPUS is the folder that preprocess wrote, SAMPLE the folder to write.

@@ -8,6 +8,7 @@ from lib.params import load_params
 from lib.run.atomic import new_directory
 from lib.run.errors import UserError
 from lib.run.metrics import write_metrics
+from lib.run.paths import CORPUS, SHARDS
 from lib.run.pool import choose_workers
 from lib.run.stage import run_stage
 from lib.text.dedup.overlap import measure_overlap
@@ -15,7 +16,7 @@ from lib.text.shards import write_shards
 from lib.text.splits import SPLITS, SplitRule, corpus_files
 
 
-def main(corpus: Path, shards: Path) -> None:
+def main(corpus: Path = CORPUS, shards: Path = SHARDS) -> None:
     """Divides the corpus into train, dev and test and cuts each into shuffled shards.
 
     CORPUS is the folder that preprocess wrote, SHARDS the folder to write.

@@ -8,6 +8,7 @@ from lib.params import Vocab, load_params
 from lib.run.atomic import new_directory
 from lib.run.errors import UserError
 from lib.run.metrics import write_metrics
+from lib.run.paths import SAMPLE, VOCAB
 from lib.run.pool import worker_count
 from lib.run.stage import run_stage
 from lib.vocab.characters import BasicTokenizer
@@ -37,14 +38,15 @@ class _Vocabulary:
     extension: Extension | None = None
 
 
-def main(sample: Path, base: Path, vocab: Path) -> None:
+def main(sample: Path = SAMPLE, base: Path | None = None, vocab: Path = VOCAB) -> None:
     """Makes or imports a WordPiece vocabulary, and measures how well it fits the text.
 
     SAMPLE is the folder that sample5M wrote, BASE what the vocabulary is made from (the sample, a
-    vocab.txt or a model's folder), VOCAB the folder to write.
+    vocab.txt or a model's folder; by default vocab.base), VOCAB the folder to write.
     """
     params = load_params()
     settings = params.vocab
+    base = base or Path(settings.base)
     workers = worker_count(params.cluster.workers)
     basic = BasicTokenizer(settings.lowercase, settings.strip_accents)
     counts = {

@@ -22,7 +22,7 @@ from safetensors import SafetensorError, safe_open
 
 from lib.run.errors import UserError
 from lib.run.json_files import read_object
-from lib.run.stage import die_with_parent
+from lib.run.stage import exit_with_parent
 
 MAX_SEQUENCES = 8
 # Largest difference allowed, as a share of the largest logit (or of 1, if all are smaller). The
@@ -262,7 +262,7 @@ def verify(
 
 def main(directory: str, rows: str) -> None:
     """Prints as JSON of both kinds of logits the largest difference, and the largest of them."""
-    die_with_parent(signal.SIGKILL)
+    exit_with_parent(signal.SIGKILL)
     with np.load(rows) as file:
         arrays = dict(file)
     trained = {name: arrays.pop(name) for name in _LOGITS}

@@ -33,7 +33,7 @@ from lib.run.dask_task import DIED, DONE, FAILED, pack, tries, write_ticket  # n
 from lib.run.errors import UserError  # noqa: E402
 from lib.run.pool import TRIES  # noqa: E402
 from lib.run.progress import Progress  # noqa: E402
-from lib.run.stage import die_with_dvc, scratch  # noqa: E402
+from lib.run.stage import exit_with_dvc, scratch  # noqa: E402
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -73,7 +73,7 @@ class _Cluster:
     def __init__(self, address: str) -> None:
         self._address = address
         # The scheduler notices by the connection that this process has ended.
-        die_with_dvc(signal.SIGTERM)
+        exit_with_dvc(signal.SIGTERM)
         # Dask compares versions, too, and warns of some that do not matter.
         warnings.filterwarnings("ignore", module="distributed")
         try:

@@ -18,7 +18,7 @@ from typing import Any, Literal, TypeVar
 
 from lib.run.errors import UserError
 from lib.run.progress import Progress
-from lib.run.stage import die_with_parent
+from lib.run.stage import exit_with_parent
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -71,7 +71,7 @@ class _Worker:
 
 def _serve(function: Callable[[Any], Any], pipe: Connection) -> None:
     """A worker's life: take a task, give (True, result) or (False, what went wrong)."""
-    die_with_parent(signal.SIGKILL)
+    exit_with_parent(signal.SIGKILL)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # The parent stops its workers itself.
     while True:
         try:

@@ -1,4 +1,4 @@
-"""What surrounds every stage: death with its parent, command line, one-line errors, cost."""
+"""Stage runner: command line, one-line errors, cost file, exit when dvc exits."""
 
 import argparse
 import ctypes
@@ -12,7 +12,6 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 from lib.run.errors import UserError
 from lib.run.metrics import write_metrics
@@ -20,26 +19,26 @@ from lib.run.metrics import write_metrics
 _PR_SET_PDEATHSIG = 1
 
 
-def die_with_parent(signal_number: int) -> None:
-    """Asks Linux to send this process a signal when its parent dies; elsewhere does nothing.
+def exit_with_parent(signal_number: int) -> None:
+    """Has Linux send this process a signal when its parent exits; does nothing elsewhere.
 
-    Killing dvc would otherwise leave an orphan at work beside the next run.
+    Otherwise killing dvc would leave an orphan running alongside the next run.
     """
     if sys.platform == "linux":
         parent = os.getppid()
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal_number)
-        if os.getppid() != parent:  # It died before the request was in force.
+        if os.getppid() != parent:  # It exited before the request took effect.
             os.kill(os.getpid(), signal_number)
 
 
-def die_with_dvc(signal_number: int) -> None:
-    """Like `die_with_parent`, for a stage: also when a shell stands between dvc and it.
+def exit_with_dvc(signal_number: int) -> None:
+    """Like `exit_with_parent`, also when there is a shell between dvc and the stage.
 
-    dvc runs a stage's command through $SHELL (or /bin/sh). bash replaces itself by the command,
-    dash stays its parent, and outlives dvc. So every ancestor up to dvc is watched; dvc is the
-    first that was started without the variable DVC_STAGE, which it gives to its commands.
+    dvc runs a stage's command through $SHELL (or /bin/sh). bash replaces itself with the command;
+    dash remains as its parent and outlives dvc. So every ancestor up to dvc is watched: dvc is the
+    first one started without the variable DVC_STAGE, which it sets for its commands.
     """
-    die_with_parent(signal_number)
+    exit_with_parent(signal_number)
     if sys.platform != "linux":
         return
     ancestor, watched = os.getppid(), select.poll()
@@ -49,7 +48,7 @@ def die_with_dvc(signal_number: int) -> None:
             below_dvc = b"\0DVC_STAGE=" in b"\0" + Path(f"/proc/{ancestor}/environ").read_bytes()
             status = Path(f"/proc/{ancestor}/status").read_text()
         except OSError:
-            break  # Another user's, or it is dead: the poll below tells.
+            break  # Another user's process, or it has exited, which the poll below notices.
         if not below_dvc:
             break
         ancestor = int(status.partition("PPid:")[2].split(None, 1)[0])
@@ -59,26 +58,26 @@ def die_with_dvc(signal_number: int) -> None:
             pass
         os.kill(os.getpid(), signal_number)
 
-    threading.Thread(target=watch, daemon=True, name="die with dvc").start()
+    threading.Thread(target=watch, daemon=True, name="exit with dvc").start()
 
 
 def scratch() -> Path:
-    """The folder for what outlives a killed run, outside DVC's view.
+    """The folder for files that outlive a killed run; DVC does not track it.
 
     DVC sets DVC_ROOT to the main repository even in `--temp` and queued runs, so that one of
-    them can go on where another was killed.
+    them can resume what another was killed in.
     """
     return Path(os.environ.get("DVC_ROOT", ".")) / ".scratch"
 
 
 def _one_line(error: OSError) -> str:
     where = f"{error.filename}: " if error.filename else ""
-    mend = ""
+    fix = ""
     if error.errno == errno.ENOSPC:
-        mend = "; free some space and run the same command again"
+        fix = "; free some space and run the same command again"
     elif error.errno is None:  # NumPy's short writes come without a number.
-        mend = "; is the disk full? Free some space and run the same command again"
-    return f"{where}{error.strerror or error}{mend}"
+        fix = "; is the disk full? Free some space and run the same command again"
+    return f"{where}{error.strerror or error}{fix}"
 
 
 def _write_cost(name: str, started: float) -> None:
@@ -96,12 +95,21 @@ def _write_cost(name: str, started: float) -> None:
     )
 
 
-def run_stage(main: Callable[..., object], afterwards: Callable[[], object] | None = None) -> None:
-    """Runs `main` with the command line's words as its arguments, then `afterwards`.
+def dvc_item() -> str:
+    """The phase or task that DVC runs this stage for: `main` of `records@main`; else empty.
 
-    The words are named after `main`'s parameters and have their types (str or Path). A UserError
-    or a failure of the file system ends the process with one line and exit code 1; `--debug`
-    shows where it came from.
+    A name that came as an argument of the command would be read by a shell.
+    """
+    return os.environ.get("DVC_STAGE", "").partition("@")[2]
+
+
+def run_stage(main: Callable[..., object], afterwards: Callable[[], object] | None = None) -> None:
+    """Runs `main` with arguments from the command line, then `afterwards`.
+
+    The arguments are positional and have the names, types (str or Path) and defaults of `main`'s
+    parameters. A string that is not given is the item of DVC's `foreach` (see `dvc_item`).
+    A UserError or an error of the file system ends the process with one line and exit code 1;
+    `--debug` shows its traceback.
     """
     name = Path(sys.argv[0]).stem
     parser = argparse.ArgumentParser(
@@ -110,16 +118,22 @@ def run_stage(main: Callable[..., object], afterwards: Callable[[], object] | No
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     for parameter in inspect.signature(main).parameters.values():
-        kind: Any = parameter.annotation
-        parser.add_argument(parameter.name, type=kind, metavar=parameter.name.upper())
+        is_text = parameter.annotation is str
+        parser.add_argument(
+            parameter.name,
+            type=str if is_text else Path,
+            nargs="?",
+            default=dvc_item() if is_text else parameter.default,
+            metavar=parameter.name.upper(),
+        )
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
     arguments = vars(parser.parse_args())
     debug = arguments.pop("debug")
-    label = "-".join([name, *(value for value in arguments.values() if isinstance(value, str))])
+    items = [value for value in arguments.values() if isinstance(value, str) and value]
     started = time.monotonic()
     try:
         main(*arguments.values())
-        _write_cost(label, started)
+        _write_cost("-".join([name, *items]), started)
         if afterwards:
             afterwards()
     except (UserError, OSError) as error:

@@ -253,8 +253,8 @@ def test_a_name_that_is_none_is_refused():
 
 MIRRORED = """
 import numpy as np, sys, tensorflow as tf
-
-from tests.model.test_optimizers import NAMES, gradients, initial, learning_rate, make, run, settings
+from tests.model.test_optimizers import NAMES, gradients, initial, learning_rate, make, run
+from tests.model.test_optimizers import settings
 cpu = tf.config.list_physical_devices("CPU")[0]
 tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
 strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lib.params import load_params, parse_params
+from lib.params import parse_params
 from lib.report.markup import element
 from lib.report.page import page
 from lib.report.results import Results

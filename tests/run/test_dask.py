@@ -40,7 +40,7 @@ def cluster(tmp_path_factory):
 def workers(cluster, tmp_path, monkeypatch):
     """The address, for a connection of this test's own, with its ticket in a folder of its own."""
     monkeypatch.setenv("DVC_ROOT", str(tmp_path))
-    monkeypatch.setattr(dask_pool, "die_with_dvc", lambda number: None)
+    monkeypatch.setattr(dask_pool, "exit_with_dvc", lambda number: None)
     dask_pool._connect.cache_clear()
     return cluster.address
 
@@ -223,7 +223,7 @@ def test_the_parameter_comes_before_the_variable(monkeypatch):
 
 
 def test_a_scheduler_that_is_not_there_gives_one_line(monkeypatch, tmp_path):
-    monkeypatch.setattr(dask_pool, "die_with_dvc", lambda number: None)
+    monkeypatch.setattr(dask_pool, "exit_with_dvc", lambda number: None)
     monkeypatch.setattr(dask_pool, "_CONNECT_SECONDS", 0.5)
     dask_pool._connect.cache_clear()
     with pytest.raises(
@@ -235,7 +235,7 @@ def test_a_scheduler_that_is_not_there_gives_one_line(monkeypatch, tmp_path):
 
 def test_a_scheduler_without_workers_gives_one_line(monkeypatch, tmp_path):
     monkeypatch.setenv("DVC_ROOT", str(tmp_path))
-    monkeypatch.setattr(dask_pool, "die_with_dvc", lambda number: None)
+    monkeypatch.setattr(dask_pool, "exit_with_dvc", lambda number: None)
     monkeypatch.setattr(dask_pool, "_PATIENCE_SECONDS", 0.5)
     dask_pool._connect.cache_clear()
     empty = Cluster(tmp_path, 0)

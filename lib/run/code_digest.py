@@ -1,0 +1,134 @@
+"""Digests of the code that each stage runs, so that only changes that can alter outputs rerun it.
+
+The stage `check` writes a listing per stage, data/code/<stage>.txt, on which the stage depends:
+
+    lib/records/masking.py 3f2a9c41d07be6515c0e8f7b92d4a6e1
+    lib/records/pairs.py   b81d…
+
+A module is listed if the stage imports it, directly or through other modules, unless it is one of
+`CANNOT_ALTER_OUTPUTS`. Its digest covers the syntax tree without docstrings, so that comments,
+docstrings and formatting may change freely. A data file counts as code if a listed module beside it
+names it in a string (`characters.json`).
+"""
+
+import ast
+import hashlib
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+
+# Modules that no output depends on, each with its reason. tests/run/test_code_digest.py runs a
+# pipeline with all of them replaced by stubs and compares every output.
+CANNOT_ALTER_OUTPUTS = {
+    "lib/params.py": "checks params.yaml; the values are dependencies of their own in dvc.yaml",
+    "lib/report/page.py": "writes results/report.html, which is not an output of a stage",
+    "lib/run/atomic.py": "decides when a file appears, not what is in it",
+    "lib/run/code_digest.py": "decides when a stage runs",
+    "lib/run/dask_pool.py": "decides where tasks run",
+    "lib/run/dask_task.py": "decides where tasks run",
+    "lib/run/errors.py": "error messages",
+    "lib/run/pool.py": "decides where tasks run",
+    "lib/run/progress.py": "progress lines",
+    "lib/run/stage.py": "command line, error lines, cost files",
+    "lib/run/validation.py": "wording of errors about params.yaml",
+    "lib/train/logging/event_files.py": "event files for TensorBoard, which are not an output",
+    "lib/train/logging/throughput.py": "timings in results/cost",
+    "lib/train/preemption.py": "decides when training stops early; a resumed run ends the same",
+    "lib/train/saving/lease.py": "one writer at a time for copies of checkpoints",
+    "lib/train/saving/remote_copies.py": "copies of checkpoints in a bucket",
+    "lib/train/saving/storage.py": "file operations of copies of checkpoints",
+}
+
+
+_WITH_DOCSTRING = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
+
+
+def stages(root: Path) -> list[str]:
+    """Names of the stages whose code is listed: all but `check` itself."""
+    names = (path.stem for path in (root / "stages").glob("[!_]*.py"))
+    return sorted(name for name in names if name != "check")
+
+
+def listing(root: Path, stage: str) -> str:
+    """The code of one stage: a line per file, with its digest.
+
+    Raises:
+        SyntaxError: a module is not valid Python.
+    """
+    modules = closure(root, f"stages/{stage}.py")
+    files = {file for module in modules for file in (module, *_data_files(root, module))}
+    width = max(map(len, files))
+    return "".join(f"{file:<{width}} {_digest(root / file)}\n" for file in sorted(files))
+
+
+def closure(root: Path, module: str) -> set[str]:
+    """A module and all modules of lib and stages that it imports, without the excluded ones."""
+    found: set[str] = set()
+    waiting = {module}
+    while waiting:
+        path = waiting.pop()
+        found.add(path)
+        waiting |= set(imports(root, path)) - found - CANNOT_ALTER_OUTPUTS.keys()
+    return found
+
+
+def imports(root: Path, module: str) -> Iterator[str]:
+    """The files of lib and stages that a module imports directly, its own packages' included."""
+    names = []
+    for node in ast.walk(_tree((root / module).read_bytes())):
+        if isinstance(node, ast.Import):
+            names += [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            names += [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+    for name in names:
+        parts = name.split(".")
+        if parts[0] not in ("lib", "stages"):
+            continue
+        files = ["/".join(parts) + ".py"]
+        # Python runs the `__init__` of every package on the way.
+        files += ["/".join(parts[:count]) + "/__init__.py" for count in range(1, len(parts) + 1)]
+        yield from (file for file in files if (root / file).is_file())
+
+
+def _data_files(root: Path, module: str) -> list[str]:
+    """Files beside a module that its strings name."""
+    folder = Path(module).parent
+    texts = {
+        node.value
+        for node in ast.walk(_tree((root / module).read_bytes()))
+        if isinstance(node, ast.Constant) and isinstance(node.value, str)
+    }
+    names = {path.name for path in (root / folder).iterdir() if path.is_file()}
+    return sorted(f"{folder}/{name}" for name in texts & names)
+
+
+def _digest(path: Path) -> str:
+    content = path.read_bytes()
+    if path.suffix == ".py":
+        content = _canonical(_tree(content)).encode()
+    return hashlib.blake2b(content, digest_size=16).hexdigest()
+
+
+@cache
+def _tree(source: bytes) -> ast.Module:
+    return ast.parse(source)
+
+
+def _canonical(node: object) -> str:
+    """Text of a syntax tree without docstrings and positions, the same for every Python version.
+
+    Empty fields are left out, because newer versions of Python add new ones.
+    """
+    if isinstance(node, list):
+        return "[" + ",".join(map(_canonical, node)) + "]"
+    if not isinstance(node, ast.AST):
+        return repr(node)
+    fields = dict(ast.iter_fields(node))
+    if isinstance(node, _WITH_DOCSTRING) and ast.get_docstring(node, clean=False) is not None:
+        fields["body"] = fields["body"][1:]
+    inner = ",".join(
+        f"{name}={_canonical(value)}"
+        for name, value in fields.items()
+        if value not in (None, []) and name not in ("ctx", "kind", "type_comment")
+    )
+    return f"{type(node).__name__}({inner})"

@@ -1,0 +1,25 @@
+"""check: params.yaml is valid -> data/code, a listing of each stage's code with digests."""
+
+from pathlib import Path
+
+from lib.params import load_params
+from lib.run.atomic import new_directory
+from lib.run.code_digest import listing, stages
+from lib.run.paths import CODE
+from lib.run.stage import run_stage
+
+
+def main(code: Path = CODE) -> None:
+    """Refuses a params.yaml that is not valid; lists the code on which each stage depends.
+
+    CODE is the folder to write.
+    """
+    load_params()
+    root = Path.cwd()
+    with new_directory(code) as temporary:
+        for stage in stages(root):
+            (temporary / f"{stage}.txt").write_text(listing(root, stage), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    run_stage(main)
