@@ -1,9 +1,9 @@
-"""A bucket on this machine, for trying out a remote without an account.
+"""Emulator of a Google Cloud Storage bucket, to try a DVC remote without an account.
 
 python -m lib.commands.bucket                        # gs://domain-bert, until Ctrl-C
 python -m lib.commands.bucket --bucket mine --port 9100 --in .scratch/mine
 
-Objects stay in the folder, so that it can be started again. It answers this machine only.
+Objects are kept in the folder between runs. Only this machine can reach it.
 """
 
 import argparse
@@ -17,9 +17,9 @@ from lib.run.stage import scratch
 
 _HOST = "127.0.0.1"
 
-_WHAT_TO_DO = """\
-gs://{bucket} is at {address} until Ctrl-C; what is put there stays in {folder}
-In another terminal, in this folder (it writes .dvc/config.local, which git does not see):
+_INSTRUCTIONS = """\
+gs://{bucket} is served at {address} until Ctrl-C; its objects are kept in {folder}
+In another terminal, in this folder (this writes .dvc/config.local, which git ignores):
 
   export GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT=false
   dvc remote add --local --force --default emulator gs://{bucket}/cache
@@ -27,15 +27,15 @@ In another terminal, in this folder (it writes .dvc/config.local, which git does
   dvc remote modify --local emulator allow_anonymous_login true
   dvc push
 
-To go back to the remote of .dvc/config: dvc remote remove --local emulator
+To return to the remote of .dvc/config: dvc remote remove --local emulator
 """
 
 
 def serve(bucket: str, port: int, folder: Path) -> None:
-    """Serves a bucket until the process is interrupted or terminated.
+    """Serves a bucket until SIGINT or SIGTERM.
 
     Raises:
-        UserError: the port is taken, or the emulator is not installed.
+        UserError: the port is in use, or the emulator is not installed.
     """
     try:
         from gcp_storage_emulator.server import create_server  # type: ignore[import-untyped]
@@ -45,15 +45,15 @@ def serve(bucket: str, port: int, folder: Path) -> None:
         socket.create_server((_HOST, port)).close()
     except OSError as failure:
         raise UserError(
-            f"port {port}: {failure.strerror}; name another: make bucket PORT=…"
+            f"port {port}: {failure.strerror}; choose another: make bucket PORT=…"
         ) from None
-    # The emulator ends in good order on Ctrl-C.
+    # The emulator shuts down cleanly on KeyboardInterrupt.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     server = create_server(
         _HOST, port, in_memory=False, default_bucket=bucket, data_dir=str(folder.resolve())
     )
     address = f"http://{_HOST}:{port}"
-    print(_WHAT_TO_DO.format(bucket=bucket, address=address, folder=folder), flush=True)
+    print(_INSTRUCTIONS.format(bucket=bucket, address=address, folder=folder), flush=True)
     server.run()
 
 
@@ -63,10 +63,16 @@ def main() -> None:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--bucket", default="domain-bert", help="its name (default: domain-bert)")
-    parser.add_argument("--port", type=int, default=9023)
     parser.add_argument(
-        "--in", dest="folder", type=Path, metavar="FOLDER", help="where objects stay"
+        "--bucket", default="domain-bert", help="name of the bucket (default: domain-bert)"
+    )
+    parser.add_argument("--port", type=int, default=9023, help="default: 9023")
+    parser.add_argument(
+        "--in",
+        dest="folder",
+        type=Path,
+        metavar="FOLDER",
+        help="keeps the objects (default: .scratch/bucket)",
     )
     arguments = parser.parse_args()
     try:

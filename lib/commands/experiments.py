@@ -24,4 +24,7 @@ def command(flags: list[str]) -> list[str]:
 
 
 if __name__ == "__main__":
-    os.execvp("dvc", command(sys.argv[1:]))
+    try:
+        os.execvp("dvc", command(sys.argv[1:]))
+    except FileNotFoundError:
+        sys.exit("experiments: error: dvc is not on the PATH; run `source .venv/bin/activate`")

@@ -1,6 +1,6 @@
-"""What `lib.commands.plan` reckons with: rates that were measured, peaks that makers state.
+"""Constants of `lib.commands.plan`: measured rates, and peak FLOP/s from the makers' data sheets.
 
-How and on what each was measured stands in docs/planning.md.
+docs/planning.md documents how and on what each was measured.
 """
 
 from dataclasses import dataclass
@@ -10,17 +10,20 @@ GB, MIB = 1e9, 2**20
 
 @dataclass(frozen=True)
 class Text:
-    """Text of one kind. MB are 10^6 bytes of raw text, seconds those of one core's time.
+    """Rates for one kind of text.
+
+    Seconds are CPU seconds of one core per MB (10^6 bytes) of raw text.
 
     Attributes:
-        preprocess, sample, split: seconds a MB.
-        tokenize: seconds a MB of the stage records, made once.
-        copy: seconds a MB of the stage records for each copy.
-        corpus: bytes of data/corpus for a byte of raw text; kept: of .scratch/maps.
-        tokens: tokens of one copy's examples for a byte of raw text.
-        example: mean tokens of an example, where rows are as long as that or longer.
-        fill: share of a row that is no padding, where rows are shorter than that.
-        sentence: bytes of a sentence of the corpus.
+        preprocess, sample, split: seconds per MB of these stages.
+        tokenize: seconds per MB of the stage records for tokenization, done once.
+        copy: seconds per MB of the stage records for each of `dupe_factor` copies.
+        corpus: bytes of data/corpus per byte of raw text.
+        cleaned: bytes of the cleaned text kept in .scratch/maps per byte of raw text.
+        tokens: tokens in the examples of one copy per byte of raw text.
+        example_tokens: mean tokens of an example that no sequence length cuts short.
+        fill: fraction of a shorter sequence that is not padding.
+        sentence: mean bytes of a sentence of the corpus.
     """
 
     preprocess: float
@@ -29,9 +32,9 @@ class Text:
     tokenize: float
     copy: float
     corpus: float
-    kept: float
+    cleaned: float
     tokens: float
-    example: float
+    example_tokens: float
     fill: float
     sentence: float
 
@@ -44,9 +47,9 @@ TEXTS = {
         tokenize=0.188,
         copy=0.052,
         corpus=1.00,
-        kept=1.02,
+        cleaned=1.02,
         tokens=0.288,
-        example=350,
+        example_tokens=350,
         fill=0.78,
         sentence=103,
     ),
@@ -57,47 +60,50 @@ TEXTS = {
         tokenize=0.314,
         copy=0.170,
         corpus=1.03,
-        kept=1.35,
+        cleaned=1.35,
         tokens=0.515,
-        example=36,
+        example_tokens=36,
         fill=0.78,
         sentence=57,
     ),
 }
-PACKED_FILL = 0.99  # of a packed row
-# Bytes of a row: names and frames; for a cell; for a token's id above that; for a masked position.
-# Packed rows have more features, some of them for each example.
-ROW, CELL, TOKEN, PREDICTION = 200.0, 3.0, 1.0, 7.0
-PACKED_ROW, PACKED_CELL, EXAMPLE = 250.0, 4.0, 6.0
-GZIP = 0.21
+PACKED_FILL = 0.99  # Fraction of a packed sequence that is not padding.
+# Bytes of a serialized sequence: feature names and framing; per position, padding included; more
+# per position that holds a token (ids take two bytes, padding one); per masked position.
+SEQUENCE_BYTES, POSITION_BYTES, TOKEN_BYTES, PREDICTION_BYTES = 200.0, 3.0, 1.0, 7.0
+# Packed sequences have more features, some of them with one value per example.
+PACKED_SEQUENCE_BYTES, PACKED_POSITION_BYTES, EXAMPLE_BYTES = 250.0, 4.0, 6.0
+GZIP_RATIO = 0.21
 
-# The stage vocab (docs/vocabulary.md): seconds and bytes of memory for a byte of the sample.
+# The stage vocab (docs/vocabulary.md): seconds and bytes of memory per byte of the sample.
 VOCABULARY = {"bpe": (24 / 94e6, 371 * MIB / 94e6), "unigram": (67 / 94e6, 1649 * MIB / 94e6)}
-# Bytes of the largest process of a data stage (docs/bench.md).
+# Peak bytes of a process of each data stage (docs/bench.md).
 STAGE_MEMORY = {
     "preprocess": 92 * MIB,
     "sample5M": 272 * MIB,
     "split": 236 * MIB,
     "records": 215 * MIB,
 }
-HASHED = 0.5 * GB  # bytes a second of large files that DVC hashes
+HASH_BYTES_PER_SECOND = 0.5 * GB  # DVC hashing large files.
 
 
 @dataclass(frozen=True)
 class Device:
-    """One accelerator (of a TPU one chip): the maker's figures.
+    """One accelerator (for TPUs, one chip), with its maker's figures.
 
     Attributes:
-        half: FLOP/s of bfloat16 products, or of float16 ones if it has no bfloat16.
-        single: FLOP/s of float32 products as TensorFlow makes them: TF32 where there is that.
+        half: peak FLOP/s of bfloat16 matrix products, or of float16 without bfloat16 support.
+        single: peak FLOP/s of float32 matrix products as TensorFlow computes them (TF32 if the
+            device has it).
         memory: bytes.
-        share: of the peak that training reaches; basis: where that is from.
+        mfu: model FLOPs utilisation, the fraction of the peak that training reaches.
+        basis: where `mfu` comes from.
     """
 
     half: float
     single: float
     memory: float
-    share: float = 0.35
+    mfu: float = 0.35
     basis: str = "assumed"
 
 

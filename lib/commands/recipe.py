@@ -1,20 +1,19 @@
-"""Recipes: small YAML files of params, set in params.yaml with its comments kept.
+"""Recipes: sets of parameters in small YAML files, applied to params.yaml with its comments kept.
 
-python -m lib.commands.recipe                              # which there are
-python -m lib.commands.recipe qarib                        # recipes/qarib.yaml into ./params.yaml
-python -m lib.commands.recipe qarib --scale tiny           # the same in minutes on two cores
-python -m lib.commands.recipe smoke --in .scratch/smoke    # into a copy of the project
+python -m lib.commands.recipe                              # list the recipes
+python -m lib.commands.recipe qarib                        # apply recipes/qarib.yaml to params.yaml
+python -m lib.commands.recipe qarib --scale tiny           # scaled down to minutes on two cores
+python -m lib.commands.recipe smoke --in .scratch/smoke    # apply it in a copy of the project
 
-What recipes set and this one does not goes back to the demo's value, so that a recipe gives the
-same whichever was there before; keys that no recipe sets stay yours. `git checkout params.yaml`
-goes back to the last commit.
+Keys that only other recipes set are reset to the demo's values, so that the result does not depend
+on which recipe was applied before. Keys that no recipe sets stay as they are. `git checkout
+params.yaml` undoes it.
 """
 
 import argparse
 import difflib
 import io
 import shutil
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -23,18 +22,19 @@ from ruamel.yaml import YAML, CommentToken, RoundTripRepresenter, ScalarNode
 from ruamel.yaml.comments import CommentedMap
 from ruamel.yaml.error import CommentMark, MarkedYAMLError
 
-from lib.commands.tiny_scale import TINY_BASE, shrunk
+from lib.commands.tiny_scale import TINY_BASE, tiny_changes
+from lib.commands.tools import run_dvc, run_git
 from lib.params import Params, load_params, parse_params
 from lib.run.atomic import write_text
 from lib.run.errors import UserError
 
 _FOLDER = Path("recipes")
-# Holds every key that some recipe sets, with the value that the project comes with.
-_BELOW = _FOLDER / "demo.yaml"
+# Every key that any recipe sets, with its value in the params.yaml under version control.
+_DEFAULTS = _FOLDER / "demo.yaml"
 
 
 def merge(into: Any, changes: Any) -> None:
-    """Sets the keys of nested dicts `changes` in `into`, leaving its other keys."""
+    """Deep merge of nested dicts: sets the keys of `changes` in `into`, which keeps its others."""
     for key, value in changes.items():
         if isinstance(value, dict) and isinstance(into.get(key), dict):
             merge(into[key], value)
@@ -43,38 +43,40 @@ def merge(into: Any, changes: Any) -> None:
 
 
 def apply_recipe(recipe: Path, params: Path, scale: str | None = None) -> str:
-    """Sets the demo's keys and then the recipe's in a params.yaml; `phases` are replaced whole.
+    """Writes the demo's values and then the recipe's into a params.yaml.
+
+    `phases` is replaced as a whole: phases that the recipe does not name are removed.
 
     Args:
-        scale: `tiny`: shrunk to minutes (see `lib.commands.tiny_scale`).
+        scale: `tiny` scales the run down to minutes (see `lib.commands.tiny_scale`).
 
     Returns:
-        The change of the file as a unified diff; empty, if there is none.
+        A unified diff of the file; empty if nothing changed.
 
     Raises:
-        UserError: the recipe is missing, or the result would not be valid.
+        UserError: the recipe is missing, or the result would not be valid. The file is unchanged.
     """
     before = params.read_text(encoding="utf-8")
-    changes = _read(_BELOW)
-    _lay(changes, _read(recipe))
+    changes = _read(_DEFAULTS)
+    _merge_recipe(changes, _read(recipe))
     source = f"{params} with {recipe}"
-    after, result = _changed(before, changes, source)
+    after, result = _edited(before, changes, source)
     if scale:
-        merge(changes, shrunk(result))
-        after, _ = _changed(before, changes, f"{source} at {scale} scale")
+        merge(changes, tiny_changes(result))
+        after, _ = _edited(before, changes, f"{source} at {scale} scale")
     write_text(params, after)
     old, new = before.splitlines(keepends=True), after.splitlines(keepends=True)
     return "".join(difflib.unified_diff(old, new, f"a/{params.name}", f"b/{params.name}", n=1))
 
 
-def _changed(before: str, changes: Any, source: str) -> tuple[str, Params]:
-    """The text of a params.yaml with keys set, and what it then says."""
+def _edited(before: str, changes: Any, source: str) -> tuple[str, Params]:
+    """The text of a params.yaml after `changes`, and its parsed parameters."""
     yaml = YAML()
     yaml.preserve_quotes = True
-    yaml.width = 4096  # Longer than any line here: comments stay where they are.
+    yaml.width = 4096  # Longer than any line, so that no line is wrapped.
     yaml.representer.add_representer(type(None), _as_null)
     values = yaml.load(before)
-    _lay(values, changes)
+    _merge_recipe(values, changes)
     buffer = io.StringIO()
     yaml.dump(values, buffer)
     after = buffer.getvalue()
@@ -82,7 +84,7 @@ def _changed(before: str, changes: Any, source: str) -> tuple[str, Params]:
 
 
 def _as_null(representer: RoundTripRepresenter, _: None) -> ScalarNode:
-    # ruamel would leave the value out.
+    # By default ruamel writes nothing after the colon.
     return representer.represent_scalar("tag:yaml.org,2002:null", "null")
 
 
@@ -90,58 +92,59 @@ def _read(recipe: Path) -> Any:
     try:
         changes = YAML().load(recipe.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise UserError(f"{recipe}: no such file; see the folder recipes") from None
+        raise UserError(f"{recipe}: no such file; `make recipe` lists the recipes") from None
     except MarkedYAMLError as failure:
         line = failure.problem_mark.line + 1
-        raise UserError(f"{recipe} line {line}: {failure.problem}; mend the YAML there") from None
+        raise UserError(f"{recipe} line {line}: {failure.problem}; fix the YAML there") from None
     if not isinstance(changes, dict):
         raise UserError(f"{recipe}: should hold sections such as `records:`")
     return changes
 
 
-def _lay(values: Any, changes: Any) -> None:
-    """Merges, but for phases: those of `values` go, unless they are the same."""
+def _merge_recipe(values: Any, changes: Any) -> None:
+    """Merges `changes` into `values`; different `phases` replace those of `values` altogether."""
     phases = changes.get("phases")
-    _set(values, {key: value for key, value in changes.items() if key != "phases"})
-    if phases is None or _named(phases) == _named(values.get("phases") or {}):
+    _merge_different(values, {key: value for key, value in changes.items() if key != "phases"})
+    if phases is None or _non_null(phases) == _non_null(values.get("phases") or {}):
         return
-    # What stands behind the old ones (a blank line, a comment on what follows) stays.
-    behind = _behind(values.get("phases"))
-    new = _plain_map(phases)
+    # ruamel attaches what follows a section (a blank line, the next section's comment) to the
+    # section's last key: move it to the last key of the new phases.
+    trailing = _trailing_comment(values.get("phases"))
+    new = _without_comments(phases)
     values["phases"] = new
-    if behind:
+    if trailing:
         last = list(new.values())[-1]
         mark = CommentMark(0)
-        last.ca.items[list(last)[-1]] = [None, None, CommentToken(behind, mark, mark), None]
+        last.ca.items[list(last)[-1]] = [None, None, CommentToken(trailing, mark, mark), None]
 
 
-def _set(into: Any, changes: Any) -> None:
-    """Merges, but what is equal stays as it is written."""
+def _merge_different(into: Any, changes: Any) -> None:
+    """Deep merge that leaves equal values as they are written (2e-3, quotes)."""
     for key, value in changes.items():
         if isinstance(value, dict) and isinstance(into.get(key), dict):
-            _set(into[key], value)
+            _merge_different(into[key], value)
         elif key not in into or into[key] != value:
             into[key] = value
 
 
-def _named(phases: Any) -> dict[str, dict[str, Any]]:
-    """Keys of each phase; null is the same as left out."""
+def _non_null(phases: Any) -> dict[str, dict[str, Any]]:
+    """Phases without their null keys, which mean the same as keys left out."""
     return {
         name: {key: value for key, value in phase.items() if value is not None}
         for name, phase in phases.items()
     }
 
 
-def _plain_map(values: Any) -> CommentedMap:
-    """The same without comments, a key a line."""
+def _without_comments(values: Any) -> CommentedMap:
+    """A copy in block style (one key per line), without comments."""
     new = CommentedMap()
     for key, value in values.items():
-        new[key] = _plain_map(value) if isinstance(value, dict) else value
+        new[key] = _without_comments(value) if isinstance(value, dict) else value
     return new
 
 
-def _behind(values: Any) -> str:
-    """What follows the line of the last key below `values`: line breaks and comments."""
+def _trailing_comment(values: Any) -> str:
+    """Line breaks and comments that follow the last line of a section."""
     found = ""
     while isinstance(values, CommentedMap) and values:
         last = list(values)[-1]
@@ -153,7 +156,7 @@ def _behind(values: Any) -> str:
 
 
 def recipes() -> dict[str, str]:
-    """The first line of each recipe's comment, by its name."""
+    """Recipe names with the first line of each file, which describes it."""
     return {
         path.stem: path.read_text(encoding="utf-8").partition("\n")[0].lstrip("# ")
         for path in sorted(_FOLDER.glob("*.yaml"))
@@ -161,10 +164,10 @@ def recipes() -> dict[str, str]:
 
 
 def find_recipe(name: str) -> Path:
-    """The file of a recipe, by its name or its path.
+    """The file of a recipe, given its name or the path of a YAML file.
 
     Raises:
-        UserError: there is none.
+        UserError: no recipe has that name.
     """
     path = Path(name)
     if path.suffix == ".yaml":
@@ -176,44 +179,41 @@ def find_recipe(name: str) -> Path:
 
 
 def missing(params: Params, name: str) -> list[str]:
-    """What has to be there before `dvc repro` and is not, each as a line with the command."""
+    """Missing inputs of `dvc repro` (text, base models), one line each with the command to run."""
     lines = []
     text = params.preprocess.input
     if text != "data/demo" and not Path(text).exists():
         lines.append(
-            f"{text} is not there yet: put your text there and `dvc add {text}`, or "
-            f"`make recipe-text NAME={name}` for made text of its kind"
+            f"{text} does not exist yet: put your text there and run `dvc add {text}`, or "
+            f"`make recipe-text NAME={name}` for synthetic text of the recipe's kind"
         )
-    places = [params.vocab.base, *(phase.init for phase in params.phases.values())]
-    for place in dict.fromkeys(place for place in places if place.startswith("models/base/")):
-        if not Path(place).exists():
-            command = f"import MODEL={place.removeprefix('models/base/')}"
-            command = "tiny-base" if place == TINY_BASE else command
-            lines.append(f"{place} is not there yet: `make {command}`")
+    models = [params.vocab.base, *(phase.init for phase in params.phases.values())]
+    for model in dict.fromkeys(model for model in models if model.startswith("models/base/")):
+        if not Path(model).exists():
+            command = f"import MODEL={model.removeprefix('models/base/')}"
+            command = "tiny-base" if model == TINY_BASE else command
+            lines.append(f"{model} does not exist yet: run `make {command}`")
     return lines
 
 
 def copy_project(target: Path) -> None:
-    """A copy of the project (what git tracks or would track) with a DVC repository of its own.
+    """Copies the project (the files that git tracks or would track) as a DVC project of its own.
 
-    What an earlier copy left there (outputs, DVC's cache) stays, so that a second run only does
-    what changed.
+    Outputs and DVC's cache of an earlier copy stay, so that a second run only does what changed.
+
+    Raises:
+        UserError: the project is not in a git repository.
     """
-    listed = subprocess.run(
-        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
-        check=True,
-        capture_output=True,
-        text=True,
-    ).stdout
+    listed = run_git("ls-files", "-z", "--cached", "--others", "--exclude-standard")
     for name in filter(None, listed.split("\0")):
         source = Path(name)
-        # dvc.lock tells what the original's outputs are; the copy has none of them.
+        # Neither the lock nor the results: they describe outputs that the copy does not have.
         if source.is_file() and source.name != "dvc.lock" and source.parts[0] != "results":
             (target / source.parent).mkdir(parents=True, exist_ok=True)
             shutil.copyfile(source, target / source)
     config = target / ".dvc/config"
     if "no_scm" not in config.read_text(encoding="utf-8"):
-        subprocess.run(["dvc", "config", "core.no_scm", "true"], cwd=target, check=True)
+        run_dvc("config", "core.no_scm", "true", folder=target)
 
 
 def main() -> None:
@@ -222,14 +222,16 @@ def main() -> None:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("recipe", nargs="?", help="its name, or a YAML file of params")
-    parser.add_argument("--scale", choices=["tiny"], help="shrunk to minutes on two cores")
+    parser.add_argument("recipe", nargs="?", help="name of a recipe, or the path of a YAML file")
+    parser.add_argument(
+        "--scale", choices=["tiny"], help="scale the run down to minutes on two cores"
+    )
     parser.add_argument(
         "--in",
         dest="target",
         type=Path,
         metavar="FOLDER",
-        help="apply it in a copy of the project there, without showing the change",
+        help="apply the recipe in a copy of the project in FOLDER, without showing the diff",
     )
     arguments = parser.parse_args()
     try:
@@ -250,9 +252,11 @@ def _apply_here(recipe: Path, scale: str | None) -> None:
     params = Path("params.yaml")
     change = apply_recipe(recipe, params, scale)
     print(change, end="")
-    what = f"{recipe.stem} at {scale} scale" if scale else recipe.stem
-    done = f"params.yaml is now {what}" if change else f"params.yaml was {what} already"
-    print(f"recipe: {done}; `git checkout params.yaml` goes back to the last commit")
+    name = f"{recipe.stem} at {scale} scale" if scale else recipe.stem
+    done = (
+        f"params.yaml now has recipe {name}" if change else f"params.yaml already had recipe {name}"
+    )
+    print(f"recipe: {done}; `git checkout params.yaml` restores the last commit's")
     for line in missing(load_params(params), recipe.stem):
         print(f"recipe: note: {line}")
 

@@ -1,18 +1,18 @@
-"""DVC's default remote in a bucket of Google Cloud Storage, and whether it can be used.
+"""Sets and checks DVC's default remote, a bucket of Google Cloud Storage; pushes the run cache.
 
-python -m lib.commands.remote gs://bucket/prefix  # writes .dvc/config, then tries it
-python -m lib.commands.remote                     # tries the one that is there
-python -m lib.commands.remote --push-runs         # run cache, for `dvc repro --pull`
+python -m lib.commands.remote gs://bucket/prefix  # writes .dvc/config, then checks the remote
+python -m lib.commands.remote                     # checks the configured remote
+python -m lib.commands.remote --push-runs         # pushes the run cache, for `dvc repro --pull`
 
-DVC's own messages about a bucket that is missing or closed do not say what to do.
+DVC's own messages about a bucket that does not exist or denies access do not say what to do.
 """
 
 import argparse
 import logging
 import re
-import subprocess
 import sys
 
+from lib.commands.tools import one_line, run_dvc
 from lib.run.errors import UserError
 
 _CREDENTIALS = (
@@ -22,80 +22,87 @@ _CREDENTIALS = (
 
 
 def write_config(url: str) -> None:
-    """Makes `url` the default remote `store`, in .dvc/config.
+    """Writes `url` to .dvc/config as the default remote, named `store`.
 
     Raises:
-        UserError: it is no address in a bucket.
+        UserError: it is not a URL of a bucket, or this is not a DVC project.
     """
     if not re.match(r"gs://[a-z0-9][-_.a-z0-9]+(/|$)", url):
         raise UserError(f"BUCKET: should be gs://name/prefix. Received: {url!r}")
-    words = ["dvc", "remote", "add", "--quiet", "--force", "--default", "store", url]
-    subprocess.run(words, check=True)
+    run_dvc("remote", "add", "--force", "--default", "store", url)
 
 
-def try_out() -> str:
-    """Lists, writes and deletes in the default remote; says what it is good for.
+def check_access() -> str:
+    """Lists, writes and deletes in the default remote; a line with what is permitted.
 
     Raises:
-        UserError: it cannot be read; with the reason and the mend.
+        UserError: it cannot be read; with the reason and how to fix it.
     """
     from aiohttp import ClientError
+    from dvc.config import NoRemoteError  # type: ignore[import-untyped]
     from dvc.exceptions import DvcException  # type: ignore[import-untyped]
     from dvc.repo import Repo  # type: ignore[import-untyped]
     from gcsfs.retry import HttpError  # type: ignore[import-untyped]
     from google.auth.exceptions import GoogleAuthError
 
-    # It prints the traceback of whatever it tried in vain.
+    # It would log a traceback for each failed request.
     logging.getLogger("gcsfs").setLevel(logging.CRITICAL)
     try:
         remote = Repo().cloud.get_remote()
         files, url = remote.fs.fs, remote.fs.unstrip_protocol(remote.path)
-    except DvcException as failure:
-        raise UserError(f"{failure}; name a bucket: make remote BUCKET=gs://name/prefix") from None
+    except NoRemoteError:
+        raise UserError(
+            "no DVC remote is configured; name a bucket: make remote BUCKET=gs://name/prefix"
+        ) from None
+    except (DvcException, OSError) as failure:
+        raise UserError(one_line(failure)) from None
     if not url.startswith("gs://"):
-        raise UserError(f"{url}: is in no bucket; use `dvc push` and see")
+        raise UserError(f"{url}: is not a gs:// bucket and cannot be checked here; try `dvc push`")
     bucket, credentials = url.split("/")[2], _CREDENTIALS.format(name=remote.name)
     try:
         files.call("GET", "b/{}/o", bucket, maxResults=1, json_out=True)
     except FileNotFoundError:
         raise UserError(
             f"gs://{bucket}: no such bucket; create it (gcloud storage buckets create gs://{bucket}"
-            " --location=REGION), or name another"
+            " --location=REGION) or name another one"
         ) from None
     except (GoogleAuthError, HttpError, OSError) as failure:
-        # Refused connections are OSErrors, too.
+        # Some of aiohttp's errors are OSErrors, such as a refused connection.
         if isinstance(failure, ClientError):
-            raise UserError(f"{url}: no answer ({failure}); is the network there?") from None
-        raise UserError(f"{url}: may not be read ({_line(failure)}); {credentials}") from None
+            raise UserError(f"{url}: no response ({failure}); check the network") from None
+        raise UserError(f"{url}: cannot be read ({one_line(failure)}); {credentials}") from None
     except ClientError as failure:
-        raise UserError(f"{url}: no answer ({failure}); is the network there?") from None
+        raise UserError(f"{url}: no response ({failure}); check the network") from None
     try:
-        files.pipe_file(f"{url}/written-to-try", b"")
-        files.rm_file(f"{url}/written-to-try")
+        files.pipe_file(f"{url}/write-test", b"")
+        files.rm_file(f"{url}/write-test")
     except (GoogleAuthError, HttpError, OSError, ClientError) as failure:
-        reason = f"`dvc push` does not ({_line(failure)}); to push, {credentials}"
+        reason = f"`dvc push` does not ({one_line(failure)}); to push, {credentials}"
         return f"{url}: `dvc pull` works, {reason}"
     return f"{url}: can be read and written"
 
 
 def push_runs() -> int:
-    """Pushes DVC's run cache with all outputs of the runs in it; the number of runs.
+    """Pushes DVC's run cache with all outputs of its runs; returns the number of runs.
 
-    `dvc push --run-cache` leaves out those that are `cache: false` (every stage here has metrics
-    that are), and then another machine cannot use the run and makes it again.
+    `dvc push --run-cache` leaves out outputs with `cache: false` (the metrics of every stage here),
+    without which another machine cannot use a run and repeats it.
+
+    Raises:
+        UserError: there is no remote, or it could not be written completely.
     """
+    from dvc.exceptions import DvcException
     from dvc.repo import Repo
 
-    with Repo() as repo, repo.lock:
-        runs = repo.stage_cache.push(None)
-        for outputs in repo.stage_cache.get_used_objs(runs).values():
-            if repo.cloud.push(outputs).failed:
-                raise UserError("some outputs could not be pushed; run the same command again")
+    try:
+        with Repo() as repo, repo.lock:
+            runs = repo.stage_cache.push(None)
+            for outputs in repo.stage_cache.get_used_objs(runs).values():
+                if repo.cloud.push(outputs).failed:
+                    raise UserError("some outputs could not be pushed; run the same command again")
+    except DvcException as failure:
+        raise UserError(f"{one_line(failure)}; `make remote` checks the remote") from None
     return len(runs)
-
-
-def _line(failure: Exception) -> str:
-    return " ".join(str(failure).split())[:200]
 
 
 def main() -> None:
@@ -104,17 +111,17 @@ def main() -> None:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("url", nargs="?", help="gs://bucket/prefix; without it, only a try")
-    parser.add_argument("--push-runs", action="store_true", help="see above")
+    parser.add_argument("url", nargs="?", help="gs://bucket/prefix; without it, only the check")
+    parser.add_argument("--push-runs", action="store_true", help="push the run cache")
     arguments = parser.parse_args()
     try:
         if arguments.push_runs:
-            print(f"{push_runs()} runs of stages pushed")
+            print(f"{push_runs()} stage runs pushed")
             return
         if arguments.url:
             write_config(arguments.url)
-            print("Written to .dvc/config, to be committed. Trying it...", flush=True)
-        print(try_out())
+            print("Written to .dvc/config (commit it). Checking access...", flush=True)
+        print(check_access())
     except UserError as error:
         sys.exit(f"remote: error: {error}")
 

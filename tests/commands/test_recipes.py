@@ -1,4 +1,4 @@
-"""Recipes: what each file must say, what applying one changes, what tiny scale keeps."""
+"""Recipes: required content, effect on params.yaml, and what tiny scale preserves."""
 
 import re
 import shutil
@@ -14,7 +14,7 @@ import yaml
 from ruamel.yaml import YAML
 
 from lib.commands.recipe import apply_recipe, find_recipe, merge, missing, recipes
-from lib.commands.tiny_scale import shrunk
+from lib.commands.tiny_scale import tiny_changes
 from lib.params import Params, load_params, parse_params
 from lib.run import fingerprint
 from lib.run.errors import UserError
@@ -22,19 +22,16 @@ from lib.samples.recipe_text import write_recipe_text
 from lib.text.splits import given_split
 from tests.conftest import ROOT
 from tests.helpers.project import Project
-
-NAMES = sorted(path.stem for path in (ROOT / "recipes").glob("*.yaml"))
-# Of a model that people know; the others are the project's own.
-KNOWN = [name for name in NAMES if name not in ("demo", "smoke")]
+from tests.helpers.recipes import NAMES, PUBLISHED
 
 
-def leaves(values: dict, place: str = "") -> Iterator[tuple[str, object]]:
-    """Dotted names of keys and their values; phases count as one."""
+def leaves(values: dict, prefix: str = "") -> Iterator[tuple[str, object]]:
+    """Dotted keys with their values; `phases` is one value."""
     for key, value in values.items():
         if isinstance(value, dict) and key != "phases":
-            yield from leaves(value, f"{place}{key}.")
+            yield from leaves(value, f"{prefix}{key}.")
         else:
-            yield f"{place}{key}", value
+            yield f"{prefix}{key}", value
 
 
 def read(name: str) -> dict:
@@ -43,7 +40,7 @@ def read(name: str) -> dict:
 
 @pytest.fixture
 def params(tmp_path, monkeypatch) -> Path:
-    """The project's params.yaml in a folder of its own, beside the recipes."""
+    """A copy of params.yaml and the recipes, in the working directory."""
     shutil.copytree(ROOT / "recipes", tmp_path / "recipes")
     shutil.copyfile(ROOT / "params.yaml", tmp_path / "params.yaml")
     monkeypatch.chdir(tmp_path)
@@ -56,21 +53,21 @@ def applied(params: Path, name: str, scale: str | None = None) -> Params:
 
 
 @cache
-def alone(name: str, scale: str | None = None) -> Params:
-    """What a recipe makes of the project's own params.yaml."""
+def applied_to_default(name: str, scale: str | None = None) -> Params:
+    """The parameters after a recipe was applied to the project's params.yaml."""
     with tempfile.TemporaryDirectory() as folder:
         params = Path(folder) / "params.yaml"
         shutil.copyfile(ROOT / "params.yaml", params)
         return applied(params, name, scale)
 
 
-@pytest.mark.parametrize("name", KNOWN)
-def test_a_recipe_says_what_it_must(name):
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_a_recipe_sets_the_required_keys_and_all_take_effect(name):
     values = dict(leaves(read(name)))
     assert {"evaluate.language", "vocab.lowercase", "vocab.strip_accents"} <= values.keys()
     assert values["evaluate.language"] and values["preprocess.input"] == "data/raw"
     assert not [key for key in values if key.startswith(("demo.", "cluster."))]
-    result = alone(name)
+    result = applied_to_default(name)
     for key, value in values.items():
         found = result.model_dump()
         for part in key.split("."):
@@ -80,57 +77,57 @@ def test_a_recipe_says_what_it_must(name):
         assert found == (value if key != "phases" else yaml.safe_load(yaml.safe_dump(value)))
 
 
-@pytest.mark.parametrize("name", KNOWN)
-def test_every_departure_from_the_demo_has_a_comment(name):
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_every_value_that_differs_from_the_demo_has_a_comment(name):
     text = (ROOT / f"recipes/{name}.yaml").read_text(encoding="utf-8")
     lines = text.splitlines()
     assert lines[0].startswith("# ") and "https://" in text
     demo = dict(leaves(read("demo")))
 
-    def uncommented(section, place: str = "") -> Iterator[str]:
+    def uncommented(section, prefix: str = "") -> Iterator[str]:
         for key, value in section.items():
             line = section.lc.key(key)[0]
-            said = "#" in lines[line]
-            while not said and "#" not in lines[line - 1] and line:
+            commented = "#" in lines[line]
+            while not commented and "#" not in lines[line - 1] and line:
                 line -= 1
-            # On a line of its own it speaks of all below it, up to the next comment.
-            said = said or lines[line - 1].lstrip().startswith("#")
-            if isinstance(value, dict) and not said:
-                yield from uncommented(value, f"{place}{key}.")
-            elif not said and demo.get(f"{place}{key}", ...) != value:
-                yield f"{place}{key}"
+            # A comment on a line of its own covers the lines below it, up to the next comment.
+            commented = commented or lines[line - 1].lstrip().startswith("#")
+            if isinstance(value, dict) and not commented:
+                yield from uncommented(value, f"{prefix}{key}.")
+            elif not commented and demo.get(f"{prefix}{key}", ...) != value:
+                yield f"{prefix}{key}"
 
-    # What speaks for itself.
+    # Self-explanatory.
     plain = {"preprocess.input", "evaluate.language", "evaluate.phase"}
     found = [key for key in uncommented(YAML().load(text)) if not key.endswith(".init")]
     assert set(found) <= plain
 
 
-def test_the_demo_holds_every_key_that_any_recipe_sets():
+def test_the_demo_has_every_key_that_any_recipe_sets():
     demo = dict(leaves(read("demo")))
     assert (
         yaml.safe_load((ROOT / "params.yaml").read_text())["phases"].keys() == demo["phases"].keys()
     )
     for name in NAMES:
-        changes = shrunk(alone(name))
+        changes = tiny_changes(applied_to_default(name))
         assert (dict(leaves(read(name))) | dict(leaves(changes))).keys() <= demo.keys(), name
 
 
-def test_the_demo_is_what_the_project_comes_with(params):
+def test_the_demo_recipe_leaves_the_default_params_unchanged(params):
     before = params.read_bytes()
     assert apply_recipe(find_recipe("demo"), params) == ""
     assert params.read_bytes() == before
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_nothing_of_an_earlier_recipe_stays(params, name):
+def test_a_recipe_replaces_an_earlier_one_completely(params, name):
     applied(params, NAMES[NAMES.index(name) - 1], "tiny")
-    assert applied(params, name) == alone(name)
+    assert applied(params, name) == applied_to_default(name)
     assert apply_recipe(find_recipe(name), params) == ""
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_keys_that_no_recipe_sets_and_comments_stay(params, name):
+def test_comments_and_keys_that_no_recipe_sets_are_kept(params, name):
     text = params.read_text(encoding="utf-8")
     text = text.replace("workers: auto", "workers: 1").replace("seed: 12345", "seed: 77")
     text = text.replace("license: null", "license: mit")
@@ -140,15 +137,15 @@ def test_keys_that_no_recipe_sets_and_comments_stay(params, name):
     assert (result.cluster.workers, result.records.seed) == (1, 77)
     assert result.evaluate.license == "mit"
     after = params.read_text(encoding="utf-8")
-    beside_phases = text.replace(text.partition("\nphases:\n")[2].partition("\n\n")[0], "")
-    comments = re.findall("#.*", beside_phases)
+    outside_phases = text.replace(text.partition("\nphases:\n")[2].partition("\n\n")[0], "")
+    comments = re.findall("#.*", outside_phases)
     assert re.findall("#.*", after) == comments or name in ("demo", "smoke")
-    # Sections stay apart.
+    # Blank lines between sections are kept.
     assert after.count("\n\n") == text.count("\n\n")
     assert change.startswith("--- a/params.yaml\n+++ b/params.yaml\n") == (text != after)
 
 
-def test_the_change_is_what_is_shown(params):
+def test_the_returned_diff_is_the_change_of_the_file(params):
     before = params.read_text(encoding="utf-8")
     (Path("recipes") / "mine.yaml").write_text("# Mine\nvocab:\n  size: 123\n")
     change = apply_recipe(Path("recipes/mine.yaml"), params)
@@ -158,7 +155,7 @@ def test_the_change_is_what_is_shown(params):
     assert before.replace(removed[0], added[0]) == params.read_text(encoding="utf-8")
 
 
-def test_a_wrong_recipe_changes_nothing(params):
+def test_an_invalid_recipe_changes_nothing(params):
     before = params.read_bytes()
     for text, message in [
         ("vocab: {sise: 3}", r"vocab\.sise: unknown key; did you mean `size`"),
@@ -182,7 +179,7 @@ def command(*words: str) -> subprocess.CompletedProcess:
     )
 
 
-def test_the_command_lists_recipes_and_refuses_others(params):
+def test_the_command_lists_recipes_and_refuses_unknown_names(params):
     listed = command().stdout.splitlines()
     assert [line.split()[0] for line in listed] == NAMES == list(recipes())
     assert all(len(line.split()) > 3 for line in listed)
@@ -191,18 +188,18 @@ def test_the_command_lists_recipes_and_refuses_others(params):
     assert "'kanaria'" in wrong.stderr and ", ".join(NAMES) in wrong.stderr
 
 
-def test_what_is_not_there_yet_is_told_with_its_command(params, values):
+def test_missing_inputs_are_reported_with_the_command_to_make_them(params, values):
     assert missing(parse_params(values), "demo") == []
     base = "models/base/bert-base-cased"
     merge(values, {"preprocess": {"input": "data/raw"}, "vocab": {"source": "model", "base": base}})
     text, model = missing(parse_params(values), "mine")
     assert "make recipe-text NAME=mine" in text
-    assert model == f"{base} is not there yet: `make import MODEL=bert-base-cased`"
+    assert model == f"{base} does not exist yet: run `make import MODEL=bert-base-cased`"
     values["vocab"]["base"] = "models/base/tiny"
     assert missing(parse_params(values), "mine")[1].endswith("`make tiny-base`")
 
 
-def test_applying_and_going_back_leaves_git_clean(tmp_path):
+def test_git_checkout_undoes_a_recipe(tmp_path):
     project = Project(tmp_path / "clone", {})
     project.run("git", "init", "-q")
     project.run("git", "add", "-A")
@@ -214,9 +211,9 @@ def test_applying_and_going_back_leaves_git_clean(tmp_path):
     assert project.run("git", "status", "--porcelain") == ""
 
 
-@pytest.mark.parametrize("name", KNOWN)
-def test_tiny_scale_keeps_the_shape(name):
-    full, tiny = alone(name), alone(name, "tiny")
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_tiny_scale_preserves_the_structure(name):
+    full, tiny = applied_to_default(name), applied_to_default(name, "tiny")
     assert tiny.phases.keys() == full.phases.keys()
     assert tiny.preprocess == full.preprocess and tiny.records == full.records
     model = tiny.pretrain.model
@@ -238,8 +235,8 @@ def test_tiny_scale_keeps_the_shape(name):
             several = large.batch_size > large.microbatch_size
             assert (small.batch_size > small.microbatch_size) == several
         if large.steps:
-            share = large.steps / sum(full.training(each).steps for each in full.phases)
-            assert small.steps == pytest.approx(600 * share, abs=1)
+            fraction = large.steps / sum(full.training(each).steps for each in full.phases)
+            assert small.steps == pytest.approx(600 * fraction, abs=1)
         assert small.steps
         steps += small.steps
         _, warmup = small.length(0)
@@ -249,9 +246,9 @@ def test_tiny_scale_keeps_the_shape(name):
     assert tiny.pretrain.precision == "float32"
 
 
-def test_what_is_small_already_is_not_made_larger():
-    small = alone("smoke")
-    changes = dict(leaves(shrunk(small)))
+def test_tiny_scale_enlarges_nothing():
+    small = applied_to_default("smoke")
+    changes = dict(leaves(tiny_changes(small)))
     before = small.model_dump()
     for key, value in changes.items():
         found = before
@@ -261,8 +258,8 @@ def test_what_is_small_already_is_not_made_larger():
             assert value <= found, key
 
 
-@pytest.mark.parametrize("name", KNOWN)
-def test_text_of_its_kind_is_made_the_same_each_time(tmp_path, name):
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_recipe_text_is_reproducible(tmp_path, name):
     for folder in ("one", "two"):
         write_recipe_text(name, tmp_path / folder, 200)
     assert fingerprint.of_path(tmp_path / "one") == fingerprint.of_path(tmp_path / "two")
@@ -270,12 +267,12 @@ def test_text_of_its_kind_is_made_the_same_each_time(tmp_path, name):
         write_recipe_text(name, tmp_path / "one")
 
 
-def test_text_of_no_kind_is_refused(tmp_path):
+def test_recipe_text_of_an_unknown_recipe_is_refused(tmp_path):
     with pytest.raises(UserError, match="no text is made for 'mine'; there is some for: "):
         write_recipe_text("mine", tmp_path / "text")
 
 
-def test_splits_are_given_where_the_originals_give_them(tmp_path):
+def test_recipe_text_has_the_splits_of_the_original(tmp_path):
     for name, splits in [("ct-bert", 3), ("nemo-wikitext2", 3), ("qarib", 0)]:
         write_recipe_text(name, tmp_path / name, 200)
         files = [path.relative_to(tmp_path / name) for path in (tmp_path / name).rglob("*.*")]
@@ -284,7 +281,7 @@ def test_splits_are_given_where_the_originals_give_them(tmp_path):
 
 @pytest.mark.parametrize("init", ["models/base/bert", "/elsewhere/bert", "models/base"])
 @pytest.mark.parametrize("source", ["sentencepiece", "characters"])
-def test_a_new_vocabulary_for_a_model_that_has_one_is_refused(values, init, source):
+def test_a_new_vocabulary_for_an_external_model_is_refused(values, init, source):
     values["vocab"]["source"] = source
     values["phases"]["main"]["init"] = init
     advice = re.escape(f"set vocab: {{source: model, base: {init}}}")
@@ -299,6 +296,6 @@ def test_a_new_vocabulary_for_a_model_that_has_one_is_refused(values, init, sour
 @pytest.mark.parametrize(
     "init", ["data/vocab", "models/short", "models/saved/short/best", "a.json"]
 )
-def test_what_this_project_made_goes_with_its_vocabulary(values, init):
+def test_a_new_vocabulary_for_a_model_of_this_project_is_accepted(values, init):
     values["phases"]["main"]["init"] = init
     assert parse_params(values)

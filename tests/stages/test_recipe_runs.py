@@ -1,4 +1,4 @@
-"""Recipes at tiny scale, from raw text of their kind to a model that others load."""
+"""Recipes at tiny scale, from raw text to a model that transformers loads."""
 
 import csv
 import io
@@ -16,37 +16,37 @@ from lib.commands.tiny_scale import TINY_BASE
 from lib.params import load_params
 from lib.samples.recipe_text import write_recipe_text
 from lib.vocab.directory import read_directory
-from tests.commands.test_recipes import KNOWN
 from tests.helpers.project import Project
+from tests.helpers.recipes import PUBLISHED
 
-# The smallest: no model to fetch, short rows, one phase.
+# The fastest: no base model, short sequences, one phase.
 QUICK = ["kanarya", "qarib"]
-_MOST_SECONDS = 600
+_MAX_SECONDS = 600
 
 
 @pytest.fixture(scope="module")
 def base(tmp_path_factory) -> Path:
-    """What `make tiny-base` puts into models/base/tiny."""
+    """The model that `make tiny-base` copies to models/base/tiny."""
     project = Project(tmp_path_factory.mktemp("smoke"), {})
     apply_recipe(find_recipe("smoke"), project.folder / "params.yaml")
-    project.run("dvc", "repro", timeout=_MOST_SECONDS)
+    project.run("dvc", "repro", timeout=_MAX_SECONDS)
     return project.folder / "models/main"
 
 
 def prepare(project: Project, name: str, sentences: int, base: Path | None) -> None:
-    """As `make recipe NAME=… SCALE=tiny` and `make recipe-text NAME=…` do."""
+    """Does what `make recipe NAME=… SCALE=tiny` and `make recipe-text NAME=…` do."""
     apply_recipe(find_recipe(name), project.folder / "params.yaml", "tiny")
     if not (project.folder / "data/raw").exists():
         write_recipe_text(name, project.folder / "data/raw", sentences)
         project.run("dvc", "add", "-q", "data/raw")
-    place = project.folder / TINY_BASE
-    if base and not place.exists():
-        shutil.copytree(base, place)
+    target = project.folder / TINY_BASE
+    if base and not target.exists():
+        shutil.copytree(base, target)
         project.run("dvc", "add", "-q", TINY_BASE)
 
 
 def check(project: Project) -> None:
-    """The model that came out is what the recipe asks for, and loads here and elsewhere."""
+    """The trained model is the recipe's, and loads here and in transformers."""
     params = load_params(project.folder / "params.yaml")
     model = project.folder / "models" / params.evaluate.phase
     config, weights = read_model(model)
@@ -72,7 +72,7 @@ def check(project: Project) -> None:
     assert logits.shape == (1, len(ids), config.vocab_size) and logits.isfinite().all()
 
 
-@pytest.mark.parametrize("name", [name for name in QUICK if name in KNOWN])
+@pytest.mark.parametrize("name", [name for name in QUICK if name in PUBLISHED])
 def test_the_smallest_recipes_run(tmp_path, name):
     project = Project(tmp_path, {})
     prepare(project, name, 400, None)
@@ -88,36 +88,36 @@ def test_the_smallest_recipes_run(tmp_path, name):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", KNOWN)
+@pytest.mark.parametrize("name", PUBLISHED)
 def test_a_recipe_runs_at_tiny_scale(tmp_path, name, base, capsys):
     project = Project(tmp_path, {})
     started = time.monotonic()
     prepare(project, name, 6000, base)
-    project.run("dvc", "repro", timeout=_MOST_SECONDS)
+    project.run("dvc", "repro", timeout=_MAX_SECONDS)
     seconds = time.monotonic() - started
     check(project)
     with capsys.disabled():
         print(f"\n{name} at tiny scale: {seconds:.0f} s", end=" ")
-    assert seconds < _MOST_SECONDS
+    assert seconds < _MAX_SECONDS
 
 
 @pytest.mark.slow
-def test_two_recipes_compare_as_experiments_of_one_clone(tmp_path, base):
+def test_two_recipes_can_be_compared_as_experiments(tmp_path, base):
     project = Project(tmp_path, {})
     project.run("git", "init", "-q")
     project.run("git", "config", "user.name", "x")
     project.run("git", "config", "user.email", "x@y")
-    # The copy's DVC is told that there is no git; a clone's is not.
+    # The copy is set up for DVC without git; this test needs git.
     project.run("dvc", "config", "--unset", "core.no_scm")
     write_recipe_text("hf-guide", project.folder / "data/raw", 1500)
     shutil.copytree(base, project.folder / TINY_BASE)
     project.run("dvc", "add", "-q", "data/raw", TINY_BASE)
     project.run("git", "add", "-A")
     project.run("git", "commit", "-qm", "text")
-    names = [name for name in ("budget-24h", "hf-guide") if name in KNOWN]
+    names = [name for name in ("budget-24h", "hf-guide") if name in PUBLISHED]
     for name in names:
         project.run(sys.executable, "-m", "lib.commands.recipe", name, "--scale", "tiny")
-        project.run("dvc", "exp", "run", "-n", f"try-{name}", timeout=_MOST_SECONDS)
+        project.run("dvc", "exp", "run", "-n", f"try-{name}", timeout=_MAX_SECONDS)
     shown = project.run("dvc", "exp", "show", "--csv")
     rows = {row["Experiment"]: row for row in csv.DictReader(io.StringIO(shown))}
     losses = {rows[f"try-{name}"]["mlm_loss"] for name in names}

@@ -1,0 +1,52 @@
+"""Calls of git and dvc from the project's commands; a failure becomes one line."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from lib.run.errors import UserError
+
+
+def run_git(*words: str) -> str:
+    """Standard output of a git command.
+
+    Raises:
+        UserError: git is not installed, this folder is in no git repository (a downloaded ZIP), or
+            git failed for another reason, which is passed on.
+    """
+    # Its messages in English, to recognise the one below.
+    environment = {**os.environ, "LC_ALL": "C"}
+    try:
+        done = subprocess.run(["git", *words], capture_output=True, text=True, env=environment)
+    except FileNotFoundError:
+        raise UserError("git is not installed; install it and run the same command again") from None
+    if "not a git repository" in done.stderr:
+        raise UserError(
+            f"{Path.cwd()} is not a git repository, which DVC needs; clone the project with "
+            "`git clone` instead of downloading a ZIP, or run `git init` here first"
+        )
+    if done.returncode:
+        raise UserError(f"git {words[0]} failed: {one_line(done.stderr)}")
+    return done.stdout
+
+
+def run_dvc(*words: str, folder: Path | None = None) -> None:
+    """Runs a dvc command of this Python's environment, in a folder or here.
+
+    Raises:
+        UserError: dvc failed; its reason is passed on.
+    """
+    # Through Python: it need not be on the PATH.
+    command = [sys.executable, "-m", "dvc", *words]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True)
+    if "No module named dvc" in done.stderr:
+        raise UserError("DVC is not installed in this environment; run make setup")
+    if done.returncode:
+        reason = one_line(done.stderr).removeprefix("ERROR: ")
+        raise UserError(f"dvc {' '.join(words[:2])} failed: {reason}")
+
+
+def one_line(message: object) -> str:
+    """A message of another program, with its line breaks as spaces, cut to 300 characters."""
+    return " ".join(str(message).split())[:300]
