@@ -6,7 +6,6 @@ small values back in just that form. So every number is brought to its declared 
 
 import math
 import re
-import unicodedata
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Literal
 
@@ -27,6 +26,7 @@ from lib.run import paths
 from lib.run.errors import UserError
 from lib.run.pool import scheduler_address
 from lib.run.validation import first_problem, problem_at
+from lib.text.cleaning.edits import Cleaning
 
 
 def _number(value: object) -> object:
@@ -78,43 +78,6 @@ class Section(BaseModel):
 
 class Demo(Section):
     megabytes: PositiveReal
-
-
-def _placeholder(value: str) -> str:
-    """A placeholder is put into sentences as it is: it has to be a piece of a sentence itself."""
-    if value != " ".join(value.split()) or not value:
-        raise ValueError("should be one or more words with single spaces between them")
-    if any(unicodedata.category(character) in ("Cc", "Cs") for character in value):
-        raise ValueError("should have no control characters")
-    if any(f"[{token}]" in value for token in ("PAD", "UNK", "CLS", "SEP", "MASK")):
-        raise ValueError("should hold no special token of BERT's")
-    return value
-
-
-Placeholder = Annotated[str, AfterValidator(_placeholder)]
-KeepRemove = Literal["keep", "remove"]
-KeepReplaceRemove = Literal["keep", "replace", "remove"]
-
-
-class Cleaning(Section):
-    """What is done to the characters of raw text, in this order."""
-
-    unescape_html: StrictBool
-    unicode: Literal["keep", "NFC", "NFKC"]
-    format_characters: KeepRemove
-    urls: KeepReplaceRemove
-    url_placeholder: Placeholder
-    emails: KeepReplaceRemove
-    email_placeholder: Placeholder
-    users: KeepReplaceRemove
-    user_placeholder: Placeholder
-    emoji: Literal["keep", "space", "alias", "remove"]
-    punctuation: Literal["keep", "ascii", "remove"]
-    symbols: KeepRemove
-    lowercase: StrictBool
-    accents: KeepRemove
-    arabic_marks: KeepRemove
-    merge_placeholders: StrictBool
 
 
 def _document(value: str) -> str:

@@ -11,7 +11,7 @@ import numpy as np
 from lib.checkpoints.formats import read_checkpoint
 from lib.model.config import BertConfig
 from lib.model.parameters import initial_values
-from lib.params import VOCAB, Cleaning, ProbeTask, load_params
+from lib.params import VOCAB, ProbeTask, load_params
 from lib.probe.comparison import Run, as_frame, by_class, summary, table
 from lib.probe.fine_tuning import FineTuner
 from lib.probe.labelled import Example
@@ -24,6 +24,7 @@ from lib.run.metrics import write_metrics
 from lib.run.progress import Progress
 from lib.run.stage import run_stage
 from lib.text.cleaning.cleaner import DocumentCleaner
+from lib.text.cleaning.edits import Cleaning
 from lib.vocab.tokenizer import WordPieceTokenizer
 
 

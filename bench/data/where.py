@@ -27,7 +27,7 @@ PARTS = {
     },
     "preprocess": {
         "cleaning": ["lib.text.cleaning.chunks:DocumentCleaner.__call__"],
-        "sentences": ["lib.text.cleaning.cleaner:split_sentences"],
+        "sentences": ["lib.text.cleaning.edits:split_sentences"],
         "duplicates": ["stages.preprocess:first_occurrences"],
         "synchronising files": ["lib.run.atomic:_synchronise"],
     },

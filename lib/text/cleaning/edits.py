@@ -1,8 +1,16 @@
-"""Edits of characters, on many lines at once, each counted by its reason.
+"""The edits of the cleaning, the options that switch them, and the order in which they run.
 
-A text here is lines joined by LF. No edit looks across a line end, so that the result does not
-depend on which lines come together. Most characters that an edit is about do not occur in a given
-text: each edit looks for those only that do.
+An edit is a function `edit(text, present, counts) -> text`:
+
+    text     many lines joined by LF. No edit looks across a line end, so the result does not depend
+             on which documents are cleaned together.
+    present  every character that occurs in the text, and perhaps a few more. Most characters that
+             an edit is about do not occur at all, so an edit looks only for those that do. An edit
+             that puts new characters into the text adds them here; `replace_characters` does so.
+    counts   number of edits by reason, for results/preprocess/metrics.json.
+
+To add an edit: write the function, add its option to `Cleaning`, and give it a line in
+`chosen_edits`.
 """
 
 import html
@@ -10,35 +18,109 @@ import re
 import unicodedata
 from collections import Counter
 from collections.abc import Callable
-from functools import lru_cache
+from functools import lru_cache, partial
+from typing import Literal
 
 import numpy as np
+from pydantic import BaseModel, ConfigDict, StrictBool
 
-from lib.text.cleaning.emoji import EMOJI_CHARACTERS, character_class
+from lib.text.cleaning.emoji import EMOJI_CHARACTERS, character_class, edit_emoji
+from lib.text.cleaning.placeholders import Placeholder, Placeholders
+from lib.text.cleaning.sentences import split_sentences
 
-# Stands before each document in a text of many. Raw text has no control characters left by then.
+Edit = Callable[[str, set[str], Counter[str]], str]
+
+
+class Cleaning(BaseModel):
+    """The section `preprocess.clean` of params.yaml: every option, its default and its values.
+
+    With the defaults only white space, control characters and BERT's special tokens are edited.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    unescape_html: StrictBool = False
+    unicode: Literal["keep", "NFC", "NFKC"] = "keep"
+    format_characters: Literal["keep", "remove"] = "keep"
+    urls: Literal["keep", "replace", "remove"] = "keep"
+    url_placeholder: Placeholder = "twitterurl"
+    emails: Literal["keep", "replace", "remove"] = "keep"
+    email_placeholder: Placeholder = "twitteremail"
+    users: Literal["keep", "replace", "remove"] = "keep"
+    user_placeholder: Placeholder = "twitteruser"
+    emoji: Literal["keep", "space", "alias", "remove"] = "keep"
+    punctuation: Literal["keep", "ascii", "remove"] = "keep"
+    symbols: Literal["keep", "remove"] = "keep"
+    lowercase: StrictBool = False
+    accents: Literal["keep", "remove"] = "keep"
+    arabic_marks: Literal["keep", "remove"] = "keep"
+    merge_placeholders: StrictBool = True
+
+
+def chosen_edits(options: Cleaning, split: bool) -> list[Edit]:
+    """The edits that are switched on, in the order in which they run.
+
+    Args:
+        split: whether to split lines into sentences (False: each line is a sentence).
+    """
+    placeholders = Placeholders(
+        {
+            "urls": (options.urls, options.url_placeholder),
+            "emails": (options.emails, options.email_placeholder),
+            "users": (options.users, options.user_placeholder),
+        },
+        options.merge_placeholders,
+    )
+    edits: list[tuple[bool, Edit]] = [
+        (options.unescape_html, unescape_html),
+        (options.unicode != "keep", partial(normalize, options.unicode)),
+        (True, find_characters),  # `present` is complete from here on
+        (True, remove_controls),
+        (options.format_characters == "remove", remove_format_characters),
+        (True, unify_spaces),
+        (True, tidy_spaces),
+        (True, placeholders.mark),
+        # Boundaries depend on case and punctuation: what follows may change these.
+        (split, split_lines),
+        (options.emoji != "keep", partial(edit_emoji, options.emoji)),
+        (options.punctuation == "ascii", punctuation_to_ascii),
+        (options.punctuation == "remove", remove_punctuation),
+        (options.symbols == "remove", remove_symbols),
+        (options.lowercase, lowercase),
+        (options.accents == "remove", remove_accents),
+        (options.arabic_marks == "remove", remove_arabic_marks),
+        (True, tidy_spaces),
+        (True, placeholders.join_lines),
+        (True, placeholders.write),
+        (True, open_special_tokens),
+    ]
+    return [edit for switched_on, edit in edits if switched_on]
+
+
+# A line of this character alone stands before each document of a text. DocumentCleaner removes it
+# from raw text first.
 BETWEEN = "\x02"
 
-# With its semicolon only: `?a=1&copy=2` is an address. Escaping twice or more often escapes the
-# ampersand of an entity.
+# The semicolon is required: `?a=1&copy=2` is part of a URL. Text that was escaped several times has
+# its ampersands escaped (`&amp;lt;`).
 _ESCAPED_AMPERSAND = re.compile(r"&(?:amp;|#38;)+")
 _ENTITY = re.compile(r"&(?:#[0-9]{1,8}|#[xX][0-9a-fA-F]{1,6}|[A-Za-z][A-Za-z0-9]{1,31});")
 
-# Invisible: soft hyphen, zero-width space, marks and embeddings of direction, word joiner, and
-# annotation. Joiners (ZWJ, ZWNJ) and the tags of flags carry meaning and stay.
+# Invisible: soft hyphen, zero-width space, direction marks and embeddings, word joiner, annotation.
+# Joiners (ZWJ, ZWNJ) and the tags of flags carry meaning and stay.
 _FORMAT = re.compile(
     "[\u00ad\u061c\u180e\u200b\u200e\u200f\u202a-\u202e\u2060-\u2064\u2066-\u206f\ufff9-\ufffb]"
 )
-# Combining marks of Latin, Greek and Cyrillic; elsewhere marks are vowels.
+# Combining marks of Latin, Greek and Cyrillic; in other scripts such marks are vowels.
 _ACCENT = re.compile("[\u0300-\u036f\u1ab0-\u1aff\u1dc0-\u1dff\u20d0-\u20dc\ufe20-\ufe2f]+")
-# Koranic signs, vowel signs, superscript alef, and tatweel, which only stretches a word.
+# Quranic signs, vowel signs, superscript alef, and tatweel, which only stretches a word.
 _ARABIC_MARK = re.compile(
     "[\u0610-\u061a\u0640\u064b-\u0652\u0670\u06d6-\u06dc\u06df-\u06e8\u06ea-\u06ed]+"
 )
 
 _SPECIAL_TOKEN = re.compile(r"\[(PAD|UNK|CLS|SEP|MASK)\]")
 
-# What neither NFKC nor the category brings to ASCII.
+# Marks for which neither NFKC nor the Unicode category gives an ASCII form.
 _TO_ASCII = {
     **dict.fromkeys("‘’‚‛‹›′‵´`〈〉", "'"),
     **dict.fromkeys("“”„‟«»″‶〝〞〟《》「」『』｢｣", '"'),
@@ -57,16 +139,8 @@ _TO_ASCII = {
 }
 
 
-def characters(text: str) -> set[str]:
-    """The distinct characters of a text."""
-    # A table of all code points is three times as quick as a set of the text.
-    seen = np.zeros(0x110000, np.bool_)
-    seen[np.frombuffer(text.encode("utf-32-le", "surrogatepass"), np.uint32)] = True
-    return set(map(chr, np.flatnonzero(seen).tolist()))
-
-
-def unescape_html(text: str, counts: Counter[str]) -> str:
-    """Entities to the characters they stand for, `&amp;lt;` and `&amp;amp;lt;` too."""
+def unescape_html(text: str, present: set[str], counts: Counter[str]) -> str:
+    """HTML entities as the characters they stand for: `&lt;` to <, and so `&amp;amp;lt;`."""
     if "&" not in text:
         return text
     text = _ESCAPED_AMPERSAND.sub("&", text)
@@ -83,16 +157,84 @@ def unescape_html(text: str, counts: Counter[str]) -> str:
 @lru_cache(maxsize=4096)
 def _entity(entity: str) -> str:
     character = html.unescape(entity)
-    # A line end here is none of the text's; a control character neither.
+    # An escaped line end or control character is a space: it must not end a line of this text.
     return " " if character.isspace() or "\0" <= character < " " else character
 
 
-def tidy_space(text: str, present: set[str]) -> str:
-    """White space runs to one space, none at line ends, no blank lines."""
+def normalize(
+    form: Literal["keep", "NFC", "NFKC"], text: str, present: set[str], counts: Counter[str]
+) -> str:
+    """Text in a Unicode normalization form."""
+    return text if form == "keep" else unicodedata.normalize(form, text)
+
+
+def find_characters(text: str, present: set[str], counts: Counter[str]) -> str:
+    """Adds the text's characters to `present`; the text stays as it is."""
+    # A table of all code points is three times as fast as a set of the text.
+    seen = np.zeros(0x110000, np.bool_)
+    seen[np.frombuffer(text.encode("utf-32-le", "surrogatepass"), np.uint32)] = True
+    present.update(map(chr, np.flatnonzero(seen).tolist()))
+    return text
+
+
+def replace_characters(
+    replacement: Callable[[str], str],
+    reason: str,
+    text: str,
+    present: set[str],
+    counts: Counter[str],
+) -> str:
+    """Single characters replaced, each counted.
+
+    Args:
+        replacement: gives the text for one character; called once per distinct character.
+        reason: the key of `counts`.
+    """
+    replacements = {character: replacement(character) for character in present}
+    replacements = {old: new for old, new in replacements.items() if new != old}
+    if not replacements:
+        return text
+    pattern = f"[{character_class(replacements, present)}]"
+    text, number = re.subn(pattern, lambda match: replacements[match[0]], text)
+    counts[reason] += number
+    present.update(*replacements.values())
+    return text
+
+
+def remove_controls(text: str, present: set[str], counts: Counter[str]) -> str:
+    """Text without byte order marks, surrogates and control characters, white space excepted."""
+    return replace_characters(_without_control, "control_characters", text, present, counts)
+
+
+@lru_cache(maxsize=1 << 16)
+def _without_control(character: str) -> str:
+    if character.isspace() or character == BETWEEN:
+        return character
+    removed = character == "\ufeff" or unicodedata.category(character) in ("Cc", "Cs")
+    return "" if removed else character
+
+
+def remove_format_characters(text: str, present: set[str], counts: Counter[str]) -> str:
+    """Text without invisible characters other than joiners."""
+    text, number = _FORMAT.subn("", text)
+    counts["format_characters"] += number
+    return text
+
+
+def unify_spaces(text: str, present: set[str], counts: Counter[str]) -> str:
+    """A space for every white space character other than LF.
+
+    Among them are line separators (such as U+2028) that some readers take for a line end.
+    """
     for character in present:
-        # Line separators other than LF would be line ends to some readers and not to others.
         if character.isspace() and character not in " \n":
             text = text.replace(character, " ")
+    present.add(" ")
+    return text
+
+
+def tidy_spaces(text: str, present: set[str], counts: Counter[str]) -> str:
+    """Single spaces only, none at line ends, no blank lines."""
     if "  " in text:
         text = re.sub("  +", " ", text)
     text = text.replace(" \n", "\n").replace("\n ", "\n")
@@ -101,50 +243,14 @@ def tidy_space(text: str, present: set[str]) -> str:
     return text.strip(" \n")
 
 
-def _replace(
-    text: str,
-    present: set[str],
-    edit: Callable[[str], str],
-    counts: Counter[str],
-    reason: str,
-) -> str:
-    """Single characters replaced by what `edit` makes of them, each counted."""
-    replacements = {character: edit(character) for character in present}
-    replacements = {old: new for old, new in replacements.items() if new != old}
-    if not replacements:
-        return text
-    pattern = f"[{character_class(replacements, present)}]"
-    text, number = re.subn(pattern, lambda match: replacements[match[0]], text)
-    counts[reason] += number
-    return text
-
-
-def remove_controls(text: str, present: set[str], counts: Counter[str]) -> str:
-    """Without control characters that are no white space, byte order marks, and surrogates."""
-    return _replace(text, present, _without_control, counts, "control_characters")
-
-
-@lru_cache(maxsize=1 << 16)
-def _without_control(character: str) -> str:
-    if character.isspace() or character == BETWEEN:
-        return character
-    return (
-        ""
-        if character == "\ufeff" or unicodedata.category(character) in ("Cc", "Cs")
-        else character
-    )
-
-
-def remove_format(text: str, counts: Counter[str]) -> str:
-    """Without invisible characters other than joiners."""
-    text, number = _FORMAT.subn("", text)
-    counts["format_characters"] += number
-    return text
+def split_lines(text: str, present: set[str], counts: Counter[str]) -> str:
+    """Lines split into sentences."""
+    return split_sentences(text)
 
 
 def punctuation_to_ascii(text: str, present: set[str], counts: Counter[str]) -> str:
-    """Punctuation of all scripts to its nearest ASCII form, where there is one."""
-    return _replace(text, present, _ascii_punctuation, counts, "punctuation")
+    """Punctuation of all scripts in its nearest ASCII form, where there is one."""
+    return replace_characters(_ascii_punctuation, "punctuation", text, present, counts)
 
 
 @lru_cache(maxsize=1 << 16)
@@ -161,8 +267,8 @@ def _ascii_punctuation(character: str) -> str:
 
 
 def remove_punctuation(text: str, present: set[str], counts: Counter[str]) -> str:
-    """A space for punctuation and symbols other than emoji."""
-    return _replace(text, present, _without_punctuation, counts, "punctuation")
+    """A space for each punctuation mark and for each symbol that is not an emoji."""
+    return replace_characters(_without_punctuation, "punctuation", text, present, counts)
 
 
 @lru_cache(maxsize=1 << 16)
@@ -172,8 +278,8 @@ def _without_punctuation(character: str) -> str:
 
 
 def remove_symbols(text: str, present: set[str], counts: Counter[str]) -> str:
-    """A space for characters of category So (symbol, other) that are no emoji."""
-    return _replace(text, present, _without_symbol, counts, "symbols")
+    """A space for each character of category So (symbol, other) that is not an emoji."""
+    return replace_characters(_without_symbol, "symbols", text, present, counts)
 
 
 @lru_cache(maxsize=1 << 16)
@@ -182,9 +288,16 @@ def _without_symbol(character: str) -> str:
     return " " if symbol else character
 
 
+def lowercase(text: str, present: set[str], counts: Counter[str]) -> str:
+    """Text in lower case."""
+    # One character at a time, except that only context makes a final sigma.
+    present.update(*map(str.lower, present), "ς")
+    return text.lower()
+
+
 def remove_accents(text: str, present: set[str], counts: Counter[str]) -> str:
     """Latin, Greek and Cyrillic letters without their accents."""
-    return _replace(text, present, _without_accent, counts, "accents")
+    return replace_characters(_without_accent, "accents", text, present, counts)
 
 
 @lru_cache(maxsize=1 << 16)
@@ -194,15 +307,15 @@ def _without_accent(character: str) -> str:
     return unicodedata.normalize("NFC", bare) if bare != apart else character
 
 
-def remove_arabic_marks(text: str, counts: Counter[str]) -> str:
-    """Arabic without vowel signs and tatweel."""
+def remove_arabic_marks(text: str, present: set[str], counts: Counter[str]) -> str:
+    """Arabic text without vowel signs and tatweel."""
     bare = _ARABIC_MARK.sub("", text)
     counts["arabic_marks"] += len(text) - len(bare)
     return bare
 
 
-def open_special_tokens(text: str, counts: Counter[str]) -> str:
-    """`[MASK]` in a text to `[ MASK ]`: BERT tokenizers would take it for their own."""
+def open_special_tokens(text: str, present: set[str], counts: Counter[str]) -> str:
+    """`[MASK]` in a text as `[ MASK ]`: BERT tokenizers would take it for their own token."""
     text, number = _SPECIAL_TOKEN.subn(r"[ \1 ]", text)
     counts["special_tokens_in_text"] += number
     return text

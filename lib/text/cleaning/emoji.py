@@ -1,7 +1,7 @@
-"""Emoji in text: found as whole sequences, then spelled out, set apart or removed.
+"""Emoji in text: found as whole sequences, then spelled out, set off by spaces, or removed.
 
-A sequence may be long: people joined by ZWJ, skin tones, flags of two regional indicators or of
-tags, keycaps. What counts as an emoji, and its name, is the `emoji` package's table.
+A sequence may be long: people joined by ZWJ, skin tones, flags made of two regional indicators or
+of tags, keycaps. The table of the `emoji` package says what is an emoji and what it is called.
 """
 
 import re
@@ -12,7 +12,7 @@ from typing import Literal
 
 import emoji
 
-# Another table may give other text: the version belongs into the metrics.
+# Another version of the table may give other text, so it is among the metrics.
 EMOJI_VERSION = emoji.__version__
 
 # Characters that only change or join emoji: variation selectors, ZWJ, keycap, tags.
@@ -23,9 +23,9 @@ EMOJI_CHARACTERS = frozenset(
     for character in sequence
     if not character.isascii() and character not in _JOINERS
 )
-# What the names of emoji are made of.
-ALIAS_CHARACTERS = frozenset().union(*(names["en"] for names in emoji.EMOJI_DATA.values()))
-# Longer runs are not worth remembering, and there is no end of them.
+# The characters of all emoji names.
+_ALIAS_CHARACTERS = frozenset().union(*(names["en"] for names in emoji.EMOJI_DATA.values()))
+# Longer runs hardly ever repeat: they are not cached.
 _CACHED_LENGTH = 24
 
 
@@ -33,21 +33,22 @@ def character_class(members: Iterable[str], present: Iterable[str] | None = None
     """The inside of a regular expression's character class, as ranges.
 
     Args:
-        present: all characters of the text to search. Others may then fall into the ranges, which
-            makes them few: the search tries each range for each character of the text.
+        present: every character of the text to search. Characters that do not occur may then fall
+            into the ranges. That keeps the ranges few, and the search tries each of them at each
+            character of the text.
     """
-    wanted = set(members)
-    others = wanted if present is None else wanted.union(present)
+    inside = set(members)
+    candidates = inside if present is None else inside.union(present)
     ranges: list[list[str]] = []
-    joins = False  # whether the character before is in the last range
-    for character in sorted(others):
-        if character not in wanted:
-            joins = False
-        elif joins and (present is not None or ord(ranges[-1][1]) + 1 == ord(character)):
+    extends = False  # whether the last range ends with the previous character
+    for character in sorted(candidates):
+        if character not in inside:
+            extends = False
+        elif extends and (present is not None or ord(ranges[-1][1]) + 1 == ord(character)):
             ranges[-1][1] = character
         else:
             ranges.append([character, character])
-            joins = True
+            extends = True
     return "".join(f"\\U{ord(first):08x}-\\U{ord(last):08x}" for first, last in ranges)
 
 
@@ -57,17 +58,17 @@ EMOJI_CLASS = character_class(EMOJI_CHARACTERS | set(_JOINERS))
 def _spell(run: str, treatment: str) -> tuple[str, int]:
     """A run of emoji as text with spaces around each, and the number of emoji."""
     found = emoji.emoji_list(run)
-    pieces = []
+    parts = []
     end = 0
     for item in found:
-        pieces.append(run[end : item["match_start"]])
+        parts.append(run[end : item["match_start"]])
         if treatment != "remove":
-            name = item["emoji"]
-            pieces.append(emoji.demojize(name) if treatment == "alias" else name)
+            sequence = item["emoji"]
+            parts.append(emoji.demojize(sequence) if treatment == "alias" else sequence)
         end = item["match_end"]
-    pieces.append(run[end:])
-    # What is left between two emoji are joiners that join nothing, or half a flag.
-    words = [piece for piece in pieces if piece.strip(_JOINERS)]
+    parts.append(run[end:])
+    # Between two emoji there may be joiners that join nothing (dropped), or half a flag (kept).
+    words = [part for part in parts if part.strip(_JOINERS)]
     return f" {' '.join(words)} ", len(found)
 
 
@@ -75,23 +76,21 @@ _spell_cached = lru_cache(maxsize=1 << 14)(_spell)
 
 
 def edit_emoji(
+    treatment: Literal["keep", "space", "alias", "remove"],
     text: str,
     present: set[str],
-    treatment: Literal["space", "alias", "remove"],
     counts: Counter[str],
 ) -> str:
-    """Every emoji of a text set apart by spaces, spelled as `:alias:`, or removed.
+    """Every emoji set off by spaces, spelled out as `:alias:`, or removed (an edit, see edits.py).
 
-    Args:
-        present: the characters that occur in `text`.
-        counts: gets the number of emoji.
+    "so👍🏽❤️it is" becomes, with `alias`, "so :thumbs_up_medium_skin_tone: :red_heart: it is".
     """
     found = present & EMOJI_CHARACTERS
     if not found and "\u20e3" not in present:
         return text
     member = character_class(found | (present & set(_JOINERS)), present)
     first = character_class(found, present)
-    # A pattern that begins with a class is searched for several times as quickly.
+    # The search is several times as fast for a pattern that begins with a character class.
     pattern = rf"[{first}][{member}]*+"
     if "\u20e3" in present:
         keycap = "[0-9#*]\ufe0f?\u20e3"
@@ -99,9 +98,12 @@ def edit_emoji(
 
     def spell(match: re.Match[str]) -> str:
         run = match[0]
-        known = _spell_cached if len(run) <= _CACHED_LENGTH else _spell
-        spelled, number = known(run, treatment)
+        spell_run = _spell_cached if len(run) <= _CACHED_LENGTH else _spell
+        spelled, number = spell_run(run, treatment)
         counts["emoji"] += number
         return spelled
 
+    present.add(" ")
+    if treatment == "alias":
+        present |= _ALIAS_CHARACTERS  # some do not occur, which does no harm
     return re.sub(pattern, spell, text)

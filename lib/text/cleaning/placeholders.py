@@ -1,27 +1,52 @@
 """URLs, e-mail addresses and user names: kept, removed, or replaced by a placeholder word.
 
-While other steps run, a placeholder stands in the text as one control character (raw text has none left
-by then): whatever the placeholder is, no step can change it or take a part of a word for it.
+Until the last step a placeholder stands in the text as one control character, its mark (raw text
+has no control characters left by then). So no edit can change a placeholder, whatever its text is,
+or take part of a word for one. An example, with `users` and `urls` set to `replace`:
+
+    two raw lines     "Hi @bob and @ann!"          "https://t.co/x"
+    mark              "Hi \\x05 and \\x05!"        "\\x03"
+    join_lines        "Hi \\x05 and \\x05! \\x03"
+    write             "Hi twitteruser and twitteruser! twitterurl"
+
+`write` merges consecutive equal placeholders: "@a @b" becomes "2 twitteruser".
 """
 
 import re
+import unicodedata
 from collections import Counter
+from collections.abc import Mapping
+from typing import Annotated
 
-from lib.params import Cleaning
+from pydantic import AfterValidator
 
-# One mark a kind of placeholder; none of them is white space.
+
+def _check_placeholder(value: str) -> str:
+    """A placeholder becomes part of a sentence, so it must be text as a sentence has it."""
+    if value != " ".join(value.split()) or not value:
+        raise ValueError("should be one or more words with single spaces between them")
+    if any(unicodedata.category(character) in ("Cc", "Cs") for character in value):
+        raise ValueError("should have no control characters")
+    if any(f"[{token}]" in value for token in ("PAD", "UNK", "CLS", "SEP", "MASK")):
+        raise ValueError("should not contain one of BERT's special tokens")
+    return value
+
+
+Placeholder = Annotated[str, AfterValidator(_check_placeholder)]
+
+# One mark per kind of placeholder; none of them is white space.
 _MARKS = {"urls": "\x03", "emails": "\x04", "users": "\x05"}
 _MARK = "[\x03-\x05]"
 
-# Chinese, Japanese and Korean text may follow an address without a space, and so do brackets.
+# Chinese, Japanese and Korean text may follow a URL without a space, and so may brackets.
 _PATH = r"[^\s\x00-\x1f<>()\"“”«»…\u1100-\u11ff\u3000-\u9fff\uac00-\ud7af\uf900-\uffef]"
 _URL = re.compile(
-    # One class first, by which the search runs.
+    # The search is faster for a pattern that begins with a character class.
     r"[HhWw<](?:(?:(?<=[Hh])[Tt][Tt][Pp][Ss]?://|(?<=[Ww])[Ww][Ww]\.(?<![A-Za-z0-9_.@-]....))"
     rf"(?:{_PATH}++|\({_PATH}*+\))++"
     r"|(?<=<)url>)"
 )
-# Ends a sentence or a quotation far more often than an address.
+# At the end of a URL, these far more often end a sentence or a quotation.
 _AFTER_URL = ".,;:!?'’*_~|]}،؛؟۔"
 
 _DOMAIN = r"[A-Za-z0-9-]++(?:\.[A-Za-z0-9-]++)++"
@@ -32,43 +57,44 @@ _LOCAL_PART_LENGTH = 64  # RFC 5321, 4.5.3.1.1
 # Names as on Twitter, with a server's name on federated networks (@user@example.org).
 _USER = re.compile(rf"[@＠](?:(?<![A-Za-z0-9_@＠].)[A-Za-z0-9_]++(?:@{_DOMAIN})?+|<user>)")
 
-_BESIDE_MARK = re.compile(rf"{_MARK}(?:(?<=\w.)|(?=[\w\x03-\x05]))")
+_TOUCHED_MARK = re.compile(rf"{_MARK}(?:(?<=\w.)|(?=[\w\x03-\x05]))")
 _REPEATED = re.compile(rf"({_MARK})(?: \1)+")
 _BEFORE_COUNT = ("", " ", "\n", *"([{\"'“‘«")
 _PUNCTUATION = "!-/:-@\\[-`{-~¡¿«»\u2010-\u2027\u2030-\u205e\u3001-\u303f،؛؟।！-／：-＠ "
 # A line of placeholders, perhaps counted ones ("2 user"), and punctuation.
-_FILLERS_ONLY = (
+_PLACEHOLDERS_ONLY = (
     rf"[{_PUNCTUATION}]*+(?:\d++ )?+{_MARK}(?:[{_PUNCTUATION}]|{_MARK}|\d++ (?={_MARK}))*+(?![^\n])"
 )
-_JOINS_PREVIOUS = re.compile(rf"\n(?<=[^\n\x02]\n)(?={_FILLERS_ONLY})")
-_JOINS_NEXT = re.compile(rf"(\x02\n{_FILLERS_ONLY})\n(?!\x02)")
+_JOINS_PREVIOUS = re.compile(rf"\n(?<=[^\n\x02]\n)(?={_PLACEHOLDERS_ONLY})")
+_JOINS_NEXT = re.compile(rf"(\x02\n{_PLACEHOLDERS_ONLY})\n(?!\x02)")
 
 
 class Placeholders:
-    """The placeholders of one set of options."""
+    """The edits that insert placeholders, for one set of options.
 
-    def __init__(self, clean: Cleaning) -> None:
-        treatments = {
-            "urls": (clean.urls, clean.url_placeholder),
-            "emails": (clean.emails, clean.email_placeholder),
-            "users": (clean.users, clean.user_placeholder),
-        }
-        self._mark: dict[str, str] = {}
-        self._text_of: dict[str, str] = {}
-        self._merge = clean.merge_placeholders
-        for kind, (treatment, placeholder) in treatments.items():
+    Args:
+        kinds: for `urls`, `emails` and `users` what to do with them (keep, replace or remove) and
+            the placeholder.
+        merge: write consecutive equal placeholders as `2 placeholder`.
+    """
+
+    def __init__(self, kinds: Mapping[str, tuple[str, str]], merge: bool) -> None:
+        self._mark: dict[str, str] = {}  # by kind
+        self._placeholder: dict[str, str] = {}  # by mark
+        self._merge = merge
+        for kind, (treatment, placeholder) in kinds.items():
             if treatment == "replace":
-                # Two kinds with the same placeholder are the same to a reader, and merge.
-                same = [mark for mark, text in self._text_of.items() if text == placeholder]
+                # Kinds with the same placeholder share a mark, and so they merge.
+                same = [mark for mark, text in self._placeholder.items() if text == placeholder]
                 self._mark[kind] = same[0] if same else _MARKS[kind]
-                self._text_of[self._mark[kind]] = placeholder
+                self._placeholder[self._mark[kind]] = placeholder
             elif treatment == "remove":
                 self._mark[kind] = " "
 
-    def mark(self, text: str, counts: Counter[str]) -> str:
-        """Puts marks in the place of what is to be replaced, and of placeholders that stand there.
+    def mark(self, text: str, present: set[str], counts: Counter[str]) -> str:
+        """Marks for what is to be replaced, and for placeholders that raw text holds already.
 
-        URLs go first: they may hold an @.
+        URLs go first: they may contain an @.
         """
         if "urls" in self._mark:
             text = self._mark_urls(text, counts)
@@ -77,16 +103,17 @@ class Placeholders:
         if "users" in self._mark and ("@" in text or "＠" in text):
             text, number = _USER.subn(self._mark["users"], text)
             counts["users"] += number
-        for mark, placeholder in self._text_of.items():
+        for mark, placeholder in self._placeholder.items():
             if placeholder in text:
                 text = re.sub(rf"(?<!\w){re.escape(placeholder)}(?!\w)", mark, text)
-        if self._text_of:
-            # A placeholder is a word: no letter may touch it.
-            text = _BESIDE_MARK.sub(r" \g<0> ", text)
+        if self._placeholder:
+            # A placeholder is a word of its own: no letter may touch it.
+            text = _TOUCHED_MARK.sub(r" \g<0> ", text)
+        present.update(self._placeholder)
         return text
 
     def _mark_urls(self, text: str, counts: Counter[str]) -> str:
-        placeholder = self._mark["urls"]
+        mark = self._mark["urls"]
 
         def replace(match: re.Match[str]) -> str:
             found = match[0]
@@ -94,51 +121,51 @@ class Placeholders:
             if url[-1] == "/" and url[-2:-1] in ("/", ""):
                 return found
             counts["urls"] += 1
-            return placeholder + found[len(url) :]
+            return mark + found[len(url) :]
 
         return _URL.sub(replace, text)
 
     def _mark_emails(self, text: str, counts: Counter[str]) -> str:
-        # From the @ backwards: a search for the local part would look at each long word many times.
-        pieces = []
+        # Backwards from the @: a search for the local part would look at long words many times.
+        parts = []
         end = 0
         for match in _AT_DOMAIN.finditer(text):
             before = text[max(end, match.start() - _LOCAL_PART_LENGTH) : match.start()]
             local = len(before) - len(before.rstrip(_LOCAL_PART))
-            # Behind another @ it is a user's name on a server.
+            # After another @ it is the name of a user on a server (@user@example.org).
             if local and text[match.start() - local - 1 : match.start() - local] != "@":
-                pieces.append(text[end : match.start() - local])
+                parts.append(text[end : match.start() - local])
                 end = match.end()
                 counts["emails"] += 1
-        pieces.append(text[end:])
-        return self._mark["emails"].join(pieces)
+        parts.append(text[end:])
+        return self._mark["emails"].join(parts)
 
-    def join_lines(self, text: str, counts: Counter[str]) -> str:
-        """Lines of placeholders only become a part of the line before, else of the line after.
+    def join_lines(self, text: str, present: set[str], counts: Counter[str]) -> str:
+        """Appends lines of placeholders only to the previous line, or puts them before the next.
 
         Args:
             text: lines, none blank; a line of \\x02 alone stands before each document.
         """
-        if not self._text_of:
+        if not self._placeholder:
             return text
         text, joined = _JOINS_PREVIOUS.subn(" ", text)
-        counts["filler_sentences_joined"] += joined
+        counts["placeholder_sentences_joined"] += joined
         text, joined = _JOINS_NEXT.subn(r"\1 ", text)
-        counts["filler_sentences_joined"] += joined
+        counts["placeholder_sentences_joined"] += joined
         return text
 
-    def write(self, text: str, counts: Counter[str]) -> str:
-        """Placeholders in the place of their marks; with merging, several in a row as `2 placeholder`."""
-        if self._merge and self._text_of:
+    def write(self, text: str, present: set[str], counts: Counter[str]) -> str:
+        """Placeholders instead of their marks, consecutive ones merged if so chosen."""
+        if self._merge and self._placeholder:
 
             def merge(match: re.Match[str]) -> str:
-                counts["fillers_merged"] += 1
+                counts["placeholders_merged"] += 1
                 # A count must not look like the decimals of a number (".@a @b").
                 before = match.string[max(0, match.start() - 1) : match.start()]
                 space = "" if before in _BEFORE_COUNT else " "
                 return f"{space}{(len(match[0]) + 1) // 2} {match[1]}"
 
             text = _REPEATED.sub(merge, text)
-        for mark, placeholder in self._text_of.items():
+        for mark, placeholder in self._placeholder.items():
             text = text.replace(mark, placeholder)
         return text

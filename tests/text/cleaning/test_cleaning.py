@@ -2,6 +2,7 @@
 
 import time
 from collections import Counter
+from typing import get_args
 
 import emoji
 import pytest
@@ -9,28 +10,11 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lib.params import Cleaning, load_params
+from lib.params import load_params
 from lib.run.errors import UserError
 from lib.text.cleaning.cleaner import DocumentCleaner
+from lib.text.cleaning.edits import Cleaning
 
-NOTHING = {
-    "unescape_html": False,
-    "unicode": "keep",
-    "format_characters": "keep",
-    "urls": "keep",
-    "url_placeholder": "twitterurl",
-    "emails": "keep",
-    "email_placeholder": "twitteremail",
-    "users": "keep",
-    "user_placeholder": "twitteruser",
-    "emoji": "keep",
-    "punctuation": "keep",
-    "symbols": "keep",
-    "lowercase": False,
-    "accents": "keep",
-    "arabic_marks": "keep",
-    "merge_placeholders": True,
-}
 # What CT-BERT does to tweets.
 TWEETS = {
     "unescape_html": True,
@@ -47,7 +31,7 @@ FILLERS = {"urls": "replace", "emails": "replace", "users": "replace"}
 
 
 def clean_documents(documents, sentences="split", counts=None, **options):
-    cleaner = DocumentCleaner(Cleaning(**NOTHING | options), sentences)
+    cleaner = DocumentCleaner(Cleaning(**options), sentences)
     cleaned = cleaner(documents, Counter() if counts is None else counts)
     return [text.split("\n") if text else [] for text in cleaned]
 
@@ -161,13 +145,16 @@ def test_sentences_of_fillers_only_join_their_neighbour(documents, after):
     counts: Counter[str] = Counter()
     assert clean_documents(documents, counts=counts, **FILLERS) == after
     lines = sum(map(len, documents))
-    assert counts["filler_sentences_joined"] == 0 or counts["filler_sentences_joined"] <= lines
+    assert (
+        counts["placeholder_sentences_joined"] == 0
+        or counts["placeholder_sentences_joined"] <= lines
+    )
 
 
 def test_joined_sentences_are_counted():
     counts: Counter[str] = Counter()
     clean_documents([["@a.", "Hi.", "@b"], ["@c"]], counts=counts, **FILLERS)
-    assert counts == {"users": 3, "filler_sentences_joined": 2}
+    assert counts == {"users": 3, "placeholder_sentences_joined": 2}
 
 
 # The defects of CT-BERT's cleaning, each with what should come out.
@@ -267,7 +254,7 @@ def test_edits_are_counted_by_reason():
         "users": 2,
         "urls": 1,
         "emails": 1,
-        "fillers_merged": 1,
+        "placeholders_merged": 1,
         "symbols": 1,
         "control_characters": 1,
         "format_characters": 1,
@@ -394,7 +381,7 @@ def test_text_without_anything_to_edit_loses_nothing_but_white_space(text):
     ],
 )
 def test_time_grows_with_the_length_only(unit):
-    cleaner = DocumentCleaner(Cleaning(**NOTHING | TWEETS | {"accents": "remove"}), "split")
+    cleaner = DocumentCleaner(Cleaning(**TWEETS | {"accents": "remove"}), "split")
 
     def seconds(size: int) -> float:
         documents = [[unit * (size // len(unit))]]
@@ -409,11 +396,23 @@ def test_time_grows_with_the_length_only(unit):
     assert seconds(1 << 16) / seconds(1 << 12) < 80
 
 
-def test_the_defaults_edit_nothing_but_space_and_controls():
+def test_the_defaults_edit_only_white_space_and_control_characters():
     text = "Té &amp; @a 😀 ★ “x” https://y.z \u00ad مُ"
-    settings = load_params("params.yaml").preprocess
-    cleaner = DocumentCleaner(settings.clean, settings.sentences)
-    assert cleaner([[f" {text}\x00 "]], Counter()) == [text]
+    assert clean_documents([[f" {text}\x00 "]]) == [[text]]
+
+
+def test_params_yaml_states_every_option_with_its_default(values):
+    assert list(values["preprocess"]["clean"].items()) == list(Cleaning().model_dump().items())
+
+
+@pytest.mark.parametrize("option", Cleaning.model_fields)
+def test_every_value_of_an_option_makes_a_difference(option):
+    kind = Cleaning.model_fields[option].annotation
+    values = {bool: (False, True), str: ("one", "two")}.get(kind) or get_args(kind)
+    text = "A &lt; “É” e\u0301 Å @a @b www.c.d e@f.gh ★ 😀! \u00ad مُ ﬁ"
+    replaced = {"urls": "replace", "emails": "replace", "users": "replace"}
+    cleaned = {clean(text, **replaced | {option: value}) for value in values}
+    assert len(cleaned) == len(values) > 1
 
 
 @pytest.mark.parametrize(
