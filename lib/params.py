@@ -6,6 +6,7 @@ small values back in just that form. So every number is brought to its declared 
 
 import math
 import re
+from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Literal
 
@@ -16,12 +17,16 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    GetPydanticSchema,
     StrictBool,
     StringConstraints,
     ValidationError,
     model_validator,
 )
+from pydantic_core import core_schema
 
+from lib.model.optimizers import OPTIMIZERS
+from lib.model.schedules import SCHEDULES
 from lib.run import paths
 from lib.run.errors import UserError
 from lib.run.pool import scheduler_address
@@ -49,6 +54,12 @@ def _whole_number(value: object) -> object:
             raise ValueError("should be a whole number")
         return int(value)
     return value
+
+
+def _one_of(names: Iterable[str]) -> GetPydanticSchema:
+    """For keys whose value is a name in a registry: refuses other names and lists these."""
+    schema = core_schema.literal_schema(list(names))
+    return GetPydanticSchema(lambda source, handler: schema)
 
 
 Whole = Annotated[int, BeforeValidator(_whole_number)]
@@ -238,10 +249,10 @@ class Pretrain(Section):
     epochs: PositiveReal | None
     batch_size: Positive
     microbatch_size: Positive | None
-    optimizer: Literal["adamw", "lamb", "novograd"]
+    optimizer: Annotated[str, _one_of(OPTIMIZERS)]
     learning_rate: PositiveReal
     end_learning_rate: NotNegative
-    schedule: Literal["polynomial", "cosine", "square_root", "constant"]
+    schedule: Annotated[str, _one_of(SCHEDULES)]
     power: PositiveReal
     warmup_steps: StepsOrFraction
     label_smoothing: Fraction

@@ -16,8 +16,6 @@ from object to object. Three generations of the code are out there:
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from tensorflow.core.protobuf.trackable_object_graph_pb2 import TrackableObjectGraph
-
 from lib.checkpoints.model_garden_config import PARAMS, read_params
 from lib.checkpoints.tensor_bundle import (
     CONFIGS,
@@ -28,6 +26,7 @@ from lib.checkpoints.tensor_bundle import (
 from lib.checkpoints.tensors import Checkpoint, StoredTensor, assemble
 from lib.model.config import BertConfig
 from lib.model.parameters import parameter_table
+from lib.run import tf
 from lib.run.errors import UserError
 
 # Paths from the encoder: by attribute, and by the order of computation.
@@ -74,6 +73,9 @@ class _Objects:
     """The graph of objects; an object is its number in it, 0 the one that was saved."""
 
     def __init__(self, serialized: bytes) -> None:
+        tf.load()  # Before its submodule, so that it is quiet.
+        from tensorflow.core.protobuf.trackable_object_graph_pb2 import TrackableObjectGraph
+
         nodes = TrackableObjectGraph.FromString(serialized).nodes
         self.children = [{c.local_name: c.node_id for c in node.children} for node in nodes]
         self._keys = [[a.checkpoint_key for a in node.attributes] for node in nodes]

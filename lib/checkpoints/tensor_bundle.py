@@ -16,10 +16,10 @@ import numpy as np
 import lib.model  # noqa: F401
 
 # isort: split
-import tensorflow as tf
-
 from lib.checkpoints.tensors import as_float32
 from lib.model.config import BertConfig, read_config
+from lib.run import tf
+from lib.run import tf
 from lib.run.atomic import new_file
 from lib.run.errors import UserError
 

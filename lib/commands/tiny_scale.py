@@ -7,6 +7,7 @@ steps and the sample shrink.
 
 from typing import Any
 
+from lib.model.optimizers import OPTIMIZERS
 from lib.params import Params
 
 # Replaces the base model of recipes that continue from one: the model of `make smoke`, which
@@ -18,8 +19,6 @@ _STEPS = 600  # Of all phases together.
 _BATCH_SIZE = 16  # Of the phase with the largest batches.
 _MICROBATCHES = 4
 _HIDDEN, _LAYERS, _HEADS = 64, 2, 2
-# Learning rates for a model this small; with those of large models it would hardly learn.
-_RATES = {"adamw": 2e-3, "lamb": 1e-2, "novograd": 5e-3}
 _MAXIMUMS = {
     "sample5M": {"sentences": 20_000, "heldout_sentences": 1000},
     "split": {"lines_per_shard": 2000},
@@ -88,7 +87,9 @@ def _shrink_training(params: Params, sections: list[tuple[dict[str, Any], dict[s
     microbatch = params.pretrain.microbatch_size
     microbatches = min(_MICROBATCHES, tiny_batch, batch // microbatch) if microbatch else 1
     highest_rate = max(run.learning_rate for run in runs)
-    rate_factor = max(1.0, _RATES[params.pretrain.optimizer] / highest_rate)
+    # With the learning rates of large models, one this small would hardly learn.
+    tiny_rate = OPTIMIZERS[params.pretrain.optimizer].tiny_learning_rate
+    rate_factor = max(1.0, tiny_rate / highest_rate)
 
     for current, changes in sections:
         for key in ("steps", "epochs"):

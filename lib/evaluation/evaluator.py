@@ -3,7 +3,6 @@
 from collections.abc import Iterable, Mapping
 
 import numpy as np
-import tensorflow as tf
 
 from lib.evaluation.metrics import AT, PieceScores
 from lib.evaluation.sequences import HoleBatch
@@ -11,6 +10,7 @@ from lib.model.bert import encode, masked_lm_logits, next_sentence_logits
 from lib.model.config import BertConfig
 from lib.model.layers import Weights
 from lib.model.losses import head_logits, loss_sums, summarise
+from lib.run import tf
 
 
 class Evaluator:

@@ -6,8 +6,6 @@ the examples a row, P the predictions a row, V the vocabulary.
 
 from functools import partial
 
-import tensorflow as tf
-
 from lib.model.config import BertConfig
 from lib.model.layers import (
     NO_DROPOUT,
@@ -20,6 +18,7 @@ from lib.model.layers import (
     layer_norm,
     self_attention,
 )
+from lib.run import tf
 
 # Added to the scores of padding: far below any score, yet safe in half precision.
 _MASKED_SCORE = -10000.0

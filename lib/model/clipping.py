@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-import tensorflow as tf
+from lib.run import tf
 
 
 def clip_by_global_norm(

@@ -1,10 +1,11 @@
 """Arithmetic of training, and the most of it that a device was seen to do."""
 
+from __future__ import annotations
+
 import time
 
-import tensorflow as tf
-
 from lib.model.config import BertConfig
+from lib.run import tf
 
 # Long beside the start of a product (tens of microseconds), short beside a training run.
 _SECONDS = 0.02

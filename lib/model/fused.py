@@ -11,7 +11,7 @@ import math
 from collections.abc import Callable
 from typing import Any
 
-import tensorflow as tf
+from lib.run import tf
 
 
 def _on_cpu() -> bool:

@@ -3,9 +3,8 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-import tensorflow as tf
-
 from lib.model.fused import gelu, gelu_new
+from lib.run import tf
 
 Weights = Mapping[str, Any]
 """Variables or tensors by the names of the parameter table."""

@@ -2,12 +2,11 @@
 
 from collections.abc import Mapping
 
-import tensorflow as tf
-
 from lib.model.bert import encode, masked_lm_logits, next_sentence_logits
 from lib.model.config import BertConfig
 from lib.model.fused import cross_entropy
 from lib.model.layers import NO_DROPOUT, Dropout, Weights
+from lib.run import tf
 
 Batch = Mapping[str, tf.Tensor]
 

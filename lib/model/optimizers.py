@@ -1,26 +1,41 @@
 """AdamW, LAMB and NovoGrad behind one interface, on TensorFlow's fused kernels.
 
-An optimizer does no communication: it takes gradients that are summed over all replicas and
-clipped already, and every replica then makes the same step on its own copy. It writes through
-the variables' handles, because a mirrored variable's `assign` in a replica wants to aggregate.
+`OPTIMIZERS` at the end of this file is the registry: params.yaml accepts its names, the trainer
+creates from it, and recipes at tiny scale take their learning rate from it. To add an optimizer,
+write a subclass of `Optimizer` and add it there.
+
+An optimizer does not communicate. It is given gradients that are already summed over all replicas
+and clipped, and every replica then makes the same step on its own copy of the weights. It writes
+through the variables' handles, because `assign` on a mirrored variable within a replica would ask
+for an aggregation.
 """
+
+from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
+from typing import ClassVar
 
 import numpy as np
-import tensorflow as tf
 
 from lib.model.parameters import Parameter
+from lib.run import tf
 
 
 class Optimizer(ABC):
-    """What makes optimizer steps: settings, and slots that are part of the training state.
+    """Base class of optimizers: hyperparameters, and slots that are part of the training state.
 
-    Weights and slots are float32 whatever the gradients are. Construct it in the scope of the
-    strategy that `apply` will run under.
+    Weights and slots are float32, whatever the type of the gradients. Construct an optimizer in
+    the scope of the strategy that `apply` will run under.
+
+    Attributes:
+        tiny_learning_rate: a peak learning rate at which a model of two layers and 64 units learns
+            within some hundred steps; recipes at tiny scale raise theirs to it.
+        slots: the optimizer's variables, by `<slot>/<name of the parameter>`.
     """
+
+    tiny_learning_rate: ClassVar[float]
 
     def __init__(
         self,
@@ -29,19 +44,22 @@ class Optimizer(ABC):
         beta1: float,
         beta2: float,
         epsilon: float,
+        bias_correction: bool = True,
     ) -> None:
-        """Settings.
-
+        """
         Args:
-            table: the parameters to move; the table also says which of them decay.
-            weight_decay: decoupled: the learning rate times this share of a weight is taken off.
+            table: the parameters to update; each states whether weight decay applies to it.
+            weight_decay: decoupled: each step subtracts learning rate x this factor x the weight.
             beta1: decay rate of the first moment, in [0, 1).
             beta2: decay rate of the second moment, in [0, 1).
-            epsilon: added to the root of the second moment; above 0.
+            epsilon: added to the square root of the second moment; above 0.
+            bias_correction: of the moments, which begin at 0; without effect in an optimizer that
+                has no such correction.
         """
         self._table = table
         self._weight_decay = weight_decay
         self._beta1, self._beta2, self._epsilon = beta1, beta2, epsilon
+        self._bias_correction = bias_correction
         self.slots = {
             f"{slot}/{parameter.name}": tf.Variable(tf.zeros(shape), trainable=False)
             for slot in ("m", "v")
@@ -87,17 +105,7 @@ class AdamW(Optimizer):
     Without bias correction it is the AdamWeightDecayOptimizer that Google trained BERT with.
     """
 
-    def __init__(
-        self,
-        table: Sequence[Parameter],
-        weight_decay: float,
-        beta1: float,
-        beta2: float,
-        epsilon: float,
-        bias_correction: bool = True,
-    ) -> None:
-        super().__init__(table, weight_decay, beta1, beta2, epsilon)
-        self._bias_correction = bias_correction
+    tiny_learning_rate = 2e-3
 
     def apply(
         self,
@@ -170,6 +178,8 @@ class LAMB(AdamW):
     of the optimizer, is `lib.model.clipping`.
     """
 
+    tiny_learning_rate = 1e-2
+
     def apply(
         self,
         variables: Mapping[str, tf.Variable],
@@ -213,6 +223,8 @@ class NovoGrad(Optimizer):
     step 1 / sqrt(1 - beta2) times too long when it gets one.
     """
 
+    tiny_learning_rate = 5e-3
+
     def _slot_shape(self, slot: str, parameter: Parameter) -> tuple[int, ...]:
         return parameter.shape if slot == "m" else ()
 
@@ -244,31 +256,10 @@ class NovoGrad(Optimizer):
             )
 
 
-def create(
-    name: str,
-    table: Sequence[Parameter],
-    weight_decay: float,
-    beta1: float,
-    beta2: float,
-    epsilon: float,
-    bias_correction: bool,
-) -> Optimizer:
-    """An optimizer by its name: adamw, lamb or novograd.
-
-    Args:
-        bias_correction: of the moments, in adamw and lamb; novograd has none to switch off.
-
-    Raises:
-        ValueError: there is no optimizer of that name.
-    """
-    if name == "novograd":
-        return NovoGrad(table, weight_decay, beta1, beta2, epsilon)
-    kinds = {"adamw": AdamW, "lamb": LAMB}
-    if name not in kinds:
-        raise ValueError(f"the optimizer should be adamw, lamb or novograd, not {name!r}")
-    return kinds[name](table, weight_decay, beta1, beta2, epsilon, bias_correction)
-
-
 def _one_minus_power(beta: float, step: tf.Tensor) -> tf.Tensor:
     """1 - beta^step to float32's last digits, also where beta^step is nearly 1."""
     return -tf.math.expm1(step * (math.log(beta) if beta else -math.inf))
+
+
+OPTIMIZERS: dict[str, type[Optimizer]] = {"adamw": AdamW, "lamb": LAMB, "novograd": NovoGrad}
+"""The optimizers by the names that `pretrain.optimizer` accepts."""

@@ -1,7 +1,17 @@
-"""Learning rate by optimizer step: a linear warm-up, then one of several decays."""
+"""Learning rate schedules: a linear warm-up, then one of several decays.
+
+`SCHEDULES` at the end of this file is the registry: params.yaml accepts its names and the trainer
+takes its functions. To add a schedule, write its decay and add it there.
+"""
 
 import math
 from collections.abc import Callable
+
+Decay = Callable[[float, float, float, float], float]
+"""(fraction of the decay still to come, peak, end, power) -> learning rate.
+
+The fraction falls from 1 (end of the warm-up) to 0 (last step); the rate from `peak` to `end`.
+"""
 
 
 def schedule(
@@ -11,46 +21,77 @@ def schedule(
 
     The rate rises in proportion to the step and is `peak` at step `warmup_steps`. The decay is
     measured on the steps after the warm-up, so that the two meet without a jump, and is at `end`
-    at step `steps` and beyond. With x the share of those steps that is still to come:
+    at step `steps` and beyond. With peak 1e-3, end 0, 10 steps of which 2 are warm-up, and
+    linear decay:
 
-    - polynomial: end + (peak - end) x^power. Power 1 is linear (NeMo's WarmupAnnealing).
-    - cosine: end + (peak - end) (1 - cos(pi x)) / 2 (Loshchilov and Hutter, 2017, without
-      restarts; NeMo's CosineAnnealing).
-    - square_root: peak sqrt(x), but never below `end` (NeMo's SquareRootAnnealing; there x is
-      measured on all steps, which makes the rate jump down after a warm-up). With x^2 in place of
-      the root it would be SquareAnnealing: for that take polynomial with power 2. Neither is the
-      inverse square root of the step (Vaswani et al., 2017), which never reaches an end.
-    - constant: peak; there is no `end`.
+        step   1       2     3         4        ...  10  11
+        rate   0.5e-3  1e-3  0.875e-3  0.75e-3  ...  0   0
 
     Args:
-        name: polynomial, cosine, square_root or constant.
+        name: one of `SCHEDULES`.
         peak: the highest rate.
         end: the rate of the last step, at most `peak`.
         warmup_steps: below `steps`; 0 for none.
         steps: of the whole run, warm-up included; at least 1.
-        power: of the polynomial, above 0.
+        power: exponent of the polynomial, above 0.
 
     Raises:
         ValueError: there is no schedule of that name.
     """
-
-    def between(share: float) -> float:
-        # Exact at both ends, which end + share * (peak - end) is not.
-        return share * peak + (1 - share) * end
-
-    decays: dict[str, Callable[[float], float]] = {
-        "polynomial": lambda x: between(x**power),
-        "cosine": lambda x: between((1 - math.cos(math.pi * x)) / 2),
-        "square_root": lambda x: max(peak * math.sqrt(x), end),
-        "constant": lambda x: peak,
-    }
-    if name not in decays:
-        raise ValueError(f"the schedule should be one of {', '.join(decays)}, not {name!r}")
-    decay = decays[name]
+    if name not in SCHEDULES:
+        raise ValueError(f"the schedule should be one of {', '.join(SCHEDULES)}, not {name!r}")
+    decay = SCHEDULES[name]
 
     def rate(step: int) -> float:
         if step < warmup_steps:
             return peak * step / warmup_steps
-        return decay(max(steps - step, 0) / (steps - warmup_steps))
+        remaining = max(steps - step, 0) / (steps - warmup_steps)
+        return decay(remaining, peak, end, power)
 
     return rate
+
+
+def _polynomial(remaining: float, peak: float, end: float, power: float) -> float:
+    """end + (peak - end) remaining^power. Power 1 is linear (NeMo's WarmupAnnealing)."""
+    return _interpolate(remaining**power, peak, end)
+
+
+def _cosine(remaining: float, peak: float, end: float, power: float) -> float:
+    """end + (peak - end) (1 - cos(pi remaining)) / 2; NeMo's CosineAnnealing.
+
+    Loshchilov and Hutter (2017), without restarts.
+    """
+    del power
+    return _interpolate((1 - math.cos(math.pi * remaining)) / 2, peak, end)
+
+
+def _square_root(remaining: float, peak: float, end: float, power: float) -> float:
+    """peak sqrt(remaining), but never below `end`; NeMo's SquareRootAnnealing.
+
+    There `remaining` is measured on all steps, which makes the rate jump down after a warm-up. Its
+    SquareAnnealing, which has the square in place of the root, is polynomial with power 2 here.
+    Neither is the inverse square root of the step (Vaswani et al., 2017), which never reaches an
+    end.
+    """
+    del power
+    return max(peak * math.sqrt(remaining), end)
+
+
+def _constant(remaining: float, peak: float, end: float, power: float) -> float:
+    """The peak; there is no `end`."""
+    del remaining, end, power
+    return peak
+
+
+def _interpolate(fraction: float, peak: float, end: float) -> float:
+    # Exact at both ends, which end + fraction * (peak - end) is not.
+    return fraction * peak + (1 - fraction) * end
+
+
+SCHEDULES: dict[str, Decay] = {
+    "polynomial": _polynomial,
+    "cosine": _cosine,
+    "square_root": _square_root,
+    "constant": _constant,
+}
+"""The schedules by the names that `pretrain.schedule` accepts."""

@@ -6,7 +6,6 @@ A text's class is told from its pooled [CLS], a word's tag from its first piece.
 from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
-import tensorflow as tf
 
 from lib.model.bert import encode
 from lib.model.clipping import clip_by_global_norm
@@ -18,7 +17,7 @@ from lib.model.parameters import Parameter, parameter_table
 from lib.model.schedules import schedule
 from lib.params import ProbeTask
 from lib.probe.sequences import Row, batch_count, padded, shuffled_batches
-from lib.run import random
+from lib.run import random, tf
 from lib.run.errors import UserError
 
 HEAD = "classifier"

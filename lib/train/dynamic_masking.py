@@ -11,10 +11,9 @@ B is the batch, S the sequence length, K the examples a row, P the predictions a
 from typing import Protocol
 
 import numpy as np
-import tensorflow as tf
 
 from lib.records.manifest import Manifest
-from lib.run import random
+from lib.run import random, tf
 
 # A word's key: example (descending), random bits, width in tokens.
 _WIDTH_BITS, _RANDOM_BITS = 16, 32

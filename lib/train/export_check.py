@@ -4,12 +4,12 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
-import tensorflow as tf
 
 from lib.checkpoints.verification import MAX_SEQUENCES, verify
 from lib.model.config import BertConfig
 from lib.model.losses import head_logits
 from lib.records.manifest import Manifest
+from lib.run import tf
 from lib.train.input import evaluation_batches
 
 # The reading process is exact, and slow: some 15 seconds for BERT-base and so many tokens [m].

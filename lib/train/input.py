@@ -9,10 +9,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-import tensorflow as tf
 
 from lib.records.manifest import Manifest, record_files
-from lib.run import random
+from lib.run import random, tf
 from lib.train.dynamic_masking import DynamicMasking, Vocabulary
 
 _PARALLEL_CALLS = 2

@@ -9,13 +9,12 @@ from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
-import tensorflow as tf
-
 from lib.model.flops import matmul_peak, training_flops
 from lib.model.losses import summarise
 from lib.model.schedules import schedule
 from lib.params import Pretrain
 from lib.records.manifest import Manifest
+from lib.run import tf
 from lib.run.errors import UserError, about
 from lib.run.progress import Progress
 from lib.train.dynamic_masking import Vocabulary

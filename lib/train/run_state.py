@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
-import tensorflow as tf
 
+from lib.run import tf
 from lib.run.atomic import remove
 from lib.run.errors import UserError
 from lib.train.saving import checkpoint

@@ -4,16 +4,15 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-import tensorflow as tf
 
-from lib.model import optimizers
 from lib.model.clipping import clip_by_global_norm
 from lib.model.config import BertConfig
 from lib.model.layers import Dropout
 from lib.model.losses import Batch, loss_sums, loss_weights
+from lib.model.optimizers import OPTIMIZERS
 from lib.model.parameters import parameter_table
 from lib.params import Pretrain
-from lib.run import random
+from lib.run import random, tf
 from lib.run.errors import UserError
 
 # Half of float16's largest exponent; doubled after so many steps without an overflow, halved after
@@ -52,8 +51,7 @@ class Trainer:
         self._names = [parameter.name for parameter in self._table]
         with self.strategy.scope():
             self.variables = {name: tf.Variable(weights[name]) for name in self._names}
-            self.optimizer = optimizers.create(
-                settings.optimizer,
+            self.optimizer = OPTIMIZERS[settings.optimizer](
                 self._table,
                 settings.weight_decay,
                 settings.adam_beta1,

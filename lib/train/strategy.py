@@ -9,8 +9,7 @@ import sys
 from collections.abc import Callable
 from typing import Literal
 
-import tensorflow as tf
-
+from lib.run import tf
 from lib.run.errors import UserError
 
 _PATIENCE_SECONDS = 10.0

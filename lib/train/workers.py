@@ -6,8 +6,8 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 import numpy as np
-import tensorflow as tf
 
+from lib.run import tf
 from lib.run.errors import UserError
 
 

@@ -15,6 +15,7 @@ from ruamel.yaml import YAML
 
 from lib.commands.recipe import apply_recipe, find_recipe, merge, missing, recipes
 from lib.commands.tiny_scale import tiny_changes
+from lib.model.optimizers import OPTIMIZERS
 from lib.params import Params, load_params, parse_params
 from lib.run import fingerprint
 from lib.run.errors import UserError
@@ -244,6 +245,14 @@ def test_tiny_scale_preserves_the_structure(name):
     assert 100 < steps <= 640
     assert tiny.pretrain.distribution == "one" and not tiny.pretrain.xla
     assert tiny.pretrain.precision == "float32"
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+@pytest.mark.parametrize("learning_rate", [1e-5, 1.0])
+def test_tiny_scale_has_a_learning_rate_for_each_optimizer(values, optimizer, learning_rate):
+    values["pretrain"] |= {"optimizer": optimizer, "learning_rate": learning_rate}
+    rate = tiny_changes(parse_params(values))["pretrain"]["learning_rate"]
+    assert rate == max(learning_rate, OPTIMIZERS[optimizer].tiny_learning_rate)
 
 
 def test_tiny_scale_enlarges_nothing():

@@ -9,7 +9,7 @@ transformers = pytest.importorskip(
     "transformers", reason="transformers is not installed; run make interop"
 )
 
-from lib.model.optimizers import create  # noqa: E402
+from lib.model.optimizers import OPTIMIZERS  # noqa: E402
 from lib.model.parameters import Parameter  # noqa: E402
 from lib.model.schedules import schedule  # noqa: E402
 
@@ -36,7 +36,7 @@ def inputs() -> tuple[dict[str, np.ndarray], list[dict[str, np.ndarray]], list[f
 def ours(name: str) -> dict[str, np.ndarray]:
     weights, sets, rates = inputs()
     variables = {key: tf.Variable(array) for key, array in weights.items()}
-    optimizer = create(name, TABLE, DECAY, *BETAS, EPSILON, bias_correction=True)
+    optimizer = OPTIMIZERS[name](TABLE, DECAY, *BETAS, EPSILON)
     for step, (each, rate) in enumerate(zip(sets, rates, strict=True), 1):
         given = {key: tf.constant(array, tf.float32) for key, array in each.items()}
         optimizer.apply(variables, given, tf.constant(rate), tf.constant(step))

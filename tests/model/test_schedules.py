@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lib.model.schedules import schedule
+from lib.model.schedules import SCHEDULES, schedule
 
-NAMES = ("polynomial", "cosine", "square_root", "constant")
+NAMES = tuple(SCHEDULES)
 
 
 @st.composite

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from pathlib import Path
 
-import tensorflow as tf
+from lib.run import tf
 
 
 class EventFiles:

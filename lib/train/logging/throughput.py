@@ -10,8 +10,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-import tensorflow as tf
-
+from lib.run import tf
 from lib.run.errors import about
 
 _COLUMNS = (

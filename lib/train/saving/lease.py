@@ -15,8 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import tensorflow as tf
-
+from lib.run import tf
 from lib.run.errors import UserError
 from lib.train.saving.storage import read_object, remove_file, write_object
 

@@ -12,9 +12,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
-import tensorflow as tf
-
-from lib.run import fingerprint
+from lib.run import fingerprint, tf
 from lib.run.errors import UserError
 from lib.train.saving import checkpoint, storage
 from lib.train.saving.lease import owned

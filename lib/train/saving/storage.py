@@ -9,9 +9,7 @@ from contextlib import suppress
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-import tensorflow as tf
-
-from lib.run import fingerprint
+from lib.run import fingerprint, tf
 from lib.run.atomic import new_directory
 
 _LIST = "complete.json"
