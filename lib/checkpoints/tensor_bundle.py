@@ -12,13 +12,8 @@ from pathlib import Path
 
 import numpy as np
 
-# First: it imports TensorFlow without the lines that this prints meanwhile.
-import lib.model  # noqa: F401
-
-# isort: split
 from lib.checkpoints.tensors import as_float32
 from lib.model.config import BertConfig, read_config
-from lib.run import tf
 from lib.run import tf
 from lib.run.atomic import new_file
 from lib.run.errors import UserError
