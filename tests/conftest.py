@@ -1,6 +1,7 @@
 """Fixtures that several test files share."""
 
 import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,10 @@ import yaml
 
 # Before TensorFlow is imported anywhere.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+# Shells start background jobs of scripts with SIGINT ignored, which child processes inherit; tests
+# that interrupt such a process would wait for ever.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 # The stages would go to a cluster of the developer's.
 os.environ.pop("DASK_SCHEDULER_ADDRESS", None)
 

@@ -1,4 +1,4 @@
-"""A polite end: on SIGTERM or Ctrl-C the step is finished, a checkpoint written, and no more."""
+"""Graceful shutdown: SIGTERM or Ctrl-C lets training finish its step and write a checkpoint."""
 
 import os
 import signal
@@ -8,44 +8,47 @@ from contextlib import contextmanager
 from types import FrameType
 
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
-# A machine that goes, or SLURM, tells all processes at once: dvc, too, which dies of it, and its
-# death sends this process one more SIGTERM (`lib.run.stage`). That is the same request.
+# When a machine shuts down, or SLURM ends a job, all processes get the signal at once. dvc exits
+# on it, and its exit sends this process one more SIGTERM (`lib.run.stage.exit_with_dvc`), which is
+# the same request.
 _ECHO_SECONDS = 10.0
 
 
-class Stop:
-    """What asked to stop, if anything did."""
+class StopRequest:
+    """The signal that asked training to stop; None as long as none has."""
 
     def __init__(self) -> None:
         self.signal: signal.Signals | None = None
 
 
 @contextmanager
-def stop_on_signal() -> Iterator[Stop]:
-    """Notes the first signal; another one ends the process at once, as if nobody listened.
+def stop_on_signal() -> Iterator[StopRequest]:
+    """Records the first signal; a second one has the effect that it had before.
 
-    A SIGTERM that follows within some seconds is no other one.
+    A SIGTERM within some seconds of the first signal does not count as a second one. A signal that
+    the process ignores stays ignored, as shells have SIGINT ignored by background jobs of scripts.
     """
-    stop = Stop()
-    noted = 0.0
+    request = StopRequest()
+    received = 0.0
 
     def restore() -> None:
         for each, handler in before.items():
             signal.signal(each, handler)
 
-    def note(number: int, frame: FrameType | None) -> None:
-        nonlocal noted
+    def handle(number: int, frame: FrameType | None) -> None:
+        nonlocal received
         del frame
-        if stop.signal is None:
-            stop.signal, noted = signal.Signals(number), time.monotonic()
-        elif number != signal.SIGTERM or time.monotonic() - noted > _ECHO_SECONDS:
+        if request.signal is None:
+            request.signal, received = signal.Signals(number), time.monotonic()
+        elif number != signal.SIGTERM or time.monotonic() - received > _ECHO_SECONDS:
             restore()
             os.kill(os.getpid(), number)
 
     before = {each: signal.getsignal(each) for each in _SIGNALS}
-    for each in _SIGNALS:
-        signal.signal(each, note)
+    before = {each: handler for each, handler in before.items() if handler != signal.SIG_IGN}
+    for each in before:
+        signal.signal(each, handle)
     try:
-        yield stop
+        yield request
     finally:
         restore()
