@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
 
@@ -12,11 +12,22 @@ from lib.checkpoints.formats import read_checkpoint
 from lib.model.config import BertConfig
 from lib.model.parameters import initial_values
 from lib.params import VOCAB, ProbeTask, load_params
-from lib.probe.comparison import Run, as_frame, by_class, summary, table
+from lib.probe.comparison import (
+    Run,
+    format_summary,
+    scores_by_class,
+    scores_by_run,
+    summarize,
+)
 from lib.probe.fine_tuning import FineTuner
 from lib.probe.labelled import Example
-from lib.probe.scores import are_entities, scores
-from lib.probe.sequences import Row, batch_count, sentence_rows, text_rows
+from lib.probe.scores import Labels, are_entity_tags, scores
+from lib.probe.sequences import (
+    LabelledSequence,
+    batch_count,
+    sentence_sequences,
+    text_sequences,
+)
 from lib.probe.task_data import read_task
 from lib.run.atomic import write_text
 from lib.run.errors import UserError
@@ -29,50 +40,54 @@ from lib.vocab.tokenizer import WordPieceTokenizer
 
 
 @dataclass(frozen=True)
-class Start:
-    """A model to fine-tune, and the examples in its own pieces.
+class ComparedModel:
+    """A model to fine-tune, with the task's examples tokenized for it.
 
     Attributes:
-        weights: float32 arrays by the names of the parameter table; those that are missing, or all
-            of a model without pretraining, are drawn anew for each seed.
-        test: the rows of each test example.
+        weights: float32 arrays by the names of the parameter table. Missing ones (all, for a model
+            without pretraining) are drawn for each seed.
+        test: the sequences of each test example.
     """
 
     config: BertConfig
     weights: Mapping[str, np.ndarray]
     pad_id: int
-    train: Sequence[Row]
-    test: Sequence[Sequence[Row]]
+    train: Sequence[LabelledSequence]
+    test: Sequence[Sequence[LabelledSequence]]
 
 
-def _cleaned(examples: Sequence[Example], clean: Cleaning) -> list[Example]:
-    """Texts edited as the corpus was: a model is asked about what it knows."""
-    cleaner = DocumentCleaner(clean, "line")
+def _clean(examples: Sequence[Example], settings: Cleaning) -> list[Example]:
+    """Cleans texts as the corpus was cleaned, since the model was trained on text of that form."""
+    cleaner = DocumentCleaner(settings, "line")
     texts = cleaner([example.words[0].splitlines() for example in examples], Counter())
-    return [Example((text,), x.labels) for text, x in zip(texts, examples, strict=True)]
+    return [Example((text,), example.labels) for text, example in zip(texts, examples, strict=True)]
 
 
-def _read(place: Path, task: ProbeTask, train: list[Example], test: list[Example]) -> Start:
-    found = read_checkpoint(place, allow_missing_heads=True)
-    tokenizer = WordPieceTokenizer.load(place)
-    length, config = task.max_seq_length, found.config
+def _read_model(
+    path: Path, task: ProbeTask, train: list[Example], test: list[Example]
+) -> ComparedModel:
+    checkpoint = read_checkpoint(path, allow_missing_heads=True)
+    tokenizer = WordPieceTokenizer.load(path)
+    length, config = task.max_seq_length, checkpoint.config
     if length > config.max_position_embeddings:
         raise UserError(
-            f"{place}: has {config.max_position_embeddings} positions, but max_seq_length of the "
+            f"{path}: has {config.max_position_embeddings} positions, but max_seq_length of the "
             f"task is {length}; lower it"
         )
     if len(tokenizer.vocabulary) > config.vocab_size:
         raise UserError(
-            f"{place}: {config.vocab_size} rows for {len(tokenizer.vocabulary)} pieces; does this "
-            "vocabulary belong to the model?"
+            f"{path}: the vocabulary has {len(tokenizer.vocabulary)} tokens, the model only "
+            f"{config.vocab_size} embeddings; use the vocabulary that it was trained with"
         )
     if task.kind == "tagging":
-        train_rows = list(chain(*sentence_rows(train, tokenizer, length)))
-        test_rows = sentence_rows(test, tokenizer, length)
+        train_sequences = list(chain(*sentence_sequences(train, tokenizer, length)))
+        test_sequences = sentence_sequences(test, tokenizer, length)
     else:
-        train_rows = text_rows(train, tokenizer, length)
-        test_rows = [[row] for row in text_rows(test, tokenizer, length)]
-    return Start(config, found.weights, tokenizer.pad_id, train_rows, test_rows)
+        train_sequences = text_sequences(train, tokenizer, length)
+        test_sequences = [[sequence] for sequence in text_sequences(test, tokenizer, length)]
+    return ComparedModel(
+        config, checkpoint.weights, tokenizer.pad_id, train_sequences, test_sequences
+    )
 
 
 def main(
@@ -81,10 +96,10 @@ def main(
     model: Path | None = None,
     baseline: Path | None = None,
 ) -> None:
-    """Fine-tunes models on a labelled task and compares them.
+    """Fine-tunes several models on a labelled task and compares their scores.
 
     TASK_NAME is its name in params.yaml, DATA its labelled text (a file or a folder), MODEL the
-    folder of the model that the probe is about, BASELINE that of another one (or data/vocab: none).
+    folder of the model to evaluate, BASELINE that of another model (data/vocab for none).
     """
     params = load_params()
     if task_name not in params.probe.tasks:
@@ -99,53 +114,69 @@ def main(
     classes = sorted({label for example in train for label in example.labels})
     gold = [example.labels for example in test]
     unseen = sum(label not in classes for label in chain(*gold))
-    known = {example.words for example in train}
+    train_texts = {example.words for example in train}
     metrics = {
         "kind": task.kind,
         "train_examples": len(train),
         "test_examples": len(test),
         "classes": len(classes),
         "test_labels_not_in_training": unseen,
-        "test_examples_also_in_training": sum(example.words in known for example in test),
+        "test_examples_also_in_training": sum(example.words in train_texts for example in test),
         "seeds": task.seeds,
     }
-    of_entities = task.kind == "tagging" and are_entities({*classes, *chain(*gold)})
+    entity_level = task.kind == "tagging" and are_entity_tags({*classes, *chain(*gold)})
     if task.kind == "classification":
-        train, test = (_cleaned(part, params.preprocess.clean) for part in (train, test))
-    starts = {"model": _read(model, task, train, test)}
+        train, test = (_clean(part, params.preprocess.clean) for part in (train, test))
+    models = {"model": _read_model(model, task, train, test)}
     if baseline.resolve() != Path(VOCAB).resolve():
-        starts["baseline"] = _read(baseline, task, train, test)
-    own = starts["model"]
-    starts["untrained"] = Start(own.config, {}, own.pad_id, own.train, own.test)
-    runs = []
-    steps = sum(batch_count(len(start.train), task.batch_size) for start in starts.values())
-    tuners: dict[tuple[BertConfig, int], FineTuner] = {}
-    with Progress(f"probe {task_name}", steps * task.epochs * task.seeds, "steps") as progress:
-        for name, start in starts.items():
-            # Models of one shape share what was compiled for the first of them.
-            shape = start.config, start.pad_id
-            if shape not in tuners:
-                tuners[shape] = FineTuner(start.config, task, classes, start.pad_id)
-            tuner = tuners[shape]
-            for seed in range(1, task.seeds + 1):
-                fresh = initial_values(start.config, seed, without=start.weights)
-                loss = tuner.train(
-                    {**start.weights, **fresh}, start.train, seed, lambda: progress.advance()
-                )
-                answers = iter(tuner.answers(list(chain(*start.test))))
-                by_example = [[*chain(*(next(answers) for _ in rows))] for rows in start.test]
-                found = {**scores(gold, by_example, of_entities), "train_loss": loss}
-                runs.append(Run(name, seed, found))
-    means = summary(runs)
+        models["baseline"] = _read_model(baseline, task, train, test)
+    models["untrained"] = replace(models["model"], weights={})
+    runs = _fine_tune(task_name, task, models, classes, gold, entity_level)
+    summary = summarize(runs)
     results = Path("results/probe") / task_name
-    for name, frame in (("runs", as_frame(runs)), ("classes", by_class(runs))):
+    for name, frame in (("runs", scores_by_run(runs)), ("classes", scores_by_class(runs))):
         write_text(results / f"{name}.csv", frame.to_csv(index=False, float_format="%.6g"))
-    write_metrics(results / "metrics.json", {**metrics, **means})
-    counted = "entities" if of_entities else "labels"
+    write_metrics(results / "metrics.json", {**metrics, **summary})
+    counted = "entities" if entity_level else "labels"
     print(
         f"probe: {task_name}: {len(train):,} training and {len(test):,} test examples; F1 of "
-        f"{counted}, mean ± standard deviation of {task.seeds} seeds\n{table(means).to_string()}"
+        f"{counted}, mean ± standard deviation over {task.seeds} seeds\n"
+        f"{format_summary(summary).to_string()}"
     )
+
+
+def _fine_tune(
+    task_name: str,
+    task: ProbeTask,
+    models: Mapping[str, ComparedModel],
+    classes: Sequence[str],
+    gold: Labels,
+    entity_level: bool,
+) -> list[Run]:
+    """Fine-tunes every model once per seed and scores its predictions on the test examples."""
+    runs = []
+    steps = sum(batch_count(len(model.train), task.batch_size) for model in models.values())
+    tuners: dict[tuple[BertConfig, int], FineTuner] = {}
+    with Progress(f"probe {task_name}", steps * task.epochs * task.seeds, "steps") as progress:
+        for name, model in models.items():
+            # Models of the same config share the graphs compiled for the first of them.
+            key = model.config, model.pad_id
+            if key not in tuners:
+                tuners[key] = FineTuner(model.config, task, classes, model.pad_id)
+            tuner = tuners[key]
+            for seed in range(1, task.seeds + 1):
+                drawn = initial_values(model.config, seed, without=model.weights)
+                weights = {**model.weights, **drawn}
+                loss = tuner.train(weights, model.train, seed, lambda: progress.advance())
+                predictions = iter(tuner.predict(list(chain(*model.test))))
+                # One tuple of labels per example, from all of its sequences.
+                by_example = [
+                    tuple(chain(*(next(predictions) for _ in sequences)))
+                    for sequences in model.test
+                ]
+                result = {**scores(gold, by_example, entity_level), "train_loss": loss}
+                runs.append(Run(name, seed, result))
+    return runs
 
 
 if __name__ == "__main__":

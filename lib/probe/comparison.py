@@ -1,4 +1,4 @@
-"""Several models on one task: every run as a row, and mean ± deviation over the seeds."""
+"""Comparison of several models on one task: scores per run, and mean ± deviation over seeds."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -12,11 +12,12 @@ SCORES = ("f1_macro", "f1_micro", "accuracy")
 
 @dataclass(frozen=True)
 class Run:
-    """One model, fine-tuned once.
+    """One fine-tuning run of one model.
 
     Attributes:
-        model: which of the models that are compared.
-        scores: what `lib.probe.scores.scores` gives, and `train_loss` of the last epoch, in nats.
+        model: name of the model among those compared.
+        scores: the result of `lib.probe.scores.scores`, and `train_loss`: the mean loss of the last
+            epoch, in nats.
     """
 
     model: str
@@ -24,8 +25,8 @@ class Run:
     scores: Mapping[str, Any]
 
 
-def as_frame(runs: Sequence[Run]) -> pd.DataFrame:
-    """A row a run: model, seed, scores, loss."""
+def scores_by_run(runs: Sequence[Run]) -> pd.DataFrame:
+    """One row per run: model, seed, scores, training loss."""
     names = (*SCORES, "train_loss")
     return pd.DataFrame(
         [
@@ -35,42 +36,49 @@ def as_frame(runs: Sequence[Run]) -> pd.DataFrame:
     )
 
 
-def summary(runs: Sequence[Run]) -> dict[str, dict[str, Any]]:
-    """By model: the mean of each score, and its standard deviation.
-
-    The deviation is that of a sample, with n - 1; None for a single seed.
-    """
-    found: dict[str, dict[str, Any]] = {}
-    for model in dict.fromkeys(run.model for run in runs):
-        own = [run.scores for run in runs if run.model == model]
-        values: dict[str, Any] = {}
-        for name in SCORES:
-            values[name] = fmean(each[name] for each in own)
-            values[f"{name}_sd"] = stdev(each[name] for each in own) if len(own) > 1 else None
-        found[model] = values
-    return found
-
-
-def by_class(runs: Sequence[Run]) -> pd.DataFrame:
-    """A row for each model and class: the mean of its F1."""
+def scores_by_class(runs: Sequence[Run]) -> pd.DataFrame:
+    """One row per model and class: the mean F1 over the seeds."""
     rows = []
-    for model in dict.fromkeys(run.model for run in runs):
-        own = [run.scores["f1_by_class"] for run in runs if run.model == model]
-        # A class that is not in the test part is missing in runs that do not answer it.
-        for name in sorted({name for each in own for name in each}):
-            f1 = fmean(each.get(name, 0.0) for each in own)
+    for model, scores in _scores_by_model(runs).items():
+        f1_by_class = [each["f1_by_class"] for each in scores]
+        # A class that the test part lacks is missing in runs that never predict it.
+        for name in sorted({name for each in f1_by_class for name in each}):
+            f1 = fmean(each.get(name, 0.0) for each in f1_by_class)
             rows.append({"model": model, "class": name, "f1": f1})
     return pd.DataFrame(rows)
 
 
-def table(means: Mapping[str, Mapping[str, Any]]) -> pd.DataFrame:
-    """What `summary` gives for people: a row a model, cells such as `0.812 ± 0.011`."""
+def summarize(runs: Sequence[Run]) -> dict[str, dict[str, Any]]:
+    """Model -> mean of each score, and its standard deviation as `<score>_sd`.
+
+    It is the sample standard deviation, with n - 1; None for a single seed.
+    """
+    summary: dict[str, dict[str, Any]] = {}
+    for model, scores in _scores_by_model(runs).items():
+        values: dict[str, Any] = {}
+        for name in SCORES:
+            values[name] = fmean(each[name] for each in scores)
+            values[f"{name}_sd"] = stdev(each[name] for each in scores) if len(scores) > 1 else None
+        summary[model] = values
+    return summary
+
+
+def format_summary(summary: Mapping[str, Mapping[str, Any]]) -> pd.DataFrame:
+    """The summary as a table to print: one row per model, cells such as `0.812 ± 0.011`."""
 
     def cell(values: Mapping[str, Any], name: str) -> str:
         deviation = values[f"{name}_sd"]
         return f"{values[name]:.3f}" + ("" if deviation is None else f" ± {deviation:.3f}")
 
     return pd.DataFrame(
-        {name: [cell(values, name) for values in means.values()] for name in SCORES},
-        index=list(means),
+        {name: [cell(values, name) for values in summary.values()] for name in SCORES},
+        index=list(summary),
     )
+
+
+def _scores_by_model(runs: Sequence[Run]) -> dict[str, list[Mapping[str, Any]]]:
+    """Model -> scores of its runs, both in the order of the runs."""
+    scores: dict[str, list[Mapping[str, Any]]] = {}
+    for run in runs:
+        scores.setdefault(run.model, []).append(run.scores)
+    return scores

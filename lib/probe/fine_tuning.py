@@ -1,6 +1,6 @@
-"""Fine-tuning as Devlin et al. (2019) do it: one new layer, all weights trained, few epochs.
+"""Fine-tuning as in Devlin et al. (2019): one new layer, all weights trained, few epochs.
 
-A text's class is told from its pooled [CLS], a word's tag from its first piece.
+A text's class is predicted from its pooled [CLS], a word's tag from its first token.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -16,16 +16,16 @@ from lib.model.optimizers import AdamW
 from lib.model.parameters import Parameter, parameter_table
 from lib.model.schedules import schedule
 from lib.params import ProbeTask
-from lib.probe.sequences import Row, batch_count, padded, shuffled_batches
+from lib.probe.sequences import LabelledSequence, batch_count, pad_batch, shuffled_batches
 from lib.run import random, tf
 from lib.run.errors import UserError
 
 HEAD = "classifier"
-# As Devlin et al., but with Adam's bias correction, without which small sets fail now and then
-# (Mosbach et al., 2021).
-_WARMUP_SHARE, _WEIGHT_DECAY, _BETA1, _BETA2, _EPSILON = 0.1, 0.01, 0.9, 0.999, 1e-6
+# As in Devlin et al., but with Adam's bias correction, without which fine-tuning on small sets
+# occasionally fails (Mosbach et al., 2021).
+_WARMUP_RATIO, _WEIGHT_DECAY, _BETA1, _BETA2, _EPSILON = 0.1, 0.01, 0.9, 0.999, 1e-6
 _CLIP_NORM = 1.0
-_PREDICTED_ROWS = 64
+_PREDICTION_BATCH_SIZE = 64
 
 
 def class_logits(
@@ -33,44 +33,49 @@ def class_logits(
     config: BertConfig,
     input_ids: tf.Tensor,
     input_mask: tf.Tensor,
-    every_token: bool,
+    per_token: bool,
     dropout: Dropout = NO_DROPOUT,
 ) -> tf.Tensor:
-    """What transformers' BertForSequenceClassification or BertForTokenClassification computes.
+    """Logits as computed by BertForSequenceClassification or BertForTokenClassification.
+
+    (Both are classes of transformers.)
 
     Args:
-        weights: by the names of the parameter table, and `classifier/kernel` [H, classes],
+        weights: by the names of the parameter table, plus `classifier/kernel` [H, classes] and
             `classifier/bias` [classes].
         input_ids, input_mask: int32 Tensors of shape [B, S].
-        every_token: logits of each token, else of the row, from its pooled [CLS].
+        per_token: logits of every token; otherwise of the sequence, from its pooled [CLS].
 
     Returns:
-        Tensor of the weights' type, of shape [B, S, classes], or [B, 1, classes].
+        Tensor of the weights' type, of shape [B, S, classes] with `per_token`, otherwise
+        [B, 1, classes].
     """
-    columns = None if every_token else tf.zeros_like(input_ids[:, :1])
+    columns = None if per_token else tf.zeros_like(input_ids[:, :1])
     segments = tf.zeros_like(input_ids)
+    # [B, P, H]; P is S with `per_token`, otherwise 1
     hidden = encode(weights, config, input_ids, input_mask, segments, dropout, columns=columns)
-    flat = tf.reshape(hidden, [-1, config.hidden_size])
-    if not every_token:
+    flat = tf.reshape(hidden, [-1, config.hidden_size])  # [B, P, H] -> [B * P, H]
+    if not per_token:
         flat = tf.tanh(dense(weights, "bert/pooler/dense", flat))
     logits = dense(weights, HEAD, dropout(flat, config.hidden_dropout_prob))
+    # [B * P, classes] -> [B, P, classes]
     return tf.reshape(logits, [-1, hidden.shape[1], logits.shape[-1]])
 
 
 class FineTuner:
-    """One shape of model and one set of classes; trained from many starts, compiled once."""
+    """Fine-tunes models of one config on one set of classes; compiled once for all of them."""
 
     def __init__(
         self, config: BertConfig, task: ProbeTask, classes: Sequence[str], pad_id: int
     ) -> None:
         self._config, self._task, self._names, self._pad_id = config, task, classes, pad_id
-        self._classes = {name: number for number, name in enumerate(classes)}
-        self._every_token = task.kind == "tagging"
+        self._classes = {name: index for index, name in enumerate(classes)}
+        self._per_token = task.kind == "tagging"
         encoder = [
             parameter
             for parameter in parameter_table(config)
             if parameter.name.startswith("bert/")
-            and not (self._every_token and parameter.name.startswith("bert/pooler"))
+            and not (self._per_token and parameter.name.startswith("bert/pooler"))
         ]
         self._head = [
             Parameter(f"{HEAD}/kernel", (config.hidden_size, len(classes)), "normal"),
@@ -86,62 +91,62 @@ class FineTuner:
     def train(
         self,
         weights: Mapping[str, np.ndarray],
-        rows: Sequence[Row],
+        sequences: Sequence[LabelledSequence],
         seed: int,
-        advance: Callable[[], None],
+        on_step: Callable[[], None],
     ) -> float:
-        """One run from the start.
+        """Runs one fine-tuning from the given weights; nothing of an earlier run is kept.
 
         Args:
-            weights: float32 arrays of the model to start from, by the names of the table.
-            seed: of the head's first weights, the order of the rows, and dropout.
-            advance: called after every step.
+            weights: float32 arrays of the pretrained model, by the names of the parameter table.
+            seed: determines the initial weights of the head, the order of the sequences, and
+                dropout.
+            on_step: called after every step.
 
         Returns:
-            The mean loss of the last epoch, in nats an answer.
+            The mean loss of the last epoch, in nats per label.
 
         Raises:
-            UserError: the loss is not a number.
+            UserError: the loss is not finite.
         """
-        self._start(weights, seed)
-        per_epoch = batch_count(len(rows), self._task.batch_size)
+        self._initialize(weights, seed)
+        per_epoch = batch_count(len(sequences), self._task.batch_size)
         steps = per_epoch * self._task.epochs
         rate = schedule(
-            "polynomial", self._task.learning_rate, 0.0, round(_WARMUP_SHARE * steps), steps
+            "polynomial", self._task.learning_rate, 0.0, round(_WARMUP_RATIO * steps), steps
         )
-        number, loss, answers = 0, 0.0, 0.0
+        step, loss, labels = 0, 0.0, 0.0
         for epoch in range(self._task.epochs):
-            loss, answers = 0.0, 0.0
-            for batch in shuffled_batches(rows, self._task.batch_size, seed, epoch):
-                number += 1
-                of_batch, weight = self._step(
+            loss, labels = 0.0, 0.0
+            for batch in shuffled_batches(sequences, self._task.batch_size, seed, epoch):
+                step += 1
+                batch_loss, batch_labels = self._step(
                     self._tensors(batch, self._task.batch_size),
-                    tf.constant(number),
-                    tf.constant(rate(number)),
+                    tf.constant(step),
+                    tf.constant(rate(step)),
                 )
-                loss, answers = loss + float(of_batch), answers + float(weight)
-                advance()
+                loss, labels = loss + float(batch_loss), labels + float(batch_labels)
+                on_step()
             if not np.isfinite(loss):
                 raise UserError(
-                    f"the loss of fine-tuning is not a number in epoch {epoch + 1}; lower "
-                    "learning_rate of the task"
+                    f"the fine-tuning loss is not a number in epoch {epoch + 1}; lower the task's "
+                    "learning_rate"
                 )
-        return loss / max(answers, 1.0)
+        return loss / max(labels, 1.0)
 
-    def answers(self, rows: Sequence[Row]) -> list[tuple[str, ...]]:
-        """The likeliest label at each column of each row, in the order of the rows."""
-        found: list[tuple[str, ...]] = [()] * len(rows)
-        order = sorted(range(len(rows)), key=lambda number: len(rows[number].ids))
-        for start in range(0, len(order), _PREDICTED_ROWS):
-            numbers = order[start : start + _PREDICTED_ROWS]
-            batch = self._tensors([rows[number] for number in numbers], _PREDICTED_ROWS)
-            best = self._best(batch).numpy()
-            for place, number in enumerate(numbers):
-                chosen = best[place, rows[number].columns]
-                found[number] = tuple(self._names[index] for index in chosen)
-        return found
+    def predict(self, sequences: Sequence[LabelledSequence]) -> list[tuple[str, ...]]:
+        """The most likely label at each labelled position, in the order of the sequences."""
+        predictions: list[tuple[str, ...]] = [()] * len(sequences)
+        by_length = sorted(range(len(sequences)), key=lambda index: len(sequences[index].ids))
+        for start in range(0, len(by_length), _PREDICTION_BATCH_SIZE):
+            indices = by_length[start : start + _PREDICTION_BATCH_SIZE]
+            batch = [sequences[index] for index in indices]
+            classes = self._predict(self._tensors(batch, _PREDICTION_BATCH_SIZE)).numpy()
+            for index, sequence, own in zip(indices, batch, classes, strict=False):
+                predictions[index] = tuple(self._names[x] for x in own[sequence.positions])
+        return predictions
 
-    def _start(self, weights: Mapping[str, np.ndarray], seed: int) -> None:
+    def _initialize(self, weights: Mapping[str, np.ndarray], seed: int) -> None:
         draw = random.generator(seed, "probe head")
         kernel, bias = self._head
         values = {
@@ -156,14 +161,16 @@ class FineTuner:
         key = random.key(seed, "probe dropout")
         self._seed.assign([key >> shift & 0x7FFFFFFF for shift in (0, 32)])
 
-    def _tensors(self, rows: Sequence[Row], batch_size: int) -> dict[str, tf.Tensor]:
-        arrays = padded(
-            rows,
+    def _tensors(
+        self, sequences: Sequence[LabelledSequence], batch_size: int
+    ) -> dict[str, tf.Tensor]:
+        arrays = pad_batch(
+            sequences,
             batch_size,
             self._task.max_seq_length,
             self._pad_id,
             self._classes,
-            self._every_token,
+            self._per_token,
         )
         return {name: tf.constant(array) for name, array in arrays.items()}
 
@@ -173,31 +180,32 @@ class FineTuner:
             self._config,
             batch["input_ids"],
             batch["input_mask"],
-            self._every_token,
+            self._per_token,
             dropout,
         )
 
-    # Traced once for each of the few shapes of a batch.
+    # Traced once per shape of a batch; there are only a few.
     @tf.function(autograph=False)
     def _step(
-        self, batch: Mapping[str, tf.Tensor], number: tf.Tensor, learning_rate: tf.Tensor
+        self, batch: Mapping[str, tf.Tensor], step: tf.Tensor, learning_rate: tf.Tensor
     ) -> tuple[tf.Tensor, tf.Tensor]:
-        """float32 scalars: the sum of the losses of the batch's answers, and how many they are."""
-        seed = tf.random.experimental.stateless_fold_in(self._seed.read_value(), number)
+        """Two float32 scalars: the sum of the batch's losses, and its number of labels."""
+        seed = tf.random.experimental.stateless_fold_in(self._seed.read_value(), step)
         with tf.GradientTape() as tape:
             logits = self._logits(batch, Dropout(seed))
-            flat = tf.reshape(logits, [-1, len(self._names)])
-            of_label, _, _ = cross_entropy(flat, tf.reshape(batch["labels"], [-1]))
-            total = tf.reduce_sum(of_label * tf.reshape(batch["weights"], [-1]))
+            flat = tf.reshape(logits, [-1, len(self._names)])  # [B, P, classes] -> [B * P, classes]
+            labels = tf.reshape(batch["labels"], [-1])  # [B, P] -> [B * P]
+            losses, _, _ = cross_entropy(flat, labels)  # [B * P]
+            total = tf.reduce_sum(losses * tf.reshape(batch["weights"], [-1]))
             weight = tf.reduce_sum(batch["weights"])
             loss = total / tf.maximum(weight, 1.0)
         gradients = tape.gradient(loss, self._variables)
         clipped, _ = clip_by_global_norm(list(gradients.values()), _CLIP_NORM)
         by_name = dict(zip(gradients, clipped, strict=True))
-        self._optimizer.apply(self._variables, by_name, learning_rate, number)
+        self._optimizer.apply(self._variables, by_name, learning_rate, step)
         return total, weight
 
     @tf.function(autograph=False)
-    def _best(self, batch: Mapping[str, tf.Tensor]) -> tf.Tensor:
-        """int32 [B, S], or [B, 1]."""
+    def _predict(self, batch: Mapping[str, tf.Tensor]) -> tf.Tensor:
+        """The most likely class at each position: int32 [B, S] per token, otherwise [B, 1]."""
         return tf.argmax(self._logits(batch, NO_DROPOUT), -1, tf.int32)

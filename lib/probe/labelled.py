@@ -1,7 +1,7 @@
-"""Labelled text: texts with a class each (CSV, TSV, JSON lines), or words with a tag each (CoNLL).
+"""Reader for labelled text: classified texts (CSV, TSV, JSON lines) or tagged words (CoNLL).
 
-Labelled files are small beside a corpus, so each is read whole. What cannot be read stops the
-run: a row that is left out would make a score that nobody can compare.
+Labelled files are small compared to a corpus, so each is read whole. Anything unreadable stops the
+run, because a score on a test set with missing examples cannot be compared with other scores.
 """
 
 import csv
@@ -18,17 +18,17 @@ from lib.run.errors import UserError
 _TEXTS = {".csv": "csv", ".tsv": "tsv", ".jsonl": "jsonl", ".json": "jsonl", ".ndjson": "jsonl"}
 _COLUMNS = (".conll", ".conllu", ".bio", ".iob", ".iob2", ".col", ".tsv", ".txt")
 SUFFIXES = {"classification": tuple(_TEXTS), "tagging": _COLUMNS}
-# Begins a document in the files of CoNLL-2003; no sentence of the text.
-_DOCUMENT = "-DOCSTART-"
+# Marks the beginning of a document in CoNLL-2003; not part of the text.
+_DOCUMENT_START = "-DOCSTART-"
 
 
 @dataclass(frozen=True)
 class Example:
-    """What gets one answer or several.
+    """A labelled text or sentence.
 
     Attributes:
-        words: of a sentence to be tagged; of a text to be classified one, the whole text.
-        labels: one for each of `words`.
+        words: the words of a sentence to be tagged; a text to be classified is a single element.
+        labels: one per element of `words`.
     """
 
     words: tuple[str, ...]
@@ -36,27 +36,27 @@ class Example:
 
 
 def read_examples(path: Path, task: ProbeTask) -> list[Example]:
-    """The examples of one file, in its order.
+    """The examples of one file, in file order.
 
     Raises:
-        UserError: the file cannot be read as its name says, or a field is missing or empty; file,
-            line and mend are named.
+        UserError: the file is not in the format that its suffix promises, or a field is missing or
+            empty; the message has the file, the line and how to fix it.
     """
-    text = _decoded(path)
+    text = _read_text(path)
     if task.kind == "tagging":
         return list(_sentences(path, text, int(task.text_field), int(task.label_field)))
     kind = _TEXTS.get(path.suffix.lower())
     if kind is None:
         raise UserError(
-            f"{path}: texts with a class each should be in a file that ends in "
-            f"{', '.join(_TEXTS)}; rename or convert it"
+            f"{path}: classified texts should be in a file that ends in {', '.join(_TEXTS)}; "
+            "rename or convert it"
         )
-    records = {"csv": _csv_rows, "tsv": _tsv_rows, "jsonl": _objects}[kind](path, text)
-    names = str(task.text_field), str(task.label_field)
-    return [_example(place, record, *names) for place, record in records]
+    records = {"csv": _csv_records, "tsv": _tsv_records, "jsonl": _json_records}[kind](path, text)
+    fields = str(task.text_field), str(task.label_field)
+    return [_example(location, record, *fields) for location, record in records]
 
 
-def _decoded(path: Path) -> str:
+def _read_text(path: Path) -> str:
     try:
         content = path.read_bytes()
     except OSError as failure:
@@ -68,59 +68,61 @@ def _decoded(path: Path) -> str:
     except UnicodeDecodeError as failure:
         line = content.count(b"\n", 0, failure.start) + 1
         raise UserError(
-            f"{path} line {line}: not UTF-8; convert it from its own encoding: "
+            f"{path} line {line}: not UTF-8; convert the file, for example with "
             "iconv -f LATIN1 -t UTF-8"
         ) from None
     return text
 
 
-def _example(place: str, record: dict[str, Any], text_name: str, label_name: str) -> Example:
-    for name in (text_name, label_name):
+def _example(location: str, record: dict[str, Any], text_field: str, label_field: str) -> Example:
+    for name in (text_field, label_field):
         if name not in record:
-            there = ", ".join(" ".join(str(key).split())[:40] for key in list(record)[:20])
+            present = ", ".join(" ".join(str(key).split())[:40] for key in list(record)[:20])
             raise UserError(
-                f"{place}: no field `{name}`, there are: {there}; name the right ones in "
-                "text_field and label_field of the task"
+                f"{location}: no field `{name}`, only: {present}; set the task's text_field and "
+                "label_field to existing ones"
             )
-    text, label = record[text_name], record[label_name]
+    text, label = record[text_field], record[label_field]
     if isinstance(label, bool):
         label = str(label).lower()
     elif isinstance(label, int):
         label = str(label)
-    for name, value in ((text_name, text), (label_name, label)):
+    for name, value in ((text_field, text), (label_field, label)):
         if not isinstance(value, str) or not value.strip():
             shown = " ".join(repr(value).split())[:60]
             raise UserError(
-                f"{place}: `{name}` should hold text; it holds {shown}: fill it in or take the "
-                "row out"
+                f"{location}: `{name}` should be text, not {shown}; fill it in or remove the "
+                "example"
             )
     return Example((text,), (label.strip(),))
 
 
-def _csv_rows(path: Path, text: str) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Rows by the names of the header, quoted as in RFC 4180."""
+def _csv_records(path: Path, text: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    """(location, record) pairs; fields are named by the header and quoted as in RFC 4180."""
     reader = csv.reader(io.StringIO(text, newline=""), strict=True)
     header: list[str] | None = None
     while True:
-        place = f"{path} line {reader.line_num + 1}"
+        location = f"{path} line {reader.line_num + 1}"
         try:
             row = next(reader)
         except StopIteration:
             return
         except csv.Error as failure:
-            raise UserError(f"{place}: not well-formed CSV ({failure}); mend its quotes") from None
+            raise UserError(
+                f"{location}: not well-formed CSV ({failure}); fix the quotes"
+            ) from None
         if not row:
             continue
         if header is None:
             header = row
         else:
-            yield place, _by_name(place, header, row, "text with commas needs quotes")
+            yield location, _record(location, header, row, "text with commas needs quotes")
 
 
-def _tsv_rows(path: Path, text: str) -> Iterator[tuple[str, dict[str, Any]]]:
-    """A row is a line; quotes count where they enclose whole fields, else they are text."""
+def _tsv_records(path: Path, text: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    """(location, record) pairs, one per line; quotes are text unless they enclose whole fields."""
     header: list[str] | None = None
-    for place, line in _lines(path, text):
+    for location, line in _lines(path, text):
         row = line.split("\t")
         if '"' in line:
             try:
@@ -131,78 +133,84 @@ def _tsv_rows(path: Path, text: str) -> Iterator[tuple[str, dict[str, Any]]]:
         if header is None:
             header = row
         else:
-            yield place, _by_name(place, header, row, "a field cannot hold a tab or line end")
+            hint = "a field cannot contain a tab or line end"
+            yield location, _record(location, header, row, hint)
 
 
-def _by_name(place: str, header: list[str], row: list[str], hint: str) -> dict[str, Any]:
+def _record(location: str, header: list[str], row: list[str], hint: str) -> dict[str, Any]:
     if len(row) != len(header):
         raise UserError(
-            f"{place}: {len(row)} fields, but the header has {len(header)}; mend the row ({hint})"
+            f"{location}: {len(row)} fields, but the header has {len(header)}; fix the row ({hint})"
         )
     return dict(zip(header, row, strict=True))
 
 
-def _objects(path: Path, text: str) -> Iterator[tuple[str, dict[str, Any]]]:
-    """An object a line."""
-    for place, line in _lines(path, text):
+def _json_records(path: Path, text: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    """(location, record) pairs, one JSON object per line."""
+    for location, line in _lines(path, text):
         try:
             record = json.loads(line)
         except (ValueError, RecursionError):
             record = None
         if not isinstance(record, dict):
-            raise UserError(f"{place}: not a JSON object; each line should hold one: mend it")
-        yield place, record
+            raise UserError(f"{location}: not a JSON object; fix the line")
+        yield location, record
 
 
 def _lines(path: Path, text: str) -> Iterator[tuple[str, str]]:
-    """The lines that are not blank, without their ends, each with its place."""
+    """(location, line) pairs of the lines that are not blank, without their line ends."""
     for number, line in enumerate(text.split("\n"), 1):
         if line.strip():
             yield f"{path} line {number}", line.removesuffix("\r")
 
 
 def _sentences(path: Path, text: str, word_column: int, tag_column: int) -> Iterator[Example]:
-    """A word a line in columns with tabs or spaces between them, a blank line after a sentence.
+    """Sentences from a file with one word per line and a blank line after each sentence.
 
-    In files called .conllu comments are passed by, and so are lines for several words at once
-    (`3-4`) and for none (`3.1`): the words have lines of their own.
+    Columns are separated by tabs or spaces:
+
+        EU       NNP  B-ORG
+        rejects  VBZ  O
+
+    In .conllu files, comments are skipped, and so are lines for multiword tokens (`3-4`) and empty
+    nodes (`3.1`): the words themselves have their own lines.
 
     Args:
-        word_column, tag_column: from 1; negative ones from the last, which is -1.
+        word_column, tag_column: 1 is the first column, -1 the last.
     """
-    universal = path.suffix.lower() == ".conllu"
+    is_conllu = path.suffix.lower() == ".conllu"
     width = 0
     words: list[str] = []
     tags: list[str] = []
     for number, line in enumerate([*text.split("\n"), ""], 1):
-        place = f"{path} line {number}"
+        location = f"{path} line {number}"
         if not line.strip():
             if words:
                 yield Example(tuple(words), tuple(tags))
             words, tags = [], []
             continue
         line = line.removesuffix("\r")
-        if universal and line.startswith("#"):
+        if is_conllu and line.startswith("#"):
             continue
         cells = line.split("\t") if "\t" in line else line.split()
         width = width or len(cells)
         if len(cells) != width:
             raise UserError(
-                f"{place}: {len(cells)} columns, but the lines before have {width}; mend the line"
+                f"{location}: {len(cells)} columns, but the lines before have {width}; fix the line"
             )
         for key, column in (("text_field", word_column), ("label_field", tag_column)):
             if not -width <= column <= width:
                 raise UserError(
-                    f"{place}: there are {width} columns; the task's {key} is {column}: name one "
-                    "that is there"
+                    f"{location}: {width} columns, so the task's {key} cannot be {column}; set it "
+                    "to an existing column"
                 )
-        if cells[0] == _DOCUMENT or (universal and not cells[0].isdecimal()):
+        if cells[0] == _DOCUMENT_START or (is_conllu and not cells[0].isdecimal()):
             continue
         word, tag = (
             cells[column - 1 if column > 0 else column].strip()
             for column in (word_column, tag_column)
         )
         if not word or not tag:
-            raise UserError(f"{place}: an empty {'tag' if word else 'word'}; fill it in")
+            raise UserError(f"{location}: empty {'tag' if word else 'word'}; fill it in")
         words.append(word)
         tags.append(tag)

@@ -1,6 +1,6 @@
-"""Labelled examples as rows of tokens, and rows as batches of few shapes."""
+"""Token sequences of labelled examples, and padded batches of few different shapes."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -10,126 +10,139 @@ from lib.probe.labelled import Example
 from lib.run import random
 from lib.vocab.tokenizer import WordPieceTokenizer
 
-_SHORTEST = 16
-# Rows are sorted by length within so many batches: less padding, and still a random order.
+_MIN_LENGTH = 16
+# Sequences are sorted by length within windows of this many batches: less padding, in an order that
+# is still random.
 _WINDOW_BATCHES = 50
 
 
 @dataclass(frozen=True)
-class Row:
-    """One row that a model reads.
+class LabelledSequence:
+    """A sequence of tokens with labels at some of its positions.
 
     Attributes:
         ids: int32 [tokens], with [CLS] and [SEP], without padding.
-        columns: int32 [answers]: the tokens at which an answer is asked for: [CLS] of a text, the
-            first piece of each word of a sentence.
-        labels: one for each of `columns`.
+        positions: int32 [labels], where a label is predicted: at [CLS] of a text, at the first
+            token of each word of a sentence.
+        labels: one per position.
     """
 
     ids: np.ndarray
-    columns: np.ndarray
+    positions: np.ndarray
     labels: tuple[str, ...]
 
 
-def text_rows(
+def text_sequences(
     examples: Sequence[Example], tokenizer: WordPieceTokenizer, max_seq_length: int
-) -> list[Row]:
-    """A row a text; its end is cut off where it is too long."""
-    # Line ends are white space to a tokenizer, but here they part the texts.
+) -> list[LabelledSequence]:
+    """One sequence per text to be classified, truncated at its end if too long."""
+    # Line ends inside a text become spaces, since encode_lines takes one text per line.
     lines = "".join(" ".join(example.words[0].split()) + "\n" for example in examples)
     ids, offsets = tokenizer.encode_lines(lines)
-    columns = np.zeros(1, np.int32)
-    parts = [ids[start:stop][: max_seq_length - 2] for start, stop in pairwise(offsets)]
+    positions = np.zeros(1, np.int32)
+    texts = [ids[start:stop][: max_seq_length - 2] for start, stop in pairwise(offsets)]
     return [
-        Row(_framed(part, tokenizer), columns, example.labels)
-        for part, example in zip(parts, examples, strict=True)
+        LabelledSequence(_add_special_tokens(text, tokenizer), positions, example.labels)
+        for text, example in zip(texts, examples, strict=True)
     ]
 
 
-def sentence_rows(
+def sentence_sequences(
     examples: Sequence[Example], tokenizer: WordPieceTokenizer, max_seq_length: int
-) -> list[list[Row]]:
-    """The rows of each sentence: one, or as many as hold all of its words.
+) -> list[list[LabelledSequence]]:
+    """The sequences of each sentence to be tagged: one, or as many as its words need.
 
-    A word without any piece (of control characters only) is [UNK]; one that fills a row by itself
-    is cut off there. So every word gets its answer.
+    For `max_seq_length` 6 and the words izmir/B-LOC in/O the/O house/O:
+
+        [CLS] iz ##mir in the [SEP]     positions 1, 3, 4     labels B-LOC, O, O
+        [CLS] house [SEP]               positions 1           labels O
+
+    A word without tokens (control characters only) becomes [UNK]; a word too long for a sequence of
+    its own is truncated. So every word gets a prediction.
     """
-    space = max_seq_length - 2
-    found = []
+    capacity = max_seq_length - 2
+    sentences = []
     for example in examples:
-        words = "".join(" ".join(word.split()) + "\n" for word in example.words)
-        ids, offsets = tokenizer.encode_lines(words)
-        pieces = [
-            ids[start:stop][:space] if stop > start else np.array([tokenizer.unk_id], np.int32)
+        lines = "".join(" ".join(word.split()) + "\n" for word in example.words)
+        ids, offsets = tokenizer.encode_lines(lines)
+        words = [
+            ids[start:stop][:capacity] if stop > start else np.array([tokenizer.unk_id], np.int32)
             for start, stop in pairwise(offsets)
         ]
-        rows, first, used = [], 0, 0
-        for place, piece in enumerate([*pieces, np.empty(space, np.int32)]):
-            if used + len(piece) > space and place > first:
-                own = pieces[first:place]
-                columns = 1 + np.cumsum([0, *map(len, own)], dtype=np.int32)[:-1]
-                row = _framed(np.concatenate(own), tokenizer)
-                rows.append(Row(row, columns, example.labels[first:place]))
-                first, used = place, 0
-            used += len(piece)
-        found.append(rows)
-    return found
+        sequences, first, used = [], 0, 0
+        # The last element, which fits nowhere, completes the last sequence.
+        for index, word in enumerate([*words, np.empty(capacity, np.int32)]):
+            if used + len(word) > capacity and index > first:
+                own = words[first:index]
+                positions = 1 + np.cumsum([0, *map(len, own)], dtype=np.int32)[:-1]
+                tokens = _add_special_tokens(np.concatenate(own), tokenizer)
+                sequences.append(LabelledSequence(tokens, positions, example.labels[first:index]))
+                first, used = index, 0
+            used += len(word)
+        sentences.append(sequences)
+    return sentences
 
 
-def _framed(ids: np.ndarray, tokenizer: WordPieceTokenizer) -> np.ndarray:
+def _add_special_tokens(ids: np.ndarray, tokenizer: WordPieceTokenizer) -> np.ndarray:
     return np.concatenate([[tokenizer.cls_id], ids, [tokenizer.sep_id]]).astype(np.int32)
 
 
 def shuffled_batches(
-    rows: Sequence[Row], batch_size: int, seed: int, epoch: int
-) -> Iterator[list[Row]]:
-    """All rows once, in an order of this epoch's own, rows of about the same length together."""
+    sequences: Sequence[LabelledSequence], batch_size: int, seed: int, epoch: int
+) -> Iterator[list[LabelledSequence]]:
+    """All sequences once, in an order of this epoch, with similar lengths batched together."""
     draw = random.generator(seed, "probe order", epoch)
-    lengths = np.array([len(row.ids) for row in rows])
-    order = draw.permutation(len(rows))
+    lengths = np.array([len(sequence.ids) for sequence in sequences])
+    order = draw.permutation(len(sequences))
     batches = []
     for start in range(0, len(order), _WINDOW_BATCHES * batch_size):
-        part = order[start : start + _WINDOW_BATCHES * batch_size]
-        part = part[np.argsort(lengths[part], kind="stable")]
-        batches += [part[at : at + batch_size] for at in range(0, len(part), batch_size)]
+        window = order[start : start + _WINDOW_BATCHES * batch_size]
+        window = window[np.argsort(lengths[window], kind="stable")]
+        batches += [
+            window[first : first + batch_size] for first in range(0, len(window), batch_size)
+        ]
     for number in draw.permutation(len(batches)):
-        yield [rows[index] for index in batches[number]]
+        yield [sequences[index] for index in batches[number]]
 
 
-def batch_count(rows: int, batch_size: int) -> int:
-    """Batches of an epoch."""
-    return -(-rows // batch_size)
+def batch_count(sequences: int, batch_size: int) -> int:
+    """Number of batches per epoch."""
+    return -(-sequences // batch_size)
 
 
-def padded(
-    rows: Sequence[Row],
+def pad_batch(
+    sequences: Sequence[LabelledSequence],
     batch_size: int,
     max_seq_length: int,
     pad_id: int,
-    classes: dict[str, int],
-    every_token: bool,
+    classes: Mapping[str, int],
+    per_token: bool,
 ) -> dict[str, np.ndarray]:
-    """A batch: rows are padded to one of few lengths and batches to one size, so shapes are few.
+    """The sequences as arrays, padded to `batch_size` sequences of one of a few lengths.
+
+    The lengths are 16, 32, 64, ... up to `max_seq_length`, so TensorFlow traces few shapes.
 
     Args:
-        classes: the number of each label; others (they occur in test data) weigh nothing.
-        every_token: whether answers are asked for at any token, or at the first only.
+        classes: label -> its index; labels that are not among them (test data can have some) get
+            weight 0.
+        per_token: whether labels can be at any token, or only at the first.
 
     Returns:
-        `input_ids`, `input_mask` int32 [B, S]; `labels` int32 and `weights` float32 [B, S], or
-        [B, 1]: 0 where no answer is asked for.
+        `input_ids`, `input_mask`: int32 [B, S]; `labels`: int32, `weights`: float32, both [B, S]
+        with `per_token`, otherwise [B, 1]. The weight is 0 where nothing is predicted.
     """
-    longest, length = max(len(row.ids) for row in rows), _SHORTEST
+    longest, length = max(len(sequence.ids) for sequence in sequences), _MIN_LENGTH
     while length < longest:
         length *= 2
     length = min(length, max_seq_length)
     ids = np.full((batch_size, length), pad_id, np.int32)
     mask = np.zeros((batch_size, length), np.int32)
-    labels = np.zeros((batch_size, length if every_token else 1), np.int32)
+    labels = np.zeros((batch_size, length if per_token else 1), np.int32)
     weights = np.zeros(labels.shape, np.float32)
-    for number, row in enumerate(rows):
-        ids[number, : len(row.ids)] = row.ids
-        mask[number, : len(row.ids)] = 1
-        labels[number, row.columns] = [classes.get(label, 0) for label in row.labels]
-        weights[number, row.columns] = [label in classes for label in row.labels]
+    for index, sequence in enumerate(sequences):
+        ids[index, : len(sequence.ids)] = sequence.ids
+        mask[index, : len(sequence.ids)] = 1
+        own = sequence.labels
+        labels[index, sequence.positions] = [classes.get(label, 0) for label in own]
+        weights[index, sequence.positions] = [label in classes for label in own]
     return {"input_ids": ids, "input_mask": mask, "labels": labels, "weights": weights}

@@ -1,4 +1,4 @@
-"""Which examples of a labelled task are for training and which for test."""
+"""Training and test examples of a labelled task."""
 
 import hashlib
 from collections.abc import Iterable
@@ -10,13 +10,13 @@ from lib.probe.labelled import SUFFIXES, Example, read_examples
 from lib.run.errors import UserError
 from lib.text.splits import given_split
 
-# Of the examples, where no file is called test (or dev).
-_TEST_SHARE = 0.2
+# If no file is named test or dev.
+_TEST_FRACTION = 0.2
 
 
 @dataclass(frozen=True)
 class TaskData:
-    """The two parts, and what there is to say of how they came about."""
+    """Training and test examples, and notes for the user on how they were chosen."""
 
     train: list[Example]
     test: list[Example]
@@ -24,32 +24,32 @@ class TaskData:
 
 
 def read_task(data: Path, task: ProbeTask) -> TaskData:
-    """Reads a file or a folder of them.
+    """Reads the examples of a file, or of all labelled files in a folder.
 
-    Files and folders called `train`, `dev` (`valid`, `validation`) and `test` are taken as such,
-    by the rule of the whole project (`lib.text.splits.given_split`). Where there is no test part
-    the dev part is one: nothing is chosen by it. Where there is neither, each example goes by a
-    hash of its words, so that equal ones are on the same side.
+    Files and folders named `train`, `dev` (`valid`, `validation`) and `test` are used as such, by
+    the same rule as raw text (`lib.text.splits.given_split`). Without a test part the dev part
+    serves as one, since nothing else is chosen by it. Without either, examples are split by a hash
+    of their words, so that equal ones land in the same part.
 
     Raises:
-        UserError: there is nothing to read, a part is empty, training has one label only, or a
-            file is damaged (see `read_examples`).
+        UserError: there is nothing to read, a part is empty, training has only one label, or a file
+            is damaged (see `read_examples`).
     """
     notes = []
     if data.is_dir():
         found = sorted(
             path
             for path in data.rglob("*")
-            if path.is_file() and not _hidden(path.relative_to(data))
+            if path.is_file() and not _is_hidden(path.relative_to(data))
         )
         files = [path for path in found if path.suffix.lower() in SUFFIXES[task.kind]]
-        if left := [str(path) for path in found if path not in files and path.suffix != ".dvc"]:
-            notes.append(f"no labelled text by their names, not read: {', '.join(left)}")
+        if skipped := [str(path) for path in found if path not in files and path.suffix != ".dvc"]:
+            notes.append(f"skipped, not labelled text by their suffixes: {', '.join(skipped)}")
     else:
         files = [data]
     if not files:
         raise UserError(
-            f"{data}: no file for {task.kind}; its name should end in "
+            f"{data}: no file for {task.kind}; add one whose name ends in "
             f"{', '.join(SUFFIXES[task.kind])}"
         )
     parts: dict[str | None, list[Path]] = {}
@@ -65,16 +65,18 @@ def read_task(data: Path, task: ProbeTask) -> TaskData:
         test = _read_all(held_out, task)
     else:
         notes.append(
-            f"no test file: {_TEST_SHARE:.0%} of the examples, by their hash, are for test"
+            f"no test file: {_TEST_FRACTION:.0%} of the examples, chosen by hash, are for testing"
         )
-        train, test = _divide(train)
+        train, test = _split_by_hash(train)
     for name, examples in (("training", train), ("test", test)):
         if not examples:
             raise UserError(
-                f"{data}: no example for {name}; add some, or name the files train, test"
+                f"{data}: no examples for {name}; add some, or name the files train and test"
             )
     if len({label for example in train for label in example.labels}) < 2:
-        raise UserError(f"{data}: training has one label only; is label_field the right one?")
+        raise UserError(
+            f"{data}: all training examples have the same label; fix label_field or add examples"
+        )
     return TaskData(train, test, tuple(notes))
 
 
@@ -82,14 +84,15 @@ def _read_all(paths: Iterable[Path], task: ProbeTask) -> list[Example]:
     return [example for path in paths for example in read_examples(path, task)]
 
 
-def _divide(examples: list[Example]) -> tuple[list[Example], list[Example]]:
-    sides: tuple[list[Example], list[Example]] = ([], [])
+def _split_by_hash(examples: list[Example]) -> tuple[list[Example], list[Example]]:
+    """(training, test) examples. A new example never moves another one to the other part."""
+    parts: tuple[list[Example], list[Example]] = ([], [])
     for example in examples:
         content = "\n".join(example.words).encode("utf-8", "surrogatepass")
         digest = hashlib.blake2b(content, digest_size=8, person=b"probe").digest()
-        sides[int.from_bytes(digest, "little") < _TEST_SHARE * 2**64].append(example)
-    return sides
+        parts[int.from_bytes(digest, "little") < _TEST_FRACTION * 2**64].append(example)
+    return parts
 
 
-def _hidden(path: Path) -> bool:
+def _is_hidden(path: Path) -> bool:
     return any(part.startswith(".") for part in path.parts)

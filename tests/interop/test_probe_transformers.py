@@ -1,4 +1,4 @@
-"""The forward pass of fine-tuning under transformers: the same logits as ours."""
+"""The logits of fine-tuning equal those of transformers."""
 
 import numpy as np
 import pytest
@@ -15,10 +15,10 @@ from lib.probe.fine_tuning import class_logits  # noqa: E402
 
 
 @pytest.mark.parametrize(
-    ("name", "every_token"),
+    ("name", "per_token"),
     [("BertForSequenceClassification", False), ("BertForTokenClassification", True)],
 )
-def test_class_logits_equal_those_of_transformers(name, every_token):
+def test_class_logits_equal_those_of_transformers(name, per_token):
     config = BertConfig(97, 32, 3, 4, 64, "gelu", 0.1, 0.1, 40)
     draw = np.random.default_rng(0)
     weights = {
@@ -47,6 +47,6 @@ def test_class_logits_equal_those_of_transformers(name, every_token):
             .logits.numpy()
             .reshape(5, -1, 5)
         )
-    found = class_logits(weights, config, ids, mask, every_token).numpy()
-    real = mask.astype(bool) if every_token else np.ones((5, 1), bool)
+    found = class_logits(weights, config, ids, mask, per_token).numpy()
+    real = mask.astype(bool) if per_token else np.ones((5, 1), bool)
     assert np.abs(found - expected)[real].max() <= 1e-5

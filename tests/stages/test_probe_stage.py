@@ -1,4 +1,4 @@
-"""The probe as a stage: a task added to params.yaml is run by dvc, and by nothing else."""
+"""The probe as a stage: DVC runs the tasks in params.yaml, and only on request."""
 
 import csv
 import json
@@ -10,10 +10,16 @@ import pytest
 from lib.checkpoints.huggingface import write_model
 from lib.model.parameters import initial_values
 from lib.vocab.export import write_tokenizer
+from tests.helpers.labelled import (
+    CLASSIFICATION,
+    CONFIG,
+    TOKENIZER,
+    learnable_examples,
+    write_texts,
+)
 from tests.helpers.project import Project
-from tests.probe.test_probe import CLASSES, SIZES, TOKENIZER, learnable, write_texts
 
-TASK = CLASSES.model_dump() | {
+TASK = CLASSIFICATION.model_dump() | {
     "data": "data/labelled/colours",
     "model": "models/own",
     "baseline": "models/other",
@@ -22,22 +28,22 @@ TASK = CLASSES.model_dump() | {
 }
 
 
-def write_directory(folder, seed: int) -> None:
+def write_model_folder(folder, seed: int) -> None:
     folder.mkdir(parents=True)
     write_tokenizer(folder, TOKENIZER.vocabulary, True, True, 16)
-    write_model(folder, SIZES, initial_values(SIZES, seed), {"pad_token_id": TOKENIZER.pad_id})
+    write_model(folder, CONFIG, initial_values(CONFIG, seed), {"pad_token_id": TOKENIZER.pad_id})
 
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory) -> Project:
-    """With a labelled task and two models, but without text to pretrain on."""
+    """A project with labelled text and two models, but without text to pretrain on."""
     project = Project(tmp_path_factory.mktemp("probe"))
     for name, count in (("train", 48), ("test", 24)):
-        examples = learnable("classification", count, count)
-        rows = [(*example.words, *example.labels) for example in examples]
-        write_texts(project.folder / TASK["data"] / f"{name}.csv", rows)
-    write_directory(project.folder / "models/own", 1)
-    write_directory(project.folder / "models/other", 2)
+        examples = learnable_examples("classification", count, count)
+        texts = [(*example.words, *example.labels) for example in examples]
+        write_texts(project.folder / TASK["data"] / f"{name}.csv", texts)
+    write_model_folder(project.folder / "models/own", 1)
+    write_model_folder(project.folder / "models/other", 2)
     return project
 
 
@@ -48,11 +54,11 @@ def test_without_a_task_there_is_no_stage(project):
     assert "'probe@colours' not found" in output
 
 
-def test_a_task_runs_once_and_its_results_are_there(project):
+def test_a_task_runs_once_and_writes_its_results(project):
     project.set({"probe": {"tasks": {"colours": TASK}}})
     assert "probe" not in project.run("dvc", "stage", "list", "--name-only")
     output = project.run("dvc", "repro", "probe/dvc.yaml:probe@colours")
-    assert "F1 of labels, mean ± standard deviation of 2 seeds" in output
+    assert "F1 of labels, mean ± standard deviation over 2 seeds" in output
     assert re.search(r"^baseline +\d\.\d{3} ± \d\.\d{3}", output, re.MULTILINE)
     results = project.folder / "results/probe/colours"
     metrics = json.loads((results / "metrics.json").read_text())
@@ -65,9 +71,9 @@ def test_a_task_runs_once_and_its_results_are_there(project):
     own = [float(run["f1_macro"]) for run in runs[:2]]
     assert metrics["model"]["f1_macro"] == pytest.approx(sum(own) / 2, rel=1e-4)
     assert metrics["model"]["f1_macro_sd"] == pytest.approx(abs(own[0] - own[1]) / 2**0.5, rel=1e-3)
-    # The start of `own` is that of the first untrained run: weights drawn with seed 1.
+    # models/own has the weights that the first untrained run draws, those of seed 1.
     assert runs[0]["train_loss"] == runs[4]["train_loss"] != runs[2]["train_loss"]
-    # A card beside the model is no part of it; the text of the task is.
+    # The model card is not a dependency of the stage.
     (project.folder / "models/own/README.md").write_text("About it.")
     assert "Running stage" not in project.run("dvc", "repro", "probe/dvc.yaml:probe@colours")
     shown = project.run("dvc", "metrics", "show", "--json", "results/probe/colours/metrics.json")
@@ -81,7 +87,7 @@ def test_a_task_runs_once_and_its_results_are_there(project):
         ({"baseline": "models/none"}, "models/none"),
     ],
 )
-def test_a_task_that_cannot_run_says_so_in_a_line(project, changes, message):
+def test_a_task_that_cannot_run_is_refused_in_one_line(project, changes, message):
     task = TASK | changes
     project.set({"probe": {"tasks": {"colours": task}}})
     output = project.stage(
@@ -91,10 +97,10 @@ def test_a_task_that_cannot_run_says_so_in_a_line(project, changes, message):
 
 
 @pytest.mark.slow
-def test_tags_are_compared_with_no_baseline(project):
+def test_tagging_without_a_baseline(project):
     lines = [
         "".join(f"{word}\t{tag}\n" for word, tag in zip(x.words, x.labels, strict=True))
-        for x in learnable("tagging", 60, 1)
+        for x in learnable_examples("tagging", 60, 1)
     ]
     path = project.folder / "data/labelled/towns.conll"
     path.write_text("\n".join(lines))
@@ -102,9 +108,11 @@ def test_tags_are_compared_with_no_baseline(project):
     task |= {"data": "data/labelled/towns.conll", "baseline": "data/vocab", "seeds": 1}
     project.set({"probe": {"tasks": {"towns": task}}})
     output = project.stage("probe", "towns", *(task[x] for x in ("data", "model", "baseline")))
-    assert "no test file: 20% of the examples" in output and "F1 of entities" in output
+    assert (
+        "no test file: 20% of the examples, chosen by hash" in output and "F1 of entities" in output
+    )
     metrics = json.loads((project.folder / "results/probe/towns/metrics.json").read_text())
     assert "baseline" not in metrics and metrics["model"]["f1_micro_sd"] is None
-    # Sentences of so few words repeat themselves.
+    # With so few words there are equal sentences, but they are all in the same part.
     assert metrics["test_examples_also_in_training"] == 0 < metrics["test_examples"]
     shutil.rmtree(project.folder / "results/probe/towns")

@@ -1,0 +1,49 @@
+"""Fine-tuning: it learns what can be learnt, and always the same."""
+
+from dataclasses import replace
+from itertools import chain
+
+import numpy as np
+import pytest
+
+from lib.model.parameters import initial_values
+from lib.probe.fine_tuning import FineTuner
+from lib.probe.scores import scores
+from lib.probe.sequences import sentence_sequences, text_sequences
+from lib.run.errors import UserError
+from tests.helpers.labelled import CLASSIFICATION, CONFIG, TAGGING, TOKENIZER, learnable_examples
+
+
+@pytest.mark.parametrize("task", [CLASSIFICATION, TAGGING], ids=lambda task: task.kind)
+def test_learnable_tasks_are_learnt_deterministically(task):
+    train, test = learnable_examples(task.kind, 160, 1), learnable_examples(task.kind, 60, 2)
+    if task.kind == "tagging":
+        sequences, test_sequences = (
+            list(chain(*sentence_sequences(x, TOKENIZER, 16))) for x in (train, test)
+        )
+    else:
+        sequences, test_sequences = (text_sequences(x, TOKENIZER, 16) for x in (train, test))
+    classes = sorted({label for example in train for label in example.labels})
+    tuner = FineTuner(CONFIG, task, classes, TOKENIZER.pad_id)
+    weights, calls = initial_values(CONFIG, 1), []
+    gold = [sequence.labels for sequence in test_sequences]
+    losses = [tuner.train(weights, sequences, 1, lambda: calls.append(1))]
+    predictions = tuner.predict(test_sequences)
+    result = scores(gold, predictions, entity_level=task.kind == "tagging")
+    assert result["f1_macro"] > 0.95 and losses[0] < 0.3
+    assert len(calls) == 6 * 20
+    # A run leaves no trace in the next one, and another seed gives another loss.
+    losses += [tuner.train(weights, sequences, seed, lambda: None) for seed in (2, 1)]
+    assert losses[0] == losses[2] != losses[1]
+    again = FineTuner(CONFIG, task, classes, TOKENIZER.pad_id)
+    assert again.train(weights, sequences, 1, lambda: None) == losses[0]
+    assert again.predict(test_sequences) == predictions
+
+
+def test_a_loss_that_is_not_finite_stops_the_run():
+    task = CLASSIFICATION.model_copy(update={"learning_rate": 1e30})
+    sequences = text_sequences(learnable_examples("classification", 32, 1), TOKENIZER, 16)
+    tuner = FineTuner(replace(CONFIG, initializer_range=0.9), task, ["blue", "green", "red"], 0)
+    weights = {name: array * np.float32(1e30) for name, array in initial_values(CONFIG, 1).items()}
+    with pytest.raises(UserError, match="not a number in epoch 1; lower the task's learning_rate"):
+        tuner.train(weights, sequences, 1, lambda: None)
