@@ -1,4 +1,6 @@
-"""Measurements of the data stages: against other tools, of memory, of workers.
+"""Benchmarks of the pipeline against other tools. Not part of the pipeline; see README.md."""
 
-`make bench` runs them; nothing here is part of the pipeline. docs/bench.md tells how to read them.
-"""
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+PEERS = ROOT / "bench/peers"

@@ -1,33 +1,34 @@
-"""A run of training that is as long as so many seconds of processor time allow.
+"""Training runs with a budget of processor time.
 
-What counts is the time of the whole process (all of its threads) from the making of the model to
-the last step: reading, compiling and training. Imports, the tokenization of text and the writing
-of models on the way do not. The learning rate's schedule needs a number of steps beforehand, and
-what else a machine does makes every step dearer. So the steps are found once, by short runs on a
-quiet machine, and all runs of a system make that many.
+The budget counts the processor time of the whole process (all threads) from building the model to
+the last step: reading, compiling and training. It does not count imports, the tokenization of text
+or the saving of models during the run. A learning-rate schedule needs the number of steps in
+advance, and other load on the machine makes every step more expensive. So the number of steps that
+fit is found once, by short calibration runs on an idle machine, and all runs of a system make that
+number of steps.
 """
 
 import json
 import math
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 from lib.run.atomic import write_text
 
-# What happens once happens in these steps; so many others at least tell what a step costs.
-_FIRST_STEPS, _COUNTED_STEPS = 3, 5
-# More steps than any calibration makes, so that its rate stays in the warm-up.
+# The first steps contain one-off costs; at least so many more give the cost of a step.
+_FIRST_STEPS, _TIMED_STEPS = 3, 5
+# More steps than any calibration makes, so that its learning rate stays in the warm-up.
 ENDLESS = 1_000_000
 
 Save = Callable[[Path], None]
 
 
 class Meter:
-    """Is told of each step, keeps models at equal distances, and says when to stop."""
+    """Counts steps and processor time, saves models at equal intervals, ends the run."""
 
     def __init__(
         self,
@@ -38,58 +39,56 @@ class Meter:
     ) -> None:
         """
         Args:
-            steps: of the run.
-            points: models to keep in `folder`, the last one at the end.
+            steps: length of the run.
+            points: number of models to save in `folder`, the last one after the last step.
         """
         self._steps, self._folder, self._clock = steps, folder, clock
-        self._keep_at = {math.ceil(steps * part / points) for part in range(1, points + 1)}
-        self._start, self._aside = clock(), 0.0
+        self._save_at = {math.ceil(steps * part / points) for part in range(1, points + 1)}
+        self._start, self._excluded = clock(), 0.0
         self.steps, self.used = 0, 0.0
-        self.kept: list[dict[str, Any]] = []
+        self.saved: list[dict[str, Any]] = []
 
     def step(self, save: Save) -> bool:
-        """To be called after each optimizer step. True: it was the last one."""
-        self.used = self._clock() - self._start - self._aside
+        """Must be called after each optimizer step; returns True after the last one."""
+        self.used = self._clock() - self._start - self._excluded
         self.steps += 1
-        if self._folder and self.steps in self._keep_at:
-            target = self._folder / f"{len(self.kept):02d}"
+        if self._folder and self.steps in self._save_at:
+            target = self._folder / f"{len(self.saved):02d}"
             save(target)
-            self.kept.append({"model": str(target), "step": self.steps, "cpu_seconds": self.used})
-        self._aside = self._clock() - self._start - self.used
+            self.saved.append({"model": str(target), "step": self.steps, "cpu_seconds": self.used})
+        self._excluded = self._clock() - self._start - self.used
         return self.steps >= self._steps
 
 
 class Calibration(Meter):
-    """Finds out what a step costs."""
+    """Measures what a step costs."""
 
     def __init__(self, seconds: float, clock: Callable[[], float] = time.process_time) -> None:
         """
         Args:
-            seconds: of processor time to watch steps for, after the first ones.
+            seconds: processor time for which steps are measured, after the first ones.
         """
         super().__init__(clock=clock)
         self._seconds, self.first = seconds, 0.0
         self._ends: list[float] = []
 
     def step(self, save: Save) -> bool:
-        """To be called after each optimizer step. True: that will do."""
+        """Must be called after each optimizer step; returns True when enough are measured."""
         super().step(save)
         if self.steps == _FIRST_STEPS:
             self.first = self.used
         if self.steps >= _FIRST_STEPS:
             self._ends.append(self.used)
-        return (
-            self.steps >= _FIRST_STEPS + _COUNTED_STEPS and self.used - self.first >= self._seconds
-        )
+        return self.steps >= _FIRST_STEPS + _TIMED_STEPS and self.used - self.first >= self._seconds
 
     @property
-    def each(self) -> float:
-        """Seconds of a step, once the first ones are made: the median, as some are disturbed."""
+    def step_seconds(self) -> float:
+        """Median duration of a step after the first ones; the median ignores disturbed steps."""
         return statistics.median(end - start for start, end in pairwise(self._ends))
 
-    def steps_in(self, limit: float) -> int:
-        """How many steps so many seconds are enough for."""
-        return max(_FIRST_STEPS + round((limit - self.first) / self.each), _FIRST_STEPS)
+    def steps_in(self, seconds: float) -> int:
+        """Number of steps that fit into a budget."""
+        return max(_FIRST_STEPS + round((seconds - self.first) / self.step_seconds), _FIRST_STEPS)
 
 
 def run(
@@ -97,14 +96,16 @@ def run(
     train: Callable[[dict[str, Any], int, Meter], None],
     score: Callable[[dict[str, Any], dict[str, Any]], None] | None = None,
 ) -> None:
-    """Trains the job of a JSON file and writes run.json beside it, when all is done.
+    """Trains the job of a JSON file and finally writes run.json next to it.
 
     Args:
-        path: a file with `steps` and `points` (models to keep on the way), and what `train` needs.
-            Where `steps` is null, the run only finds out how many `cpu_seconds` are enough for; it
-            watches them for `calibration_seconds`.
-        train: (job, steps of the schedule, meter): makes the model anew and trains it.
-        score: (job, what was made): adds to the latter's `points`; not called to find out.
+        path: job file with `steps`, `points` (number of models to save) and what `train` reads. If
+            `steps` is null, this is a calibration: it measures steps for `calibration_seconds` and
+            reports how many fit into `cpu_seconds`.
+        train: called with the job, the number of steps of the schedule and the meter; builds the
+            model and trains it.
+        score: called with the job and the result; adds scores to the result's `points`. Not called
+            in a calibration.
     """
     job = json.loads(path.read_text(encoding="utf-8"))
     if job["steps"] is None:
@@ -113,12 +114,32 @@ def run(
         result: dict[str, Any] = {
             "steps": calibration.steps_in(job["cpu_seconds"]),
             "first_seconds": calibration.first,
-            "step_seconds": calibration.each,
+            "step_seconds": calibration.step_seconds,
         }
     else:
         meter = Meter(job["steps"], job["points"], path.parent / "models")
         train(job, job["steps"], meter)
-        result = {"steps": meter.steps, "cpu_seconds": meter.used, "points": meter.kept}
+        result = {"steps": meter.steps, "cpu_seconds": meter.used, "points": meter.saved}
         if score:
             score(job, result)
     write_text(path.with_name("run.json"), json.dumps(result))
+
+
+def calibrated_steps(
+    path: Path, settings: Any, calibrate: Callable[[], Mapping[str, Sequence[int]]]
+) -> dict[str, int]:
+    """Steps of each system that fit the budget, calibrated once and then read from a JSON file.
+
+    Args:
+        path: file of an earlier call; used if its `settings` are equal to these.
+        settings: JSON value with everything that the number of steps depends on.
+        calibrate: returns for each system the numbers of steps that fit; their median is used.
+    """
+    if path.exists():
+        earlier = json.loads(path.read_text(encoding="utf-8"))
+        if earlier["settings"] == json.loads(json.dumps(settings)):
+            return dict(earlier["steps"])
+    found = calibrate()
+    steps = {system: round(statistics.median(counts)) for system, counts in found.items()}
+    write_text(path, json.dumps({"settings": settings, "found": found, "steps": steps}, indent=2))
+    return steps

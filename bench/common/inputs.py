@@ -1,19 +1,24 @@
-"""Texts to measure with, made from the files that are given."""
+"""Input texts of the benchmarks, made from WikiText-2 and a file of tweets."""
 
 import re
 from collections.abc import Iterator
 from pathlib import Path
 
 _MEGABYTE = 1_000_000
-# ` = Title = ` opens an article; ` = = Section = = ` does not.
+# ` = Title = ` starts an article; ` = = Section = = ` does not.
 _TITLE = re.compile(r" = [^=].*[^=] = ")
 
 
-def wikitext_documents(source: Path, target: Path, limit: int | None = None) -> None:
-    """WikiText with its articles as documents: lines as they are, a blank line between articles.
+def read_vocabulary(path: Path) -> list[str]:
+    """Tokens of a vocab.txt."""
+    return path.read_text(encoding="utf-8").removesuffix("\n").split("\n")
+
+
+def write_wikitext(source: Path, target: Path, limit: float | None = None) -> None:
+    """Writes WikiText with a blank line between articles and only there.
 
     Args:
-        limit: megabytes to take; all by default.
+        limit: megabytes to write; None writes all.
     """
     with source.open(encoding="utf-8") as lines, target.open("w", encoding="utf-8") as file:
         size = 0
@@ -28,8 +33,8 @@ def wikitext_documents(source: Path, target: Path, limit: int | None = None) -> 
                 size += len(line)
 
 
-def first_lines(source: Path, target: Path, limit: int | None = None) -> None:
-    """The first lines of a file, up to so many megabytes."""
+def write_first_lines(source: Path, target: Path, limit: float | None = None) -> None:
+    """Copies a file up to the line that exceeds `limit` megabytes; None copies all."""
     with source.open("rb") as lines, target.open("wb") as file:
         size = 0
         for line in lines:
@@ -39,33 +44,33 @@ def first_lines(source: Path, target: Path, limit: int | None = None) -> None:
                 return
 
 
-def documents(name: str, source: Path, target: Path) -> None:
-    """The text `wikitext` or `tweets` with a blank line between documents."""
+def write_documents(name: str, source: Path, target: Path) -> None:
+    """Writes the text called `wikitext` or `tweets` with a blank line between documents."""
     target.parent.mkdir(parents=True, exist_ok=True)
     if name == "wikitext":
-        wikitext_documents(source, target)
+        write_wikitext(source, target)
     else:
         target.write_bytes(source.read_bytes().replace(b"\n", b"\n\n"))
 
 
-def enlarged(source: Path, megabytes: int, files: int, target: Path) -> None:
-    """Text of so many megabytes, in files of equal size: the source again and again.
+def write_enlarged(source: Path, megabytes: float, files: int, folder: Path) -> None:
+    """Writes the documents of a text repeatedly into files of equal size.
 
-    Each document (between blank lines) ends with a word that no other has, so that none is a
-    duplicate of another.
+    Each document (separated by blank lines) ends with a unique number, so that no two are
+    duplicates.
     """
-    target.mkdir(parents=True, exist_ok=True)
-    documents = _numbered(source)
+    folder.mkdir(parents=True, exist_ok=True)
+    documents = _numbered_documents(source)
     for number in range(files):
         size = 0
-        with (target / f"{number:03d}.txt").open("w", encoding="utf-8") as file:
+        with (folder / f"{number:03d}.txt").open("w", encoding="utf-8") as file:
             while size < megabytes * _MEGABYTE / files:
                 document = next(documents)
                 file.write(document)
                 size += len(document.encode())
 
 
-def _numbered(source: Path) -> Iterator[str]:
+def _numbered_documents(source: Path) -> Iterator[str]:
     documents = [part for part in source.read_text(encoding="utf-8").split("\n\n") if part.strip()]
     number = 0
     while True:

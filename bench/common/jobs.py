@@ -1,4 +1,4 @@
-"""Runs of training as processes of one thread, so many at a time."""
+"""Training runs as single-threaded processes, several at a time."""
 
 import json
 import os
@@ -10,54 +10,52 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from bench.common.processes import measure
-from bench.common.project import ROOT
+from bench.common.processes import measure, python_environment
 from bench.common.report import write_json
-
-_ENVIRONMENT = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
 
 
 def environment() -> dict[str, str]:
-    """Of a run's processes: one thread each, the project to import from, no network."""
-    path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
-    return os.environ | _ENVIRONMENT | {"HF_HUB_OFFLINE": "1", "PYTHONPATH": path}
+    """Environment of a run: one thread per process, the project importable, offline."""
+    return python_environment(
+        OMP_NUM_THREADS="1", MKL_NUM_THREADS="1", TOKENIZERS_PARALLELISM="false"
+    )
 
 
 def train(job: dict[str, Any], module: str) -> dict[str, Any]:
-    """Runs a job in a process of its own, unless it has been; returns what it wrote of itself.
+    """Runs a job in its own process, unless an earlier call has; returns its run.json.
 
     Args:
-        job: with its `folder`.
-        module: takes the path of the job's JSON file; it writes run.json beside it.
+        job: JSON values; `folder` is where the job and its outputs are written.
+        module: called with the path of the job file; writes run.json next to it.
     """
     folder = Path(job["folder"])
-    path, made = folder / "job.json", folder / "run.json"
-    if not (made.exists() and json.loads(path.read_text(encoding="utf-8")) == job):
+    path, result = folder / "job.json", folder / "run.json"
+    if not (result.exists() and json.loads(path.read_text(encoding="utf-8")) == job):
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
         write_json(path, job)
         measure([sys.executable, "-m", module, path], folder, environment())
-    found: dict[str, Any] = json.loads(made.read_text(encoding="utf-8"))
+    found: dict[str, Any] = json.loads(result.read_text(encoding="utf-8"))
     return found
 
 
-def in_pool(
-    work: Callable[[dict[str, Any]], dict[str, Any]], todo: Sequence[dict[str, Any]], at_once: int
+def run_parallel(
+    work: Callable[[dict[str, Any]], dict[str, Any]], jobs: Sequence[dict[str, Any]], workers: int
 ) -> list[dict[str, Any]]:
-    """So many jobs at a time, each on a core of its own as far as there are enough."""
+    """Runs up to `workers` jobs at a time, each on its own core while there are enough cores."""
     cores = sorted(os.sched_getaffinity(0))
     free: queue.SimpleQueue[int] = queue.SimpleQueue()
-    for number in range(at_once):
+    for number in range(workers):
         free.put(cores[number % len(cores)])
 
-    def on_one_core() -> None:
-        # Of this thread only; the processes that it starts inherit it.
+    def pin_to_core() -> None:
+        # Applies to this thread only; the processes that it starts inherit it.
         os.sched_setaffinity(0, {free.get()})
 
-    with ThreadPoolExecutor(at_once, initializer=on_one_core) as pool:
-        waiting = [pool.submit(work, job) for job in todo]
+    with ThreadPoolExecutor(workers, initializer=pin_to_core) as pool:
+        futures = [pool.submit(work, job) for job in jobs]
         try:
-            return [done.result() for done in waiting]
+            return [future.result() for future in futures]
         except BaseException:
             pool.shutdown(cancel_futures=True)
             raise

@@ -1,8 +1,10 @@
-"""Starts a command and reports what it took: python launch.py OUTPUT COMMAND...
+"""Runs a command and prints its exit code, wall seconds, CPU seconds and peak MiB.
 
-A process of its own because by the kernel's accounting a child's peak memory begins with that of
-the process that starts it: a starter with large texts in memory would hide what small stages take.
-So this one imports next to nothing.
+python launch.py OUTPUT COMMAND...
+
+A process of its own, with almost no imports: the kernel's accounting of a child's peak memory
+starts with the memory of the process that forks it, so that a launcher with large texts in memory
+would hide what a small stage uses.
 """
 
 import os
@@ -20,8 +22,8 @@ def main(output: str, command: list[str]) -> None:
     process = os.posix_spawnp(command[0], command, os.environ, file_actions=actions)
     _, status, usage = os.wait4(process, 0)
     wall = time.perf_counter() - started
-    # Linux counts kibibytes.
     cpu = usage.ru_utime + usage.ru_stime
+    # ru_maxrss is in kibibytes on Linux.
     print(os.waitstatus_to_exitcode(status), wall, cpu, usage.ru_maxrss / 1024)
 
 

@@ -1,4 +1,4 @@
-"""Whole processes: how long one takes and how much memory it and its children hold at most."""
+"""Wall time, processor time and peak memory of whole processes."""
 
 import os
 import signal
@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from bench import ROOT
 from lib.run.errors import UserError
 
 _LAUNCH = Path(__file__).with_name("launch.py")
@@ -17,15 +18,15 @@ _SAMPLE_SECONDS = 0.02
 
 @dataclass(frozen=True)
 class Measured:
-    """One process from its start to its end.
+    """Resources used by one process from start to end.
 
     Attributes:
         wall_seconds: from before the start to after the end.
-        cpu_seconds: of the process and its children. Other work on the machine hardly touches it,
-            but it does not count the waiting for files.
-        peak_mib: the largest resident set of the process or one of its children.
-        peaks_mib: by process id, when asked for: the own peak of each process of the tree, the
-            first one first.
+        cpu_seconds: user and system time of the process and its children. Nearly independent of
+            other load on the machine, but does not include waiting for files.
+        peak_mib: largest resident set of the process or any of its children.
+        peaks_mib: process id -> peak of that process, the first process first; empty unless
+            requested.
     """
 
     wall_seconds: float
@@ -34,20 +35,26 @@ class Measured:
     peaks_mib: dict[int, float] = field(default_factory=dict)
 
 
+def python_environment(**variables: str) -> dict[str, str]:
+    """Environment of a Python process that can import the project and stays offline."""
+    path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
+    return {**os.environ, "PYTHONPATH": path, "HF_HUB_OFFLINE": "1", **variables}
+
+
 def measure(
-    command: Sequence[str | Path],
+    command: Sequence[object],
     folder: Path,
     environment: dict[str, str] | None = None,
     each: bool = False,
 ) -> Measured:
-    """Runs a command in `folder`, its output into the file output.log there.
+    """Runs a command in `folder` and writes its output to output.log there.
 
     Args:
         environment: replaces this process's own.
-        each: watch each process of the tree (costs a look at /proc every 20 ms).
+        each: record the peak of every process of the tree (reads /proc every 20 ms).
 
     Raises:
-        UserError: it failed; the end of its output is shown.
+        UserError: the command failed; the message ends with its last lines of output.
     """
     log = folder / "output.log"
     words = [str(word) for word in command]
@@ -61,7 +68,7 @@ def measure(
     )
     peaks: dict[int, float] = {}
     done = threading.Event()
-    watcher = threading.Thread(target=_watch, args=(process.pid, peaks, done))
+    watcher = threading.Thread(target=_record_peaks, args=(process.pid, peaks, done))
     if each:
         watcher.start()
     try:
@@ -74,39 +81,39 @@ def measure(
         if each:
             watcher.join()
     if process.returncode:
-        raise UserError(f"{words[0]}: cannot be started in {folder}; is it there?")
+        raise UserError(f"{words[0]}: cannot be started in {folder}; check that it is installed")
     code, wall, cpu, peak = report.split()
     if code != "0":
         tail = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()[-5:]
-        raise UserError(f"{' '.join(words)}: failed ({code}): " + " / ".join(tail))
+        raise UserError(f"{' '.join(words)}: failed with exit code {code}: " + " / ".join(tail))
     return Measured(float(wall), float(cpu), float(peak), peaks)
 
 
-def _watch(root: int, peaks: dict[int, float], done: threading.Event) -> None:
-    """Keeps the high-water mark of each process below `root`.
+def _record_peaks(root: int, peaks: dict[int, float], done: threading.Event) -> None:
+    """Records the high-water mark (VmHWM) of each process below `root`.
 
-    The last look counts: the mark only rises, except where a new process becomes another program.
+    The last sample counts: the mark only rises, except when a new process executes another program.
     """
     while not done.wait(_SAMPLE_SECONDS):
-        waiting = [root]
-        while waiting:
-            number = waiting.pop()
+        queue = [root]
+        while queue:
+            pid = queue.pop()
             try:
-                status = Path(f"/proc/{number}/status").read_text()
-                threads = list(Path(f"/proc/{number}/task").iterdir())
+                status = Path(f"/proc/{pid}/status").read_text()
+                threads = list(Path(f"/proc/{pid}/task").iterdir())
                 children = [(thread / "children").read_text().split() for thread in threads]
             except OSError:
-                continue  # It has ended.
+                continue  # The process has ended.
             _, found, after = status.partition("VmHWM:")
-            if found and number != root:
-                peaks[number] = int(after.split()[0]) / 1024
-            waiting += [int(child) for group in children for child in group]
+            if found and pid != root:
+                peaks[pid] = int(after.split()[0]) / 1024
+            queue += [int(child) for group in children for child in group]
 
 
 def alternate(
     first: Callable[[], Measured], second: Callable[[], Measured], repeats: int
 ) -> tuple[list[Measured], list[Measured]]:
-    """Both in turn (first, second, first, second…): what else the machine does hits both."""
+    """Runs both alternately (first, second, first, second, ...), so that other load hits both."""
     runs: tuple[list[Measured], list[Measured]] = ([], [])
     for _ in range(repeats):
         runs[0].append(first())

@@ -1,30 +1,31 @@
-"""A copy of the project in which the real stages run on text of the benchmark's choosing."""
+"""Copies of the project in which the real stages run on a benchmark's own text."""
 
 import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from bench import ROOT
+from bench.common import inputs
 from bench.common.processes import Measured, measure
 from lib.commands.recipe import merge
 from lib.run.errors import UserError
 from lib.vocab.export import write_tokenizer
 
-ROOT = Path(__file__).parents[2]
-
 
 class Project:
-    """The copy. Its stages run with this Python, one worker unless told otherwise."""
+    """A copy of the project. Its stages use this Python and, by default, one worker."""
 
     def __init__(self, folder: Path, params: dict[str, Any]) -> None:
         """
         Args:
-            folder: made anew, whatever was there.
-            params: sections and keys in which its params.yaml differs from the project's own.
+            folder: deleted first if it exists.
+            params: keys of params.yaml to change in the copy.
         """
         self.folder = folder.absolute()
         self.environment = {**os.environ, "DVC_NO_ANALYTICS": "1"}
@@ -35,56 +36,92 @@ class Project:
         self.folder.mkdir(parents=True)
         recipe = self.folder / "bench.yaml"
         recipe.write_text("cluster: {workers: 1}\n", encoding="utf-8")
-        command = [sys.executable, "-m", "lib.commands.recipe", recipe, "--in", self.folder]
-        made = subprocess.run(
+        command = [
+            sys.executable,
+            "-m",
+            "lib.commands.recipe",
+            str(recipe),
+            "--in",
+            str(self.folder),
+        ]
+        copied = subprocess.run(
             command, cwd=ROOT, env=self.environment, capture_output=True, text=True
         )
-        if made.returncode:
-            raise UserError(f"cannot copy the project: {(made.stderr or made.stdout).strip()}")
-        # Not by the recipe: its phases would replace those of params.yaml, all keys of them.
+        if copied.returncode:
+            raise UserError(f"cannot copy the project: {(copied.stderr or copied.stdout).strip()}")
+        # Not part of the recipe: a recipe's phases replace those of params.yaml completely.
         self.set(params)
 
     def set(self, changes: dict[str, Any]) -> None:
-        """Changes keys of its params.yaml."""
+        """Changes keys of the copy's params.yaml."""
         path = self.folder / "params.yaml"
         values = yaml.safe_load(path.read_text(encoding="utf-8"))
         merge(values, changes)
         path.write_text(yaml.safe_dump(values, sort_keys=False), encoding="utf-8")
 
-    def stage(self, *words: str, each: bool = False) -> Measured:
-        """Runs `python -m stages.WORDS`."""
-        command = [sys.executable, "-m", f"stages.{words[0]}", *words[1:]]
+    def stage(self, name: str, *arguments: str, each: bool = False) -> Measured:
+        """Runs one stage; `arguments` is the phase or the task, for the stages that take one."""
+        command = [sys.executable, "-m", f"stages.{name}", *arguments]
         return measure(command, self.folder, self.environment, each)
 
-    def preprocess(self, each: bool = False) -> Measured:
-        """Runs preprocess on data/raw, without what an earlier run has cleaned already."""
-        shutil.rmtree(self.folder / ".scratch", ignore_errors=True)
-        return self.stage("preprocess", "data/raw", "data/corpus", each=each)
+    def stages(self, *names: str) -> None:
+        """Runs stages without arguments, one after the other."""
+        for name in names:
+            self.stage(name)
 
-    def records(self, each: bool = False) -> Measured:
-        """Runs records of the phase `main`."""
-        return self.stage(
-            "records", "main", "data/shards", "data/vocab", "data/records/main", each=each
-        )
+    def preprocess(self, each: bool = False) -> Measured:
+        """Runs preprocess without the cleaned text that an earlier run has cached."""
+        shutil.rmtree(self.folder / ".scratch", ignore_errors=True)
+        return self.stage("preprocess", each=each)
+
+    def records(self, phase: str = "main", each: bool = False) -> Measured:
+        """Runs records for one phase."""
+        return self.stage("records", phase, each=each)
 
     def path(self, name: str) -> Path:
-        """A file or folder of it, with the folder above it made."""
+        """A path in the copy; creates the folder that contains it."""
         path = self.folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
         return path
 
     def use_vocabulary(self, vocabulary: Path) -> None:
-        """Makes data/vocab of an uncased vocab.txt."""
+        """Writes data/vocab from an uncased vocab.txt."""
         folder = self.path("data/vocab")
         folder.mkdir(exist_ok=True)
-        pieces = vocabulary.read_text(encoding="utf-8").removesuffix("\n").split("\n")
-        write_tokenizer(folder, pieces, lowercase=True, strip_accents=True, max_length=512)
+        tokens = inputs.read_vocabulary(vocabulary)
+        write_tokenizer(folder, tokens, lowercase=True, strip_accents=True, max_length=512)
 
     def use_shard(self, text: Path) -> None:
-        """Makes data/shards of one training shard; dev and test get its first two documents."""
+        """Writes data/shards with one training shard; dev and test get its first two documents."""
         self.path("data/shards/train/x").parent.mkdir(exist_ok=True)
         shutil.copyfile(text, self.path("data/shards/train/00000.txt"))
         with text.open("rb") as stream:
             start = stream.read(1 << 20).split(b"\n\n")[:2]
         for split in ("dev", "test"):
             self.path(f"data/shards/{split}/00000.txt").write_bytes(b"\n\n".join(start) + b"\n\n")
+
+
+def enlarged_project(
+    work: Path, vocabulary: Path, texts: Mapping[str, Path], megabytes: int, file_megabytes: int
+) -> Project:
+    """A project with repeated texts in data/raw, for examples of 128 tokens.
+
+    Args:
+        texts: `wikitext`, `tweets` or both; each gets an equal part of `megabytes`.
+        file_megabytes: approximate size of a file of data/raw.
+    """
+    project = Project(
+        work / "project",
+        {
+            "preprocess": {"input": "data/raw", "document": "blank_line"},
+            "phases": {"main": {"max_seq_length": 128}},
+        },
+    )
+    project.use_vocabulary(vocabulary)
+    for name, path in texts.items():
+        text = work / f"{name}.txt"
+        inputs.write_documents(name, path, text)
+        size = megabytes / len(texts)
+        files = max(2, round(size / file_megabytes))
+        inputs.write_enlarged(text, size, files, project.path("data/raw") / name)
+    return project

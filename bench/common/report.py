@@ -1,4 +1,4 @@
-"""Figures of several runs: medians and ratios, a table to read, a JSON file to keep."""
+"""Results of a benchmark: medians and ratios, a table to print, a JSON file."""
 
 import json
 import os
@@ -16,17 +16,17 @@ from lib.run.atomic import write_text
 
 
 def compare(
-    name: str, ours: Sequence[Measured], peer: Sequence[Measured], bar: float
+    name: str, ours: Sequence[Measured], peer: Sequence[Measured], threshold: float
 ) -> dict[str, Any]:
-    """One comparison of alternating runs.
+    """Compares alternating runs of ours and a peer's.
 
     Args:
-        bar: how many times as long as ours the peer should take, at least.
+        threshold: smallest accepted ratio of the peer's wall time to ours.
 
     Returns:
-        `wall_ratio` and `memory_ratio` are the peer's median over ours: above 1, ours is better.
-        `cpu_ratio` is that of processor time, which other work on the machine hardly touches;
-        `lowest` and `highest` are the ratios of the single pairs of runs.
+        `wall_ratio`, `cpu_ratio` and `memory_ratio` are the peer's median over ours: above 1, ours
+        is better. Other load on the machine hardly affects `cpu_ratio`. `lowest` and `highest` are
+        the extreme wall-time ratios of a single pair of runs.
     """
     medians = {
         "ours_seconds": statistics.median(run.wall_seconds for run in ours),
@@ -46,20 +46,20 @@ def compare(
         "highest": max(pairs),
         "cpu_ratio": medians["peer_cpu_seconds"] / medians["ours_cpu_seconds"],
         "memory_ratio": medians["peer_mib"] / medians["ours_mib"],
-        "bar": bar,
-        "passed": ratio >= bar,
+        "threshold": threshold,
+        "passed": ratio >= threshold,
         "ours_runs": [run.wall_seconds for run in ours],
         "peer_runs": [run.wall_seconds for run in peer],
     }
 
 
 def machine(packages: Sequence[str]) -> dict[str, Any]:
-    """What the figures depend on: the machine, its load, versions, the date.
+    """Conditions of a measurement: date, processor, load and versions.
 
     Args:
-        packages: those whose versions to tell, if they are installed.
+        packages: packages whose versions to report; None for one that is not installed.
     """
-    versions = {}
+    versions: dict[str, str | None] = {}
     for name in packages:
         try:
             versions[name] = metadata.version(name)
@@ -84,31 +84,31 @@ def _processor() -> str:
 
 
 def revision(checkout: Path) -> str:
-    """The commit of a checkout, as far as git can tell."""
+    """The commit of a git checkout, or `unknown`."""
     command = ["git", "-C", str(checkout), "rev-parse", "HEAD"]
-    told = subprocess.run(command, capture_output=True, text=True)
-    return told.stdout.strip() if told.returncode == 0 else "unknown"
+    run = subprocess.run(command, capture_output=True, text=True)
+    return run.stdout.strip() if run.returncode == 0 else "unknown"
 
 
 def table(rows: Sequence[Mapping[str, Any]], columns: Mapping[str, str]) -> str:
-    """Rows of a table for people.
+    """Formats results as an aligned text table.
 
     Args:
-        columns: key in the rows -> heading; numbers get three significant digits, truth values
-            `yes` or `NO`.
+        columns: key of a row -> heading. Floats get three significant digits, booleans become
+            `yes` or `NO`, missing values `-`.
     """
-    cells = [list(columns.values())]
-    cells += [[_cell(row.get(key)) for key in columns] for row in rows]
-    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-    lines = []
-    for line in cells:
+    lines = [list(columns.values())]
+    lines += [[_format(row.get(key)) for key in columns] for row in rows]
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    formatted = []
+    for line in lines:
         first = line[0].ljust(widths[0])
-        others = [cell.rjust(width) for cell, width in zip(line[1:], widths[1:], strict=True)]
-        lines.append("  ".join([first, *others]).rstrip())
-    return "\n".join(lines)
+        others = [text.rjust(width) for text, width in zip(line[1:], widths[1:], strict=True)]
+        formatted.append("  ".join([first, *others]).rstrip())
+    return "\n".join(formatted)
 
 
-def _cell(value: Any) -> str:
+def _format(value: Any) -> str:
     if value is None:
         return "-"
     if isinstance(value, bool):
@@ -119,5 +119,4 @@ def _cell(value: Any) -> str:
 
 
 def write_json(path: Path, values: Mapping[str, Any]) -> None:
-    """Keeps the figures."""
     write_text(path, json.dumps(values, indent=2, ensure_ascii=False) + "\n")

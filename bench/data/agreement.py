@@ -1,56 +1,56 @@
-"""Our records against Google's script: the same text, many seeds, the same statistics.
+"""Statistics of our records against those of Google's script: same text, many seeds.
 
-All runs are in this one process, for speed: Google's functions (from a checkout) with the random
-generator that its main() makes of a seed, each line tokenised once for all seeds; our
+All runs share this one process, for speed: Google's functions (from a checkout) with the random
+generator that its main() makes from a seed, and each line tokenised once for all seeds; our
 `write_shard` with the seed. Both write TFRecords, which tf.io.parse_example reads back.
 """
 
-import argparse
 import importlib
 import random
-import sys
 import tempfile
 from dataclasses import asdict
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from bench.common import inputs
+from bench.common.command import (
+    add_inputs,
+    add_outputs,
+    check_files,
+    exit_if_failed,
+    make_parser,
+    run_main,
+)
 from bench.common.report import machine, revision, table, write_json
-from bench.data.statistics import agreement, file_statistics, rows_as_the_formula
+from bench.data.statistics import agreement, file_statistics, fraction_with_expected_predictions
 from bench.peers import google_bert
 from lib.records.masking import VocabularyFacts
 from lib.records.shard import RecordSettings, write_shard
 from lib.records.tokens import Tokens, read_tokens
+from lib.run import tf
 from lib.run.errors import UserError
 from lib.text.cleaning.sentences import split_sentences
 from lib.text.documents import format_document
 from lib.vocab.tokenizer import WordPieceTokenizer
 
-BAR = 4.0  # of |z|
+THRESHOLD = 4.0  # of |z|
 _COLUMNS = {"name": "", "ours": "ours", "theirs": "Google", "z": "z", "passed": "passed"}
 LENGTH, PREDICTIONS, PROBABILITY = 128, 20, 0.15
 
 
 class Google:
-    """Functions of the checkout's create_pretraining_data.py, over one text."""
+    """Google's create_pretraining_data.py on one text."""
 
     def __init__(self, checkout: Path, vocabulary: Path, text: Path) -> None:
         google_bert.install(checkout)
         self._script: Any = importlib.import_module("create_pretraining_data")
         tokenization: Any = importlib.import_module("tokenization")
-        tokenization_of = tokenization.FullTokenizer(str(vocabulary), do_lower_case=True)
-        known: dict[str, list[str]] = {}
-        tokenize = tokenization_of.tokenize
-
-        def tokenize_once(line: str) -> list[str]:
-            if line not in known:
-                known[line] = tokenize(line)
-            return known[line]
-
-        tokenization_of.tokenize = tokenize_once
-        self._tokenizer, self._text = tokenization_of, text
+        self._tokenizer = tokenization.FullTokenizer(str(vocabulary), do_lower_case=True)
+        self._tokenizer.tokenize = cache(self._tokenizer.tokenize)
+        self._text = text
 
     def write(self, seed: int, settings: RecordSettings, target: Path) -> None:
         script = self._script
@@ -75,11 +75,11 @@ class Google:
 
 
 class Ours:
-    """`write_shard` over the same text."""
+    """Our `write_shard` on the same text."""
 
     def __init__(self, vocabulary: Path, text: Path) -> None:
-        pieces = vocabulary.read_text(encoding="utf-8").removesuffix("\n").split("\n")
-        tokenizer = WordPieceTokenizer(pieces, lowercase=True, strip_accents=True)
+        vocab = inputs.read_vocabulary(vocabulary)
+        tokenizer = WordPieceTokenizer(vocab, lowercase=True, strip_accents=True)
         self.facts = VocabularyFacts.from_tokenizer(tokenizer)
         self._tokens: Tokens = read_tokens(text, tokenizer.encode_lines)
 
@@ -88,9 +88,7 @@ class Ours:
 
 
 def read_back(path: Path) -> dict[str, np.ndarray]:
-    """All records of a file by tf.io.parse_example, as matrices [rows, values]."""
-    import tensorflow as tf
-
+    """All records of a file, read by tf.io.parse_example, as arrays [examples, values]."""
     records = [record.numpy() for record in tf.data.TFRecordDataset(str(path))]
     shapes = {
         "input_ids": LENGTH,
@@ -109,9 +107,9 @@ def read_back(path: Path) -> dict[str, np.ndarray]:
 def compare(
     ours: Ours, google: Google, settings: RecordSettings, seeds: int, folder: Path
 ) -> list[dict[str, Any]]:
-    """The table for one way of masking."""
+    """Results for one kind of masking."""
     statistics: dict[str, list[dict[str, float]]] = {"ours": [], "theirs": []}
-    shares: dict[str, list[float]] = {"ours": [], "theirs": []}
+    fractions: dict[str, list[float]] = {"ours": [], "theirs": []}
     continuation = ours.facts.continuation if settings.whole_word_mask else None
     for seed in range(seeds):
         for name, tool in (("ours", ours), ("theirs", google)):
@@ -119,77 +117,74 @@ def compare(
             tool.write(seed, settings, path)
             features = read_back(path)
             statistics[name].append(file_statistics(features, ours.facts.mask_id, LENGTH))
-            shares[name].append(
-                rows_as_the_formula(features, PROBABILITY, PREDICTIONS, continuation)
+            fractions[name].append(
+                fraction_with_expected_predictions(features, PROBABILITY, PREDICTIONS, continuation)
             )
-    rows = agreement(statistics["ours"], statistics["theirs"], BAR)
-    formula = {
-        "name": "rows with the formula's predictions",
-        "ours": min(shares["ours"]),
-        "theirs": min(shares["theirs"]),
+    rows = agreement(statistics["ours"], statistics["theirs"], THRESHOLD)
+    expected = {
+        "name": "sequences with Google's number of predictions",
+        "ours": min(fractions["ours"]),
+        "theirs": min(fractions["theirs"]),
         "z": None,
-        "passed": min(shares["ours"]) == 1,
+        "passed": min(fractions["ours"]) == 1,
     }
-    return [*rows, formula]
+    return [*rows, expected]
 
 
-def slice_of(wikitext: Path, target: Path) -> None:
-    """The first megabyte of WikiText in Google's input format, an article a document."""
+def write_slice(wikitext: Path, target: Path) -> None:
+    """Writes the first megabyte of WikiText in Google's input format, an article per document."""
     articles = target.with_suffix(".articles")
-    inputs.wikitext_documents(wikitext, articles, 1)
+    inputs.write_wikitext(wikitext, articles, 1)
     with target.open("wb") as file:
         for article in articles.read_text(encoding="utf-8").split("\n\n"):
-            # Possible blank lines and spaces at line ends are none of a sentence.
+            # Blank lines and spaces at line ends are not part of a sentence.
             lines = [line.strip() for line in split_sentences(article).splitlines()]
             sentences = "\n".join(filter(None, lines))
             file.write(format_document(sentences) if sentences else b"")
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m bench.data.agreement", description=__doc__)
-    parser.add_argument("--google", type=Path, required=True, help="checkout of its repository")
-    parser.add_argument("--wikitext", type=Path, required=True, help="train file of WikiText-2")
-    parser.add_argument("--vocab", type=Path, required=True, help="vocab.txt of bert-base-uncased")
-    parser.add_argument("--seeds", type=int, default=30, help="runs of each (default 30)")
-    parser.add_argument("--dupe-factor", type=int, default=1, help="passes of a run (default 1)")
-    parser.add_argument("--out", type=Path, help="JSON file to write")
+    parser = make_parser("data.agreement", __doc__)
+    names = ("google", "wikitext", "vocab")
+    add_inputs(parser, *names, required=names)
+    parser.add_argument("--seeds", type=int, default=30, help="runs of each tool (default 30)")
+    parser.add_argument(
+        "--dupe-factor", type=int, default=1, help="records.dupe_factor (default 1)"
+    )
+    add_outputs(parser, "agreement")
     options = parser.parse_args()
-    try:
-        for name, path in (
-            ("google", options.google / "create_pretraining_data.py"),
-            ("wikitext", options.wikitext),
-            ("vocab", options.vocab),
-        ):
-            if not path.is_file():
-                raise UserError(f"--{name}: no file {path}")
-        if options.seeds < 2:
-            raise UserError("--seeds: should be at least 2, for there to be a variance")
-        results = {}
-        with tempfile.TemporaryDirectory() as scratch:
-            text = Path(scratch) / "slice.txt"
-            slice_of(options.wikitext, text)
-            ours = Ours(options.vocab, text)
-            google = Google(options.google.absolute(), options.vocab, text)
-            for name, whole_word in (("plain", False), ("whole word", True)):
-                settings = RecordSettings(
-                    LENGTH,
-                    PREDICTIONS,
-                    PROBABILITY,
-                    dupe_factor=options.dupe_factor,
-                    whole_word_mask=whole_word,
-                )
-                rows = compare(ours, google, settings, options.seeds, Path(scratch))
-                results[name] = {"settings": asdict(settings), "statistics": rows}
-                print(f"{name}, {options.seeds} seeds, bar |z| < {BAR:g}")
-                print(table(rows, _COLUMNS) + "\n", flush=True)
-    except UserError as error:
-        sys.exit(f"agreement: error: {error}")
+    check_files(options, "wikitext", "vocab")
+    if not (options.google / "create_pretraining_data.py").is_file():
+        raise UserError(
+            f"--google {options.google}: no create_pretraining_data.py; give a checkout of "
+            "google-research/bert"
+        )
+    if options.seeds < 2:
+        raise UserError(f"--seeds {options.seeds}: should be at least 2, to have a variance")
+    results: dict[str, Any] = {}
+    options.work.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=options.work) as scratch:
+        text = Path(scratch) / "slice.txt"
+        write_slice(options.wikitext, text)
+        ours = Ours(options.vocab, text)
+        google = Google(options.google.absolute(), options.vocab, text)
+        for name, whole_word in (("plain", False), ("whole word", True)):
+            settings = RecordSettings(
+                LENGTH,
+                PREDICTIONS,
+                PROBABILITY,
+                dupe_factor=options.dupe_factor,
+                whole_word_mask=whole_word,
+            )
+            rows = compare(ours, google, settings, options.seeds, Path(scratch))
+            results[name] = {"settings": asdict(settings), "statistics": rows}
+            print(f"{name}, {options.seeds} seeds, threshold |z| < {THRESHOLD:g}")
+            print(table(rows, _COLUMNS) + "\n", flush=True)
     if options.out:
-        facts = {"google": revision(options.google), "machine": machine(["numpy", "tensorflow"])}
-        write_json(options.out, {**facts, "seeds": options.seeds, "results": results})
-    if not all(row["passed"] for one in results.values() for row in one["statistics"]):
-        sys.exit("agreement: a bar is missed")
+        versions = {"google": revision(options.google), "machine": machine(["numpy", "tensorflow"])}
+        write_json(options.out, {**versions, "seeds": options.seeds, "results": results})
+    exit_if_failed(row for result in results.values() for row in result["statistics"])
 
 
 if __name__ == "__main__":
-    main()
+    run_main(main)

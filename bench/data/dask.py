@@ -1,6 +1,8 @@
-"""preprocess, split and records on two local processes and on two Dask workers, in turn."""
+"""Overhead of Dask: preprocess, split and records on two Dask workers against two local processes.
 
-import argparse
+Measured alternately; the outputs of both must be equal.
+"""
+
 import contextlib
 import json
 import shutil
@@ -13,16 +15,25 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from bench.common import inputs
+from bench.common.command import (
+    add_inputs,
+    add_outputs,
+    add_repeats,
+    check_files,
+    exit_if_failed,
+    make_parser,
+    run_main,
+)
 from bench.common.processes import Measured, alternate
-from bench.common.project import ROOT, Project
+from bench.common.project import Project, enlarged_project
 from bench.common.report import machine, table, write_json
 from lib.run import fingerprint
 from lib.run.errors import UserError
 
-# The most that Dask may add to the three stages together.
-BAR = 0.15
+# Largest accepted overhead over the three stages together.
+THRESHOLD = 0.15
 _WORKERS = 2
+_FILE_MEGABYTES = 8
 _START_SECONDS = 60
 _COLUMNS = {
     "name": "stage",
@@ -35,7 +46,7 @@ _COLUMNS = {
 
 @contextlib.contextmanager
 def cluster(folder: Path) -> Iterator[str]:
-    """Starts a scheduler and two workers in the project; gives the address."""
+    """A Dask scheduler with two workers in `folder`; yields its address."""
     file = folder / "scheduler.json"
     options = ["--host", "127.0.0.1", "--no-dashboard"]
     commands = {
@@ -47,14 +58,14 @@ def cluster(folder: Path) -> Iterator[str]:
     }
     processes = []
     try:
-        for what, words in commands.items():
-            with (folder / f"{what}.log").open("wb") as log:
-                command = [sys.executable, "-m", f"distributed.cli.dask_{what}", *map(str, words)]
+        for role, words in commands.items():
+            with (folder / f"{role}.log").open("wb") as log:
+                command = [sys.executable, "-m", f"distributed.cli.dask_{role}", *map(str, words)]
                 processes.append(subprocess.Popen(command, cwd=folder, stdout=log, stderr=log))
             deadline = time.monotonic() + _START_SECONDS
             while not file.exists():
                 if time.monotonic() > deadline:
-                    raise UserError(f"no Dask scheduler; see {folder}/scheduler.log")
+                    raise UserError(f"the Dask scheduler did not start; see {folder}/scheduler.log")
                 time.sleep(0.1)
         yield json.loads(file.read_text())["address"]
     finally:
@@ -63,7 +74,7 @@ def cluster(folder: Path) -> Iterator[str]:
             process.wait()
 
 
-def _on(project: Project, scheduler: str | None, stage: Callable[[], Measured]) -> Measured:
+def _run(project: Project, scheduler: str | None, stage: Callable[[], Measured]) -> Measured:
     project.set({"cluster": {"workers": _WORKERS, "scheduler": scheduler}})
     return stage()
 
@@ -71,92 +82,74 @@ def _on(project: Project, scheduler: str | None, stage: Callable[[], Measured]) 
 def compare(
     name: str, project: Project, scheduler: str, stage: Callable[[], Measured], repeats: int
 ) -> Any:
-    """One row of the table."""
+    """Result of one stage."""
     local, dask = alternate(
-        partial(_on, project, None, stage), partial(_on, project, scheduler, stage), repeats
+        partial(_run, project, None, stage), partial(_run, project, scheduler, stage), repeats
     )
-    return _row(name, [run.wall_seconds for run in local], [run.wall_seconds for run in dask])
+    return _result(name, [run.wall_seconds for run in local], [run.wall_seconds for run in dask])
 
 
-def _row(name: str, local: list[float], dask: list[float]) -> dict[str, Any]:
-    middle = statistics.median(local), statistics.median(dask)
+def _result(name: str, local: list[float], dask: list[float]) -> dict[str, Any]:
+    local_median, dask_median = statistics.median(local), statistics.median(dask)
     return {
         "name": name,
-        "local_seconds": middle[0],
-        "dask_seconds": middle[1],
-        "overhead": middle[1] / middle[0] - 1,
+        "local_seconds": local_median,
+        "dask_seconds": dask_median,
+        "overhead": dask_median / local_median - 1,
         "local_runs": local,
         "dask_runs": dask,
     }
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m bench.data.dask", description=__doc__)
-    parser.add_argument("--wikitext", type=Path, help="train file of WikiText-2")
-    parser.add_argument("--tweets", type=Path, help="file with a tweet a line")
-    parser.add_argument("--vocab", type=Path, required=True, help="vocab.txt of bert-base-uncased")
-    parser.add_argument("--megabytes", type=int, default=100, help="of text, in files of 8")
-    parser.add_argument("--repeats", type=int, default=3, help="runs of each (default 3)")
-    parser.add_argument("--out", type=Path, help="JSON file to write")
-    parser.add_argument("--work", type=Path, default=ROOT / ".scratch/dask", help="scratch")
+    parser = make_parser("data.dask", __doc__)
+    add_inputs(parser, "wikitext", "tweets", "vocab", required=("vocab",))
+    parser.add_argument(
+        "--megabytes", type=int, default=100, help="size of the text (default 100), in files of 8"
+    )
+    add_repeats(parser)
+    add_outputs(parser, "dask")
     options = parser.parse_args()
-    texts = {"wikitext": options.wikitext, "tweets": options.tweets}
+    check_files(options, "wikitext", "tweets", "vocab")
+    texts = {name: getattr(options, name) for name in ("wikitext", "tweets")}
     texts = {name: path for name, path in texts.items() if path}
-    try:
-        if not texts:
-            raise UserError("no text; give --wikitext, --tweets or both")
-        for path in (*texts.values(), options.vocab):
-            if not path.is_file():
-                raise UserError(f"no file {path}; give a path that is there")
-        project = Project(
-            options.work / "project",
-            {
-                "preprocess": {"input": "data/raw", "document": "blank_line"},
-                "phases": {"main": {"max_seq_length": 128}},
-            },
-        )
-        project.use_vocabulary(options.vocab)
-        for name, path in texts.items():
-            text = options.work / f"{name}.txt"
-            inputs.documents(name, path, text)
-            megabytes = options.megabytes / len(texts)
-            files = max(2, round(megabytes / 8))
-            inputs.enlarged(text, megabytes, files, project.path("data/raw") / name)
-        before = machine(["numpy", "distributed"])
-        stages: dict[str, Callable[[], Measured]] = {
-            "preprocess": project.preprocess,
-            "split": partial(project.stage, "split", "data/corpus", "data/shards"),
-            "records": project.records,
-        }
-        outputs = [project.folder / name for name in ("data/corpus", "data/shards", "data/records")]
-        with cluster(project.folder) as scheduler:
-            results = [
-                compare(name, project, scheduler, stage, options.repeats)
-                for name, stage in stages.items()
-            ]
-            # What Dask made last, and the same once more without it.
-            digests = [fingerprint.of_path(path) for path in outputs]
-            for stage in stages.values():
-                _on(project, None, stage)
-            if digests != [fingerprint.of_path(path) for path in outputs]:
-                raise UserError("Dask's outputs are not those of the processes")
-    except UserError as error:
-        sys.exit(f"dask: error: {error}")
-    total = _row(
+    if not texts:
+        raise UserError("no text; give --wikitext, --tweets or both")
+    project = enlarged_project(
+        options.work, options.vocab, texts, options.megabytes, _FILE_MEGABYTES
+    )
+    conditions = machine(["numpy", "distributed"])
+    stages: dict[str, Callable[[], Measured]] = {
+        "preprocess": project.preprocess,
+        "split": partial(project.stage, "split"),
+        "records": project.records,
+    }
+    outputs = [project.folder / name for name in ("data/corpus", "data/shards", "data/records")]
+    with cluster(project.folder) as scheduler:
+        results = [
+            compare(name, project, scheduler, stage, options.repeats)
+            for name, stage in stages.items()
+        ]
+        # The outputs are Dask's now; make them again without it.
+        digests = [fingerprint.of_path(path) for path in outputs]
+        for stage in stages.values():
+            _run(project, None, stage)
+        if digests != [fingerprint.of_path(path) for path in outputs]:
+            raise UserError("Dask and local processes wrote different outputs")
+    total = _result(
         "together",
         [sum(runs) for runs in zip(*(row["local_runs"] for row in results), strict=True)],
         [sum(runs) for runs in zip(*(row["dask_runs"] for row in results), strict=True)],
     )
-    total["passed"] = total["overhead"] <= BAR
+    total["passed"] = total["overhead"] <= THRESHOLD
     results.append(total)
     shutil.rmtree(options.work)
     print(table(results, _COLUMNS))
-    print(f"{before['cores']} cores; load average {before['load_average']:.1f} before")
+    print(f"{conditions['cores']} cores; load average before: {conditions['load_average']:.1f}")
     if options.out:
-        write_json(options.out, {"machine": before, "results": results})
-    if not total["passed"]:
-        sys.exit("dask: the bar is missed")
+        write_json(options.out, {"machine": conditions, "results": results})
+    exit_if_failed(results)
 
 
 if __name__ == "__main__":
-    main()
+    run_main(main)

@@ -1,8 +1,8 @@
-"""The data stages against other tools: wall time and peak memory of whole processes.
+"""Wall time and peak memory of the data stages against other tools, as whole processes.
 
-Ours and the peer's run in turn on the same text with the same vocabulary and settings, one
-process each; the figures are medians. A peer runs from a checkout of its repository; what is not
-given is skipped. With --profile the time of our own process is divided into its parts.
+Ours and the peer's run alternately on the same text with the same vocabulary and settings, one
+process each; the results are medians. A peer runs from a checkout of its repository; a case whose
+inputs are missing is skipped. With --profile, the time of our process is divided into its parts.
 """
 
 import argparse
@@ -10,19 +10,29 @@ import shutil
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+from bench import PEERS
 from bench.common import inputs
+from bench.common.command import (
+    add_inputs,
+    add_outputs,
+    add_repeats,
+    check_files,
+    exit_if_failed,
+    make_parser,
+    run_main,
+)
 from bench.common.processes import Measured, alternate, measure
-from bench.common.project import ROOT, Project
+from bench.common.project import Project
 from bench.common.report import compare, machine, revision, table, write_json
 from lib.run.errors import UserError
 from lib.run.metrics import read_metrics
 
-PEERS = Path(__file__).parents[1] / "peers"
 PACKAGES = ("numpy", "tensorflow", "transformers", "tokenizers", "emoji")
-# Of params.yaml, section preprocess: the steps that CT-BERT's script has switched on by default.
+# Section preprocess of params.yaml: the steps that are on by default in CT-BERT's script.
 CLEANING: dict[str, Any] = {
     "document": "line",
     "sentences": "split",
@@ -37,7 +47,8 @@ CLEANING: dict[str, Any] = {
         "lowercase": True,
     },
 }
-_MARKERS = {
+# Peer -> a file of its checkout.
+_CHECKOUTS = {
     "google": "create_pretraining_data.py",
     "ctbert": "preprocess/prepare_pretrain_data.py",
     "lddl": "lddl/dask/bert/pretrain.py",
@@ -49,12 +60,12 @@ _COLUMNS = {
     "wall_ratio": "ratio",
     "lowest": "lowest",
     "highest": "highest",
-    "cpu_ratio": "of CPU time",
-    "bar": "bar",
+    "cpu_ratio": "CPU time ratio",
+    "threshold": "threshold",
     "passed": "passed",
     "ours_mib": "ours MiB",
     "peer_mib": "theirs MiB",
-    "memory_ratio": "of memory",
+    "memory_ratio": "memory ratio",
 }
 
 
@@ -65,20 +76,20 @@ class Case:
     Attributes:
         text: `wikitext` or `tweets`.
         peer: `google`, `lddl` or `ctbert`.
-        bar: how many times as fast we should be.
+        threshold: smallest accepted ratio of the peer's wall time to ours.
     """
 
     name: str
     text: str
     peer: str
-    bar: float
+    threshold: float
     max_seq_length: int = 128
     max_predictions_per_seq: int = 20
     whole_word_mask: bool = False
     dupe_factor: int = 5
 
     def params(self) -> dict[str, Any]:
-        """Our params.yaml with the same settings."""
+        """Changes to our params.yaml for the same settings."""
         return {
             "preprocess": {"input": "data/raw", "document": "blank_line"},
             "records": {
@@ -91,64 +102,77 @@ class Case:
 
 
 CASES = (
-    Case("Google, WikiText, plain", "wikitext", "google", bar=20),
-    Case("Google, WikiText, whole word", "wikitext", "google", bar=16, whole_word_mask=True),
+    Case("Google, WikiText, plain", "wikitext", "google", threshold=20),
+    Case("Google, WikiText, whole word", "wikitext", "google", threshold=16, whole_word_mask=True),
     Case(
         "Google, tweets at 96",
         "tweets",
         "google",
-        bar=14,
+        threshold=14,
         max_seq_length=96,
         max_predictions_per_seq=14,
     ),
-    Case("LDDL's functions, WikiText", "wikitext", "lddl", bar=6),
-    Case("CT-BERT's cleaning, tweets", "tweets", "ctbert", bar=10),
+    Case("LDDL's functions, WikiText", "wikitext", "lddl", threshold=6),
+    Case("CT-BERT's cleaning, tweets", "tweets", "ctbert", threshold=10),
 )
 
 
+@dataclass(frozen=True)
+class Sides:
+    """Both sides of a comparison.
+
+    Attributes:
+        stage: our stage, with its phase if it takes one.
+    """
+
+    project: Project
+    ours: Callable[[], Measured]
+    peer: Callable[[], Measured]
+    stage: tuple[str, ...]
+
+
 class Bench:
-    """Prepares and runs the cases that the command line gives all for."""
+    """Prepares and runs the cases whose inputs were given."""
 
     def __init__(self, options: argparse.Namespace) -> None:
         self.options = options
         self.work: Path = options.work.absolute()
-        self.work.mkdir(parents=True, exist_ok=True)
+        shutil.rmtree(self.work, ignore_errors=True)
+        self.work.mkdir(parents=True)
 
-    def missing(self, case: Case) -> str | None:
-        """The options that the case would need and that are not given."""
+    def missing(self, case: Case) -> str:
+        """The options that the case needs and that were not given; empty if there are none."""
         needed = [case.peer, case.text] + (["vocab"] if case.peer != "ctbert" else [])
-        absent = [f"--{name}" for name in needed if getattr(self.options, name) is None]
-        return " ".join(absent) or None
+        return " ".join(f"--{name}" for name in needed if getattr(self.options, name) is None)
 
     def run(self, case: Case) -> dict[str, Any]:
-        make = self.cleaning if case.peer == "ctbert" else self.records
-        project, ours, peer, stage = make(case)
-        result = compare(case.name, *alternate(ours, peer, self.options.repeats), case.bar)
+        prepare = self._cleaning if case.peer == "ctbert" else self._records
+        sides = prepare(case)
+        runs = alternate(sides.ours, sides.peer, self.options.repeats)
+        result = compare(case.name, *runs, case.threshold)
         if self.options.profile:
-            result["parts"] = self.parts(project, stage)
+            result["parts"] = self._profile(sides)
         return result
 
-    def text(self, name: str) -> Path:
-        """The corpus (Google's input format) of a text, made once by our own preprocess."""
-        project_folder = self.work / f"text-{name}"
-        corpus = project_folder / "data/corpus/00000.txt"
+    def _corpus(self, name: str) -> Path:
+        """A text in Google's input format, split into sentences by our own preprocess."""
+        folder = self.work / f"text-{name}"
+        corpus = folder / "data/corpus/00000.txt"
         if not corpus.exists():
-            print(f"bench: {name}: sentences by preprocess", file=sys.stderr, flush=True)
+            print(f"bench: {name}: preprocess", file=sys.stderr, flush=True)
             document = "blank_line" if name == "wikitext" else "line"
-            project = Project(
-                project_folder, {"preprocess": {"input": "data/raw", "document": document}}
-            )
-            self.raw(name, project.path("data/raw/text.txt"))
+            project = Project(folder, {"preprocess": {"input": "data/raw", "document": document}})
+            self._write_raw(name, project.path("data/raw/text.txt"))
             project.preprocess()
         return corpus
 
-    def raw(self, name: str, target: Path) -> None:
-        copy = inputs.wikitext_documents if name == "wikitext" else inputs.first_lines
+    def _write_raw(self, name: str, target: Path) -> None:
+        write = inputs.write_wikitext if name == "wikitext" else inputs.write_first_lines
         target.parent.mkdir(parents=True, exist_ok=True)
-        copy(getattr(self.options, name), target, 1 if self.options.quick else None)
+        write(getattr(self.options, name), target, 1 if self.options.quick else None)
 
-    def records(self, case: Case) -> tuple[Project, Callable[[], Measured], Any, list[str]]:
-        text = self.text(case.text)
+    def _records(self, case: Case) -> Sides:
+        text = self._corpus(case.text)
         project = Project(self.work / "ours", case.params())
         project.use_vocabulary(self.options.vocab)
         project.use_shard(text)
@@ -177,16 +201,16 @@ class Bench:
                 case.max_seq_length,
                 case.dupe_factor,
             ]
-        words = ["records", "main", "data/shards", "data/vocab", "data/records/main"]
-        return project, project.records, lambda: measure(command, theirs), words
+        peer = partial(measure, command, theirs)
+        return Sides(project, project.records, peer, ("records", "main"))
 
-    def cleaning(self, case: Case) -> tuple[Project, Callable[[], Measured], Any, list[str]]:
+    def _cleaning(self, case: Case) -> Sides:
         project = Project(self.work / "ours", {"preprocess": {"input": "data/raw", **CLEANING}})
-        self.raw(case.text, project.path("data/raw/tweets.txt"))
+        self._write_raw(case.text, project.path("data/raw/tweets.txt"))
         theirs = self.work / "theirs"
         shutil.rmtree(theirs, ignore_errors=True)
         (theirs / "run").mkdir(parents=True)
-        self.raw(case.text, theirs / "in/train/tweets.txt")
+        self._write_raw(case.text, theirs / "in/train/tweets.txt")
         command = [
             self.options.ctbert_python or sys.executable,
             PEERS / "ct_bert.py",
@@ -195,14 +219,15 @@ class Bench:
             "--do_not_run_in_parallel",
             "--num_logged_samples=0",
         ]
-        words = ["preprocess", "data/raw", "data/corpus"]
-        return project, project.preprocess, lambda: measure(command, theirs / "run"), words
+        peer = partial(measure, command, theirs / "run")
+        return Sides(project, project.preprocess, peer, ("preprocess",))
 
-    def parts(self, project: Project, words: list[str]) -> dict[str, float]:
-        """Seconds of our process by part (see bench.data.where)."""
+    def _profile(self, sides: Sides) -> dict[str, float]:
+        """Seconds of our process by part (see bench.data.where), the largest first."""
+        project, (stage, *arguments) = sides.project, sides.stage
         shutil.rmtree(project.folder / ".scratch", ignore_errors=True)
         out = project.folder / "parts.json"
-        command = [sys.executable, "-m", "bench.data.where", words[0], out, *words[1:]]
+        command = [sys.executable, "-m", "bench.data.where", stage, out, *arguments]
         run = measure(command, project.folder, project.environment)
         seconds = {name: float(str(value)) for name, value in read_metrics(out).items()}
         seconds["interpreter"] = run.wall_seconds - sum(seconds.values())
@@ -210,79 +235,60 @@ class Bench:
 
 
 def check(options: argparse.Namespace) -> None:
-    """Refuses paths that are not what their options ask for.
+    """Checks the inputs and makes the paths of checkouts absolute.
 
     Raises:
-        UserError: one line that names the option and what should be there.
+        UserError: a path is not what its option expects, or no run is requested.
     """
-    for name, marker in _MARKERS.items():
+    for name, file in _CHECKOUTS.items():
         folder = getattr(options, name)
-        if folder and not (folder / marker).is_file():
-            raise UserError(f"--{name} {folder}: no {marker} there; give a checkout of that tool")
+        if folder and not (folder / file).is_file():
+            raise UserError(f"--{name} {folder}: no {file} there; give a checkout of that tool")
         if folder:
             setattr(options, name, folder.absolute())
-    for name in ("wikitext", "tweets", "vocab"):
-        path = getattr(options, name)
-        if path and not path.is_file():
-            raise UserError(f"--{name} {path}: no such file")
+    check_files(options, "wikitext", "tweets", "vocab")
     if options.repeats < 1:
         raise UserError(f"--repeats {options.repeats}: should be at least 1")
 
 
-def arguments() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m bench.data.data_preparation", description=__doc__
-    )
-    parser.add_argument("--google", type=Path, help="checkout of google-research/bert")
+def main() -> None:
+    parser = make_parser("data.data_preparation", __doc__)
+    add_inputs(parser, "google", "wikitext", "tweets", "vocab")
     parser.add_argument("--ctbert", type=Path, help="checkout of CT-BERT (covid-twitter-bert)")
     parser.add_argument("--ctbert-python", type=Path, help="Python with spacy, emoji<2, unidecode")
     parser.add_argument("--lddl", type=Path, help="checkout of NVIDIA/LDDL")
-    parser.add_argument("--wikitext", type=Path, help="train file of WikiText-2")
-    parser.add_argument("--tweets", type=Path, help="text file, a tweet a line")
-    parser.add_argument("--vocab", type=Path, help="vocab.txt of bert-base-uncased")
-    parser.add_argument("--repeats", type=int, default=3, help="runs of each (default 3)")
-    parser.add_argument("--quick", action="store_true", help="1 MB of each text: a first look")
-    parser.add_argument("--profile", action="store_true", help="tell where our own time goes")
-    parser.add_argument("--out", type=Path, help="JSON file to write")
-    parser.add_argument("--work", type=Path, default=ROOT / ".scratch/bench", help="scratch folder")
-    return parser
-
-
-def main() -> None:
-    options = arguments().parse_args()
-    try:
-        check(options)
-        bench = Bench(options)
-        shutil.rmtree(bench.work, ignore_errors=True)
-        bench.work.mkdir(parents=True)
-        before = machine(PACKAGES)
-        results = []
-        for case in CASES:
-            if missing := bench.missing(case):
-                print(f"skipped: {case.name} (give {missing})", flush=True)
-                continue
-            print(f"bench: {case.name}", file=sys.stderr, flush=True)
-            results.append(bench.run(case))
-            print(table(results[-1:], _COLUMNS), file=sys.stderr, flush=True)
-    except UserError as error:
-        sys.exit(f"bench: error: {error}")
+    add_repeats(parser)
+    parser.add_argument("--quick", action="store_true", help="1 MB of each text, no thresholds")
+    parser.add_argument("--profile", action="store_true", help="report our own time by part")
+    add_outputs(parser, "bench")
+    options = parser.parse_args()
+    check(options)
+    bench = Bench(options)
+    conditions = machine(PACKAGES)
+    results = []
+    for case in CASES:
+        if missing := bench.missing(case):
+            print(f"skipped: {case.name} (give {missing})", flush=True)
+            continue
+        print(f"bench: {case.name}", file=sys.stderr, flush=True)
+        results.append(bench.run(case))
+        print(table(results[-1:], _COLUMNS), file=sys.stderr, flush=True)
     print(table(results, _COLUMNS))
     for result in results:
         if "parts" in result:
             parts = ", ".join(f"{name} {value:.2f}" for name, value in result["parts"].items())
             print(f"{result['name']}: ours by part, s: {parts}")
-    print(
-        f"load average {before['load_average']:.1f} before, {machine(())['load_average']:.1f} now"
-    )
+    before, after = conditions["load_average"], machine(())["load_average"]
+    print(f"load average before: {before:.1f}, after: {after:.1f}")
     if options.out:
         checkouts = {
-            name: revision(folder) for name in _MARKERS if (folder := getattr(options, name))
+            name: revision(folder) for name in _CHECKOUTS if (folder := getattr(options, name))
         }
         facts = {"quick": options.quick, "repeats": options.repeats, "checkouts": checkouts}
-        write_json(options.out, {**facts, "machine": before, "results": results})
-    if not options.quick and not all(result["passed"] for result in results):
-        sys.exit("bench: a bar is missed")
+        write_json(options.out, {**facts, "machine": conditions, "results": results})
+    if not options.quick:
+        exit_if_failed(results)
 
 
 if __name__ == "__main__":
-    main()
+    run_main(main)

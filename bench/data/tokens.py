@@ -1,11 +1,10 @@
-"""Our token ids against Hugging Face's tokenizers and Google's FullTokenizer, line by line.
+"""Token ids of ours against Hugging Face's tokenizers and Google's FullTokenizer, line by line.
 
-Google's differs from the others on some characters by themselves (combining marks, rare
-ideographs, private use, ...); which, is found first, one code point after the other. Lines with
-one of those, or with a word of more than 100 characters, need not be equal to Google's.
+Google's tokenizer differs from both others on some characters (combining marks, rare ideographs,
+private use, ...). These are found first, by trying every code point. Lines that contain one of
+them, or a word of more than 100 characters, need not be equal to Google's.
 """
 
-import argparse
 import importlib
 import re
 import sys
@@ -18,6 +17,8 @@ from typing import Any
 
 from tokenizers import Tokenizer
 
+from bench.common import inputs
+from bench.common.command import add_inputs, check_files, make_parser, run_main
 from bench.common.report import machine, revision, write_json
 from bench.peers import google_bert
 from lib.vocab.export import write_tokenizer
@@ -29,62 +30,61 @@ Ids = Callable[[str], list[int]]
 
 
 def google_ids(checkout: Path, vocabulary: Path) -> Ids:
-    """Google's FullTokenizer, lower-casing."""
+    """Google's FullTokenizer with lower-casing."""
     google_bert.install(checkout)
     tokenization: Any = importlib.import_module("tokenization")
     tokenizer = tokenization.FullTokenizer(str(vocabulary), do_lower_case=True)
     return lambda text: tokenizer.convert_tokens_to_ids(tokenizer.tokenize(text))
 
 
-def characters_that_differ(ours: Ids, google: Ids) -> set[str]:
-    """Code points that the two treat differently, alone or inside or at the end of a word."""
+def differing_characters(ours: Ids, google: Ids) -> set[str]:
+    """Code points that the two treat differently alone, inside a word or at its end."""
     differing = set()
     for code in range(0x110000):
-        if 0xD800 <= code < 0xE000:  # Halves of surrogate pairs are no characters.
+        if 0xD800 <= code < 0xE000:  # Surrogates are not characters.
             continue
         character = chr(code)
-        for text in (character, f"a{character}b", f"ab{character}"):
-            if ours(text) != google(text):
-                differing.add(character)
-                break
+        texts = (character, f"a{character}b", f"ab{character}")
+        if any(ours(text) != google(text) for text in texts):
+            differing.add(character)
     return differing
 
 
-def lines_of(files: list[Path]) -> Iterator[list[str]]:
-    """Lines of text files, some at a time, without their LF."""
+def read_lines(files: list[Path]) -> Iterator[list[str]]:
+    """Lines of text files in chunks of about 1 MiB, without the LF."""
     for path in files:
         with path.open(encoding="utf-8", newline="\n") as stream:
             while lines := stream.readlines(1 << 20):
                 yield [line.removesuffix("\n") for line in lines]
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--vocab", type=Path, required=True, help="vocab.txt, lower-cased")
-    parser.add_argument("--google", type=Path, help="checkout of google-research/bert")
-    parser.add_argument("--out", type=Path, help="JSON file to write")
+def main() -> None:
+    parser = make_parser("data.tokens", __doc__)
+    add_inputs(parser, "vocab", "google", required=("vocab",))
+    parser.add_argument("--out", type=Path, help="JSON file for the results")
     parser.add_argument("files", type=Path, nargs="+", help="text files")
     options = parser.parse_args()
+    check_files(options, "vocab")
 
-    pieces = options.vocab.read_text(encoding="utf-8").removesuffix("\n").split("\n")
-    ours = WordPieceTokenizer(pieces, lowercase=True, strip_accents=True)
+    vocab = inputs.read_vocabulary(options.vocab)
+    ours = WordPieceTokenizer(vocab, lowercase=True, strip_accents=True)
     with tempfile.TemporaryDirectory() as folder:
-        write_tokenizer(Path(folder), pieces, True, True, 512)
+        write_tokenizer(Path(folder), vocab, True, True, 512)
         exported = Tokenizer.from_file(f"{folder}/tokenizer.json")
 
     def our_ids(text: str) -> list[int]:
         return ours.encode_lines(text + "\n")[0].tolist()
 
     google = google_ids(options.google, options.vocab) if options.google else None
-    excused = characters_that_differ(our_ids, google) if google else set()
-    assigned = {one for one in excused if unicodedata.category(one) not in ("Cn", "Co")}
+    excluded = differing_characters(our_ids, google) if google else set()
+    assigned = {one for one in excluded if unicodedata.category(one) not in ("Cn", "Co")}
     if google:
         print(
-            f"Google's differs on {len(excused):,} code points, {len(assigned):,} of them assigned "
-            "and not for private use"
+            f"Google's tokenizer differs on {len(excluded):,} code points, of which "
+            f"{len(assigned):,} are assigned and not for private use"
         )
     counts: Counter[str] = Counter()
-    for lines in lines_of(options.files):
+    for lines in read_lines(options.files):
         ids, offsets = ours.encode_lines("".join(f"{line}\n" for line in lines))
         theirs = exported.encode_batch(lines, add_special_tokens=False)
         for number, line in enumerate(lines):
@@ -93,27 +93,28 @@ def main() -> int:
             counts["tokens"] += len(own)
             counts["unequal to the exported tokenizer"] += own != theirs[number].ids
             if google:
-                if not excused.isdisjoint(line) or _LONG_WORD.search(line):
+                if not excluded.isdisjoint(line) or _LONG_WORD.search(line):
                     counts["not compared with Google"] += 1
                 else:
                     counts["unequal to Google"] += own != google(line)
     for name, count in counts.items():
         print(f"{name}: {count:,}")
     if options.out:
-        facts = machine(("tokenizers", "tensorflow"))
+        conditions = machine(("tokenizers", "tensorflow"))
         if google:
-            facts["google"] = revision(options.google)
+            conditions["google"] = revision(options.google)
         write_json(
             options.out,
             {
-                "machine": facts,
+                "machine": conditions,
                 "counts": counts,
-                "code_points": len(excused),
+                "code_points": len(excluded),
                 "assigned": len(assigned),
             },
         )
-    return 1 if counts["unequal to the exported tokenizer"] or counts["unequal to Google"] else 0
+    if counts["unequal to the exported tokenizer"] or counts["unequal to Google"]:
+        sys.exit("tokens: some token ids are unequal")
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_main(main)

@@ -1,8 +1,10 @@
-"""Where a stage's time goes: the real stage with a stopwatch round its main functions.
+"""Profile of a stage by its main parts: a stopwatch around their functions.
 
-python -m bench.data.where STAGE OUT.json ARGUMENTS... runs the stage in this process, as `python -m
-stages.STAGE ARGUMENTS...` would with one worker, and writes seconds by part. A part's seconds do
-not count those of another part inside of it. What no stopwatch covers is `rest`.
+python -m bench.data.where STAGE OUT.json ARGUMENTS...
+
+Runs the stage in this process, as `python -m stages.STAGE ARGUMENTS...` would with one worker, and
+writes seconds per part. A part's time does not include a part nested in it. Time outside all parts
+is `rest`.
 """
 
 import importlib
@@ -20,22 +22,25 @@ PARTS = {
         "vocabulary": ["lib.vocab.tokenizer:WordPieceTokenizer.load"],
         "tokenization": ["stages.records:read_tokens"],
         "pairs": ["lib.records.shard:make_examples"],
-        "rows": ["lib.records.shard:assemble"],
-        "masks": ["lib.records.shard:mask_sequences"],
+        "assembly": ["lib.records.shard:assemble"],
+        "masking": ["lib.records.shard:mask_sequences"],
         "encoding": ["lib.records.tfrecord:encode"],
-        "synchronising files": ["lib.run.atomic:_synchronise"],
+        "file sync": ["lib.run.atomic:_synchronise"],
     },
     "preprocess": {
         "cleaning": ["lib.text.cleaning.chunks:DocumentCleaner.__call__"],
         "sentences": ["lib.text.cleaning.edits:split_sentences"],
         "duplicates": ["stages.preprocess:first_occurrences"],
-        "synchronising files": ["lib.run.atomic:_synchronise"],
+        "file sync": ["lib.run.atomic:_synchronise"],
     },
 }
 
 
 class Stopwatch:
-    """Seconds by part, each second counted once: for the innermost part that runs."""
+    """Seconds by part; each second counts once, for the innermost running part.
+
+    If `outer` runs for 6 s and calls `inner` for 4 s of them, the result is outer 2, inner 4.
+    """
 
     def __init__(self, clock: Callable[[], float] = time.perf_counter) -> None:
         self.seconds: Counter[str] = Counter()
@@ -43,21 +48,21 @@ class Stopwatch:
         self._running = ["rest"]
         self._since = clock()
 
-    def _turn(self) -> None:
+    def _count(self) -> None:
         now = self._clock()
         self.seconds[self._running[-1]] += now - self._since  # type: ignore[assignment]
         self._since = now
 
     def start(self, part: str) -> None:
-        self._turn()
+        self._count()
         self._running.append(part)
 
     def stop(self) -> None:
-        self._turn()
+        self._count()
         self._running.pop()
 
     def watch(self, part: str, function: Callable[..., Any]) -> Callable[..., Any]:
-        """The function, its time counted for `part`."""
+        """Wraps a function so that its time counts for `part`."""
 
         def watched(*arguments: Any, **named: Any) -> Any:
             self.start(part)
@@ -69,13 +74,14 @@ class Stopwatch:
         return watched
 
 
-def _put_on(stopwatch: Stopwatch, part: str, place: str) -> None:
-    module_name, _, name = place.partition(":")
-    owner: Any = importlib.import_module(module_name)
-    *outer, name = name.split(".")
-    for step in outer:
-        owner = getattr(owner, step)
-    setattr(owner, name, stopwatch.watch(part, getattr(owner, name)))
+def resolve(name: str) -> tuple[Any, str]:
+    """The module or class that holds a function of PARTS, and the function's attribute name."""
+    module, _, attributes = name.partition(":")
+    holder: Any = importlib.import_module(module)
+    *outer, last = attributes.split(".")
+    for attribute in outer:
+        holder = getattr(holder, attribute)
+    return holder, last
 
 
 def main(stage: str, out: str, *arguments: str) -> None:
@@ -83,9 +89,10 @@ def main(stage: str, out: str, *arguments: str) -> None:
     stopwatch.start("imports")
     module = importlib.import_module(f"stages.{stage}")
     stopwatch.stop()
-    for part, places in PARTS[stage].items():
-        for place in places:
-            _put_on(stopwatch, part, place)
+    for part, names in PARTS[stage].items():
+        for name in names:
+            holder, attribute = resolve(name)
+            setattr(holder, attribute, stopwatch.watch(part, getattr(holder, attribute)))
     sys.argv = [f"{stage}.py", *arguments]
     module.run_stage(module.main)
     stopwatch.start("end")

@@ -1,13 +1,13 @@
-"""Runs prepare_pretrain_data.py of CT-BERT, unmodified, on today's Python and spaCy.
+"""Runs CT-BERT's prepare_pretrain_data.py, unmodified, on current Python and spaCy.
 
 python bench/peers/ct_bert.py CHECKOUT --input_data=... (the script's own flags)
 
-It writes below ../data, seen from the working directory. What has gone since it was written is
-put back before it starts, each time by what costs no more than the original did:
-- HTMLParser.unescape (gone with Python 3.9) was html.unescape;
-- Span.string (gone with spaCy 3) was Span.text_with_ws;
-- TensorFlow, of which it uses only the opening of a file, is an empty module with that.
-With emoji below 2 it runs markedly faster than with today's, so that is the one to install.
+The script writes to ../data, relative to the working directory. Functions that have been removed
+since it was written are restored before it starts, none slower than the original:
+- HTMLParser.unescape (removed in Python 3.9) was html.unescape;
+- Span.string (removed in spaCy 3) was Span.text_with_ws;
+- TensorFlow, used only to open a file, is replaced by a module with that function.
+Install emoji below 2, with which it runs markedly faster than with current versions.
 """
 
 import html
@@ -19,7 +19,7 @@ from types import ModuleType, SimpleNamespace
 
 
 class _Sentences:
-    """What the script asks of a spaCy document: its length and its sentences' strings."""
+    """The parts of a spaCy document that the script uses: its length and its sentences' text."""
 
     def __init__(self, document) -> None:
         self._document = document

@@ -1,20 +1,20 @@
-"""Runs create_pretraining_data.py of google-research/bert, unmodified, on today's TensorFlow.
+"""Runs create_pretraining_data.py of google-research/bert, unmodified, on TensorFlow 2.
 
 python bench/peers/google_bert.py CHECKOUT --input_file=... (the script's own flags)
 
-The script was written for TensorFlow 1; all that it uses is still there, as tensorflow.compat.v1,
-and only has to be found under the old name.
+The script was written for TensorFlow 1. Everything that it uses still exists in
+tensorflow.compat.v1 and only has to be importable under the old name.
 """
 
 import runpy
 import sys
 from pathlib import Path
 
-import tensorflow
-
 
 def install(checkout: Path) -> None:
     """Makes `import tensorflow` mean version 1, and the checkout's modules importable."""
+    import tensorflow
+
     sys.modules["tensorflow"] = tensorflow.compat.v1
     sys.path.insert(0, str(checkout))
 

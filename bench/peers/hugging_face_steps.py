@@ -1,8 +1,8 @@
-"""Times steps of Hugging Face's BERT: python -m bench.peers.hugging_face_steps JOB_JSON
+"""Times training steps of Hugging Face's BERT: python -m bench.peers.hugging_face_steps JOB_JSON
 
-The stock model in PyTorch's usual loop: zero_grad, loss, backward, clip_grad_norm_, AdamW. Of
-AdamW's implementations the fastest here is taken. `bench.training.speed` starts it and describes
-the job's keys.
+The stock model in PyTorch's usual loop: zero_grad, loss, backward, clip_grad_norm_, AdamW, in the
+implementation of AdamW that is fastest on this machine. Started by `bench.training.speed`; the keys
+of the job are described in `bench.common.rounds`.
 """
 
 import itertools
@@ -16,12 +16,11 @@ import torch
 from torch._dynamo.utils import counters
 from transformers import BertConfig, BertForMaskedLM, BertForPreTraining
 
-from bench.training.steps import (
+from bench.common.batches import collate, random_sequences
+from bench.common.step_timing import (
     MATMUL_SIZE,
-    Size,
-    as_collated,
+    BatchSize,
     matmul_peak,
-    random_rows,
     read_job,
     time_steps,
     write_result,
@@ -33,7 +32,7 @@ _ADAMW = ({"fused": True}, {"foreach": True}, {"foreach": False})
 
 
 class Gathered(torch.nn.Module):
-    """Its encoder and heads, the MLM head at masked positions only."""
+    """The stock model with its MLM head applied at masked positions only."""
 
     def __init__(self, model: BertForPreTraining) -> None:
         super().__init__()
@@ -48,34 +47,40 @@ class Gathered(torch.nn.Module):
         labels: torch.Tensor,
         next_sentence_label: torch.Tensor,
     ) -> torch.Tensor:
-        """positions: int64 [masked], into the rows one after the other; labels: int64 [masked]."""
+        """Loss of a batch [B, S] with M masked positions.
+
+        Args:
+            positions: int64 [M], indices into the flattened batch [B * S].
+            labels: int64 [M].
+        """
         encoded = self.model.bert(input_ids, attention_mask, token_type_ids)
-        hidden = encoded.last_hidden_state.flatten(0, 1)[positions]
+        hidden = encoded.last_hidden_state.flatten(0, 1)[positions]  # [B, S, H] -> [M, H]
         loss = torch.nn.functional.cross_entropy
         pairs = self.model.cls.seq_relationship(encoded.pooler_output)
         return loss(self.model.cls.predictions(hidden), labels) + loss(pairs, next_sentence_label)
 
 
 def batches(job: dict[str, Any]) -> Iterator[Batch]:
-    """Full rows, or examples of records as its collator pads them; all made beforehand."""
-    rows = job["settings"]["batch_size"]
+    """Random sequences without padding, or padded examples of records; all made in advance."""
+    size = job["settings"]["batch_size"]
     if job["records"]:
         (file, *_) = sorted(Path(job["records"]).glob("train/*"))
-        # The text was shuffled before the records were made.
-        examples = list(itertools.islice(read_examples(file), rows * (job["steps"] + 50)))
-        starts = range(0, len(examples) - rows + 1, rows)
-        groups = [examples[start : start + rows] for start in starts]
+        # In file order: the text was shuffled before the records were made.
+        examples = list(itertools.islice(read_examples(file), size * (job["steps"] + 50)))
+        starts = range(0, len(examples) - size + 1, size)
+        groups = [examples[start : start + size] for start in starts]
     else:
-        columns = random_rows(rows, job["length"], job["predictions"], job["vocab_size"])
-        groups = [[{name: values[row] for name, values in columns.items()} for row in range(rows)]]
-    made = [_tensors(as_collated(group), job) for group in groups]
-    return itertools.cycle(made)
+        sequences = random_sequences(size, job["length"], job["predictions"], job["vocab_size"])
+        groups = [
+            [{name: values[number] for name, values in sequences.items()} for number in range(size)]
+        ]
+    return itertools.cycle([_tensors(collate(group), job) for group in groups])
 
 
-def _tensors(columns: dict[str, Any], job: dict[str, Any]) -> Batch:
-    batch = {name: torch.from_numpy(values) for name, values in columns.items()}
+def _tensors(collated: dict[str, Any], job: dict[str, Any]) -> Batch:
+    batch = {name: torch.from_numpy(values) for name, values in collated.items()}
     if job["gathered"]:
-        labels = batch["labels"].flatten()
+        labels = batch["labels"].flatten()  # [B, S] -> [B * S]
         batch["positions"] = torch.nonzero(labels != -100).flatten()
         batch["labels"] = labels[batch["positions"]]
     elif not job["next_sentence"]:
@@ -83,16 +88,16 @@ def _tensors(columns: dict[str, Any], job: dict[str, Any]) -> Batch:
     return batch
 
 
-def size(batch: Batch) -> Size:
-    return Size(batch["attention_mask"].sum(1).numpy(), int((batch["labels"] != -100).sum()))
+def batch_size(batch: Batch) -> BatchSize:
+    return BatchSize(batch["attention_mask"].sum(1).numpy(), int((batch["labels"] != -100).sum()))
 
 
 def fastest_adamw(parameters: list[torch.nn.Parameter]) -> dict[str, bool]:
-    """Which of PyTorch's implementations takes least time for these gradients."""
+    """Options of the implementation of AdamW that takes least time for these gradients."""
     seconds = []
     for options in _ADAMW:
         optimizer = torch.optim.AdamW(parameters, lr=0.0, **options)
-        optimizer.step()  # makes its state
+        optimizer.step()  # allocates its state
         start = time.perf_counter()
         for _ in range(2):
             optimizer.step()
@@ -101,7 +106,7 @@ def fastest_adamw(parameters: list[torch.nn.Parameter]) -> dict[str, bool]:
 
 
 def peak(dtype: torch.dtype) -> float:
-    """Operations a second of PyTorch's product of large matrices."""
+    """FLOPs per second of PyTorch's product of large matrices."""
     matrix = torch.randn(MATMUL_SIZE, MATMUL_SIZE).to(dtype)
     return matmul_peak(lambda: matrix @ matrix)
 
@@ -114,8 +119,8 @@ def main(path: Path) -> None:
     parameters = list(model.parameters())
     adamw: dict[str, bool] = {"fused": True}
     optimizer = torch.optim.AdamW(parameters, lr=1e-5, weight_decay=0.01, **adamw)
-    wanted = Gathered(model) if job["gathered"] else model
-    forward = torch.compile(wanted) if job["mode"] == "compiled" else wanted
+    module = Gathered(model) if job["gathered"] else model
+    forward = torch.compile(module) if job["mode"] == "compiled" else module
     dtype = torch.bfloat16 if job["settings"]["precision"] == "bfloat16" else torch.float32
 
     def step(batch: Batch) -> None:
@@ -136,7 +141,7 @@ def main(path: Path) -> None:
     times = time_steps(
         batches(job),
         step,
-        size,
+        batch_size,
         job["steps"],
         compilations=lambda: counters["stats"]["unique_graphs"],
         after_first=choose_adamw,

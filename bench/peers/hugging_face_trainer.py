@@ -1,10 +1,10 @@
-"""Trains Hugging Face's BERT with its own trainer for so much processor time.
+"""Trains Hugging Face's BERT with its Trainer for a budget of processor time.
 
 python -m bench.peers.hugging_face_trainer JOB_JSON
 
-Everything is as its language-modelling example does it: BertForMaskedLM, a text whose lines are
-tokenized, joined and cut into full rows, DataCollatorForLanguageModeling, Trainer. The job's keys
-are described in `bench.training.learning`.
+Follows its language-modelling example: BertForMaskedLM, the lines of a text tokenized, concatenated
+and cut into blocks, DataCollatorForLanguageModeling, Trainer. The keys of the job are described in
+`bench.training.learning`.
 """
 
 import json
@@ -27,21 +27,21 @@ from transformers import (
 
 from bench.common.budget import Meter, run
 
-Rows = list[dict[str, list[int]]]
+Blocks = list[dict[str, list[int]]]
 
 
-def full_rows(encoded: dict[str, list[list[int]]], length: int) -> Rows:
-    """All lines one after the other, cut into rows; the rest that fills no row is left out."""
-    joined = {key: list(chain.from_iterable(lines)) for key, lines in encoded.items()}
-    total = len(joined["input_ids"]) // length * length
+def make_blocks(encoded: dict[str, list[list[int]]], length: int) -> Blocks:
+    """All lines concatenated and cut into blocks; tokens that do not fill a block are dropped."""
+    concatenated = {key: list(chain.from_iterable(lines)) for key, lines in encoded.items()}
+    total = len(concatenated["input_ids"]) // length * length
     return [
-        {key: values[start : start + length] for key, values in joined.items()}
+        {key: values[start : start + length] for key, values in concatenated.items()}
         for start in range(0, total, length)
     ]
 
 
-class Watch(TrainerCallback):
-    """Tells the meter of each step."""
+class MeterCallback(TrainerCallback):
+    """Reports each step to the meter and ends the training with it."""
 
     def __init__(self, meter: Meter) -> None:
         self._meter = meter
@@ -51,8 +51,8 @@ class Watch(TrainerCallback):
             control.should_training_stop = True
 
 
-def train(job: dict[str, Any], tokenizer: Any, rows: Rows, steps: int, meter: Meter) -> None:
-    """Trains from scratch until the meter says stop."""
+def train(job: dict[str, Any], tokenizer: Any, blocks: Blocks, steps: int, meter: Meter) -> None:
+    """Trains from scratch until the meter ends the run."""
     set_seed(job["seed"])
     config = BertConfig(
         vocab_size=len(tokenizer), pad_token_id=tokenizer.pad_token_id, **job["model"]
@@ -77,9 +77,9 @@ def train(job: dict[str, Any], tokenizer: Any, rows: Rows, steps: int, meter: Me
     trainer = Trainer(
         model=BertForMaskedLM(config),
         args=arguments,
-        train_dataset=rows,
+        train_dataset=blocks,
         data_collator=DataCollatorForLanguageModeling(tokenizer, mlm_probability=0.15),
-        callbacks=[Watch(meter)],
+        callbacks=[MeterCallback(meter)],
     )
     trainer.train()
 
@@ -89,12 +89,12 @@ def main(path: Path) -> None:
     torch.set_num_interop_threads(1)
     job = json.loads(path.read_text(encoding="utf-8"))
     tokenizer = AutoTokenizer.from_pretrained(job["vocabulary"])
-    # It would warn of each line that is longer than a row.
+    # Otherwise it warns about each line that is longer than a block.
     tokenizer.model_max_length = 1 << 30
     lines = Path(job["text"]).read_text(encoding="utf-8").splitlines()
     encoded = tokenizer([line for line in lines if line], return_special_tokens_mask=True)
-    rows = full_rows(dict(encoded), job["length"])
-    run(path, lambda job, steps, meter: train(job, tokenizer, rows, steps, meter))
+    blocks = make_blocks(dict(encoded), job["length"])
+    run(path, lambda job, steps, meter: train(job, tokenizer, blocks, steps, meter))
 
 
 if __name__ == "__main__":

@@ -2,10 +2,10 @@
 
 python bench/peers/nvidia_lddl.py CHECKOUT TEXT TOKENIZER MAX_SEQ_LENGTH DUPE_FACTOR
 
-Its own pipeline needs a Dask of 2021. Measured here is the work inside of one partition: each
-sentence through the Hugging Face tokenizer that LDDL uses, `create_pairs_from_document` with its
-masking for each document and pass, the shuffle. Dask, NLTK and Parquet are left out (there is an
-empty module in their place), and nothing is written: all of that is time which LDDL is spared.
+LDDL's own pipeline needs a Dask release of 2021. This runs the work within one partition: the
+Hugging Face tokenizer that LDDL uses on each sentence, `create_pairs_from_document` with masking
+for each document and pass, and the shuffle. Dask, NLTK and Parquet are replaced by empty modules,
+and nothing is written, so that LDDL is measured without the time that these would take.
 """
 
 import importlib
@@ -36,7 +36,7 @@ class _Empty(ModuleType):
 
 
 def main(checkout: str, text: str, tokenizer_folder: str, length: str, dupe_factor: str) -> None:
-    # Before the empty modules are there: transformers looks whether it can use the real ones.
+    # Before the empty modules exist: transformers checks whether the real ones are available.
     from transformers import BertTokenizerFast
 
     tokenizer = BertTokenizerFast.from_pretrained(tokenizer_folder)
@@ -47,7 +47,7 @@ def main(checkout: str, text: str, tokenizer_folder: str, length: str, dupe_fact
 
     documents = []
     for raw in Path(text).read_text(encoding="utf-8").split("\n\n"):
-        # As its _get_documents does, with the sentences that are there already.
+        # As in its _get_documents, with sentences that are already split.
         sentences = (
             pretrain.Sentence(tuple(tokens))
             for tokens in (
@@ -60,7 +60,7 @@ def main(checkout: str, text: str, tokenizer_folder: str, length: str, dupe_fact
         if len(document):
             documents.append(document)
 
-    # As its _get_pairs does for a partition.
+    # As in its _get_pairs for a partition.
     vocabulary = tuple(tokenizer.vocab.keys())
     random.seed(12345)
     pairs = []

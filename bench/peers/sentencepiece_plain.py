@@ -1,4 +1,4 @@
-"""Trains SentencePiece on a file of sentences, as its documentation does it.
+"""Trains SentencePiece on a file of sentences, as in its documentation.
 
 python bench/peers/sentencepiece_plain.py TEXT SIZE bpe|unigram MODEL
 """
@@ -15,7 +15,7 @@ def main(text: str, size: str, algorithm: str, target: str) -> None:
         model_type=algorithm,
         vocab_size=int(size),
         character_coverage=1.0,
-        normalization_rule_name="nmt_nfkc_cf",  # lower case, as our runs here
+        normalization_rule_name="nmt_nfkc_cf",  # lower-cases, as our runs do
         hard_vocab_limit=False,
         num_threads=4,
         minloglevel=2,

@@ -1,11 +1,11 @@
-"""What `bench.training.speed` compares: models, batches, and the bars."""
+"""Cases of `bench.training.speed`: models, batches and thresholds."""
 
 from dataclasses import dataclass
 from typing import Any
 
 
 def sizes(layers: int, hidden: int, dropout: float = 0.1) -> dict[str, Any]:
-    """A BERT of the usual proportions, by the names of its config."""
+    """Sizes of a BERT of the usual proportions, named as in its config."""
     return {
         "hidden_size": hidden,
         "num_hidden_layers": layers,
@@ -23,16 +23,22 @@ class Case:
     """One comparison of speed.
 
     Attributes:
-        data: `full` rows of random tokens; `tweets`; `pairs` of tweets, ours against ours.
-        examples: of a step (of packed rows: on average).
-        bar: how many times the peer's useful tokens a second ours should be; of float32 only.
+        data: `full` for random sequences without padding; `tweets`; `pairs` for sentence pairs of
+            tweets, ours packed against ours unpacked.
+        examples: examples per step (on average if packed).
+        threshold: smallest accepted ratio of our useful tokens per second to the peer's; in float32
+            only.
+        steps: steps to time.
+        xla: whether to compile with XLA, for each mode of ours.
+        length: maximum sequence length.
+        predictions: masked positions per sequence.
     """
 
     name: str
     model: dict[str, Any]
     data: str
     examples: int
-    bar: float
+    threshold: float
     steps: int
     xla: tuple[bool, ...] = (False,)
     length: int = 128

@@ -1,18 +1,15 @@
-"""Checkpoints and records that cross to and from other tools, checked against these tools.
+"""Checkpoints and records exchanged with other tools, checked against these tools.
 
-What is not given is skipped. Weights are only compared by what a model says, never by our own
-tables: transformers gets its weights here by renaming strings.
+A check whose inputs are missing is skipped. Weights are compared only through a model's outputs,
+never through our own conversion tables: here, transformers gets its weights by renaming strings.
 
-- hidden states, pooled: those that came with a Hugging Face encoder, made by its authors.
-- MLM logits, NSP logits: a Google TF1 checkpoint in our model beside the same in transformers.
-- Google's reader: rows of our records as run_pretraining.py's input function reads them.
-- Google's sample: the records published with Google's code, through the stages records and
-  pretrain.
+- hidden states, pooled: outputs published with a Hugging Face encoder by its authors.
+- MLM logits, NSP logits: a Google TF1 checkpoint in our model and in transformers.
+- run_pretraining.py: our records as read by the input function of Google's script.
+- google_sample: the records published with Google's code, through the stages records and pretrain.
 """
 
-import argparse
 import json
-import os
 import re
 import subprocess
 import sys
@@ -21,29 +18,39 @@ from typing import Any
 
 import numpy as np
 
-from bench.common.project import ROOT, Project
+from bench import PEERS
+from bench.common import inputs
+from bench.common.command import add_inputs, add_outputs, exit_if_failed, make_parser, run_main
+from bench.common.project import Project
 from bench.common.report import machine, table, write_json
+from lib.run import tf
 from lib.run.errors import UserError
 
-# Before TensorFlow is imported.
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-_COLUMNS = {"name": "", "what": "", "value": "found", "bar": "bar", "passed": "passed"}
-_PEER = ROOT / "bench/peers/google_reader.py"
+_COLUMNS = {
+    "name": "",
+    "quantity": "",
+    "value": "found",
+    "threshold": "threshold",
+    "passed": "passed",
+}
 
 
-def _row(name: str, what: str, value: float, bar: float) -> dict[str, Any]:
-    found = float(value)
-    return {"name": name, "what": what, "value": found, "bar": bar, "passed": found <= bar}
+def _result(name: str, quantity: str, value: float, threshold: float) -> dict[str, Any]:
+    return {
+        "name": name,
+        "quantity": quantity,
+        "value": float(value),
+        "threshold": threshold,
+        "passed": float(value) <= threshold,
+    }
 
 
-def _apart(ours: Any, theirs: Any) -> float:
+def _max_difference(ours: Any, theirs: Any) -> float:
     return float(np.abs(np.asarray(ours, np.float64) - np.asarray(theirs, np.float64)).max())
 
 
 def published_outputs(folder: Path, work: Path) -> list[dict[str, Any]]:
-    """Hidden states and pooled vectors of an encoder, beside those that were published."""
-    import tensorflow as tf
-
+    """Compares hidden states and pooled vectors of an encoder with the published ones."""
     from lib.checkpoints.formats import read_checkpoint
     from lib.model.bert import encode
     from lib.model.layers import dense
@@ -61,17 +68,18 @@ def published_outputs(folder: Path, work: Path) -> list[dict[str, Any]]:
     segments = np.array(expected["token_types"], np.int32)
     hidden = encode(found.weights, found.config, ids, np.ones_like(ids), segments)
     rows = [
-        _row(folder.name, "hidden states", _apart(hidden, expected["hidden"]), 1e-4),
+        _result(folder.name, "hidden states", _max_difference(hidden, expected["hidden"]), 1e-4),
     ]
     if "pooler" in expected:
         pooled = tf.tanh(dense(found.weights, "bert/pooler/dense", hidden[:, 0]))
-        rows.append(_row(folder.name, "pooled", _apart(pooled, expected["pooler"]), 1e-4))
+        rows.append(
+            _result(folder.name, "pooled", _max_difference(pooled, expected["pooler"]), 1e-4)
+        )
     return rows
 
 
 def google_checkpoint(folder: Path) -> list[dict[str, Any]]:
-    """Logits of a TF1 checkpoint, in our model and in transformers."""
-    import tensorflow as tf
+    """Compares logits of a TF1 checkpoint in our model and in transformers."""
     import torch
     from transformers import BertConfig, BertForPreTraining
 
@@ -79,7 +87,7 @@ def google_checkpoint(folder: Path) -> list[dict[str, Any]]:
     from lib.model.bert import encode, masked_lm_logits, next_sentence_logits
 
     values = json.loads((folder / "bert_config.json").read_text(encoding="utf-8"))
-    # Google's gelu is the tanh form.
+    # Google's gelu is the tanh approximation.
     config = BertConfig(**values | {"hidden_act": "gelu_new"}, attn_implementation="eager")
     theirs = BertForPreTraining(config).eval()
     reader = tf.train.load_checkpoint(str(next(folder.glob("*.ckpt.index")).with_suffix("")))
@@ -110,11 +118,18 @@ def google_checkpoint(folder: Path) -> list[dict[str, Any]]:
     with torch.no_grad():
         expected = theirs(*(torch.tensor(each).long() for each in (ids, mask, segments)))
     hidden = encode(ours.weights, ours.config, ids, mask, segments)
-    pieces = masked_lm_logits(ours.weights, ours.config, hidden).numpy()[mask > 0]
-    pairs = next_sentence_logits(ours.weights, hidden[:, :1])[:, 0]
+    mlm = masked_lm_logits(ours.weights, ours.config, hidden).numpy()[mask > 0]  # [B, S, V]
+    nsp = next_sentence_logits(ours.weights, hidden[:, :1])[:, 0]  # [B, 1, 2] -> [B, 2]
     return [
-        _row(folder.name, "MLM logits", _apart(pieces, expected.prediction_logits[mask > 0]), 1e-5),
-        _row(folder.name, "NSP logits", _apart(pairs, expected.seq_relationship_logits), 1e-5),
+        _result(
+            folder.name,
+            "MLM logits",
+            _max_difference(mlm, expected.prediction_logits[mask > 0]),
+            1e-5,
+        ),
+        _result(
+            folder.name, "NSP logits", _max_difference(nsp, expected.seq_relationship_logits), 1e-5
+        ),
     ]
 
 
@@ -135,19 +150,19 @@ def _project(work: Path, vocabulary: Path) -> Project:
 
 
 def google_reader(checkout: Path, project: Project) -> list[dict[str, Any]]:
-    """Our rows of a text, as Google's input function gives them and as they were written."""
+    """Compares our records as Google's input function reads them with what was written."""
     from lib.records.manifest import read_manifest, record_files
     from lib.records.tfrecord_reader import read_examples
 
-    project.preprocess()
-    project.stage("split", "data/corpus", "data/shards")
+    project.stages("preprocess", "split")
     project.records()
     records = project.path("data/records/main")
     manifest = read_manifest(records)
     files = record_files(records, manifest, "train")
     count = manifest.splits["train"].sequences
     out = project.path("google.npz")
-    command = [sys.executable, _PEER, checkout, out, "128", "20", str(count), *files]
+    script = PEERS / "google_reader.py"
+    command = [sys.executable, script, checkout, out, "128", "20", str(count), *files]
     subprocess.run(list(map(str, command)), check=True)
     theirs = np.load(out)
     own = [example for path in files for example in read_examples(path)]
@@ -157,48 +172,45 @@ def google_reader(checkout: Path, project: Project) -> list[dict[str, Any]]:
         for name, values in example.items()
     )
     if len(own) != count or len(theirs["input_ids"]) != count or not count:
-        raise UserError(f"{records}: {len(own)} rows read, the manifest says {count}")
-    return [_row("run_pretraining.py", f"wrong features of {count} rows", wrong, 0)]
+        raise UserError(
+            f"{records}: {len(own)} sequences read, but the manifest has {count}; delete the "
+            "scratch folder and run again"
+        )
+    return [_result("run_pretraining.py", f"wrong features of {count} sequences", wrong, 0)]
 
 
 def google_sample(sample: Path, project: Project) -> list[dict[str, Any]]:
-    """Trains on records that Google published; the loss after a few steps, by that of guessing."""
-    given = project.path("data/given")
-    given.mkdir(parents=True, exist_ok=True)
-    (given / sample.name).write_bytes(sample.read_bytes())
+    """Trains on records published by Google: loss after a few steps over that of guessing."""
+    source = project.path("data/given")
+    source.mkdir(parents=True, exist_ok=True)
+    (source / sample.name).write_bytes(sample.read_bytes())
     project.set({"records": {"source": "data/given"}})
-    project.stage("records", "main", "data/given", "data/vocab", "data/records/main")
-    folders = ("data/records/main", "data/vocab", "data/vocab", "models/main")
-    project.stage("pretrain", "main", *folders)
+    project.records()
+    project.stage("pretrain", "main")
     metrics = project.path("results/pretrain/main/metrics.json")
     loss = json.loads(metrics.read_text(encoding="utf-8"))["train_mlm_loss"]
-    pieces = project.path("data/vocab/vocab.txt").read_text(encoding="utf-8").count("\n")
-    return [_row(sample.name, "loss by that of guessing", loss / np.log(pieces), 0.95)]
+    vocabulary = inputs.read_vocabulary(project.path("data/vocab/vocab.txt"))
+    return [_result(sample.name, "loss / loss of guessing", loss / np.log(len(vocabulary)), 0.95)]
 
 
-def arguments() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m bench.training.crossings",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+def main() -> None:
+    parser = make_parser("training.crossings", __doc__)
     parser.add_argument(
         "--encoder",
         type=Path,
         help="folder with tiny_bert.safetensors, its config and tiny_bert_hidden.json",
     )
     parser.add_argument("--checkpoint", type=Path, help="folder with a Google TF1 checkpoint")
-    parser.add_argument("--google", type=Path, help="checkout of google-research/bert")
-    parser.add_argument("--text", type=Path, help="dozens of documents, a blank line after each")
+    add_inputs(parser, "google")
+    parser.add_argument(
+        "--text", type=Path, help="dozens of documents, a blank line after each, with --google"
+    )
     parser.add_argument("--sample", type=Path, help="TFRecord file of Google's script")
-    parser.add_argument("--vocab", type=Path, help="vocab.txt of the sample, for the last two")
-    parser.add_argument("--out", type=Path, help="JSON file to write")
-    parser.add_argument("--work", type=Path, default=ROOT / ".scratch/crossings", help="scratch")
-    return parser
-
-
-def main() -> None:
-    options = arguments().parse_args()
+    parser.add_argument(
+        "--vocab", type=Path, help="vocab.txt of the sample, for --text and --sample"
+    )
+    add_outputs(parser, "crossings")
+    options = parser.parse_args()
     work = options.work.absolute()
     rows: list[dict[str, Any]] = []
     if options.encoder:
@@ -216,12 +228,8 @@ def main() -> None:
     if options.out:
         packages = ("numpy", "tensorflow", "torch", "transformers")
         write_json(options.out, {"machine": machine(packages), "results": rows})
-    if not all(row["passed"] for row in rows):
-        sys.exit("crossings: a bar was missed")
+    exit_if_failed(rows)
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except UserError as error:
-        sys.exit(f"crossings: error: {error}")
+    run_main(main)

@@ -1,23 +1,18 @@
 """Held-out MLM loss of model directories: python -m bench.training.heldout JOB_JSON MODEL...
 
-Writes losses.json beside the job: for each model the means on two sets of rows, masked once and
-for all:
+Writes losses.json next to the job: for each model, means on two sets of sequences with fixed masks:
 
-- `records`: the dev rows of the records stage, each a segment of whole sentences.
-- `joined`: the same text as Hugging Face's example cuts it: lines joined, full rows.
+- `records`: the dev examples of the records stage, each a segment of whole sentences.
+- `blocks`: the same text cut as in Hugging Face's example: lines concatenated, no padding.
 """
 
 import json
-import os
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-
 import numpy as np
-import tensorflow as tf
 from safetensors.numpy import load_file, save_file
 
 from lib.checkpoints.huggingface import read_model
@@ -25,17 +20,21 @@ from lib.model.config import read_config
 from lib.model.losses import Batch, loss_sums, summarise
 from lib.records.manifest import read_manifest
 from lib.records.masking import VocabularyFacts, mask_sequences
-from lib.run import random
+from lib.run import random, tf
 from lib.train.input import evaluation_batches
 from lib.vocab.tokenizer import WordPieceTokenizer
 
-_ROWS = 32
+_BATCH_SIZE = 32
 
 
-def joined_batches(
+def block_batches(
     text: Path, tokenizer: WordPieceTokenizer, length: int, seed: int = 1
 ) -> list[Batch]:
-    """Lines between [CLS] and [SEP], joined, cut into full rows and masked; whole batches only."""
+    """Batches of a text cut into blocks and masked.
+
+    Each line becomes [CLS] line [SEP]; all are concatenated and cut into blocks of `length` tokens.
+    Tokens that do not fill a whole batch are dropped.
+    """
     lines = text.read_text(encoding="utf-8").splitlines()
     ids = [
         token
@@ -43,10 +42,10 @@ def joined_batches(
         if line
         for token in (tokenizer.cls_id, *tokenizer.encode(line), tokenizer.sep_id)
     ]
-    count = len(ids) // length // _ROWS * _ROWS
-    rows = np.array(ids[: count * length], np.int32).reshape(count, length)
+    count = len(ids) // length // _BATCH_SIZE * _BATCH_SIZE
+    blocks = np.array(ids[: count * length], np.int32).reshape(count, length)  # [blocks, S]
     masked = mask_sequences(
-        rows,
+        blocks,
         np.full(count, length),
         VocabularyFacts.from_tokenizer(tokenizer),
         0.15,
@@ -57,19 +56,19 @@ def joined_batches(
     dataset = tf.data.Dataset.from_tensor_slices(
         {
             "input_ids": masked.input_ids,
-            "input_mask": np.ones_like(rows),
-            "segment_ids": np.zeros_like(rows),
+            "input_mask": np.ones_like(blocks),
+            "segment_ids": np.zeros_like(blocks),
             "masked_lm_positions": masked.positions,
             "masked_lm_ids": masked.ids,
             "masked_lm_weights": masked.weights,
             "example_weights": np.ones(count, np.float32),
         }
     )
-    return list(dataset.batch(_ROWS))
+    return list(dataset.batch(_BATCH_SIZE))
 
 
 def add_unused_heads(model: Path) -> None:
-    """A model that was trained without sentence pairs gets zeros where their head would be."""
+    """Adds a pooler and an NSP head of zeros to a model that was trained without sentence pairs."""
     path = model / "model.safetensors"
     tensors = load_file(path)
     size = read_config(model / "config.json").hidden_size
@@ -84,7 +83,10 @@ def add_unused_heads(model: Path) -> None:
 
 
 def losses(models: Sequence[Path], sets: Mapping[str, Sequence[Batch]]) -> list[dict[str, float]]:
-    """Means of models of one shape: all of them on the set `records`, the last one on all sets."""
+    """Mean loss and accuracy of models of one shape.
+
+    All models are evaluated on the set `records`, the last one on all sets.
+    """
     config = read_config(models[0] / "config.json")
 
     @tf.function(jit_compile=True)
@@ -101,7 +103,7 @@ def losses(models: Sequence[Path], sets: Mapping[str, Sequence[Batch]]) -> list[
             for batch in sets[name]:
                 for key, value in sums(weights, batch).items():
                     totals[key] = totals.get(key, 0.0) + float(value)
-            means[name] = summarise(totals)["mlm_loss"]
+            means[f"{name}_loss"] = summarise(totals)["mlm_loss"]
             means[f"{name}_accuracy"] = summarise(totals)["mlm_accuracy"]
         scored.append(means)
     return scored
@@ -112,8 +114,8 @@ def main(path: Path, models: list[Path]) -> None:
     records = Path(job["heldout_records"])
     tokenizer = WordPieceTokenizer.load(Path(job["vocabulary"]))
     sets = {
-        "records": list(evaluation_batches(records, read_manifest(records), "dev", _ROWS)),
-        "joined": joined_batches(Path(job["heldout_text"]), tokenizer, job["length"]),
+        "records": list(evaluation_batches(records, read_manifest(records), "dev", _BATCH_SIZE)),
+        "blocks": block_batches(Path(job["heldout_text"]), tokenizer, job["length"]),
     }
     path.with_name("losses.json").write_text(json.dumps(losses(models, sets)), encoding="utf-8")
 

@@ -1,10 +1,9 @@
-"""The input pipeline alone on one core: how many examples a second it could give to a trainer.
+"""Throughput of the training input pipeline alone on one core, in examples per second.
 
-The records are made by the real stages. Each kind of records is read in a process of its own that
-may use one core only.
+The records are made by the real stages. Each kind of records is read in its own process, pinned to
+one core.
 """
 
-import argparse
 import json
 import os
 import shutil
@@ -18,37 +17,47 @@ from typing import Any
 
 import numpy as np
 
+from bench import ROOT
 from bench.common import inputs
-from bench.common.project import ROOT, Project
+from bench.common.command import (
+    add_inputs,
+    add_outputs,
+    add_repeats,
+    check_files,
+    exit_if_failed,
+    make_parser,
+    run_main,
+)
+from bench.common.project import Project
 from bench.common.report import machine, table, write_json
 from lib.run.errors import UserError
 
-_BUFFER = 20_000
+_SHUFFLE_BUFFER = 20_000
 _COLUMNS = {
     "name": "records",
     "batch_size": "batch",
-    "examples_per_sequence": "examples a row",
-    "rows_per_second": "rows/s",
+    "examples_per_sequence": "examples/sequence",
+    "sequences_per_second": "sequences/s",
     "examples_per_second": "examples/s",
-    "bar": "bar",
+    "threshold": "threshold",
     "passed": "passed",
-    "examples_per_cpu_second": "per s of CPU",
+    "examples_per_cpu_second": "examples/CPU s",
 }
 
 
 @dataclass(frozen=True)
 class Case:
-    """One kind of records, by its keys in params.yaml.
+    """One kind of records, named as in section records of params.yaml.
 
     Attributes:
-        bar: examples a second; only of WikiText at 128 tokens.
+        threshold: smallest accepted number of examples per second, for WikiText at 128 tokens only.
     """
 
     name: str
     masking: str = "static"
     whole_word_mask: bool = False
     packing: bool = False
-    bar: float | None = None
+    threshold: float | None = None
 
     def params(self) -> dict[str, Any]:
         return {
@@ -59,8 +68,8 @@ class Case:
 
 
 CASES = (
-    Case("static", bar=60_000),
-    Case("dynamic", "dynamic", bar=30_000),
+    Case("static", threshold=60_000),
+    Case("dynamic", "dynamic", threshold=30_000),
     Case("dynamic, whole words", "dynamic", whole_word_mask=True),
     Case("packed", packing=True),
     Case("packed, dynamic", "dynamic", packing=True),
@@ -69,16 +78,15 @@ CASES = (
 LENGTHS = {"wikitext": 128, "tweets": 96}
 
 
-def make_records(project: Project, text: str, source: Path, vocabulary: Path) -> None:
-    """Text shards and a vocabulary; the records are made case by case."""
+def make_shards(project: Project, name: str, source: Path, vocabulary: Path) -> None:
+    """Prepares text shards and the vocabulary; each case makes its own records."""
     project.use_vocabulary(vocabulary)
-    inputs.documents(text, source, project.path("data/raw/text.txt"))
-    project.preprocess()
-    project.stage("split", "data/corpus", "data/shards")
+    inputs.write_documents(name, source, project.path("data/raw/text.txt"))
+    project.stages("preprocess", "split")
 
 
-def measure(records: Path, vocabulary: Path, batch_size: int, rows: int) -> dict[str, float]:
-    """Reads so many rows in a new process on one core."""
+def measure(records: Path, vocabulary: Path, batch_size: int, sequences: int) -> dict[str, float]:
+    """Reads records in a new process on one core."""
     command = [
         sys.executable,
         "-m",
@@ -87,8 +95,8 @@ def measure(records: Path, vocabulary: Path, batch_size: int, rows: int) -> dict
         records,
         vocabulary,
     ]
-    command += [str(batch_size), str(rows)]
-    # The machinery of TensorFlow makes a thread for each core that it sees.
+    command += [str(batch_size), str(sequences)]
+    # TensorFlow starts a thread for each core that it sees.
     core = max(os.sched_getaffinity(0))
     run = subprocess.run(
         command,
@@ -103,119 +111,112 @@ def measure(records: Path, vocabulary: Path, batch_size: int, rows: int) -> dict
     return figures
 
 
-def read(records: Path, vocabulary: Path, batch_size: int, rows: int) -> dict[str, float]:
-    """Rows a second, and rows a second of processor time."""
+def read(records: Path, vocabulary: Path, batch_size: int, sequences: int) -> dict[str, float]:
+    """Sequences per second of wall time and of processor time."""
     from lib.records.manifest import read_manifest
     from lib.train.input import training_batches
     from lib.vocab.tokenizer import WordPieceTokenizer
 
     manifest = read_manifest(records)
-    count = max(1, rows // batch_size)
+    count = max(1, sequences // batch_size)
     batches = training_batches(
         records,
         manifest,
         WordPieceTokenizer.load(vocabulary),
         batch_size=batch_size,
-        steps=10 * count,  # far from the end, so that nothing is cut short
-        buffer=_BUFFER,
+        steps=10 * count,  # more than are read, so that the data set does not end
+        buffer=_SHUFFLE_BUFFER,
         seed=1,
     )
 
     def seconds(number: int) -> np.ndarray:
-        """Wall and processor time for so many batches.
+        """Wall and processor time of reading batches.
 
-        Consumed within TensorFlow: what Python's loop over batches costs is the trainer's.
+        Consumed within TensorFlow: the cost of a Python loop over batches belongs to the trainer.
         """
         started = np.array([time.perf_counter(), time.process_time()])
         batches.take(number).reduce(0, lambda total, batch: total + batch["input_ids"][0, 1])
         return np.array([time.perf_counter(), time.process_time()]) - started
 
-    # Starting up and filling the shuffle buffer are in both.
+    # Start-up and filling the shuffle buffer are part of both and cancel out.
     start_up = count // 10
     wall, cpu = seconds(count + start_up) - seconds(start_up)
-    read_rows = count * batch_size
     split = manifest.splits["train"]
     return {
-        "rows_per_second": read_rows / wall,
-        "rows_per_cpu_second": read_rows / cpu,
+        "sequences_per_second": count * batch_size / wall,
+        "sequences_per_cpu_second": count * batch_size / cpu,
         "examples_per_sequence": split.examples / split.sequences,
     }
 
 
-def figures(text: str, case: Case, batch_size: int, runs: list[dict[str, float]]) -> dict[str, Any]:
-    """One row of the table: medians."""
+def summarise(
+    text: str, case: Case, batch_size: int, runs: list[dict[str, float]]
+) -> dict[str, Any]:
+    """Medians of the runs of one case."""
     medians = {key: statistics.median(run[key] for run in runs) for key in runs[0]}
-    examples = medians["rows_per_second"] * medians["examples_per_sequence"]
-    bar = case.bar if text == "wikitext" else None
+    each = medians["examples_per_sequence"]
+    examples = medians["sequences_per_second"] * each
+    threshold = case.threshold if text == "wikitext" else None
     return {
         "name": f"{text}: {case.name}",
         "batch_size": batch_size,
         **medians,
         "examples_per_second": examples,
-        "examples_per_cpu_second": medians["rows_per_cpu_second"]
-        * medians["examples_per_sequence"],
-        "bar": bar,
-        "passed": None if bar is None else examples >= bar,
-        "runs": [run["rows_per_second"] for run in runs],
+        "examples_per_cpu_second": medians["sequences_per_cpu_second"] * each,
+        "threshold": threshold,
+        "passed": None if threshold is None else examples >= threshold,
+        "runs": [run["sequences_per_second"] for run in runs],
     }
 
 
 def main() -> None:
     if sys.argv[1:2] == ["--measure"]:
-        records, vocabulary, batch_size, rows = sys.argv[2:]
-        print(json.dumps(read(Path(records), Path(vocabulary), int(batch_size), int(rows))))
+        records, vocabulary, batch_size, sequences = sys.argv[2:]
+        result = read(Path(records), Path(vocabulary), int(batch_size), int(sequences))
+        print(json.dumps(result))
         return
-    parser = argparse.ArgumentParser(
-        prog="python -m bench.training.input_pipeline", description=__doc__
-    )
-    parser.add_argument("--wikitext", type=Path, help="train file of WikiText-2: at 128 tokens")
-    parser.add_argument("--tweets", type=Path, help="text file, a tweet a line: at 96 tokens")
-    parser.add_argument("--vocab", type=Path, required=True, help="vocab.txt of bert-base-uncased")
+    parser = make_parser("training.input_pipeline", __doc__)
+    add_inputs(parser, "wikitext", "tweets", "vocab", required=("vocab",))
     parser.add_argument("--batch-sizes", type=int, nargs="+", default=[32, 256])
-    parser.add_argument("--rows", type=int, default=100_000, help="to read in a run")
-    parser.add_argument("--repeats", type=int, default=3, help="runs of each (default 3)")
-    parser.add_argument("--out", type=Path, help="JSON file to write")
-    parser.add_argument("--work", type=Path, default=ROOT / ".scratch/input", help="scratch")
+    parser.add_argument(
+        "--sequences", type=int, default=100_000, help="sequences to read per run (default 100,000)"
+    )
+    add_repeats(parser)
+    add_outputs(parser, "input")
     options = parser.parse_args()
+    check_files(options, "wikitext", "tweets", "vocab")
     results = []
-    before = machine(["numpy", "tensorflow"])
-    try:
-        for text, length in LENGTHS.items():
-            source = getattr(options, text)
-            if source is None:
-                print(f"skipped: {text} (give --{text})", flush=True)
-                continue
-            for path in (source, options.vocab):
-                if not path.is_file():
-                    raise UserError(f"no file {path}; give a path that is there")
-            project = Project(
-                options.work / text,
-                {
-                    "preprocess": {"input": "data/raw", "document": "blank_line"},
-                    "records": {"dupe_factor": 5 if text == "wikitext" else 1},
-                    "phases": {"main": {"max_seq_length": length}},
-                },
-            )
-            make_records(project, text, source, options.vocab)
-            for case in CASES:
-                project.set({"records": case.params()})
-                project.records()
-                folders = project.path("data/records/main"), project.path("data/vocab")
-                for batch_size in options.batch_sizes:
-                    runs = [
-                        measure(*folders, batch_size, options.rows) for _ in range(options.repeats)
-                    ]
-                    results.append(figures(text, case, batch_size, runs))
-    except UserError as error:
-        sys.exit(f"input_pipeline: error: {error}")
+    conditions = machine(["numpy", "tensorflow"])
+    for text, length in LENGTHS.items():
+        source = getattr(options, text)
+        if source is None:
+            print(f"skipped: {text} (give --{text})", flush=True)
+            continue
+        project = Project(
+            options.work / text,
+            {
+                "preprocess": {"input": "data/raw", "document": "blank_line"},
+                "records": {"dupe_factor": 5 if text == "wikitext" else 1},
+                "phases": {"main": {"max_seq_length": length}},
+            },
+        )
+        make_shards(project, text, source, options.vocab)
+        for case in CASES:
+            project.set({"records": case.params()})
+            project.records()
+            folders = project.path("data/records/main"), project.path("data/vocab")
+            for batch_size in options.batch_sizes:
+                runs = [
+                    measure(*folders, batch_size, options.sequences) for _ in range(options.repeats)
+                ]
+                results.append(summarise(text, case, batch_size, runs))
     shutil.rmtree(options.work, ignore_errors=True)
     print(table(results, _COLUMNS))
-    print(f"one core; load average {before['load_average']:.1f} before")
+    print(f"one core; load average before: {conditions['load_average']:.1f}")
     if options.out:
-        write_json(options.out, {"machine": before, "results": results})
-    if not all(result["passed"] in (True, None) for result in results):
-        sys.exit("input_pipeline: a bar is missed")
+        write_json(options.out, {"machine": conditions, "results": results})
+    exit_if_failed(results)
 
 
 if __name__ == "__main__":
-    main()
+    run_main(main)

@@ -1,29 +1,26 @@
-"""Trains one of our models for so much processor time: python -m bench.training.learner JOB_JSON
+"""Trains our model for a budget of processor time: python -m bench.training.learner JOB_JSON
 
-What `bench.training.learning` starts; the job's keys are described there.
+Started by `bench.training.learning`, where the keys of the job are described.
 """
 
-import os
 import sys
 from collections.abc import Mapping
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-
 import numpy as np
-import tensorflow as tf
 import yaml
 
+from bench import ROOT
 from bench.common.budget import Meter, run
-from bench.common.project import ROOT
 from lib.checkpoints.huggingface import write_model
 from lib.model.config import BertConfig
 from lib.model.parameters import initial_values
 from lib.model.schedules import schedule
 from lib.params import Pretrain, parse_params
 from lib.records.manifest import read_manifest
+from lib.run import tf
 from lib.train.input import training_batches
 from lib.train.step import Trainer
 from lib.train.strategy import make_strategy
@@ -31,7 +28,7 @@ from lib.vocab.tokenizer import WordPieceTokenizer
 
 
 def train(job: dict[str, Any], steps: int, meter: Meter) -> None:
-    """Trains from scratch until the meter says stop."""
+    """Trains from scratch until the meter ends the run."""
     values = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
     values["pretrain"] |= {
         "steps": steps,
@@ -58,7 +55,7 @@ def train_phase(
     weights: Mapping[str, np.ndarray],
     meter: Meter,
 ) -> dict[str, np.ndarray]:
-    """Trains until the settings' steps are made or the meter says stop; returns the weights."""
+    """Trains for the steps of the settings or until the meter ends the run; returns the weights."""
     manifest = read_manifest(records)
     trainer = Trainer(config, settings, manifest.next_sentence, weights, make_strategy("one"))
     steps, warmup = settings.length(manifest.splits["train"].sequences)

@@ -1,33 +1,37 @@
-"""What is learnt in so many minutes of processor time: ours beside Hugging Face's trainer.
+"""Held-out loss after a budget of processor time: ours against Hugging Face's Trainer.
 
-One small model on WikiText-2 with masked language modelling only, from scratch, with the same
-vocabulary (ours), optimizer, learning rates and seeds. Each (system, rate, seed) is a process of
-its own with one thread; its budget counts the processor time of everything from the making of the
-model to the last step, but neither imports, nor the tokenization of the text, nor the writing of
-models on the way. How many steps that makes is found first, by short runs of both systems beside
-each other: this wants a machine that does nothing else. The runs then make that many steps, so that
-other work beside them changes nothing but their time. All models are scored by the same code on the
-same masked rows.
+One small model on WikiText-2, trained from scratch with masked language modelling only, with the
+same vocabulary (ours), optimizer, learning rates and seeds. Each (system, rate, seed) is its own
+process with one thread. Its budget counts the processor time from building the model to the last
+step, without imports, the tokenization of the text and the saving of models. The number of steps
+that fit is found first, by short runs of both systems at the same time, on a machine that must
+otherwise be idle. The training runs then make that number of steps, so that other load affects
+nothing but their duration. All models are evaluated by the same code on the same masked sequences.
 
-The numbers of steps and every finished run are kept in the scratch folder, so that a second call
-goes on where a first one was stopped.
+Numbers of steps and finished runs are saved in the scratch folder: if interrupted, call it again to
+continue.
+
+Keys of a job: `name` (the system), `rate`, `seed`, `steps` (null in a calibration), `folder`;
+`cpu_seconds`, `calibration_seconds` and `points` (number of models saved during the run); sizes of
+the `model`; settings of the optimizer; paths of the inputs.
 """
 
 import argparse
 import json
 import shutil
-import statistics
 import sys
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from bench.common import inputs
-from bench.common.jobs import environment, in_pool, train
+from bench.common.budget import calibrated_steps
+from bench.common.command import add_outputs, make_parser, run_main
+from bench.common.jobs import environment, run_parallel, train
 from bench.common.processes import measure
-from bench.common.project import ROOT, Project
+from bench.common.project import Project
 from bench.common.report import machine, table, write_json
-from bench.training.learnt import COLUMNS, curves_csv, mean_curves, said, summarise
+from bench.training.summary import best_rows, curves_csv, describe, mean_curves, summarise
 from lib.report.charts.curves import svg
 from lib.run.atomic import write_text
 from lib.run.errors import UserError
@@ -43,23 +47,37 @@ MODEL = {
 }
 SYSTEMS = {"ours": "bench.training.learner", "Hugging Face": "bench.peers.hugging_face_trainer"}
 PACKAGES = ("numpy", "tensorflow", "torch", "transformers", "accelerate")
+COLUMNS = {
+    "name": "trainer",
+    "rate": "rate",
+    "seeds": "seeds",
+    "score": "held-out loss",
+    "lowest": "lowest",
+    "highest": "highest",
+    "accuracy": "accuracy",
+    "blocks_loss": "loss on blocks",
+    "steps": "steps",
+    "cpu_minutes": "CPU min",
+}
+_LOSS, _ACCURACY = "records_loss", "records_accuracy"  # keys of losses.json
 _POINTS = 10
 _CALIBRATIONS = 3
 
 
 def prepare(wikitext: Path, work: Path, vocabulary_size: int) -> dict[str, str]:
-    """Text, vocabulary and records, by the real stages; once.
+    """Makes text, vocabulary and records with the real stages, unless an earlier call has.
 
     Returns:
-        Paths, as jobs have them.
+        Paths, by their keys in jobs.
     """
-    project_folder = work / "project"
+    folder = work / "project"
     texts = {split: work / f"{split}.txt" for split in ("train", "valid")}
-    # Its content: what it was made with.
-    prepared, made_with = work / "prepared", f"{vocabulary_size} rows\n"
-    if not prepared.exists() or prepared.read_text(encoding="utf-8") != made_with:
+    # Contains the setting with which everything was prepared.
+    marker, content = work / "prepared", f"vocabulary size {vocabulary_size}\n"
+    if not marker.exists() or marker.read_text(encoding="utf-8") != content:
+        phase = {"max_seq_length": LENGTH, "init": "data/vocab"}
         project = Project(
-            project_folder,
+            folder,
             {
                 "preprocess": {"input": "data/raw", "document": "blank_line"},
                 "vocab": {"size": vocabulary_size},
@@ -70,44 +88,37 @@ def prepare(wikitext: Path, work: Path, vocabulary_size: int) -> dict[str, str]:
                     "dupe_factor": 1,
                     "short_seq_prob": 0.0,
                 },
-                "phases": {"main": {"max_seq_length": LENGTH}},
+                "phases": {"main": phase, "heldout": phase},
             },
         )
         for split in ("train", "valid", "test"):
             raw = project.path(f"data/raw/{split}.txt")
-            inputs.wikitext_documents(wikitext / f"{split}.txt", raw)
+            inputs.write_wikitext(wikitext / f"{split}.txt", raw)
             if split in texts:
                 shutil.copyfile(raw, texts[split])
-        project.preprocess()
-        project.stage("sample5M", "data/corpus", "data/sample")
-        project.stage("vocab", "data/sample", "data/sample", "data/vocab")
-        project.stage("split", "data/corpus", "data/shards")
-        project.records()
-        # The rows to be scored on: a segment each, as the peer could not read packed ones.
+        project.stages("preprocess", "sample5M", "vocab", "split")
+        project.records("main")
+        # For the evaluation: one segment per sequence, as the peer cannot read packed ones.
         project.set({"records": {"packing": False, "masking": "static"}})
-        project.stage("records", "main", "data/shards", "data/vocab", "data/records/heldout")
-        write_text(prepared, made_with)
+        project.records("heldout")
+        write_text(marker, content)
     return {
-        "vocabulary": str(project_folder / "data/vocab"),
-        "records": str(project_folder / "data/records/main"),
+        "vocabulary": str(folder / "data/vocab"),
+        "records": str(folder / "data/records/main"),
         "text": str(texts["train"]),
-        "heldout_records": str(project_folder / "data/records/heldout"),
+        "heldout_records": str(folder / "data/records/heldout"),
         "heldout_text": str(texts["valid"]),
     }
 
 
-def job_of(options: argparse.Namespace, paths: dict[str, str], system: str) -> dict[str, Any]:
-    """What all runs of a system share, without `rate`, `seed`, `steps` and `folder`.
-
-    Its keys: `system`; `cpu_seconds`, `calibration_seconds` and `points` (models kept on the way);
-    `model` and the optimizer's settings; what to read.
-    """
+def shared_job(options: argparse.Namespace, paths: dict[str, str], system: str) -> dict[str, Any]:
+    """The keys that all jobs of a system have in common."""
     dropout = {
         "hidden_dropout_prob": options.dropout,
         "attention_probs_dropout_prob": options.dropout,
     }
     return {
-        "system": system,
+        "name": system,
         "cpu_seconds": 60 * options.cpu_minutes,
         "calibration_seconds": min(30.0, 6 * options.cpu_minutes),
         "points": _POINTS,
@@ -122,53 +133,45 @@ def job_of(options: argparse.Namespace, paths: dict[str, str], system: str) -> d
     }
 
 
-def calibration(job: dict[str, Any]) -> dict[str, Any]:
-    return train(job, SYSTEMS[job["system"]])
+def run_folder(options: argparse.Namespace, *parts: object) -> str:
+    return str(options.work / "runs" / "-".join(map(str, parts)).replace(" ", "-"))
 
 
-def calibrate(options: argparse.Namespace, paths: dict[str, str]) -> dict[str, int]:
-    """Steps of each system that the minutes are enough for: medians, found once."""
-    kept = options.work / "steps.json"
-    shared = {system: job_of(options, paths, system) for system in SYSTEMS}
-    if kept.exists():
-        found: dict[str, Any] = json.loads(kept.read_text(encoding="utf-8"))
-        if found["jobs"] == shared:
-            return dict(found["steps"])
+def calibrate(options: argparse.Namespace, paths: dict[str, str]) -> dict[str, list[int]]:
+    """Numbers of steps that fit the budget, by system, from several short runs."""
     counts: dict[str, list[int]] = {system: [] for system in SYSTEMS}
     for attempt in range(_CALIBRATIONS):
-        waiting = [
-            shared[system]
+        jobs = [
+            shared_job(options, paths, system)
             | {
                 "rate": options.rates[0],
                 "seed": 1 + attempt,
                 "steps": None,
-                "folder": str(
-                    options.work / f"runs/calibration-{attempt}-{system.replace(' ', '-')}"
-                ),
+                "folder": run_folder(options, "calibration", attempt, system),
             }
             for system in SYSTEMS
         ]
-        for system, result in zip(
-            SYSTEMS, in_pool(calibration, waiting, options.jobs), strict=True
-        ):
-            counts[system].append(result["steps"])
-        print(f"learning: steps that fit, so far: {counts}", file=sys.stderr)
-    steps = {system: round(statistics.median(each)) for system, each in counts.items()}
-    write_json(kept, {"jobs": shared, "steps": steps, "found": counts})
-    return steps
+        for job, result in zip(jobs, run_parallel(_train, jobs, options.jobs), strict=True):
+            counts[job["name"]].append(result["steps"])
+        print(f"learning: steps that fit so far: {counts}", file=sys.stderr)
+    return counts
 
 
-def jobs(
+def _train(job: dict[str, Any]) -> dict[str, Any]:
+    return train(job, SYSTEMS[job["name"]])
+
+
+def make_jobs(
     options: argparse.Namespace, paths: dict[str, str], steps: dict[str, int]
 ) -> list[dict[str, Any]]:
-    """All runs, the systems in turn."""
+    """Jobs of all runs, the systems in turn."""
     return [
-        job_of(options, paths, system)
+        shared_job(options, paths, system)
         | {
             "rate": rate,
             "seed": seed,
             "steps": steps[system],
-            "folder": str(options.work / f"runs/{system.replace(' ', '-')}-{rate:g}-{seed}"),
+            "folder": run_folder(options, system, f"{rate:g}", seed),
         }
         for seed in options.seeds
         for rate in options.rates
@@ -177,94 +180,93 @@ def jobs(
 
 
 def run(job: dict[str, Any]) -> dict[str, Any]:
-    """Trains and scores; or takes the result that an earlier call has kept of the same job."""
+    """Trains and evaluates, unless an earlier call has saved the result of the same job."""
     folder = Path(job["folder"])
-    kept = folder / "result.json"
-    if kept.exists():
-        result: dict[str, Any] = json.loads(kept.read_text(encoding="utf-8"))
+    saved = folder / "result.json"
+    if saved.exists():
+        result: dict[str, Any] = json.loads(saved.read_text(encoding="utf-8"))
         if result["job"] == job:
             return result
-    made = train(job, SYSTEMS[job["system"]])
-    models = [point.pop("model") for point in made["points"]]
+    result = {"job": job, **_train(job)}
+    models = [point.pop("model") for point in result["points"]]
     command = [sys.executable, "-m", "bench.training.heldout", folder / "job.json", *models]
     measure(command, folder, environment())
     scores = json.loads((folder / "losses.json").read_text(encoding="utf-8"))
-    for point, score in zip(made["points"], scores, strict=True):
+    for point, score in zip(result["points"], scores, strict=True):
         point.update(score)
-    result = {"job": job, **made}
     shutil.rmtree(folder / "models")
-    write_json(kept, result)
-    print(f"learning: {said(result)}", file=sys.stderr)
+    write_json(saved, result)
+    print(f"learning: {describe(result, _LOSS)}", file=sys.stderr)
     return result
 
 
-def arguments() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m bench.training.learning",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+def make_argument_parser() -> argparse.ArgumentParser:
+    parser = make_parser("training.learning", __doc__)
     parser.add_argument(
         "--wikitext", type=Path, required=True, help="folder with train.txt, valid.txt, test.txt"
     )
-    parser.add_argument("--cpu-minutes", type=float, default=10.0, help="of a run (default 10)")
+    parser.add_argument(
+        "--cpu-minutes", type=float, default=10.0, help="budget of a run (default 10)"
+    )
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
     parser.add_argument("--rates", type=float, nargs="+", default=[5e-4, 1e-3, 2e-3])
     parser.add_argument("--dropout", type=float, default=0.1, help="of both (default 0.1)")
     parser.add_argument("--vocabulary-size", type=int, default=8000)
-    parser.add_argument("--xla", action="store_true", help="ours compiled by XLA")
+    parser.add_argument("--xla", action="store_true", help="compile ours with XLA")
     parser.add_argument("--jobs", type=int, default=2, help="runs at a time (default 2)")
-    parser.add_argument("--out", type=Path, help="JSON file to write; .csv and .svg beside it")
-    parser.add_argument("--work", type=Path, default=ROOT / ".scratch/learning", help="scratch")
+    add_outputs(parser, "learning")
     return parser
 
 
 def main() -> None:
-    options = arguments().parse_args()
+    options = make_argument_parser().parse_args()
     options.work = options.work.absolute()
-    try:
-        for split in ("train", "valid", "test"):
-            path = options.wikitext / f"{split}.txt"
-            if not path.is_file():
-                raise UserError(f"--wikitext {options.wikitext}: no {path.name} there")
-        for package in ("torch", "transformers", "accelerate"):
-            if find_spec(package) is None:
-                raise UserError(f"{package} is not installed; run make interop")
-        options.work.mkdir(parents=True, exist_ok=True)
-        before = machine(PACKAGES)
-        paths = prepare(options.wikitext, options.work, options.vocabulary_size)
-        steps = calibrate(options, paths)
-        results = in_pool(run, jobs(options, paths, steps), options.jobs)
-    except UserError as error:
-        sys.exit(f"learning: error: {error}")
-    rows = summarise(results)
+    for split in ("train", "valid", "test"):
+        if not (options.wikitext / f"{split}.txt").is_file():
+            raise UserError(
+                f"--wikitext {options.wikitext}: no {split}.txt; give the WikiText-2 folder"
+            )
+    for package in ("torch", "transformers", "accelerate"):
+        if find_spec(package) is None:
+            raise UserError(f"{package} is not installed; run make -C bench learning")
+    options.work.mkdir(parents=True, exist_ok=True)
+    conditions = machine(PACKAGES)
+    paths = prepare(options.wikitext, options.work, options.vocabulary_size)
+    steps = calibrated_steps(
+        options.work / "steps.json",
+        {system: shared_job(options, paths, system) for system in SYSTEMS},
+        lambda: calibrate(options, paths),
+    )
+    results = run_parallel(run, make_jobs(options, paths, steps), options.jobs)
+    rows = summarise(results, _LOSS, _ACCURACY, "blocks_loss")
     print(table(rows, COLUMNS))
-    best = {
-        system: min(row["mean"] for row in rows if row["system"] == system) for system in SYSTEMS
-    }
+    best = {system: row["mean"] for system, row in best_rows(rows).items()}
     passed = best["ours"] <= best["Hugging Face"]
     print(
-        f"best mean of ours {best['ours']:.4f}, of Hugging Face's {best['Hugging Face']:.4f}: "
+        f"lowest mean loss: ours {best['ours']:.4f}, Hugging Face {best['Hugging Face']:.4f}: "
         f"{'passed' if passed else 'missed'}"
     )
     if options.out:
         write_json(
             options.out,
-            {"machine": before, "best": best, "passed": passed, "rows": rows, "runs": results},
+            {"machine": conditions, "best": best, "passed": passed, "rows": rows, "runs": results},
         )
-        write_text(options.out.with_suffix(".csv"), curves_csv(results))
-        curves = mean_curves(results)
+        write_text(options.out.with_suffix(".csv"), curves_csv(results, _LOSS, _ACCURACY))
+        curves = {
+            f"{system}, {rate:g}": curve
+            for (system, rate), curve in sorted(mean_curves(results, _LOSS).items())
+        }
         image = svg(
-            "WikiText-2: held-out MLM loss, mean of the seeds",
-            "minutes of processor time",
+            "WikiText-2: held-out MLM loss, mean over seeds",
+            "CPU minutes",
             "loss",
             curves,
             dashed=[name for name in curves if not name.startswith("ours")],
         )
         write_text(options.out.with_suffix(".svg"), image)
     if not passed:
-        sys.exit("learning: a bar is missed")
+        sys.exit("learning: threshold missed: our loss is above Hugging Face's")
 
 
 if __name__ == "__main__":
-    main()
+    run_main(main)

@@ -1,27 +1,22 @@
-"""Times steps of our trainer: python -m bench.training.our_steps JOB_JSON
+"""Times training steps of our trainer: python -m bench.training.our_steps JOB_JSON
 
-What `bench.training.speed` starts; the job's keys are described there.
+Started by `bench.training.speed`; the keys of the job are described in `bench.common.rounds`.
 """
 
 import itertools
-import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-
-import tensorflow as tf
 import yaml
 
-from bench.common.project import ROOT
-from bench.training.steps import (
+from bench import ROOT
+from bench.common.batches import example_lengths, random_sequences
+from bench.common.step_timing import (
     MATMUL_SIZE,
-    Size,
-    example_lengths,
+    BatchSize,
     matmul_peak,
-    random_rows,
     read_job,
     time_steps,
     write_result,
@@ -31,6 +26,7 @@ from lib.model.losses import Batch
 from lib.model.parameters import initial_values
 from lib.params import parse_params
 from lib.records.manifest import read_manifest
+from lib.run import tf
 from lib.train.input import training_batches
 from lib.train.step import Trainer
 from lib.train.strategy import make_strategy
@@ -42,7 +38,7 @@ def model_config(job: dict[str, Any]) -> BertConfig:
 
 
 def make_trainer(job: dict[str, Any]) -> Trainer:
-    """From scratch, with the job's sizes and settings over those of params.yaml."""
+    """A trainer with initial weights, and with the job's settings on top of params.yaml."""
     values = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
     values["pretrain"] |= job["settings"]
     config = model_config(job)
@@ -56,20 +52,20 @@ def make_trainer(job: dict[str, Any]) -> Trainer:
 
 
 def full_batches(job: dict[str, Any]) -> Iterator[Batch]:
-    """The same batch of full rows again and again."""
-    rows = random_rows(
+    """Repeats one batch of random sequences without padding."""
+    sequences = random_sequences(
         job["settings"]["batch_size"], job["length"], job["predictions"], job["vocab_size"]
     )
     batch = {
         name: tf.constant(values, tf.float32 if values.dtype.kind == "f" else tf.int32)
-        for name, values in rows.items()
+        for name, values in sequences.items()
     }
     batch["example_weights"] = tf.ones(job["settings"]["batch_size"])
     return itertools.repeat(batch)
 
 
 def record_batches(job: dict[str, Any]) -> Iterator[Batch]:
-    """Those that pretraining would get."""
+    """The batches that pretraining would read."""
     records = Path(job["records"])
     return iter(
         training_batches(
@@ -84,13 +80,13 @@ def record_batches(job: dict[str, Any]) -> Iterator[Batch]:
     )
 
 
-def size(batch: Batch) -> Size:
-    marks = batch["example_ids" if "example_ids" in batch else "input_mask"].numpy()
-    return Size(example_lengths(marks), int(batch["masked_lm_weights"].numpy().sum()))
+def size(batch: Batch) -> BatchSize:
+    example_ids = batch["example_ids" if "example_ids" in batch else "input_mask"].numpy()
+    return BatchSize(example_lengths(example_ids), int(batch["masked_lm_weights"].numpy().sum()))
 
 
 def peak(precision: str) -> float:
-    """Operations a second of TensorFlow's product of large matrices."""
+    """FLOPs per second of TensorFlow's product of large matrices."""
     matrix = tf.cast(tf.random.normal([MATMUL_SIZE, MATMUL_SIZE]), precision)
     product = tf.function(lambda values: tf.matmul(values, values)[0, 0])
     return matmul_peak(lambda: product(matrix).numpy())
@@ -104,7 +100,7 @@ def main(path: Path) -> None:
 
     def step(batch: Batch) -> None:
         results = trainer.step(batch, tf.constant(next(numbers)), tf.constant(1e-5))
-        float(results["gradient_norm"])  # waits until all is computed
+        float(results["gradient_norm"])  # waits until everything is computed
 
     times = time_steps(batches, step, size, job["steps"])
     write_result(path, times.result(job, peak(job["settings"]["precision"])))

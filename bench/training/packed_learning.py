@@ -2,25 +2,22 @@
 
 python -m bench.training.packed_learning JOB_JSON
 
-What `bench.training.speed` starts. The model is scored on the same rows, one example each.
+Started by `bench.training.speed`. Both models are scored on the same unpacked sequences.
 """
 
 import sys
 from pathlib import Path
 
+from bench.common.step_timing import read_job, write_result
 from bench.training.our_steps import make_trainer, model_config
-from bench.training.steps import read_job, write_result
-
-# After bench.training.our_steps, which silences it.
-import tensorflow as tf  # isort: skip
-
 from lib.evaluation.evaluator import Evaluator
 from lib.model.schedules import schedule
 from lib.records.manifest import read_manifest
+from lib.run import tf
 from lib.train.input import evaluation_batches, training_batches
 from lib.vocab.tokenizer import WordPieceTokenizer
 
-_ROWS = 64
+_BATCH_SIZE = 64
 
 
 def main(path: Path) -> None:
@@ -45,7 +42,9 @@ def main(path: Path) -> None:
         examples += tf.reduce_sum(batch.get("next_sentence_weights", batch["example_weights"]))
     heldout = Path(job["heldout_records"])
     evaluator = Evaluator(model_config(job), trainer.weights(), job["next_sentence"])
-    means = evaluator.evaluate(evaluation_batches(heldout, read_manifest(heldout), "dev", _ROWS))
+    means = evaluator.evaluate(
+        evaluation_batches(heldout, read_manifest(heldout), "dev", _BATCH_SIZE)
+    )
     write_result(path, {**means, "examples": float(examples), "steps": settings["steps"]})
 
 

@@ -1,9 +1,9 @@
-"""Does pretraining on a domain's own text show in the probe? python -m bench.training.probe
+"""Does pretraining on a domain's own text help? Fine-tuned models on a hashtag task.
 
-Two models of one size take the same number of steps, one on tweets, the other on Wikipedia, each
-with the vocabulary of its text. The probe then asks both, and a model without any pretraining,
-which hashtag was taken out of a tweet. No tweet with one of those hashtags is in the text that a
-model was pretrained on.
+Two models of the same size are pretrained for the same number of steps, one on tweets, the other on
+Wikipedia, each with the vocabulary of its text. Both, and the network without pretraining, are then
+fine-tuned to predict which hashtag was removed from a tweet. Tweets with one of these hashtags are
+not part of any pretraining text.
 """
 
 import argparse
@@ -17,28 +17,31 @@ from pathlib import Path
 from typing import Any
 
 from bench.common import inputs
-from bench.common.project import ROOT, Project
+from bench.common.command import add_inputs, add_outputs, check_files, make_parser, run_main
+from bench.common.project import Project
 from bench.common.report import machine, write_json
 from lib.run import random
-from lib.run.errors import UserError
 
 _HASHTAG = re.compile(r"#\w+")
-_FEWEST_WORDS = 5
+_MIN_WORDS = 5
 _TASK = "hashtags"
 
 
 def hashtag_task(
     tweets: list[str], classes: int, examples: int
 ) -> tuple[list[dict[str, str]], list[str]]:
-    """Tweets with one of the commonest hashtags taken out, and the tweets with none of them.
+    """Splits tweets into labelled examples and text for pretraining.
+
+    With the labels #sun and #rain, `so much #Sun #today` becomes the example `so much #today` with
+    the label `#sun`. A tweet with several labels or fewer than five words is in neither part.
 
     Args:
-        classes: how many hashtags to tell apart.
-        examples: of each at most, drawn at random.
+        classes: number of labels: the most frequent hashtags.
+        examples: maximum number of examples per label, drawn at random.
 
     Returns:
-        Objects with `text` and `label`, each text once and of five words at least; the other
-        tweets, to pretrain on.
+        Objects with `text` and `label`, without duplicate texts; the tweets without any of the
+        labels.
     """
     tags = [{tag.lower() for tag in _HASHTAG.findall(tweet)} for tweet in tweets]
     counts = Counter(tag for found in tags for tag in found)
@@ -50,31 +53,26 @@ def hashtag_task(
             others.append(tweet)
         elif len(present) == 1:
             text = _HASHTAG.sub(lambda x: "" if x[0].lower() in chosen else x[0], tweet)
-            if len(text.split()) >= _FEWEST_WORDS:
+            if len(text.split()) >= _MIN_WORDS:
                 labelled[" ".join(text.split())] = present.pop()
-    taken: Counter[str] = Counter()
-    rows = sorted(labelled.items())
-    result = []
-    for number in random.generator(1, "probe bench").permutation(len(rows)):
-        text, label = rows[number]
-        taken[label] += 1
-        if taken[label] <= examples:
-            result.append({"text": text, "label": label})
-    return result, others
+    drawn: Counter[str] = Counter()
+    pairs = sorted(labelled.items())
+    task = []
+    for number in random.generator(1, "probe bench").permutation(len(pairs)):
+        text, label = pairs[number]
+        drawn[label] += 1
+        if drawn[label] <= examples:
+            task.append({"text": text, "label": label})
+    return task, others
 
 
 def pretrain(folder: Path, text: Path, params: dict[str, Any]) -> Project:
-    """The data stages and pretrain in a project of its own."""
+    """Runs the data stages and pretrain on a text, in a project of its own."""
     project = Project(folder, params)
     shutil.copyfile(text, project.path("data/raw/text.txt"))
-    project.stage("preprocess", "data/raw", "data/corpus")
-    project.stage("sample5M", "data/corpus", "data/sample")
-    project.stage("vocab", "data/sample", "data/sample", "data/vocab")
-    project.stage("split", "data/corpus", "data/shards")
-    project.stage("records", "main", "data/shards", "data/vocab", "data/records/main")
-    project.stage(
-        "pretrain", "main", "data/records/main", "data/vocab", "data/vocab", "models/main"
-    )
+    project.stages("preprocess", "sample5M", "vocab", "split")
+    project.records("main")
+    project.stage("pretrain", "main")
     return project
 
 
@@ -83,12 +81,12 @@ def params(options: argparse.Namespace, document: str) -> dict[str, Any]:
         "preprocess": {
             "input": "data/raw",
             "document": document,
-            # Tweets are seldom more than a sentence; cut in two they would be hardly longer rows.
+            # Most tweets are a single sentence; splitting them would gain little.
             "sentences": "line" if document == "line" else "split",
             "clean": {"unescape_html": True},
         },
         "vocab": {"size": 4000},
-        # A tweet has no next sentence.
+        # Tweets have no next sentence.
         "records": {"next_sentence": False, "dupe_factor": 1},
         "phases": {"main": {"max_seq_length": 32}},
         "pretrain": {
@@ -125,41 +123,35 @@ def params(options: argparse.Namespace, document: str) -> dict[str, Any]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m bench.training.probe", description=__doc__)
-    parser.add_argument("--tweets", type=Path, required=True, help="text file, a tweet a line")
-    parser.add_argument("--wikitext", type=Path, required=True, help="train file of WikiText-2")
-    parser.add_argument("--steps", type=int, default=1500, help="of pretraining (default 1500)")
-    parser.add_argument("--megabytes", type=int, default=3, help="of each text (default 3)")
-    parser.add_argument("--seeds", type=int, default=5, help="of fine-tuning (default 5)")
-    parser.add_argument("--classes", type=int, default=8, help="hashtags (default 8)")
-    parser.add_argument("--examples", type=int, default=150, help="of each at most (default 150)")
-    parser.add_argument("--out", type=Path, help="JSON file to write")
-    parser.add_argument("--work", type=Path, default=ROOT / ".scratch/probe", help="scratch")
+    parser = make_parser("training.probe", __doc__)
+    add_inputs(parser, "tweets", "wikitext", required=("tweets", "wikitext"))
+    parser.add_argument("--steps", type=int, default=1500, help="pretraining steps (default 1500)")
+    parser.add_argument("--megabytes", type=int, default=3, help="size of each text (default 3)")
+    parser.add_argument("--seeds", type=int, default=5, help="fine-tuning seeds (default 5)")
+    parser.add_argument("--classes", type=int, default=8, help="number of hashtags (default 8)")
+    parser.add_argument(
+        "--examples", type=int, default=150, help="maximum per hashtag (default 150)"
+    )
+    add_outputs(parser, "probe")
     options = parser.parse_args()
-    before = machine(["numpy", "tensorflow"])
-    try:
-        for path in (options.tweets, options.wikitext):
-            if not path.is_file():
-                raise UserError(f"no file {path}; give a path that is there")
-        tweets = options.tweets.read_text(encoding="utf-8").split("\n")
-        labelled, others = hashtag_task(tweets, options.classes, options.examples)
-        texts = {name: options.work / f"{name}.txt" for name in ("tweets", "wikipedia")}
-        options.work.mkdir(parents=True, exist_ok=True)
-        everything = options.work / "others.txt"
-        everything.write_text("".join(f"{tweet}\n" for tweet in others), encoding="utf-8")
-        inputs.first_lines(everything, texts["tweets"], options.megabytes)
-        inputs.wikitext_documents(options.wikitext, texts["wikipedia"], options.megabytes)
-        settings = params(options, "line"), params(options, "blank_line")
-        folders = options.work / "own", options.work / "other"
-        with ThreadPoolExecutor() as both:
-            own, other = both.map(pretrain, folders, texts.values(), settings)
-        shutil.copytree(other.folder / "models/main", own.path("models/base/wikipedia"))
-        lines = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in labelled)
-        own.path("data/labelled/hashtags.jsonl").write_text(lines, encoding="utf-8")
-        task = settings[0]["probe"]["tasks"][_TASK]
-        own.stage("probe", _TASK, task["data"], task["model"], task["baseline"])
-    except UserError as error:
-        sys.exit(f"probe: error: {error}")
+    check_files(options, "tweets", "wikitext")
+    conditions = machine(["numpy", "tensorflow"])
+    tweets = options.tweets.read_text(encoding="utf-8").split("\n")
+    labelled, others = hashtag_task(tweets, options.classes, options.examples)
+    texts = {name: options.work / f"{name}.txt" for name in ("tweets", "wikipedia")}
+    options.work.mkdir(parents=True, exist_ok=True)
+    unlabelled = options.work / "unlabelled.txt"
+    unlabelled.write_text("".join(f"{tweet}\n" for tweet in others), encoding="utf-8")
+    inputs.write_first_lines(unlabelled, texts["tweets"], options.megabytes)
+    inputs.write_wikitext(options.wikitext, texts["wikipedia"], options.megabytes)
+    settings = params(options, "line"), params(options, "blank_line")
+    folders = options.work / "own", options.work / "other"
+    with ThreadPoolExecutor() as pool:
+        own, other = pool.map(pretrain, folders, texts.values(), settings)
+    shutil.copytree(other.folder / "models/main", own.path("models/base/wikipedia"))
+    lines = "".join(json.dumps(example, ensure_ascii=False) + "\n" for example in labelled)
+    own.path("data/labelled/hashtags.jsonl").write_text(lines, encoding="utf-8")
+    own.stage("probe", _TASK)
     results = own.folder / "results/probe" / _TASK
     metrics = json.loads((results / "metrics.json").read_text(encoding="utf-8"))
     print((own.folder / "output.log").read_text(encoding="utf-8").strip())
@@ -167,10 +159,10 @@ def main() -> None:
     means = [metrics[name]["f1_macro"] for name in ("model", "baseline", "untrained")]
     passed = means == sorted(means, reverse=True)
     if options.out:
-        write_json(options.out, {"machine": before, "metrics": metrics, "passed": passed})
+        write_json(options.out, {"machine": conditions, "metrics": metrics, "passed": passed})
     if not passed:
-        sys.exit("probe: the order is not own text, other text, none")
+        sys.exit("probe: F1 is not highest with own text and lowest without pretraining")
 
 
 if __name__ == "__main__":
-    main()
+    run_main(main)

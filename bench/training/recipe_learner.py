@@ -1,46 +1,43 @@
-"""Trains a small model by a recipe for a given number of steps.
+"""Trains a small model with the parameters of a recipe for a given number of steps.
 
 python -m bench.training.recipe_learner JOB_JSON
 
-What `bench.training.recipes` starts; the job's keys are described there.
+Started by `bench.training.recipes`, where the keys of the job are described.
 """
 
 import sys
 from pathlib import Path
 from typing import Any
 
-from bench.training import learner  # First: it quiets TensorFlow.
-
-# isort: split
-import tensorflow as tf
-
 from bench.common.budget import Meter, run
+from bench.training import learner
 from lib.checkpoints.huggingface import read_model
 from lib.evaluation.evaluator import Evaluator
 from lib.evaluation.held_out import HeldOut
 from lib.params import load_params
+from lib.run import tf
 from lib.train.initial_weights import read_start
 from lib.vocab.tokenizer import WordPieceTokenizer
 
 
 def train(job: dict[str, Any], steps: int, meter: Meter) -> None:
-    """Trains the job's phases one after the other; a calibration has one and no end."""
+    """Trains the phases of the job one after the other; a calibration has a single phase."""
     project = Path(job["project"])
     params = load_params(project / "params.yaml")
     vocabulary = project / "data/vocab"
     tokenizer = WordPieceTokenizer.load(vocabulary)
-    weights, made = None, 0
-    for name, share in job["phases"].items():
+    weights, done = None, 0
+    for name, fraction in job["phases"].items():
         settings = params.training(name)
-        end = min(steps, round(steps * share) + made)
+        end = min(steps, round(steps * fraction) + done)
         changes = {
-            "steps": end - made,
+            "steps": end - done,
             "learning_rate": job["rate"],
-            # In steps it is that of a full-size run.
+            # A warm-up in steps is meant for the full-size run.
             "warmup_steps": settings.warmup_steps if settings.warmup_steps < 1 else 0,
             "seed": job["seed"],
         }
-        made = end
+        done = end
         settings = settings.model_copy(update=changes)
         length = params.phases[name].max_seq_length
         start = read_start(settings, name, vocabulary, vocabulary, tokenizer, length)
@@ -54,15 +51,15 @@ def train(job: dict[str, Any], steps: int, meter: Meter) -> None:
         )
 
 
-def score(job: dict[str, Any], made: dict[str, Any]) -> None:
-    """Adds to each model that was kept what it gets for the same hidden words of test text."""
+def score(job: dict[str, Any], result: dict[str, Any]) -> None:
+    """Adds the metrics of each saved model, on the same masked words of the test split."""
     project = Path(job["project"])
     params = load_params(project / "params.yaml")
     tokenizer = WordPieceTokenizer.load(project / "data/vocab")
     shards = sorted((project / "data/shards/test").glob("*.txt"))
     without_pairs = params.records.model_copy(update={"next_sentence": False})
     held_out = HeldOut(shards, tokenizer, params.evaluate, without_pairs)
-    for point in made["points"]:
+    for point in result["points"]:
         config, weights = read_model(Path(point["model"]))
         point |= held_out.metrics(job["length"], Evaluator(config, weights, False))
 

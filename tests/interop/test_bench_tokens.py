@@ -6,23 +6,24 @@ pytest.importorskip("tokenizers")
 
 from bench.data import tokens
 
-PIECES = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "a", "b", "##a", "##b", "ab"]
+VOCABULARY = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "a", "b", "##a", "##b", "ab"]
 
 
-def run(folder, monkeypatch, text: str) -> int:
-    (folder / "vocab.txt").write_text("".join(f"{piece}\n" for piece in PIECES))
+def run(folder, monkeypatch, text: str) -> None:
+    (folder / "vocab.txt").write_text("".join(f"{token}\n" for token in VOCABULARY))
     (folder / "x.txt").write_text(text)
-    words = ["tokens", "--vocab", str(folder / "vocab.txt"), str(folder / "x.txt")]
-    monkeypatch.setattr("sys.argv", words)
-    return tokens.main()
+    arguments = ["tokens", "--vocab", str(folder / "vocab.txt"), str(folder / "x.txt")]
+    monkeypatch.setattr("sys.argv", arguments)
+    tokens.main()
 
 
 def test_equal_lines_are_counted(tmp_path, monkeypatch, capsys):
-    assert run(tmp_path, monkeypatch, "ab abb c\n\nB [MASK]\n") == 0
+    run(tmp_path, monkeypatch, "ab abb c\n\nB [MASK]\n")
     assert "lines: 3\ntokens: 6\nunequal to the exported tokenizer: 0" in capsys.readouterr().out
 
 
-def test_an_unequal_line_fails(tmp_path, monkeypatch):
-    # A tokenizer of another length limit: the exported file no longer says what ours does.
+def test_unequal_line_fails(tmp_path, monkeypatch):
+    # The exported tokenizer gets another limit on the length of words than ours.
     monkeypatch.setattr("lib.vocab.export.MAX_WORD_LENGTH", 2)
-    assert run(tmp_path, monkeypatch, "abab\n") == 1
+    with pytest.raises(SystemExit, match="some token ids are unequal"):
+        run(tmp_path, monkeypatch, "abab\n")

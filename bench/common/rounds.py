@@ -1,10 +1,9 @@
-"""Several systems, each in several modes, in turn: each run is a process of its own.
+"""Rounds of the step benchmark: every mode of every system in turn, a process for each run.
 
 The fastest mode of each system counts.
 """
 
 import json
-import os
 import statistics
 import sys
 import time
@@ -13,23 +12,26 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bench.common.processes import measure
-from bench.common.project import ROOT
+from bench.common.processes import measure, python_environment
 from bench.common.report import write_json
-from bench.training.steps import STARTED
+from bench.common.step_timing import STARTED
 
-# After the first round a mode is left out that takes so many times as long as the best.
-_BEHIND = 1.15
-FIRST_STEP_BAR = 15.0  # seconds
+# A mode slower than the best by more than this factor in the first round is not run again.
+_TOO_SLOW = 1.15
+FIRST_STEP_THRESHOLD = 15.0  # seconds
 
 
 @dataclass(frozen=True)
 class Variant:
-    """One mode of one system: a module that takes a job.
+    """One mode of one system.
 
-    A job says: `model` and `vocab_size`; `next_sentence`; `settings` of pretrain, batch_size and
-    precision among them; `steps` to count; `records` and `vocabulary` to read, or null for full
-    rows of `length` tokens with `predictions` masked ones; and, of the peer, `mode` and `gathered`.
+    Attributes:
+        mode: name of the mode.
+        module: run as `python -m MODULE JOB_JSON`; writes result.json next to the job.
+        job: `model` (sizes) and `vocab_size`; `next_sentence`; `settings` of pretrain, including
+            batch_size and precision; `steps` to time; `records` and `vocabulary` to read, or null
+            for random sequences of `length` tokens with `predictions` masked ones; for the peer
+            also `mode` and `gathered` (MLM head at masked positions only).
     """
 
     mode: str
@@ -40,20 +42,20 @@ class Variant:
 Runs = dict[str, list[dict[str, Any]]]
 
 
-def contest(
+def run_rounds(
     sides: Mapping[str, Sequence[Variant]], repeats: int, work: Path
 ) -> dict[str, tuple[str, Runs]]:
-    """Runs all sides in turn.
+    """Runs the variants of all sides in turn, `repeats` times.
 
     Returns:
-        For each side its best mode, and the results of its modes by round.
+        For each side its best mode, and mode -> results by round.
     """
     runs: dict[str, Runs] = {side: {} for side in sides}
-    left = {side: list(variants) for side, variants in sides.items()}
+    remaining = {side: list(variants) for side, variants in sides.items()}
     for number in range(repeats):
-        for side, variants in left.items():
+        for side, variants in remaining.items():
             for variant in variants:
-                result = run(variant, work)
+                result = run_variant(variant, work)
                 runs[side].setdefault(variant.mode, []).append(result)
                 print(
                     f"training: {side}, {variant.mode}: {result['tokens_per_second']:,.0f} "
@@ -61,45 +63,45 @@ def contest(
                     file=sys.stderr,
                 )
         if number == 0:
-            for side, variants in sides.items():
-                rates = {mode: _rate(results) for mode, results in runs[side].items()}
-                enough = max(rates.values()) / _BEHIND
-                left[side] = [variant for variant in variants if rates[variant.mode] >= enough]
+            for side, tried in sides.items():
+                rates = {mode: _median_rate(results) for mode, results in runs[side].items()}
+                slowest = max(rates.values()) / _TOO_SLOW
+                remaining[side] = [one for one in tried if rates[one.mode] >= slowest]
     return {
-        side: (max((one.mode for one in left[side]), key=lambda mode: _rate(modes[mode])), modes)
+        side: (
+            max((one.mode for one in remaining[side]), key=lambda mode: _median_rate(modes[mode])),
+            modes,
+        )
         for side, modes in runs.items()
     }
 
 
-def _rate(results: Sequence[dict[str, Any]]) -> float:
+def _median_rate(results: Sequence[dict[str, Any]]) -> float:
     return statistics.median(result["tokens_per_second"] for result in results)
 
 
-def run(variant: Variant, work: Path) -> dict[str, Any]:
-    """One process."""
+def run_variant(variant: Variant, work: Path) -> dict[str, Any]:
+    """Runs one variant in its own process; returns its results and the process's resources."""
     folder = work / "job"
     write_json(folder / "job.json", variant.job)
-    environment = {
-        **os.environ,
-        "PYTHONPATH": os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")])),
-        "HF_HUB_OFFLINE": "1",
-        STARTED: repr(time.time()),
-    }
+    environment = python_environment(**{STARTED: repr(time.time())})
     command = [sys.executable, "-m", variant.module, folder / "job.json"]
     measured = measure(command, folder, environment)
     result: dict[str, Any] = json.loads((folder / "result.json").read_text(encoding="utf-8"))
     return {**result, "peak_mib": measured.peak_mib, "process_seconds": measured.wall_seconds}
 
 
-def figures(name: str, sides: Mapping[str, tuple[str, Runs]], bar: float | None) -> dict[str, Any]:
-    """One row of the table: medians, and the ratios of single rounds."""
-    row: dict[str, Any] = {"name": name, "bar": bar}
+def summarise(
+    name: str, sides: Mapping[str, tuple[str, Runs]], threshold: float | None
+) -> dict[str, Any]:
+    """Results of one case: medians of each side's best mode, and the ratios of single rounds."""
+    row: dict[str, Any] = {"name": name, "threshold": threshold}
     best = {side: modes[mode] for side, (mode, modes) in sides.items()}
     for side, results in best.items():
-        row[side] = _rate(results)
+        row[side] = _median_rate(results)
         row[f"{side}_mode"] = sides[side][0]
-        share = statistics.median(result["share_of_peak"] for result in results)
-        row[f"{side}_share"] = f"{share:.0%}"
+        fraction = statistics.median(result["peak_fraction"] for result in results)
+        row[f"{side}_peak_fraction"] = f"{fraction:.0%}"
         row[f"{side}_gflops"] = (
             statistics.median(result["useful_flops_per_second"] for result in results) / 1e9
         )
@@ -112,19 +114,19 @@ def figures(name: str, sides: Mapping[str, tuple[str, Runs]], bar: float | None)
     row["lowest"], row["highest"] = min(pairs), max(pairs)
     if "gathered" in row:
         row["gathered_ratio"] = row["ours"] / row["gathered"]
-    row["passed"] = None if bar is None else row["ratio"] >= bar
+    row["passed"] = None if threshold is None else row["ratio"] >= threshold
     row["runs"] = {side: modes for side, (_, modes) in sides.items()}
     return row
 
 
 def first_steps(sides: Mapping[str, tuple[str, Runs]]) -> list[dict[str, Any]]:
-    """How long the first step took, in each mode."""
+    """Duration of the first step in each mode of ours and of the peer."""
     rows = []
     for side in ("ours", "peer"):
         for mode, results in sides[side][1].items():
             seconds = statistics.median(result["first_step_seconds"] for result in results)
-            # The bar is for the mode that is the default.
-            bar = FIRST_STEP_BAR if mode == "plain" else None
+            # The threshold applies to the default mode only.
+            threshold = FIRST_STEP_THRESHOLD if mode == "plain" else None
             rows.append(
                 {
                     "name": {"ours": "ours", "peer": "Hugging Face's"}[side],
@@ -133,8 +135,8 @@ def first_steps(sides: Mapping[str, tuple[str, Runs]]) -> list[dict[str, Any]]:
                     "since_start": statistics.median(
                         result["first_step_since_start"] for result in results
                     ),
-                    "bar": bar,
-                    "passed": None if bar is None else seconds <= bar,
+                    "threshold": threshold,
+                    "passed": None if threshold is None else seconds <= threshold,
                 }
             )
     return rows

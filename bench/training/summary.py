@@ -1,0 +1,98 @@
+"""Summary of training runs: a line per run, means over seeds, learning curves.
+
+A run is a dict with its `job` (`name`, `rate`, `seed`, `cpu_seconds`), its `steps` and
+`cpu_seconds`, and `points`: `step`, `cpu_seconds` and scores of each saved model.
+"""
+
+import statistics
+from collections.abc import Sequence
+from typing import Any
+
+Run = dict[str, Any]
+Curve = list[tuple[float, float]]
+
+
+def describe(run: Run, score: str) -> str:
+    """One line about a run."""
+    job = run["job"]
+    return (
+        f"{job['name']}, rate {job['rate']:g}, seed {job['seed']}: {score} "
+        f"{run['points'][-1][score]:.4f} after {run['steps']:,} steps in "
+        f"{run['cpu_seconds'] / 60:.2f} CPU minutes"
+    )
+
+
+def by_name_and_rate(runs: Sequence[Run]) -> dict[tuple[str, float], list[Run]]:
+    """(name, rate) -> its runs with different seeds, in order of appearance."""
+    groups: dict[tuple[str, float], list[Run]] = {}
+    for run in runs:
+        groups.setdefault((run["job"]["name"], run["job"]["rate"]), []).append(run)
+    return groups
+
+
+def summarise(runs: Sequence[Run], score: str, accuracy: str, *others: str) -> list[dict[str, Any]]:
+    """Means over the seeds for each (name, rate), at the end of the runs.
+
+    Args:
+        score, accuracy, others: keys of the points; `score` is lower for a better model.
+    """
+    rows = []
+    for (name, rate), group in by_name_and_rate(runs).items():
+        ends = [run["points"][-1] for run in group]
+        scores = [end[score] for end in ends]
+        rows.append(
+            {
+                "name": name,
+                "rate": f"{rate:g}",
+                "seeds": len(group),
+                "mean": statistics.mean(scores),
+                "score": f"{statistics.mean(scores):.4f}",
+                "lowest": f"{min(scores):.4f}",
+                "highest": f"{max(scores):.4f}",
+                "accuracy": f"{statistics.mean(end[accuracy] for end in ends):.1%}",
+                **{key: f"{statistics.mean(end[key] for end in ends):.4f}" for key in others},
+                "steps": round(statistics.mean(run["steps"] for run in group)),
+                "cpu_minutes": statistics.mean(run["cpu_seconds"] for run in group) / 60,
+            }
+        )
+    return rows
+
+
+def best_rows(rows: Sequence[dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """Name -> its row of `summarise` with the lowest mean."""
+    best: dict[str, dict[str, Any]] = {}
+    for row in rows:
+        if row["name"] not in best or row["mean"] < best[row["name"]]["mean"]:
+            best[row["name"]] = row
+    return best
+
+
+def mean_curves(runs: Sequence[Run], score: str) -> dict[tuple[str, float], Curve]:
+    """(name, rate) -> (CPU minutes, score) of the saved models, means over the seeds.
+
+    Minutes are the fraction of the budget at that step: what the steps take on an idle machine.
+    """
+    curves = {}
+    for key, group in by_name_and_rate(runs).items():
+        minutes = group[0]["job"]["cpu_seconds"] / 60
+        curves[key] = [
+            (
+                minutes * points[0]["step"] / group[0]["steps"],
+                statistics.mean(point[score] for point in points),
+            )
+            for points in zip(*(run["points"] for run in group), strict=True)
+        ]
+    return curves
+
+
+def curves_csv(runs: Sequence[Run], loss: str, accuracy: str) -> str:
+    """A line per saved model of every run."""
+    lines = ["system,rate,seed,cpu_seconds,step,loss,accuracy\n"]
+    for run in runs:
+        job = run["job"]
+        lines += [
+            f"{job['name']},{job['rate']:g},{job['seed']},{point['cpu_seconds']:.1f},"
+            f"{point['step']},{point[loss]:.5f},{point[accuracy]:.5f}\n"
+            for point in run["points"]
+        ]
+    return "".join(lines)

@@ -1,0 +1,182 @@
+"""The benchmarks of training; their figures are not tested."""
+
+import json
+import subprocess
+import sys
+from xml.etree import ElementTree
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from safetensors.numpy import load_file, save_file
+
+from bench import ROOT
+from bench.common import jobs
+from bench.training import learning, summary
+from bench.training.probe import hashtag_task
+from lib.params import parse_params
+from lib.report.charts.curves import svg, ticks
+from lib.vocab.tokenizer import WordPieceTokenizer
+
+
+@given(st.floats(-1e3, 1e3), st.floats(1e-3, 1e4))
+def test_ticks_are_few_even_and_within(low, width):
+    found = ticks(low, low + width)
+    assert 1 <= len(found) <= 7
+    assert all(low - 1e-6 <= value <= low + width + 1e-6 * width + 1e-6 for value in found)
+    assert np.allclose(np.diff(found, 2), 0, atol=1e-6)
+
+
+def test_curves_stay_within_the_image():
+    curves = {"one & all": [(1.0, 9.0), (2.0, 5.0), (3.0, 4.5)], "two": [(1.0, 8.0), (3.0, 4.0)]}
+    image = ElementTree.fromstring(svg("t", "minutes", "loss", curves, dashed=["two"]))
+    space = "{http://www.w3.org/2000/svg}"
+    lines = [
+        [tuple(map(float, point.split(","))) for point in line.get("points", "").split()]
+        for line in image.findall(f"{space}polyline")
+    ]
+    assert [len(line) for line in lines] == [3, 2]
+    # A lower loss is lower in the image, and equal minutes have the same x.
+    assert lines[0][0][1] < lines[0][1][1] < lines[0][2][1] < lines[1][1][1]
+    assert lines[0][0][0] == lines[1][0][0] and lines[0][2][0] == lines[1][1][0]
+    assert all(0 < x < 720 and 0 < y < 420 for line in lines for x, y in line)
+    assert "one & all" in [text.text for text in image.findall(f"{space}text")]
+
+
+def make_run(name: str, rate: float, seed: int, *losses: float) -> dict:
+    points = [
+        {"step": 10 * number, "cpu_seconds": 60.0 * number, "loss": loss, "accuracy": 0.25}
+        for number, loss in enumerate(losses, 1)
+    ]
+    points[-1]["other"] = losses[-1] + 1
+    return {
+        "job": {"name": name, "rate": rate, "seed": seed, "cpu_seconds": 120.0},
+        "points": points,
+        "steps": 20,
+        "cpu_seconds": 120.0,
+    }
+
+
+def test_runs_are_summarised_by_means_over_seeds():
+    runs = [
+        make_run("ours", 1e-3, 1, 5.0, 4.0),
+        make_run("Hugging Face", 1e-3, 1, 7.0, 6.0),
+        make_run("ours", 1e-3, 2, 6.0, 3.0),
+        make_run("ours", 2e-3, 1, 6.0, 3.8),
+    ]
+    rows = summary.summarise(runs, "loss", "accuracy", "other")
+    ours, theirs, _ = rows
+    assert (ours["name"], ours["rate"], ours["seeds"], ours["mean"]) == ("ours", "0.001", 2, 3.5)
+    assert ours["lowest"] == "3.0000" and ours["other"] == "4.5000"
+    assert ours["accuracy"] == "25.0%" and ours["cpu_minutes"] == 2.0
+    assert theirs["mean"] == 6.0
+    assert summary.best_rows(rows) == {"ours": ours, "Hugging Face": theirs}
+    curves = summary.mean_curves(runs, "loss")
+    assert curves["ours", 1e-3] == [(1.0, 5.5), (2.0, 3.5)]
+    assert len(summary.curves_csv(runs, "loss", "accuracy").splitlines()) == 1 + 8
+
+
+def test_saved_result_is_not_computed_again(tmp_path, monkeypatch):
+    monkeypatch.setattr(jobs, "measure", None)
+    job = {"name": "ours", "rate": 1e-3, "folder": str(tmp_path)}
+    (tmp_path / "result.json").write_text(json.dumps({"job": job, "steps": 7}))
+    assert learning.run(job)["steps"] == 7
+    with pytest.raises(TypeError):  # A different job would run.
+        learning.run({**job, "rate": 2e-3})
+
+
+def test_settings_of_every_learning_job_are_valid_params(values, tmp_path):
+    parser = learning.make_argument_parser()
+    options = parser.parse_args(["--wikitext", "x", "--work", str(tmp_path)])
+    made = learning.make_jobs(options, {}, {"ours": 500, "Hugging Face": 200})
+    assert len(made) == 2 * 3 * 3 and len({job["folder"] for job in made}) == len(made)
+    for job in made:
+        values["pretrain"] |= {"learning_rate": job["rate"], "xla": job["xla"]}
+        parse_params(values)
+
+
+def test_blocks_contain_all_lines_one_after_the_other(tmp_path):
+    from bench.training.heldout import block_batches
+
+    letters = [chr(code) for code in range(ord("a"), ord("z") + 1)]
+    specials = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+    tokenizer = WordPieceTokenizer([*specials, *letters], lowercase=True, strip_accents=True)
+    lines = [" ".join(letters[number % 26 :]) for number in range(70)]
+    (tmp_path / "text.txt").write_text("\n\n".join(lines))
+    blocks = []
+    for batch in block_batches(tmp_path / "text.txt", tokenizer, 16):
+        ids = batch["input_ids"].numpy()
+        block, prediction = np.nonzero(batch["masked_lm_weights"].numpy())
+        positions = batch["masked_lm_positions"].numpy()[block, prediction]
+        ids[block, positions] = batch["masked_lm_ids"].numpy()[block, prediction]
+        blocks.append(ids)
+    expected = [one for line in lines for one in (2, *tokenizer.encode(line), 3)]
+    found = np.concatenate(blocks).reshape(-1)
+    # Whole batches of 32 blocks of 16 tokens.
+    assert len(found) == len(expected) // 512 * 512
+    assert found.tolist() == expected[: len(found)]
+
+
+def test_losses_are_those_of_the_evaluator(tmp_path):
+    from bench.training.heldout import losses
+    from lib.checkpoints.huggingface import write_model
+    from lib.evaluation.evaluator import Evaluator
+    from tests.model.test_model import TINY, random_batch, random_weights
+
+    first, second = [random_batch(1), random_batch(2)], [random_batch(3)]
+    expected = []
+    for seed in (1, 2):
+        weights = random_weights(seed)
+        write_model(tmp_path / str(seed), TINY, weights, {})
+        evaluator = Evaluator(TINY, weights, next_sentence=False)
+        expected.append([evaluator.evaluate(batches)["mlm_loss"] for batches in (first, second)])
+    # A model that was trained without sentence pairs has no NSP head.
+    path = tmp_path / "1/model.safetensors"
+    tensors = load_file(path)
+    unused = ("bert.pooler", "cls.seq_relationship")
+    save_file({key: one for key, one in tensors.items() if not key.startswith(unused)}, path)
+    sets = {"records": first, "blocks": second}
+    scored = losses([tmp_path / "1", tmp_path / "2"], sets)
+    assert scored[0]["records_loss"] == pytest.approx(expected[0][0], rel=1e-5)
+    assert "blocks_loss" not in scored[0]
+    assert scored[1]["records_loss"] == pytest.approx(expected[1][0], rel=1e-5)
+    assert scored[1]["blocks_loss"] == pytest.approx(expected[1][1], rel=1e-5)
+
+
+def test_labelled_tweets_are_not_part_of_the_pretraining_text():
+    tweets = [f"a walk in the sun number {number} #Sun" for number in range(9)]
+    tweets += [f"so much rain on day {number} #rain #wet" for number in range(8)]
+    tweets += ["both of them in a day #sun #rain", "too short #sun", "no label in this one #fog"]
+    labelled, others = hashtag_task([*tweets, tweets[0]], classes=2, examples=5)
+    assert sorted(example["label"] for example in labelled) == ["#rain"] * 5 + ["#sun"] * 5
+    assert len({example["text"] for example in labelled}) == 10
+    for example in labelled:
+        assert example["label"] not in example["text"].lower()
+        assert example["text"].endswith("#wet") == (example["label"] == "#rain")
+    # Nor is any other tweet with one of the labels.
+    assert others == ["no label in this one #fog"]
+
+
+@pytest.mark.parametrize(
+    ("module", "options", "message"),
+    [
+        ("learning", ["--wikitext", "nowhere"], "--wikitext nowhere: no train.txt"),
+        ("speed", ["--vocab", "nowhere"], "--vocab nowhere: no such file"),
+    ],
+)
+def test_wrong_path_is_reported_in_one_line(module, options, message):
+    command = [sys.executable, "-m", f"bench.training.{module}", *options]
+    run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert run.returncode == 1 and run.stdout == ""
+    assert run.stderr.startswith(f"{module}: error: {message}") and run.stderr.count("\n") == 1
+
+
+def test_cases_that_need_tweets_are_skipped_without_them(tmp_path):
+    vocab = tmp_path / "vocab.txt"
+    vocab.write_text("[PAD]\n")
+    command = [sys.executable, "-m", "bench.training.speed", "--vocab", vocab]
+    command += ["--only", "tweets", "packing", "packed-learning"]
+    run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    for name in ("tweets", "packing", "packed-learning"):
+        assert f"skipped: {name} (give --tweets)" in run.stdout
