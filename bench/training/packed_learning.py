@@ -41,10 +41,9 @@ def main(path: Path) -> None:
         trainer.step(batch, tf.constant(number), tf.constant(rate(number)))
         examples += tf.reduce_sum(batch.get("next_sentence_weights", batch["example_weights"]))
     heldout = Path(job["heldout_records"])
-    evaluator = Evaluator(model_config(job), trainer.weights(), job["next_sentence"])
-    means = evaluator.evaluate(
-        evaluation_batches(heldout, read_manifest(heldout), "dev", _BATCH_SIZE)
-    )
+    evaluator = Evaluator(model_config(job), trainer.weights())
+    batches = evaluation_batches(heldout, read_manifest(heldout), "dev", _BATCH_SIZE)
+    means = evaluator.evaluate_records(batches, job["next_sentence"])
     write_result(path, {**means, "examples": float(examples), "steps": settings["steps"]})
 
 

@@ -11,8 +11,7 @@ from typing import Any
 
 from bench.common.budget import Meter, run
 from bench.training import learner
-from lib.checkpoints.huggingface import read_model
-from lib.evaluation.evaluator import Evaluator
+from lib.evaluation.evaluator import load_evaluator
 from lib.evaluation.held_out import HeldOut
 from lib.params import load_params
 from lib.run import tf
@@ -60,8 +59,8 @@ def score(job: dict[str, Any], result: dict[str, Any]) -> None:
     without_pairs = params.records.model_copy(update={"next_sentence": False})
     held_out = HeldOut(shards, tokenizer, params.evaluate, without_pairs)
     for point in result["points"]:
-        config, weights = read_model(Path(point["model"]))
-        point |= held_out.metrics(job["length"], Evaluator(config, weights, False))
+        evaluator = load_evaluator(Path(point["model"]), job["length"])
+        point |= held_out.evaluate(evaluator, job["length"])
 
 
 if __name__ == "__main__":

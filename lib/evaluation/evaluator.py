@@ -1,89 +1,127 @@
-"""A model that is only looked at."""
+"""Inference with a trained model, and the one place where evaluation loads one.
+
+Shapes: B sequences, S token positions, P masked positions per sequence, V vocabulary entries.
+"""
 
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 
 import numpy as np
 
-from lib.evaluation.metrics import AT, PieceScores
-from lib.evaluation.sequences import HoleBatch
+from lib.checkpoints.huggingface import read_model
+from lib.evaluation.metrics import TokenScores
+from lib.evaluation.sequences import MaskedWordBatch
 from lib.model.bert import encode, masked_lm_logits, next_sentence_logits
 from lib.model.config import BertConfig
 from lib.model.layers import Weights
 from lib.model.losses import head_logits, loss_sums, summarise
 from lib.run import tf
+from lib.run.errors import UserError
+
+
+def load_evaluator(model: Path, max_length: int = 0) -> "Evaluator":
+    """Loads a model directory for evaluation.
+
+    Args:
+        max_length: tokens of the longest sequences that it will be evaluated on.
+
+    Raises:
+        UserError: there is no model that can be read, or it has fewer positions.
+    """
+    config, weights = read_model(model)
+    if max_length > config.max_position_embeddings:
+        raise UserError(
+            f"evaluate.lengths: {max_length} is more than the {config.max_position_embeddings} "
+            f"positions of {model}; remove it"
+        )
+    return Evaluator(config, weights)
 
 
 class Evaluator:
-    """Asks a model; nothing of it is changed, nothing is dropped out."""
+    """Inference-only wrapper around a model: constant weights, no dropout."""
 
-    def __init__(
-        self, config: BertConfig, weights: Mapping[str, np.ndarray], next_sentence: bool
-    ) -> None:
-        self._config, self._next_sentence = config, next_sentence
+    def __init__(self, config: BertConfig, weights: Mapping[str, np.ndarray]) -> None:
+        self.config = config
         self._weights = {name: tf.constant(array) for name, array in weights.items()}
 
-    def score(self, batch: HoleBatch) -> PieceScores:
-        """What the model says of hidden pieces, all of a row hidden at once."""
+    def predict_mlm(self, batch: MaskedWordBatch) -> TokenScores:
+        """Scores [B, P] of masked tokens, all of a sequence masked at once."""
         features = {name: tf.constant(array) for name, array in batch.features().items()}
         labels = tf.constant(batch.labels)
-        losses, above, level = _of_pieces(self._weights, self._config, features, labels)
+        losses, higher, equal = _score_labels(self._weights, self.config, features, labels)
+        return TokenScores(losses.numpy().astype(float), higher.numpy(), equal.numpy())
 
-        def hits(guesses: int) -> np.ndarray:
-            return np.clip((guesses - above.numpy()) / level.numpy(), 0.0, 1.0)
-
-        return PieceScores(losses.numpy().astype(float), hits(1), hits(AT))
-
-    def answer(self, batch: Mapping[str, np.ndarray]) -> np.ndarray:
-        """Log-probabilities float64 [R, 2] of "B follows A" and "B is random".
+    def predict_nsp(self, batch: Mapping[str, np.ndarray]) -> np.ndarray:
+        """Log-probabilities float64 [B, 2] of "B follows A" and "B is random".
 
         Args:
-            batch: `input_ids`, `input_mask`, `segment_ids` int32 [R, S].
+            batch: `input_ids`, `input_mask`, `segment_ids` int32 [B, S].
         """
         tensors = [tf.constant(batch[name]) for name in ("input_ids", "input_mask", "segment_ids")]
-        answers: np.ndarray = _of_pairs(self._weights, self._config, *tensors).numpy()
-        return answers.astype(float)
+        logs: np.ndarray = _nsp_log_probabilities(self._weights, self.config, *tensors).numpy()
+        return logs.astype(float)
 
-    @tf.function
-    def _sums(self, batch: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
-        return loss_sums(self._weights, self._config, batch, self._next_sentence)
+    def evaluate_records(
+        self, batches: Iterable[Mapping[str, np.ndarray]], next_sentence: bool
+    ) -> dict[str, float]:
+        """Mean losses and accuracies over records (see `lib.model.losses.loss_sums`).
 
-    def evaluate(self, batches: Iterable[Mapping[str, np.ndarray]]) -> dict[str, float]:
-        """Means over records, in batches of equal shape (see `lib.model.losses.loss_sums`)."""
+        Args:
+            batches: of one shape.
+        """
         totals: dict[str, float] = {}
         for batch in batches:
             tensors = {name: tf.constant(array) for name, array in batch.items()}
-            for name, value in self._sums(tensors).items():
+            sums = _record_sums(self._weights, self.config, tensors, next_sentence)
+            for name, value in sums.items():
                 totals[name] = totals.get(name, 0.0) + float(value)
         return summarise(totals)
 
-    def best_pieces(
-        self, ids: list[int], hole: int, count: int, pieces: int
+    def top_tokens(
+        self, ids: list[int], position: int, k: int, vocabulary_size: int, length: int
     ) -> list[tuple[int, float]]:
-        """The likeliest of the first `pieces` ids at one position of a row; with probabilities."""
-        row = tf.constant([ids], tf.int32)
-        hidden = encode(self._weights, self._config, row, tf.ones_like(row), tf.zeros_like(row))
-        logits = masked_lm_logits(self._weights, self._config, hidden[:, hole : hole + 1])
-        values, indices = tf.math.top_k(tf.nn.softmax(logits[0, 0])[:pieces], count)
+        """The k most likely tokens at one position of a sequence, with their probabilities.
+
+        Args:
+            vocabulary_size: only ids below it are considered; a model may have spare entries.
+            length: the sequence is padded to it, so that sequences of any length share the
+                functions that TensorFlow compiles by shape.
+        """
+        padding = [0] * (length - len(ids))
+        inputs = tf.constant([ids + padding], tf.int32)  # [1, S]
+        mask = tf.constant([[1] * len(ids) + padding], tf.int32)  # [1, S]
+        hidden = encode(self._weights, self.config, inputs, mask, tf.zeros_like(inputs))
+        # [1, S, H] -> [1, 1, H] -> [1, 1, V]
+        logits = masked_lm_logits(self._weights, self.config, hidden[:, position : position + 1])
+        values, indices = tf.math.top_k(tf.nn.softmax(logits[0, 0])[:vocabulary_size], k)
         return list(zip(indices.numpy().tolist(), values.numpy().tolist(), strict=True))
 
 
-# Functions of the weights, so that models of one size share what was compiled for them.
+# Functions of the weights, so that models of one size share what is compiled for the first.
 @tf.function
-def _of_pieces(
+def _score_labels(
     weights: Weights, config: BertConfig, features: Mapping[str, tf.Tensor], labels: tf.Tensor
 ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-    """Losses [R, P], and how many pieces are likelier than the label, or as likely (itself)."""
-    logits, _ = head_logits(weights, config, features, next_sentence=False)
-    own = tf.gather(logits, labels, batch_dims=2)[..., None]
-    above = tf.math.count_nonzero(logits > own, -1, dtype=tf.int32)
-    level = tf.math.count_nonzero(tf.equal(logits, own), -1, dtype=tf.int32)
-    return tf.reduce_logsumexp(logits, -1) - own[..., 0], above, level
+    """Losses [B, P] of the labels, and how many entries are more likely, and as likely."""
+    logits, _ = head_logits(weights, config, features, next_sentence=False)  # [B, P, V]
+    of_label = tf.gather(logits, labels, batch_dims=2)[..., None]  # [B, P, 1]
+    higher = tf.math.count_nonzero(logits > of_label, -1, dtype=tf.int32)  # [B, P]
+    equal = tf.math.count_nonzero(tf.equal(logits, of_label), -1, dtype=tf.int32)  # [B, P]
+    return tf.reduce_logsumexp(logits, -1) - of_label[..., 0], higher, equal
 
 
 @tf.function
-def _of_pairs(
+def _nsp_log_probabilities(
     weights: Weights, config: BertConfig, ids: tf.Tensor, mask: tf.Tensor, segments: tf.Tensor
 ) -> tf.Tensor:
-    """Log-probabilities [R, 2]."""
-    hidden = encode(weights, config, ids, mask, segments, columns=tf.zeros_like(ids[:, :1]))
+    """[B, 2]."""
+    first = tf.zeros_like(ids[:, :1])  # Of each sequence only the position of [CLS], [B, 1].
+    hidden = encode(weights, config, ids, mask, segments, columns=first)  # [B, 1, H]
     return tf.nn.log_softmax(next_sentence_logits(weights, hidden)[:, 0])
+
+
+@tf.function
+def _record_sums(
+    weights: Weights, config: BertConfig, batch: Mapping[str, tf.Tensor], next_sentence: bool
+) -> dict[str, tf.Tensor]:
+    return loss_sums(weights, config, batch, next_sentence)

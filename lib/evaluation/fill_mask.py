@@ -1,20 +1,24 @@
-"""Sentences with one word hidden, to look at what a model learnt."""
+"""Fill-mask examples: test sentences with one masked word, and the most likely tokens for it."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
+from itertools import islice, zip_longest
+from pathlib import Path
 
-from lib.evaluation.baselines import Unigram
 from lib.evaluation.evaluator import Evaluator
+from lib.evaluation.unigram import Unigram
 from lib.run import random
+from lib.text.documents import read_corpus
 from lib.vocab.tokenizer import WordPieceTokenizer
 
-_SHORTEST, _LONGEST = 8, 40
-_SHOWN = 5
+_MAX_DOCUMENTS = 200
+_MIN_TOKENS, _MAX_TOKENS = 8, 40
+_TOP_K = 5
 
 
 @dataclass(frozen=True)
-class Hole:
-    """One hidden word: the sentence around it, the word, and the guesses, best first."""
+class FillMaskExample:
+    """A sentence with one masked word, the word, and the top-5 predictions, the best first."""
 
     sentence: str
     word: str
@@ -23,20 +27,15 @@ class Hole:
     unigram_guess: str
 
 
-def _candidates(tokenizer: WordPieceTokenizer, ids: list[int]) -> list[int]:
-    """Positions of words of one piece, in Latin script of at least four letters."""
-    places = []
-    for place, piece_id in enumerate(ids):
-        piece = tokenizer.vocabulary[piece_id]
-        continued = place + 1 < len(ids) and tokenizer.continuation[ids[place + 1]]
-        # In other scripts a word may well have one character.
-        wordlike = piece.isalpha() and (len(piece) >= 4 or not piece.isascii())
-        if wordlike and not continued:
-            places.append(place)
-    return places
+def example_sentences(shards: list[Path]) -> Iterator[str]:
+    """The first sentence of each of many documents, then the second of each, and so on."""
+    documents = islice((text for path in shards for text in read_corpus(path)), _MAX_DOCUMENTS)
+    lines = [document.decode().splitlines() for document in documents]
+    for sentences in zip_longest(*lines, fillvalue=""):
+        yield from filter(None, sentences)
 
 
-def fill_holes(
+def fill_mask_examples(
     evaluator: Evaluator,
     tokenizer: WordPieceTokenizer,
     unigram: Unigram,
@@ -44,28 +43,44 @@ def fill_holes(
     count: int,
     seed: int,
 ) -> list[dict[str, object]]:
-    """Hides one word in each of the first `count` sentences that have a fitting one."""
-    holes: list[Hole] = []
+    """Masks one word in each of the first `count` sentences that have a suitable one."""
+    vocabulary = tokenizer.vocabulary
+    length = min(_MAX_TOKENS + 2, evaluator.config.max_position_embeddings)
+    examples: list[FillMaskExample] = []
     for number, sentence in enumerate(sentences):
-        if len(holes) == count:
+        if len(examples) == count:
             break
         ids = tokenizer.encode(sentence)
-        places = _candidates(tokenizer, ids)
-        if not _SHORTEST <= len(ids) <= _LONGEST or not places:
+        candidates = _candidates(tokenizer, ids)
+        if not _MIN_TOKENS <= len(ids) <= length - 2 or not candidates:
             continue
-        place = places[int(random.generator(seed, "hole", number).integers(len(places)))]
-        row = [tokenizer.cls_id, *ids, tokenizer.sep_id]
-        row[place + 1] = tokenizer.mask_id
-        best = evaluator.best_pieces(row, place + 1, _SHOWN, len(tokenizer.vocabulary))
-        pieces = [tokenizer.vocabulary[piece_id] for piece_id in ids]
-        pieces[place] = "____"
-        holes.append(
-            Hole(
-                " ".join(pieces).replace(" ##", ""),
-                tokenizer.vocabulary[ids[place]],
-                [tokenizer.vocabulary[index] for index, _ in best],
+        draw = random.generator(seed, "hole", number)  # The purpose is part of the results.
+        position = candidates[int(draw.integers(len(candidates)))]
+        masked = [tokenizer.cls_id, *ids, tokenizer.sep_id]
+        masked[position + 1] = tokenizer.mask_id
+        best = evaluator.top_tokens(masked, position + 1, _TOP_K, len(vocabulary), length)
+        tokens = [vocabulary[token_id] for token_id in ids]
+        tokens[position] = "____"
+        examples.append(
+            FillMaskExample(
+                " ".join(tokens).replace(" ##", ""),
+                vocabulary[ids[position]],
+                [vocabulary[token_id] for token_id, _ in best],
                 [round(probability, 4) for _, probability in best],
-                tokenizer.vocabulary[unigram.top],
+                vocabulary[unigram.top],
             )
         )
-    return [asdict(hole) for hole in holes]
+    return [asdict(example) for example in examples]
+
+
+def _candidates(tokenizer: WordPieceTokenizer, ids: list[int]) -> list[int]:
+    """Positions of words that are one token of letters, in Latin script of at least four."""
+    positions = []
+    for position, token_id in enumerate(ids):
+        token = tokenizer.vocabulary[token_id]
+        continued = position + 1 < len(ids) and tokenizer.continuation[ids[position + 1]]
+        # In other scripts a word may well have one character.
+        wordlike = token.isalpha() and (len(token) >= 4 or not token.isascii())
+        if wordlike and not continued:
+            positions.append(position)
+    return positions

@@ -1,31 +1,36 @@
-"""The questions that every model is asked, and its answers as metrics."""
+"""Held-out evaluation: every model on the same masked words and sentence pairs of test text."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import numpy as np
-
+from lib.evaluation.breakdowns import Breakdowns
 from lib.evaluation.evaluator import Evaluator
-from lib.evaluation.metrics import OF_HOLES, OF_PAIRS, DocumentSums, PieceScores
-from lib.evaluation.nsp_pairs import PairBatch, pair_batches
-from lib.evaluation.sequences import HoleBatch, HoleRows
+from lib.evaluation.metrics import (
+    MLM_METRICS,
+    NSP_METRICS,
+    RANDOM_PAIRS,
+    PairScores,
+    TokenScores,
+)
+from lib.evaluation.nsp_pairs import pair_batches
+from lib.evaluation.sequences import MaskedWordBatch, MaskedWordSequences
+from lib.evaluation.sums import DocumentSums
 from lib.params import Evaluate, Records
 from lib.records.settings import RecordSettings
 from lib.run.errors import UserError
 from lib.vocab.tokenizer import WordPieceTokenizer
 
-Scorer = Callable[[HoleBatch], PieceScores]
+MlmPredictor = Callable[[MaskedWordBatch], TokenScores]
 
 
 @dataclass(frozen=True)
 class HeldOut:
-    """Test text, and how it is asked about.
+    """Test text and how models are evaluated on it.
 
     Attributes:
-        shards: its files, in order.
-        records: pairs are made as they say, if they say to make pairs at all.
+        shards: files of test text, in order.
+        records: how sentence pairs are made, if any are.
     """
 
     shards: list[Path]
@@ -33,79 +38,66 @@ class HeldOut:
     settings: Evaluate
     records: Records
 
-    def ask(
+    def evaluate(self, evaluator: Evaluator, length: int) -> dict[str, float]:
+        """All metrics of a model on sequences of one length."""
+        (sums,), _ = self.evaluate_mlm([evaluator.predict_mlm], length)
+        metrics = sums.metrics()
+        if self.records.next_sentence:
+            metrics |= self.evaluate_nsp(evaluator, length).metrics()
+        return metrics
+
+    def evaluate_mlm(
         self,
+        predictors: Sequence[MlmPredictor],
         length: int,
-        scorers: Sequence[Scorer],
-        see: Callable[[HoleBatch, PieceScores], None] | None = None,
+        breakdowns: Breakdowns | None = None,
     ) -> tuple[list[DocumentSums], dict[str, int]]:
-        """Shows all holes to each scorer, in rows of one length.
+        """Evaluates predictors on the masked words, in one pass over the text.
 
         Args:
-            see: is also given what the last scorer says.
+            breakdowns: collects the predictions of the last predictor.
 
         Returns:
-            The sums of each scorer, and the counts of `HoleRows`.
+            The sums of each predictor, and the counts of `MaskedWordSequences`.
 
         Raises:
-            UserError: there are no holes.
+            UserError: there are no masked words.
         """
-        rows = HoleRows(self.tokenizer, length, self.settings.masked_lm_prob, self.settings.seed)
-        sums = [DocumentSums.of_holes() for _ in scorers]
-        for batch in rows.batches(self.shards, self.settings.max_examples):
-            for scorer, own in zip(scorers, sums, strict=True):
-                scores = scorer(batch)
-                own.see(batch, scores)
-            if see:
-                see(batch, scores)
-        if not rows.counts["words"]:
+        settings = self.settings
+        sequences = MaskedWordSequences(
+            self.tokenizer, length, settings.masked_lm_prob, settings.seed
+        )
+        sums = [DocumentSums(MLM_METRICS) for _ in predictors]
+        for batch in sequences.batches(self.shards, settings.max_examples):
+            for predict, own in zip(predictors, sums, strict=True):
+                scores = predict(batch)
+                own.update(batch.documents, batch.word_scores(scores))
+            if breakdowns:
+                breakdowns.update(batch, scores)
+        if not sequences.counts["words"]:
             raise UserError(
-                "data/shards/test: no word of it is hidden; raise split.test_fraction or "
+                "data/shards/test: none of its words is masked; raise split.test_fraction or "
                 "evaluate.masked_lm_prob"
             )
-        return sums, dict(rows.counts)
+        return sums, dict(sequences.counts)
 
-    def ask_pairs(
-        self,
-        length: int,
-        evaluator: Evaluator,
-        see: Callable[[PairBatch, np.ndarray], None] | None = None,
+    def evaluate_nsp(
+        self, evaluator: Evaluator, length: int, breakdowns: Breakdowns | None = None
     ) -> DocumentSums:
-        """Shows sentence pairs to a model.
-
-        Args:
-            see: is also given the answers [N], 0 or 1.
-        """
-        sums = DocumentSums.of_pairs()
-        settings = RecordSettings.from_params(self.records, length)
-        share, most, seed = (
-            self.settings.masked_lm_prob,
-            self.settings.max_examples,
-            self.settings.seed,
-        )
-        for batch in pair_batches(self.shards, self.tokenizer, settings, share, most, seed):
-            logs = evaluator.answer(batch.features)[: len(batch.labels)]
-            answers = logs.argmax(axis=1)
-            sums.add(
-                batch.documents,
-                pairs=np.ones(len(answers)),
-                loss=-logs[np.arange(len(answers)), batch.labels],
-                hits=(answers == batch.labels).astype(float),
-                random=batch.labels.astype(float),
-            )
-            if see:
-                see(batch, answers)
+        """Evaluates a model on sentence pairs; `breakdowns` collects its predictions."""
+        sums = DocumentSums(NSP_METRICS, [RANDOM_PAIRS])
+        settings = self.settings
+        for batch in pair_batches(
+            self.shards,
+            self.tokenizer,
+            RecordSettings.from_params(self.records, length),
+            settings.masked_lm_prob,
+            settings.max_examples,
+            settings.seed,
+        ):
+            logs = evaluator.predict_nsp(batch.features)[: len(batch.labels)]  # [B, 2] -> [N, 2]
+            scores = PairScores(batch.labels, logs)
+            sums.update(batch.documents, scores)
+            if breakdowns:
+                breakdowns.update_pairs(scores)
         return sums
-
-    def metrics(self, length: int, evaluator: Evaluator) -> dict[str, float]:
-        """All metrics of a model that is only to be compared: no intervals, no breakdowns."""
-        (sums,), _ = self.ask(length, [evaluator.score])
-        found = sums.metrics(OF_HOLES)
-        if self.records.next_sentence:
-            found |= self.ask_pairs(length, evaluator).metrics(OF_PAIRS)
-        return found
-
-
-def named(metrics: dict[str, Any], whose: str) -> dict[str, Any]:
-    """The metrics of a baseline under its name: `mlm_loss` to `mlm_loss_initial`."""
-    return {f"{name}_{whose}": value for name, value in metrics.items()}

@@ -1,8 +1,12 @@
-"""Which words of a test text are hidden: the same ones whatever model is asked.
+"""Which words of a test document are masked: the same ones for every model and vocabulary.
 
-Masked pieces are no measure that two vocabularies share: each cuts words in its own way. So whole
-words are chosen, by a hash of the document and of the word's number in it, before anything is
-lower-cased, stripped of accents or cut into pieces.
+Masked tokens cannot be compared between vocabularies, because each splits words in its own way. So
+whole words are chosen, by a hash of the document and of the word's number in it, before anything is
+lower-cased, stripped of accents or split into wordpieces.
+
+Example: "The cat sat." is the words The, cat, sat and "."; the hash of (seed, document, 1) falls
+below `evaluate.masked_lm_prob`, so *cat* is masked. A vocabulary that has *cat* predicts one token,
+one with c, ##at predicts two; both are evaluated on the same three characters.
 """
 
 import hashlib
@@ -18,38 +22,39 @@ _MAX_CACHED = 500_000
 
 
 class WordFinder:
-    """Cuts text into words as BERT's basic tokenizer does with both its switches off.
+    """Splits text into words as BERT's basic tokenizer does without lower-casing or stripping.
 
-    With the switches on it finds the same words, changed. A word may then come out empty (marks
-    alone, when accents are stripped) or as several (a letter that decomposes into punctuation),
-    but no word ever begins within another. A special token that stands in the text is a word.
+    With these it finds the same words, changed. A word may then become empty (combining marks
+    alone, when accents are stripped) or several words (a letter that decomposes into punctuation),
+    but no word ever begins within another. A special token in the text is a word.
     """
 
     def __init__(self) -> None:
         self._find = raw_span_finder()
         self._basic = BasicTokenizer(lowercase=False, strip_accents=False)
-        self._words_of = lru_cache(_MAX_CACHED)(self._cut)
+        self._words_of = lru_cache(_MAX_CACHED)(self._split)
 
     def words(self, line: str) -> list[str]:
         """The words of one line, in order."""
         return [word for raw in self._find(line) for word in self._words_of(raw)]
 
-    def _cut(self, raw: str) -> list[str]:
-        piece = raw.removeprefix(" ")
-        return [piece] if piece in SPECIAL_TOKENS else self._basic.words(piece)
+    def _split(self, raw: str) -> list[str]:
+        text = raw.removeprefix(" ")
+        return [text] if text in SPECIAL_TOKENS else self._basic.words(text)
 
 
-def hidden_words(document: bytes, words: int, share: float, seed: int) -> np.ndarray:
-    """Which of the first words of a document are hidden, each with probability `share`.
+def masked_words(document: bytes, words: int, probability: float, seed: int) -> np.ndarray:
+    """Which of the first words of a document are masked, each with the same probability.
 
     Args:
         document: its bytes, as split wrote them.
-        words: how many words to decide about; no word's answer depends on it.
+        words: how many words to decide on; the decision on a word does not depend on it.
 
     Returns:
         bool [words].
     """
     digest = hashlib.blake2b(document, digest_size=16).hexdigest()
+    # The purpose is part of every result: it must stay as it is.
     draws = random.hashes(seed, f"hidden words of {digest}", np.arange(words, dtype=np.uint64))
-    hidden: np.ndarray = draws < np.uint64(int(share * 2**64))
-    return hidden
+    masked: np.ndarray = draws < np.uint64(int(probability * 2**64))
+    return masked

@@ -1,139 +1,334 @@
-"""From what a model says of each hidden piece to sums per document, metrics and intervals.
+"""The metrics of held-out text: one table, read by everything that computes or shows a metric.
 
-Documents are what a test set is a sample of: the words of one are alike, so intervals are made by
-drawing documents anew (Efron and Tibshirani, 1993, An Introduction to the Bootstrap, chapter 13).
+To add a metric, add an entry to `MLM_METRICS` or `NSP_METRICS`. evaluate then computes it, with its
+interval and its baselines; the comparison of models, the report, the model card, the summary and
+the table of experiments take it from here. Nothing here imports TensorFlow.
+
+A metric is a quotient of two totals over the test documents, such as the summed loss of all masked
+tokens and their number. Totals are kept per document, because intervals are drawn over documents
+(`lib.evaluation.sums`).
 """
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Self, TypeVar
+from typing import Any
 
 import numpy as np
 
-from lib.evaluation.sequences import HoleBatch
-from lib.run import random
-
-T = TypeVar("T")
-AT = 5
-# Metric: what is summed, and by what the sum is divided.
-OF_HOLES = {
-    "mlm_loss": ("loss", "pieces"),
-    "mlm_accuracy": ("hits", "pieces"),
-    f"mlm_accuracy_at_{AT}": ("hits_at_5", "pieces"),
-    "bits_per_character": ("bits", "characters"),
-    "word_accuracy": ("words_right", "words"),
-}
-OF_PAIRS = {"nsp_loss": ("loss", "pairs"), "nsp_accuracy": ("hits", "pairs")}
-_RESAMPLES = 1000
-_OUTSIDE = 2.5  # per cent on each side of a 95 % interval
-
 
 @dataclass(frozen=True)
-class PieceScores:
-    """What is said of each hidden piece; float64 [R, P], of no meaning beyond a row's pieces.
+class TokenScores:
+    """Predictions for masked tokens, reduced to what metrics need; arrays of one shape.
 
     Attributes:
-        losses: -log p(label), in nats.
-        hits, hits_at_5: 1 where the label is the likeliest piece, or among the five likeliest; a
-            part of it where it shares its place with others.
+        losses: float64, -log p(label) in nats.
+        higher: int, how many vocabulary entries are more likely than the label.
+        equal: int, how many are exactly as likely, the label included.
     """
 
     losses: np.ndarray
-    hits: np.ndarray
-    hits_at_5: np.ndarray
+    higher: np.ndarray
+    equal: np.ndarray
+
+    def __getitem__(self, index: np.ndarray) -> "TokenScores":
+        return TokenScores(self.losses[index], self.higher[index], self.equal[index])
+
+    def in_top(self, k: int) -> np.ndarray:
+        """float64: 1 where the label is among the k most likely entries, else 0.
+
+        Entries that are equally likely share the remaining places. For example, k = 5, three
+        entries more likely than the label and four as likely as it (itself included): two places
+        for four entries, 0.5.
+        """
+        inside: np.ndarray = np.clip((k - self.higher) / self.equal, 0.0, 1.0)
+        return inside
 
 
-class DocumentSums:
-    """Sums by document, of which every metric is a quotient.
+@dataclass(frozen=True)
+class MaskedWordScores:
+    """W masked words and the predictions for their T tokens.
 
     Attributes:
-        by_name: float64 [documents] each.
+        words: int64 [T]: which of the W words a token belongs to.
+        tokens: the predictions, arrays [T].
+        characters: int64 [W].
+        spelling_bits: float64 [W]: see `lib.evaluation.sequences.spelling_bits`.
     """
 
-    def __init__(self, names: tuple[str, ...]) -> None:
-        self.by_name = {name: np.zeros(0) for name in names}
+    words: np.ndarray
+    tokens: TokenScores
+    characters: np.ndarray
+    spelling_bits: np.ndarray
 
-    @classmethod
-    def of_holes(cls) -> Self:
-        return cls(tuple(dict.fromkeys(name for pair in OF_HOLES.values() for name in pair)))
+    def per_word(self, values: np.ndarray) -> np.ndarray:
+        """Sums [W] over the tokens of each word of values [T]."""
+        return np.bincount(self.words, values, len(self.characters))
 
-    @classmethod
-    def of_pairs(cls) -> Self:
-        names = (name for pair in OF_PAIRS.values() for name in pair)
-        return cls(tuple(dict.fromkeys([*names, "random"])))
+    def token_counts(self) -> np.ndarray:
+        """int64 [W]."""
+        return np.bincount(self.words, minlength=len(self.characters))
 
-    def add(self, documents: np.ndarray, **values: np.ndarray) -> None:
-        """Adds values [N] to the sums of documents [N]."""
-        most = int(documents.max(initial=-1)) + 1
-        for name, sums in self.by_name.items():
-            if len(sums) < most:
-                self.by_name[name] = np.pad(sums, (0, 2 * most - len(sums)))
-        for name, own in values.items():
-            np.add.at(self.by_name[name], documents, own)
+    def bits(self) -> np.ndarray:
+        """float64 [W]: cost of each word in bits, with the spelling of words that are [UNK]."""
+        return self.per_word(self.tokens.losses) / math.log(2) + self.spelling_bits
 
-    def see(self, batch: HoleBatch, scores: PieceScores) -> None:
-        """Adds what is said of a batch of holes."""
-        real = batch.numbers >= 0
-        numbers, words = batch.numbers[real], len(batch.documents)
+    def correct(self) -> np.ndarray:
+        """bool [W]: every token is the single most likely one, and none is [UNK]."""
+        exact = self.per_word((self.tokens.in_top(1) == 1.0).astype(float))
+        found: np.ndarray = (exact == self.token_counts()) & (self.spelling_bits == 0)
+        return found
 
-        def by_word(values: np.ndarray) -> np.ndarray:
-            return np.bincount(numbers, values[real], words)
 
-        pieces, losses = np.bincount(numbers, minlength=words), by_word(scores.losses)
-        # A part of a hit is no word that is right.
-        right = by_word((scores.hits == 1.0).astype(float)) == pieces
-        self.add(
-            batch.documents,
-            pieces=pieces,
-            loss=losses,
-            hits=by_word(scores.hits),
-            hits_at_5=by_word(scores.hits_at_5),
-            words=np.ones(words),
-            words_right=right & (batch.spelling_bits == 0),
-            bits=losses / math.log(2) + batch.spelling_bits,
-            characters=batch.characters,
+@dataclass(frozen=True)
+class PairScores:
+    """N sentence pairs and the predictions of the NSP head.
+
+    Attributes:
+        labels: int64 [N]: 0 = B follows A in the text, 1 = B is random.
+        log_probabilities: float64 [N, 2].
+    """
+
+    labels: np.ndarray
+    log_probabilities: np.ndarray
+
+    def losses(self) -> np.ndarray:
+        """float64 [N], in nats."""
+        chosen: np.ndarray = -self.log_probabilities[np.arange(len(self.labels)), self.labels]
+        return chosen
+
+    def predicted(self) -> np.ndarray:
+        """int64 [N]: the more likely class."""
+        best: np.ndarray = self.log_probabilities.argmax(axis=1)
+        return best
+
+
+@dataclass(frozen=True)
+class Total:
+    """A quantity that is summed over a document.
+
+    Attributes:
+        values: from the scores of a batch, one value for each word (MLM) or pair (NSP).
+    """
+
+    name: str
+    values: Callable[[Any], np.ndarray]
+
+
+TOKENS = Total("tokens", MaskedWordScores.token_counts)
+WORDS = Total("words", lambda scores: np.ones(len(scores.characters)))
+CHARACTERS = Total("characters", lambda scores: scores.characters)
+BITS = Total("bits", MaskedWordScores.bits)
+MLM_LOSS = Total("loss", lambda scores: scores.per_word(scores.tokens.losses))
+CORRECT_WORDS = Total("correct_words", MaskedWordScores.correct)
+PAIRS = Total("pairs", lambda scores: np.ones(len(scores.labels)))
+NSP_LOSS = Total("loss", PairScores.losses)
+CORRECT_PAIRS = Total(
+    "correct_pairs", lambda scores: (scores.predicted() == scores.labels).astype(float)
+)
+RANDOM_PAIRS = Total("random_pairs", lambda scores: scores.labels.astype(float))
+
+
+def top_k(k: int) -> Total:
+    """Tokens whose label is among the k most likely vocabulary entries."""
+    return Total(f"top_{k}", lambda scores: scores.per_word(scores.tokens.in_top(k)))
+
+
+@dataclass(frozen=True)
+class Baseline:
+    """Something simpler that a model is compared with.
+
+    Attributes:
+        key: METRIC_KEY is the name of its value in metrics.json.
+        label: what it is, as people read it.
+    """
+
+    key: str
+    label: str
+
+
+# The same prediction everywhere: how frequent each token is in training text.
+UNIGRAM = Baseline("unigram", "unigram baseline")
+# The unigram baseline of MLM accuracy, under the name of what it predicts.
+TOP_TOKEN = Baseline("top_token", "most frequent token")
+MAJORITY = Baseline("majority", "majority-class baseline")
+# The model before the first step, where training continued from a model. Any metric may have it.
+INITIAL = Baseline("initial", "initial model")
+BASELINES = (UNIGRAM, TOP_TOKEN, MAJORITY, INITIAL)
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A metric: its texts, how it is summed, and what it is compared with.
+
+    Attributes:
+        name: its key in metrics.json.
+        label, format: how people read it and its values.
+        higher_is_better: None: not known.
+        total, per: numerator and denominator.
+        transform: an increasing function of the quotient.
+        baseline: what one gets without a model.
+        interval: whether a 95 % interval is computed.
+        headline: shown where there is room for a few metrics only (summary, top of the report).
+        any_vocabulary: means the same for every vocabulary: what experiments are compared by.
+    """
+
+    name: str
+    label: str
+    format: str
+    higher_is_better: bool | None
+    total: Total
+    per: Total
+    baseline: Baseline | None = None
+    transform: Callable[[float], float] | None = None
+    interval: bool = True
+    headline: bool = False
+    any_vocabulary: bool = False
+
+    def value(self, total: float, per: float) -> float:
+        """The metric from the two totals."""
+        quotient = total / max(per, 1.0)
+        return self.transform(quotient) if self.transform else quotient
+
+    def key(self, baseline: Baseline) -> str:
+        """The name of a baseline's value in metrics.json."""
+        return f"{self.name}_{baseline.key}"
+
+    def direction(self) -> str:
+        return {True: "higher is better", False: "lower is better", None: ""}[self.higher_is_better]
+
+
+# In the order in which they are shown.
+MLM_METRICS = (
+    Metric(
+        "bits_per_character",
+        "bits per character",
+        ".3f",
+        False,
+        BITS,
+        CHARACTERS,
+        UNIGRAM,
+        headline=True,
+        any_vocabulary=True,
+    ),
+    Metric("mlm_loss", "MLM loss (nats)", ".3f", False, MLM_LOSS, TOKENS, UNIGRAM, headline=True),
+    Metric(
+        "mlm_perplexity",
+        "MLM perplexity",
+        ",.1f",
+        False,
+        MLM_LOSS,
+        TOKENS,
+        UNIGRAM,
+        transform=math.exp,
+        headline=True,
+    ),
+    Metric("mlm_accuracy", "MLM accuracy", ".1%", True, top_k(1), TOKENS, TOP_TOKEN, headline=True),
+    Metric("mlm_accuracy_at_5", "MLM accuracy, top 5", ".1%", True, top_k(5), TOKENS, UNIGRAM),
+    Metric(
+        "word_accuracy",
+        "word accuracy",
+        ".1%",
+        True,
+        CORRECT_WORDS,
+        WORDS,
+        UNIGRAM,
+        any_vocabulary=True,
+    ),
+)
+NSP_METRICS = (
+    Metric("nsp_loss", "NSP loss (nats)", ".3f", False, NSP_LOSS, PAIRS),
+    Metric(
+        "nsp_accuracy",
+        "NSP accuracy",
+        ".1%",
+        True,
+        CORRECT_PAIRS,
+        PAIRS,
+        MAJORITY,
+        headline=True,
+        any_vocabulary=True,
+    ),
+)
+METRICS = {metric.name: metric for metric in (*MLM_METRICS, *NSP_METRICS)}
+
+
+@dataclass(frozen=True)
+class Result:
+    """One metric of an evaluated model, as metrics.json has it.
+
+    Attributes:
+        interval: [low, high], 95 %.
+        baselines: their values, in the order of `BASELINES`.
+    """
+
+    metric: Metric
+    value: float
+    interval: tuple[float, float] | None
+    baselines: Mapping[Baseline, float]
+
+    def __str__(self) -> str:
+        """`MLM loss (nats) 6.139 (baseline 6.060)`."""
+        others = ", ".join(
+            f"{'initial model' if baseline is INITIAL else 'baseline'} {self.written(value)}"
+            for baseline, value in self.baselines.items()
         )
+        text = f"{self.metric.label} {self.written(self.value)}"
+        return text + (f" ({others})" if others else "")
 
-    def total(self, name: str) -> float:
-        return float(self.by_name[name].sum())
+    @property
+    def without_model(self) -> tuple[Baseline, float] | None:
+        """The baseline that needs no model, and its value."""
+        others = (item for item in self.baselines.items() if item[0] is not INITIAL)
+        return next(others, None)
 
-    def metrics(self, of: Mapping[str, tuple[str, str]]) -> dict[str, float]:
-        """The quotients of the sums over all documents; perplexity is that of an average piece."""
-        means = {
-            metric: self.total(above) / max(self.total(below), 1.0)
-            for metric, (above, below) in of.items()
+    def written(self, value: float) -> str:
+        """A value of this metric as people read it."""
+        return format(value, self.metric.format)
+
+    def written_interval(self) -> str:
+        """`1.900 to 2.150`; empty if there is none."""
+        return " to ".join(map(self.written, self.interval or ()))
+
+    def beats(self, baseline: Baseline) -> bool:
+        """Whether the model is better than a baseline; as good is not better."""
+        difference = self.value - self.baselines[baseline]
+        return difference > 0 if self.metric.higher_is_better else difference < 0
+
+
+def results_in(values: Mapping[str, Any]) -> tuple[list[Result], dict[str, Any]]:
+    """The metrics in a metrics.json of evaluate, and everything else that is in it.
+
+    A metric that is not in the table (of another version) is one if it has an interval; its label
+    is then its name.
+    """
+    intervals = values.get("intervals") or {}
+    unlisted = [name for name in intervals if name not in METRICS and _is_number(values.get(name))]
+    found, rest = [], {name: value for name, value in values.items() if name != "intervals"}
+    for metric in [*METRICS.values(), *map(_unlisted, unlisted)]:
+        if not _is_number(values.get(metric.name)):
+            continue
+        ends = intervals.get(metric.name)
+        baselines = {
+            baseline: values[metric.key(baseline)]
+            for baseline in BASELINES
+            if _is_number(values.get(metric.key(baseline)))
         }
-        return _with_perplexity(means, math.exp)
-
-    def intervals(
-        self, of: Mapping[str, tuple[str, str]], seed: int, resamples: int = _RESAMPLES
-    ) -> dict[str, list[float]]:
-        """95 % intervals of the metrics: [low, high], percentiles over resampled documents."""
-        names = list(self.by_name)
-        sums = np.stack([self.by_name[name] for name in names])
-        # Nothing was asked of the others.
-        sums = sums[:, sums.any(axis=0)]
-        documents = sums.shape[1]
-        draws = random.generator(seed, "bootstrap")
-        totals = np.empty((resamples, len(names)))
-        for number in range(resamples):
-            chosen = np.bincount(draws.integers(documents, size=documents), minlength=documents)
-            totals[number] = sums @ chosen
-        of_name = dict(zip(names, totals.T, strict=True))
-        found = {}
-        for metric, (above, below) in of.items():
-            values = of_name[above] / np.maximum(of_name[below], 1.0)
-            low, high = np.percentile(values, [_OUTSIDE, 100 - _OUTSIDE])
-            found[metric] = [float(low), float(high)]
-        return _with_perplexity(found, lambda bounds: [math.exp(bound) for bound in bounds])
+        for name in (metric.name, *map(metric.key, baselines)):
+            del rest[name]
+        value = values[metric.name]
+        found.append(Result(metric, value, tuple(ends) if ends else None, baselines))
+    return found, rest
 
 
-def _with_perplexity(metrics: dict[str, T], of_loss: Callable[[T], T]) -> dict[str, T]:
-    """The metrics with the perplexity behind the loss, if there is one."""
-    found = {}
-    for name, value in metrics.items():
-        found[name] = value
-        if name == "mlm_loss":
-            found["mlm_perplexity"] = of_loss(value)
-    return found
+def headlines(values: Mapping[str, Any]) -> Iterator[Result]:
+    """The few metrics that a run is known by."""
+    return (result for result in results_in(values)[0] if result.metric.headline)
+
+
+def _unlisted(name: str) -> Metric:
+    return Metric(name, name.replace("_", " "), ",.4g", None, TOKENS, TOKENS)
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)

@@ -1,4 +1,8 @@
-"""Test documents as rows for a model, some of their words hidden whole."""
+"""Test documents as input sequences of a model, with some of their words masked.
+
+Shapes: B sequences per batch, S token positions per sequence, P masked tokens per sequence at most,
+W masked words per batch.
+"""
 
 from collections import Counter
 from collections.abc import Iterator
@@ -9,50 +13,52 @@ from pathlib import Path
 
 import numpy as np
 
-from lib.evaluation.masked_words import WordFinder, hidden_words
+from lib.evaluation.masked_words import WordFinder, masked_words
+from lib.evaluation.metrics import MaskedWordScores, TokenScores
 from lib.text.documents import read_corpus
 from lib.vocab.tokenizer import SPECIAL_TOKENS, WordPieceTokenizer
 
 _MAX_CACHED = 500_000
-# Cells of a batch: enough to be fast, few enough for logits over a large vocabulary.
-_CELLS = 4096
-_FEWEST_PREDICTIONS = 8
+# Token positions per batch: enough to be fast, few enough for logits over a large vocabulary.
+BATCH_POSITIONS = 4096
+_MIN_PREDICTIONS = 8
 
 
 def spelling_bits(word: str) -> float:
-    """What it costs to spell a word that is [UNK]: 8 bits for each byte of UTF-8 and for its end.
+    """The cost of spelling a word that is [UNK]: 8 bits for each byte of UTF-8 and for its end.
 
-    The plainest model of characters there is, the same for every vocabulary and every text: to
-    say [UNK] is no way to save bits.
+    This is the simplest model of characters, the same for every vocabulary and text, so that
+    predicting [UNK] does not save bits. Example: "中" has three bytes, 8 * (3 + 1) = 32 bits.
     """
     return 8.0 * (len(word.encode()) + 1)
 
 
-def first_documents(shards: list[Path], most: int) -> Iterator[tuple[bytes, int]]:
-    """Documents up to `most` sentences in all, and how many sentences of each to take.
+def first_documents(shards: list[Path], max_sentences: int) -> Iterator[tuple[bytes, int]]:
+    """Documents up to a total number of sentences, each with the number of sentences to take.
 
-    Counted in sentences, not in rows, so that every vocabulary and length gets the same text.
+    Sentences are counted, not sequences, so that every vocabulary and length gets the same text.
     split has shuffled the documents.
     """
     for path in shards:
         for document in read_corpus(path):
-            sentences = min(document.count(b"\n"), most)
+            sentences = min(document.count(b"\n"), max_sentences)
             yield document, sentences
-            most -= sentences
-            if not most:
+            max_sentences -= sentences
+            if not max_sentences:
                 return
 
 
 @dataclass(frozen=True)
-class HoleBatch:
-    """R rows of S cells with at most P hidden pieces each, which make W hidden words.
+class MaskedWordBatch:
+    """B sequences with masked words.
 
     Attributes:
-        input_ids: int32 [R, S], 0 in the padding.
-        lengths: int32 [R]: tokens of each row, special ones included; 0 for a row that only fills
-            up the batch.
-        positions, labels: int32 [R, P]: where a piece is hidden and which; 0 beyond the row's.
-        numbers: int32 [R, P]: which of the W words it belongs to; -1 beyond.
+        input_ids: int32 [B, S], 0 in the padding.
+        lengths: int32 [B]: tokens of each sequence, special ones included; 0 for a sequence that
+            only fills up the batch.
+        positions, labels: int32 [B, P]: where a token is masked, and which token it is; 0 beyond
+            the masked tokens of the sequence.
+        words: int32 [B, P]: which of the W words a masked token belongs to; -1 beyond.
         documents, characters: int64 [W]: the word's document, and its characters in the text.
         spelling_bits: float64 [W]: see `spelling_bits`; 0 for words without [UNK].
     """
@@ -61,57 +67,82 @@ class HoleBatch:
     lengths: np.ndarray
     positions: np.ndarray
     labels: np.ndarray
-    numbers: np.ndarray
+    words: np.ndarray
     documents: np.ndarray
     characters: np.ndarray
     spelling_bits: np.ndarray
 
     def features(self) -> dict[str, np.ndarray]:
-        """What `lib.model.losses.head_logits` asks for."""
-        columns = np.arange(self.input_ids.shape[1])
+        """The input of `lib.model.losses.head_logits`."""
+        positions = np.arange(self.input_ids.shape[1])
         return {
             "input_ids": self.input_ids,
-            "input_mask": (columns < self.lengths[:, np.newaxis]).astype(np.int32),
+            "input_mask": (positions < self.lengths[:, np.newaxis]).astype(np.int32),  # [B, S]
             "segment_ids": np.zeros_like(self.input_ids),
             "masked_lm_positions": self.positions,
         }
 
+    def masked_tokens(self) -> np.ndarray:
+        """bool [B, P]: where there is a masked token."""
+        masked: np.ndarray = self.words >= 0
+        return masked
+
+    def word_scores(self, scores: TokenScores) -> MaskedWordScores:
+        """The predictions [B, P] of a model by word."""
+        masked = self.masked_tokens()
+        return MaskedWordScores(
+            self.words[masked], scores[masked], self.characters, self.spelling_bits
+        )
+
 
 @dataclass
-class _Row:
-    """[CLS], words, [SEP]; `holes` are (position, label, number among the row's hidden words)."""
+class _Sequence:
+    """A sequence that is being filled, without [CLS] and [SEP].
+
+    Attributes:
+        masked: (position with [CLS], label, number among the sequence's masked words) by token.
+        words: (characters, spelling bits) of each masked word.
+    """
 
     ids: list[int]
     document: int
-    holes: list[tuple[int, int, int]] = field(default_factory=list)
+    masked: list[tuple[int, int, int]] = field(default_factory=list)
     words: list[tuple[int, float]] = field(default_factory=list)
 
 
-class HoleRows:
-    """Lays test documents in rows of one length, for one vocabulary.
+class MaskedWordSequences:
+    """Packs test documents into sequences of one length, for one vocabulary.
 
-    Sentences that fit are laid in a row together; one longer than a row is cut between words.
+    As many whole sentences as fit go into one sequence; a sentence that is longer than a sequence
+    is split between words. Example for 10 token positions (8 without [CLS] and [SEP]):
+
+        sentences        a b c d | e f g | h i j k
+        sequences        [CLS] a b c d e f g [SEP]    then    [CLS] h i j k [SEP]
 
     Attributes:
-        counts: after a pass, words hidden (`words`, of them `unknown_words`), and hidden words
-            that cannot be asked for: longer than a row (`masked_words_too_long`), or without any piece in
-            this vocabulary (`masked_words_without_tokens`); `documents` and `examples` (rows).
+        counts: after a pass: masked words (`words`, of them `unknown_words`); words chosen for
+            masking that cannot be evaluated because they have more tokens than a sequence
+            (`masked_words_too_long`) or none in this vocabulary (`masked_words_without_tokens`);
+            `documents` and `examples` (sequences).
     """
 
-    def __init__(self, tokenizer: WordPieceTokenizer, length: int, share: float, seed: int) -> None:
+    def __init__(
+        self, tokenizer: WordPieceTokenizer, length: int, probability: float, seed: int
+    ) -> None:
         """
         Args:
-            length: cells of a row.
-            share: probability of a word to be hidden.
+            length: token positions of a sequence.
+            probability: that a word is masked.
         """
-        self._tokenizer, self._length, self._share, self._seed = tokenizer, length, share, seed
-        self._batch_rows = max(1, _CELLS // length)
+        self._tokenizer, self._length = tokenizer, length
+        self._probability, self._seed = probability, seed
+        self._batch_size = max(1, BATCH_POSITIONS // length)
         self._finder = WordFinder()
         self._encode = lru_cache(_MAX_CACHED)(tokenizer.encode)
         self.counts: Counter[str] = Counter()
 
-    def batches(self, shards: list[Path], most: int) -> Iterator[HoleBatch]:
-        """Rows with something hidden in them, of `most` sentences (see `first_documents`)."""
+    def batches(self, shards: list[Path], max_sentences: int) -> Iterator[MaskedWordBatch]:
+        """Sequences with a masked word, of that many sentences (see `first_documents`)."""
         self.counts = Counter(
             documents=0,
             examples=0,
@@ -120,39 +151,39 @@ class HoleRows:
             masked_words_too_long=0,
             masked_words_without_tokens=0,
         )
-        rows = (
-            row
-            for number, (document, sentences) in enumerate(first_documents(shards, most))
-            for row in self._rows(number, document, sentences)
-            if row.holes
+        sequences = (
+            sequence
+            for number, (document, count) in enumerate(first_documents(shards, max_sentences))
+            for sequence in self._sequences(number, document, count)
+            if sequence.masked
         )
-        while batch := list(islice(rows, self._batch_rows)):
+        while batch := list(islice(sequences, self._batch_size)):
             self.counts["examples"] += len(batch)
             yield self._batch(batch)
 
-    def _rows(self, number: int, document: bytes, sentences: int) -> Iterator[_Row]:
+    def _sequences(self, number: int, document: bytes, sentences: int) -> Iterator[_Sequence]:
         self.counts["documents"] += 1
         lines = document.decode().split("\n")[:sentences]
         words = [self._finder.words(line) for line in lines]
         total = sum(map(len, words))
-        hidden = iter(hidden_words(document, total, self._share, self._seed).tolist())
-        row, room = _Row([], number), self._length - 2
+        masked = iter(masked_words(document, total, self._probability, self._seed).tolist())
+        sequence, room = _Sequence([], number), self._length - 2
         for sentence in words:
-            pieces = [self._encode(word) for word in sentence]
-            if len(row.ids) + sum(map(len, pieces)) > room:
-                yield row
-                row = _Row([], number)
-            for word, ids in zip(sentence, pieces, strict=True):
-                if row.ids and len(row.ids) + len(ids) > room:
-                    yield row
-                    row = _Row([], number)
-                if next(hidden) and word not in SPECIAL_TOKENS and self._can_hide(ids):
-                    self._hide(row, word, ids)
+            tokens = [self._encode(word) for word in sentence]
+            if len(sequence.ids) + sum(map(len, tokens)) > room:
+                yield sequence
+                sequence = _Sequence([], number)
+            for word, ids in zip(sentence, tokens, strict=True):
+                if sequence.ids and len(sequence.ids) + len(ids) > room:
+                    yield sequence
+                    sequence = _Sequence([], number)
+                if next(masked) and word not in SPECIAL_TOKENS and self._can_mask(ids):
+                    self._mask(sequence, word, ids)
                 else:
-                    row.ids.extend(ids[:room])
-        yield row
+                    sequence.ids.extend(ids[:room])
+        yield sequence
 
-    def _can_hide(self, ids: list[int]) -> bool:
+    def _can_mask(self, ids: list[int]) -> bool:
         if not ids:
             self.counts["masked_words_without_tokens"] += 1
         elif len(ids) > self._length - 2:
@@ -161,42 +192,43 @@ class HoleRows:
             return True
         return False
 
-    def _hide(self, row: _Row, word: str, ids: list[int]) -> None:
+    def _mask(self, sequence: _Sequence, word: str, ids: list[int]) -> None:
         unknown = self._tokenizer.unk_id in ids
         self.counts["words"] += 1
         self.counts["unknown_words"] += unknown
-        for piece in ids:
-            # [CLS] comes before.
-            row.holes.append((len(row.ids) + 1, piece, len(row.words)))
-            row.ids.append(self._tokenizer.mask_id)
-        row.words.append((len(word), spelling_bits(word) if unknown else 0.0))
+        for token in ids:
+            sequence.masked.append((len(sequence.ids) + 1, token, len(sequence.words)))
+            sequence.ids.append(self._tokenizer.mask_id)
+        sequence.words.append((len(word), spelling_bits(word) if unknown else 0.0))
 
-    def _batch(self, rows: list[_Row]) -> HoleBatch:
-        # A quarter of the row is enough for most batches: few shapes have to be compiled.
-        predictions = max(_FEWEST_PREDICTIONS, self._length // 4)
-        while predictions < max(len(row.holes) for row in rows):
+    def _batch(self, sequences: list[_Sequence]) -> MaskedWordBatch:
+        # A quarter of the positions is enough for most batches: few shapes have to be compiled.
+        predictions = max(_MIN_PREDICTIONS, self._length // 4)
+        while predictions < max(len(sequence.masked) for sequence in sequences):
             predictions *= 2
-        cells, slots = (self._batch_rows, self._length), (self._batch_rows, predictions)
-        input_ids, lengths = np.zeros(cells, np.int32), np.zeros(self._batch_rows, np.int32)
-        positions, labels = np.zeros(slots, np.int32), np.zeros(slots, np.int32)
-        numbers = np.full(slots, -1, np.int32)
-        before = 0
-        for place, row in enumerate(rows):
-            ids = [self._tokenizer.cls_id, *row.ids, self._tokenizer.sep_id]
-            input_ids[place, : len(ids)] = ids
-            lengths[place] = len(ids)
-            own = np.array(row.holes).T
-            positions[place, : len(row.holes)], labels[place, : len(row.holes)] = own[:2]
-            numbers[place, : len(row.holes)] = own[2] + before
-            before += len(row.words)
-        words = [word for row in rows for word in row.words]
-        return HoleBatch(
+        input_ids = np.zeros((self._batch_size, self._length), np.int32)  # [B, S]
+        lengths = np.zeros(self._batch_size, np.int32)  # [B]
+        shape = self._batch_size, predictions  # [B, P]
+        positions, labels = np.zeros(shape, np.int32), np.zeros(shape, np.int32)
+        words = np.full(shape, -1, np.int32)
+        words_before = 0
+        for row, sequence in enumerate(sequences):
+            ids = [self._tokenizer.cls_id, *sequence.ids, self._tokenizer.sep_id]
+            input_ids[row, : len(ids)] = ids
+            lengths[row] = len(ids)
+            count = len(sequence.masked)
+            own = np.array(sequence.masked).T  # [3, count]
+            positions[row, :count], labels[row, :count] = own[:2]
+            words[row, :count] = own[2] + words_before
+            words_before += len(sequence.words)
+        values = [value for sequence in sequences for value in sequence.words]
+        return MaskedWordBatch(
             input_ids,
             lengths,
             positions,
             labels,
-            numbers,
-            np.array([row.document for row in rows for _ in row.words]),
-            np.array([characters for characters, _ in words]),
-            np.array([bits for _, bits in words]),
+            words,
+            np.array([each.document for each in sequences for _ in each.words]),
+            np.array([characters for characters, _ in values]),
+            np.array([bits for _, bits in values]),
         )

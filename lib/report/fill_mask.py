@@ -1,4 +1,4 @@
-"""Sentences with one word hidden, and what the model put there."""
+"""The report's section of fill-mask examples: sentences with one masked word, and predictions."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -11,45 +11,45 @@ _BLANK = "____"
 _SHOWN = 8
 
 
-def holes(results: Results) -> Element:
-    """The section of filled holes."""
-    name, title = "holes", "Filled holes"
-    found = results.holes()
-    if found is None:
+def fill_mask(results: Results) -> Element:
+    """The section of fill-mask examples."""
+    name, title = "fill-mask", "Fill-mask examples"
+    examples = results.fill_mask()
+    if examples is None:
         return section(name, title, missing("evaluate"))
-    shown = element("ul", map(_hole, found[:_SHOWN]), class_="holes")
-    more = element("ul", map(_hole, found[_SHOWN:]), class_="holes")
+    shown = element("ul", map(_example, examples[:_SHOWN]), class_="examples")
+    more = element("ul", map(_example, examples[_SHOWN:]), class_="examples")
+    none = element("p", "No test sentence had a suitable word.", class_="missing")
     return section(
         name,
         title,
-        element("p", "Words of test sentences, hidden from the model, and its guesses for them."),
-        shown if found else element("p", "No test sentence had a fitting word.", class_="missing"),
-        folded(f"{len(found) - _SHOWN} more", more) if found[_SHOWN:] else None,
+        element("p", "Words of test sentences that were masked, and the model's predictions."),
+        shown if examples else none,
+        folded(f"{len(examples) - _SHOWN} more", more) if examples[_SHOWN:] else None,
     )
 
 
-def _hole(hole: Mapping[str, Any]) -> Element:
-    hidden = str(hole.get("word", ""))
-    before, blank, after = str(hole.get("sentence", "")).partition(_BLANK)
-    word = element("mark", element("bdi", hidden), title="hidden from the model")
-    guesses = []
-    chances = zip(hole.get("guesses") or [], hole.get("probabilities") or [], strict=False)
-    for guess, probability in chances:
-        right = guess == hidden
-        guesses.append(
+def _example(example: Mapping[str, Any]) -> Element:
+    masked = str(example.get("word", ""))
+    before, blank, after = str(example.get("sentence", "")).partition(_BLANK)
+    word = element("mark", element("bdi", masked), title="masked")
+    rows = []
+    for guess, probability in zip(
+        example.get("guesses") or [], example.get("probabilities") or [], strict=False
+    ):
+        correct = guess == masked
+        rows.append(
             element(
                 "tr",
-                element("td", element("bdi", str(guess)), class_="right" if right else None),
-                element("td", bar(probability, "" if right else "baseline")),
+                element("td", element("bdi", str(guess)), class_="correct" if correct else None),
+                element("td", bar(probability, "" if correct else "baseline")),
                 element("td", f"{probability:.1%}"),
             )
         )
-    by_frequency = hole.get("unigram_guess")
+    unigram = example.get("unigram_guess")
     return element(
         "li",
         element("p", before, word if blank else None, after, dir="auto", class_="corpus"),
-        element("table", element("tbody", guesses), class_="guesses"),
-        element("small", "by frequency alone: ", element("bdi", str(by_frequency)))
-        if by_frequency
-        else None,
+        element("table", element("tbody", rows), class_="guesses"),
+        element("small", "unigram baseline: ", element("bdi", str(unigram))) if unigram else None,
     )

@@ -10,7 +10,7 @@ from xml.etree.ElementTree import Element
 from lib.params import VOCAB, load_params
 from lib.report.corpus import corpus
 from lib.report.cost import cost, time_in_all
-from lib.report.fill_mask import holes
+from lib.report.fill_mask import fill_mask
 from lib.report.held_out import flat, held_out, tiles
 from lib.report.markup import document, element, facts, figures, section
 from lib.report.results import Results
@@ -55,7 +55,7 @@ def page(results: Results, params_text: str) -> str:
     """
     sections = [
         held_out(results),
-        holes(results),
+        fill_mask(results),
         training(results),
         corpus(results),
         vocabulary(results),

@@ -46,8 +46,8 @@ class Results:
         path = self.folder / stage / "metrics.json"
         return read_object(path) if path.exists() else None
 
-    def holes(self) -> list[dict[str, Any]] | None:
-        """The filled holes of evaluate.
+    def fill_mask(self) -> list[dict[str, Any]] | None:
+        """The fill-mask examples of evaluate.
 
         Raises:
             UserError: the file is not JSON.
@@ -120,10 +120,10 @@ class Results:
         shown = title in {(text.text or "").strip() for text in root.iter(f"{_SVG}text")} - {""}
         return figure(None if shown else name, element("img", src=data, alt=name))
 
-    def images(self, folder: str, told: Iterable[str] = ()) -> list[Element]:
-        """SVG images below a folder, by name, but for those with a name like one in `told`."""
+    def images(self, folder: str, skip: Iterable[str] = ()) -> list[Element]:
+        """SVG images below a folder, by name, except those that match a pattern in `skip`."""
         paths = self.files(folder, "*.svg")
-        return [self.image(path) for path in paths if not any(map(path.match, told))]
+        return [self.image(path) for path in paths if not any(map(path.match, skip))]
 
     def tables(self, folder: str) -> list[Element]:
         """The CSV files below a folder; those that were drawn are folded away, or left out if

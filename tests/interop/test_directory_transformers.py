@@ -42,13 +42,12 @@ def test_fill_mask_gives_our_probabilities(directory):
     }
     tokenizer = WordPieceTokenizer.load(folder)
     ids = tokenizer.encode("The cat [MASK] on a mat.")
-    row = [tokenizer.cls_id, *ids, tokenizer.sep_id]
-    evaluator, hole = Evaluator(config, weights, True), row.index(tokenizer.mask_id)
-    best = evaluator.best_pieces(row, hole, 5, config.vocab_size)
+    sequence = [tokenizer.cls_id, *ids, tokenizer.sep_id]
+    evaluator, position = Evaluator(config, weights), sequence.index(tokenizer.mask_id)
+    best = evaluator.top_tokens(sequence, position, 5, config.vocab_size, length=24)
     assert len(theirs) == 5
     for index, probability in best:
-        piece = tokenizer.vocabulary[index]
-        assert theirs[piece] == pytest.approx(probability, abs=1e-5)
+        assert theirs[tokenizer.vocabulary[index]] == pytest.approx(probability, abs=1e-5)
 
 
 def test_auto_classes_load_without_missing_tensors(directory):

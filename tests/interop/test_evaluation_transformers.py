@@ -1,4 +1,4 @@
-"""The numbers of evaluate, computed again by PyTorch, transformers and the written rule."""
+"""Metrics of evaluate against PyTorch, transformers and the rule in docs/evaluation.md."""
 
 import hashlib
 import math
@@ -14,7 +14,7 @@ from tokenizers.normalizers import BertNormalizer  # noqa: E402
 from tokenizers.pre_tokenizers import BertPreTokenizer  # noqa: E402
 
 from lib.checkpoints.huggingface import write_model  # noqa: E402
-from lib.evaluation.comparison import read_evaluator  # noqa: E402
+from lib.evaluation.evaluator import load_evaluator  # noqa: E402
 from lib.evaluation.held_out import HeldOut  # noqa: E402
 from lib.evaluation.nsp_pairs import pair_batches  # noqa: E402
 from lib.model.config import BertConfig  # noqa: E402
@@ -28,7 +28,7 @@ LETTERS = "abcdefghijklmnopqrstuvwxyz"
 PIECES = ["the", "cat", "##ting", "café", "sat", "dogs", ".", ",", "中"]
 VOCABULARY = [*SPECIAL_TOKENS, *LETTERS, *(f"##{one}" for one in LETTERS), *PIECES]
 WORDS = ["The", "Café", "cat", "sitting", "sat", "dogs", "中文", "ran,", "9", "éclair", "mat"]
-LENGTH, SHARE, SEED = 24, 0.2, 7
+LENGTH, PROBABILITY, SEED = 24, 0.2, 7
 
 
 @pytest.fixture(scope="module")
@@ -63,13 +63,13 @@ def shard(documents, tmp_path_factory):
 
 @pytest.fixture
 def held_out(model, shard, values) -> HeldOut:
-    values["evaluate"] |= {"masked_lm_prob": SHARE, "seed": SEED}
+    values["evaluate"] |= {"masked_lm_prob": PROBABILITY, "seed": SEED}
     params = parse_params(values)
     tokenizer = WordPieceTokenizer.load(model)
     return HeldOut([shard], tokenizer, params.evaluate, params.records)
 
 
-def is_hidden(document: bytes, number: int) -> bool:
+def is_masked(document: bytes, number: int) -> bool:
     """The rule as docs/evaluation.md states it, in whole numbers."""
     mask = (1 << 64) - 1
     purpose = f"hidden words of {hashlib.blake2b(document, digest_size=16).hexdigest()}"
@@ -77,65 +77,65 @@ def is_hidden(document: bytes, number: int) -> bool:
     mixed = int.from_bytes(start[:8], "little") + (number + 1) * 0x9E3779B97F4A7C15 & mask
     mixed = (mixed ^ mixed >> 30) * 0xBF58476D1CE4E5B9 & mask
     mixed = (mixed ^ mixed >> 27) * 0x94D049BB133111EB & mask
-    return (mixed ^ mixed >> 31) < SHARE * 2**64
+    return (mixed ^ mixed >> 31) < PROBABILITY * 2**64
 
 
-def rows(documents, tokenizer):
-    """(ids with [MASK], [(positions, labels, word)]) of every row, laid out one word at a time."""
+def sequences(documents, tokenizer):
+    """(ids with [MASK], [(positions, labels, word)]) of every sequence, filled word by word."""
     clean = BertNormalizer(True, True, False, False)
     for lines in documents:
         whole = "".join(f"{line}\n" for line in lines).encode()
-        number, ids, holes = 0, [], []
+        number, ids, masked = 0, [], []
         for line in lines:
             words = [w for w, _ in BertPreTokenizer().pre_tokenize_str(clean.normalize_str(line))]
-            pieces = [tokenizer(word, add_special_tokens=False)["input_ids"] for word in words]
-            if len(ids) + sum(map(len, pieces)) > LENGTH - 2:
-                yield ids, holes
-                ids, holes = [], []
-            for word, own in zip(words, pieces, strict=True):
+            tokens = [tokenizer(word, add_special_tokens=False)["input_ids"] for word in words]
+            if len(ids) + sum(map(len, tokens)) > LENGTH - 2:
+                yield ids, masked
+                ids, masked = [], []
+            for word, own in zip(words, tokens, strict=True):
                 if len(ids) + len(own) > LENGTH - 2:
-                    yield ids, holes
-                    ids, holes = [], []
-                if is_hidden(whole, number):
-                    holes.append((range(len(ids) + 1, len(ids) + 1 + len(own)), own, word))
+                    yield ids, masked
+                    ids, masked = [], []
+                if is_masked(whole, number):
+                    masked.append((range(len(ids) + 1, len(ids) + 1 + len(own)), own, word))
                     own = [tokenizer.mask_token_id] * len(own)
                 ids = ids + own
                 number += 1
-        yield ids, holes
+        yield ids, masked
 
 
 def test_masked_words_are_scored_as_transformers_scores_them(model, documents, held_out):
     tokenizer = transformers.AutoTokenizer.from_pretrained(model)
     theirs = transformers.BertForMaskedLM.from_pretrained(model).eval()
-    losses, hits, five, bits, characters, right, spelt = [], [], [], 0.0, 0, [], 0
-    for ids, holes in rows(documents, tokenizer):
-        row = torch.tensor([[tokenizer.cls_token_id, *ids, tokenizer.sep_token_id]])
-        assert row.shape[1] <= LENGTH
+    losses, top_1, top_5, bits, characters, correct, unknown_words = [], [], [], 0.0, 0, [], 0
+    for ids, masked in sequences(documents, tokenizer):
+        inputs = torch.tensor([[tokenizer.cls_token_id, *ids, tokenizer.sep_token_id]])
+        assert inputs.shape[1] <= LENGTH
         with torch.no_grad():
-            logits = theirs(row).logits[0].double()
-        for positions, labels, word in holes:
+            logits = theirs(inputs).logits[0].double()  # [S, V]
+        for positions, labels, word in masked:
             logs = torch.log_softmax(logits[list(positions)], -1)
             own = -logs[range(len(labels)), labels]
             best = logs.topk(5).indices
             losses += own.tolist()
-            hits += (best[:, 0] == torch.tensor(labels)).tolist()
-            five += (best == torch.tensor(labels)[:, None]).any(1).tolist()
+            top_1 += (best[:, 0] == torch.tensor(labels)).tolist()
+            top_5 += (best == torch.tensor(labels)[:, None]).any(1).tolist()
             unknown = tokenizer.unk_token_id in labels
-            right.append(bool((best[:, 0] == torch.tensor(labels)).all()) and not unknown)
+            correct.append(bool((best[:, 0] == torch.tensor(labels)).all()) and not unknown)
             bits += own.sum().item() / math.log(2)
             if unknown:
                 bits += 8 * (len(word.encode()) + 1)
-                spelt += 1
+                unknown_words += 1
             characters += len(word)
-    assert spelt > 3 and len(right) > 100
-    ours = held_out.metrics(LENGTH, read_evaluator(model, LENGTH, True))
+    assert unknown_words > 3 and len(correct) > 100
+    ours = held_out.evaluate(load_evaluator(model, LENGTH), LENGTH)
     expected = {
         "mlm_loss": np.mean(losses),
         "mlm_perplexity": math.exp(np.mean(losses)),
-        "mlm_accuracy": np.mean(hits),
-        "mlm_accuracy_at_5": np.mean(five),
+        "mlm_accuracy": np.mean(top_1),
+        "mlm_accuracy_at_5": np.mean(top_5),
         "bits_per_character": bits / characters,
-        "word_accuracy": np.mean(right),
+        "word_accuracy": np.mean(correct),
     }
     for name, value in expected.items():
         assert ours[name] == pytest.approx(value, rel=1e-4, abs=1e-4), name
@@ -144,10 +144,10 @@ def test_masked_words_are_scored_as_transformers_scores_them(model, documents, h
 def test_pairs_are_scored_as_transformers_scores_them(model, shard, held_out):
     theirs = transformers.BertForNextSentencePrediction.from_pretrained(model).eval()
     settings = RecordSettings.from_params(held_out.records, LENGTH)
-    losses, hits = [], []
-    most = held_out.settings.max_examples
+    losses, correct = [], []
+    max_pairs = held_out.settings.max_examples
     tokenizer = held_out.tokenizer
-    for batch in pair_batches([shard], tokenizer, settings, SHARE, most, SEED):
+    for batch in pair_batches([shard], tokenizer, settings, PROBABILITY, max_pairs, SEED):
         features = {name: torch.tensor(own) for name, own in batch.features.items()}
         with torch.no_grad():
             logits = theirs(
@@ -157,8 +157,8 @@ def test_pairs_are_scored_as_transformers_scores_them(model, shard, held_out):
             ).logits[: len(batch.labels)]
         labels = torch.tensor(batch.labels)
         losses += torch.nn.functional.cross_entropy(logits, labels, reduction="none").tolist()
-        hits += (logits.argmax(-1) == labels).tolist()
-    ours = held_out.metrics(LENGTH, read_evaluator(model, LENGTH, True))
+        correct += (logits.argmax(-1) == labels).tolist()
+    ours = held_out.evaluate(load_evaluator(model, LENGTH), LENGTH)
     assert len(losses) > 50
     assert ours["nsp_loss"] == pytest.approx(np.mean(losses), abs=1e-4)
-    assert ours["nsp_accuracy"] == pytest.approx(np.mean(hits))
+    assert ours["nsp_accuracy"] == pytest.approx(np.mean(correct))

@@ -1,4 +1,4 @@
-"""The model card: front matter that the hub can read, and a body that says what was measured."""
+"""The model card: front matter that the hub can read, and a body with all measurements."""
 
 import json
 import re
@@ -145,19 +145,19 @@ def test_any_licence_is_valid_yaml(values, results):
     check()
 
 
-def test_what_was_read_and_dropped_is_told_by_reason(values, results):
+def test_rejected_and_dropped_documents_are_listed_by_reason(values, results):
     text = card(values, results)
     found = rows(text)
     assert found["files"] == ["3 (2 text, 1 csv (gzip))"]
-    assert found["MD5 of these files, as DVC counts it"] == ["0123.dir"]
+    assert found["MD5 of these files, as DVC computes it"] == ["0123.dir"]
     assert found["documents read"] == ["1,000"]
-    assert found["left out: malformed json"] == ["5"]
-    assert found["left out: documents empty after cleaning"] == ["3"]
-    assert found["dropped: documents equal to another"] == ["50"]
-    assert found["dropped: documents similar to another"] == ["not looked for"]
+    assert found["rejected: malformed json"] == ["5"]
+    assert found["dropped: documents that are empty after cleaning"] == ["3"]
+    assert found["dropped: exact duplicates"] == ["50"]
+    assert found["dropped: near duplicates"] == ["not searched for"]
     assert found["documents kept"] == ["940"]
     assert found["characters kept"] == ["100,000"]
-    assert found["documents for tests"] == ["25"]
+    assert found["test documents"] == ["25"]
     assert found["html entities"] == ["4"]
     values["preprocess"]["near_duplicates"] = 0.8
     values["preprocess"]["clean"] |= {
@@ -166,79 +166,77 @@ def test_what_was_read_and_dropped_is_told_by_reason(values, results):
         "accents": "remove",
     }
     text = card(values, results)
-    assert rows(text)["dropped: documents similar to another (0.8 or more)"] == ["7"]
+    assert rows(text)["dropped: near duplicates (similarity 0.8 or more)"] == ["7"]
     assert "control characters: urls: replace by `a|b`; accents: remove.\n" in text
 
 
-def test_the_tables_are_whole(values, two_phases, results):
+def test_all_rows_of_a_table_have_the_same_length(values, two_phases, results):
     found = list(tables(card(two_phases, results, "long")))
     assert len(found) == 6
     for table in found:
         assert {len(line) for line in table} == {len(table[0])}
 
 
-def test_held_out_numbers_stand_beside_their_baselines(values, results):
+def test_metrics_are_shown_with_their_intervals_and_baselines(values, results):
     text = card(values, results)
     found = rows(text)
-    assert found["MLM loss, nats a masked piece"] == [
-        "2.000",
-        "1.900 to 2.150",
-        "3.000",
-        "frequency of pieces",
-    ]
-    assert found["MLM perplexity"] == ["7.4", "", "20.1", "frequency of pieces"]
-    assert found["masked pieces found"] == ["50.0%", "", "6.2%", "always the commonest piece"]
-    assert found["next sentence answers that are right"][:3] == ["75.0%", "", "50.0%"]
-    # What this page has no words for is shown all the same.
+    assert found["MLM loss (nats)"] == ["2.000", "1.900 to 2.150", "3.000", "unigram baseline"]
+    assert found["MLM perplexity"] == ["7.4", "", "20.1", "unigram baseline"]
+    assert found["MLM accuracy"] == ["50.0%", "", "6.2%", "most frequent token"]
+    assert found["NSP accuracy"] == ["75.0%", "", "50.0%", "majority-class baseline"]
+    # Values that are not in the table of metrics are shown, too.
     assert found["verification difference"] == ["1.2e-05", "", "", ""]
-    assert "4,321 words hidden in 25 test documents that neither" in text
-    assert "6,124 pieces in 1,233 rows" in text
+    assert "4,321 masked words (6,124 tokens) of 25 test documents that neither" in text
+    assert "in 1,233 sequences" in text
 
 
-def test_the_model_that_training_started_from_stands_beside_it(values, results):
+def test_a_metric_that_is_not_in_the_table_keeps_its_interval_and_baseline(values, results):
+    metrics = METRICS | {"new_metric": 0.5, "new_metric_unigram": 0.25}
+    metrics["intervals"] = {"new_metric": [0.4, 0.6]}
+    text = model_card(gather(parse_params(values), "main", results), CONFIG, metrics)
+    assert rows(text)["new metric"] == ["0.5", "0.4 to 0.6", "0.25", "unigram baseline"]
+    assert "new metric unigram" not in rows(text)
+
+
+def test_the_initial_model_has_a_column(values, results):
     metrics = METRICS | {"mlm_loss_initial": 2.5}
     text = model_card(gather(parse_params(values), "main", results), CONFIG, metrics)
     found = rows(text)
-    assert found["measure"][2] == "the model it started from"
-    assert found["MLM loss, nats a masked piece"][:4] == [
-        "2.000",
-        "1.900 to 2.150",
-        "2.500",
-        "3.000",
-    ]
-    assert found["masked pieces found"][2] == "" and "mlm loss start" not in found
+    assert found["metric"][2] == "initial model"
+    assert found["MLM loss (nats)"][:4] == ["2.000", "1.900 to 2.150", "2.500", "3.000"]
+    assert found["MLM accuracy"][2] == "" and "mlm loss initial" not in found
 
 
-def test_a_chain_of_phases_is_told_from_its_beginning(two_phases, results):
+def test_all_phases_are_listed_in_the_order_of_training(two_phases, results):
     text = card(two_phases, results, "long")
     found = rows(text)
-    # 100 steps of 20 rows are twice all rows: 2 x 3,000 examples, 2 x 100,000 tokens.
+    # 100 steps of 20 sequences are two epochs: 2 x 3,000 examples, 2 x 100,000 tokens.
     assert found["main"] == ["128", "100", "20", "0.002", "400", "6,000", "200,000", "2.00"]
-    assert found["long"] == ["256", "10", "5", "1e-05", "0.1 of the steps", "50", "20,000", "0.10"]
+    assert found["long"] == ["256", "10", "5", "1e-05", "0.1 of all steps", "50", "20,000", "0.10"]
     assert text.index("| main |") < text.index("| long |")
-    assert "Tokens seen, padding not counted: 220,000." in text
+    assert "Tokens seen, without padding: 220,000." in text
     assert "at most 256 tokens" in text
     assert "| long |" not in card(two_phases, results, "main")
 
 
-@pytest.mark.parametrize(("kept", "steps"), [("step-40", "40"), ("best", "60")])
-def test_a_phase_from_a_kept_model_counts_its_steps(two_phases, results, kept, steps):
-    two_phases["phases"]["long"]["init"] = f"models/saved/main/{kept}"
+@pytest.mark.parametrize(("saved", "steps"), [("step-40", "40"), ("best", "60")])
+def test_a_phase_that_starts_from_a_saved_model_counts_its_steps(two_phases, results, saved, steps):
+    two_phases["phases"]["long"]["init"] = f"models/saved/main/{saved}"
     assert rows(card(two_phases, results, "long"))["main"][1] == steps
 
 
-def test_phases_in_a_ring_are_refused(two_phases, results):
+def test_phases_in_a_cycle_are_refused(two_phases, results):
     two_phases["phases"]["main"]["init"] = "models/long"
-    with pytest.raises(UserError, match=r"phases\.long\.init: models/long starts from long itself"):
+    with pytest.raises(UserError, match=r"phases\.long\.init: models/long itself starts from long"):
         card(two_phases, results, "long")
 
 
-def test_a_fetched_model_is_named_as_the_base(values, results, tmp_path):
+def test_a_downloaded_model_is_named_as_the_base(values, results, tmp_path):
     base = tmp_path / "base/tiny"
     base.mkdir(parents=True)
     values["phases"]["main"]["init"] = values["vocab"]["base"] = str(base)
     values["vocab"]["source"] = "extend"
-    # Of a folder that says nothing of itself only the name: where it is, is nobody's business.
+    # Of a folder without source.json only the name is shown: its path is private.
     text = card(values, results)
     assert "base_model" not in front_matter(text)
     assert "continued from `tiny`," in text and str(tmp_path) not in text
@@ -249,7 +247,7 @@ def test_a_fetched_model_is_named_as_the_base(values, results, tmp_path):
     assert front_matter(text)["base_model"] == "some-one/tiny"
     named = f"`some-one/tiny` (revision {'f' * 40}, licence mit)"
     assert f"continued from {named}," in text
-    assert f"It went on from {named}, whose limits are its own, with one collection" in text
+    assert f"It was trained further from {named}, whose limits it shares, on one collection" in text
     assert f"that of {named}, with 9 words of 3,500 sentences of training text added" in text
 
 
@@ -257,7 +255,7 @@ def test_a_fetched_model_is_named_as_the_base(values, results, tmp_path):
     "readme",
     ["", "no front matter", "---\n[\n---\n", "---\nlicense: [a]\n---\n", "---\n- a\n---\n"],
 )
-def test_a_card_of_the_base_that_says_nothing_is_no_error(values, results, tmp_path, readme):
+def test_a_base_whose_card_has_no_licence_is_accepted(values, results, tmp_path, readme):
     base = tmp_path / "tiny"
     base.mkdir()
     (base / "README.md").write_text(readme)
@@ -266,14 +264,16 @@ def test_a_card_of_the_base_that_says_nothing_is_no_error(values, results, tmp_p
     assert "continued from `tiny`," in card(values, results)
 
 
-def test_limits_follow_from_the_facts(values, results):
+def test_limits_follow_from_parameters_and_results(values, results):
     limits = card(values, results).partition("## Limits")[2]
-    assert "100,000 characters, about 1/160,000 of what the first BERT had." in limits  # 16 GB.
-    assert "4 of the 25 test documents have a near twin" in limits
+    assert (
+        "100,000 characters, about 1/160,000 of the text of the original BERT." in limits
+    )  # 16 GB.
+    assert "4 of the 25 test documents have a near duplicate" in limits
     assert "look better than they are" in limits
-    assert "64 hidden units" in limits and "at most 32 tokens" in limits
-    assert "upper from lower case" in limits and "No licence" in limits
-    assert "next sentence head" not in limits
+    assert "hidden size is 64" in limits and "at most 32 tokens" in limits
+    assert "upper and lower case" in limits and "No licence" in limits
+    assert "NSP head" not in limits
     values["evaluate"]["license"] = "mit"
     values["vocab"]["lowercase"] = values["records"]["next_sentence"] = False
     (results / "split/metrics.json").write_text(
@@ -282,13 +282,13 @@ def test_limits_follow_from_the_facts(values, results):
         )
     )
     limits = card(values, results).partition("## Limits")[2]
-    assert "0 of the 25 test documents have a near twin in training text." in limits
-    assert "next sentence head was not trained" in limits
+    assert "0 of the 25 test documents have a near duplicate in the training text." in limits
+    assert "NSP head was not trained" in limits
     assert "lower case" not in limits and "No licence" not in limits
 
 
 @pytest.mark.parametrize("stage", ["preprocess", "vocab", "records/main", "pretrain/main"])
-def test_a_stage_that_did_not_run_is_named(values, results, stage):
+def test_a_stage_that_has_not_run_is_named(values, results, stage):
     path = results / stage / "metrics.json"
     path.write_text("{}")
     with pytest.raises(UserError, match=f"{stage}/metrics.json: has no .* dvc repro"):
@@ -298,10 +298,15 @@ def test_a_stage_that_did_not_run_is_named(values, results, stage):
         card(values, results)
 
 
-def test_examples_made_elsewhere_are_not_told_as_ours(values, results):
+def test_external_examples_are_described_as_such(values, results):
     values["records"]["source"] = "data/theirs"
     text = model_card(gather(parse_params(values), "main", results), CONFIG, METRICS)
-    assert "trained on examples made elsewhere (`data/theirs`" in text
-    assert "as whoever made `data/theirs` chose" in text
-    for untrue in ("trained on one collection", "copies of the text", "near twin", "has seen"):
+    assert "trained on external examples (`data/theirs`" in text
+    assert "masking and examples: as in `data/theirs`" in text
+    for untrue in (
+        "trained on one collection",
+        "copies of the text",
+        "near duplicate in",
+        "has seen",
+    ):
         assert untrue not in text, untrue

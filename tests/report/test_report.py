@@ -266,23 +266,18 @@ def test_any_stage_may_be_missing(results, stage):
     assert re.search(f"{stage}( of main)? has not run yet", Page(made(results)).text)
 
 
-def test_numbers_stand_beside_their_baselines_and_intervals(results):
+def test_metrics_are_shown_with_their_intervals_and_baselines(results):
     rows = list(Page(made(results)).rows())
-    head = next(row for row in rows if row[0] == "measure")
-    assert head == ["measure", "this model", "95 % interval", "without a model", "at the start"]
+    head = next(row for row in rows if row[0] == "metric")
+    assert head == ["metric", "this model", "95 % interval", "baseline", "initial model"]
     loss = next(row for row in rows if row[0].startswith("MLM loss"))
-    assert loss[1:] == [
-        "2.000",
-        "1.900 to 2.100",
-        "3.500piece frequencies",
-        "3.250the model it started from",
-    ]
-    accuracy = next(row for row in rows if row[0].startswith("masked pieces found"))
-    assert accuracy[1:] == ["50.0%", "–", "6.2%always the commonest piece"]
+    assert loss[1:] == ["2.000", "1.900 to 2.100", "3.500unigram baseline", "3.250"]
+    accuracy = next(row for row in rows if row[0].startswith("MLM accuracy"))
+    assert accuracy[1:] == ["50.0%", "–", "6.2%most frequent token", "–"]
     for row in (
-        ["bits per characterless is better", "1.875", "–"],
-        ["new measure", "0.5"],
-        ["interval of new measure", "0.25 to 0.75"],
+        ["bits per characterlower is better", "1.875", "–", "–", "–"],
+        # A metric that is not in the table.
+        ["new measure", "0.5", "0.25 to 0.75", "–", "–"],
         ["nested: deep: count", "12,345"],
         ["step-<20>", "2.25"],
         ["f1: mean", "0.8125"],

@@ -1,4 +1,4 @@
-"""What a model card tells, gathered from params.yaml and from the results of the stages."""
+"""The facts of a model card, gathered from params.yaml and the results of the stages."""
 
 import re
 from collections.abc import Mapping
@@ -12,18 +12,18 @@ from lib.params import SAVED, SHARDS, VOCAB, Params, Pretrain
 from lib.run.errors import UserError
 from lib.run.json_files import read_object
 
-# The file in a fetched model's folder that says where it is from.
+# The file in the folder of a downloaded model that has its origin.
 _SOURCE = "source.json"
 
 
 @dataclass(frozen=True)
 class NamedModel:
-    """A model that was there before.
+    """A model that training or the vocabulary started from.
 
     Attributes:
-        name: on the Hugging Face hub; of its folder, if that does not say where it is from.
+        name: on the Hugging Face hub, or else the name of its folder.
         revision: commit on the hub, if it is from there.
-        license: what the front matter of its own card says.
+        license: as the front matter of its own card has it.
     """
 
     name: str
@@ -36,10 +36,10 @@ class PhaseFacts:
     """One training run.
 
     Attributes:
-        settings: those of `pretrain` with the phase's own over them.
-        steps: optimizer steps that the model has behind it from this phase.
-        epochs: the same in times all its training records.
-        examples, tokens: seen in these steps; padding is not counted, what comes again is.
+        settings: those of `pretrain`, overridden by the phase's own.
+        steps: optimizer steps of this phase that the model was trained for.
+        epochs: the same as passes over the training records.
+        examples, tokens: seen in these steps, repeated ones each time; without padding.
     """
 
     name: str
@@ -53,14 +53,14 @@ class PhaseFacts:
 
 @dataclass(frozen=True)
 class CardFacts:
-    """All of a card but the model's sizes and its held-out numbers.
+    """Everything in a card but the sizes of the model and its metrics.
 
     Attributes:
         phases: from the first one to the model's own.
-        base: the model that the first phase went on from; None: it started from scratch.
-        vocabulary_base: the model or file that the vocabulary is from; None: from the text.
-        parameters: numbers in the model's tensors.
-        corpus, sample, vocabulary, split: metrics of these stages, as `dvc metrics` shows them.
+        base: the model that the first phase continued from; None: training from scratch.
+        vocabulary_base: the model or file that the vocabulary comes from; None: the text.
+        parameters: number of the model's parameters.
+        corpus, sample, vocabulary, split: metrics of the stages preprocess, sample5M, vocab, split.
     """
 
     params: Params
@@ -74,8 +74,8 @@ class CardFacts:
     split: Mapping[str, Any]
 
     @property
-    def made_elsewhere(self) -> str | None:
-        """The folder of examples that were not made of the text; None: all were."""
+    def external_examples(self) -> str | None:
+        """The folder of imported examples; None: all examples are made from the text."""
         source = self.params.records.source
         return None if source == SHARDS else source
 
@@ -85,10 +85,10 @@ def gather(params: Params, phase: str, results: Path) -> CardFacts:
 
     Args:
         phase: its name in params.yaml.
-        results: the folder with one folder of results a stage.
+        results: the folder that has one folder of results for each stage.
 
     Raises:
-        UserError: a stage has not run, or not in this version.
+        UserError: a stage has not run, or only in an older version.
     """
     phases, base = _chain(params, phase, results)
     from_sample = params.vocab.source in ("sentencepiece", "characters")
@@ -123,15 +123,17 @@ def _read(folder: Path, keys: str) -> dict[str, Any]:
 def _chain(
     params: Params, phase: str, results: Path
 ) -> tuple[tuple[PhaseFacts, ...], NamedModel | None]:
-    """The phases up to this one, the first first, and the model that they went on from."""
+    """The phases up to this one, in the order of training, and the model they continued from."""
     phases: list[PhaseFacts] = []
     earlier: tuple[str, str | None] | None = (phase, None)
     init = ""
     while earlier:
-        name, kept = earlier
+        name, saved = earlier
         if name in (each.name for each in phases):
-            raise UserError(f"phases.{name}.init: {init} starts from {name} itself; break the ring")
-        phases.append(_phase(params, name, kept, results))
+            raise UserError(
+                f"phases.{name}.init: {init} itself starts from {name}; break the cycle"
+            )
+        phases.append(_phase(params, name, saved, results))
         init = params.phases[name].init
         earlier = _phase_of(params, init)
     from_scratch = init == VOCAB or Path(init).suffix == ".json"
@@ -139,35 +141,35 @@ def _chain(
 
 
 def _phase_of(params: Params, init: str) -> tuple[str, str | None] | None:
-    """The phase whose model this is, and which of its kept models if it is one of those."""
+    """The phase that trained this model, and the name of the saved model if it is one."""
     match PurePosixPath(init).parts:
         case ("models", name) if name in params.phases:
             return name, None
-        case ("models", folder, name, kept) if folder == SAVED and name in params.phases:
-            return name, kept
+        case ("models", folder, name, saved) if folder == SAVED and name in params.phases:
+            return name, saved
     return None
 
 
-def _phase(params: Params, name: str, kept: str | None, results: Path) -> PhaseFacts:
+def _phase(params: Params, name: str, saved: str | None, results: Path) -> PhaseFacts:
     settings = params.training(name)
     length = params.phases[name].max_seq_length
     training = _read(results / "pretrain" / name, "steps best_step")
     records = _read(results / "records" / name, "train")["train"]
     steps = training["steps"]
-    if kept:
+    if saved:
         known = {"initial": 0, "best": training["best_step"]}
-        steps = known[kept] if kept in known else int(kept.removeprefix("step-"))
-    rows = steps * settings.batch_size
-    epochs = rows / records["sequences"]
+        steps = known[saved] if saved in known else int(saved.removeprefix("step-"))
+    sequences = steps * settings.batch_size
+    epochs = sequences / records["sequences"]
     return PhaseFacts(
         name,
         length,
         settings,
         steps,
         epochs,
-        # Exact in whole numbers: rows of a pack hold different numbers of examples.
+        # A packed sequence holds several examples: scaled by the averages over all records.
         *(
-            round(rows * records[measure] / records["sequences"])
+            round(sequences * records[measure] / records["sequences"])
             for measure in ("examples", "tokens")
         ),
     )
@@ -179,7 +181,7 @@ def _named(path: Path) -> NamedModel:
 
 
 def _license(folder: Path) -> str | None:
-    """What a model's own card says; None if it has none or says nothing."""
+    """The licence in the front matter of a model's card, if there is one."""
     try:
         text = (folder / "README.md").read_text(encoding="utf-8")
         found = re.match(r"---[ \t]*\r?\n(.*?)\n---[ \t]*(?:\r?\n|$)", text, re.DOTALL)

@@ -1,14 +1,14 @@
-"""Tables and lists in Markdown."""
+"""Markdown tables and lists."""
 
 from collections.abc import Iterable
 
 
 def table(heading: Iterable[str], rows: Iterable[Iterable[object]]) -> str:
-    """One line a row; whole numbers get separators."""
+    """A table; whole numbers get thousands separators."""
 
     def line(cells: Iterable[object]) -> str:
         written = (f"{cell:,}" if isinstance(cell, int) else str(cell) for cell in cells)
-        # A bar within a cell would end it.
+        # An unescaped | would end the cell.
         return "| " + " | ".join(cell.replace("|", "\\|") for cell in written) + " |"
 
     heading = list(heading)
@@ -16,10 +16,10 @@ def table(heading: Iterable[str], rows: Iterable[Iterable[object]]) -> str:
 
 
 def bullets(items: Iterable[str]) -> str:
-    """A list, one line an item."""
+    """A list, one line per item."""
     return "\n".join(f"- {item}" for item in items)
 
 
 def in_words(key: str) -> str:
-    """The name of a metric as people read it."""
+    """A key of a results file in words: `html_entities` as `html entities`."""
     return key.replace("_", " ")

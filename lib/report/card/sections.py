@@ -1,4 +1,4 @@
-"""The sections of a model card that say how the model was made."""
+"""The sections of a model card on training data, tokenizer and training."""
 
 from lib.report.card.facts import CardFacts, NamedModel
 from lib.report.card.markdown import bullets, in_words, table
@@ -14,54 +14,54 @@ def model_name(model: NamedModel) -> str:
 
 def training_data(facts: CardFacts) -> str:
     corpus, split, settings = facts.corpus, facts.split, facts.params.preprocess
-    kinds = ", ".join(f"{count:,} {kind}" for kind, count in corpus["formats"].items())
+    formats = ", ".join(f"{count:,} {name}" for name, count in corpus["formats"].items())
     rows: list[tuple[str, object]] = [
-        ("files", f"{corpus['files']:,} ({kinds})"),
-        ("MD5 of these files, as DVC counts it", corpus["input_md5"]),
+        ("files", f"{corpus['files']:,} ({formats})"),
+        ("MD5 of these files, as DVC computes it", corpus["input_md5"]),
         ("documents read", corpus["documents_in"]),
         ("characters read", corpus["characters_in"]),
     ]
-    rows += [(f"left out: {in_words(key)}", number) for key, number in corpus["rejected"].items()]
+    rows += [(f"rejected: {in_words(key)}", count) for key, count in corpus["rejected"].items()]
     rows += [
-        (f"left out: {what}", corpus[key])
-        for key, what in (
+        (f"dropped: {label}", corpus[key])
+        for key, label in (
             ("records_without_text", "records without text"),
             ("headings_left_out", "headings"),
-            ("documents_empty", "documents empty after cleaning"),
+            ("documents_empty", "documents that are empty after cleaning"),
         )
         if corpus.get(key)
     ]
-    rows.append(("dropped: documents equal to another", corpus["documents_duplicate"]))
+    rows.append(("dropped: exact duplicates", corpus["documents_duplicate"]))
     if settings.near_duplicates is None:
-        rows.append(("dropped: documents similar to another", "not looked for"))
+        rows.append(("dropped: near duplicates", "not searched for"))
     else:
-        what = f"dropped: documents similar to another ({settings.near_duplicates} or more)"
-        rows.append((what, corpus["documents_near_duplicate"]))
+        label = f"dropped: near duplicates (similarity {settings.near_duplicates} or more)"
+        rows.append((label, corpus["documents_near_duplicate"]))
     rows += [
         ("documents kept", corpus["documents"]),
         ("sentences kept", corpus["sentences"]),
         ("characters kept", corpus["characters"]),
     ]
     rows += [
-        (f"documents for {purpose}", split[part]["documents"])
-        for part, purpose in (("train", "training"), ("dev", "development"), ("test", "tests"))
+        (f"{part} documents", split[key]["documents"])
+        for key, part in (("train", "training"), ("dev", "development"), ("test", "test"))
     ]
     parts = [table(("text", ""), rows)]
-    if facts.made_elsewhere:
+    if facts.external_examples:
         parts.insert(
             0,
-            f"It was trained on examples made elsewhere (`{facts.made_elsewhere}`; how many, see "
-            "below), whose text is not known here. The text in this table is another: the "
-            "vocabulary's figures and the held-out numbers are from it.",
+            f"It was trained on external examples (`{facts.external_examples}`; their number is in "
+            "the section Training), whose text is not known here. The table below describes "
+            "another text, which the figures of the vocabulary and the evaluation come from.",
         )
     if corpus["edits"]:
-        edits = [(in_words(key), number) for key, number in corpus["edits"].items()]
-        parts.append(table(("edits of the cleaning", "times"), edits))
+        edits = [(in_words(key), count) for key, count in corpus["edits"].items()]
+        parts.append(table(("cleaning edit", "times"), edits))
     return "\n\n".join([*parts, _cleaning(facts)])
 
 
 def _cleaning(facts: CardFacts) -> str:
-    """The switches of the cleaning that are on."""
+    """The cleaning options that are on."""
     values = facts.params.preprocess.clean.model_dump()
     shown = []
     for key, value in values.items():
@@ -70,7 +70,7 @@ def _cleaning(facts: CardFacts) -> str:
         placeholder = values.get(f"{key.removesuffix('s')}_placeholder")
         by = f" by `{placeholder}`" if value == "replace" else ""
         shown.append(in_words(key) + ("" if value is True else f": {value}{by}"))
-    return f"Cleaning beyond white space and control characters: {'; '.join(shown) or 'none'}."
+    return f"Cleaning besides white space and control characters: {'; '.join(shown) or 'none'}."
 
 
 def tokenizer(facts: CardFacts) -> str:
@@ -78,33 +78,33 @@ def tokenizer(facts: CardFacts) -> str:
     base = model_name(facts.vocabulary_base) if facts.vocabulary_base else ""
     sentences = f"{facts.sample['train_sampled']:,} sentences of training text"
     source = {
-        "sentencepiece": f"pieces of SentencePiece ({settings.algorithm}), trained on {sentences} "
-        "and made into WordPiece",
-        "characters": f"single characters of {sentences}",
-        "file": f"taken from {base} as it is",
+        "sentencepiece": f"SentencePiece ({settings.algorithm}), trained on {sentences} and "
+        "converted to WordPiece",
+        "characters": f"the single characters of {sentences}",
+        "file": f"{base}, unchanged",
         "model": f"that of {base}",
         "extend": f"that of {base}, with {vocabulary['new_words']:,} words of {sentences} added",
     }[settings.source]
     rows = [
         (
-            in_words(measure),
-            *(_share(measure, vocabulary[text].get(measure)) for text in ("train", "heldout")),
+            in_words(key),
+            *(_fit(key, vocabulary[text].get(key)) for text in ("train", "heldout")),
         )
-        for measure in ("tokens_per_word", "tokens_per_character", "unknown_word_fraction")
+        for key in ("tokens_per_word", "tokens_per_character", "unknown_word_fraction")
     ]
     rules = [
-        f"vocabulary: {source}; {vocabulary['size']:,} rows, {vocabulary['unused_entries']:,} of them "
-        "unused",
+        f"vocabulary: {source}; {vocabulary['size']:,} entries, of which "
+        f"{vocabulary['unused_entries']:,} are unused",
         f"lower case: {'yes' if settings.lowercase else 'no'}",
         f"accents stripped: {'yes' if settings.strip_accents else 'no'}",
     ]
     return f"{bullets(rules)}\n\n{table(('measure', 'training text', 'held-out text'), rows)}"
 
 
-def _share(measure: str, value: float | None) -> str:
+def _fit(key: str, value: float | None) -> str:
     if value is None:
         return "no text"
-    return f"{value:.3%}" if measure.endswith("fraction") else f"{value:.3f}"
+    return f"{value:.3%}" if key.endswith("fraction") else f"{value:.3f}"
 
 
 def training(facts: CardFacts) -> str:
@@ -124,57 +124,62 @@ def training(facts: CardFacts) -> str:
     ]
     heading = (
         "phase",
-        "row length",
+        "sequence length",
         "steps",
-        "rows a step",
+        "batch size",
         "peak learning rate",
-        "warm-up",
+        "warm-up steps",
         "examples seen",
         "tokens seen",
         "epochs",
     )
     total = sum(phase.tokens for phase in facts.phases)
-    together = f"Tokens seen, padding not counted: {total:,}.\n\n"
+    together = f"Tokens seen, without padding: {total:,}.\n\n"
     return f"{table(heading, phases)}\n\n{together}{bullets(_settings(facts))}"
 
 
 def _warmup(steps_or_fraction: float) -> object:
-    return steps_or_fraction if steps_or_fraction >= 1 else f"{steps_or_fraction:g} of the steps"
+    return steps_or_fraction if steps_or_fraction >= 1 else f"{steps_or_fraction:g} of all steps"
 
 
 def _settings(facts: CardFacts) -> list[str]:
     records, training, params = facts.params.records, facts.phases[-1].settings, facts.params
     if records.masking == "dynamic":
-        masks = "anew whenever an example comes up"
+        masks = "drawn again each time an example is used"
         masks += f"; {records.dupe_factor} pairings of the text" if records.dupe_factor > 1 else ""
     else:
-        masks = f"once in each of {records.dupe_factor} copies of the text"
+        masks = f"drawn once in each of {records.dupe_factor} copies of the text"
     pairs = (
         f"sentence pairs, {records.random_next_prob:g} of them random"
         if records.next_sentence
         else "single segments, no next sentence prediction"
     )
-    clipping = f"at norm {training.clip_norm:g}" if training.clip_norm else "nowhere"
+    clipping = (
+        f"gradients clipped at norm {training.clip_norm:g}"
+        if training.clip_norm
+        else "no gradient clipping"
+    )
     correction = "with" if training.bias_correction else "without"
-    if facts.made_elsewhere:
+    if facts.external_examples:
         examples = [
-            f"masking and examples: as whoever made `{facts.made_elsewhere}` chose",
+            f"masking and examples: as in `{facts.external_examples}`",
             f"seeds: split {params.split.seed}, training {training.seed}",
         ]
     else:
+        packing = "several packed into one sequence" if records.packing else "one per sequence"
         examples = [
             f"masking: {records.masked_lm_prob:g} of the tokens, "
-            f"{'whole words' if records.whole_word_mask else 'single pieces'}, {masks}",
-            f"examples: {pairs}; {records.short_seq_prob:g} of the documents cut into shorter "
-            f"ones; {'several in a row' if records.packing else 'one in a row'}",
+            f"{'whole words' if records.whole_word_mask else 'single tokens'}, {masks}",
+            f"examples: {pairs}; {records.short_seq_prob:g} of the documents split into shorter "
+            f"ones; {packing}",
             f"seeds: sample {params.sample5M.seed}, split {params.split.seed}, records "
             f"{records.seed}, training {training.seed}",
         ]
     return [
         f"optimizer: {training.optimizer} (betas {training.adam_beta1:g} and "
         f"{training.adam_beta2:g}, epsilon {training.adam_epsilon:g}, weight decay "
-        f"{training.weight_decay:g}, {correction} bias correction, gradients clipped {clipping})",
-        f"schedule: {training.schedule} down to {training.end_learning_rate:g} after the warm-up",
+        f"{training.weight_decay:g}, {correction} bias correction, {clipping})",
+        f"schedule: {training.schedule} decay to {training.end_learning_rate:g} after the warm-up",
         f"precision: {training.precision}; label smoothing {training.label_smoothing:g}",
         *examples,
     ]

@@ -1,0 +1,143 @@
+"""Evaluation of a phase: its model, its baselines, and the models that training saved."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from lib.evaluation.breakdowns import Breakdowns
+from lib.evaluation.comparison import INITIAL_MODEL, comparison_table, saved_models
+from lib.evaluation.evaluator import Evaluator, load_evaluator
+from lib.evaluation.fill_mask import example_sentences, fill_mask_examples
+from lib.evaluation.held_out import HeldOut
+from lib.evaluation.metrics import (
+    CHARACTERS,
+    INITIAL,
+    MAJORITY,
+    METRICS,
+    MLM_METRICS,
+    NSP_METRICS,
+    PAIRS,
+    RANDOM_PAIRS,
+    TOKENS,
+)
+from lib.evaluation.unigram import Unigram
+from lib.model.config import BertConfig
+from lib.params import Params
+from lib.run.errors import UserError
+from lib.vocab.tokenizer import WordPieceTokenizer
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What evaluate found out about a phase.
+
+    Attributes:
+        config: of the phase's model.
+        metrics: the content of metrics.json but for the phase's name.
+        tables: the CSV files by name.
+        fill_mask: the content of fill_mask.json.
+    """
+
+    config: BertConfig
+    metrics: dict[str, Any]
+    tables: dict[str, pd.DataFrame]
+    fill_mask: list[dict[str, object]]
+
+
+def evaluate_phase(
+    params: Params,
+    phase: str,
+    model: Path,
+    saved: Path,
+    test: Path,
+    vocab: Path,
+    training: Mapping[str, Any],
+) -> Evaluation:
+    """Evaluates a phase's model, and the saved models that params.yaml asks for.
+
+    Args:
+        model: the folder of the model.
+        saved: the folder of the models that training saved.
+        test: the folder of test shards.
+        vocab: the folder of the vocabulary, with the token counts of training text.
+        training: `steps` and `best_step` of the phase, as pretrain reports them.
+
+    Raises:
+        UserError: a model cannot be read, or model and vocabulary do not belong together.
+    """
+    settings, length = params.evaluate, params.phases[phase].max_seq_length
+    lengths = sorted({length, *settings.lengths})
+    evaluator = load_evaluator(model, lengths[-1])
+    tokenizer = WordPieceTokenizer.load(model)
+    counts = np.array([int(line) for line in (vocab / "token_counts.txt").read_text().split()])
+    # The model may have spare entries.
+    if not len(counts) == len(tokenizer.vocabulary) <= evaluator.config.vocab_size:
+        raise UserError(
+            f"{model}: has a vocabulary of {len(tokenizer.vocabulary)} tokens and "
+            f"{evaluator.config.vocab_size} embeddings, but {vocab} has {len(counts)} tokens; "
+            "train the model with this vocabulary"
+        )
+    held_out = HeldOut(sorted(test.glob("*.txt")), tokenizer, settings, params.records)
+    unigram, breakdowns = Unigram(counts), Breakdowns(counts, length)
+    metrics = _with_baselines(held_out, evaluator, unigram, breakdowns, length)
+    examples = fill_mask_examples(
+        evaluator,
+        tokenizer,
+        unigram,
+        example_sentences(held_out.shards),
+        settings.fill_mask_examples,
+        settings.seed,
+    )
+    lines = [{"model": phase, "step": training["steps"], "length": length, **metrics}]
+    config = evaluator.config
+    others = saved_models(saved, training["best_step"])
+    for name, step in {phase: training["steps"], **others}.items():
+        if name not in (phase, INITIAL_MODEL) and not settings.saved_models:
+            continue
+        if name != phase:
+            evaluator = load_evaluator(saved / name, lengths[-1])
+        for each in lengths:
+            if (name, each) != (phase, length):
+                found = held_out.evaluate(evaluator, each)
+                lines.append({"model": name, "step": step, "length": each, **found})
+                if (name, each) == (INITIAL_MODEL, length):
+                    metrics |= {METRICS[key].key(INITIAL): own for key, own in found.items()}
+    tables = {**breakdowns.tables(), "models": comparison_table(lines)}
+    return Evaluation(config, metrics, tables, examples)
+
+
+def _with_baselines(
+    held_out: HeldOut, evaluator: Evaluator, unigram: Unigram, breakdowns: Breakdowns, length: int
+) -> dict[str, Any]:
+    """The metrics of a model and of the baselines without a model, intervals, and counts."""
+    (by_frequency, sums), counts = held_out.evaluate_mlm(
+        [unigram.predict_mlm, evaluator.predict_mlm], length, breakdowns
+    )
+    seed = held_out.settings.seed
+    metrics, intervals = sums.metrics(), sums.intervals(seed)
+    values = by_frequency.metrics()
+    baselines = {
+        metric.key(metric.baseline): values[metric.name]
+        for metric in MLM_METRICS
+        if metric.baseline
+    }
+    if held_out.records.next_sentence:
+        pairs = held_out.evaluate_nsp(evaluator, length, breakdowns)
+        metrics |= pairs.metrics()
+        intervals |= pairs.intervals(seed)
+        random = pairs.total(RANDOM_PAIRS) / pairs.total(PAIRS)
+        baselines |= {
+            metric.key(MAJORITY): max(random, 1 - random)
+            for metric in NSP_METRICS
+            if metric.baseline is MAJORITY
+        }
+        counts["pairs"] = int(pairs.total(PAIRS))
+    counts |= {
+        "masked_tokens": int(sums.total(TOKENS)),
+        "characters": int(sums.total(CHARACTERS)),
+    }
+    return {**metrics, **baselines, "intervals": intervals, **counts}

@@ -1,0 +1,145 @@
+"""Sequences with masked words: every model predicts the same words, and none is lost."""
+
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from lib.evaluation.masked_words import WordFinder, masked_words
+from lib.evaluation.sequences import MaskedWordSequences, first_documents, spelling_bits
+from tests.helpers.held_out import (
+    LARGE,
+    PROBABILITY,
+    SEED,
+    SMALL,
+    all_batches,
+    read_documents,
+    write_shard,
+)
+
+
+def masked_by_the_rule(shards: list[Path], max_sentences: int = 10**6) -> list[tuple[int, str]]:
+    """(document, word) of every masked word, from the text alone: words are \\w+ or a dot here."""
+    found = []
+    for number, sentences in enumerate(read_documents(shards)):
+        whole = "".join(f"{sentence}\n" for sentence in sentences).encode()
+        taken = sentences[:max_sentences]
+        words = [word for sentence in taken for word in re.findall(r"\w+|\.", sentence)]
+        max_sentences -= len(taken)
+        masked = masked_words(whole, len(words), PROBABILITY, SEED)
+        found += [(number, word) for word, mask in zip(words, masked, strict=True) if mask]
+    return found
+
+
+@pytest.mark.parametrize("tokenizer", [LARGE, SMALL], ids=["large", "small"])
+@pytest.mark.parametrize("length", [12, 32, 128])
+def test_every_vocabulary_and_length_has_the_same_masked_words(shards, tokenizer, length):
+    sequences = MaskedWordSequences(tokenizer, length, PROBABILITY, SEED)
+    found = []
+    for batch in all_batches(sequences, shards):
+        tokens: dict[int, list[str]] = {}
+        for number, label in zip(batch.words.flat, batch.labels.flat, strict=True):
+            if number >= 0:
+                tokens.setdefault(int(number), []).append(tokenizer.vocabulary[label])
+        words = ["".join(tokens[n]).replace("##", "") for n in range(len(batch.documents))]
+        assert [len(word) for word in words] == batch.characters.tolist()
+        found += zip(batch.documents.tolist(), words, strict=True)
+    expected = masked_by_the_rule(shards)
+    if tokenizer is LARGE:
+        expected = [(number, word.lower()) for number, word in expected]
+    assert found == expected
+    counts = sequences.counts
+    assert counts["words"] == len(expected) and counts["documents"] == 120
+    assert not counts["masked_words_too_long"] + counts["unknown_words"]
+
+
+@given(
+    st.lists(
+        st.lists(st.text("ab .Z中é\u0301\u200d", min_size=1, max_size=60), min_size=1, max_size=4),
+        min_size=1,
+        max_size=3,
+    ),
+    st.sampled_from([8, 16]),
+    st.booleans(),
+)
+@settings(max_examples=60, deadline=None)
+def test_every_masked_word_is_evaluated_or_counted(tmp_path_factory, documents, length, lowercase):
+    documents = [[line for line in lines if line.strip()] for lines in documents]
+    documents = [lines for lines in documents if lines]
+    if not documents:
+        return
+    path = write_shard(tmp_path_factory.mktemp("any"), ["\n".join(lines) for lines in documents])
+    finder, expected = WordFinder(), 0
+    for lines in documents:
+        words = sum(len(finder.words(line)) for line in lines)
+        whole = "".join(f"{line}\n" for line in lines).encode()
+        expected += int(masked_words(whole, words, 0.5, SEED).sum())
+    sequences = MaskedWordSequences(LARGE if lowercase else SMALL, length, 0.5, SEED)
+    found = sum(len(batch.documents) for batch in all_batches(sequences, [path]))
+    counts = sequences.counts
+    assert found == counts["words"]
+    left_out = counts["masked_words_too_long"] + counts["masked_words_without_tokens"]
+    assert found + left_out == expected
+
+
+def test_sequences_are_whole_sentences_of_the_text_with_words_masked(shards):
+    for tokenizer, length in ((LARGE, 128), (SMALL, 200)):
+        sequences = MaskedWordSequences(tokenizer, length, PROBABILITY, SEED)
+        text = read_documents(shards)
+        for batch in all_batches(sequences, shards):
+            ids = batch.input_ids.copy()
+            masked = np.nonzero(batch.words >= 0)
+            positions = batch.positions[masked]
+            assert (ids[masked[0], positions] == tokenizer.mask_id).all()
+            ids[masked[0], positions] = batch.labels[masked]
+            documents = batch.documents[batch.words[:, 0]]
+            for row, size in enumerate(batch.lengths):
+                if not size:
+                    continue
+                assert ids[row, 0] == tokenizer.cls_id and ids[row, size - 1] == tokenizer.sep_id
+                assert not ids[row, size:].any() and tokenizer.mask_id not in ids[row]
+                inside = ids[row, 1 : size - 1].tolist()
+                sentences = [tokenizer.encode(sentence) for sentence in text[documents[row]]]
+                # Consecutive whole sentences, as each of them fits into a sequence here.
+                starts = range(len(sentences))
+                runs = [
+                    [token for sentence in sentences[a:b] for token in sentence]
+                    for a in starts
+                    for b in range(a + 1, len(sentences) + 1)
+                ]
+                assert inside in runs
+
+
+def test_every_vocabulary_gets_the_same_number_of_sentences(shards):
+    taken = list(first_documents(shards, 77))
+    assert sum(count for _, count in taken) == 77
+    characters = set()
+    for tokenizer, length in ((LARGE, 16), (SMALL, 64)):
+        sequences = MaskedWordSequences(tokenizer, length, PROBABILITY, SEED)
+        batches = sequences.batches(shards, 77)
+        characters.add(sum(int(batch.characters.sum()) for batch in batches))
+        assert sequences.counts["words"] == len(masked_by_the_rule(shards, 77))
+    assert len(characters) == 1
+
+
+def test_words_longer_than_a_sequence_and_words_without_tokens_are_counted(tmp_path):
+    # A combining mark alone is empty once accents are stripped.
+    path = write_shard(tmp_path, ["a " + "b" * 30 + " c", "\u0301 \u0301"])
+    sequences = MaskedWordSequences(LARGE, 16, 0.999999, SEED)
+    (batch,) = all_batches(sequences, [path])
+    assert len(batch.documents) == 2
+    assert sequences.counts["masked_words_too_long"] == 1
+    assert sequences.counts["masked_words_without_tokens"] == 2
+
+
+def test_words_that_are_unknown_cost_their_spelling(tmp_path):
+    path = write_shard(tmp_path, ["中a é"])
+    sequences = MaskedWordSequences(SMALL, 16, 0.999999, SEED)
+    (batch,) = all_batches(sequences, [path])
+    # 8 bits for each of three bytes, of one byte, of two bytes, and for the end of each word.
+    assert batch.spelling_bits.tolist() == [32, 0, 24]
+    assert spelling_bits("a") == 16
+    assert sequences.counts["unknown_words"] == 2
