@@ -12,8 +12,6 @@ from lib.run.paths import SAMPLE, VOCAB
 from lib.run.pool import worker_count
 from lib.run.stage import run_stage
 from lib.vocab.characters import BasicTokenizer
-from lib.vocab.conversion import from_characters, from_sentencepiece
-from lib.vocab.existing import existing_tokenizer
 from lib.vocab.export import write_tokenizer
 from lib.vocab.extension import Extension, extend, no_extension, write_extension
 from lib.vocab.report import (
@@ -23,6 +21,7 @@ from lib.vocab.report import (
     write_frequencies,
     write_report,
 )
+from lib.vocab.sources import existing_tokenizer, from_characters, from_sentencepiece
 from lib.vocab.tokenizer import WordPieceTokenizer
 from lib.vocab.words import WordCounts, count_words
 

@@ -1,4 +1,4 @@
-"""Our words and ids are those of Hugging Face's tokenizers, for every character."""
+"""Our words and ids equal those of Hugging Face's tokenizers, for every character."""
 
 from collections import Counter
 from pathlib import Path
@@ -10,18 +10,18 @@ from hypothesis import strategies as st
 
 from lib.samples.languages import LANGUAGES, made_text
 from lib.vocab.characters import BasicTokenizer, character_table
-from lib.vocab.conversion import from_sentencepiece
 from lib.vocab.export import write_tokenizer
+from lib.vocab.sources import from_sentencepiece
 from lib.vocab.tokenizer import WordPieceTokenizer
 
 tokenizers = pytest.importorskip(
     "tokenizers", reason="Hugging Face's tokenizers is not installed (dependency group interop)"
 )
 
-SWITCHES = [(lowercase, strip) for lowercase in (True, False) for strip in (True, False)]
+SETTINGS = [(lowercase, strip) for lowercase in (True, False) for strip in (True, False)]
 REFREEZE = (
-    "tokenizers has other Unicode tables than lib/vocab/characters.json: "
-    "python -m tools.freeze_characters follows it, at the price of other ids for these"
+    "the Unicode tables of tokenizers differ from lib/vocab/characters.json; "
+    "python -m tools.freeze_characters adopts them, which changes the ids of these characters"
 )
 
 
@@ -33,13 +33,13 @@ def reference_words(lowercase: bool, strip_accents: bool) -> Any:
     return lambda text: [word for word, _ in split(normalizer.normalize_str(text))]
 
 
-@pytest.mark.parametrize(("lowercase", "strip_accents"), SWITCHES)
+@pytest.mark.parametrize(("lowercase", "strip_accents"), SETTINGS)
 def test_every_code_point(lowercase: bool, strip_accents: bool) -> None:
     reference = reference_words(lowercase, strip_accents)
     basic = BasicTokenizer(lowercase, strip_accents)
     codes = [*range(0xD800), *range(0xE000, 0x110000)]
     for start in range(0, len(codes), 4096):
-        # A letter on both sides shows whether the character separates, vanishes or joins.
+        # Letters on both sides show whether a character separates, vanishes or joins.
         block = [chr(code) for code in codes[start : start + 4096]]
         text = "a".join(["", *block, ""])
         if basic.words(text) != reference(text):
@@ -51,8 +51,8 @@ def test_every_code_point(lowercase: bool, strip_accents: bool) -> None:
             pytest.fail(f"{', '.join(differing)}: {REFREEZE}")
 
 
-def test_marks_are_put_in_the_same_order() -> None:
-    """All pairs of marks that stripping keeps, with a dropped mark of each kind between them."""
+def test_marks_are_sorted_in_the_same_order() -> None:
+    """All pairs of marks that stripping keeps, with dropped characters of each kind in between."""
     reference, basic = reference_words(True, True), BasicTokenizer(True, True)
     kept = [chr(code) for code in character_table().order]
     for between in ("", "\u0323", "\u034f", "\u200b", "A"):
@@ -90,7 +90,7 @@ LETTERS = [
     for code in range(first, last + 1)
     if chr(code) not in " \n\r"
 ]
-# Special tokens neither first nor together, so that no id is right by habit.
+# The special tokens are scattered, so that no id is right by convention.
 VOCABULARY = [
     "[MASK]",
     "[UNK]",
@@ -143,8 +143,8 @@ TEXT = st.lists(
 ).map("".join)
 
 
-@pytest.mark.parametrize(("lowercase", "strip_accents"), SWITCHES)
-def test_ids_of_any_text(tmp_path: Path, lowercase: bool, strip_accents: bool) -> None:
+@pytest.mark.parametrize(("lowercase", "strip_accents"), SETTINGS)
+def test_ids_of_any_text_are_equal(tmp_path: Path, lowercase: bool, strip_accents: bool) -> None:
     write_tokenizer(tmp_path, VOCABULARY, lowercase, strip_accents, 128)
     reference = tokenizers.Tokenizer.from_file(str(tmp_path / "tokenizer.json"))
     tokenizer = WordPieceTokenizer.load(tmp_path)
@@ -157,7 +157,7 @@ def test_ids_of_any_text(tmp_path: Path, lowercase: bool, strip_accents: bool) -
     check()
 
 
-@pytest.mark.parametrize(("lowercase", "strip_accents"), SWITCHES)
+@pytest.mark.parametrize(("lowercase", "strip_accents"), SETTINGS)
 def test_transformers_loads_the_directory(
     tmp_path: Path, lowercase: bool, strip_accents: bool
 ) -> None:
@@ -212,8 +212,10 @@ NAMED_CASES = [
 ]
 
 
-@pytest.mark.parametrize(("lowercase", "strip_accents"), SWITCHES)
-def test_ids_of_a_trained_vocabulary(tmp_path: Path, lowercase: bool, strip_accents: bool) -> None:
+@pytest.mark.parametrize(("lowercase", "strip_accents"), SETTINGS)
+def test_ids_are_equal_with_a_trained_vocabulary(
+    tmp_path: Path, lowercase: bool, strip_accents: bool
+) -> None:
     transformers = pytest.importorskip(
         "transformers", reason="transformers is not installed (dependency group interop)"
     )
@@ -225,7 +227,7 @@ def test_ids_of_a_trained_vocabulary(tmp_path: Path, lowercase: bool, strip_acce
     write_tokenizer(tmp_path, vocabulary, lowercase, strip_accents, 512)
     theirs = transformers.AutoTokenizer.from_pretrained(tmp_path)
     ours = WordPieceTokenizer.load(tmp_path)
-    # Longer words than the limit, but no others, are unknown.
+    # Only words over the length limit are unknown.
     unknown = ours.encode(" ".join(lines)).count(ours.unk_id)
     assert unknown == sum(count for word, count in words.items() if len(word) > 100)
     unseen = [made_text(language, 50, 2) for language in LANGUAGES]

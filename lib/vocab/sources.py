@@ -1,12 +1,14 @@
-"""WordPiece vocabularies from word counts: trained with SentencePiece, or of single characters."""
+"""Sources of a vocabulary: SentencePiece, single characters, a vocab.txt, a model directory."""
 
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 
 from lib.run.errors import UserError
 from lib.vocab.alphabet import closed_alphabet, count_characters, most_frequent_characters
 from lib.vocab.characters import BasicTokenizer
+from lib.vocab.directory import read_directory, read_vocabulary
 from lib.vocab.selection import CANDIDATE_RATIO, select_tokens
-from lib.vocab.tokenizer import MAX_WORD_LENGTH, SPECIAL_TOKENS
+from lib.vocab.tokenizer import MAX_WORD_LENGTH, SPECIAL_TOKENS, WordPieceTokenizer
 from lib.vocab.training import train_sentencepiece, wordpiece_tokens
 from lib.vocab.wordpiece import CONTINUATION
 
@@ -88,6 +90,29 @@ def from_characters(
             f"{min_frequency} times; set at least {len(vocabulary)}, or raise vocab.min_frequency"
         )
     return pad_vocabulary(vocabulary, size)
+
+
+def existing_tokenizer(source: str, base: Path, basic: BasicTokenizer) -> WordPieceTokenizer:
+    """The tokenizer of a vocab.txt (source `file`) or of a model directory (other sources).
+
+    Raises:
+        UserError: the vocabulary is missing or lacks a special token, or the model's settings
+            differ from those of `basic`.
+    """
+    if source == "file":
+        path, vocabulary = base, read_vocabulary(base)
+    else:
+        files = read_directory(base)
+        path, vocabulary = files.path, files.vocabulary
+        if conflict := files.conflict(basic.lowercase, basic.strip_accents):
+            name, given, stated = conflict
+            raise UserError(
+                f"vocab.{name}: {given}, but the tokenizer of {base} has {stated}; set {stated}"
+            )
+    try:
+        return WordPieceTokenizer(vocabulary, basic.lowercase, basic.strip_accents)
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from None
 
 
 def pad_vocabulary(tokens: Iterable[str], size: int) -> list[str]:

@@ -1,0 +1,63 @@
+"""The stage vocab with every source of a vocabulary."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import yaml
+
+from lib.run.errors import UserError
+from lib.samples.languages import made_text
+from lib.vocab.directory import read_vocabulary
+from lib.vocab.extension import read_extension
+from lib.vocab.tokenizer import WordPieceTokenizer
+from stages.vocab import main
+
+
+def test_every_source(tmp_path, monkeypatch, values):
+    monkeypatch.chdir(tmp_path)
+    Path("data/sample").mkdir(parents=True)
+    Path("data/sample/train.txt").write_text(made_text("turkish", 400, 1), encoding="utf-8")
+    Path("data/sample/heldout.txt").write_text(made_text("turkish", 100, 2), encoding="utf-8")
+
+    def run(source: str, base: str = "data/sample", **changes) -> list[str]:
+        values["vocab"] |= {
+            "source": source,
+            "base": base,
+            "size": 400,
+            "lowercase": False,
+            "strip_accents": False,
+            **changes,
+        }
+        Path("params.yaml").write_text(yaml.safe_dump(values), encoding="utf-8")
+        main(Path("data/sample"), Path(base), Path("data/vocab"))
+        vocabulary = read_vocabulary(Path("data/vocab/vocab.txt"))
+        metrics = json.loads(Path("results/vocab/metrics.json").read_text(encoding="utf-8"))
+        counts = Path("data/vocab/token_counts.txt").read_text(encoding="utf-8").split()
+        assert metrics["size"] == len(vocabulary) == len(counts)
+        assert sum(map(int, counts)) == metrics["train"]["tokens"]
+        assert metrics["train"]["words"] > metrics["heldout"]["words"] > 0
+        if source != "file":
+            assert metrics["train"]["unknown_word_fraction"] == 0
+        tokenizer = WordPieceTokenizer.load(Path("data/vocab"))
+        lines = Path("data/sample/heldout.txt").read_text(encoding="utf-8")
+        assert len(tokenizer.encode(lines)) == metrics["heldout"]["tokens"]
+        report = Path("results/vocab/report.md").read_text(encoding="utf-8")
+        assert report.startswith("# Vocabulary")
+        return vocabulary
+
+    tokens = run("sentencepiece")
+    assert len(tokens) == 400
+    shutil.copytree("data/vocab", "models/base")
+    assert run("model", "models/base") == tokens
+    Path("some.txt").write_text("".join(f"{token}\n" for token in tokens[:200]), encoding="utf-8")
+    assert run("file", "some.txt") == tokens[:200]
+    extended = run("extend", "models/base", size=410)
+    assert extended[:400] == tokens and len(extended) == 410
+    extension = read_extension(Path("data/vocab"))
+    assert [new.token for new in extension.new_tokens] == extended[400:]
+    assert all(len(token.removeprefix("##")) == 1 for token in run("characters")[5:70])
+    Path("data/sample/train.txt").write_text(" \n", encoding="utf-8")
+    with pytest.raises(UserError, match=r"data/sample/train\.txt: no words"):
+        run("sentencepiece")
