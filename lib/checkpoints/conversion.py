@@ -1,4 +1,16 @@
-"""A model from one format to another, with its tokenizer."""
+"""Conversion of a model and its tokenizer from one checkpoint format to another.
+
+Input is any format of `lib.checkpoints.formats`; output is a Hugging Face directory or a Google TF1
+checkpoint. Tensors are renamed, transposed or reshaped (see `lib.checkpoints.tensors`), which keeps
+every bit of float32 weights; float16 and bfloat16 become float32. What was written is read again
+and compared bit for bit.
+
+    uncased_L-12_H-768_A-12/                converted/
+      bert_config.json      gelu              config.json              gelu_new, the same function
+      bert_model.ckpt.*                 ->    model.safetensors
+      vocab.txt                               vocab.txt, tokenizer.json
+      (--lowercase yes)                       tokenizer_config.json    do_lower_case: true
+"""
 
 import json
 from pathlib import Path
@@ -23,7 +35,7 @@ from lib.vocab.export import write_tokenizer
 from lib.vocab.tokenizer import WordPieceTokenizer
 
 HUGGING_FACE, GOOGLE = "huggingface", "google"
-# Of heads that begin at random.
+# Seed of randomly initialised heads.
 SEED = 1
 
 
@@ -36,83 +48,82 @@ def convert_model(
     init_missing_heads: bool = False,
     without_tokenizer: bool = False,
 ) -> list[str]:
-    """Writes a model in another format; the target is whole or not there at all.
-
-    What was written is read again, and each tensor compared bit for bit.
+    """Writes a model in another format; the target is written completely or not at all.
 
     Args:
         source: see `lib.checkpoints.formats.detect_format`.
-        target: a folder that is empty or not there.
+        target: a folder that is empty or does not exist yet.
         to: "huggingface" or "google".
-        lowercase, strip_accents: what the tokenizer does, where its files do not say;
-            `strip_accents` is as `lowercase` if it is not given.
-        init_missing_heads: let heads that are missing begin at random.
-        without_tokenizer: the weights and their config alone.
+        lowercase, strip_accents: the tokenizer's options, where its files do not state them;
+            `strip_accents` defaults to `lowercase`.
+        init_missing_heads: initialise missing heads randomly.
+        without_tokenizer: convert the weights and their config only.
 
     Returns:
-        What is worth knowing, for people; each a line.
+        Notes for the user, one line each.
 
     Raises:
-        UserError: the target is in use, the source is no BERT for pretraining, or has no
-            vocabulary, or does not say what its tokenizer does.
+        UserError: the target is in use; the source is not a BERT for pretraining, has no
+            vocabulary, or does not state its tokenizer's options.
     """
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
-        raise UserError(f"{target}: is in use; name a folder that is empty or not there yet")
+        raise UserError(f"{target}: already exists; name a new or an empty folder")
     if target.resolve().is_relative_to(source.resolve()):
         raise UserError(f"{target}: is inside {source}; name a folder elsewhere")
     notes = [f"{source}: {detect_format(source)}", *compatibility_notes(source)]
     checkpoint = read_checkpoint(source, allow_missing_heads=True)
-    config, weights = checkpoint.config, _complete(source, checkpoint, init_missing_heads, notes)
+    config = checkpoint.config
+    weights = _all_weights(source, checkpoint, init_missing_heads, notes)
     files = None
     if not without_tokenizer:
-        files = _tokenizer(source, config.vocab_size, lowercase, strip_accents, notes)
+        files = _tokenizer_files(source, config.vocab_size, lowercase, strip_accents, notes)
     with new_directory(target, replace=False) as folder:
         if to == GOOGLE:
             _write_google(folder, config, weights, files, notes)
         else:
             _write_hugging_face(folder, config, weights, files)
-        _check(folder, target, config, weights)
+        _check_written(folder, target, config, weights)
     return notes
 
 
-def _complete(
+def _all_weights(
     source: Path, checkpoint: Checkpoint, init_missing_heads: bool, notes: list[str]
 ) -> dict[str, np.ndarray]:
-    """The weights, with random ones for heads that are missing if that is asked for."""
-    missing, unused_tensors = checkpoint.missing_heads, checkpoint.unused_tensors
-    extra = some_names(unused_tensors)
-    beside = f"; it has {extra}" if extra else ""
-    if missing and not init_missing_heads:
+    """The checkpoint's weights, with randomly initialised heads for missing ones if allowed."""
+    missing_heads, unused = checkpoint.missing_heads, some_names(checkpoint.unused_tensors)
+    if missing_heads and not init_missing_heads:
+        also = f"; unexpected tensors: {unused}" if unused else ""
         raise UserError(
-            f"{source}: has no {' and no '.join(missing)}{beside}; give --init-missing-heads to "
-            "let what is missing begin at random"
+            f"{source}: no {' and no '.join(missing_heads)}{also}; give --init-missing-heads to "
+            "initialise what is missing randomly"
         )
-    if unused_tensors and not init_missing_heads:
+    if unused and not init_missing_heads:
         raise UserError(
-            f"{source}: {extra}: no part of a BERT with "
-            f"{checkpoint.config.num_hidden_layers} layers; does its config belong to it?"
+            f"{source}: tensors ({unused}) that are not part of a BERT with "
+            f"{checkpoint.config.num_hidden_layers} layers; use the config that belongs to these "
+            "weights"
         )
-    if unused_tensors:
-        notes.append(f"no part of a BERT for pretraining, left out: {extra}")
-    if not missing:
+    if unused:
+        notes.append(f"ignored, not part of a BERT for pretraining: {unused}")
+    if not missing_heads:
         return checkpoint.weights
-    notes.append(f"begin at random (seed {SEED}): {', '.join(missing)}")
-    fresh = initial_values(checkpoint.config, SEED, without=checkpoint.weights)
-    return {**checkpoint.weights, **fresh}
+    notes.append(f"initialised randomly (seed {SEED}): {', '.join(missing_heads)}")
+    heads = initial_values(checkpoint.config, SEED, without=checkpoint.weights)
+    return {**checkpoint.weights, **heads}
 
 
-def _tokenizer(
+def _tokenizer_files(
     source: Path,
-    rows: int,
+    vocab_size: int,
     lowercase: bool | None,
     strip_accents: bool | None,
     notes: list[str],
 ) -> TokenizerFiles:
-    """The source's vocabulary and switches, those that it does not state as they are given."""
+    """The source's vocabulary and tokenizer options; options it does not state are as given."""
     folder = source if source.is_dir() else source.parent
     if not has_vocabulary(folder):
         raise UserError(
-            f"{folder}: no {VOCABULARY}; put there the vocabulary that the model was trained with, "
+            f"{folder}: no {VOCABULARY}; put the vocabulary that the model was trained with there, "
             "or give --without-tokenizer"
         )
     files = read_directory(folder)
@@ -124,16 +135,19 @@ def _tokenizer(
     ):
         if given is not None and stated is not None and given != stated:
             raise UserError(
-                f"{option} {_word(given)}: {folder} states {_word(stated)}; leave it out"
+                f"{option} {_yes_no(given)}: {folder} states {_yes_no(stated)}; omit the option"
             )
-    pieces = len(files.vocabulary)
-    if pieces > rows:
+    entries = len(files.vocabulary)
+    if entries > vocab_size:
         raise UserError(
-            f"{files.path}: {pieces} pieces, but the model has {rows} rows; put there the "
-            "vocabulary that it was trained with"
+            f"{files.path}: {entries} entries, but the model has {vocab_size} word embeddings; put "
+            "the vocabulary that it was trained with there"
         )
-    if pieces < rows:
-        notes.append(f"{rows - pieces} rows beyond the {pieces} pieces of the vocabulary are kept")
+    if entries < vocab_size:
+        notes.append(
+            f"kept {vocab_size - entries} word embeddings beyond the {entries} entries of the "
+            "vocabulary"
+        )
     return TokenizerFiles(
         files.path,
         files.vocabulary,
@@ -150,23 +164,23 @@ def _write_google(
     notes: list[str],
 ) -> None:
     google.write_model(folder, config, weights)
-    notes += google.differences(config)
+    notes += google.compatibility_notes(config)
     if files is None:
         return
-    write_text(folder / VOCABULARY, "".join(f"{piece}\n" for piece in files.vocabulary))
+    write_text(folder / VOCABULARY, "".join(f"{token}\n" for token in files.vocabulary))
     if files.lowercase is not None:
-        # Google's code passes it over; whoever reads the folder later need not guess.
-        switches = {"do_lower_case": files.lowercase, "strip_accents": files.strip_accents}
-        text = json.dumps({"tokenizer_class": "BertTokenizer", **switches}, indent=2)
+        # Google's code ignores this file. It spares later readers a guess.
+        options = {"do_lower_case": files.lowercase, "strip_accents": files.strip_accents}
+        text = json.dumps({"tokenizer_class": "BertTokenizer", **options}, indent=2)
         write_text(folder / CONFIG, text + "\n")
         notes.append(
-            f"Google's code does not read whether the tokenizer lower-cases: give its scripts "
+            "Google's code reads the tokenizer's case from the command line only: give its scripts "
             f"--do_lower_case={files.lowercase}"
         )
     if files.strip_accents != files.lowercase:
         notes.append(
-            "Google's tokenizer strips accents exactly when it lower-cases, this model's "
-            f"{'strips' if files.strip_accents else 'keeps'} them: their ids differ"
+            "Google's tokenizer strips accents if and only if it lower-cases, this model's "
+            f"{'strips' if files.strip_accents else 'keeps'} them: their token ids differ"
         )
 
 
@@ -176,18 +190,18 @@ def _write_hugging_face(
     weights: dict[str, np.ndarray],
     files: TokenizerFiles | None,
 ) -> None:
-    padding = 0
+    pad_id = 0
     if files is not None:
         if files.lowercase is None or files.strip_accents is None:
             raise UserError(
-                f"{files.path.parent}: no {CONFIG}, so nothing says whether the tokenizer "
+                f"{files.path.parent}: no {CONFIG}, so it is unknown whether the tokenizer "
                 "lower-cases; give --lowercase yes (uncased models) or --lowercase no"
             )
         try:
             tokenizer = WordPieceTokenizer(files.vocabulary, files.lowercase, files.strip_accents)
         except UserError as error:
             raise UserError(f"{files.path}: {error}") from None
-        padding = tokenizer.pad_id
+        pad_id = tokenizer.pad_id
         write_tokenizer(
             folder,
             files.vocabulary,
@@ -195,24 +209,33 @@ def _write_hugging_face(
             files.strip_accents,
             config.max_position_embeddings,
         )
-    huggingface.write_model(folder, config, weights, {"pad_token_id": padding})
+    huggingface.write_model(folder, config, weights, {"pad_token_id": pad_id})
 
 
-def _check(folder: Path, target: Path, config: BertConfig, weights: dict[str, np.ndarray]) -> None:
-    """Reads what was written, and compares."""
+def _check_written(
+    folder: Path, target: Path, config: BertConfig, weights: dict[str, np.ndarray]
+) -> None:
+    """Reads the written model and compares it with the source.
+
+    Raises:
+        UserError: they differ.
+    """
     written = read_checkpoint(folder)
-    different = [name for name, array in weights.items() if not _same(array, written.weights[name])]
+    different = [
+        name for name, array in weights.items() if not _same_bits(array, written.weights[name])
+    ]
     if written.config != config or different:
         raise UserError(
-            f"{target}: reading it gave something else ({', '.join(different[:3]) or 'the config'})"
-            "; is the disk sound? Run the same command again"
+            f"{target}: the written model differs from its source "
+            f"({', '.join(different[:3]) or 'config'}); check the disk and run the same command "
+            "again"
         )
 
 
-def _same(one: np.ndarray, other: np.ndarray) -> bool:
-    """Bit for bit: NaN equals itself, 0 is not -0."""
+def _same_bits(one: np.ndarray, other: np.ndarray) -> bool:
+    """Bitwise equality: NaN equals itself, 0 does not equal -0."""
     return np.array_equal(one.view(np.uint32), other.view(np.uint32))
 
 
-def _word(switch: bool) -> str:
-    return "yes" if switch else "no"
+def _yes_no(option: bool) -> str:
+    return "yes" if option else "no"

@@ -1,6 +1,8 @@
-"""The Hugging Face hub: which files a model has there, and one of them fetched and checked.
+"""Client of the Hugging Face hub: lists a model's files, downloads and verifies them.
 
-What was fetched of a file is gone on from. The library's own downloads begin each file anew.
+A file whose download was interrupted is resumed where it stopped; huggingface_hub's own downloads
+restart the file. Each file is compared with the digest that the hub lists: the SHA-256 of a file in
+LFS, the git blob hash (SHA-1) of others.
 """
 
 import errno
@@ -27,14 +29,15 @@ from huggingface_hub.utils import build_hf_headers, hf_raise_for_status
 from lib.run.errors import UserError
 from lib.run.progress import Progress
 
-# The first of these that there is: safetensors cannot hold code.
+# As in `lib.checkpoints.weight_files`, which would import TensorFlow. In order of preference.
 _WEIGHTS = (
     "model.safetensors",
     "model.safetensors.index.json",
     "pytorch_model.bin",
     "pytorch_model.bin.index.json",
 )
-_BESIDE = (
+# Downloaded if the model has them.
+_OPTIONAL = (
     "vocab.txt",
     "tokenizer.json",
     "tokenizer_config.json",
@@ -47,12 +50,12 @@ _TIMEOUT_SECONDS = 30.0
 MEGABYTE = 10**6
 
 
-def listing(hub: HfApi, model: str, revision: str) -> ModelInfo:
-    """What the hub tells of a model at a commit, branch or tag: its full name, commit and files.
+def model_info(hub: HfApi, model: str, revision: str) -> ModelInfo:
+    """Full name, commit and files of a model on the hub, at a commit, branch or tag.
 
     Raises:
-        UserError: what answers is no hub.
-        OSError, ValueError, HTTPError: see `plain_errors`.
+        UserError: the server is not a hub.
+        OSError, ValueError, HTTPError: see `one_line_errors`.
     """
     try:
         return hub.model_info(
@@ -61,25 +64,25 @@ def listing(hub: HfApi, model: str, revision: str) -> ModelInfo:
     except HFValidationError:
         raise
     except (ValueError, KeyError, TypeError):
-        raise UserError(f"{hub.endpoint}: does not answer as a hub does; see HF_ENDPOINT") from None
+        raise UserError(f"{hub.endpoint}: not a Hugging Face hub; check HF_ENDPOINT") from None
 
 
-def wanted_files(model: str, listed: Sequence[RepoSibling]) -> list[RepoSibling]:
-    """config.json first, then the rest of what a BERT needs.
+def select_files(model: str, listed: Sequence[RepoSibling]) -> list[RepoSibling]:
+    """The files of a model that a BERT needs: config.json first, the weights last.
 
     Raises:
-        UserError: a file that cannot be missing is not listed.
+        UserError: config.json or the weights are not listed, or a file has no size or digest.
     """
     files = {file.rfilename: file for file in listed}
     if "config.json" not in files:
-        raise UserError(f"{model}: has no config.json; it is no model of transformers")
+        raise UserError(f"{model}: no config.json, so not a transformers model; name another model")
     weights = next((name for name in _WEIGHTS if name in files), None)
     if weights is None:
         raise UserError(
-            f"{model}: has none of {', '.join(_WEIGHTS)}; fetch its weights yourself and use "
+            f"{model}: none of {', '.join(_WEIGHTS)}; download its weights yourself and use "
             "dvc add, or name another model"
         )
-    names = ["config.json", *(name for name in _BESIDE if name in files), weights]
+    names = ["config.json", *(name for name in _OPTIONAL if name in files), weights]
     if weights.endswith(".index.json"):
         stem, _, kind = weights.removesuffix(".index.json").rpartition(".")
         shard = re.compile(rf"{stem}-\d+-of-\d+\.{kind}")
@@ -87,30 +90,31 @@ def wanted_files(model: str, listed: Sequence[RepoSibling]) -> list[RepoSibling]
     for name in names:
         if files[name].size is None or not files[name].blob_id:
             raise UserError(
-                f"{model}: this hub does not tell size and digest of {name}; see HF_ENDPOINT"
+                f"{model}: the hub lists no size or digest for {name}; check HF_ENDPOINT"
             )
     return [files[name] for name in names]
 
 
 def _part(folder: Path, file: RepoSibling) -> Path:
+    """The path of a file while it is being downloaded."""
     return folder / f"{file.rfilename}.part"
 
 
-def bytes_here(folder: Path, file: RepoSibling) -> int:
-    """What an earlier run has fetched of a file."""
+def downloaded_bytes(folder: Path, file: RepoSibling) -> int:
+    """The number of a file's bytes that earlier runs have downloaded."""
     for path in (folder / file.rfilename, _part(folder, file)):
         if path.exists():
             return path.stat().st_size
     return 0
 
 
-class Meter:
-    """Bytes in, megabytes shown."""
+class ByteProgress:
+    """Progress of a download: counts bytes, shows megabytes."""
 
-    def __init__(self, progress: Progress, here: int) -> None:
-        """`here`: bytes that earlier runs have fetched."""
-        self._progress, self._bytes = progress, here
-        progress.skip(here // MEGABYTE)
+    def __init__(self, progress: Progress, downloaded: int) -> None:
+        """`downloaded`: bytes from earlier runs."""
+        self._progress, self._bytes = progress, downloaded
+        progress.skip(downloaded // MEGABYTE)
 
     def add(self, count: int) -> None:
         before = self._bytes // MEGABYTE
@@ -118,117 +122,119 @@ class Meter:
         self._progress.advance(self._bytes // MEGABYTE - before)
 
 
-def download_file(url: str, folder: Path, file: RepoSibling, meter: Meter) -> str:
-    """Fetches what is missing of a file into a folder.
+def download_file(url: str, folder: Path, file: RepoSibling, progress: ByteProgress) -> str:
+    """Downloads the missing part of a file into a folder.
 
     Returns:
-        Its SHA-256.
+        The file's SHA-256.
 
     Raises:
-        UserError: what came is not what the hub lists.
-        OSError, HTTPError: see `plain_errors`.
+        UserError: the file's digest is not the one that the hub lists.
+        OSError, HTTPError: see `one_line_errors`.
     """
     path, part = folder / file.rfilename, _part(folder, file)
     if path.exists():
-        if digest := _sha256_if_whole(path, file):
+        if digest := _sha256_if_complete(path, file):
             return digest
-        meter.add(-path.stat().st_size)
+        progress.add(-path.stat().st_size)
         path.unlink()
     part.touch()
-    while (here := part.stat().st_size) < (file.size or 0):
+    while (size := part.stat().st_size) < (file.size or 0):
         try:
-            _append(url, part, here, meter)
+            _download_from(url, part, size, progress)
         except HfHubHTTPError:
             raise
         except HTTPError:
-            # A connection that breaks after some bytes is taken up again.
-            if part.stat().st_size <= here:
+            # Resumed, if the connection broke after some bytes.
+            if part.stat().st_size <= size:
                 raise
-        if part.stat().st_size <= here:
+        if part.stat().st_size <= size:
             break
-    digest = _sha256_if_whole(part, file)
+    digest = _sha256_if_complete(part, file)
     if digest is None:
         part.unlink()
         raise UserError(
-            f"{url}: what came is not what the hub lists (its digest is another); run the same "
+            f"{url}: the downloaded file's digest is not the one that the hub lists; run the same "
             "command again"
         )
     os.replace(part, path)
     return digest
 
 
-def _append(url: str, part: Path, here: int, meter: Meter) -> None:
-    """Asks for the bytes from `here` on and writes what comes."""
-    # Not compressed: the range counts the file's own bytes.
+def _download_from(url: str, part: Path, start: int, progress: ByteProgress) -> None:
+    """Requests the bytes from `start` on and appends what arrives to `part`."""
+    # Uncompressed: the range refers to the file's own bytes.
     headers = {
         **build_hf_headers(),
         "Accept-Encoding": "identity",
-        "Range": f"bytes={here}-",
+        "Range": f"bytes={start}-",
     }
     with get_session().stream("GET", url, headers=headers, timeout=_TIMEOUT_SECONDS) as response:
         hf_raise_for_status(response)
-        if response.status_code != 206:  # The whole file, whatever was asked for.
-            meter.add(-here)
-            here = 0
+        if response.status_code != 206:  # The server ignored the range: this is the whole file.
+            progress.add(-start)
+            start = 0
         with part.open("r+b") as stream:
-            stream.truncate(here)
-            stream.seek(here)
+            stream.truncate(start)
+            stream.seek(start)
             for chunk in response.iter_bytes():
                 stream.write(chunk)
-                meter.add(len(chunk))
+                progress.add(len(chunk))
 
 
 def sha256(path: Path) -> str:
-    """Of a file, as hex digits."""
+    """The SHA-256 of a file, in hexadecimal."""
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
-def _sha256_if_whole(path: Path, file: RepoSibling) -> str | None:
-    """The SHA-256, or None if the file is not the one that the hub lists."""
+def _sha256_if_complete(path: Path, file: RepoSibling) -> str | None:
+    """The file's SHA-256, or None if the file is not the one that the hub lists."""
     digest = sha256(path)
     if file.lfs:
         return digest if digest == file.lfs.sha256 else None
-    # A small file in git itself, listed under the name of its object.
+    # A small file in git itself: the hub lists its blob hash.
     content = path.read_bytes()
     blob = hashlib.sha1(b"blob %d\0" % len(content) + content, usedforsecurity=False).hexdigest()
     return digest if blob == file.blob_id else None
 
 
 @contextmanager
-def plain_errors(hub: HfApi, model: str, revision: str) -> Iterator[None]:
-    """Turns what the library and the file system raise into UserErrors of one line."""
+def one_line_errors(hub: HfApi, model: str, revision: str) -> Iterator[None]:
+    """Turns exceptions of huggingface_hub and of the file system into one-line UserErrors."""
     try:
         yield
     except HFValidationError:
         raise UserError(
-            f"{model!r}: should be a model of the hub, such as bert-base-uncased or OWNER/NAME"
+            f"{model!r}: not the name of a model; it should be NAME or OWNER/NAME, such as "
+            "bert-base-uncased"
         ) from None
     except OfflineModeIsEnabled:
-        raise UserError("HF_HUB_OFFLINE is set; unset it to fetch a model") from None
-    except GatedRepoError:  # Before the next but one, of which it is a kind.
+        raise UserError("HF_HUB_OFFLINE is set; unset it to download a model") from None
+    except GatedRepoError:  # A subclass of RepositoryNotFoundError, so it comes first.
         raise UserError(
-            f"{model}: gated; accept its terms at {hub.endpoint}/{model} and log in: hf auth login"
+            f"{model}: gated; accept its terms at {hub.endpoint}/{model} and run `hf auth login`"
         ) from None
     except RevisionNotFoundError:
         raise UserError(
-            f"{model}: has no revision {revision}; leave REVISION out and the newest is named"
+            f"{model}: no revision {revision}; omit REVISION to be shown the latest one"
         ) from None
     except RepositoryNotFoundError:
         raise UserError(
-            f"{model}: {hub.endpoint} has no such model (if it is private, log in: hf auth login)"
+            f"{model}: no such model on {hub.endpoint}; check its name, or run `hf auth login` if "
+            "it is private"
         ) from None
     except HfHubHTTPError as failure:
         status = failure.response.status_code
-        mend = "see its name, or log in: hf auth login" if status in (401, 403) else "try later"
-        raise UserError(f"{model}: {hub.endpoint} answers with HTTP {status}; {mend}") from None
+        fix = "check its name, or run `hf auth login`" if status in (401, 403) else "try later"
+        raise UserError(f"{model}: {hub.endpoint} returned HTTP {status}; {fix}") from None
     except HTTPError as failure:
         raise UserError(
-            f"{hub.endpoint}: no connection ({failure or type(failure).__name__}); see the network "
-            "and run the same command again: it goes on"
+            f"{hub.endpoint}: no connection ({failure or type(failure).__name__}); check the "
+            "network and run the same command again to resume"
         ) from None
     except OSError as failure:
         where = f"{failure.filename}: " if failure.filename else ""
         full = failure.errno == errno.ENOSPC
-        mend = "; free some space and run the same command again" if full else ""
-        raise UserError(f"{where}{failure.strerror or failure}{mend}") from None
+        fix = "; free some space and run the same command again" if full else ""
+        raise UserError(f"{where}{failure.strerror or failure}{fix}") from None

@@ -1,4 +1,26 @@
-"""Hugging Face directories: `config.json` and the weights in the PyTorch layout."""
+"""Hugging Face model directories: `config.json` and the weights in PyTorch's layout.
+
+transformers writes them (`save_pretrained`), and so does this project. A directory has
+
+    config.json               the sizes; `gelu` means the erf form, `gelu_new` the tanh form
+    model.safetensors         the weights; see `lib.checkpoints.weight_files` for other files
+
+    parameter table                                  Hugging Face
+    -----------------------------------------------  -------------------------------------------
+    bert/embeddings/word_embeddings                  bert.embeddings.word_embeddings.weight
+    bert/encoder/layer_N/output/dense/kernel         bert.encoder.layer.N.output.dense.weight
+    bert/encoder/layer_N/output/LayerNorm/gamma      bert.encoder.layer.N.output.LayerNorm.weight
+    cls/predictions/output_bias                      cls.predictions.bias
+    cls/seq_relationship/output_weights              cls.seq_relationship.weight
+
+and the others accordingly: `weight` is the transposed `kernel`, and in a LayerNorm `weight` and
+`bias` are `gamma` and `beta`. The output matrix of the MLM head, `cls.predictions.decoder.weight`,
+is tied to the word embeddings: it is not written, and a copy that is read must be equal to them.
+
+Older files are read too: names without `bert.` (a model saved without heads), `LayerNorm.gamma` and
+`.beta` (2018), float16 and bfloat16 (as float32). Refused: a model type other than bert, an untied
+output matrix, and missing, unexpected or misshapen tensors.
+"""
 
 import json
 import shutil
@@ -10,8 +32,8 @@ import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import save_file
 
-from lib.checkpoints.tensors import Checkpoint, StoredTensor, assemble, shown
-from lib.checkpoints.weight_files import SAFETENSORS, Tensors, open_weights
+from lib.checkpoints.tensors import Checkpoint, StoredTensor, assemble, printable
+from lib.checkpoints.weight_files import SAFETENSORS, TensorFile, open_weights
 from lib.model.config import BertConfig
 from lib.model.parameters import parameter_table
 from lib.run.atomic import new_file, write_text
@@ -19,7 +41,7 @@ from lib.run.errors import UserError
 from lib.run.json_files import read_object
 
 _EMBEDDINGS = ("word_embeddings", "token_type_embeddings", "position_embeddings")
-# Google's scope inside a layer -> Hugging Face's.
+# Scope within a layer: parameter table -> Hugging Face.
 _LAYER = {
     "attention/self/query": "attention.self.query",
     "attention/self/key": "attention.self.key",
@@ -30,42 +52,47 @@ _LAYER = {
     "output/dense": "output.dense",
     "output/LayerNorm": "output.LayerNorm",
 }
+# Last part of a name.
 _LEAF = {"kernel": "weight", "bias": "bias", "gamma": "weight", "beta": "bias"}
-_HEADS = {
+# Scopes outside the layers.
+_SCOPES = {
     "cls/predictions/transform/dense": "cls.predictions.transform.dense",
     "cls/predictions/transform/LayerNorm": "cls.predictions.transform.LayerNorm",
     "bert/pooler/dense": "bert.pooler.dense",
     "bert/embeddings/LayerNorm": "bert.embeddings.LayerNorm",
 }
-_WHOLE = {
+# Names that follow no rule.
+_NAMES = {
     "cls/predictions/output_bias": "cls.predictions.bias",
     "cls/seq_relationship/output_weights": "cls.seq_relationship.weight",
     "cls/seq_relationship/output_bias": "cls.seq_relationship.bias",
     **{f"bert/embeddings/{name}": f"bert.embeddings.{name}.weight" for name in _EMBEDDINGS},
 }
-# Not a parameter: the numbers 0, 1, 2, ..., which transformers kept up to version 4.30.
-_POSITIONS = "bert.embeddings.position_ids"
-# The MLM head's output layer, which is tied: second names of the embeddings and of the bias.
-_DECODER, _DECODER_BIAS = "cls.predictions.decoder.weight", "cls.predictions.decoder.bias"
-_WORDS, _BIAS = "bert/embeddings/word_embeddings", "cls/predictions/output_bias"
+# A buffer with the numbers 0, 1, 2, ..., saved by transformers up to version 4.30.
+_POSITION_IDS = "bert.embeddings.position_ids"
+# Tied parameters of the MLM head -> their second name in a file.
+_TIED = {
+    "bert/embeddings/word_embeddings": "cls.predictions.decoder.weight",
+    "cls/predictions/output_bias": "cls.predictions.decoder.bias",
+}
 
 
 def stored_tensors(config: BertConfig) -> dict[str, StoredTensor]:
-    """Where and how the PyTorch layout keeps each parameter of the parameter table."""
+    """Parameter-table name -> tensor in a Hugging Face directory."""
     table = {}
     for parameter in parameter_table(config):
         scope, _, leaf = parameter.name.rpartition("/")
-        if parameter.name in _WHOLE:
-            theirs = _WHOLE[parameter.name]
-        elif scope in _HEADS:
-            theirs = f"{_HEADS[scope]}.{_LEAF[leaf]}"
+        if parameter.name in _NAMES:
+            name = _NAMES[parameter.name]
+        elif scope in _SCOPES:
+            name = f"{_SCOPES[scope]}.{_LEAF[leaf]}"
         else:
             _, _, layer, inner = scope.split("/", 3)
             number = layer.removeprefix("layer_")
-            theirs = f"bert.encoder.layer.{number}.{_LAYER[inner]}.{_LEAF[leaf]}"
+            name = f"bert.encoder.layer.{number}.{_LAYER[inner]}.{_LEAF[leaf]}"
         transposed = leaf == "kernel"
         shape = parameter.shape[::-1] if transposed else parameter.shape
-        table[parameter.name] = StoredTensor(theirs, shape, transposed)
+        table[parameter.name] = StoredTensor(name, shape, transposed)
     return table
 
 
@@ -73,15 +100,13 @@ def write_model(
     directory: Path,
     config: BertConfig,
     weights: Mapping[str, np.ndarray],
-    specials: Mapping[str, int],
+    special_ids: Mapping[str, int],
 ) -> None:
     """Writes `config.json` and `model.safetensors`, each atomically, the weights last.
 
-    The decoder matrix of the MLM head is left out: it is the word embedding table.
-
     Args:
-        weights: float32 arrays by the names of the parameter table.
-        specials: `pad_token_id` and other ids that config.json states.
+        weights: float32 arrays by parameter-table name.
+        special_ids: `pad_token_id` and other ids for config.json.
     """
     values = {
         "architectures": ["BertForPreTraining"],
@@ -90,18 +115,18 @@ def write_model(
         "position_embedding_type": "absolute",
         "tie_word_embeddings": True,
         "dtype": "float32",
-        **specials,
+        **special_ids,
     }
     write_text(directory / "config.json", json.dumps(values, indent=2, sort_keys=True) + "\n")
     tensors = {
-        theirs.name: theirs.from_parameter(weights[ours])
-        for ours, theirs in stored_tensors(config).items()
+        tensor.name: tensor.from_parameter(weights[name])
+        for name, tensor in stored_tensors(config).items()
     }
     path = directory / SAFETENSORS
     with new_file(path) as temporary:
         try:
             save_file(tensors, temporary, metadata={"format": "pt"})
-            # safetensors makes files that nobody else can read, whatever the umask.
+            # safetensors creates files that only their owner can read, whatever the umask.
             shutil.copymode(directory / "config.json", temporary)
         except SafetensorError as failure:
             raise UserError(
@@ -111,10 +136,10 @@ def write_model(
 
 
 def read_model(directory: Path) -> tuple[BertConfig, dict[str, np.ndarray]]:
-    """A model with all its heads, as `write_model` or transformers writes it.
+    """Reads a model with all its heads, as `write_model` or transformers writes it.
 
     Returns:
-        The configuration, and float32 arrays by the names of the parameter table.
+        The configuration, and float32 arrays by parameter-table name.
 
     Raises:
         UserError: see `read_checkpoint`.
@@ -124,73 +149,72 @@ def read_model(directory: Path) -> tuple[BertConfig, dict[str, np.ndarray]]:
 
 
 def read_checkpoint(directory: Path, allow_missing_heads: bool = False) -> Checkpoint:
-    """Reads a directory of transformers': safetensors or pickles, in one file or in several.
-
-    A model that was saved without its heads has names without `bert.`; models of 2018 have
-    `gamma` and `beta`; both are read. So are float16 and bfloat16, as float32.
+    """Reads a Hugging Face directory: safetensors or PyTorch files, whole or sharded.
 
     Args:
         allow_missing_heads: accept a model without heads, and ignore tensors that are not part of a
-            BERT (those of a fine-tuned model).
+            BERT (the classifier of a fine-tuned model).
 
     Raises:
-        UserError: there is no model, a file is damaged or asks for code, the config and the
-            weights disagree, a tensor is missing, misshapen or left over, or the output layer of
+        UserError: there is no model, a file is damaged or a pickle with code, the config and the
+            weights disagree, a tensor is missing, misshapen or unexpected, or the output layer of
             the MLM head is not tied to the word embeddings.
     """
     path = directory / "config.json"
     if not path.exists():
         raise UserError(f"{path}: no such file; {directory} is not a model directory")
     config = BertConfig.from_dict(read_object(path), str(path))
-    tensors = open_weights(directory)
-    source = str(tensors.source)
-    own = _known_names(tensors)
-    own.pop(_POSITIONS, None)
+    file = open_weights(directory)
+    source = str(file.source)
+    names = _current_names(file)
+    names.pop(_POSITION_IDS, None)
     table = stored_tensors(config)
     copies = {}
-    for ours, second in ((_WORDS, _DECODER), (_BIAS, _DECODER_BIAS)):
-        if second in own:
-            copies[ours] = own.pop(second)
-            # A file may have tied tensors under one of their names only.
-            own.setdefault(table[ours].name, copies[ours])
+    for parameter, second_name in _TIED.items():
+        if second_name in names:
+            copies[parameter] = names.pop(second_name)
+            # A file may have a tied tensor under its second name only.
+            names.setdefault(table[parameter].name, copies[parameter])
     checkpoint = assemble(
         source,
         config,
         table,
-        own,
-        lambda name: tensors.shapes[own[name]],
-        lambda name: tensors.read(own[name]),
+        names,
+        lambda name: file.shapes[names[name]],
+        lambda name: file.read(names[name]),
         allow_missing_heads,
         encoder="bert.",
     )
-    for ours, copy in copies.items():
-        if not _same_bits(tensors, copy, checkpoint.weights[ours]):
+    for parameter, copy in copies.items():
+        if not _same_bits(file, copy, checkpoint.weights[parameter]):
             raise UserError(
-                f"{source}: {copy} differs from {table[ours].name}; a model whose output layer is "
-                "not tied to its word embeddings is not supported"
+                f"{source}: {copy} differs from {table[parameter].name}; models whose output layer "
+                "is not tied to the word embeddings are not supported"
             )
     return checkpoint
 
 
-def _known_names(tensors: Tensors) -> dict[str, str]:
-    """Today's name of each tensor -> the one that it has in the file."""
-    bare = not any(name.startswith("bert.") for name in tensors.shapes)
+def _current_names(file: TensorFile) -> dict[str, str]:
+    """The name that each tensor has in today's transformers -> its name in the file."""
+    bare = not any(name.startswith("bert.") for name in file.shapes)
     names: dict[str, str] = {}
-    for name in tensors.shapes:
+    for name in file.shapes:
         scope, _, leaf = name.rpartition(".")
-        known = f"{scope}.{_LEAF[leaf]}" if scope.endswith("LayerNorm") and leaf in _LEAF else name
-        if bare and known.startswith(("embeddings.", "encoder.", "pooler.")):
-            known = f"bert.{known}"
-        if known in names:
+        current = name
+        if scope.endswith("LayerNorm") and leaf in _LEAF:
+            current = f"{scope}.{_LEAF[leaf]}"
+        if bare and current.startswith(("embeddings.", "encoder.", "pooler.")):
+            current = f"bert.{current}"
+        if current in names:
             raise UserError(
-                f"{tensors.source}: has {shown(names[known])} and {shown(name)}, which are the "
-                "same; take out one of them"
+                f"{file.source}: {printable(names[current])} and {printable(name)} are two names "
+                "of the same parameter; remove one of them"
             )
-        names[known] = name
+        names[current] = name
     return names
 
 
-def _same_bits(tensors: Tensors, name: str, array: np.ndarray) -> bool:
-    return tensors.shapes[name] == array.shape and np.array_equal(
-        tensors.read(name).view(np.uint32), array.view(np.uint32)
+def _same_bits(file: TensorFile, name: str, array: np.ndarray) -> bool:
+    return file.shapes[name] == array.shape and np.array_equal(
+        file.read(name).view(np.uint32), array.view(np.uint32)
     )

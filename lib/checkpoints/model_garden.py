@@ -1,16 +1,40 @@
 """TensorFlow 2 checkpoints of the Model Garden (github.com/tensorflow/models, official/nlp).
 
-Such a checkpoint is a graph of objects. A tensor's own name is just one of the paths to its
-variable (that of the word embeddings is often `masked_lm/embedding_table`), so the graph is walked
-from object to object. Three generations of the code are out there:
+A directory has the files of a TensorFlow checkpoint (`lib.checkpoints.tensor_bundle`) and a config:
+`bert_config.json`, or the `params.yaml` of `train.py` (`lib.checkpoints.model_garden_config`).
+
+A TF2 checkpoint is an object graph: Keras models, layers and variables, connected by named edges.
+A tensor's own name is just one of the paths to its variable (that of the word embeddings is often
+`masked_lm/embedding_table`), so tensors are found by walking the graph. Paths from the encoder and
+the heads, in two forms, depending on how the Keras model was built:
+
+    parameter                  by attribute                           by order of computation
+    -------------------------  -------------------------------------  -----------------------------
+    word embeddings            _embedding_layer/embeddings            layer_with_weights-0/...
+    position embeddings        _position_embedding_layer/embeddings   layer_with_weights-1/...
+    token type embeddings      _type_embedding_layer/embeddings       layer_with_weights-2/...
+    embedding LayerNorm        _embedding_norm_layer/{gamma,beta}     layer_with_weights-3/...
+    encoder layer N            _transformer_layers/N/...              layer_with_weights-(4+N)/...
+    pooler, after L layers     _pooler_layer/{kernel,bias}            layer_with_weights-(4+L)/...
+    MLM head, dense            dense/{kernel,bias}                    layer_with_weights-0/...
+    MLM head, LayerNorm        layer_norm/{gamma,beta}                layer_with_weights-1/...
+    MLM head, output bias      bias                                   layer_with_weights-2/bias
+    NSP head, output layer     out_proj/{kernel,bias}                 layer_with_weights-0/...
+
+Attention kernels have an axis for the heads: query, key and value are [hidden, heads, head size],
+the output kernel is [heads, head size, hidden]; the NSP kernel is [hidden, 2].
+
+Three generations of the code are in use:
 
 - `BertPretrainerV2` saves its `checkpoint_items` (`encoder`, `masked_lm`,
-  `next_sentence.pooler_dense`) and perhaps itself (`model`), which alone has the NSP logits;
-- `BertPretrainer` and the encoders released as `keras_bert` are functional Keras models: their
-  parts are `layer_with_weights-0`, `-1`, … in the order of the computation;
-- the oldest of these (until summer 2020; COVID-Twitter-BERT is one) have such numbers in the heads,
-  too, and call the attention's output layer otherwise. Their MLM head was computed without an
-  activation.
+  `next_sentence.pooler_dense`) and often itself (`model`), which alone has the NSP output layer.
+- `BertPretrainer` and the encoders released as `keras_bert` are functional Keras models, with
+  `layer_with_weights-N` in the encoder.
+- Code up to summer 2020 (COVID-Twitter-BERT's) has these in the heads too, and another path to the
+  attention output layer. It computes the MLM head without an activation function.
+
+Optimizer slots, step counters and the untrained pooler of an encoder whose head has its own are
+skipped. Refused: checkpoints without a BERT encoder, and missing, unexpected or misshapen tensors.
 """
 
 from collections.abc import Callable, Iterator
@@ -18,18 +42,18 @@ from pathlib import Path
 
 from lib.checkpoints.model_garden_config import PARAMS, read_params
 from lib.checkpoints.tensor_bundle import (
-    CONFIGS,
+    CONFIG_NAMES,
     TensorBundle,
     find_prefix,
-    read_config_beside,
+    read_checkpoint_config,
 )
-from lib.checkpoints.tensors import Checkpoint, StoredTensor, assemble
+from lib.checkpoints.tensors import Checkpoint, StoredTensor, assemble, some_names
 from lib.model.config import BertConfig
 from lib.model.parameters import parameter_table
 from lib.run import tf
 from lib.run.errors import UserError
 
-# Paths from the encoder: by attribute, and by the order of computation.
+# Paths from the encoder: by attribute, by order of computation.
 _EMBEDDINGS = {
     "word_embeddings": ("_embedding_layer/embeddings", "layer_with_weights-0/embeddings"),
     "position_embeddings": (
@@ -44,7 +68,7 @@ _EMBEDDINGS = {
     "LayerNorm/beta": ("_embedding_norm_layer/beta", "layer_with_weights-3/beta"),
 }
 _FIRST_LAYER = 4
-# The parameter table's scope in a layer -> paths from the layer.
+# Scope within a layer -> paths from the layer.
 _LAYER = {
     "attention/self/query": ("_attention_layer/_query_dense",),
     "attention/self/key": ("_attention_layer/_key_dense",),
@@ -55,22 +79,22 @@ _LAYER = {
     "output/dense": ("_output_dense",),
     "output/LayerNorm": ("_output_layer_norm",),
 }
-# Paths from the heads.
-_MASKED_LM = {
+# Paths from the heads: by attribute, by order of computation.
+_MLM_HEAD = {
     "transform/dense/kernel": ("dense/kernel", "layer_with_weights-0/kernel"),
     "transform/dense/bias": ("dense/bias", "layer_with_weights-0/bias"),
     "transform/LayerNorm/gamma": ("layer_norm/gamma", "layer_with_weights-1/gamma"),
     "transform/LayerNorm/beta": ("layer_norm/beta", "layer_with_weights-1/beta"),
     "output_bias": ("bias", "layer_with_weights-2/bias"),
 }
-_NEXT_SENTENCE = {
+_NSP_HEAD = {
     "output_weights": ("out_proj/kernel", "layer_with_weights-0/kernel"),
     "output_bias": ("out_proj/bias", "layer_with_weights-0/bias"),
 }
 
 
-class _Objects:
-    """The graph of objects; an object is its number in it, 0 the one that was saved."""
+class _ObjectGraph:
+    """A checkpoint's object graph. Objects are node numbers; 0 is the object that was saved."""
 
     def __init__(self, serialized: bytes) -> None:
         tf.load()  # Before its submodule, so that it is quiet.
@@ -80,8 +104,8 @@ class _Objects:
         self.children = [{c.local_name: c.node_id for c in node.children} for node in nodes]
         self._keys = [[a.checkpoint_key for a in node.attributes] for node in nodes]
 
-    def at(self, start: int | None, path: str) -> int | None:
-        """The object at the end of a path of names, None if there is none."""
+    def find(self, start: int | None, path: str) -> int | None:
+        """The object at the end of a path of edge names, or None."""
         for name in path.split("/"):
             if start is None:
                 return None
@@ -89,87 +113,90 @@ class _Objects:
         return start
 
     def tensor(self, start: int | None, paths: tuple[str, ...]) -> str | None:
-        """The name of the tensor of the variable at the first of the paths that leads to one."""
+        """The tensor name of the variable at the first of these paths that leads to one."""
         for path in paths:
-            found = self.at(start, path)
+            found = self.find(start, path)
             if found is not None and self._keys[found]:
                 return self._keys[found][0]
         return None
 
-    def below(self, start: int) -> Iterator[int]:
-        """The object and all that can be reached from it, the nearest first."""
-        found = {start: None}
-        waiting = [start]
-        for number in waiting:
-            yield number
-            fresh = [child for child in self.children[number].values() if child not in found]
-            found.update(dict.fromkeys(fresh))
-            waiting += dict.fromkeys(fresh)
+    def reachable(self, start: int) -> Iterator[int]:
+        """The object and all objects reachable from it, breadth first."""
+        seen = {start: None}
+        queue = [start]
+        for node in queue:
+            yield node
+            fresh = [child for child in self.children[node].values() if child not in seen]
+            seen.update(dict.fromkeys(fresh))
+            queue += dict.fromkeys(fresh)
 
     def first(self, matches: Callable[[int], object]) -> int | None:
-        """The nearest object to what was saved that matches."""
-        return next((number for number in self.below(0) if matches(number)), None)
+        """The object nearest to the root that matches."""
+        return next((node for node in self.reachable(0) if matches(node)), None)
 
     def tensors_below(self, start: int | None) -> set[str]:
-        """The names of the tensors of all variables that can be reached."""
+        """The tensor names of all variables reachable from an object."""
         if start is None:
             return set()
-        return {key for number in self.below(start) for key in self._keys[number]}
+        return {key for node in self.reachable(start) for key in self._keys[node]}
 
 
-def _masked_lm(objects: _Objects) -> int | None:
-    return objects.first(lambda n: all(objects.tensor(n, p) for p in _MASKED_LM.values()))
+def _find_mlm_head(graph: _ObjectGraph) -> int | None:
+    return graph.first(lambda node: all(graph.tensor(node, p) for p in _MLM_HEAD.values()))
 
 
-class _Model:
-    """Where the parts of a BERT are among the objects; None for those that are not there."""
+class _BertObjects:
+    """The objects of a BERT's parts in the graph; None for parts that are missing."""
 
-    def __init__(self, objects: _Objects, layers: int) -> None:
-        self.objects = objects
-        tensor, at = objects.tensor, objects.at
-        self.encoder = objects.first(lambda n: tensor(n, _EMBEDDINGS["word_embeddings"]))
-        self.masked_lm = _masked_lm(objects)
-        self.next_sentence = self._next_sentence()
+    def __init__(self, graph: _ObjectGraph, layers: int) -> None:
+        self.graph = graph
+        tensor, find = graph.tensor, graph.find
+        self.encoder = graph.first(lambda node: tensor(node, _EMBEDDINGS["word_embeddings"]))
+        self.mlm_head = _find_mlm_head(graph)
+        self.nsp_head = self._find_nsp_head()
         self.layers = [
-            at(self.encoder, f"_transformer_layers/{number}")
-            or at(self.encoder, f"layer_with_weights-{_FIRST_LAYER + number}")
+            find(self.encoder, f"_transformer_layers/{number}")
+            or find(self.encoder, f"layer_with_weights-{_FIRST_LAYER + number}")
             for number in range(layers)
         ]
-        self.encoders_pooler = at(self.encoder, "_pooler_layer") or at(
+        self.encoder_pooler = find(self.encoder, "_pooler_layer") or find(
             self.encoder, f"layer_with_weights-{_FIRST_LAYER + layers}"
         )
-        # A classification head has a pooler of its own; the encoder's is then never trained.
+        # A classification head has its own pooler; the encoder's is then never trained.
         self.pooler = (
-            at(self.next_sentence, "dense")
-            or at(0, "next_sentence.pooler_dense")
-            or self.encoders_pooler
+            find(self.nsp_head, "dense")
+            or find(0, "next_sentence.pooler_dense")
+            or self.encoder_pooler
         )
 
-    def _next_sentence(self) -> int | None:
-        """The head beside the MLM head; without that it is a classifier's, of something else."""
-        if self.masked_lm is None:
+    def _find_nsp_head(self) -> int | None:
+        """The classification head next to the MLM head.
+
+        Without an MLM head, the model was fine-tuned and its head classifies something else.
+        """
+        if self.mlm_head is None:
             return None
-        objects = self.objects
-        head = objects.first(lambda n: objects.tensor(n, ("out_proj/kernel",)))
+        graph = self.graph
+        head = graph.first(lambda node: graph.tensor(node, ("out_proj/kernel",)))
         if head is not None:
             return head
-        for number in objects.below(0):
-            parts = set(objects.children[number].values())
-            if {self.encoder, self.masked_lm} <= parts:
-                for part in sorted(parts - {self.encoder, self.masked_lm}):
-                    if objects.tensor(part, _NEXT_SENTENCE["output_weights"]):
+        for node in graph.reachable(0):
+            parts = set(graph.children[node].values())
+            if {self.encoder, self.mlm_head} <= parts:
+                for part in sorted(parts - {self.encoder, self.mlm_head}):
+                    if graph.tensor(part, _NSP_HEAD["output_weights"]):
                         return part
         return None
 
-    def name_of(self, parameter: str) -> str | None:
-        """The name of a parameter's tensor."""
-        tensor = self.objects.tensor
+    def tensor_name(self, parameter: str) -> str | None:
+        """The name of a parameter's tensor in the checkpoint."""
+        tensor = self.graph.tensor
         scope, _, rest = parameter.partition("/")
         group, _, rest = rest.partition("/")
         if scope == "cls":
             if group == "predictions":
-                return tensor(self.masked_lm, _MASKED_LM[rest])
-            return tensor(self.next_sentence, _NEXT_SENTENCE[rest])
+                return tensor(self.mlm_head, _MLM_HEAD[rest])
+            return tensor(self.nsp_head, _NSP_HEAD[rest])
         if group == "embeddings":
             return tensor(self.encoder, _EMBEDDINGS[rest])
         leaf = rest.rpartition("/")[2]
@@ -181,22 +208,23 @@ class _Model:
         return tensor(start, tuple(f"{path}/{leaf}" for path in _LAYER[inner]))
 
 
-def _shape(parameter: str, shape: tuple[int, ...], config: BertConfig) -> tuple[int, ...]:
-    """The shape of a parameter's tensor: attention has an axis of its own for the heads."""
+def _stored_shape(parameter: str, shape: tuple[int, ...], config: BertConfig) -> tuple[int, ...]:
+    """The shape of a parameter's tensor: attention kernels have an axis for the heads."""
     heads, size = config.num_attention_heads, config.head_size
     if "/attention/self/" in parameter:
-        return (*shape[:-1], heads, size)
+        return (*shape[:-1], heads, size)  # [H, H] -> [H, N, D]; a bias [H] -> [N, D]
     if parameter.endswith("/attention/output/dense/kernel"):
-        return (heads, size, shape[-1])
+        return (heads, size, shape[-1])  # [H, H] -> [N, D, H]
+    # [2, H] -> [H, 2]
     return shape[::-1] if parameter.endswith("seq_relationship/output_weights") else shape
 
 
-def _stored(config: BertConfig, model: _Model) -> dict[str, StoredTensor]:
-    """How the checkpoint keeps each parameter; those it lacks under the parameter's own name."""
+def _stored_tensors(config: BertConfig, bert: _BertObjects) -> dict[str, StoredTensor]:
+    """Parameter-table name -> tensor; a missing one has the parameter's name, which none has."""
     return {
         parameter.name: StoredTensor(
-            model.name_of(parameter.name) or parameter.name,
-            _shape(parameter.name, parameter.shape, config),
+            bert.tensor_name(parameter.name) or parameter.name,
+            _stored_shape(parameter.name, parameter.shape, config),
             transposed=parameter.name.endswith("seq_relationship/output_weights"),
         )
         for parameter in parameter_table(config)
@@ -204,47 +232,50 @@ def _stored(config: BertConfig, model: _Model) -> dict[str, StoredTensor]:
 
 
 def _read_config(prefix: Path) -> BertConfig:
+    """The config in the checkpoint's folder; a JSON config is preferred to params.yaml."""
     params = prefix.parent / PARAMS
-    stated = any((prefix.parent / name).exists() for name in CONFIGS)
-    return read_params(params) if params.exists() and not stated else read_config_beside(prefix)
+    has_json = any((prefix.parent / name).exists() for name in CONFIG_NAMES)
+    if params.exists() and not has_json:
+        return read_params(params)
+    return read_checkpoint_config(prefix)
 
 
-def read_checkpoint(place: Path, allow_missing_heads: bool = False) -> Checkpoint:
-    """Reads a checkpoint as `tf.train.Checkpoint` writes it of the Model Garden's BERTs.
+def read_checkpoint(path: Path, allow_missing_heads: bool = False) -> Checkpoint:
+    """Reads a checkpoint that `tf.train.Checkpoint` wrote of one of the Model Garden's BERTs.
 
     Args:
-        place: its folder, or in it what the names of its files begin with.
+        path: its folder, or the prefix of its file names.
         allow_missing_heads: see `assemble`.
 
     Raises:
-        UserError: a file is missing or damaged, or the tensors are not those of its config.
+        UserError: a file is missing or damaged, or the tensors do not match the config.
     """
-    prefix = find_prefix(place)
+    prefix = find_prefix(path)
     config = _read_config(prefix)
     bundle = TensorBundle(prefix)
-    objects = _Objects(bundle.object_graph())
-    model = _Model(objects, config.num_hidden_layers)
-    if model.encoder is None:
+    graph = _ObjectGraph(bundle.object_graph())
+    bert = _BertObjects(graph, config.num_hidden_layers)
+    if bert.encoder is None:
         raise UserError(
             f"{prefix}: no BERT encoder among its objects "
-            f"({', '.join(sorted(objects.children[0])[:5])}); is it a checkpoint of a BERT?"
+            f"({', '.join(sorted(graph.children[0])[:5])}); use the checkpoint of a BERT"
         )
-    table = _stored(config, model)
-    own = {stored.name for stored in table.values()}
-    unused = objects.tensors_below(model.encoders_pooler)
-    beyond = sorted(objects.tensors_below(model.encoder) - own - unused)
+    table = _stored_tensors(config, bert)
+    parameters = {tensor.name for tensor in table.values()}
+    skipped = graph.tensors_below(bert.encoder_pooler)
+    beyond = sorted(graph.tensors_below(bert.encoder) - parameters - skipped)
     if beyond:
         raise UserError(
-            f"{prefix}: {beyond[0]}{f' and {len(beyond) - 1} more' if beyond[1:] else ''}: no part "
-            f"of a BERT with {config.num_hidden_layers} layers; does its config belong to it?"
+            f"{prefix}: tensors ({some_names(beyond)}) that are not part of a BERT with "
+            f"{config.num_hidden_layers} layers; use the config that belongs to these weights"
         )
-    for number in objects.below(0):
-        unused |= objects.tensors_below(objects.children[number].get("optimizer"))
+    for node in graph.reachable(0):
+        skipped |= graph.tensors_below(graph.children[node].get("optimizer"))
     names = [
         name
         for name, shape in bundle.shapes.items()
-        # Single numbers are step counters and hyperparameters (and the graph of objects).
-        if name in own or (shape and name not in unused and "/.OPTIMIZER_SLOT/" not in name)
+        # Scalars are step counters, hyperparameters and the object graph.
+        if name in parameters or (shape and name not in skipped and "/.OPTIMIZER_SLOT/" not in name)
     ]
     return assemble(
         str(prefix),
@@ -257,16 +288,16 @@ def read_checkpoint(place: Path, allow_missing_heads: bool = False) -> Checkpoin
     )
 
 
-def compatibility_notes(place: Path) -> list[str]:
-    """What a checkpoint's own code computes otherwise than this project, each a line for people.
+def compatibility_notes(path: Path) -> list[str]:
+    """What the code that wrote a checkpoint computes differently from this project, a line each.
 
     Args:
-        place: see `read_checkpoint`.
+        path: see `read_checkpoint`.
     """
-    objects = _Objects(TensorBundle(find_prefix(place)).object_graph())
-    if objects.at(_masked_lm(objects), "layer_with_weights-0") is None:
+    graph = _ObjectGraph(TensorBundle(find_prefix(path)).object_graph())
+    if graph.find(_find_mlm_head(graph), "layer_with_weights-0") is None:
         return []
     return [
-        f"{place}: the Model Garden of 2020 computed this MLM head without an activation; here and "
-        "everywhere else it has one, so its predictions are poor until it is trained on"
+        f"{path}: trained by the Model Garden's code of 2020, whose MLM head has no activation "
+        "function; BERT's has one, so masked words are predicted poorly until training continues"
     ]

@@ -1,7 +1,28 @@
-"""PyTorch's own files (`pytorch_model.bin`, .pt), read without PyTorch and without running them.
+"""PyTorch weight files (`pytorch_model.bin`, .pt, .pth), read without PyTorch.
 
-Two formats are about: since PyTorch 1.6 a zip archive, before it pickles with the numbers behind
-them. In both a pickle says what tensors there are; `RestrictedUnpickler` reads it as data.
+`torch.save` of a state dict writes one of two formats. Since PyTorch 1.6, a zip archive:
+
+    NAME/data.pkl       a pickle: the state dict, whose tensors refer to storages by key
+    NAME/data/KEY       one uncompressed entry per storage: its values, little-endian
+    NAME/byteorder      "little" (newer versions only)
+    NAME/version        not read
+
+Before, a sequence without an archive:
+
+    pickle              0x1950A86A20F9469CFC6C (torch.serialization.MAGIC_NUMBER)
+    pickle              1001 (PROTOCOL_VERSION)
+    pickle              facts about the machine that wrote it; not used
+    pickle              the state dict
+    pickle              a list of the storages' keys
+    per storage         number of elements (int64), then the values, little-endian
+
+A tensor is a view of a storage: offset, shape, strides. A pickle is a program, which Python's own
+unpickler would run; `RestrictedUnpickler` only builds tensors and containers. The state dict may be
+inside a dictionary under `state_dict` or `model`.
+
+Refused: pickles that use any other function or class (among them whole models saved in place of
+their state dict), compressed or encrypted archives, big-endian files, damaged files, and tensors
+that reach beyond their storage.
 """
 
 import io
@@ -13,146 +34,152 @@ from typing import IO, Any, cast
 import numpy as np
 
 from lib.checkpoints.restricted_unpickler import (
-    CodeError,
-    DamageError,
+    CorruptFileError,
     RestrictedUnpickler,
     Tensor,
-    kind_of,
+    UnsafePickleError,
+    describe,
 )
-from lib.checkpoints.tensors import as_float32, shown
+from lib.checkpoints.tensors import as_float32, printable
 from lib.run.errors import UserError
 
-# How the older format begins: torch.serialization.MAGIC_NUMBER and PROTOCOL_VERSION.
+# torch.serialization.MAGIC_NUMBER and PROTOCOL_VERSION.
 _MAGIC, _PROTOCOL = 0x1950A86A20F9469CFC6C, 1001
-_LOCAL_HEADER = 30  # bytes of a zip entry's own header before its name
-# Where training code keeps the state dict among other things.
+# Bytes of a zip entry's local header before the file name.
+_LOCAL_HEADER = 30
+# Keys under which training code stores the state dict.
 _WRAPPERS = ("state_dict", "model")
 
 
 class PickledTensors:
-    """A state dict in a file. The file is mapped: what is not read takes no memory.
+    """The state dict in a PyTorch file. The file is memory-mapped; tensors are read on demand.
 
     Attributes:
         source: the file.
-        shapes: of its tensors, by name.
+        shapes: by tensor name.
     """
 
     def __init__(self, path: Path) -> None:
-        """Reads the names and the shapes.
+        """Reads the names and shapes.
 
         Raises:
-            UserError: the file is damaged, asks for code, or has other things than tensors.
+            UserError: the file is damaged, its pickle uses code, or it holds something other than
+                tensors.
         """
         self.source = path
-        self._starts: dict[str, int] = {}  # byte in the file, by the storage's key
+        self._offsets: dict[str, int] = {}  # storage key -> byte offset in the file
         try:
             with path.open("rb") as file:
                 self._file = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-            self._machine = RestrictedUnpickler()
-            found = self._archive() if self._file[:4] == b"PK\3\4" else self._older()
-        except CodeError as code:
+            self._unpickler = RestrictedUnpickler()
+            found = self._load_zip() if self._file[:4] == b"PK\3\4" else self._load_legacy()
+        except UnsafePickleError as failure:
             raise UserError(
-                f"{path}: asks for {shown(code)} when it is read, which is code, not weights (it "
-                "was not run); take the model as safetensors, or its state dict alone"
+                f"{path}: loading it would use {printable(failure)}, which is code, not weights "
+                "(nothing was run); use a safetensors file, or save the state dict alone"
             ) from None
-        except (DamageError, ValueError, zipfile.BadZipFile) as failure:
+        except (CorruptFileError, ValueError, zipfile.BadZipFile) as failure:
             raise UserError(
-                f"{path}: damaged, or no file of PyTorch's ({shown(failure)}); fetch or save it "
-                "again"
+                f"{path}: damaged, or not a PyTorch file ({printable(failure)}); download or save "
+                "it again"
             ) from None
-        self._tensors = self._state(found)
+        self._tensors = self._state_dict(found)
         self.shapes = {name: tensor.shape for name, tensor in self._tensors.items()}
 
     def read(self, name: str) -> np.ndarray:
         """The float32 array of a name.
 
         Raises:
-            UserError: its numbers are of another kind than floats.
+            UserError: the values are not floats.
         """
         tensor = self._tensors[name]
         dtype = tensor.storage.dtype
-        start = self._starts[tensor.storage.key] + tensor.offset * dtype.itemsize
-        strides = [step * dtype.itemsize for step in tensor.strides]
-        view = np.ndarray(tensor.shape, dtype, self._file, start, strides)
+        offset = self._offsets[tensor.storage.key] + tensor.offset * dtype.itemsize
+        strides = [stride * dtype.itemsize for stride in tensor.strides]
+        view = np.ndarray(tensor.shape, dtype, self._file, offset, strides)
         return as_float32(view.copy(order="C"), str(self.source), name)
 
-    def _archive(self) -> Any:
-        """The zip format: <top>/data.pkl, and <top>/data/<key> for each storage."""
+    def _load_zip(self) -> Any:
+        """Loads the zip format's pickle and locates its storages."""
         try:
             with zipfile.ZipFile(self.source) as archive:
                 entries = {entry.filename: entry for entry in archive.infolist()}
         except (NotImplementedError, OverflowError, EOFError) as failure:
-            raise DamageError(str(failure)) from None
+            raise CorruptFileError(str(failure)) from None
         tops = [name[: -len("data.pkl")] for name in entries if f"/{name}".endswith("/data.pkl")]
         if len(tops) != 1:
-            raise DamageError(f"{len(tops)} data.pkl in it")
-        order = entries.get(f"{tops[0]}byteorder")
-        if order and self._bytes(*self._place(order)) != b"little":
-            raise DamageError("written on a big-endian machine")
-        pickle = self._bytes(*self._place(entries[f"{tops[0]}data.pkl"]))
-        found = self._machine.load(io.BytesIO(pickle))
-        for key, storage in self._machine.storages.items():
+            raise CorruptFileError(f"{len(tops)} entries data.pkl")
+        byte_order = entries.get(f"{tops[0]}byteorder")
+        if byte_order and self._bytes(*self._locate(byte_order)) != b"little":
+            raise CorruptFileError("written on a big-endian machine")
+        pickle = self._bytes(*self._locate(entries[f"{tops[0]}data.pkl"]))
+        found = self._unpickler.load(io.BytesIO(pickle))
+        for key, storage in self._unpickler.storages.items():
             if f"{tops[0]}data/{key}" not in entries:
-                raise DamageError("a storage is missing")
-            start, size = self._place(entries[f"{tops[0]}data/{key}"])
+                raise CorruptFileError("a storage is missing")
+            offset, size = self._locate(entries[f"{tops[0]}data/{key}"])
             if size < storage.elements * storage.dtype.itemsize:
-                raise DamageError("a storage is too short")
-            self._starts[key] = start
+                raise CorruptFileError("a storage is too short")
+            self._offsets[key] = offset
         return found
 
-    def _place(self, entry: zipfile.ZipInfo) -> tuple[int, int]:
-        """First byte and size of an entry, which torch never compresses."""
+    def _locate(self, entry: zipfile.ZipInfo) -> tuple[int, int]:
+        """Byte offset and size of a zip entry's content. torch never compresses entries."""
         header = self._bytes(entry.header_offset, _LOCAL_HEADER)
         if entry.compress_type != zipfile.ZIP_STORED or entry.flag_bits & 1:
-            raise DamageError("compressed or encrypted")
+            raise CorruptFileError("compressed or encrypted")
+        # The lengths of the file name and of the extra field, which follow the header.
         name, extra = (int.from_bytes(header[at : at + 2], "little") for at in (26, 28))
-        start = entry.header_offset + _LOCAL_HEADER + name + extra
-        if header[:4] != b"PK\3\4" or start + entry.file_size > len(self._file):
-            raise DamageError("an entry beyond its end")
-        return start, entry.file_size
+        offset = entry.header_offset + _LOCAL_HEADER + name + extra
+        if header[:4] != b"PK\3\4" or offset + entry.file_size > len(self._file):
+            raise CorruptFileError("an entry reaches beyond the end of the file")
+        return offset, entry.file_size
 
-    def _bytes(self, start: int, size: int) -> bytes:
-        if start < 0 or start + size > len(self._file):
-            raise DamageError("cut off")
-        return self._file[start : start + size]
+    def _bytes(self, offset: int, size: int) -> bytes:
+        if offset < 0 or offset + size > len(self._file):
+            raise CorruptFileError("cut off")
+        return self._file[offset : offset + size]
 
-    def _older(self) -> Any:
-        """The older format: five pickles, then for each storage its length and its numbers."""
-        stream, machine = cast(IO[bytes], self._file), self._machine
-        if machine.load(stream) != _MAGIC or machine.load(stream) != _PROTOCOL:
-            raise DamageError("another beginning")
-        machine.load(stream)  # of the machine that wrote it; the numbers are little-endian always
-        found, keys = machine.load(stream), machine.load(stream)
-        position = stream.tell()
+    def _load_legacy(self) -> Any:
+        """Loads the pickles of the format before PyTorch 1.6 and locates the storages."""
+        stream, unpickler = cast(IO[bytes], self._file), self._unpickler
+        if unpickler.load(stream) != _MAGIC or unpickler.load(stream) != _PROTOCOL:
+            raise CorruptFileError("unknown header")
+        unpickler.load(stream)  # The writing machine's facts: values are little-endian regardless.
+        found, keys = unpickler.load(stream), unpickler.load(stream)
+        offset = stream.tell()
         if not isinstance(keys, list) or not all(isinstance(key, str) for key in keys):
-            raise DamageError("no list of storages")
+            raise CorruptFileError("no list of storages")
         for key in keys:
-            storage = machine.storages.get(key)
-            elements = int.from_bytes(self._bytes(position, 8), "little", signed=True)
+            storage = unpickler.storages.get(key)
+            elements = int.from_bytes(self._bytes(offset, 8), "little", signed=True)
             if storage is None or elements != storage.elements:
-                raise DamageError("a storage of another length")
-            self._starts[key] = position + 8
-            position += 8 + elements * storage.dtype.itemsize
-        if position > len(self._file):
-            raise DamageError("cut off")
-        if self._starts.keys() != machine.storages.keys():
-            raise DamageError("a storage is missing")
+                raise CorruptFileError("a storage with another number of elements")
+            self._offsets[key] = offset + 8
+            offset += 8 + elements * storage.dtype.itemsize
+        if offset > len(self._file):
+            raise CorruptFileError("cut off")
+        if self._offsets.keys() != unpickler.storages.keys():
+            raise CorruptFileError("a storage is missing")
         return found
 
-    def _state(self, found: Any) -> dict[str, Tensor]:
-        """The tensors by name, of a state dict or of one that lies in a dictionary."""
-        advice = "save the state dict of the model alone"
+    def _state_dict(self, found: Any) -> dict[str, Tensor]:
+        """The tensors by name, from a state dict or from a dictionary that holds one."""
+        advice = "save the model's state dict alone"
         inner = [found.get(key) for key in _WRAPPERS] if isinstance(found, dict) else []
         found = next((each for each in inner if isinstance(each, dict)), found)
         if not isinstance(found, dict):
-            raise UserError(f"{self.source}: holds {kind_of(found)}, not tensors by name; {advice}")
+            raise UserError(
+                f"{self.source}: holds {describe(found)}, not tensors by name; {advice}"
+            )
         for name, tensor in found.items():
             if not isinstance(name, str) or not name.isprintable():
                 raise UserError(
-                    f"{self.source}: {shown(ascii(name))} is not the name of a tensor; {advice}"
+                    f"{self.source}: {printable(ascii(name))} is not the name of a tensor; {advice}"
                 )
             if not isinstance(tensor, Tensor):
                 raise UserError(
-                    f"{self.source}: {shown(name)} is {kind_of(tensor)}, not a tensor; {advice}"
+                    f"{self.source}: {printable(name)} is {describe(tensor)}, not a tensor; "
+                    f"{advice}"
                 )
         return found

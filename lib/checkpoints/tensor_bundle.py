@@ -1,7 +1,12 @@
-"""TensorFlow's checkpoint files: `NAME.index` beside `NAME.data-00000-of-00001` (and more).
+"""TensorFlow's checkpoint file format (TensorBundle), written by TF1's Saver and TF2's Checkpoint.
 
-TF1's Saver and TF2's `tf.train.Checkpoint` write the same files; what their tensors are called is
-the business of `lib.checkpoints.google` and `lib.checkpoints.model_garden`.
+    NAME.index                    tensor name -> dtype, shape, data file, offset, checksum
+    NAME.data-00000-of-00002      the values, in one or more files
+    checkpoint                    optional state file: which of a folder's checkpoints is the latest
+
+NAME, with its folder, is the checkpoint's prefix. How the tensors are named is up to
+`lib.checkpoints.google` (TF1) and `lib.checkpoints.model_garden` (TF2). Refused: a missing, cut or
+damaged file, and several checkpoints without a state file that names one of them.
 """
 
 import os
@@ -18,19 +23,20 @@ from lib.run import tf
 from lib.run.atomic import new_file
 from lib.run.errors import UserError
 
-CONFIGS = ("bert_config.json", "config.json")
+# In order of preference.
+CONFIG_NAMES = ("bert_config.json", "config.json")
 _INDEX, _DATA = ".index", ".data-00000-of-00001"
-# A TF2 checkpoint holds its graph of objects as a tensor of this name.
+# The tensor in which a TF2 checkpoint stores its object graph.
 OBJECT_GRAPH = "_CHECKPOINTABLE_OBJECT_GRAPH"
-# A checkpoint's reader raises some of TensorFlow's errors as these of Python's.
-_DAMAGE = (tf.errors.OpError, IndexError, RuntimeError, ValueError)
+# TensorFlow's checkpoint reader raises some of its errors as these Python exceptions.
+_READ_ERRORS = (tf.errors.OpError, IndexError, RuntimeError, ValueError)
 
 
 class TensorBundle:
-    """The tensors of one checkpoint, read one by one.
+    """The tensors of one checkpoint, each read on demand.
 
     Attributes:
-        source: what the files' names begin with, for errors.
+        source: the checkpoint's prefix, for errors.
         shapes: tensor name -> shape.
     """
 
@@ -40,13 +46,13 @@ class TensorBundle:
             UserError: a file is missing, or the index is damaged.
         """
         self.source = str(prefix)
-        _check_shards(prefix)
+        _check_data_files(prefix)
         try:
             self._reader = tf.train.load_checkpoint(self.source)
             shapes = self._reader.get_variable_to_shape_map()
-        except _DAMAGE as failure:
+        except _READ_ERRORS as failure:
             raise UserError(
-                f"{prefix}{_INDEX}: damaged ({_first_line(failure)}); copy the checkpoint anew"
+                f"{prefix}{_INDEX}: damaged ({_first_line(failure)}); copy the checkpoint again"
             ) from None
         self.shapes = {name: tuple(shape) for name, shape in shapes.items()}
 
@@ -54,83 +60,83 @@ class TensorBundle:
         """A float32 array.
 
         Raises:
-            UserError: a data file is cut or damaged, or has other numbers than floats for it.
+            UserError: a data file is cut off or damaged, or the values are not floats.
         """
         return as_float32(np.asarray(self._value(name)), self.source, name)
 
     def object_graph(self) -> bytes:
-        """The serialised graph of objects of a TF2 checkpoint (`OBJECT_GRAPH` is in `shapes`)."""
+        """The serialised object graph of a TF2 checkpoint (`OBJECT_GRAPH` is in `shapes`)."""
         return self._value(OBJECT_GRAPH)
 
     def _value(self, name: str):  # type: ignore[no-untyped-def]
         try:
             return self._reader.get_tensor(name)
-        except _DAMAGE as failure:
+        except _READ_ERRORS as failure:
             raise UserError(
-                f"{self.source}: {name} cannot be read, a .data file is cut or damaged "
-                f"({_first_line(failure)}); copy the checkpoint anew"
+                f"{self.source}: {name} cannot be read because a .data file is cut off or damaged "
+                f"({_first_line(failure)}); copy the checkpoint again"
             ) from None
 
 
-def find_prefix(place: Path) -> Path:
-    """What the names of a checkpoint's files begin with.
+def find_prefix(path: Path) -> Path:
+    """The prefix of a checkpoint's file names.
 
     Args:
-        place: that itself, or the folder of the checkpoint. Where a folder has several,
-            TensorFlow's state file `checkpoint` says which, if it is among them.
+        path: the prefix itself, or the checkpoint's folder. In a folder with several checkpoints,
+            TensorFlow's state file `checkpoint` decides, if it names one of them.
 
     Raises:
-        UserError: there is none, or several.
+        UserError: there is no checkpoint, or there are several.
     """
-    if not place.is_dir():
-        prefix = Path(str(place).removesuffix(_INDEX))
+    if not path.is_dir():
+        prefix = Path(str(path).removesuffix(_INDEX))
         if Path(f"{prefix}{_INDEX}").is_file():
             return prefix
-        if place.exists():
-            raise UserError(f"{place}: no checkpoint; name the folder of a model")
+        if path.exists():
+            raise UserError(f"{path}: not a checkpoint; name the folder of a model")
         raise UserError(
-            f"{place}: no such folder, and no {place.name}{_INDEX} either; name the folder of a "
+            f"{path}: no such folder, and no {path.name}{_INDEX} either; name the folder of a "
             "model, or a checkpoint in it"
         )
-    names = prefixes(place)
+    names = checkpoint_prefixes(path)
     if not names:
-        raise UserError(f"{place}: no checkpoint in it (no file *{_INDEX}); name its folder")
+        raise UserError(f"{path}: no checkpoint in it (no file *{_INDEX}); name its folder")
     if len(names) == 1:
-        return place / names[0]
-    # Only the last part of the path counts: the folder may have been copied from elsewhere.
-    stated = _stated_in(place / "checkpoint")
-    if stated in names:
-        return place / stated
+        return path / names[0]
+    # Only the last component counts: the folder may have been copied from elsewhere.
+    latest = _latest_checkpoint(path / "checkpoint")
+    if latest in names:
+        return path / latest
     raise UserError(
-        f"{place}: several checkpoints: {', '.join(names)}; name one of them, such as "
-        f"{place / names[-1]}"
+        f"{path}: several checkpoints: {', '.join(names)}; name one of them, such as "
+        f"{path / names[-1]}"
     )
 
 
-def prefixes(folder: Path) -> list[str]:
-    """What the names of the files of each checkpoint in a folder begin with, in order."""
+def checkpoint_prefixes(folder: Path) -> list[str]:
+    """The name of each checkpoint in a folder, sorted."""
     return sorted(
         path.name.removesuffix(_INDEX) for path in folder.iterdir() if path.name.endswith(_INDEX)
     )
 
 
-def read_config_beside(prefix: Path) -> BertConfig:
-    """The config in the folder of a checkpoint.
+def read_checkpoint_config(prefix: Path) -> BertConfig:
+    """The JSON config in a checkpoint's folder.
 
     Raises:
-        UserError: there is none, or it is not that of a BERT.
+        UserError: there is none, or it is not a BERT's.
     """
-    for name in CONFIGS:
+    for name in CONFIG_NAMES:
         if (prefix.parent / name).exists():
             return read_config(prefix.parent / name)
     raise UserError(
-        f"{prefix.parent}: no {CONFIGS[0]} beside {prefix.name}{_INDEX}; put there the config that "
-        "the model was made with"
+        f"{prefix.parent}: no {CONFIG_NAMES[0]} for {prefix.name}{_INDEX}; put the config that the "
+        "model was trained with there"
     )
 
 
 def write_bundle(prefix: Path, tensors: Mapping[str, np.ndarray]) -> None:
-    """Writes a checkpoint of one data file; its index, which makes it one, appears last.
+    """Writes a checkpoint with one data file; the index, which makes it readable, appears last.
 
     Raises:
         UserError: it cannot be written.
@@ -159,26 +165,26 @@ def write_bundle(prefix: Path, tensors: Mapping[str, np.ndarray]) -> None:
         os.replace(f"{written}{_INDEX}", index)
 
 
-def _check_shards(prefix: Path) -> None:
-    """Whether all data files are there; TensorFlow itself would only miss them when it reads."""
-    here = {
+def _check_data_files(prefix: Path) -> None:
+    """Checks that all data files exist; TensorFlow would only notice when it reads from them."""
+    present = {
         found[1]: int(found[2])
         for path in prefix.parent.iterdir()
         if (found := re.fullmatch(re.escape(prefix.name) + r"\.data-(\d+)-of-(\d+)", path.name))
     }
-    count = max(here.values(), default=1)
+    count = max(present.values(), default=1)
     for number in range(count):
-        if f"{number:05d}" not in here:
+        if f"{number:05d}" not in present:
             raise UserError(
-                f"{prefix}.data-{number:05d}-of-{count:05d}: missing beside {prefix.name}{_INDEX}; "
-                "copy the whole checkpoint"
+                f"{prefix}.data-{number:05d}-of-{count:05d}: missing, but {prefix.name}{_INDEX} is "
+                "there; copy the whole checkpoint"
             )
 
 
-def _stated_in(path: Path) -> str | None:
-    """The name of the checkpoint that a state file says is the newest."""
+def _latest_checkpoint(state_file: Path) -> str | None:
+    """The name of the checkpoint that a state file says is the latest."""
     try:
-        text = path.read_text(encoding="utf-8")
+        text = state_file.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError):
         return None
     found = re.search(r'^model_checkpoint_path:\s*"([^"]*)"', text, re.MULTILINE)

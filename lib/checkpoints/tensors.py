@@ -1,7 +1,23 @@
-"""From the tensors of a checkpoint, whoever wrote it, to the parameter table, and back.
+"""Conversion between the tensors of a checkpoint and the parameter table of `lib.model.parameters`.
 
-Each format has one table beside it: the parameter table's name -> `StoredTensor`. What is missing,
-left over or misshapen is found here, the same way for all of them.
+Each format module has one table: name in the parameter table -> `StoredTensor`, which gives the
+name and shape that the tensor has in that format. Missing, unexpected and misshapen tensors are
+found here, in the same way for all formats.
+
+Example, the first feed-forward kernel of BERT-base in a Hugging Face directory:
+
+    parameter table     bert/encoder/layer_0/intermediate/dense/kernel      [768, 3072]
+    Hugging Face        bert.encoder.layer.0.intermediate.dense.weight      [3072, 768]
+
+PyTorch's `nn.Linear` computes x W^T and stores W as [outputs, inputs]; TensorFlow computes x W and
+stores [inputs, outputs]. So the table of `lib.checkpoints.huggingface` has the entry
+
+    StoredTensor("bert.encoder.layer.0.intermediate.dense.weight", (3072, 768), transposed=True)
+
+and reading is `to_parameter(tensor)[i, o] == tensor[o, i]`; writing, `from_parameter`, is the
+inverse. Vectors and embeddings are only renamed (`LayerNorm.weight` is `LayerNorm/gamma`). The
+Model Garden has an axis for the attention heads, so that its query kernel [768, 12, 64] is reshaped
+to [768, 768]. No format needs more than a rename, a transpose or a reshape: all bits are kept.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -13,7 +29,7 @@ from lib.model.config import BertConfig
 from lib.model.parameters import parameter_table
 from lib.run.errors import UserError
 
-# Head -> how the names of its parameters begin.
+# Head -> prefix of its parameters' names.
 _HEADS = {
     "MLM head": "cls/predictions/",
     "NSP head": "cls/seq_relationship/",
@@ -23,12 +39,12 @@ _HEADS = {
 
 @dataclass(frozen=True)
 class StoredTensor:
-    """How a format keeps one parameter.
+    """One parameter as a format stores it.
 
     Attributes:
-        name: of its tensor there.
-        shape: of its tensor there.
-        transposed: a matrix [inputs, outputs] stands there as [outputs, inputs].
+        name: of the tensor in the checkpoint.
+        shape: of the tensor in the checkpoint.
+        transposed: the parameter [inputs, outputs] is stored as [outputs, inputs].
     """
 
     name: str
@@ -36,24 +52,26 @@ class StoredTensor:
     transposed: bool = False
 
     def to_parameter(self, tensor: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-        """The parameter, float32 of its own shape, from the format's tensor."""
+        """The float32 parameter of the given shape, from the checkpoint's tensor."""
+        # [O, I] -> [I, O], or e.g. [H, N, D] -> [H, N * D]
         array = tensor.T if self.transposed else tensor.reshape(shape)
         return np.ascontiguousarray(array, np.float32)
 
     def from_parameter(self, parameter: np.ndarray) -> np.ndarray:
-        """The format's tensor from the parameter."""
+        """The checkpoint's tensor, from the parameter."""
+        # [I, O] -> [O, I], or e.g. [H, N * D] -> [H, N, D]
         array = parameter.T if self.transposed else parameter.reshape(self.shape)
         return np.ascontiguousarray(array)
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A model that was read.
+    """A model read from a checkpoint.
 
     Attributes:
-        weights: float32 arrays by the names of the parameter table, but those of `missing_heads`.
-        missing_heads: heads that it does not have: "MLM head", "NSP head", "pooler".
-        unused_tensors: tensors of it that are no part of a BERT for pretraining.
+        weights: float32 arrays by parameter-table name, without those of `missing_heads`.
+        missing_heads: heads that the checkpoint lacks: "MLM head", "NSP head", "pooler".
+        unused_tensors: names of tensors that are not part of a BERT for pretraining.
     """
 
     config: BertConfig
@@ -72,86 +90,89 @@ def assemble(
     allow_missing_heads: bool = False,
     encoder: str | None = None,
 ) -> Checkpoint:
-    """Reads every parameter of a checkpoint, after all that can be wrong was looked for.
+    """Checks the names and shapes of a checkpoint's tensors, then reads every parameter.
 
     Args:
         source: the file, for errors.
-        table: how the format keeps each parameter.
-        names: of the checkpoint's tensors, but those that say nothing (optimizer slots, buffers,
-            copies of tied weights).
-        shape_of, read: the shape and the values of the tensor of a name.
-        allow_missing_heads: the heads may be missing, and tensors that are no BERT's be left out;
-            otherwise both are errors.
-        encoder: how the names of the encoder's tensors begin; of these none is ever left out,
-            because a model with fewer layers than its own would be another one.
+        table: parameter-table name -> how the format stores it.
+        names: of the checkpoint's tensors, without those that carry no information (optimizer
+            slots, buffers, copies of tied weights).
+        shape_of, read: give the shape and the values of a tensor by its name.
+        allow_missing_heads: accept a checkpoint without heads, and ignore tensors that are not part
+            of a BERT; otherwise both are errors.
+        encoder: prefix of the encoder's tensor names. These are never ignored: reading only some
+            of a model's layers would give another model.
 
     Raises:
-        UserError: a tensor is missing, left over or misshapen; it is named.
+        UserError: a tensor is missing, unexpected or misshapen; the message names it.
     """
-    here = set(names)
-    absent = [ours for ours, stored in table.items() if stored.name not in here]
-    heads = []
+    present = set(names)
+    missing = [name for name, tensor in table.items() if tensor.name not in present]
+    missing_heads = []
     for head, prefix in _HEADS.items():
-        own = [name for name in table if name.startswith(prefix)]
-        if set(own) <= set(absent):
-            heads.append(head)
-            absent = [name for name in absent if name not in own]
-    extra = sorted(here - {stored.name for stored in table.values()})
-    beside = f"; beside what it should have it has {some_names(extra)}" if extra else ""
-    if absent:
-        theirs = some_names([table[name].name for name in absent])
+        parameters = [name for name in table if name.startswith(prefix)]
+        if set(parameters) <= set(missing):
+            missing_heads.append(head)
+            missing = [name for name in missing if name not in parameters]
+    unexpected = sorted(present - {tensor.name for tensor in table.values()})
+    also = f"; unexpected tensors: {some_names(unexpected)}" if unexpected else ""
+    layers = config.num_hidden_layers
+    if missing:
         raise UserError(
-            f"{source}: no tensor {theirs}, which a model with {config.num_hidden_layers} layers "
-            f"should have{beside}"
+            f"{source}: tensors ({some_names([table[name].name for name in missing])}) of a BERT "
+            f"with {layers} layers are missing{also}; use the config that belongs to these weights"
         )
-    if heads and not allow_missing_heads:
+    if missing_heads and not allow_missing_heads:
         raise UserError(
-            f"{source}: has no {' and no '.join(heads)}: this is not a BERT for pretraining"
-            f"{beside}; set pretrain.init_missing_heads: true to let them begin at random"
+            f"{source}: no {' and no '.join(missing_heads)}, so this is not a BERT for pretraining"
+            f"{also}; set pretrain.init_missing_heads: true to initialise what is missing randomly"
         )
-    beyond = [name for name in extra if encoder is not None and name.startswith(encoder)]
-    if wrong := beyond if allow_missing_heads else extra:
+    if allow_missing_heads:
+        wrong = [name for name in unexpected if encoder is not None and name.startswith(encoder)]
+    else:
+        wrong = unexpected
+    if wrong:
         raise UserError(
-            f"{source}: {some_names(wrong)}: no part of a BERT with {config.num_hidden_layers} "
-            "layers; does its config belong to it?"
+            f"{source}: tensors ({some_names(wrong)}) that are not part of a BERT with {layers} "
+            "layers; use the config that belongs to these weights"
         )
     shapes = {parameter.name: parameter.shape for parameter in parameter_table(config)}
-    here_of = {ours: stored for ours, stored in table.items() if stored.name in here}
-    for stored in here_of.values():
-        shape = tuple(shape_of(stored.name))
-        if shape != stored.shape:
+    stored = {name: tensor for name, tensor in table.items() if tensor.name in present}
+    for tensor in stored.values():
+        shape = tuple(shape_of(tensor.name))
+        if shape != tensor.shape:
             raise UserError(
-                f"{source}: {stored.name} has shape {list(shape)}, but its config asks for "
-                f"{list(stored.shape)}; give the model the config that it was made with"
+                f"{source}: {tensor.name} has shape {list(shape)}, but its config requires "
+                f"{list(tensor.shape)}; use the config that the model was trained with"
             )
     weights = {
-        ours: stored.to_parameter(read(stored.name), shapes[ours])
-        for ours, stored in here_of.items()
+        name: tensor.to_parameter(read(tensor.name), shapes[name])
+        for name, tensor in stored.items()
     }
-    return Checkpoint(config, weights, tuple(heads), tuple(extra))
+    return Checkpoint(config, weights, tuple(missing_heads), tuple(unexpected))
 
 
 def as_float32(tensor: np.ndarray, source: str, name: str) -> np.ndarray:
-    """The same numbers in float32, which holds them all.
+    """The same values in float32, which represents float16 and bfloat16 exactly.
 
     Raises:
-        UserError: they are no float32, float16 or bfloat16.
+        UserError: the values are not float32, float16 or bfloat16.
     """
     if tensor.dtype.name not in ("float32", "float16", "bfloat16"):
         raise UserError(
-            f"{source}: {shown(name)} is of type {tensor.dtype.name}; float32, float16 and "
-            "bfloat16 are read: save the model in one of them"
+            f"{source}: {printable(name)} has dtype {tensor.dtype.name}; save the model in "
+            "float32, float16 or bfloat16"
         )
     return tensor.astype(np.float32, order="C", copy=False)
 
 
-def shown(text: object) -> str:
-    """What stands in a file, for an error: in one line, short, nothing that a terminal obeys."""
+def printable(text: object) -> str:
+    """Text from a file as shown in an error: one line, short, without terminal escapes."""
     line = "".join(letter if letter.isprintable() else "?" for letter in str(text))
     return line if len(line) <= 100 else f"{line[:100]}..."
 
 
 def some_names(names: Sequence[str]) -> str:
-    """The first names, and how many more."""
+    """The first three names and the number of the others."""
     more = f" and {len(names) - 3} more" if len(names) > 3 else ""
-    return ", ".join(map(shown, names[:3])) + more
+    return ", ".join(map(printable, names[:3])) + more

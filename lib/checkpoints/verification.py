@@ -1,10 +1,11 @@
-"""Whether a model directory, as written, computes what was trained.
+"""Verification of an exported model: its logits are compared with the trainer's.
 
-python -m lib.checkpoints.verification MODEL ROWS.npz
+python -m lib.checkpoints.verification MODEL BATCH.npz
 
-The directory is read again in a new process, by a forward pass that shares nothing with the code
-that it checks: NumPy in double precision, Hugging Face's names, and every example of a packed row
-by itself, as those who use the model will give it, so that there is no mask to be wrong.
+The directory is read in a new process by a reference implementation of BERT that shares no code
+with the trainer or the writer: NumPy in double precision, Hugging Face's tensor names, and each
+example of a packed sequence on its own, as users of the model will feed it. So no attention mask or
+padding can be wrong in the same way on both sides.
 """
 
 import json
@@ -25,16 +26,16 @@ from lib.run.json_files import read_object
 from lib.run.stage import exit_with_parent
 
 MAX_SEQUENCES = 8
-# Largest difference allowed, as a share of the largest logit (or of 1, if all are smaller). The
-# rounding of float32 comes to 3e-6 in models of 12 and 24 layers, the wrong form of gelu to 2e-4.
+# Largest allowed difference, relative to the largest logit (or to 1, if all are smaller). Float32
+# rounding amounts to 3e-6 in models of 12 and 24 layers, the wrong form of GELU to 2e-4.
 _LIMIT = 1e-4
-# What they are called in the file of rows.
+# Their names in the batch file, which the errors use too.
 _LOGITS = ("masked_lm_logits", "next_sentence_logits")
 
-Tensor = Callable[[str], np.ndarray]
-"""Gives a tensor of the model by Hugging Face's name, as float64."""
+TensorReader = Callable[[str], np.ndarray]
+"""Reads a tensor by its Hugging Face name, as float64."""
 
-# erf and its derivative at the points of a grid; beyond 6 it is 1 to the last bit.
+# erf and its derivative at the points of a grid; beyond 6, erf is 1 in double precision.
 _STEP, _END = 1 / 512, 6.0
 _GRID = np.arange(0, _END + _STEP, _STEP)
 _ERF = np.array([math.erf(point) for point in _GRID])
@@ -42,12 +43,12 @@ _SLOPE = 2 / math.sqrt(math.pi) * np.exp(-(_GRID**2))
 
 
 def erf(values: np.ndarray) -> np.ndarray:
-    """The error function, to 1e-12: Taylor's series from the nearest point of a grid.
+    """The error function, accurate to 1e-12: a Taylor series around the nearest grid point.
 
     NumPy has none, and `math.erf` takes one number at a time.
     """
     magnitudes = np.minimum(np.abs(values), _END)
-    # NaN starts anywhere and stays NaN.
+    # NaN gets an arbitrary grid point and stays NaN.
     nearest = np.rint(np.nan_to_num(magnitudes) / _STEP).astype(np.intp)
     start = _GRID[nearest]
     beyond = magnitudes - start
@@ -63,20 +64,22 @@ _ACTIVATIONS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
 
 
 def reference_logits(
-    directory: Path, rows: Mapping[str, np.ndarray]
+    directory: Path, batch: Mapping[str, np.ndarray]
 ) -> tuple[np.ndarray, np.ndarray]:
-    """What the model in `directory` says of some rows, computed slowly and exactly.
+    """Logits of the model in `directory`, computed in float64 by the reference forward pass.
 
-    B rows, S tokens and P predictions a row, K examples a row (1 unless packed), V vocabulary.
+    B sequences of S tokens, with P masked positions and K examples each (K is 1 unless packed);
+    vocabulary size V.
 
     Args:
         directory: with `config.json` and `model.safetensors`.
-        rows: integers `input_ids`, `segment_ids` [B, S]; `masked_lm_positions` [B, P]; and
-            `input_mask` [B, S], or for packed rows `example_ids` [B, S] and `cls_positions` [B, K].
+        batch: integer arrays `input_ids`, `segment_ids` [B, S]; `masked_lm_positions` [B, P]; and
+            `input_mask` [B, S], or for packed sequences `example_ids` [B, S] and `cls_positions`
+            [B, K].
 
     Returns:
-        float64 arrays [B, P, V] and [B, K, 2]: MLM and NSP logits. NaN where a position is one of
-        padding, which belongs to no example.
+        float64 arrays [B, P, V] and [B, K, 2]: MLM and NSP logits. NaN where a position is padding,
+        which belongs to no example.
 
     Raises:
         UserError: a file is missing or damaged, or a tensor of a BERT for pretraining is missing.
@@ -85,56 +88,63 @@ def reference_logits(
     path = directory / "model.safetensors"
     try:
         with safe_open(path, "np") as file:
-            return _logits(config, lambda name: file.get_tensor(name).astype(np.float64), rows)
+            return _logits(config, lambda name: file.get_tensor(name).astype(np.float64), batch)
     except FileNotFoundError:
         raise UserError(f"{path}: no such file; {directory} is not a model directory") from None
     except SafetensorError as failure:
         raise UserError(f"{path}: cannot be read ({failure}); train the model again") from None
     except (KeyError, ValueError, IndexError) as failure:
-        raise UserError(f"{path}: does not fit its config.json ({failure!r})") from None
+        raise UserError(f"{path}: does not match its config.json ({failure!r})") from None
 
 
 def _logits(
-    config: Mapping[str, Any], tensor: Tensor, rows: Mapping[str, np.ndarray]
+    config: Mapping[str, Any], tensor: TensorReader, batch: Mapping[str, np.ndarray]
 ) -> tuple[np.ndarray, np.ndarray]:
-    bert = _Bert(config, tensor)
-    numbers = rows["example_ids" if "example_ids" in rows else "input_mask"]
-    predictions = rows["masked_lm_positions"]
-    firsts = rows.get("cls_positions", np.zeros((len(numbers), 1), np.int64))
+    """See `reference_logits`."""
+    bert = _ReferenceBert(config, tensor)
+    # 0 is padding; the positions with the same number are one example. [B, S]
+    numbers = batch["example_ids" if "example_ids" in batch else "input_mask"]
+    masked_positions = batch["masked_lm_positions"]
+    cls_positions = batch.get("cls_positions", np.zeros((len(numbers), 1), np.int64))
+    # (sequence, positions of one of its examples)
     examples = [
-        (row, np.flatnonzero(numbers[row] == number))
-        for row in range(len(numbers))
-        for number in np.unique(numbers[row])
+        (sequence, np.flatnonzero(numbers[sequence] == number))
+        for sequence in range(len(numbers))
+        for number in np.unique(numbers[sequence])
         if number > 0
     ]
     hidden = bert.encode(
         [
-            (rows["input_ids"][row, columns], rows["segment_ids"][row, columns])
-            for row, columns in examples
+            (batch["input_ids"][sequence, positions], batch["segment_ids"][sequence, positions])
+            for sequence, positions in examples
         ]
     )
-    # Every cell of the rows; NaN in the padding.
-    cells = np.full((*numbers.shape, hidden[0].shape[1]), np.nan)
-    for (row, columns), states in zip(examples, hidden, strict=True):
-        cells[row, columns] = states
+    # Hidden states of all token positions, NaN for padding. [B, S, H]
+    states = np.full((*numbers.shape, hidden[0].shape[1]), np.nan)
+    for (sequence, positions), values in zip(examples, hidden, strict=True):
+        states[sequence, positions] = values
 
-    def at(columns: np.ndarray) -> np.ndarray:
-        return np.take_along_axis(cells, columns[..., None].astype(np.intp), axis=1)
+    def at(positions: np.ndarray) -> np.ndarray:
+        # [B, S, H], [B, P] -> [B, P, H]
+        return np.take_along_axis(states, positions[..., None].astype(np.intp), axis=1)
 
-    return bert.masked_lm(at(predictions)), bert.next_sentence(at(firsts))
+    return bert.mlm_logits(at(masked_positions)), bert.nsp_logits(at(cls_positions))
 
 
-class _Bert:
-    """Devlin et al. (2019), written down from the paper; one layer in memory at a time."""
+class _ReferenceBert:
+    """BERT as in the paper (Devlin et al., 2019), with one layer in memory at a time.
 
-    def __init__(self, config: Mapping[str, Any], tensor: Tensor) -> None:
+    Shapes: L tokens of an example, H hidden size, N attention heads, D = H / N, V vocabulary size.
+    """
+
+    def __init__(self, config: Mapping[str, Any], tensor: TensorReader) -> None:
         self._config, self._tensor = config, tensor
         self._activation = _ACTIVATIONS[config["hidden_act"]]
         self._heads = config["num_attention_heads"]
         self._epsilon = config.get("layer_norm_eps", 1e-12)
 
     def encode(self, examples: list[tuple[np.ndarray, np.ndarray]]) -> list[np.ndarray]:
-        """(token ids [L], segments [L]) of each example -> its last hidden states [L, H]."""
+        """Last hidden states [L, H] of each example, given as (token ids [L], segment ids [L])."""
         embeddings = "bert.embeddings"
         words, segments, positions = (
             self._tensor(f"{embeddings}.{kind}_embeddings.weight")
@@ -148,16 +158,17 @@ class _Bert:
             hidden = self._each(self._feed_forward(layer), attended)
         return hidden
 
-    def masked_lm(self, hidden: np.ndarray) -> np.ndarray:
-        """[..., H] -> [..., V]."""
+    def mlm_logits(self, hidden: np.ndarray) -> np.ndarray:
+        """[..., H] -> [..., V]"""
         scope = "cls.predictions"
         states = self._activation(self._dense(f"{scope}.transform.dense")(hidden))
         states = self._norm(f"{scope}.transform.LayerNorm")(states)
         table = self._tensor("bert.embeddings.word_embeddings.weight")
+        # [..., H] x [H, V] -> [..., V]
         return states @ table.T + self._tensor(f"{scope}.bias")
 
-    def next_sentence(self, hidden: np.ndarray) -> np.ndarray:
-        """[..., H] of [CLS] -> [..., 2]."""
+    def nsp_logits(self, hidden: np.ndarray) -> np.ndarray:
+        """[..., H], the states of [CLS] -> [..., 2]"""
         pooled = np.tanh(self._dense("bert.pooler.dense")(hidden))
         return self._dense("cls.seq_relationship")(pooled)
 
@@ -169,6 +180,7 @@ class _Bert:
 
     def _dense(self, scope: str) -> Callable[[np.ndarray], np.ndarray]:
         weight, bias = self._tensor(f"{scope}.weight"), self._tensor(f"{scope}.bias")
+        # weight is [outputs, inputs].
         return lambda values: values @ weight.T + bias
 
     def _norm(self, scope: str) -> Callable[[np.ndarray], np.ndarray]:
@@ -189,13 +201,16 @@ class _Bert:
         def attention(hidden: np.ndarray) -> np.ndarray:
             length, size = hidden.shape
             shape = length, self._heads, size // self._heads
+            # [L, H] -> [L, N, D] -> [N, L, D]
             queries, keys, values = (
                 part(hidden).reshape(shape).swapaxes(0, 1) for part in (query, key, value)
             )
+            # [N, L, D] x [N, D, L] -> [N, L, L]
             scores = queries @ keys.swapaxes(1, 2) / math.sqrt(shape[2])
-            shares = np.exp(scores - scores.max(-1, keepdims=True))
-            shares /= shares.sum(-1, keepdims=True)
-            context = (shares @ values).swapaxes(0, 1).reshape(length, size)
+            probabilities = np.exp(scores - scores.max(-1, keepdims=True))
+            probabilities /= probabilities.sum(-1, keepdims=True)
+            # [N, L, D] -> [L, N, D] -> [L, H]
+            context = (probabilities @ values).swapaxes(0, 1).reshape(length, size)
             return norm(hidden + output(context))
 
         return attention
@@ -208,30 +223,30 @@ class _Bert:
 
 def verify(
     directory: Path,
-    rows: Mapping[str, np.ndarray],
+    batch: Mapping[str, np.ndarray],
     masked_lm_logits: np.ndarray,
     next_sentence_logits: np.ndarray,
 ) -> float:
-    """Compares a written model with the one that was trained.
+    """Compares an exported model's logits with those of the trained model.
 
     Args:
-        directory, rows: see `reference_logits`; at most 8 real rows, none of padding alone.
-        masked_lm_logits: float32 [B, P, V], of the trainer's own weights, computed in float32 on
+        directory, batch: see `reference_logits`; at most 8 sequences, none of padding alone.
+        masked_lm_logits: float32 [B, P, V], from the trainer's own weights, computed in float32 on
             a CPU (accelerators may round more).
-        next_sentence_logits: float32 [B, K, 2], likewise.
+        next_sentence_logits: float32 [B, K, 2], computed in the same way.
 
     Returns:
-        The largest absolute difference between a logit of theirs and of the reference.
+        The largest absolute difference between a logit of the trainer and of the reference.
 
     Raises:
-        UserError: the difference is more than rounding, or the directory cannot be read.
+        UserError: the difference is larger than rounding, or the directory cannot be read.
     """
-    if len(rows["input_ids"]) > MAX_SEQUENCES:
-        raise ValueError(f"at most {MAX_SEQUENCES} rows; this pass is exact, not fast")
+    if len(batch["input_ids"]) > MAX_SEQUENCES:
+        raise ValueError(f"at most {MAX_SEQUENCES} sequences; the reference is exact, not fast")
     with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder, "rows.npz")
+        path = Path(folder, "batch.npz")
         logits = dict(zip(_LOGITS, (masked_lm_logits, next_sentence_logits), strict=True))
-        np.savez(path, allow_pickle=False, **{**rows, **logits})
+        np.savez(path, allow_pickle=False, **{**batch, **logits})
         process = subprocess.run(
             [
                 sys.executable,
@@ -246,24 +261,25 @@ def verify(
         )
     if process.returncode:
         raise UserError(
-            f"{directory}: cannot be read again as it was written; the lines above say why"
+            f"{directory}: the written model cannot be read (see the line above); run the stage "
+            "again"
         )
     found = json.loads(process.stdout)
     for name, (difference, largest) in found.items():
-        # NaN is not small enough either.
+        # Negated, so that NaN fails too.
         if not difference <= _LIMIT * max(1.0, largest):
             raise UserError(
-                f"{directory}: the written model does not compute what was trained: its "
-                f"{name.replace('_', ' ')} differ by {difference:.3g} where the largest is "
-                f"{largest:.3g}; run the stage again, and do not use a model for which that stays"
+                f"{directory}: the written model differs from the trained one: its "
+                f"{name.replace('_', ' ')} are off by up to {difference:.3g}, the largest is "
+                f"{largest:.3g}; run the stage again, and do not use the model if this error stays"
             )
     return max(float(difference) for difference, _ in found.values())
 
 
-def main(directory: str, rows: str) -> None:
-    """Prints as JSON of both kinds of logits the largest difference, and the largest of them."""
+def main(directory: str, batch: str) -> None:
+    """Prints as JSON, for both heads, the largest difference and the largest reference logit."""
     exit_with_parent(signal.SIGKILL)
-    with np.load(rows) as file:
+    with np.load(batch) as file:
         arrays = dict(file)
     trained = {name: arrays.pop(name) for name in _LOGITS}
     try:
@@ -273,7 +289,10 @@ def main(directory: str, rows: str) -> None:
     found = {}
     for (name, logits), reference in zip(trained.items(), references, strict=True):
         if logits.shape != reference.shape:
-            sys.exit(f"verification: error: {name} {logits.shape} should be {reference.shape}")
+            sys.exit(
+                f"verification: error: {name} have shape {logits.shape}, the reference has "
+                f"{reference.shape}"
+            )
         found[name] = [float(np.abs(each).max()) for each in (logits - reference, reference)]
     print(json.dumps(found))
 

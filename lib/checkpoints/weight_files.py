@@ -1,106 +1,118 @@
-"""The files in which a Hugging Face directory keeps its tensors, and one way to read them."""
+"""Weight files of a Hugging Face directory, behind one interface.
+
+    model.safetensors               all tensors
+    model.safetensors.index.json    `weight_map`: tensor name -> name of a safetensors file
+    pytorch_model.bin               all tensors, pickled (`lib.checkpoints.pytorch_files`)
+    pytorch_model.bin.index.json    `weight_map`: tensor name -> name of a .bin file
+
+The first of these that exists is read, as in transformers. Shards are next to their index. Git LFS
+pointers in place of the files are refused, and so are indexes that name files elsewhere.
+"""
 
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Protocol
 
-# Imported for what it does: NumPy knows bfloat16 by its name then, which safetensors asks for.
+# Imported for its side effect: it registers bfloat16 with NumPy, which safetensors relies on.
 import ml_dtypes  # noqa: F401
 import numpy as np
 from safetensors import SafetensorError, safe_open
 
 from lib.checkpoints.pytorch_files import PickledTensors
-from lib.checkpoints.tensors import as_float32, shown
+from lib.checkpoints.tensors import as_float32, printable
 from lib.run.errors import UserError
 from lib.run.json_files import read_object
 
 SAFETENSORS, PICKLED = "model.safetensors", "pytorch_model.bin"
-# As transformers looks for them: the first one that is there counts.
-_NAMES = (SAFETENSORS, f"{SAFETENSORS}.index.json", PICKLED, f"{PICKLED}.index.json")
-# What stands in a clone where `git lfs` was not installed.
-_POINTER = b"version https://git-lfs"
+# In order of preference, as in transformers.
+WEIGHT_FILES = (SAFETENSORS, f"{SAFETENSORS}.index.json", PICKLED, f"{PICKLED}.index.json")
+# First bytes of what a clone made without `git lfs` has in place of the file.
+_LFS_POINTER = b"version https://git-lfs"
 
 
-class Tensors(Protocol):
-    """Named tensors, each read when it is asked for.
+class TensorFile(Protocol):
+    """Named tensors, each read on demand.
 
     Attributes:
         source: the file, for errors.
-        shapes: by name.
+        shapes: by tensor name.
     """
 
     source: Path
     shapes: dict[str, tuple[int, ...]]
 
     def read(self, name: str) -> np.ndarray:
-        """A float32 array; UserError if the file has other numbers than floats for it."""
+        """A float32 array; a UserError if the values are not floats."""
 
 
-def open_weights(directory: Path) -> Tensors:
-    """Opens the weights of a model's folder: safetensors before pickles, whole before sharded.
+def open_weights(directory: Path) -> TensorFile:
+    """Opens the weights of a model directory: the first of `WEIGHT_FILES` that exists.
 
     Raises:
         UserError: there are none, or a file is damaged.
     """
-    path = next((directory / name for name in _NAMES if (directory / name).exists()), None)
+    paths = [directory / name for name in WEIGHT_FILES]
+    path = next((path for path in paths if path.exists()), None)
     if path is None:
-        raise UserError(f"{directory}: not a model directory: none of {', '.join(_NAMES)} is there")
-    return _Shards(path) if path.suffix == ".json" else _open(path)
-
-
-def _open(path: Path) -> Tensors:
-    with path.open("rb") as file:
-        beginning = file.read(len(_POINTER))
-    if beginning == _POINTER:
         raise UserError(
-            f"{path}: a pointer of Git LFS, not the file itself; run `git lfs pull` in that clone"
+            f"{directory}: not a model directory; it has none of {', '.join(WEIGHT_FILES)}"
         )
-    return PickledTensors(path) if path.suffix == ".bin" else _SafeTensors(path)
+    return _ShardedFile(path) if path.suffix == ".json" else _open(path)
 
 
-class _SafeTensors:
+def _open(path: Path) -> TensorFile:
+    with path.open("rb") as file:
+        beginning = file.read(len(_LFS_POINTER))
+    if beginning == _LFS_POINTER:
+        raise UserError(
+            f"{path}: a Git LFS pointer, not the file itself; run `git lfs pull` in that clone"
+        )
+    return PickledTensors(path) if path.suffix == ".bin" else _SafetensorsFile(path)
+
+
+class _SafetensorsFile:
     """One safetensors file."""
 
     def __init__(self, path: Path) -> None:
         self.source = path
         try:
             self._file = safe_open(path, framework="numpy")
-            parts = {name: self._file.get_slice(name) for name in self._file.keys()}  # noqa: SIM118
+            slices = {name: self._file.get_slice(name) for name in self._file.keys()}  # noqa: SIM118
         except SafetensorError as failure:
             raise UserError(
-                f"{path}: damaged ({shown(failure)}); fetch or train the model again"
+                f"{path}: damaged ({printable(failure)}); download or train the model again"
             ) from None
-        self.shapes = {name: tuple(part.get_shape()) for name, part in parts.items()}
+        self.shapes = {name: tuple(each.get_shape()) for name, each in slices.items()}
 
     def read(self, name: str) -> np.ndarray:
         return as_float32(self._file.get_tensor(name), str(self.source), name)
 
 
-class _Shards:
-    """Several files, and an index that says which tensor is where."""
+class _ShardedFile:
+    """Several weight files and the index that says which tensor is in which of them."""
 
     def __init__(self, index: Path) -> None:
         self.source = index
-        places = read_object(index).get("weight_map")
-        if not isinstance(places, Mapping) or not all(map(_is_file_name, places.values())):
+        weight_map = read_object(index).get("weight_map")
+        if not isinstance(weight_map, Mapping) or not all(map(_is_file_name, weight_map.values())):
             raise UserError(
-                f"{index}: weight_map should give each tensor the name of a file beside it; fetch "
-                "or save it again"
+                f"{index}: weight_map should give for each tensor the name of a file in the same "
+                "folder; download or save it again"
             )
-        files: dict[str, Tensors] = {}
-        for name in sorted(set(places.values())):
+        files: dict[str, TensorFile] = {}
+        for name in sorted(set(weight_map.values())):
             path = index.parent / name
             if not path.is_file():
-                raise UserError(f"{path}: no such file, but {index.name} names it; fetch it too")
+                raise UserError(f"{path}: no such file, but {index.name} names it; download it too")
             files[name] = _open(path)
-        self._files = {name: files[place] for name, place in places.items()}
-        for name, file in self._files.items():
-            if name not in file.shapes:
+        self._files = {tensor: files[name] for tensor, name in weight_map.items()}
+        for tensor, file in self._files.items():
+            if tensor not in file.shapes:
                 raise UserError(
-                    f"{file.source}: no tensor {shown(name)}, which {index.name} says is there; "
-                    "fetch both again"
+                    f"{file.source}: no tensor {printable(tensor)}, although {index.name} says so; "
+                    "download both again"
                 )
-        self.shapes = {name: file.shapes[name] for name, file in self._files.items()}
+        self.shapes = {tensor: file.shapes[tensor] for tensor, file in self._files.items()}
 
     def read(self, name: str) -> np.ndarray:
         return self._files[name].read(name)

@@ -1,4 +1,4 @@
-"""Converts what others made, and makes what others read.
+"""Converts models between checkpoint formats, and records to JSON lines.
 
 python -m lib.commands.convert model models/uncased_L-12_H-768_A-12 models/base --to huggingface \\
     --lowercase yes
@@ -25,47 +25,50 @@ def _yes(word: str) -> bool:
 def _add_model(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     parser = subparsers.add_parser(
         "model",
-        help="a model between Hugging Face's, Google's TF1 and the Model Garden's TF2 format",
+        help="a Hugging Face, Google TF1 or Model Garden TF2 model to another format",
     )
     parser.add_argument(
         "source",
         type=Path,
-        help="folder of a model, or the path of one of several TensorFlow checkpoints in it "
+        help="folder of a model, or the path of one of several TensorFlow checkpoints in it, "
         "without .index",
     )
-    parser.add_argument("target", type=Path, help="folder that is empty or not there yet")
+    parser.add_argument("target", type=Path, help="new or empty folder")
     parser.add_argument("--to", required=True, choices=(HUGGING_FACE, GOOGLE))
     parser.add_argument(
         "--lowercase",
         type=_yes,
         metavar="yes|no",
-        help="whether the tokenizer lower-cases (Google's files do not say)",
+        help="whether the tokenizer lower-cases, if its files do not state it (Google's do not)",
     )
     parser.add_argument(
         "--strip-accents",
         type=_yes,
         metavar="yes|no",
-        help="whether it takes accents off letters; as --lowercase if not given",
+        help="whether it strips accents; default: as --lowercase",
     )
     parser.add_argument(
         "--init-missing-heads",
         action="store_true",
-        help=f"let heads that the source lacks begin at random (seed {SEED})",
+        help=f"initialise heads that the source lacks randomly (seed {SEED})",
     )
     parser.add_argument(
-        "--without-tokenizer", action="store_true", help="convert weights and config alone"
+        "--without-tokenizer", action="store_true", help="convert only the weights and the config"
     )
     parser.set_defaults(run=convert_model)
 
 
 def _add_records(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     parser = subparsers.add_parser(
-        "records", help="records as JSON lines for Hugging Face's BertForPreTraining"
+        "records", help="records to JSON lines for Hugging Face's BertForPreTraining"
     )
-    parser.add_argument("source", type=Path, help="folder that the stage records wrote")
-    parser.add_argument("target", type=Path, help="folder that is not there yet")
+    parser.add_argument("source", type=Path, help="folder written by the records stage")
+    parser.add_argument("target", type=Path, help="new folder")
     parser.add_argument(
-        "--split", action="append", default=[], help="only train, dev or test (may be repeated)"
+        "--split",
+        action="append",
+        default=[],
+        help="train, dev or test only (may be repeated); default: all",
     )
     parser.set_defaults(run=_convert_records)
 

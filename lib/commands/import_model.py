@@ -1,9 +1,10 @@
-"""Fetches a pinned model of the Hugging Face hub, whole or not at all, and gives it to DVC.
+"""Downloads a model from the Hugging Face hub at a pinned commit and adds it to DVC.
 
 python -m lib.commands.import_model bert-base-uncased 86b5e0934494bd15c9632b12f734a8a67f723594
 
-The hub is the one that HF_ENDPOINT names. What a killed run has fetched stays in .scratch/downloads
-and is gone on from, in the middle of a file too.
+The model's folder appears complete or not at all. The variable HF_ENDPOINT selects another hub.
+After an interruption the same command resumes the download, even in the middle of a file, from
+.scratch/downloads.
 """
 
 import argparse
@@ -23,13 +24,13 @@ from huggingface_hub.utils import logging, validate_repo_id
 
 from lib.checkpoints.hub import (
     MEGABYTE,
-    Meter,
-    bytes_here,
+    ByteProgress,
     download_file,
-    listing,
-    plain_errors,
+    downloaded_bytes,
+    model_info,
+    one_line_errors,
+    select_files,
     sha256,
-    wanted_files,
 )
 from lib.run.atomic import new_directory, write_text
 from lib.run.errors import UserError
@@ -37,63 +38,62 @@ from lib.run.json_files import read_object
 from lib.run.progress import Progress
 from lib.run.stage import scratch
 
-# What says where a fetched model is from.
+# The file that states where a downloaded model is from.
 _SOURCE = "source.json"
 
 
-def commit_of(hub: HfApi, model: str, branch: str) -> str:
-    """The full hash of the commit that a branch or tag is at now.
+def resolve_commit(hub: HfApi, model: str, branch: str) -> str:
+    """The full hash of the commit that a branch or tag points to now.
 
     Raises:
-        UserError: see `fetch`.
+        UserError: see `download_model`.
     """
-    with plain_errors(hub, model, branch):
-        return str(listing(hub, model, branch).sha)
+    with one_line_errors(hub, model, branch):
+        return str(model_info(hub, model, branch).sha)
 
 
-def fetch(hub: HfApi, model: str, revision: str, target: Path) -> None:
-    """Makes `target` the folder of a model: what a BERT needs, and `source.json`.
+def download_model(hub: HfApi, model: str, revision: str, target: Path) -> None:
+    """Downloads the files that a BERT needs into `target` and writes `source.json` there.
 
     Every file is compared with the digest that the hub lists for it. `source.json` holds the
     model's full name, its revision, and the SHA-256 of each file.
 
     Args:
-        hub: where to ask.
         model: NAME or OWNER/NAME.
         revision: full hash of a commit.
-        target: a new folder, or one that holds this revision already: then nothing is fetched.
+        target: a new folder, or one that has this revision already; then nothing is downloaded.
 
     Raises:
-        UserError: there is no such model, revision, network, permission or space; it is no BERT;
-            `target` holds something else.
+        UserError: no such model or revision; no network, permission or disk space; the model is
+            not a BERT; or `target` holds something else.
     """
-    if _is_there(target, revision):
-        print(f"import: {target} holds {model} at {revision} already")
+    if _is_downloaded(target, revision):
+        print(f"import: {target} already holds {model} at {revision}")
         return
     downloads = scratch() / "downloads"
     downloads.mkdir(parents=True, exist_ok=True)
     folder = downloads / revision
-    with _alone(downloads), plain_errors(hub, model, revision):
-        info = listing(hub, model, revision)
+    with _lock(downloads), one_line_errors(hub, model, revision):
+        info = model_info(hub, model, revision)
         if info.sha != revision:
-            raise UserError(f"{model}: {revision} is a name for {info.sha}; give that")
-        files = wanted_files(model, info.siblings or [])
+            raise UserError(f"{model}: {revision} refers to commit {info.sha}; give that hash")
+        files = select_files(model, info.siblings or [])
         folder.mkdir(exist_ok=True)
-        here = sum(bytes_here(folder, file) for file in files)
+        downloaded = sum(downloaded_bytes(folder, file) for file in files)
         size = sum(file.size or 0 for file in files)
         print(
             f"import: {info.id} at {revision}: {len(files)} files, {size / MEGABYTE:,.1f} MB",
             flush=True,
         )
-        _check_space(downloads, size - here)
+        _check_disk_space(downloads, size - downloaded)
         digests = {}
         with Progress("import", -(-size // MEGABYTE), "MB") as progress:
-            meter = Meter(progress, here)
+            byte_progress = ByteProgress(progress, downloaded)
             for file in files:
                 url = hf_hub_url(info.id, file.rfilename, revision=revision, endpoint=hub.endpoint)
-                digests[file.rfilename] = download_file(url, folder, file, meter)
+                digests[file.rfilename] = download_file(url, folder, file, byte_progress)
                 if file.rfilename == "config.json":
-                    _check_kind(model, folder / file.rfilename)
+                    _check_model_type(model, folder / file.rfilename)
         source = {"model": info.id, "revision": revision, "files": digests}
         with new_directory(target) as temporary:
             for file in files:
@@ -102,59 +102,61 @@ def fetch(hub: HfApi, model: str, revision: str, target: Path) -> None:
         shutil.rmtree(folder)
 
 
-def _is_there(target: Path, revision: str) -> bool:
-    """Whether `target` holds this very revision; raises a UserError if it holds something else."""
+def _is_downloaded(target: Path, revision: str) -> bool:
+    """Whether `target` holds this revision; raises a UserError if it holds something else."""
     pointer = target.with_name(f"{target.name}.dvc")
     if not target.exists():
         if pointer.exists():
             raise UserError(
-                f"{pointer}: DVC knows {target}, but it is not here; get it with `dvc pull "
-                f"{target}` (or remove {pointer})"
+                f"{pointer}: DVC tracks {target}, but the folder is missing; get it with `dvc pull "
+                f"{target}`, or remove {pointer}"
             )
         return False
-    another = "name another folder: make import ... TO=models/base/OTHER"
+    fix = "name another folder: make import ... TO=models/base/OTHER"
     if not (target / _SOURCE).exists():
-        raise UserError(f"{target}: is there, and was not made by this command; {another}")
+        raise UserError(f"{target}: already exists and was not made by this command; {fix}")
     source = read_object(target / _SOURCE)
     if source.get("revision") != revision:
-        raise UserError(
-            f"{target}: holds {source.get('model')} at {source.get('revision')}; {another}"
-        )
+        raise UserError(f"{target}: holds {source.get('model')} at {source.get('revision')}; {fix}")
     for name, digest in source["files"].items():
         path = target / name
         if not path.exists() or sha256(path) != digest:
             raise UserError(
-                f"{path}: is not as it was fetched; remove {target} and run the same command again"
+                f"{path}: missing or changed since the download; remove {target} and run the same "
+                "command again"
             )
     return True
 
 
 @contextmanager
-def _alone(downloads: Path) -> Iterator[None]:
+def _lock(downloads: Path) -> Iterator[None]:
+    """Lets one process at a time download models."""
     descriptor = os.open(downloads, os.O_RDONLY)
     try:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise UserError(f"{downloads}: another model is being fetched; wait for it") from None
+            raise UserError(
+                f"{downloads}: another model is being downloaded; wait for it"
+            ) from None
         yield
     finally:
         os.close(descriptor)
 
 
-def _check_space(folder: Path, needed: int) -> None:
+def _check_disk_space(folder: Path, needed: int) -> None:
     free = shutil.disk_usage(folder).free
     if needed > free:
         raise UserError(
-            f"{folder}: {needed / MEGABYTE:,.0f} MB are needed, {free / MEGABYTE:,.0f} MB are "
-            "free; free some space and run the same command again"
+            f"{folder}: {needed / MEGABYTE:,.0f} MB needed, {free / MEGABYTE:,.0f} MB free; free "
+            "some space and run the same command again"
         )
 
 
-def _check_kind(model: str, path: Path) -> None:
+def _check_model_type(model: str, path: Path) -> None:
     kind = read_object(path).get("model_type", "bert")
     if kind != "bert":
-        raise UserError(f"{model}: its config.json says model_type {kind!r}; only bert works here")
+        raise UserError(f"{model}: model_type {kind!r} in its config.json; only bert is supported")
 
 
 def main() -> None:
@@ -165,29 +167,32 @@ def main() -> None:
     )
     parser.add_argument("model", help="NAME or OWNER/NAME")
     parser.add_argument(
-        "revision", nargs="?", default="", help="full hash of a commit; without it, it is looked up"
+        "revision",
+        nargs="?",
+        default="",
+        help="full hash of a commit; if omitted, the latest is shown and nothing is downloaded",
     )
     parser.add_argument("--to", type=Path, metavar="FOLDER", help="default: models/base/NAME")
     arguments = parser.parse_args()
     model, revision, hub = arguments.model, arguments.revision, HfApi()
     logging.set_verbosity_error()
     try:
-        with plain_errors(hub, model, revision):
+        with one_line_errors(hub, model, revision):
             validate_repo_id(model)
         if not re.fullmatch("[0-9a-f]{40}", revision):
             branch = revision or "main"
-            commit = commit_of(hub, model, branch)
+            commit = resolve_commit(hub, model, branch)
             raise UserError(
-                f"a model is fetched by the full hash of its commit; {branch} of {model} is now at "
+                f"a model is imported by the full hash of its commit; {branch} of {model} is now "
                 f"{commit}: make import MODEL={model} REVISION={commit}"
             )
         target = arguments.to or Path("models/base") / model.rpartition("/")[2]
-        fetch(hub, model, revision, target)
-        # Its own output tells what to give to git.
+        download_model(hub, model, revision, target)
+        # DVC's own output says what to add to git.
         if subprocess.run([sys.executable, "-m", "dvc", "add", str(target)]).returncode:
             raise UserError(
-                f"{target}: is there, but `dvc add {target}` failed: see above, then run the same "
-                "command again"
+                f"{target}: downloaded, but `dvc add {target}` failed; fix the error above and run "
+                "the same command again"
             )
     except UserError as error:
         sys.exit(f"import: error: {error}")

@@ -1,8 +1,8 @@
-"""Google's TF1 checkpoints, against what TF1's own Saver writes and its own code reads."""
+"""Google TF1 checkpoints, compared with what TF1's own Saver writes and TF1's own code reads."""
 
 import json
 import shutil
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,80 +16,41 @@ from lib.checkpoints.tensor_bundle import TensorBundle, find_prefix, write_bundl
 from lib.model.config import BertConfig
 from lib.model.parameters import parameter_table
 from lib.run.errors import UserError
+from tests.helpers.checkpoints import (
+    GOOGLE_CONFIG,
+    google_config_values,
+    same_bits,
+    save_tf1,
+    with_training_state,
+)
 from tests.model.test_model import TINY, random_weights
-
-# Google's gelu is the tanh form.
-GOOGLES = replace(TINY, hidden_act="gelu_new")
-WORDS = "bert/embeddings/word_embeddings"
-
-
-def config_values(config: BertConfig = GOOGLES) -> dict:
-    """A bert_config.json as Google publishes them."""
-    values = {**asdict(config), "hidden_act": "gelu", "directionality": "bidi"}
-    del values["layer_norm_eps"]
-    return values
-
-
-def save_tf1(folder: Path, arrays: dict[str, np.ndarray], name: str = "bert_model.ckpt") -> Path:
-    """Writes a checkpoint with TF1's Saver, and a config beside it."""
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "bert_config.json").write_text(json.dumps(config_values()))
-    with tf.Graph().as_default(), tf.compat.v1.Session() as session:
-        variables = {
-            name: tf.compat.v1.get_variable(f"v{number}", initializer=array)
-            for number, (name, array) in enumerate(arrays.items())
-        }
-        session.run(tf.compat.v1.global_variables_initializer())
-        saver = tf.compat.v1.train.Saver(variables)
-        saver.save(session, str(folder / name), write_meta_graph=False)
-    return folder
-
-
-def with_slots(weights: dict[str, np.ndarray], *slots: str) -> dict[str, np.ndarray]:
-    """What training adds: an optimizer's tensors below each parameter, counters, loss scales."""
-    counters = {"global_step": np.int64(9), "beta1_power": np.float32(0), "good_steps": np.int32(1)}
-    return {
-        **weights,
-        **{f"{name}/{slot}": array + 1 for name, array in weights.items() for slot in slots},
-        **counters,
-    }
-
-
-def equal(ones: dict, others: dict) -> bool:
-    """Bit for bit."""
-    return ones.keys() == others.keys() and all(
-        ones[name].dtype == others[name].dtype == np.float32
-        and ones[name].shape == others[name].shape
-        and ones[name].tobytes() == others[name].tobytes()
-        for name in ones
-    )
 
 
 @pytest.mark.parametrize("slots", [(), ("adam_m", "adam_v"), ("LAMB", "LAMB_1", "vr", "vc")])
-def test_what_tf1_saved_is_read_without_what_training_added(tmp_path, slots):
+def test_checkpoints_saved_by_tf1_are_read_without_training_state(tmp_path, slots):
     weights = random_weights(1)
-    save_tf1(tmp_path, with_slots(weights, *slots))
+    save_tf1(tmp_path, with_training_state(weights, *slots))
     read = google.read_checkpoint(tmp_path)
-    assert read.config == GOOGLES and equal(read.weights, weights)
+    assert read.config == GOOGLE_CONFIG and same_bits(read.weights, weights)
     assert read.missing_heads == read.unused_tensors == ()
     assert formats.detect_format(tmp_path) == "Google TF1"
     by_name = formats.read_checkpoint(tmp_path / "bert_model.ckpt")
-    assert equal(by_name.weights, weights)
+    assert same_bits(by_name.weights, weights)
 
 
-def test_names_of_graph_outputs_and_half_precision(tmp_path):
+def test_names_of_graph_outputs_and_half_precision_are_read(tmp_path):
     weights = random_weights(1)
-    google.write_model(tmp_path, GOOGLES, weights)
+    google.write_model(tmp_path, GOOGLE_CONFIG, weights)
     halves = {f"{name}:0": array.astype(np.float16) for name, array in weights.items()}
     write_bundle(tmp_path / "bert_model.ckpt", halves)
     read = google.read_checkpoint(tmp_path).weights
     rounded = {name: array.astype(np.float16).astype(np.float32) for name, array in weights.items()}
-    assert equal(read, rounded)
+    assert same_bits(read, rounded)
 
 
-def test_what_is_written_initialises_a_tf1_graph(tmp_path):
+def test_written_checkpoint_initialises_a_tf1_graph(tmp_path):
     weights = random_weights(2)
-    google.write_model(tmp_path, GOOGLES, weights)
+    google.write_model(tmp_path, GOOGLE_CONFIG, weights)
     assert {path.name for path in tmp_path.iterdir()} == {
         "bert_config.json",
         "bert_model.ckpt.index",
@@ -102,16 +63,16 @@ def test_what_is_written_initialises_a_tf1_graph(tmp_path):
         }
         tf.compat.v1.train.init_from_checkpoint(prefix, {name: name for name in weights})
         session.run(tf.compat.v1.global_variables_initializer())
-        assert equal(session.run(variables), weights)
+        assert same_bits(session.run(variables), weights)
     assert dict(tf.train.list_variables(prefix)) == {
-        parameter.name: list(parameter.shape) for parameter in parameter_table(GOOGLES)
+        parameter.name: list(parameter.shape) for parameter in parameter_table(GOOGLE_CONFIG)
     }
 
 
-def test_equal_models_give_equal_files(tmp_path):
+def test_equal_models_are_written_as_equal_files(tmp_path):
     weights = random_weights(2)
-    google.write_model(tmp_path / "one", GOOGLES, weights)
-    google.write_model(tmp_path / "two", GOOGLES, dict(reversed(weights.items())))
+    google.write_model(tmp_path / "one", GOOGLE_CONFIG, weights)
+    google.write_model(tmp_path / "two", GOOGLE_CONFIG, dict(reversed(weights.items())))
     for path in (tmp_path / "one").iterdir():
         assert path.read_bytes() == (tmp_path / "two" / path.name).read_bytes(), path.name
 
@@ -140,38 +101,38 @@ def test_equal_models_give_equal_files(tmp_path):
 def test_round_trip_keeps_config_and_every_bit(tmp_path_factory, config, seed):
     folder = tmp_path_factory.mktemp("model")
     draw = np.random.default_rng(seed)
-    # Any bits at all: NaN with a payload, infinities, denormals, -0.
+    # All bit patterns: NaN with a payload, infinities, denormals, -0.
     weights = {
         parameter.name: draw.integers(0, 2**32, parameter.shape, np.uint32).view(np.float32)
         for parameter in parameter_table(config)
     }
     google.write_model(folder, config, weights)
     read = google.read_checkpoint(folder)
-    assert read.config == config and equal(read.weights, weights)
+    assert read.config == config and same_bits(read.weights, weights)
     shutil.rmtree(folder)
 
 
-def test_the_config_is_googles(tmp_path):
+def test_config_is_written_as_googles(tmp_path):
     tanh, erf, relu = (replace(TINY, hidden_act=form) for form in ("gelu_new", "gelu", "relu"))
     for config, name, form in ((tanh, "gelu", None), (erf, "gelu", "erf"), (relu, "relu", None)):
         google.write_model(tmp_path, config, random_weights(1))
         values = json.loads((tmp_path / "bert_config.json").read_text())
         assert (values["hidden_act"], values.get("gelu_form")) == (name, form)
-        # Keys that Google's BertConfig.__init__ has.
-        assert values.keys() - {"gelu_form"} == config_values().keys() - {"directionality"}
-        assert len(google.differences(config)) == (form == "erf")
+        # The keys of Google's BertConfig.__init__.
+        assert values.keys() - {"gelu_form"} == google_config_values().keys() - {"directionality"}
+        assert len(google.compatibility_notes(config)) == (form == "erf")
     other = replace(tanh, layer_norm_eps=1e-5)
     google.write_model(tmp_path, other, random_weights(1))
     assert google.read_checkpoint(tmp_path).config == other
-    assert "layer_norm_eps 1e-05" in google.differences(other)[0]
+    assert "layer_norm_eps 1e-05" in google.compatibility_notes(other)[0]
 
 
-def test_without_a_count_of_segments_there_are_16(tmp_path):
+def test_type_vocab_size_defaults_to_16(tmp_path):
     weights = random_weights(1)
     name = "bert/embeddings/token_type_embeddings"
     sixteen = np.arange(16 * TINY.hidden_size, dtype=np.float32).reshape(16, -1)
     save_tf1(tmp_path, weights | {name: sixteen})
-    values = config_values()
+    values = google_config_values()
     del values["type_vocab_size"]
     (tmp_path / "bert_config.json").write_text(json.dumps(values))
     read = google.read_checkpoint(tmp_path)
@@ -179,34 +140,32 @@ def test_without_a_count_of_segments_there_are_16(tmp_path):
     assert np.array_equal(read.weights[name], sixteen)
 
 
-def test_missing_heads_only_if_asked_for(tmp_path):
+def test_missing_heads_are_accepted_only_if_allowed(tmp_path):
     weights = {name: array for name, array in random_weights(1).items() if name[:4] != "cls/"}
     fine_tuned = {"output_weights": np.ones((3, 16), np.float32), "output_bias": np.float32([1, 2])}
-    save_tf1(tmp_path, with_slots(weights | fine_tuned, "adam_m", "adam_v"))
-    message = (
-        r"no MLM head and no NSP head.*beside what it should have it has output_bias, output_w"
-    )
+    save_tf1(tmp_path, with_training_state(weights | fine_tuned, "adam_m", "adam_v"))
+    message = r"no MLM head and no NSP head.*; unexpected tensors: output_bias, output_weights; set"
     with pytest.raises(UserError, match=message):
         google.read_checkpoint(tmp_path)
     read = google.read_checkpoint(tmp_path, allow_missing_heads=True)
-    assert equal(read.weights, weights)
+    assert same_bits(read.weights, weights)
     assert read.missing_heads == ("MLM head", "NSP head")
     assert read.unused_tensors == ("output_bias", "output_weights")
 
 
-def test_of_several_checkpoints_the_state_file_names_one(tmp_path):
+def test_state_file_selects_one_of_several_checkpoints(tmp_path):
     old, new = random_weights(1), random_weights(2)
     save_tf1(tmp_path, old, "model.ckpt-20")
     save_tf1(tmp_path, new, "model.ckpt-100")
     state = tmp_path / "checkpoint"
     assert "model.ckpt-100" in state.read_text()
-    assert equal(google.read_checkpoint(tmp_path).weights, new)
+    assert same_bits(google.read_checkpoint(tmp_path).weights, new)
     for name in ("model.ckpt-20", "model.ckpt-20.index"):
-        assert equal(google.read_checkpoint(tmp_path / name).weights, old)
-    # Copied from elsewhere: what counts is the name, never a folder outside.
+        assert same_bits(google.read_checkpoint(tmp_path / name).weights, old)
+    # Of a path from elsewhere only the name counts; no other folder is read.
     for path in ("gs://bucket/run/model.ckpt-20", "../elsewhere/model.ckpt-20"):
         state.write_text(f'model_checkpoint_path: "{path}"\n')
-        assert equal(google.read_checkpoint(tmp_path).weights, old)
+        assert same_bits(google.read_checkpoint(tmp_path).weights, old)
     for text in ('model_checkpoint_path: "model.ckpt-50"\n', "", "\0"):
         state.write_text(text)
         message = r"several checkpoints: model.ckpt-100, model.ckpt-20; name one of them"
@@ -217,9 +176,9 @@ def test_of_several_checkpoints_the_state_file_names_one(tmp_path):
         formats.detect_format(tmp_path)
 
 
-def test_checkpoints_in_several_data_files(tmp_path):
+def test_checkpoint_with_several_data_files(tmp_path):
     weights = random_weights(3)
-    google.write_model(tmp_path, GOOGLES, weights)
+    google.write_model(tmp_path, GOOGLE_CONFIG, weights)
     for path in tmp_path.glob("*.ckpt.*"):
         path.unlink()
     half = len(weights) // 2
@@ -235,9 +194,11 @@ def test_checkpoints_in_several_data_files(tmp_path):
     names = [str(tmp_path / f"part-{number}") for number in (0, 1)]
     tf.raw_ops.MergeV2Checkpoints(checkpoint_prefixes=names, destination_prefix=prefix)
     assert (tmp_path / "bert_model.ckpt.data-00001-of-00002").exists()
-    assert equal(google.read_checkpoint(tmp_path).weights, weights)
+    assert same_bits(google.read_checkpoint(tmp_path).weights, weights)
     (tmp_path / "bert_model.ckpt.data-00001-of-00002").unlink()
-    with pytest.raises(UserError, match=r"data-00001-of-00002: missing beside bert_model.ckpt"):
+    with pytest.raises(
+        UserError, match=r"data-00001-of-00002: missing, but bert_model.ckpt.index is"
+    ):
         google.read_checkpoint(tmp_path)
 
 
@@ -255,47 +216,53 @@ def flip(path: Path) -> None:
 
 
 def change_config(folder: Path, **changes) -> None:
-    (folder / "bert_config.json").write_text(json.dumps(config_values() | changes))
+    (folder / "bert_config.json").write_text(json.dumps(google_config_values() | changes))
 
 
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
-        (lambda f: (f / "bert_config.json").unlink(), "no bert_config.json beside bert_model.ckpt"),
-        (lambda f: (f / DATA).unlink(), f"{DATA}: missing beside {INDEX}"),
-        (lambda f: cut(f / DATA), r"cannot be read, a .data file is cut or damaged"),
-        (lambda f: flip(f / DATA), r"cannot be read, a .data file is cut or damaged"),
+        (
+            lambda f: (f / "bert_config.json").unlink(),
+            "no bert_config.json for bert_model.ckpt.index",
+        ),
+        (lambda f: (f / DATA).unlink(), f"{DATA}: missing, but {INDEX} is there"),
+        (lambda f: cut(f / DATA), r"cannot be read because a .data file is cut off or damaged"),
+        (lambda f: flip(f / DATA), r"cannot be read because a .data file is cut off or damaged"),
         (lambda f: cut(f / INDEX), rf"{INDEX}: damaged"),
         (lambda f: (f / INDEX).write_bytes(b""), rf"{INDEX}: damaged"),
-        (lambda f: (f / INDEX).unlink(), r"no model in it; it should have model.safetensors"),
+        (lambda f: (f / INDEX).unlink(), r"no model found; it should have model.safetensors"),
         (
             lambda f: change_config(f, num_hidden_layers=3),
-            r"no tensor bert/encoder/layer_2/attention/self/query/kernel, .* and 13 more",
+            r"tensors \(bert/encoder/layer_2/attention/self/query/kernel, .* and 13 more\) of a "
+            r"BERT with 3 layers are missing",
         ),
         (
             lambda f: change_config(f, num_hidden_layers=1),
-            r"bert/encoder/layer_1/attention/output/LayerNorm/beta, .* and 13 more: no part of a "
-            r"BERT with 1 layers; does its config belong to it\?",
+            r"tensors \(bert/encoder/layer_1/attention/output/LayerNorm/beta, .* and 13 more\) "
+            r"that are not part of a BERT with 1 layers; use the config that belongs to these",
         ),
         (
             lambda f: change_config(f, vocab_size=56),
-            r"word_embeddings has shape \[50, 16\], but its config asks for \[56, 16\]",
+            r"word_embeddings has shape \[50, 16\], but its config requires \[56, 16\]",
         ),
         (lambda f: change_config(f, type_vocab_size=16), r"token_type_embeddings has shape \[2, 1"),
     ],
 )
 @pytest.mark.parametrize("allow_missing_heads", [False, True])
-def test_errors_name_what_is_wrong(tmp_path, damage, message, allow_missing_heads):
-    google.write_model(tmp_path, GOOGLES, random_weights(1))
+def test_damaged_checkpoints_are_refused_in_one_line(
+    tmp_path, damage, message, allow_missing_heads
+):
+    google.write_model(tmp_path, GOOGLE_CONFIG, random_weights(1))
     damage(tmp_path)
     with pytest.raises(UserError, match=message) as caught:
         formats.read_checkpoint(tmp_path, allow_missing_heads)
     assert str(tmp_path) in str(caught.value) and "\n" not in str(caught.value)
 
 
-def test_a_failed_write_leaves_the_old_model(tmp_path, monkeypatch):
+def test_failed_write_keeps_the_old_model(tmp_path, monkeypatch):
     weights = random_weights(1)
-    google.write_model(tmp_path, GOOGLES, weights)
+    google.write_model(tmp_path, GOOGLE_CONFIG, weights)
     before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
 
     def full(**_):
@@ -303,14 +270,14 @@ def test_a_failed_write_leaves_the_old_model(tmp_path, monkeypatch):
 
     monkeypatch.setattr(tf.raw_ops, "SaveV2", full)
     with pytest.raises(UserError, match=r"cannot be written.*is the disk full"):
-        google.write_model(tmp_path, GOOGLES, random_weights(2))
+        google.write_model(tmp_path, GOOGLE_CONFIG, random_weights(2))
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
 
 
-def test_a_path_that_leads_nowhere(tmp_path):
+def test_paths_without_a_model(tmp_path):
     with pytest.raises(UserError, match=r"nothing: no such folder, and no nothing\.index"):
         formats.read_checkpoint(tmp_path / "nothing")
-    with pytest.raises(UserError, match="no model in it"):
+    with pytest.raises(UserError, match="no model found"):
         formats.detect_format(tmp_path)
     with pytest.raises(UserError, match="no checkpoint in it"):
         find_prefix(tmp_path)

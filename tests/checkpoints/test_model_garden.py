@@ -1,6 +1,6 @@
-"""The Model Garden's TF2 checkpoints, as its own code of 2020 and of 2025 wrote them.
+"""Model Garden TF2 checkpoints, written by the Model Garden's own code of 2020 and of 2025.
 
-tests/fixtures/model_garden_common.py says how they were made.
+tests/fixtures/model_garden_common.py describes how they were made.
 """
 
 import json
@@ -19,17 +19,16 @@ from lib.model.bert import encode, masked_lm_logits, next_sentence_logits
 from lib.model.config import BertConfig
 from lib.model.parameters import initial_values
 from lib.run.errors import UserError
-from tests.checkpoints.test_google_checkpoints import equal
+from tests.helpers.checkpoints import MODEL_GARDEN, same_bits
 
-FIXTURES = Path(__file__).parents[1] / "fixtures/model_garden"
-# gelu is the tanh form there.
+# In the Model Garden, gelu is the tanh form.
 CONFIG = BertConfig(40, 8, 2, 2, 12, "gelu_new", 0.1, 0.1, 16, 3)
 INPUTS = {"input_word_ids", "input_mask", "input_type_ids", "masked_lm_positions"}
 HEADS = ("MLM head", "NSP head")
 
 
 def linear_head(weights: dict, hidden: np.ndarray) -> np.ndarray:
-    """Logarithms of probabilities, computed as in 2020: without an activation."""
+    """MLM log probabilities as computed by the code of 2020: without an activation function."""
     head = "cls/predictions/transform"
     inner = hidden @ weights[f"{head}/dense/kernel"] + weights[f"{head}/dense/bias"]
     inner -= inner.mean(axis=-1, keepdims=True)
@@ -40,7 +39,7 @@ def linear_head(weights: dict, hidden: np.ndarray) -> np.ndarray:
 
 
 def outputs(config: BertConfig, weights: dict, inputs: dict) -> dict[str, np.ndarray]:
-    """What our model computes, under the Model Garden's names."""
+    """Outputs of this project's model, under the Model Garden's names."""
     weights = {**initial_values(config, 1), **weights}
     ids, mask, types = (
         np.array(inputs[name], np.int32)
@@ -77,8 +76,8 @@ def outputs(config: BertConfig, weights: dict, inputs: dict) -> dict[str, np.nda
         ("train", ()),
     ],
 )
-def test_outputs_equal_those_of_the_model_garden(name, missing):
-    folder = FIXTURES / name
+def test_outputs_equal_the_model_gardens(name, missing):
+    folder = MODEL_GARDEN / name
     assert formats.detect_format(folder) == "Model Garden TF2"
     read = formats.read_checkpoint(folder, allow_missing_heads=bool(missing))
     assert (read.config, read.missing_heads) == (CONFIG, missing)
@@ -94,28 +93,28 @@ def test_outputs_equal_those_of_the_model_garden(name, missing):
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("keras_bert", r"has no MLM head and no NSP head: this is not a BERT for pretraining"),
-        ("items", r"has no NSP head"),
-        # Two classes, but of something else: its head is not taken for one of sentence pairs.
-        ("run_classifier_2020", r"no NSP head.*beside what it should have it has model/layer_with"),
+        ("keras_bert", r"no MLM head and no NSP head, so this is not a BERT for pretraining"),
+        ("items", r"no NSP head"),
+        # A classifier with two classes: its head is not mistaken for an NSP head.
+        ("run_classifier_2020", r"no NSP head.*; unexpected tensors: model/layer_with"),
     ],
 )
-def test_missing_heads_only_if_asked_for(name, message):
+def test_missing_heads_are_accepted_only_if_allowed(name, message):
     with pytest.raises(UserError, match=message):
-        formats.read_checkpoint(FIXTURES / name)
+        formats.read_checkpoint(MODEL_GARDEN / name)
     unused_tensors = formats.read_checkpoint(
-        FIXTURES / name, allow_missing_heads=True
+        MODEL_GARDEN / name, allow_missing_heads=True
     ).unused_tensors
     assert len(unused_tensors) == (2 if name == "run_classifier_2020" else 0)
 
 
 @pytest.fixture
 def copy(tmp_path):
-    """Copies a fixture, perhaps with another config."""
+    """Copies a fixture, optionally with another config."""
 
     def make(name: str, **changes: object) -> Path:
         folder = tmp_path / name
-        shutil.copytree(FIXTURES / name, folder)
+        shutil.copytree(MODEL_GARDEN / name, folder)
         path = folder / "bert_config.json"
         if changes:
             path.write_text(json.dumps(json.loads(path.read_text()) | changes))
@@ -127,16 +126,19 @@ def copy(tmp_path):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"num_hidden_layers": 1}, r"no part of a BERT with 1 layers; does its config belong to"),
-        ({"num_hidden_layers": 3}, r"a (BERT|model) with 3 layers"),
-        ({"vocab_size": 48}, r"has shape \[40, 8\], but its config asks for \[48, 8\]"),
-        ({"max_position_embeddings": 512}, r"has shape \[16, 8\], .* asks for \[512, 8\]"),
-        ({"type_vocab_size": 16}, r"has shape \[3, 8\], but its config asks for \[16, 8\]"),
-        ({"num_attention_heads": 4}, r"has shape \[8, 2, 4\], but its config asks for \[8, 4, 2\]"),
+        (
+            {"num_hidden_layers": 1},
+            r"not part of a BERT with 1 layers; use the config that belongs",
+        ),
+        ({"num_hidden_layers": 3}, r"a BERT with 3 layers"),
+        ({"vocab_size": 48}, r"has shape \[40, 8\], but its config requires \[48, 8\]"),
+        ({"max_position_embeddings": 512}, r"has shape \[16, 8\], .* requires \[512, 8\]"),
+        ({"type_vocab_size": 16}, r"has shape \[3, 8\], but its config requires \[16, 8\]"),
+        ({"num_attention_heads": 4}, r"has shape \[8, 2, 4\], but its config requires \[8, 4, 2\]"),
     ],
 )
 @pytest.mark.parametrize("name", ["items", "run_pretraining_2020"])
-def test_a_config_of_another_model(copy, name, changes, message):
+def test_config_of_another_model_is_refused(copy, name, changes, message):
     folder = copy(name, **changes)
     for allow_missing_heads in (True, False) if name != "items" else (True,):
         with pytest.raises(UserError, match=message) as caught:
@@ -144,7 +146,7 @@ def test_a_config_of_another_model(copy, name, changes, message):
         assert str(folder) in str(caught.value) and "\n" not in str(caught.value)
 
 
-def test_objects_that_are_no_bert(copy):
+def test_objects_without_a_bert_are_refused(copy):
     folder = copy("items")
     for path in folder.glob("*.ckpt-1*"):
         path.unlink()
@@ -157,8 +159,8 @@ def test_objects_that_are_no_bert(copy):
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("bert_model.ckpt-1.data-00000-of-00001", "missing beside bert_model"),
-        ("bert_config.json", "no bert_config.json beside bert_model"),
+        ("bert_model.ckpt-1.data-00000-of-00001", "missing, but bert_model"),
+        ("bert_config.json", "no bert_config.json for bert_model"),
     ],
 )
 def test_missing_files_are_named(copy, name, message):
@@ -169,7 +171,7 @@ def test_missing_files_are_named(copy, name, message):
 
 
 def encoder_params(**changes) -> dict:
-    """task.model.encoder.bert of a params.yaml, as BertEncoderConfig has it."""
+    """task.model.encoder.bert in a params.yaml, with the keys of BertEncoderConfig."""
     return {
         "attention_dropout_rate": 0.1,
         "dropout_rate": 0.2,
@@ -188,44 +190,47 @@ def encoder_params(**changes) -> dict:
 
 
 @pytest.mark.parametrize("kind", ["bert", "bert_v2"])
-def test_the_config_of_a_run(copy, kind):
+def test_config_is_read_from_params_yaml(copy, kind):
     folder = copy("run_pretraining")
     values = {"task": {"model": {"encoder": {"type": kind, kind: encoder_params()}}}}
     text = yaml.dump(values) + "runtime: !!python/tuple [1, 2]\nother: !!python/object:a.B {}\n"
     (folder / "params.yaml").write_text(text)
-    # A config beside it goes first.
+    # A bert_config.json takes precedence.
     before = formats.read_checkpoint(folder)
     assert before.config == CONFIG
     (folder / "bert_config.json").unlink()
     read = formats.read_checkpoint(folder)
     assert read.config == replace(CONFIG, hidden_dropout_prob=0.2)
-    assert equal(read.weights, before.weights)
+    assert same_bits(read.weights, before.weights)
 
 
 @pytest.mark.parametrize(
     ("encoder", "message"),
     [
         ({"type": "albert", "albert": {}}, "encoder.type should be bert or bert_v2. Received: alb"),
-        ({"type": "bert", "bert": encoder_params(norm_first=True)}, "norm_first: true is no BERT"),
+        (
+            {"type": "bert", "bert": encoder_params(norm_first=True)},
+            "norm_first: true is not BERT's",
+        ),
         ({"type": "bert", "bert": encoder_params(embedding_size=4)}, "embedding_size should be"),
         (
             {"type": "bert", "bert": encoder_params(hidden_activation="relu")},
-            "mlm_activation should be hidden_activation",
+            "mlm_activation should be equal to hidden_activation",
         ),
         (
             {"type": "bert", "bert": {"vocab_size": 7, "hidden_activation": "gelu"}},
             "no `hidden_size`; not the config of a BERT",
         ),
-        ({}, "says nothing of task.model.encoder; put a bert_config.json beside it"),
-        (None, "says nothing of task.model.encoder"),
+        ({}, "no task.model.encoder in it; put a bert_config.json in the same folder"),
+        (None, "no task.model.encoder"),
     ],
 )
-def test_runs_of_other_models(tmp_path, encoder, message):
+def test_params_yaml_of_other_models_is_refused(tmp_path, encoder, message):
     path = tmp_path / "params.yaml"
     values = {"task": {"model": {"encoder": encoder, "mlm_activation": "gelu"}}}
     path.write_text(yaml.dump(values))
     with pytest.raises(UserError, match=f"^{path}: {message}"):
         read_params(path)
     path.write_text("task: [")
-    with pytest.raises(UserError, match=r"says nothing of task.model.encoder"):
+    with pytest.raises(UserError, match=r"no task.model.encoder"):
         read_params(path)

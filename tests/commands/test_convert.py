@@ -1,4 +1,4 @@
-"""The converter: what it writes, what it says, what it refuses."""
+"""The model converter: written files, notes and refusals."""
 
 import json
 from dataclasses import replace
@@ -16,13 +16,16 @@ from lib.model.parameters import initial_values
 from lib.run.errors import UserError
 from lib.vocab.directory import read_directory
 from lib.vocab.export import write_tokenizer
-from lib.vocab.tokenizer import SPECIAL_TOKENS
-from tests.checkpoints.test_google_checkpoints import GOOGLES, equal, save_tf1
+from tests.helpers.checkpoints import (
+    GOOGLE_CONFIG,
+    MODEL_GARDEN,
+    VOCABULARY,
+    same_bits,
+    save_tf1,
+)
 from tests.model.test_model import TINY, random_batch, random_weights
 
-VOCABULARY = [*SPECIAL_TOKENS, *(f"word{number}" for number in range(45))]
-GARDEN = Path(__file__).parents[1] / "fixtures/model_garden"
-PADDING = {"pad_token_id": 0}
+PAD_ID = {"pad_token_id": 0}
 
 
 def files_of(folder: Path) -> dict[str, bytes]:
@@ -31,12 +34,12 @@ def files_of(folder: Path) -> dict[str, bytes]:
 
 @pytest.fixture
 def hugging_face(tmp_path):
-    """Writes a directory of Hugging Face's, as pretrain does."""
+    """Writes a Hugging Face directory, as pretrain does."""
 
     def write(config=TINY, lowercase=True, strip_accents=True) -> Path:
         folder = tmp_path / "hf"
         folder.mkdir()
-        huggingface.write_model(folder, config, random_weights(1), PADDING)
+        huggingface.write_model(folder, config, random_weights(1), PAD_ID)
         write_tokenizer(folder, VOCABULARY, lowercase, strip_accents, 24)
         return folder
 
@@ -45,40 +48,40 @@ def hugging_face(tmp_path):
 
 @pytest.fixture
 def tf1(tmp_path):
-    """A folder of Google's: config, checkpoint and vocab.txt, which tell nothing of the case."""
+    """A Google TF1 folder: config, checkpoint and vocab.txt, which do not state the case."""
     folder = save_tf1(tmp_path / "google", random_weights(1))
-    (folder / "vocab.txt").write_text("".join(f"{piece}\n" for piece in VOCABULARY))
+    (folder / "vocab.txt").write_text("".join(f"{token}\n" for token in VOCABULARY))
     return folder
 
 
 @pytest.mark.parametrize("hidden_act", ["gelu", "gelu_new", "relu"])
 @pytest.mark.parametrize("lowercase", [True, False])
-def test_there_and_back_gives_the_same_files(tmp_path, hugging_face, hidden_act, lowercase):
+def test_round_trip_gives_the_same_files(tmp_path, hugging_face, hidden_act, lowercase):
     config = replace(TINY, hidden_act=hidden_act, layer_norm_eps=1e-6)
     source = hugging_face(config, lowercase, lowercase)
-    there, back = tmp_path / "there", tmp_path / "back"
-    notes = convert_model(source, there, "google")
-    assert any("erf form of gelu" in note for note in notes) == (hidden_act == "gelu")
+    exported, back = tmp_path / "exported", tmp_path / "back"
+    notes = convert_model(source, exported, "google")
+    assert any("erf form of GELU" in note for note in notes) == (hidden_act == "gelu")
     assert any(f"--do_lower_case={lowercase}" in note for note in notes)
-    assert {path.name for path in there.iterdir()} == {
+    assert {path.name for path in exported.iterdir()} == {
         "bert_config.json",
         "bert_model.ckpt.index",
         "bert_model.ckpt.data-00000-of-00001",
         "vocab.txt",
         "tokenizer_config.json",
     }
-    convert_model(there, back, "huggingface")
+    convert_model(exported, back, "huggingface")
     assert files_of(back) == files_of(source)
 
 
-def test_a_target_inside_the_source_is_refused(tf1):
+def test_target_inside_the_source_is_refused(tf1):
     before = files_of(tf1)
     with pytest.raises(UserError, match=r"sub: is inside .*google; name a folder elsewhere"):
         convert_model(tf1, tf1 / "sub", "google")
     assert files_of(tf1) == before
 
 
-def test_of_two_conversions_to_one_target_the_first_stays(tmp_path, tf1, monkeypatch):
+def test_first_of_two_concurrent_conversions_wins(tmp_path, tf1, monkeypatch):
     target, write = tmp_path / "target", google.write_model
 
     def while_another_finishes(*arguments):
@@ -93,7 +96,7 @@ def test_of_two_conversions_to_one_target_the_first_stays(tmp_path, tf1, monkeyp
     assert not [*tmp_path.glob(".*")]
 
 
-def test_googles_models_say_nothing_of_the_case(tmp_path, tf1):
+def test_case_of_google_models_must_be_given(tmp_path, tf1):
     target = tmp_path / "target"
     with pytest.raises(UserError, match=r"no tokenizer_config.json.*give --lowercase yes"):
         convert_model(tf1, target, "huggingface")
@@ -106,40 +109,44 @@ def test_googles_models_say_nothing_of_the_case(tmp_path, tf1):
         files = read_directory(target)
         assert (files.lowercase, files.strip_accents) == (lowercase, expected)
         assert files.vocabulary == VOCABULARY
-        assert read_checkpoint(target).config == GOOGLES
-        assert equal(read_checkpoint(target).weights, random_weights(1))
+        assert read_checkpoint(target).config == GOOGLE_CONFIG
+        assert same_bits(read_checkpoint(target).weights, random_weights(1))
 
 
-def test_a_tokenizer_that_google_has_not(tmp_path, hugging_face):
+def test_note_about_a_tokenizer_that_google_lacks(tmp_path, hugging_face):
     source = hugging_face(TINY, True, False)
     notes = convert_model(source, tmp_path / "target", "google", lowercase=True)
-    assert any("this model's keeps them: their ids differ" in note for note in notes)
+    assert any("this model's keeps them: their token ids differ" in note for note in notes)
 
 
-def test_switches_that_the_source_states_otherwise(tmp_path, hugging_face):
+def test_options_that_contradict_the_source_are_refused(tmp_path, hugging_face):
     source = hugging_face()
     convert_model(source, tmp_path / "same", "huggingface", lowercase=True)
-    for switches, message in (
+    for options, message in (
         ({"lowercase": False}, f"--lowercase no: {source} states yes"),
         ({"lowercase": True, "strip_accents": False}, f"--strip-accents no: {source} states yes"),
     ):
         with pytest.raises(UserError, match=message):
-            convert_model(source, tmp_path / "target", "google", **switches)
+            convert_model(source, tmp_path / "target", "google", **options)
 
 
-def test_rows_beyond_the_vocabulary_stay(tmp_path, tf1):
+def test_embeddings_beyond_the_vocabulary_are_kept(tmp_path, tf1):
     shorter = VOCABULARY[:43]
-    (tf1 / "vocab.txt").write_text("".join(f"{piece}\n" for piece in shorter))
+    (tf1 / "vocab.txt").write_text("".join(f"{token}\n" for token in shorter))
     notes = convert_model(tf1, tmp_path / "target", "huggingface", True)
-    assert any("7 rows beyond the 43 pieces of the vocabulary are kept" in note for note in notes)
+    assert any(
+        "kept 7 word embeddings beyond the 43 entries of the vocabulary" in note for note in notes
+    )
     assert read_checkpoint(tmp_path / "target").config.vocab_size == 50
     assert read_directory(tmp_path / "target").vocabulary == shorter
-    (tf1 / "vocab.txt").write_text("".join(f"{piece}\n" for piece in [*VOCABULARY, "more"]))
-    with pytest.raises(UserError, match=r"vocab.txt: 51 pieces, but the model has 50 rows"):
+    (tf1 / "vocab.txt").write_text("".join(f"{token}\n" for token in [*VOCABULARY, "more"]))
+    with pytest.raises(
+        UserError, match=r"vocab.txt: 51 entries, but the model has 50 word embeddings"
+    ):
         convert_model(tf1, tmp_path / "other", "huggingface", True)
 
 
-def test_without_a_vocabulary(tmp_path, tf1):
+def test_source_without_a_vocabulary(tmp_path, tf1):
     (tf1 / "vocab.txt").unlink()
     with pytest.raises(UserError, match=r"no vocab.txt.*or give --without-tokenizer"):
         convert_model(tf1, tmp_path / "target", "huggingface", True)
@@ -150,7 +157,7 @@ def test_without_a_vocabulary(tmp_path, tf1):
         convert_model(tf1, tmp_path / "other", "huggingface", True)
 
 
-def test_new_heads_only_if_asked_for(tmp_path, tf1):
+def test_missing_heads_are_initialised_only_if_allowed(tmp_path, tf1):
     weights = {name: array for name, array in random_weights(1).items() if name[:4] != "cls/"}
     save_tf1(tf1, weights | {"output_bias": np.ones(3, np.float32)})
     with pytest.raises(
@@ -158,22 +165,26 @@ def test_new_heads_only_if_asked_for(tmp_path, tf1):
     ):
         convert_model(tf1, tmp_path / "target", "google")
     notes = convert_model(tf1, tmp_path / "target", "google", init_missing_heads=True)
-    assert "begin at random (seed 1): MLM head, NSP head" in notes
-    assert "no part of a BERT for pretraining, left out: output_bias" in notes
-    heads = {name: array for name, array in initial_values(GOOGLES, 1).items() if "cls/" in name}
-    assert equal(read_checkpoint(tmp_path / "target").weights, weights | heads)
+    assert "initialised randomly (seed 1): MLM head, NSP head" in notes
+    assert "ignored, not part of a BERT for pretraining: output_bias" in notes
+    heads = {
+        name: array for name, array in initial_values(GOOGLE_CONFIG, 1).items() if "cls/" in name
+    }
+    assert same_bits(read_checkpoint(tmp_path / "target").weights, weights | heads)
     save_tf1(tf1, random_weights(1) | {"output_bias": np.ones(3, np.float32)})
-    with pytest.raises(UserError, match="output_bias: no part of a BERT with 2 layers"):
+    with pytest.raises(
+        UserError, match=r"\(output_bias\) that are not part of a BERT with 2 layers"
+    ):
         convert_model(tf1, tmp_path / "other", "google")
 
 
-def test_a_target_in_use_is_left_alone(tmp_path, tf1):
+def test_existing_target_is_not_touched(tmp_path, tf1):
     target = tmp_path / "target"
     target.mkdir()
     (target / "thesis.txt").write_text("draft")
     before = files_of(tf1)
     for used in (target, tf1, tf1 / "vocab.txt"):
-        with pytest.raises(UserError, match="is in use; name a folder that is empty"):
+        with pytest.raises(UserError, match="already exists; name a new or an empty folder"):
             convert_model(tf1, used, "huggingface", True)
     assert files_of(target) == {"thesis.txt": b"draft"} and files_of(tf1) == before
     (target / "thesis.txt").unlink()
@@ -181,20 +192,22 @@ def test_a_target_in_use_is_left_alone(tmp_path, tf1):
     assert detect_format(target) == "Hugging Face"
 
 
-def test_what_reads_otherwise_than_it_was_is_not_handed_over(tmp_path, tf1, monkeypatch):
-    def write(folder, config, weights, specials):
+def test_model_that_reads_back_differently_is_discarded(tmp_path, tf1, monkeypatch):
+    def write(folder, config, weights, special_ids):
         name = "bert/pooler/dense/bias"
-        huggingface_write(folder, config, weights | {name: -weights[name]}, specials)
+        huggingface_write(folder, config, weights | {name: -weights[name]}, special_ids)
 
     huggingface_write = huggingface.write_model
     monkeypatch.setattr(huggingface, "write_model", write)
-    with pytest.raises(UserError, match=r"target: reading it gave something else.*pooler/dense"):
+    with pytest.raises(
+        UserError, match=r"target: the written model differs from its source .*pooler/dense"
+    ):
         convert_model(tf1, tmp_path / "target", "huggingface", True)
     assert not (tmp_path / "target").exists()
 
 
-def test_the_forms_of_gelu_differ_by_as_much_as_is_said():
-    """In a model of trained size of activations: logits of several units."""
+def test_forms_of_gelu_differ_by_about_the_stated_amount():
+    """With activations as large as in a trained model, whose logits are several units."""
     batch = random_batch(1)
     weights = {name: 4 * array for name, array in random_weights(1).items()}
     logits = []
@@ -206,7 +219,7 @@ def test_the_forms_of_gelu_differ_by_as_much_as_is_said():
     assert 1e-4 < np.abs(logits[0] - logits[1]).max() < 1e-1
 
 
-def test_the_command(tmp_path, tf1, monkeypatch, capsys):
+def test_command_line(tmp_path, tf1, monkeypatch, capsys):
     def run(*words):
         monkeypatch.setattr("sys.argv", ["convert", *map(str, words)])
         convert.main()
@@ -216,7 +229,7 @@ def test_the_command(tmp_path, tf1, monkeypatch, capsys):
     out = run("model", tf1, target, "--to", "huggingface", "--lowercase", "no")
     assert f"convert: {tf1}: Google TF1\n" in out
     assert json.loads((target / "tokenizer_config.json").read_text())["strip_accents"] is False
-    with pytest.raises(SystemExit, match=r"^convert: error: .*is in use"):
+    with pytest.raises(SystemExit, match=r"^convert: error: .*already exists"):
         run("model", tf1, target, "--to", "huggingface", "--lowercase", "no")
     with pytest.raises(SystemExit):
         run("model", tf1, tmp_path / "other", "--to", "huggingface", "--lowercase", "maybe")
@@ -224,12 +237,12 @@ def test_the_command(tmp_path, tf1, monkeypatch, capsys):
 
 
 @pytest.mark.parametrize("to", ["google", "huggingface"])
-def test_models_of_the_model_garden(tmp_path, to):
-    for name, said in (("run_pretraining", False), ("run_pretraining_2020", True)):
-        source, target = GARDEN / name, tmp_path / name
+def test_model_garden_checkpoints_are_converted(tmp_path, to):
+    for name, noted in (("run_pretraining", False), ("run_pretraining_2020", True)):
+        source, target = MODEL_GARDEN / name, tmp_path / name
         notes = convert_model(source, target, to, without_tokenizer=True)
         assert notes[0] == f"{source}: Model Garden TF2"
-        assert any("without an activation" in note for note in notes) == said
+        assert any("no activation function" in note for note in notes) == noted
         read = read_checkpoint(source)
         assert read_checkpoint(target).config == read.config
-        assert equal(read_checkpoint(target).weights, read.weights)
+        assert same_bits(read_checkpoint(target).weights, read.weights)

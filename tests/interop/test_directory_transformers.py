@@ -1,4 +1,4 @@
-"""A whole model directory, with its tokenizer, in the hands of transformers 5."""
+"""A complete model directory, with its tokenizer, loaded by transformers 5."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""TensorFlow's checkpoints, converted, under transformers on PyTorch: the same logits."""
+"""Converted TensorFlow checkpoints give the same logits in transformers on PyTorch."""
 
 import json
 
@@ -13,14 +13,20 @@ transformers = pytest.importorskip(
 from lib.checkpoints.conversion import convert_model  # noqa: E402
 from lib.checkpoints.google import read_checkpoint  # noqa: E402
 from lib.model.bert import encode, masked_lm_logits, next_sentence_logits  # noqa: E402
-from tests.checkpoints.test_google_checkpoints import save_tf1, with_slots  # noqa: E402
-from tests.commands.test_convert import GARDEN, VOCABULARY  # noqa: E402
+from tests.helpers.checkpoints import (  # noqa: E402
+    MODEL_GARDEN,
+    VOCABULARY,
+    save_tf1,
+    with_training_state,
+)
 from tests.model.test_model import random_batch, random_weights  # noqa: E402
 
 
-def test_logits_of_a_converted_checkpoint_equal_those_of_transformers(tmp_path):
-    source = save_tf1(tmp_path / "google", with_slots(random_weights(1), "adam_m", "adam_v"))
-    (source / "vocab.txt").write_text("".join(f"{piece}\n" for piece in VOCABULARY))
+def test_converted_checkpoint_has_equal_logits_in_transformers(tmp_path):
+    source = save_tf1(
+        tmp_path / "google", with_training_state(random_weights(1), "adam_m", "adam_v")
+    )
+    (source / "vocab.txt").write_text("".join(f"{token}\n" for token in VOCABULARY))
     convert_model(source, tmp_path / "hf", "huggingface", lowercase=True)
     batch = random_batch(2)
     ids, mask, segments = (batch[name] for name in ("input_ids", "input_mask", "segment_ids"))
@@ -46,8 +52,8 @@ def test_logits_of_a_converted_checkpoint_equal_those_of_transformers(tmp_path):
     assert tokenizer("Word7 [MASK]")["input_ids"] == [2, 12, 4, 3]
 
 
-def test_the_model_gardens_outputs_are_those_of_transformers(tmp_path):
-    source = GARDEN / "run_pretraining"
+def test_model_garden_outputs_equal_those_of_transformers(tmp_path):
+    source = MODEL_GARDEN / "run_pretraining"
     convert_model(source, tmp_path / "hf", "huggingface", without_tokenizer=True)
     expected = {
         name: np.array(values)

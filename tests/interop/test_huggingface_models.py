@@ -1,4 +1,4 @@
-"""Models as PyTorch and transformers save them are read, and ours fine-tune there."""
+"""Models saved by PyTorch and transformers are read; exported models fine-tune there."""
 
 import numpy as np
 import pytest
@@ -15,9 +15,9 @@ from lib.model.parameters import initial_values  # noqa: E402
 from lib.vocab.export import write_tokenizer  # noqa: E402
 from lib.vocab.tokenizer import SPECIAL_TOKENS  # noqa: E402
 
-# 24 rows for 21 pieces: a multiple of 8.
-PIECES = [*SPECIAL_TOKENS, *"abcdefgh", *(f"##{letter}" for letter in "abcdefgh")]
-ROWS = 24
+# 21 entries, and 24 word embeddings: padded to a multiple of 8.
+TOKENS = [*SPECIAL_TOKENS, *"abcdefgh", *(f"##{letter}" for letter in "abcdefgh")]
+EMBEDDINGS = 24
 HEADS = {
     "BertForPreTraining": (),
     "BertForMaskedLM": ("NSP head", "pooler"),
@@ -27,7 +27,7 @@ HEADS = {
 
 
 def sizes(hidden_act: str = "gelu", segments: int = 16) -> BertConfig:
-    return BertConfig(ROWS, 32, 2, 4, 48, hidden_act, 0.1, 0.1, 20, segments)
+    return BertConfig(EMBEDDINGS, 32, 2, 4, 48, hidden_act, 0.1, 0.1, 20, segments)
 
 
 def random_weights(config: BertConfig) -> dict[str, np.ndarray]:
@@ -39,7 +39,7 @@ def random_weights(config: BertConfig) -> dict[str, np.ndarray]:
 
 
 def theirs(name: str):
-    """A model of transformers', with random weights, biases too."""
+    """A transformers model with random weights and biases."""
     torch.manual_seed(0)
     model = getattr(transformers, name)(transformers.BertConfig(**vars(sizes())))
     with torch.no_grad():
@@ -59,7 +59,7 @@ def test_saved_models_are_read_bit_for_bit(tmp_path, name, form, dtype):
     if form in ("zip", "older"):
         torch.save(state, path, _use_new_zipfile_serialization=form == "zip")
     elif form == "wrapped":
-        # Parameters, not tensors, in what training code writes.
+        # Training code often saves parameters rather than tensors.
         parameters = model.state_dict(keep_vars=True)
         torch.save({"epoch": 1, "state_dict": parameters}, path, pickle_protocol=4)
     else:
@@ -68,22 +68,21 @@ def test_saved_models_are_read_bit_for_bit(tmp_path, name, form, dtype):
     checkpoint = read_checkpoint(tmp_path, allow_missing_heads=True)
     assert checkpoint.config == sizes()
     assert checkpoint.missing_heads == HEADS[name]
-    beside = ("classifier.bias", "classifier.weight") if "Sequence" in name else ()
-    assert checkpoint.unused_tensors == beside
+    expected_unused = ("classifier.bias", "classifier.weight") if "Sequence" in name else ()
+    assert checkpoint.unused_tensors == expected_unused
     read = 0
-    for ours, each in stored_tensors(sizes()).items():
-        if ours in checkpoint.weights:
+    for parameter, each in stored_tensors(sizes()).items():
+        if parameter in checkpoint.weights:
             key = each.name.removeprefix("bert.") if name == "BertModel" else each.name
             expected = state[key].float().numpy()
-            assert each.from_parameter(checkpoint.weights[ours]).tobytes() == expected.tobytes(), (
-                ours
-            )
+            found = each.from_parameter(checkpoint.weights[parameter])
+            assert found.tobytes() == expected.tobytes(), parameter
             read += 1
     assert read == len(checkpoint.weights) >= 37 + 2 * ("pooler" not in checkpoint.missing_heads)
 
 
 def test_views_of_one_storage_are_read(tmp_path):
-    """A model whose parameters are cut from one long vector, some of them transposed."""
+    """A model whose parameters are views of one long vector, some of them transposed."""
     model = theirs("BertForPreTraining")
     state = model.state_dict()
     flat = torch.cat([values.t().reshape(-1) if values.dim() == 2 else values.reshape(-1)
@@ -98,23 +97,22 @@ def test_views_of_one_storage_are_read(tmp_path):
         path = tmp_path / "pytorch_model.bin"
         torch.save(views, path, _use_new_zipfile_serialization=zipped)
         _, weights = read_model(tmp_path)
-        for ours, each in stored_tensors(sizes()).items():
-            assert (
-                each.from_parameter(weights[ours]).tobytes() == state[each.name].numpy().tobytes()
-            )
+        for parameter, each in stored_tensors(sizes()).items():
+            found = each.from_parameter(weights[parameter])
+            assert found.tobytes() == state[each.name].numpy().tobytes()
 
 
 def inputs() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     draw = np.random.default_rng(1)
     mask = (np.arange(20) < np.array([20, 3, 11, 19])[:, None]).astype(np.int32)
-    ids = (draw.integers(1, ROWS, (4, 20)) * mask).astype(np.int32)
+    ids = (draw.integers(1, EMBEDDINGS, (4, 20)) * mask).astype(np.int32)
     return ids, mask, (draw.integers(0, 16, (4, 20)) * mask).astype(np.int32)
 
 
 @pytest.mark.parametrize("hidden_act", ["gelu", "gelu_new"])
 @pytest.mark.parametrize(("precision", "tolerance"), [("float32", 1e-5), ("float64", 1e-10)])
 def test_outputs_equal_those_of_transformers(tmp_path, hidden_act, precision, tolerance):
-    """Of a model with 16 segments and padded rows; in float64 nothing hides behind rounding."""
+    """For 16 token types and padded sequences; float64 excludes rounding as an explanation."""
     config = sizes(hidden_act)
     write_model(tmp_path, config, random_weights(config), {"pad_token_id": 0})
     ids, mask, segments = inputs()
@@ -149,11 +147,11 @@ LABELS = {
 
 
 @pytest.mark.parametrize("name", LABELS)
-def test_a_directory_of_ours_fine_tunes(tmp_path, name):
+def test_exported_model_fine_tunes_in_transformers(tmp_path, name):
     config = sizes(segments=2)
     weights = random_weights(config)
     write_model(tmp_path, config, weights, {"pad_token_id": 0})
-    write_tokenizer(tmp_path, PIECES, True, True, 20)
+    write_tokenizer(tmp_path, TOKENS, True, True, 20)
     tokenizer = transformers.AutoTokenizer.from_pretrained(tmp_path)
     batch = tokenizer(["abba", "bad head", "ca fe", "had"], padding=True, return_tensors="pt")
     assert tokenizer.unk_token_id not in batch["input_ids"]
@@ -162,7 +160,7 @@ def test_a_directory_of_ours_fine_tunes(tmp_path, name):
     model, report = getattr(transformers, name).from_pretrained(
         tmp_path, output_loading_info=True, **options
     )
-    # All that such a model has in common with ours is ours; only a new classifier is random.
+    # All weights come from the exported model but those of a new classifier.
     assert all(key.startswith("classifier.") for key in report["missing_keys"])
     assert not report["mismatched_keys"]
     table = model.get_input_embeddings().weight
@@ -188,7 +186,7 @@ def test_a_directory_of_ours_fine_tunes(tmp_path, name):
     assert np.array_equal(again.weights["bert/embeddings/word_embeddings"], table.detach().numpy())
 
 
-def test_our_config_is_theirs(tmp_path):
+def test_config_is_read_by_transformers(tmp_path):
     config = sizes("gelu_new")
     write_model(tmp_path, config, random_weights(config), {"pad_token_id": 0})
     found = transformers.AutoConfig.from_pretrained(tmp_path)
