@@ -26,16 +26,10 @@ from huggingface_hub.errors import (
 from huggingface_hub.hf_api import RepoSibling
 from huggingface_hub.utils import build_hf_headers, hf_raise_for_status
 
+from lib.checkpoints.weight_files import WEIGHT_FILES
 from lib.run.errors import UserError
 from lib.run.progress import Progress
 
-# As in `lib.checkpoints.weight_files`, which would import TensorFlow. In order of preference.
-_WEIGHTS = (
-    "model.safetensors",
-    "model.safetensors.index.json",
-    "pytorch_model.bin",
-    "pytorch_model.bin.index.json",
-)
 # Downloaded if the model has them.
 _OPTIONAL = (
     "vocab.txt",
@@ -76,10 +70,10 @@ def select_files(model: str, listed: Sequence[RepoSibling]) -> list[RepoSibling]
     files = {file.rfilename: file for file in listed}
     if "config.json" not in files:
         raise UserError(f"{model}: no config.json, so not a transformers model; name another model")
-    weights = next((name for name in _WEIGHTS if name in files), None)
+    weights = next((name for name in WEIGHT_FILES if name in files), None)
     if weights is None:
         raise UserError(
-            f"{model}: none of {', '.join(_WEIGHTS)}; download its weights yourself and use "
+            f"{model}: none of {', '.join(WEIGHT_FILES)}; download its weights yourself and use "
             "dvc add, or name another model"
         )
     names = ["config.json", *(name for name in _OPTIONAL if name in files), weights]
