@@ -32,6 +32,7 @@ from lib.run.errors import UserError
 from lib.run.pool import scheduler_address
 from lib.run.validation import first_problem, problem_at
 from lib.text.cleaning.edits import Cleaning
+from lib.text.reading.formats import FORMATS
 
 
 def _number(value: object) -> object:
@@ -91,6 +92,12 @@ class Demo(Section):
     megabytes: PositiveReal
 
 
+def _format(value: str) -> str:
+    if value not in ("auto", *FORMATS):
+        raise ValueError(f"should be auto or one of {', '.join(sorted(FORMATS))}")
+    return value
+
+
 def _document(value: str) -> str:
     if not re.fullmatch("blank_line|line|file|[1-9][0-9]* sentences", value):
         raise ValueError("should be blank_line, line, file or `N sentences` (such as 20 sentences)")
@@ -101,7 +108,7 @@ class Preprocess(Section):
     input: str
     document: Annotated[str, AfterValidator(_document)]
     sentences: Literal["split", "line"]
-    format: Literal["auto", "text", "wikitext", "wikiextractor", "jsonl", "csv", "tsv", "parquet"]
+    format: Annotated[str, AfterValidator(_format)]
     text_field: str
     bad_input: Literal["fail", "skip"]
     bad_input_limit: Count

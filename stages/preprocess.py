@@ -1,4 +1,4 @@
-"""preprocess: raw text -> data/corpus, one sentence a line, a blank line after each document."""
+"""preprocess: raw text -> data/corpus, a sentence per line, a blank line after each document."""
 
 import shutil
 import sys
@@ -14,7 +14,7 @@ from lib.run.metrics import write_metrics
 from lib.run.paths import CORPUS
 from lib.run.pool import choose_workers, shard_map, worker_count
 from lib.run.stage import run_stage, scratch
-from lib.text.cleaning.chunks import make_map, map_facts, map_tasks
+from lib.text.cleaning.chunks import ChunkOptions, chunk_tasks, clean_chunk, read_facts
 from lib.text.cleaning.emoji import EMOJI_VERSION
 from lib.text.cleaning.inspection import Inspection
 from lib.text.corpus import CorpusWriter
@@ -37,14 +37,17 @@ def main(raw: Path | None = None, corpus: Path = CORPUS) -> None:
     settings = params.preprocess
     raw = raw or Path(settings.input)
     check_apart(raw, corpus)
+    skip = settings.bad_input == "skip"
     inspection = Inspection()
     rejected: Counter[str] = Counter()
     files = []
-    for path, file, rejections in examine_all(raw, settings):
+    for path, file, rejections in examine_all(
+        raw, settings.format, settings.document, skip, settings.bad_input_limit
+    ):
         if file:
             files.append(file)
         for example in rejections.examples:
-            inspection.reject(path.relative_to(raw), example["reason"], example["text"])
+            inspection.add_rejection(path.relative_to(raw), example["reason"], example["text"])
         rejected.update(rejections.counts)
     check_limit(rejected, settings.bad_input_limit, raw)
     kinds = Counter(
@@ -58,23 +61,31 @@ def main(raw: Path | None = None, corpus: Path = CORPUS) -> None:
     )
 
     workers = choose_workers(params.cluster.workers, params.cluster.scheduler)
-    maps = scratch() / "maps"
-    maps.mkdir(parents=True, exist_ok=True)
-    tasks = map_tasks(files, maps, settings)
-    keys = shard_map(make_map, tasks, workers, "clean", "pieces")
+    cleaned = scratch() / "cleaned"
+    cleaned.mkdir(parents=True, exist_ok=True)
+    options = ChunkOptions(
+        settings.document,
+        settings.sentences,
+        settings.text_field,
+        skip,
+        settings.bad_input_limit,
+        settings.clean,
+    )
+    tasks = chunk_tasks(files, cleaned, options)
+    keys = shard_map(clean_chunk, tasks, workers, "clean", "chunks")
 
     counts: Counter[str] = Counter()
     edits: Counter[str] = Counter()
     for task, key in zip(tasks, keys, strict=True):
-        facts = map_facts(maps, key)
+        facts = read_facts(cleaned, key)
         counts.update(facts.counts)
         edits.update(facts.edits)
         rejected.update(facts.rejected)
-        inspection.see(task.file.path.relative_to(raw), facts)
+        inspection.add_chunk(task.file.path.relative_to(raw), facts)
     check_limit(rejected, settings.bad_input_limit, raw)
 
     with new_directory(corpus) as temporary:
-        tables = [maps / f"{key}.documents" for key in keys]
+        tables = [cleaned / f"{key}.documents" for key in keys]
         work = temporary / ".work"
         work.mkdir()
         kept = first_occurrences(tables, work)
@@ -83,10 +94,10 @@ def main(raw: Path | None = None, corpus: Path = CORPUS) -> None:
         shutil.rmtree(work)
         if settings.near_duplicates is not None:
             signed = [
-                SignatureTask(maps / f"{key}.txt", len(mask))
+                SignatureTask(cleaned / f"{key}.txt", len(mask))
                 for key, mask in zip(keys, kept, strict=True)
             ]
-            shard_map(write_signatures, signed, workers, "signatures", "pieces")
+            shard_map(write_signatures, signed, workers, "signatures", "chunks")
             kept = near_duplicates([task.target for task in signed], kept, settings.near_duplicates)
             totals["documents_near_duplicate"] = totals["documents"]
             totals["documents"] = sum(int(mask.sum()) for mask in kept)
@@ -99,7 +110,7 @@ def main(raw: Path | None = None, corpus: Path = CORPUS) -> None:
                 first = offset = 0
                 for part in table_parts(table):
                     keep = mask[first : first + len(part)]
-                    writer.write(maps / f"{key}.txt", offset, part["size"], keep, folder)
+                    writer.write(cleaned / f"{key}.txt", offset, part["size"], keep, folder)
                     first += len(part)
                     offset += int(part["size"].sum(dtype=np.int64))
                     for measure in ("sentences", "characters"):
@@ -139,7 +150,7 @@ def main(raw: Path | None = None, corpus: Path = CORPUS) -> None:
 def _check_documents(
     documents: int, counts: Counter[str], files: int, raw: Path, document: str
 ) -> None:
-    """Refuses a corpus that cannot be trained on: without text, or all one document."""
+    """Refuses a corpus that cannot be trained on: one without text, or of a single document."""
     if documents == 0:
         raise UserError(f"{raw}: no text left after cleaning; see that its files are not empty")
     endless = document != "file" and 2 * counts["documents_cut"] > counts["documents_in"]

@@ -19,7 +19,7 @@ class Text:
         tokenize: seconds per MB of the stage records for tokenization, done once.
         copy: seconds per MB of the stage records for each of `dupe_factor` copies.
         corpus: bytes of data/corpus per byte of raw text.
-        cleaned: bytes of the cleaned text kept in .scratch/maps per byte of raw text.
+        cleaned: bytes of the cleaned text kept in .scratch/cleaned per byte of raw text.
         tokens: tokens in the examples of one copy per byte of raw text.
         example_tokens: mean tokens of an example that no sequence length cuts short.
         fill: fraction of a shorter sequence that is not padding.

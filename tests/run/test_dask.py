@@ -50,7 +50,7 @@ def project(tmp_path_factory):
     """With text, a vocabulary, and settings under which every pass has several tasks."""
     project = Project(tmp_path_factory.mktemp("project"))
     write_text(project.folder / "data/raw")
-    # The first file again: two tasks that write the same map.
+    # The first file again: two tasks that write the same cleaned chunk.
     shutil.copy(project.folder / "data/raw/one.txt", project.folder / "data/raw/three.txt")
     project.set({"preprocess": {"near_duplicates": 0.9}, "split": {"lines_per_shard": 100}})
     vocabulary = project.folder / "data/vocab"
@@ -164,7 +164,7 @@ def other_code(tmp_path) -> Project:
 def test_a_worker_with_other_code_is_refused(tmp_path, workers, cluster, other_code):
     odd = cluster.add(1, other_code.folder)
     try:
-        said = r"worker tcp://\S+ has other code in memory \(lib/text/maps\.py\); start it again"
+        said = r"worker tcp://\S+ has other code in memory \(lib/text/cleaning/chunks\.py\); start it again"
         with pytest.raises(UserError, match=said):
             shard_map(dask_cluster.square, [1, 2], workers, "test")
         # In a folder without any of it.

@@ -345,7 +345,7 @@ def test_outputs_do_not_depend_on_the_number_of_workers(finished, workers):
     before = params.read_text()
     try:
         finished.set({"cluster": {"workers": workers}})
-        shutil.rmtree(finished.folder / ".scratch/maps")
+        shutil.rmtree(finished.folder / ".scratch/cleaned")
         finished.stage("preprocess", "data/raw", "other/corpus")
         finished.stage("split", "other/corpus", "other/shards")
         finished.stage("records", "main", "other/shards", "data/vocab", "other/records")

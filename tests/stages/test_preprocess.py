@@ -1,4 +1,4 @@
-"""The preprocess stage: formats mixed, pieces, what is kept from run to run, bad input."""
+"""The preprocess stage: mixed formats, chunks, what is kept from run to run, bad input."""
 
 import gzip
 import json
@@ -9,27 +9,27 @@ from pathlib import Path
 
 import pytest
 
-from lib.params import parse_params
 from lib.run import fingerprint
-from lib.text.cleaning import chunks as maps_module
-from lib.text.cleaning.chunks import make_map, map_facts, map_tasks
+from lib.text.cleaning import chunks as chunks_module
+from lib.text.cleaning.chunks import ChunkOptions, chunk_tasks, clean_chunk, read_facts
+from lib.text.cleaning.edits import Cleaning
 from lib.text.dedup.exact_duplicates import table_parts
 from lib.text.documents import read_corpus
-from lib.text.reading.raw_files import RawFile, list_files
+from lib.text.reading.raw_files import list_files
+from lib.text.reading.reader import RawFile
 from tests.helpers.project import Project, sentences, write_text
 
 
-def maps_of(folder: Path, raw: Path, preprocess: dict, values: dict) -> list[str]:
-    """Cleans a text file; the keys of its maps, which are in `folder`."""
-    values["preprocess"].update(preprocess)
-    settings = parse_params(values).preprocess
+def cleaned_chunks(folder: Path, raw: Path, document: str = "blank_line") -> list[str]:
+    """Cleans a text file into `folder`; the keys of its cleaned chunks."""
+    options = ChunkOptions(document, "split", "text", False, 0, Cleaning())
     folder.mkdir(exist_ok=True)
     file = RawFile(raw, "text", "none", raw.stat().st_size)
-    return [make_map(task) for task in map_tasks([file], folder, settings)]
+    return [clean_chunk(task) for task in chunk_tasks([file], folder, options)]
 
 
 @pytest.mark.parametrize("document", ["blank_line", "line"])
-def test_a_large_file_in_pieces_gives_the_same_documents(tmp_path, values, monkeypatch, document):
+def test_a_large_file_in_chunks_gives_the_same_documents(tmp_path, monkeypatch, document):
     raw = tmp_path / "raw.txt"
     write_text(tmp_path / "raw", 500)
     raw.write_bytes(
@@ -37,19 +37,19 @@ def test_a_large_file_in_pieces_gives_the_same_documents(tmp_path, values, monke
     )
     results = []
     for size in (1 << 20, 5000):
-        monkeypatch.setattr(maps_module, "_MIN_PIECE_BYTES", size)
-        monkeypatch.setattr(maps_module, "_MAX_PIECE_BYTES", size)
-        maps = tmp_path / str(size)
-        keys = maps_of(maps, raw, {"document": document}, values)
-        facts = [map_facts(maps, key) for key in keys]
+        monkeypatch.setattr(chunks_module, "_MIN_CHUNK_BYTES", size)
+        monkeypatch.setattr(chunks_module, "_MAX_CHUNK_BYTES", size)
+        folder = tmp_path / str(size)
+        keys = cleaned_chunks(folder, raw, document)
+        facts = [read_facts(folder, key) for key in keys]
         results.append(
             (
-                b"".join((maps / f"{key}.txt").read_bytes() for key in keys),
+                b"".join((folder / f"{key}.txt").read_bytes() for key in keys),
                 [
-                    row
+                    document
                     for key in keys
-                    for part in table_parts(maps / f"{key}.documents")
-                    for row in part.tolist()
+                    for part in table_parts(folder / f"{key}.documents")
+                    for document in part.tolist()
                 ],
                 sum((each.counts for each in facts), start=type(facts[0].counts)()),
             )
@@ -58,22 +58,22 @@ def test_a_large_file_in_pieces_gives_the_same_documents(tmp_path, values, monke
     assert results[0] == results[1]
     text, table, counts = results[0]
     assert counts["documents_in"] == len(table) == 1000
-    assert sum(row[3] for row in table) == 4000
-    assert sum(row[4] for row in table) == len(text.decode()) - 5000
+    assert sum(document[3] for document in table) == 4000
+    assert sum(document[4] for document in table) == len(text.decode()) - 5000
 
 
-def test_a_file_that_grows_keeps_the_maps_of_its_pieces(tmp_path, values, monkeypatch):
-    monkeypatch.setattr(maps_module, "_MIN_PIECE_BYTES", 5000)
+def test_a_file_that_grows_keeps_its_cleaned_chunks(tmp_path, monkeypatch):
+    monkeypatch.setattr(chunks_module, "_MIN_CHUNK_BYTES", 5000)
     write_text(tmp_path, 500)
-    first = maps_of(tmp_path / "maps", tmp_path / "one.txt", {}, values)
+    first = cleaned_chunks(tmp_path / "cleaned", tmp_path / "one.txt")
     with (tmp_path / "one.txt").open("a") as stream:
         stream.write("\n\nOne more document. It has two sentences.\n")
-    second = maps_of(tmp_path / "maps", tmp_path / "one.txt", {}, values)
+    second = cleaned_chunks(tmp_path / "cleaned", tmp_path / "one.txt")
     assert len(first) > 10 and first[:-1] == second[: len(first) - 1]
     assert len(set(second) - set(first)) == 1
 
 
-def test_files_are_read_in_one_order_however_the_disk_lists_them(tmp_path, monkeypatch):
+def test_files_are_read_in_the_same_order_however_the_disk_lists_them(tmp_path, monkeypatch):
     for name in ("b/2.txt", "a.txt", "b/10.txt", "b/c/1.txt", "B.txt"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).touch()
@@ -102,7 +102,7 @@ def project(tmp_path) -> Project:
     with gzip.open(raw / "deep/objects.jsonl.gz", "wt") as stream:
         stream.writelines(json.dumps({"text": line}) + "\n" for line in lines[:40])
     rows = "".join(f"{number},{line}\n" for number, line in enumerate(lines[40:80]))
-    (raw / "sequences.csv").write_text("id,text\n" + rows)
+    (raw / "rows.csv").write_text("id,text\n" + rows)
     # Ten documents that are in the first file already.
     (raw / "copies.txt").write_text("\n\n".join(lines[:10]) + "\n")
     return project
@@ -136,14 +136,14 @@ def test_formats_are_mixed_and_workers_change_nothing(project):
             assert (project.folder / "results/preprocess" / name).read_bytes() == content
 
 
-def test_only_new_files_are_cleaned_and_deleted_ones_disappear(project):
+def test_only_new_files_are_cleaned_and_text_of_deleted_files_goes(project):
     preprocess(project)
-    maps = project.folder / ".scratch/maps"
-    before = {path: path.stat().st_mtime_ns for path in maps.iterdir()}
+    cleaned = project.folder / ".scratch/cleaned"
+    before = {path: path.stat().st_mtime_ns for path in cleaned.iterdir()}
     first = fingerprint.of_path(project.folder / "data/corpus")
     (project.folder / "data/raw/new.txt").write_text("A new document. It is short.\n")
     preprocess(project)
-    after = {path: path.stat().st_mtime_ns for path in maps.iterdir()}
+    after = {path: path.stat().st_mtime_ns for path in cleaned.iterdir()}
     assert before.items() < after.items() and len(after) == len(before) + 3
     assert fingerprint.of_path(project.folder / "data/corpus") != first
     (project.folder / "data/raw/new.txt").unlink()
@@ -174,12 +174,12 @@ def test_bad_input_stops_or_is_left_out_and_shown(project):
     )
 
 
-def test_the_sample_of_a_map_is_the_same_for_the_same_text(tmp_path, values):
+def test_equal_text_gives_equal_samples(tmp_path):
     write_text(tmp_path, 100)
-    key = maps_of(tmp_path / "a", tmp_path / "one.txt", {}, values)[0]
-    again = maps_of(tmp_path / "b", tmp_path / "one.txt", {}, values)[0]
-    facts = map_facts(tmp_path / "a", key)
-    assert facts == map_facts(tmp_path / "b", again)
+    key = cleaned_chunks(tmp_path / "a", tmp_path / "one.txt")[0]
+    again = cleaned_chunks(tmp_path / "b", tmp_path / "one.txt")[0]
+    facts = read_facts(tmp_path / "a", key)
+    assert facts == read_facts(tmp_path / "b", again)
     assert len(facts.samples) == 10
     for sample in facts.samples:
         assert sample["before"].replace(" ", "") == sample["after"].replace("\n", "").replace(
@@ -202,11 +202,11 @@ def test_a_file_is_never_replaced_by_the_corpus(project):
     assert (project.folder / "dvc.yaml").read_text() == before
 
 
-def test_near_duplicates_are_dropped_on_request_and_told(project):
+def test_near_duplicates_are_dropped_on_request_and_counted(project):
     text = (project.folder / "data/raw/one.txt").read_text()
     first = text.split("\n\n")[0]
-    twin = first.replace(".", "!").upper() + " Indeed."
-    (project.folder / "data/raw/twin.txt").write_text(twin)
+    near_duplicate = first.replace(".", "!").upper() + " Indeed."
+    (project.folder / "data/raw/similar.txt").write_text(near_duplicate)
     assert "near duplicates" not in preprocess(project)
     project.set({"preprocess": {"near_duplicates": 0.6}})
     output = preprocess(project, "other")
@@ -217,7 +217,7 @@ def test_near_duplicates_are_dropped_on_request_and_told(project):
     assert b"Indeed" not in texts and first.split(".")[0].encode() in texts
 
 
-def test_one_document_of_objects_is_not_told_of_blank_lines(project):
+def test_a_single_json_document_gets_no_advice_about_blank_lines(project):
     for path in (project.folder / "data/raw").rglob("*.*"):
         path.unlink()
     (project.folder / "data/raw/x.jsonl").write_text('{"text": "a text"}\n' * 3)

@@ -1,8 +1,8 @@
-"""Cleaning a piece of a raw file at a time; results are kept, addressed by content and settings.
+"""Cleaned chunks: raw files cleaned a chunk at a time, kept by content and options for later runs.
 
-A map is three files of one name: `KEY.txt` (Google's input format), `KEY.documents` (a row of
-DOCUMENT for each) and `KEY.json` (counts and samples). The JSON file is written last: a map
-without it does not exist.
+A cleaned chunk is three files of one name: `KEY.txt` (Google's input format), `KEY.documents` (an
+element of DOCUMENT for each document) and `KEY.json` (counts and samples). The JSON file is written
+last: without it the cleaned chunk does not exist.
 """
 
 import hashlib
@@ -10,42 +10,59 @@ import itertools
 import json
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
-from lib.params import Preprocess
 from lib.run import fingerprint
 from lib.run.atomic import new_file, write_text
 from lib.text.cleaning.cleaner import DocumentCleaner
+from lib.text.cleaning.edits import Cleaning
 from lib.text.cleaning.emoji import EMOJI_VERSION
 from lib.text.documents import Documents, format_document
-from lib.text.reading.lines import range_chunks
-from lib.text.reading.raw_files import RawFile
-from lib.text.reading.readers import Source, between_cuts, cut_rule, read_documents
+from lib.text.reading.formats import between_cuts, cut_rule, read_documents
+from lib.text.reading.lines import range_bytes
+from lib.text.reading.reader import Chunk, RawFile
 from lib.text.reading.rejections import Rejections
 
-# Raised by hand whenever the same raw text and settings would give another map.
+# Raised by hand whenever the same raw text and options would give another cleaned chunk.
 _FORMAT = 2
 
-# Cleaned at once: large against the cost of a call, small against the memory of a worker.
+# Characters cleaned at once: many compared to the cost of a call, few compared to memory.
 _BATCH_CHARACTERS = 1 << 18
-_MIN_PIECE_BYTES = 4 << 20
-_MAX_PIECE_BYTES = 64 << 20
+_MIN_CHUNK_BYTES = 4 << 20
+_MAX_CHUNK_BYTES = 64 << 20
 _SAMPLES = 10
 _SAMPLE_CHARACTERS = 300
 
-# 128-bit content digest; bytes in the map's text file, blank line included; sentences; characters.
+# 128-bit content digest; bytes in the text file, blank line included; sentences; characters.
 DOCUMENT = np.dtype(
     [("high", "<u8"), ("low", "<u8"), ("size", "<u4"), ("sentences", "<u4"), ("characters", "<u4")]
 )
 
 
 @dataclass(frozen=True)
-class MapTask:
-    """A part of a raw file to clean into the folder `maps`.
+class ChunkOptions:
+    """How chunks are read and cleaned: the keys of `preprocess` in params.yaml.
+
+    Attributes:
+        skip_bad_input: see `Rejections`.
+        bad_input_limit: see `Rejections`.
+    """
+
+    document: str
+    sentences: Literal["split", "line"]
+    text_field: str
+    skip_bad_input: bool
+    bad_input_limit: int
+    clean: Cleaning
+
+
+@dataclass(frozen=True)
+class ChunkTask:
+    """A chunk of a raw file, to be cleaned into `folder`.
 
     Attributes:
         start, stop: the documents that begin between these offsets; stop None: the whole file.
@@ -54,23 +71,23 @@ class MapTask:
     file: RawFile
     start: int
     stop: int | None
-    maps: Path
-    settings: Preprocess
+    folder: Path
+    options: ChunkOptions
 
     def __str__(self) -> str:
         return str(self.file.path)
 
 
 @dataclass(frozen=True)
-class MapFacts:
-    """What a map's JSON file holds.
+class ChunkFacts:
+    """The JSON file of a cleaned chunk.
 
     Attributes:
         counts: documents, lines, characters in and out.
         edits: edits of the cleaning, by reason.
         rejected: bad input, by reason.
-        rejected_examples: the first of it.
-        samples: documents before and after cleaning, with the hashes that they were drawn by.
+        rejected_examples: the first examples of it.
+        samples: documents before and after cleaning, with the hashes they were drawn by.
     """
 
     counts: Counter[str]
@@ -80,83 +97,87 @@ class MapFacts:
     samples: list[dict[str, Any]]
 
 
-def map_tasks(files: list[RawFile], maps: Path, settings: Preprocess) -> list[MapTask]:
-    """Whole files, and pieces of the large ones that may be cut."""
+def chunk_tasks(files: list[RawFile], folder: Path, options: ChunkOptions) -> list[ChunkTask]:
+    """A task per file, and several for large files that may be cut."""
     tasks = []
     for file in files:
-        # About 64 pieces: enough for many workers, few enough to keep. As powers of two, so that
-        # a file that grows keeps most of its pieces, and with them their maps.
-        size = _MIN_PIECE_BYTES
-        while size < _MAX_PIECE_BYTES and size * 64 < file.size:
+        # About 64 chunks: enough for many workers, few enough to keep. Sizes are powers of two, so
+        # that a file that grows keeps most of its chunks.
+        size = _MIN_CHUNK_BYTES
+        while size < _MAX_CHUNK_BYTES and size * 64 < file.size:
             size *= 2
-        if cut_rule(file, settings.document) is None or file.size <= size:
-            tasks.append(MapTask(file, 0, None, maps, settings))
+        if cut_rule(file, options.document) is None or file.size <= size:
+            tasks.append(ChunkTask(file, 0, None, folder, options))
         else:
             tasks += [
-                MapTask(file, start, start + size, maps, settings)
+                ChunkTask(file, start, start + size, folder, options)
                 for start in range(0, file.size, size)
             ]
     return tasks
 
 
-def _source(task: MapTask) -> Source:
-    is_cut = cut_rule(task.file, task.settings.document)
+def _raw_chunk(task: ChunkTask) -> Chunk:
+    is_cut = cut_rule(task.file, task.options.document)
     if task.stop is None or is_cut is None:
-        return Source(task.file)
+        return Chunk(task.file)
     return between_cuts(task.file, task.start, task.stop, is_cut)
 
 
-def _key(source: Source, settings: Preprocess) -> str:
+def _key(chunk: Chunk, options: ChunkOptions) -> str:
     digest = hashlib.md5(usedforsecurity=False)
-    stop = source.file.size if source.stop is None else source.stop
-    for chunk in range_chunks(source.file.path, source.start, stop):
-        digest.update(chunk)
-    values = settings.model_dump(exclude={"input", "format", "bad_input_limit", "near_duplicates"})
+    stop = chunk.file.size if chunk.stop is None else chunk.stop
+    for block in range_bytes(chunk.file.path, chunk.start, stop):
+        digest.update(block)
+    values = asdict(options) | {"clean": options.clean.model_dump()}
+    del values["bad_input_limit"]
     # A byte order mark counts at the beginning of a file only.
     return fingerprint.of_values(
         [
             _FORMAT,
             digest.hexdigest(),
-            source.start == 0,
-            source.file.format,
-            source.file.compression,
+            chunk.start == 0,
+            chunk.file.format,
+            chunk.file.compression,
             values,
-            EMOJI_VERSION if settings.clean.emoji != "keep" else None,
+            EMOJI_VERSION if options.clean.emoji != "keep" else None,
         ]
     )
 
 
 class _Samples:
-    """The edited documents with the smallest digests: a sample that depends on no order."""
+    """Random sample of documents that cleaning changed: those with the smallest digests.
+
+    It does not depend on the order in which documents are seen.
+    """
 
     def __init__(self) -> None:
-        self.chosen: list[tuple[str, str, str]] = []
-        self._below = b"\xff" * 17
+        self._chosen: list[tuple[str, str, str]] = []
+        self._below = b"\xff" * 17  # above every digest
 
-    def see(self, digests: list[bytes], before: Documents, after: list[str]) -> None:
+    def update(self, digests: list[bytes], before: Documents, after: list[str]) -> None:
         below = self._below
         for index in [index for index, digest in enumerate(digests) if digest < below]:
             original = "\n".join(before[index])
             if digests[index] < self._below and original != after[index]:
-                self.chosen.append((digests[index].hex(), original, after[index]))
-                self.chosen.sort()
-                del self.chosen[_SAMPLES:]
-                if len(self.chosen) == _SAMPLES:
-                    self._below = bytes.fromhex(self.chosen[-1][0])
+                self._chosen.append((digests[index].hex(), original, after[index]))
+                self._chosen.sort()
+                del self._chosen[_SAMPLES:]
+                if len(self._chosen) == _SAMPLES:
+                    self._below = bytes.fromhex(self._chosen[-1][0])
 
-    def shown(self) -> list[dict[str, Any]]:
+    def as_dicts(self) -> list[dict[str, Any]]:
         return [
             {
                 "hash": digest,
                 "before": before[:_SAMPLE_CHARACTERS],
                 "after": after[:_SAMPLE_CHARACTERS],
             }
-            for digest, before, after in self.chosen
+            for digest, before, after in self._chosen
         ]
 
 
 def _table(digests: list[bytes], encoded: list[bytes], cleaned: list[str]) -> np.ndarray:
-    """The rows of some documents; all sentences but a document's last end with one LF in it."""
+    """DOCUMENT elements of some documents, whose sentences are joined by LF."""
     table = np.zeros(len(digests), DOCUMENT)
     halves = np.frombuffer(b"".join(digests), "<u8").reshape(-1, 2)
     table["high"], table["low"] = halves[:, 0], halves[:, 1]
@@ -168,7 +189,7 @@ def _table(digests: list[bytes], encoded: list[bytes], cleaned: list[str]) -> np
 
 
 def _batches(documents: Iterator[Documents], counts: Counter[str]) -> Iterator[Documents]:
-    """Documents in lots that are worth the call of the cleaner."""
+    """Documents in batches that are worth a call of the cleaner."""
     batch: Documents = []
     size = 0
     for some in documents:
@@ -185,25 +206,22 @@ def _batches(documents: Iterator[Documents], counts: Counter[str]) -> Iterator[D
         yield batch
 
 
-def make_map(task: MapTask) -> str:
-    """Cleans one piece of raw text unless its map is there already; gives the map's key."""
-    source = _source(task)
-    key = _key(source, task.settings)
-    facts = task.maps / f"{key}.json"
+def clean_chunk(task: ChunkTask) -> str:
+    """Cleans one chunk unless that was done before; returns the key of the cleaned chunk."""
+    chunk, options = _raw_chunk(task), task.options
+    key = _key(chunk, options)
+    facts = task.folder / f"{key}.json"
     if facts.exists():
         return key
-    skip = task.settings.bad_input == "skip"
-    rejections = Rejections(str(task.file.path), skip, task.settings.bad_input_limit)
+    rejections = Rejections(str(task.file.path), options.skip_bad_input, options.bad_input_limit)
     counts: Counter[str] = Counter()
     edits: Counter[str] = Counter()
     samples = _Samples()
-    clean = DocumentCleaner(task.settings.clean, task.settings.sentences)
-    documents = read_documents(
-        source, task.settings.document, task.settings.text_field, rejections, counts
-    )
+    clean = DocumentCleaner(options.clean, options.sentences)
+    documents = read_documents(chunk, options.document, options.text_field, rejections, counts)
     with (
-        new_file(task.maps / f"{key}.txt") as text_path,
-        new_file(task.maps / f"{key}.documents") as table_path,
+        new_file(task.folder / f"{key}.txt") as text_path,
+        new_file(task.folder / f"{key}.documents") as table_path,
         text_path.open("wb") as text,
         table_path.open("wb") as table,
     ):
@@ -215,7 +233,7 @@ def make_map(task: MapTask) -> str:
                 cleaned = list(filter(None, cleaned))
             encoded = [format_document(document) for document in cleaned]
             digests = [hashlib.blake2b(each, digest_size=16).digest() for each in encoded]
-            samples.see(digests, batch, cleaned)
+            samples.update(digests, batch, cleaned)
             text.write(b"".join(encoded))
             table.write(_table(digests, encoded, cleaned).tobytes())
     values = {
@@ -223,16 +241,16 @@ def make_map(task: MapTask) -> str:
         "edits": edits,
         "rejected": rejections.counts,
         "rejected_examples": rejections.examples,
-        "samples": samples.shown(),
+        "samples": samples.as_dicts(),
     }
     write_text(facts, json.dumps(values, ensure_ascii=False))
     return key
 
 
-def map_facts(maps: Path, key: str) -> MapFacts:
-    """What a map's JSON file holds."""
-    values = json.loads((maps / f"{key}.json").read_text(encoding="utf-8"))
-    return MapFacts(
+def read_facts(folder: Path, key: str) -> ChunkFacts:
+    """Reads the JSON file of a cleaned chunk."""
+    values = json.loads((folder / f"{key}.json").read_text(encoding="utf-8"))
+    return ChunkFacts(
         Counter(values["counts"]),
         Counter(values["edits"]),
         Counter(values["rejected"]),

@@ -1,10 +1,10 @@
-"""The page that shows what preprocessing did: samples before and after, and what was rejected."""
+"""The page results/preprocess/samples.txt: documents before and after cleaning, rejected input."""
 
 import heapq
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from lib.text.cleaning.chunks import MapFacts
+from lib.text.cleaning.chunks import ChunkFacts
 from lib.text.reading.rejections import REASONS
 
 _SAMPLES = 20
@@ -13,42 +13,42 @@ _REJECTED = 30
 
 @dataclass
 class Inspection:
-    """Gathers samples over all maps; which are taken does not depend on their order.
+    """Samples and rejections of all cleaned chunks; which samples are shown depends on no order.
 
     Attributes:
-        samples: (hash, source, before, after) of the documents with the smallest hashes.
-        rejected: (source, reason, beginning of it) of the first that were.
+        samples: (hash, file, before, after) of the documents with the smallest hashes.
+        rejected: (file, reason, beginning of the input) of the first rejections.
     """
 
     samples: list[tuple[str, str, str, str]] = field(default_factory=list)
     rejected: list[tuple[str, str, str]] = field(default_factory=list)
 
-    def see(self, source: Path, facts: MapFacts) -> None:
-        """Takes in what one map has."""
-        mine = [
-            (sample["hash"], source.as_posix(), sample["before"], sample["after"])
+    def add_chunk(self, file: Path, facts: ChunkFacts) -> None:
+        """Adds the samples and rejections of one cleaned chunk."""
+        added = [
+            (sample["hash"], file.as_posix(), sample["before"], sample["after"])
             for sample in facts.samples
         ]
-        self.samples = heapq.nsmallest(_SAMPLES, {*self.samples, *mine})
+        self.samples = heapq.nsmallest(_SAMPLES, {*self.samples, *added})
         for example in facts.rejected_examples:
-            self.reject(source, example["reason"], example["text"])
+            self.add_rejection(file, example["reason"], example["text"])
 
-    def reject(self, source: Path, reason: str, text: str) -> None:
-        """Takes in one rejection."""
+    def add_rejection(self, file: Path, reason: str, text: str) -> None:
+        """Adds one rejection."""
         if len(self.rejected) < _REJECTED:
-            self.rejected.append((source.as_posix(), reason, text))
+            self.rejected.append((file.as_posix(), reason, text))
 
     def page(self) -> str:
-        """The samples as text to read."""
+        """The samples and rejections as text."""
         lines = ["Documents that cleaning and sentence splitting changed, drawn at random", ""]
-        for _, source, before, after in self.samples:
-            lines.append(f"== {source}")
+        for _, file, before, after in self.samples:
+            lines.append(f"== {file}")
             lines += [f"- {line}" for line in before.split("\n")]
             lines += [f"+ {line}" for line in after.split("\n")]
             lines.append("")
         lines += ["", f"Rejected input (the first {_REJECTED})", ""]
-        for source, reason, text in self.rejected:
-            lines += [f"== {source}: {reason}: {REASONS[reason]}", f"- {text}", ""]
+        for file, reason, text in self.rejected:
+            lines += [f"== {file}: {reason}: {REASONS[reason]}", f"- {text}", ""]
         if not self.rejected:
             lines += ["none", ""]
         return "\n".join(lines)

@@ -1,9 +1,13 @@
-"""Bytes to lines of text: a range of a file at a time, in bounded memory, bad lines rejected.
+"""Bytes to lines of text: a byte range of a file at a time, in bounded memory, bad lines rejected.
 
-A large file is read in several pieces, by several workers. A piece is a range of bytes; what
-belongs to it is decided by *cuts*, lines at which a document may begin: from the first cut at or
-after the range's start to the first cut at or after its end. Neighbours thus agree without
-knowing of each other, as the input splits of MapReduce do (Dean and Ghemawat, 2004).
+A large file is read in chunks, by several workers. A chunk is a byte range moved to *cuts*, lines
+at which a document may begin: it reaches from the first cut at or after the start of the range to
+the first cut at or after its end. So neighbours agree on their border without communicating, as the
+input splits of MapReduce do (Dean and Ghemawat, 2004). An example, with blank lines as cuts:
+
+    file      "one\\n\\ntwo\\n\\nthree\\n", 16 bytes, with cuts at 0, 4, 9 (and at its end, 16)
+    ranges    [0, 6)              [6, 12)        [12, 16)
+    chunks    [0, 9): one, two    [9, 16): three    [16, 16): nothing
 """
 
 from collections.abc import Callable, Iterator
@@ -19,62 +23,64 @@ MAX_LINE_BYTES = 4 << 20
 IsCut = Callable[[bytes], bool]
 
 
-def range_chunks(path: Path, start: int, stop: int) -> Iterator[bytes]:
-    """The bytes of a file from `start` to `stop` (or to its end), some at a time."""
+def range_bytes(path: Path, start: int, stop: int) -> Iterator[bytes]:
+    """The bytes of a file from `start` to `stop` (or to its end), a block at a time."""
     with path.open("rb") as stream:
         stream.seek(start)
-        while chunk := stream.read(min(BLOCK_BYTES, stop - start)):
-            yield chunk
-            start += len(chunk)
+        while block := stream.read(min(BLOCK_BYTES, stop - start)):
+            yield block
+            start += len(block)
 
 
 def first_cut(stream: BufferedIOBase, offset: int, is_cut: IsCut) -> int:
-    """Offset of the first line that begins at or after `offset` and is a cut, or the file's end."""
+    """Offset of the first cut at or after `offset`, or of the end of the file."""
     if offset == 0:
         return 0
-    stream.seek(offset - 1)
-    place = offset - 1
-    at_start = False  # of a line: the byte before `offset` may end one.
+    # From the byte before, since that may end a line.
+    position = offset - 1
+    stream.seek(position)
+    begins_line = False
     while line := stream.readline(MAX_LINE_BYTES):
-        if at_start and is_cut(line):
-            return place
-        place += len(line)
-        at_start = line.endswith(b"\n")
-    return place
+        if begins_line and is_cut(line):
+            return position
+        position += len(line)
+        begins_line = line.endswith(b"\n")
+    return position
 
 
 def line_blocks(
     stream: BufferedIOBase, size: int | None, rejections: Rejections, where: Callable[[int], str]
 ) -> Iterator[tuple[int, bytes]]:
-    """Whole lines, some 256 KiB at a time.
+    """Whole lines, about 256 KiB at a time.
 
     Args:
-        stream: read from where it stands.
+        stream: read from its current position.
         size: bytes to read; None reads to the end.
-        where: the name of the place of the n-th line (from 0), for errors.
+        where: names the n-th line (from 0) in errors.
 
     Yields:
-        The number of lines before the block, and its bytes: lines that end with LF, but the last.
+        The number of lines before the block, and its bytes: lines that end with LF (except the last
+        line of a file, perhaps).
     """
     number = 0
     rest = b""
     while True:
-        wanted = BLOCK_BYTES if size is None else min(BLOCK_BYTES, size)
-        chunk = stream.read1(wanted) if wanted else b""
+        length = BLOCK_BYTES if size is None else min(BLOCK_BYTES, size)
+        some = stream.read1(length) if length else b""
         if size is not None:
-            size -= len(chunk)
-        if not chunk:
+            size -= len(some)
+        if not some:
             if rest:
                 yield number, rest
             return
-        end = chunk.rfind(b"\n") + 1
+        end = some.rfind(b"\n") + 1
         if end:
-            block = rest + chunk[:end]
-            rest = chunk[end:]
+            block = rest + some[:end]
+            rest = some[end:]
             yield number, block
             number += block.count(b"\n")
-        elif len(rest) + len(chunk) <= MAX_LINE_BYTES:
-            rest += chunk
+        elif len(rest) + len(some) <= MAX_LINE_BYTES:
+            rest += some
         else:
             rejections.add("line_too_long", partial(where, number), rest)
             rest, skipped = _after_line(stream, size)
@@ -84,21 +90,21 @@ def line_blocks(
 
 
 def _after_line(stream: BufferedIOBase, size: int | None) -> tuple[bytes, int]:
-    """Reads past the end of a line: what was read behind it, and how much was read in all."""
+    """Skips to the end of a line: the bytes read after it, and the number of bytes read in all."""
     skipped = 0
     while size is None or skipped < size:
-        chunk = stream.read1(BLOCK_BYTES if size is None else min(BLOCK_BYTES, size - skipped))
-        skipped += len(chunk)
-        end = chunk.find(b"\n") + 1
-        if end or not chunk:
-            return chunk[end:] if end else b"", skipped
+        some = stream.read1(BLOCK_BYTES if size is None else min(BLOCK_BYTES, size - skipped))
+        skipped += len(some)
+        end = some.find(b"\n") + 1
+        if end or not some:
+            return some[end:] if end else b"", skipped
     return b"", skipped
 
 
 def decode_lines(block: bytes, rejections: Rejections, where: Callable[[int], str]) -> list[str]:
     """The lines of a block as text, without their ends (LF, CR LF or CR).
 
-    Lines that are not UTF-8 or hold a NUL byte are rejected, one by one.
+    Lines that are not UTF-8 or contain a NUL byte are rejected one by one.
     """
     try:
         text = block.decode()
@@ -120,7 +126,7 @@ def decode_lines(block: bytes, rejections: Rejections, where: Callable[[int], st
         else:
             lines.append(text)
     if block.endswith(b"\n"):
-        lines.pop()  # What follows the last line end is no line.
+        lines.pop()  # What follows the last line end is not a line.
     return lines
 
 

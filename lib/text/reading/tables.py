@@ -1,109 +1,64 @@
-"""Documents that are rows of a table: one column of CSV, TSV or Parquet files holds the text."""
+"""Documents that are rows of a table: one column of a CSV, TSV or Parquet file holds the text."""
 
 import csv
-import re
 import shutil
 import tempfile
-from collections import Counter, deque
-from collections.abc import Callable, Iterable, Iterator
+from collections import deque
+from collections.abc import Iterator
 from functools import partial
-from itertools import islice
 from typing import Any
 
 from lib.text.documents import Documents
+from lib.text.reading.compression import DAMAGED, damage, open_raw
 from lib.text.reading.lines import BLOCK_BYTES, MAX_LINE_BYTES
-from lib.text.reading.raw_files import DAMAGED, RawFile, damage, open_raw
-from lib.text.reading.rejections import Rejections
+from lib.text.reading.reader import Reader
 
-_ROWS = 1024
+_BATCH_ROWS = 1024
 # A row of more lines than this has lost its closing quote.
 _MAX_ROW_LINES = 10_000
-_SURROGATE = re.compile("[\ud800-\udfff]")
-_LINE_END = re.compile("\r\n|\r|\n")
 
 
-def text_lines(
-    text: Any, rejections: Rejections, where: str | Callable[[], str], counts: Counter[str]
-) -> list[str]:
-    """The lines of one record's text that are not blank; none if it is rejected.
+def read_separated(delimiter: str, reader: Reader) -> Iterator[Documents]:
+    """A document per row of separated values with a header, quoted as in RFC 4180.
 
-    Args:
-        counts: `records_without_text` gets those that are null or blank.
+    Python's csv module rather than pandas parses them: it reports each bad row, where pandas stops
+    at a quote without its end and ignores surplus fields when columns are selected.
     """
-    if text is None or text == "":
-        counts["records_without_text"] += 1
-    elif not isinstance(text, str):
-        rejections.add("text_not_a_string", where, repr(text))
-    elif len(text) > MAX_LINE_BYTES:
-        rejections.add("line_too_long", where, text)
-    elif "\0" in text:
-        rejections.add("nul_byte", where, text)
-    elif not text.isascii() and _SURROGATE.search(text):
-        rejections.add("invalid_unicode", where, text)
-    else:
-        lines = [line for line in _LINE_END.split(text) if line and not line.isspace()]
-        counts["records_without_text"] += not lines
-        return lines
-    return []
-
-
-def missing_field(text_field: str, names: Iterable[str]) -> str:
-    """What is looked for and what is there instead, for the error."""
-    shown = [" ".join(name.split())[:40] for name in islice(names, 20)]
-    return f"(`{text_field}` is looked for, there are: {', '.join(shown)})"
-
-
-def separated_records(
-    lines: Iterable[tuple[int, list[str]]],
-    delimiter: str,
-    text_field: str,
-    rejections: Rejections,
-    name_of_line: Callable[[int], str],
-    counts: Counter[str],
-) -> Iterator[Documents]:
-    """Rows of separated values with a header, quoted as in RFC 4180.
-
-    Python's csv module rather than pandas reads them: it tells of each bad row, where pandas
-    stops at a quote without its end and overlooks surplus fields when columns are chosen.
-    """
-    rows = _Rows(lines, delimiter, rejections, name_of_line)
+    rows = _Rows(reader, delimiter)
     header = next(rows, None)
     if header is None:
         return
-    if text_field not in header:
-        rejections.add("text_field_missing", missing_field(text_field, header))
+    if reader.text_field not in header:
+        reader.rejections.add("text_field_missing", reader.missing_field(header))
         return
-    column = header.index(text_field)
+    column = header.index(reader.text_field)
     batch: Documents = []
     for row in rows:
-        found = text_lines(row[column], rejections, rows.place, counts)
+        found = reader.record_lines(row[column], rows.position)
         if found:
             batch.append(found)
-        if len(batch) == _ROWS:
+        if len(batch) == _BATCH_ROWS:
             yield batch
             batch = []
     yield batch
 
 
 class _Rows:
-    """Well-formed rows with as many fields as the first.
+    """Well-formed rows with as many fields as the first row.
 
-    A row that is not well-formed costs its first line only; parsing goes on with the next, since
-    a lost quote would otherwise swallow all rows to the next quote. In TSV such a line is taken
-    as it is if it then has the right number of fields.
+    Of a malformed row only the first line is rejected, and parsing resumes at the next line:
+    otherwise a lost quote would swallow all rows up to the next quote. In TSV files such a line is
+    accepted as it is if it has the right number of fields without regard to quotes.
     """
 
-    def __init__(
-        self,
-        lines: Iterable[tuple[int, list[str]]],
-        delimiter: str,
-        rejections: Rejections,
-        name_of_line: Callable[[int], str],
-    ) -> None:
+    def __init__(self, reader: Reader, delimiter: str) -> None:
         self._lines = (
-            (number, line) for first, block in lines for number, line in enumerate(block, first)
+            (number, line)
+            for first, block in reader.blocks()
+            for number, line in enumerate(block, first)
         )
-        self._delimiter, self._rejections, self._name = delimiter, rejections, name_of_line
+        self._delimiter, self._rejections = delimiter, reader.rejections
+        self._line_name = reader.chunk.line
         self._again: deque[tuple[int, str]] = deque()
         self._row_lines: list[tuple[int, str]] = []
         self._reader = self._new_reader()
@@ -126,18 +81,18 @@ class _Rows:
                 self._reader = self._new_reader()
             number, line = self._row_lines[0]
             if self._delimiter == "\t" and self._fields:
-                # Many write quotes into such files as they are: "Nice" he said.
+                # Many TSV files have quotes that enclose nothing: "Nice" he said.
                 literal = line.split("\t")
                 if len(literal) == self._fields:
                     self._again.extendleft(reversed(self._row_lines[1:]))
                     del self._row_lines[1:]
                     return literal
-            self._rejections.add("malformed_csv", partial(self._name, number), line)
+            self._rejections.add("malformed_csv", partial(self._line_name, number), line)
             self._again.extendleft(reversed(self._row_lines[1:]))
 
-    def place(self) -> str:
-        """The name of the line at which the last row began."""
-        return self._name(self._row_lines[0][0])
+    def position(self) -> str:
+        """Name of the first line of the last row, for errors."""
+        return self._line_name(self._row_lines[0][0])
 
     def _new_reader(self) -> Any:
         return csv.reader(self._feed(), delimiter=self._delimiter, strict=True)
@@ -158,27 +113,26 @@ class _Rows:
 csv.field_size_limit(2 * MAX_LINE_BYTES)
 
 
-def read_parquet(
-    file: RawFile, text_field: str, rejections: Rejections, counts: Counter[str]
-) -> Iterator[Documents]:
-    """Rows of a Parquet file, a thousand at a time."""
-    import pyarrow
+def read_parquet(reader: Reader) -> Iterator[Documents]:
+    """A document per row of a Parquet file."""
+    import pyarrow  # Slow to import: only where there is such a file.
     from pyarrow import parquet
 
+    file, field, rejections = reader.chunk.file, reader.text_field, reader.rejections
     with open_raw(file.path, file.compression) as stream, tempfile.TemporaryFile() as spool:
         seekable: Any = stream
         try:
-            if file.compression != "none":  # A Parquet file is read from its end.
+            if file.compression != "none":  # Parquet has its index at the end of the file.
                 shutil.copyfileobj(stream, spool, BLOCK_BYTES)
                 seekable = spool
-            # Without its own reading ahead, Arrow holds a page of the column, not a row group.
+            # Without read-ahead Arrow holds one page of the column, not a row group.
             table = parquet.ParquetFile(seekable, pre_buffer=False, buffer_size=BLOCK_BYTES)
             names = table.schema_arrow.names
-            if text_field not in names:
-                rejections.add("text_field_missing", missing_field(text_field, names))
+            if field not in names:
+                rejections.add("text_field_missing", reader.missing_field(names))
                 return
             number = 0
-            for rows in table.iter_batches(_ROWS, columns=[text_field]):
+            for rows in table.iter_batches(_BATCH_ROWS, columns=[field]):
                 column = rows.column(0)
                 if pyarrow.types.is_string(column.type) or pyarrow.types.is_large_string(
                     column.type
@@ -199,7 +153,7 @@ def read_parquet(
                         except UnicodeDecodeError:
                             rejections.add("invalid_utf8", where, value)
                             continue
-                    if found := text_lines(value, rejections, where, counts):
+                    if found := reader.record_lines(value, where):
                         batch.append(found)
                 yield batch
         except DAMAGED as error:

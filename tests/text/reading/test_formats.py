@@ -8,6 +8,7 @@ import json
 import lzma
 import os
 import random
+import re
 from collections import Counter
 from pathlib import Path
 
@@ -19,8 +20,9 @@ from hypothesis import strategies as st
 
 from lib.run.errors import UserError
 from lib.text import documents as documents_module
+from lib.text.reading.formats import FORMATS, between_cuts, cut_rule, read_documents
 from lib.text.reading.raw_files import examine, list_files
-from lib.text.reading.readers import Source, between_cuts, cut_rule, read_documents
+from lib.text.reading.reader import Chunk
 from lib.text.reading.rejections import REASONS, Rejections
 
 TEXTS = [f"Article {n} has ünï çode.\nIts second line, “{n}”, is here." for n in range(700)]
@@ -65,12 +67,12 @@ def extracted(texts: list[str]) -> bytes:
     ).encode()
 
 
-FORMATS = {
+EXAMPLES = {
     "plain.txt": ("text", "\n\n".join(TEXTS).encode()),
     "bom.txt": ("text", b"\xef\xbb\xbf" + "\n \n".join(TEXTS).encode()),
     "dos.md": ("text", "\n\n\n".join(TEXTS).replace("\n", "\r\n").encode()),
     "mac": ("text", "\n\n".join(TEXTS).replace("\n", "\r").encode()),
-    "sequences.csv": ("csv", separated(TEXTS, ",")),
+    "rows.csv": ("csv", separated(TEXTS, ",")),
     "rows.tsv": ("tsv", separated(TEXTS, "\t")),
     "lines.jsonl": ("jsonl", json_lines(TEXTS)),
     "lines.JSON": ("jsonl", json_lines(TEXTS)),
@@ -90,26 +92,38 @@ COMPRESSIONS = {
 
 
 def read(
-    path: Path, document: str = "blank_line", skip: bool = False, field: str = "text", **piece: int
+    path: Path,
+    document: str = "blank_line",
+    skip: bool = False,
+    field: str = "text",
+    **offsets: int,
 ) -> tuple[list[list[str]], Rejections, Counter[str]]:
-    """All documents of a file (or of the piece from `start` to `stop`), their lines stripped."""
+    """All documents of a file (or of the chunk from `start` to `stop`), their lines stripped."""
     rejections = Rejections(str(path), skip, 10**9)
     counts: Counter[str] = Counter()
     file = examine(path, "auto", document, rejections)
     found = []
     if file:
-        source = Source(file)
-        if piece:
-            source = between_cuts(file, piece["start"], piece["stop"], cut_rule(file, document))
-        for batch in read_documents(source, document, field, rejections, counts):
+        chunk = Chunk(file)
+        if offsets:
+            chunk = between_cuts(file, **offsets, is_cut=cut_rule(file, document))
+        for batch in read_documents(chunk, document, field, rejections, counts):
             found += [[line.strip() for line in lines] for lines in batch]
     return found, rejections, counts
 
 
-@pytest.mark.parametrize("name", FORMATS)
+def test_params_yaml_and_these_tests_know_every_format():
+    assert {name for name, _ in EXAMPLES.values()} == set(FORMATS)
+    [comment] = re.findall(
+        r"\n  format: auto((?: *#.*\n)+)", Path("params.yaml").read_text("utf-8")
+    )
+    assert [name for name in FORMATS if not re.search(rf"\b{name}\b", comment)] == []
+
+
+@pytest.mark.parametrize("name", EXAMPLES)
 @pytest.mark.parametrize("suffix", ["", *COMPRESSIONS])
 def test_every_format_under_every_compression(tmp_path, name, suffix):
-    kind, data = FORMATS[name]
+    kind, data = EXAMPLES[name]
     path = tmp_path / (name + suffix)
     path.write_bytes(COMPRESSIONS[suffix](data) if suffix else data)
     assert examine(path, "auto", "blank_line", Rejections("", False, 0)).format == kind
@@ -120,11 +134,11 @@ def test_every_format_under_every_compression(tmp_path, name, suffix):
     assert counts["headings_left_out"] == expected
 
 
-@pytest.mark.parametrize("name", [name for name in FORMATS if name != "table.parquet"])
+@pytest.mark.parametrize("name", [name for name in EXAMPLES if name != "table.parquet"])
 @pytest.mark.parametrize("size", [1, 97, 4096])
-def test_pieces_of_any_size_hold_each_document_once(tmp_path, name, size):
+def test_chunks_of_any_size_hold_each_document_once(tmp_path, name, size):
     path = tmp_path / name
-    kind, data = FORMATS[name]
+    kind, data = EXAMPLES[name]
     data = data[: 3000 if size == 1 else None]
     if kind in ("csv", "tsv"):
         path.write_bytes(data)
@@ -134,16 +148,16 @@ def test_pieces_of_any_size_hold_each_document_once(tmp_path, name, size):
     path.write_bytes(data)
     for document in ("line", "blank_line"):
         whole, _, _ = read(path, document, skip=True)
-        pieces = []
+        chunks = []
         for start in range(0, len(data), size):
-            pieces += read(path, document, skip=True, start=start, stop=start + size)[0]
-        assert pieces == whole
+            chunks += read(path, document, skip=True, start=start, stop=start + size)[0]
+        assert chunks == whole
 
 
-@pytest.mark.parametrize("name", FORMATS)
-def test_grouping_by_file_and_by_number_of_lines_holds_for_all_formats(tmp_path, name):
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_grouping_by_file_and_by_number_of_lines_works_for_all_formats(tmp_path, name):
     path = tmp_path / name
-    path.write_bytes(FORMATS[name][1])
+    path.write_bytes(EXAMPLES[name][1])
     lines = [line for lines in DOCUMENTS for line in lines]
     assert read(path, "file")[0] == [lines]
     groups = [lines[start : start + 300] for start in range(0, len(lines), 300)]
@@ -208,10 +222,10 @@ def test_bad_input_is_an_error_or_counted(tmp_path, name, data, reason):
     assert rejections.counts == {reason: 1}
 
 
-def test_columns_are_named_when_the_text_is_not_among_them(tmp_path):
+def test_a_missing_text_field_is_an_error_that_names_the_fields(tmp_path):
     (tmp_path / "x.csv").write_text("id,body\n1,a\n")
     with pytest.raises(
-        UserError, match=r"`text` is looked for, there are: id, body.*preprocess\.text_field"
+        UserError, match=r"looked for `text` among: id, body.*preprocess\.text_field"
     ):
         read(tmp_path / "x.csv")
     assert read(tmp_path / "x.csv", field="body")[0] == [["a"]]
@@ -247,12 +261,12 @@ def test_quotes_that_enclose_nothing_stay_in_tsv(tmp_path):
     assert rejections.counts == {"malformed_csv": 1}
 
 
-def test_tweets_that_look_like_a_heading_are_no_articles(tmp_path):
+def test_tweets_that_look_like_a_heading_are_not_articles(tmp_path):
     (tmp_path / "x.txt").write_text(" = winning = \nnot an article\n")
     assert read(tmp_path / "x.txt", "line")[0] == [["= winning ="], ["not an article"]]
 
 
-def test_the_line_of_bad_input_is_named_in_any_piece(tmp_path):
+def test_the_line_of_bad_input_is_named_in_any_chunk(tmp_path):
     lines = [b"good line %d" % number for number in range(5000)]
     lines[3210] = b"caf\xe9"
     path = tmp_path / "x.txt"
@@ -265,7 +279,7 @@ def test_the_line_of_bad_input_is_named_in_any_piece(tmp_path):
 
 
 @pytest.mark.parametrize("suffix", COMPRESSIONS)
-def test_what_comes_before_the_damage_is_not_lost(tmp_path, suffix):
+def test_text_before_the_damage_is_kept(tmp_path, suffix):
     draw = random.Random(1)
     lines = [f"{n} {draw.random()}" for n in range(50_000)]
     data = COMPRESSIONS[suffix]("\n".join(lines).encode())
@@ -361,9 +375,9 @@ def test_no_good_document_is_lost_among_bad_ones(tmp_path_factory, lines, suffix
 
 def damaged(draw: random.Random) -> tuple[str, bytes]:
     """A file of some format and compression, damaged at random."""
-    name = draw.choice(sorted(FORMATS))
+    name = draw.choice(sorted(EXAMPLES))
     texts = [f"Text {n}.\nLine “{draw.random()}”." for n in range(draw.randrange(6))]
-    kind = FORMATS[name][0]
+    kind = EXAMPLES[name][0]
     make = {
         "csv": lambda: separated(texts, ","),
         "tsv": lambda: separated(texts, "\t"),
@@ -379,21 +393,21 @@ def damaged(draw: random.Random) -> tuple[str, bytes]:
     if suffix and compressed_first:
         data = bytearray(COMPRESSIONS[suffix](bytes(data)))
     for _ in range(draw.randrange(1, 5)):
-        place = draw.randrange(len(data) + 1)
+        position = draw.randrange(len(data) + 1)
         match draw.randrange(5):
             case 0:
-                del data[place:]
+                del data[position:]
             case 1:
-                data[place:place] = draw.randbytes(draw.randrange(1, 30))
+                data[position:position] = draw.randbytes(draw.randrange(1, 30))
             case 2:
                 token = draw.choice(
                     [b'"', b"\0", b"\n", b"\r", b",", b"{", b"\xff", b"<doc ", b" = "]
                 )
-                data[place:place] = token * draw.choice([1, 3, 2000])
+                data[position:position] = token * draw.choice([1, 3, 2000])
             case 3:
-                del data[place : place + draw.randrange(1, 20)]
-            case _ if place < len(data):
-                data[place] ^= 1 << draw.randrange(8)
+                del data[position : position + draw.randrange(1, 20)]
+            case _ if position < len(data):
+                data[position] ^= 1 << draw.randrange(8)
     if suffix and not compressed_first:
         data = bytearray(COMPRESSIONS[suffix](bytes(data)))
     return name + suffix, bytes(data)

@@ -1,0 +1,262 @@
+"""The formats of raw files: how each is recognised, cut into chunks, and read as documents.
+
+To add a format: write its reader, a function from a `Reader` to documents, and give it an entry in
+`FORMATS`. The name of the entry then is a value of preprocess.format.
+"""
+
+import json
+import re
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from html import unescape
+from typing import Any
+
+from lib.text.documents import Documents, gather, regroup
+from lib.text.reading.lines import IsCut, first_cut
+from lib.text.reading.reader import Chunk, RawFile, Reader
+from lib.text.reading.rejections import Rejections
+from lib.text.reading.tables import read_parquet, read_separated
+
+_WIKITEXT_FIRST = re.compile(rb"\s* = [^=\r\n]*[^=\s] = \r?\n")
+_WIKITEXT_TITLE = re.compile(r" = [^=]*[^=\s] = $")
+_WIKITEXT_HEADING = re.compile(r" (?:= )+[^=]*[^=\s](?: =)+ $")
+_WIKITEXT_CUT = re.compile(rb" = [^=\r\n]*[^=\s] = \r?\n?$")
+_EXTRACTOR_TITLE = re.compile(r"\btitle=\"(.*?)\"[^\"]*>$")
+
+
+@dataclass(frozen=True)
+class Format:
+    """A format of raw files.
+
+    Attributes:
+        read: gives the documents of a chunk, a batch at a time; no document and no line is blank.
+        suffixes: file names that end in one of these are always of this format.
+        recognise: whether a file is of this format, by its first 64 KiB and preprocess.document.
+        cut: whether a document may begin at a line (its bytes), by preprocess.document. None: files
+            of this format are read whole, by one worker.
+        misfit: the reason for rejecting a file by its first bytes, or None.
+        is_binary: whether files are anything but UTF-8 text.
+    """
+
+    read: Callable[[Reader], Iterator[Documents]]
+    suffixes: tuple[str, ...] = ()
+    recognise: Callable[[bytes, str], bool] = lambda head, document: False
+    cut: Callable[[bytes, str], bool] | None = None
+    misfit: Callable[[bytes], str | None] = lambda head: None
+    is_binary: bool = False
+
+
+def format_of(name: str, head: bytes, document: str) -> str:
+    """The format of a file, by its suffix if that is known, otherwise by its first bytes.
+
+    Args:
+        name: in lower case, without the suffix of a compression.
+        document: preprocess.document.
+    """
+    by_name = [
+        key for key, each in FORMATS.items() if each.suffixes and name.endswith(each.suffixes)
+    ]
+    by_content = (key for key, each in FORMATS.items() if each.recognise(head, document))
+    return by_name[0] if by_name else next(by_content)
+
+
+def misfit(format_name: str, head: bytes) -> str | None:
+    """The reason why a file cannot be of a format, by its first bytes; None if it can."""
+    kind = FORMATS[format_name]
+    if not kind.is_binary:
+        if head.startswith((b"\xff\xfe", b"\xfe\xff", b"\0\0\xfe\xff")):
+            return "utf16_file"
+        if b"\0" in head[:4096] or head.startswith((b"PAR1", b"%PDF-")):
+            return "binary_file"
+    return kind.misfit(head)
+
+
+def cut_rule(file: RawFile, document: str) -> IsCut | None:
+    """At which lines a file may be cut without cutting a document; None: nowhere."""
+    cut = FORMATS[file.format].cut
+    if cut is None or file.compression != "none" or document == "file":
+        return None
+    return lambda line: cut(line, document)
+
+
+def between_cuts(file: RawFile, start: int, stop: int, is_cut: IsCut) -> Chunk:
+    """The chunk whose documents begin in the byte range from `start` to `stop`."""
+    with file.path.open("rb") as stream:
+        return Chunk(file, first_cut(stream, start, is_cut), first_cut(stream, stop, is_cut))
+
+
+def read_documents(
+    chunk: Chunk, document: str, text_field: str, rejections: Rejections, counts: Counter[str]
+) -> Iterator[Documents]:
+    """Documents of one chunk, a batch at a time; no document and no line in it is blank.
+
+    Args:
+        document: `blank_line` or `line`: what a document is in files of format text. `file` and
+            `N sentences` (every N lines) hold for all formats. Otherwise a document is a JSON
+            object, a table row or a Wikipedia article.
+        text_field: the field or column that holds the text, in formats that have fields.
+        counts: see `Reader`.
+
+    Raises:
+        UserError: bad input that is not to be skipped (see `Rejections`).
+    """
+    reader = Reader(chunk, document, text_field, rejections, counts)
+    batches = FORMATS[chunk.file.format].read(reader)
+    if document == "file":
+        return regroup(batches, None, counts)
+    if document.endswith(" sentences"):
+        return regroup(batches, int(document.split()[0]), counts)
+    return batches
+
+
+# --- Text
+
+
+def _read_text(reader: Reader) -> Iterator[Documents]:
+    """Plain text: a document per line, or documents with blank lines between them."""
+    if reader.document == "blank_line":
+        yield from gather(reader.lines(), reader.counts)
+        return
+    for _, block in reader.blocks():
+        yield [[line] for line in block if line and not line.isspace()]
+
+
+def _ends_text(line: bytes, document: str) -> bool:
+    return document != "blank_line" or not line.strip()
+
+
+# --- WikiText (Merity et al., 2016), such as wiki.train.tokens
+
+
+def _read_wikitext(reader: Reader) -> Iterator[Documents]:
+    """An article per document. Headings are not sentences and are left out.
+
+    ` = Title = ` begins an article, ` = = Section = = ` does not.
+    """
+
+    def lines() -> Iterator[str]:
+        for line in reader.lines():
+            if line.startswith(" = ") and _WIKITEXT_HEADING.match(line):
+                reader.counts["headings_left_out"] += 1
+                if _WIKITEXT_TITLE.match(line):
+                    yield ""
+            elif line and not line.isspace():
+                yield line
+
+    return gather(lines(), reader.counts)
+
+
+def _is_wikitext(head: bytes, document: str) -> bool:
+    # Where each line is a document, a line like ` = winning = ` is more likely a tweet.
+    return document != "line" and _WIKITEXT_FIRST.match(head) is not None
+
+
+def _is_wikitext_title(line: bytes, document: str) -> bool:
+    return _WIKITEXT_CUT.match(line) is not None
+
+
+# --- WikiExtractor's output
+
+
+def _read_wikiextractor(reader: Reader) -> Iterator[Documents]:
+    """An article per document: <doc …> to </doc>, without the title that the first line repeats."""
+
+    def lines() -> Iterator[str]:
+        title = None
+        for line in reader.lines():
+            if line.startswith("<doc "):
+                found = _EXTRACTOR_TITLE.search(line.rstrip())
+                title = unescape(found.group(1)) if found else None
+                yield ""
+            elif line.rstrip() == "</doc>":
+                yield ""
+            elif line and not line.isspace():
+                if title is not None and unescape(line.strip()) == title:
+                    reader.counts["headings_left_out"] += 1
+                else:
+                    yield line
+                title = None
+
+    return gather(lines(), reader.counts)
+
+
+def _is_wikiextractor(head: bytes, document: str) -> bool:
+    start = _text_start(head)
+    return start.startswith(b"<doc ") and b">" in start.partition(b"\n")[0]
+
+
+def _starts_article(line: bytes, document: str) -> bool:
+    return line.startswith(b"<doc ")
+
+
+# --- JSON lines
+
+
+def _read_json_lines(reader: Reader) -> Iterator[Documents]:
+    """A document per line: a JSON object with the text in one of its fields."""
+    field, rejections, line_of = reader.text_field, reader.rejections, reader.chunk.line
+
+    def without_field(number: int, record: dict[str, Any]) -> str:
+        return f"{line_of(number)} {reader.missing_field(record)}"
+
+    for first, block in reader.blocks():
+        batch = []
+        for number, line in enumerate(block, first):
+            if not line or line.isspace():
+                continue
+            where = partial(line_of, number)
+            try:
+                record = json.loads(line)
+            except (ValueError, RecursionError):
+                rejections.add("malformed_json", where, line)
+                continue
+            if not isinstance(record, dict):
+                rejections.add("not_an_object", where, line)
+            elif field not in record:
+                rejections.add("text_field_missing", partial(without_field, number, record), line)
+            elif found := reader.record_lines(record[field], where):
+                batch.append(found)
+        yield batch
+
+
+def _is_json_lines(head: bytes, document: str) -> bool:
+    start = _text_start(head)
+    if not start.startswith(b"{"):
+        return False
+    try:
+        return isinstance(json.loads(start.partition(b"\n")[0]), dict)
+    except (ValueError, RecursionError):
+        return False
+
+
+def _is_json_array(head: bytes) -> str | None:
+    return "json_array" if _text_start(head).startswith(b"[") else None
+
+
+def _text_start(head: bytes) -> bytes:
+    return head.removeprefix(b"\xef\xbb\xbf").lstrip()
+
+
+# A file without a known suffix is of the first format that recognises it.
+FORMATS = {
+    "parquet": Format(
+        read_parquet,
+        suffixes=(".parquet",),
+        recognise=lambda head, document: head.startswith(b"PAR1"),
+        is_binary=True,
+    ),
+    "wikiextractor": Format(_read_wikiextractor, recognise=_is_wikiextractor, cut=_starts_article),
+    "wikitext": Format(_read_wikitext, recognise=_is_wikitext, cut=_is_wikitext_title),
+    "jsonl": Format(
+        _read_json_lines,
+        suffixes=(".jsonl", ".json", ".ndjson"),
+        recognise=_is_json_lines,
+        cut=lambda line, document: True,
+        misfit=_is_json_array,
+    ),
+    "csv": Format(partial(read_separated, ","), suffixes=(".csv",)),
+    "tsv": Format(partial(read_separated, "\t"), suffixes=(".tsv",)),
+    "text": Format(_read_text, recognise=lambda head, document: True, cut=_ends_text),
+}
