@@ -1,10 +1,10 @@
-"""Records written as JSON lines for Hugging Face's `BertForPreTraining`.
+"""Export of records as JSON lines for Hugging Face's `BertForPreTraining`.
 
     datasets.load_dataset("json", data_files="examples/train/*.jsonl")
 
-gives a data set that transformers' Trainer takes with `default_data_collator`: a line has the
-model's arguments as its keys, and its lists are padded to the rows' length, as in the scripts that
-Hugging Face's Optimum libraries pretrain BERT with. `lib.records.importing.json_lines` reads them.
+loads a data set that transformers' Trainer can use with `default_data_collator`: the keys of a
+line are the model's arguments, and its lists are padded to max_seq_length, as in the scripts with
+which Hugging Face's Optimum libraries pretrain BERT. `lib.records.importing.json_lines` reads them.
 """
 
 import json
@@ -22,33 +22,37 @@ from lib.run.atomic import new_directory, new_file
 from lib.run.errors import UserError
 from lib.run.pool import shard_map
 
-_ROWS = 256
+_BATCH_SIZE = 256
 
 
 def write_json_lines(
     records: Path, target: Path, splits: Sequence[str] = (), workers: int = 1
 ) -> dict[str, int]:
-    """Writes records as JSON lines, a file for each record file.
+    """Writes records as JSON lines, one file per record file.
 
-    A row becomes an object with the lists `input_ids`, `attention_mask`, `token_type_ids` and
+    A sequence becomes an object with the lists `input_ids`, `attention_mask`, `token_type_ids` and
     `labels` (the token to predict, -100 elsewhere), and the number `next_sentence_label`, unless
-    the rows are single segments.
+    the examples are single segments:
+
+        {"input_ids": [2, 4, 9, 3, 7, 3, 0], "attention_mask": [1, 1, 1, 1, 1, 1, 0],
+         "token_type_ids": [0, 0, 0, 0, 1, 1, 0],
+         "labels": [-100, 8, -100, -100, -100, -100, -100], "next_sentence_label": 1}
 
     Args:
         records: a folder that the records stage wrote.
-        target: the folder to write, which should not be there: <split>/NNNNN.jsonl.
-        splits: those to write; none: all.
+        target: the folder to write, which must not exist; its files are <split>/NNNNN.jsonl.
+        splits: the splits to write; empty: all.
 
     Returns:
         The number of examples by split.
 
     Raises:
-        UserError: the records are packed or unmasked, there are none, or `target` is there.
+        UserError: the records are packed or unmasked, there are none, or `target` exists.
     """
     if target.exists():
-        raise UserError(f"{target}: is there already; remove it or name another folder")
+        raise UserError(f"{target}: already exists; remove it or name another folder")
     if not records.is_dir():
-        raise UserError(f"{records}: no such folder; name one that the stage records wrote")
+        raise UserError(f"{records}: no such folder; name one that the records stage wrote")
     next_sentence, files = _contents(records, splits)
     with new_directory(target, replace=False) as temporary:
         tasks = [
@@ -57,8 +61,8 @@ def write_json_lines(
             for name in names
         ]
         counts = dict.fromkeys(files, 0)
-        for task, rows in zip(tasks, shard_map(_write, tasks, workers, "json lines"), strict=True):
-            counts[task.target.parent.name] += rows
+        for task, count in zip(tasks, shard_map(_write, tasks, workers, "json lines"), strict=True):
+            counts[task.target.parent.name] += count
     return counts
 
 
@@ -85,7 +89,7 @@ def _contents(records: Path, splits: Sequence[str]) -> tuple[bool, dict[str, tup
 
 @dataclass(frozen=True)
 class _Task:
-    """One record file to write as JSON lines."""
+    """One record file to export."""
 
     source: Path
     next_sentence: bool
@@ -96,22 +100,23 @@ class _Task:
 
 
 def _write(task: _Task) -> int:
-    """Writes one file; returns the number of its rows."""
+    """Exports one file; returns the number of its examples."""
     count = 0
     with new_file(task.target) as temporary, temporary.open("w", encoding="ascii") as file:
-        for block in read_tfrecords(task.source, task.source.suffix == ".gz", _ROWS):
-            for example in _objects(block, task.next_sentence):
+        for batch in read_tfrecords(task.source, task.source.suffix == ".gz", _BATCH_SIZE):
+            for example in _objects(batch, task.next_sentence):
                 file.write(json.dumps(example, separators=(",", ":")) + "\n")
                 count += 1
     return count
 
 
-def _objects(block: ExampleBatch, next_sentence: bool) -> list[dict[str, Any]]:
-    features = block.features
-    labels = np.full_like(features["input_ids"], IGNORED)
-    row, slot = np.nonzero(features["masked_lm_weights"])
-    position = features["masked_lm_positions"][row, slot]
-    labels[row, position] = features["masked_lm_ids"][row, slot]
+def _objects(batch: ExampleBatch, next_sentence: bool) -> list[dict[str, Any]]:
+    """The JSON objects of a batch of B examples."""
+    features = batch.features
+    labels = np.full_like(features["input_ids"], IGNORED)  # [B, S]
+    example, slot = np.nonzero(features["masked_lm_weights"])
+    position = features["masked_lm_positions"][example, slot]
+    labels[example, position] = features["masked_lm_ids"][example, slot]
     columns = {
         "input_ids": features["input_ids"].tolist(),
         "attention_mask": features["input_mask"].tolist(),

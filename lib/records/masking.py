@@ -1,8 +1,26 @@
-"""Masked positions: which tokens of a row the model has to predict, and what it sees there.
+"""MLM masking: chooses the tokens that the model has to predict and replaces them 80/10/10.
 
-The procedure is `create_masked_lm_predictions` of google-research/bert (Devlin et al., 2019),
-over a block of rows at once. Choosing is a sort of random keys; a row's place or group rides in
-the low bits of its key, so that nothing but the keys is sorted.
+The procedure is `create_masked_lm_predictions` of google-research/bert (Devlin et al., 2019), for
+a batch of sequences at once. Tokens or words are chosen by sorting random keys. What the choice
+needs to know of a candidate (its position, its width) is stored in the low bits of its key, so
+that only the keys have to be sorted.
+
+With `masked_lm_prob` 0.3, one sequence of 7 tokens has round(7 * 0.3) = 2 predictions:
+
+    position       0      1    2   3         4       5    6
+    token          [CLS]  the  un  ##believ  ##able  cat  [SEP]
+    without words  two of the positions 1 to 5, all pairs equally likely
+    whole words    words tried in random order, say un ##believ ##able, the, cat: three tokens are
+                   more than 2, so the first word is skipped; `the` and `cat` fit
+
+If 1 and 5 are chosen, and `the` becomes [MASK] (80 %) and `cat` stays as it is (10 %):
+
+    input_ids  [CLS] [MASK] un ##believ ##able cat [SEP]
+    positions  1    5    0 ...     (P slots)
+    ids        the  cat  0 ...
+    weights    1    1    0 ...
+
+Shapes: B sequences in the batch, S max_seq_length, P max_predictions_per_seq.
 """
 
 from dataclasses import dataclass
@@ -10,11 +28,11 @@ from typing import Protocol, Self
 
 import numpy as np
 
-_LAST = np.uint64(0xFFFFFFFFFFFFFFFF)  # key of what must not be chosen: sorts behind everything
+_LAST = np.uint64(0xFFFFFFFFFFFFFFFF)  # key of a position that is no candidate: sorts last
 
 
 class Tokenizer(Protocol):
-    """What `lib.vocab.tokenizer.WordPieceTokenizer` tells of its vocabulary."""
+    """The part of `lib.vocab.tokenizer.WordPieceTokenizer` that masking needs."""
 
     cls_id: int
     sep_id: int
@@ -25,12 +43,12 @@ class Tokenizer(Protocol):
 
 @dataclass(frozen=True)
 class VocabularyFacts:
-    """What the records must know of a vocabulary.
+    """What the records need to know about a vocabulary.
 
     Attributes:
         cls_id, sep_id, mask_id: ids of [CLS], [SEP] and [MASK].
-        vocab_size: number of pieces.
-        continuation: bool array [vocab_size]: the piece continues a word (it starts with ##).
+        vocab_size: number of entries.
+        continuation: bool [vocab_size]: the wordpiece continues a word (it starts with ##).
     """
 
     cls_id: int
@@ -52,13 +70,13 @@ class VocabularyFacts:
 
 @dataclass(frozen=True)
 class Masked:
-    """R masked rows of S cells with P predictions each.
+    """A batch of masked sequences and their labels.
 
     Attributes:
-        input_ids: int32 [R, S]: what the model sees.
-        positions: int32 [R, P]: masked positions, ascending; 0 beyond the row's predictions.
-        ids: int32 [R, P]: the tokens that stood there; 0 beyond.
-        weights: float32 [R, P]: 1 for a prediction, 0 beyond.
+        input_ids: int32 [B, S]: the model's input.
+        positions: int32 [B, P]: masked positions, ascending; 0 in unused slots.
+        ids: int32 [B, P]: the original tokens at these positions; 0 in unused slots.
+        weights: float32 [B, P]: 1 for a prediction, 0 in unused slots.
     """
 
     input_ids: np.ndarray
@@ -72,11 +90,10 @@ def prediction_counts(
 ) -> np.ndarray:
     """int64 array: min(max_predictions_per_seq, max(1, round(length * masked_lm_prob))).
 
-    A length counts [CLS] and [SEP], and round goes to the even neighbour, both as in Google's
-    script.
+    As in Google's script, the length includes [CLS] and [SEP], and halves are rounded to even.
     """
-    wanted = np.rint(lengths * masked_lm_prob).astype(np.int64)
-    return np.clip(wanted, 1, max_predictions_per_seq)
+    rounded = np.rint(lengths * masked_lm_prob).astype(np.int64)
+    return np.clip(rounded, 1, max_predictions_per_seq)
 
 
 def mask_sequences(
@@ -88,140 +105,141 @@ def mask_sequences(
     whole_word_mask: bool,
     generator: np.random.Generator,
 ) -> Masked:
-    """Chooses and hides the tokens to be predicted.
+    """Masks a batch of sequences.
 
-    A row has as many predictions as `prediction_counts` says; fewer only if it has fewer tokens,
-    or no whole word fits. A chosen token becomes [MASK] with probability 0.8, a token drawn
-    uniformly from the whole vocabulary with 0.1, and is left as it is with 0.1.
+    A sequence has the number of predictions that `prediction_counts` gives; fewer only if it has
+    fewer tokens, or if no whole word fits. A chosen token is replaced by [MASK] with probability
+    0.8, by a token drawn uniformly from the whole vocabulary with 0.1, and kept with 0.1.
 
     Args:
-        input_ids: int32 [R, S]: unmasked rows (left as they are).
-        lengths: integer array [R]: tokens of each row, special ones included, padding not.
-        whole_word_mask: choose words, not pieces. A word is a piece and the ## pieces that
-            directly follow it. (Google's script also joins ## pieces after a [SEP] to the word
-            before it; a word cut by the truncation is a word of its own here.)
+        input_ids: int32 [B, S]: unmasked sequences; not changed.
+        lengths: integer array [B]: tokens per sequence, special tokens included, padding not.
+        whole_word_mask: choose words, not tokens. A word is a token and the ## tokens that
+            directly follow it. (Google's script also joins ## tokens after a [SEP] to the word
+            before it. Here a word that truncation cut is a word of its own.)
     """
-    filled = np.arange(input_ids.shape[1]) < lengths[:, np.newaxis]
-    candidates = filled & (input_ids != vocabulary.cls_id) & (input_ids != vocabulary.sep_id)
-    most = min(max_predictions_per_seq, input_ids.shape[1])
-    wanted = prediction_counts(lengths, masked_lm_prob, most)
+    is_token = np.arange(input_ids.shape[1]) < lengths[:, np.newaxis]  # [B, S]
+    candidates = is_token & (input_ids != vocabulary.cls_id) & (input_ids != vocabulary.sep_id)
+    limit = min(max_predictions_per_seq, input_ids.shape[1])
+    counts = prediction_counts(lengths, masked_lm_prob, limit)  # [B]
     if whole_word_mask:
         selected = _choose_words(
-            candidates, vocabulary.continuation.take(input_ids), wanted, generator
+            candidates, vocabulary.continuation.take(input_ids), counts, generator
         )
     else:
-        selected = _choose_tokens(candidates, wanted, generator)
-    return _hide(input_ids, selected, vocabulary, max_predictions_per_seq, generator)
+        selected = _choose_tokens(candidates, counts, generator)
+    return _replace(input_ids, selected, vocabulary, max_predictions_per_seq, generator)
 
 
 def _choose_tokens(
-    candidates: np.ndarray, wanted: np.ndarray, generator: np.random.Generator
+    candidates: np.ndarray, counts: np.ndarray, generator: np.random.Generator
 ) -> np.ndarray:
-    """bool [R, S]: `wanted` [R] cells of each row, or all candidates where there are fewer.
+    """bool [B, S]: `counts` [B] candidates of each sequence, or all if there are fewer.
 
-    Each cell gets a random key; those with the smallest keys are chosen. 64 bits, because with
-    32 two equal keys in a row are an everyday event and would let in one prediction too many;
-    the column in the low bits rules it out altogether.
+    Every position gets a random key, and the smallest keys win. The keys have 64 bits: with 32,
+    two equal keys in one sequence would be common and would admit one prediction too many. The
+    position in the low bits rules out equal keys altogether.
     """
-    rows, columns = candidates.shape
-    keys = _random_keys(rows, columns, columns.bit_length(), generator)
-    keys |= np.arange(columns, dtype=np.uint64)
+    batch, length = candidates.shape
+    keys = _random_keys(batch, length, length.bit_length(), generator)
+    keys |= np.arange(length, dtype=np.uint64)
     np.copyto(keys, _LAST, where=~candidates)
-    last_wanted = np.sort(keys, axis=1)[np.arange(rows), wanted - 1]
-    selected: np.ndarray = keys <= last_wanted[:, np.newaxis]
-    return selected & candidates  # where these are too few, the last wanted key is _LAST itself
+    largest_chosen = np.sort(keys, axis=1)[np.arange(batch), counts - 1]  # [B]
+    selected: np.ndarray = keys <= largest_chosen[:, np.newaxis]
+    return selected & candidates  # with too few candidates, largest_chosen is _LAST itself
 
 
 def _choose_words(
     candidates: np.ndarray,
     continuation: np.ndarray,
-    wanted: np.ndarray,
+    counts: np.ndarray,
     generator: np.random.Generator,
 ) -> np.ndarray:
-    """bool [R, S]: whole words of each row, tried in random order, `wanted` [R] cells at most.
+    """bool [B, S]: whole words, tried in random order, at most `counts` [B] tokens per sequence.
 
-    A word that would pass the number is skipped and the next is tried.
+    A word that would exceed the number is skipped, and the next one is tried.
     """
-    rows, columns = candidates.shape
-    # A word starts with a piece that continues nothing, or whose neighbour is no candidate, and
-    # reaches to the next start or to the next cell that is no candidate.
-    after_other = np.ones(rows * columns, dtype=bool)
-    np.logical_not(candidates.reshape(-1)[:-1], out=after_other[1:])
-    after_other[::columns] = True
-    starts = candidates & (~continuation | after_other.reshape(rows, columns))
+    batch, length = candidates.shape
+    # A word starts at a token that is no continuation, or whose left neighbour is no candidate,
+    # and extends to the next start or to the next position that is no candidate.
+    after_other = np.ones(batch * length, dtype=bool)
+    np.logical_not(candidates.reshape(-1)[:-1], out=after_other[1:])  # [B, S] -> [B * S]
+    after_other[::length] = True
+    starts = candidates & (~continuation | after_other.reshape(batch, length))
     boundaries = np.flatnonzero(starts | ~candidates)
-    widths = np.zeros(rows * columns, dtype=np.uint64)
-    widths[boundaries] = np.diff(boundaries, append=rows * columns)
+    widths = np.zeros(batch * length, dtype=np.uint64)
+    widths[boundaries] = np.diff(boundaries, append=batch * length)
 
-    # A key: random bits, then the word's width, then its column. _LAST has a width that never
-    # fits.
-    bits = (columns + 1).bit_length()
+    # Key: random bits, then the word's width, then its position. The width in _LAST never fits.
+    bits = (length + 1).bit_length()
     low = np.uint64((1 << bits) - 1)
-    keys = _random_keys(rows, columns, 2 * bits, generator)
-    keys |= widths.reshape(rows, columns) << np.uint64(bits)
-    keys |= np.arange(columns, dtype=np.uint64)
+    keys = _random_keys(batch, length, 2 * bits, generator)
+    keys |= widths.reshape(batch, length) << np.uint64(bits)  # [B * S] -> [B, S]
+    keys |= np.arange(length, dtype=np.uint64)
     np.copyto(keys, _LAST, where=~starts)
     keys.sort(axis=1)
 
-    # One turn tries one word of every row.
-    turns = int(np.count_nonzero(starts, axis=1).max(initial=0))
-    taken = np.zeros((turns, rows), dtype=bool)
-    left = wanted.astype(np.uint64)
-    for turn in range(turns):
-        width = (keys[:, turn] >> np.uint64(bits)) & low
-        fits = np.less_equal(width, left, out=taken[turn])
+    # One round tries one word of every sequence.
+    rounds = int(np.count_nonzero(starts, axis=1).max(initial=0))
+    chosen = np.zeros((rounds, batch), dtype=bool)
+    left = counts.astype(np.uint64)
+    for number in range(rounds):
+        width = (keys[:, number] >> np.uint64(bits)) & low
+        fits = np.less_equal(width, left, out=chosen[number])
         left -= width * fits
         if not left.any():
             break
 
-    turn_numbers, row = np.nonzero(taken)
-    words = keys[row, turn_numbers]
+    number_of_word, sequence = np.nonzero(chosen)
+    words = keys[sequence, number_of_word]  # [words chosen]
     width = ((words >> np.uint64(bits)) & low).astype(np.int64)
-    first = row * columns + (words & low).astype(np.int64)
+    first = sequence * length + (words & low).astype(np.int64)
     within = np.arange(width.sum()) - np.repeat(np.cumsum(width) - width, width)
-    selected = np.zeros(rows * columns, dtype=bool)
+    selected = np.zeros(batch * length, dtype=bool)
     selected[np.repeat(first, width) + within] = True
-    return selected.reshape(rows, columns)
+    return selected.reshape(batch, length)  # [B * S] -> [B, S]
 
 
 def _random_keys(
-    rows: int, columns: int, free_bits: int, generator: np.random.Generator
+    batch: int, length: int, free_bits: int, generator: np.random.Generator
 ) -> np.ndarray:
-    """uint64 [rows, columns]: random but for the `free_bits` low bits, which are 0."""
-    keys = np.asarray(generator.bit_generator.random_raw(rows * columns), dtype=np.uint64)
+    """uint64 [B, S]: random, except for the lowest `free_bits` bits, which are 0."""
+    keys = np.asarray(generator.bit_generator.random_raw(batch * length), dtype=np.uint64)
     keys &= _LAST << np.uint64(free_bits)
-    return keys.reshape(rows, columns)
+    return keys.reshape(batch, length)  # [B * S] -> [B, S]
 
 
-def _hide(
+def _replace(
     input_ids: np.ndarray,
     selected: np.ndarray,
     vocabulary: VocabularyFacts,
     max_predictions_per_seq: int,
     generator: np.random.Generator,
 ) -> Masked:
-    """Takes the selected cells (bool [R, S]) out of the rows, 80/10/10."""
-    rows, columns = input_ids.shape
-    cells = np.flatnonzero(selected)  # row by row, ascending: as the positions should be
-    row = cells // columns
-    counts = np.bincount(row, minlength=rows)
-    slots = np.arange(len(cells)) - np.repeat(np.cumsum(counts) - counts, counts)
-    slots += row * max_predictions_per_seq
+    """Replaces the selected tokens (bool [B, S]) 80/10/10 and makes them labels."""
+    batch, length = input_ids.shape
+    # Indices into [B * S], ascending, as the positions have to be. N masked tokens in all.
+    indices = np.flatnonzero(selected)  # [N]
+    sequence = indices // length
+    counts = np.bincount(sequence, minlength=batch)  # [B]
+    # Slot of each masked token in [B * P].
+    slots = np.arange(len(indices)) - np.repeat(np.cumsum(counts) - counts, counts)
+    slots += sequence * max_predictions_per_seq
 
-    labels = input_ids.take(cells)
-    choice = generator.random(len(cells))
-    shown = np.where(choice < 0.8, np.int32(vocabulary.mask_id), labels)
-    replaced = choice >= 0.9
-    shown[replaced] = generator.integers(
-        0, vocabulary.vocab_size, np.count_nonzero(replaced), dtype=np.int32
+    labels = input_ids.take(indices)
+    choice = generator.random(len(indices))
+    replacements = np.where(choice < 0.8, np.int32(vocabulary.mask_id), labels)
+    is_random = choice >= 0.9
+    replacements[is_random] = generator.integers(
+        0, vocabulary.vocab_size, np.count_nonzero(is_random), dtype=np.int32
     )
-    hidden = input_ids.copy()
-    hidden.reshape(-1)[cells] = shown
+    masked = input_ids.copy()
+    masked.reshape(-1)[indices] = replacements  # a view [B * S]
 
-    positions = np.zeros((rows, max_predictions_per_seq), dtype=np.int32)
+    positions = np.zeros((batch, max_predictions_per_seq), dtype=np.int32)
     ids = np.zeros_like(positions)
     weights = np.zeros(positions.shape, dtype=np.float32)
-    positions.reshape(-1)[slots] = cells - row * columns
+    positions.reshape(-1)[slots] = indices - sequence * length  # views [B * P]
     ids.reshape(-1)[slots] = labels
     weights.reshape(-1)[slots] = 1
-    return Masked(hidden, positions, ids, weights)
+    return Masked(masked, positions, ids, weights)

@@ -1,15 +1,41 @@
-"""Which tokens make an example: the sentence pairs of Google's BERT, without touching a token.
+"""Sentence pairs for next-sentence prediction, as ranges of token positions.
 
-The algorithm is `create_instances_from_document` of google-research/bert (Devlin et al., 2019),
-equal in distribution, but over offsets: an example is five numbers, two ranges of token positions
-and whether the second is a random one.
+The algorithm is `create_instances_from_document` of google-research/bert (Devlin et al., 2019);
+the distribution of the pairs is the same, but no token is copied: an example is five numbers, the
+start and length of its segments A and B, and whether B is random.
 
-What makes it fast: Google's loop takes a *chunk* of sentences from sentence s on, splits it in A
-and B, and goes on from some later sentence (B's first when B was replaced by a random text and
-its sentences were put back). Where it goes on depends on s and on fresh draws only. So the draws
-and chunk ends are made for every sentence at once, as if the loop came by, and the examples are
-those of the sentences that it does come by: a walk along `following`, one list lookup each.
-Sentences are passed at most once and never backwards, so the walk ends.
+Three documents, with the token positions of their sentences; max_seq_length is 12, so that A and B
+together have at most 9 tokens:
+
+    document 0   s0: 0-2      s1: 3-6   s2: 7-11
+    document 1   s3: 12-17    s4: 18-19
+    document 2   s5: 20-23
+
+    chunk     drawn                        A   B                        continue at
+    s0 s1 s2  A ends after s0; random B    s0  s3                       s1
+    s1 s2     A ends after s1; B is next   s1  s2                       s3
+    s3 s4     A ends after s3; B is next   s3  s4                       s5
+    s5        one sentence, so random B    s5  s1 s2, cut to 5 tokens   (end)
+
+- A *chunk* takes sentences of one document until it has at least the target length, here 9 tokens.
+- A random B begins at a sentence of another document and goes on until A and B have the target
+  length. The sentences of the chunk that it replaces are put back: the walk continues with them.
+- A pair that is too long is truncated: s5 has 4 tokens, s1 s2 has 9. The longer segment loses one
+  token after the other from its front or its back, here one from the front and three from the back.
+
+    a_start  a_length  b_start  b_length  is_random
+          0         3       12         6  True
+          3         4        7         5  False
+         12         6       18         2  False
+         20         4        4         5  True
+
+Google loops over sentences and tokens. The loop is fast here because where a chunk ends, and at
+which sentence the walk continues, depends only on the chunk's first sentence and on new random
+draws. So both are computed for all sentences at once, as if every sentence were the first of a
+chunk; then the walk picks the sentences that really are, with one list lookup per chunk. It only
+moves forward, so it ends.
+
+Shapes: N examples.
 """
 
 import functools
@@ -28,13 +54,14 @@ SINGLE_SPECIAL_TOKENS = 2  # [CLS] A [SEP]
 
 @dataclass(frozen=True)
 class Examples:
-    """Examples as ranges of token positions, after truncation; n examples.
+    """N examples as ranges of token positions, after truncation.
 
     Attributes:
-        a_start, a_length: int32 [n]: segment A is ids[a_start:a_start + a_length].
-        b_start, b_length: int32 [n]: segment B; b_length is 0 where there is no B.
-        is_random: bool [n]: B comes from another document.
-        dropped_segments: sentences too short to be an example where no other document exists.
+        a_start, a_length: int32 [N]: segment A is ids[a_start:a_start + a_length].
+        b_start, b_length: int32 [N]: segment B; b_length is 0 if there is no B.
+        is_random: bool [N]: B comes from another document.
+        dropped_segments: number of sentences too short to be split into A and B where there is no
+            other document (see `make_pairs`).
     """
 
     a_start: np.ndarray
@@ -55,12 +82,12 @@ class Examples:
     @classmethod
     def concatenate(cls, passes: Sequence["Examples"]) -> Self:
         return cls(
-            np.concatenate([one.a_start for one in passes]),
-            np.concatenate([one.a_length for one in passes]),
-            np.concatenate([one.b_start for one in passes]),
-            np.concatenate([one.b_length for one in passes]),
-            np.concatenate([one.is_random for one in passes]),
-            sum(one.dropped_segments for one in passes),
+            np.concatenate([examples.a_start for examples in passes]),
+            np.concatenate([examples.a_length for examples in passes]),
+            np.concatenate([examples.b_start for examples in passes]),
+            np.concatenate([examples.b_length for examples in passes]),
+            np.concatenate([examples.is_random for examples in passes]),
+            sum(examples.dropped_segments for examples in passes),
         )
 
 
@@ -73,25 +100,25 @@ def make_pairs(
 ) -> Examples:
     """Sentence pairs of one pass over a shard, in the order of the text.
 
-    Args:
-        max_seq_length: tokens of a row, the three special ones included; at least 5.
-        short_seq_prob: share of documents that get a shorter target length, so that the model
-            also sees short inputs.
-        random_next_prob: share of chunks whose B is replaced by text of another document
-            (Google: 0.5). A chunk of one sentence has no B of its own and always gets such a
-            text, so the share of random pairs is larger than this.
+    A shard with a single document has no text for a random B. There B always follows A, a chunk
+    of one sentence is split at a random token, and a sentence of one token is dropped and counted.
 
-    A shard with a single document has no other text to take: every pair is a true next there, a
-    chunk of one sentence is cut in two at a random token, and one of one token is dropped and
-    counted.
+    Args:
+        max_seq_length: tokens per sequence, the three special tokens included; at least 5.
+        short_seq_prob: fraction of documents with a shorter target length, so that the model also
+            sees short inputs.
+        random_next_prob: fraction of chunks whose B is replaced by text of another document
+            (Google: 0.5). A chunk of one sentence has no B of its own and always gets a random
+            one, so the fraction of random pairs is larger than this.
     """
     if tokens.sentences == 0:
         return Examples.empty()
-    room = max_seq_length - PAIR_SPECIAL_TOKENS
+    max_num_tokens = max_seq_length - PAIR_SPECIAL_TOKENS
     offsets, document_offsets = tokens.sentence_offsets, tokens.document_offsets
-    targets = _target_lengths(tokens.documents, room, short_seq_prob, generator)
+    targets = _target_lengths(tokens.documents, max_num_tokens, short_seq_prob, generator)
 
-    # For each sentence: were a chunk to start here, where would it end and what would it become?
+    # For every sentence: if a chunk started here, where would it end, and what would A and B be?
+    # All arrays are [sentences].
     document = np.repeat(np.arange(tokens.documents), np.diff(document_offsets))
     sentence = np.arange(tokens.sentences)
     chunk_end = np.searchsorted(offsets, offsets[:-1] + targets[document])
@@ -104,6 +131,7 @@ def make_pairs(
         is_random[:] = False
     following = np.where(is_random, a_end, chunk_end)
 
+    # From here on all arrays are [N].
     chosen = _walk(following)
     document, a_end, chunk_end = document[chosen], a_end[chosen], chunk_end[chosen]
     is_random = is_random[chosen]
@@ -112,9 +140,9 @@ def make_pairs(
 
     dropped_segments = 0
     if tokens.documents == 1:
-        alone = a_end == chunk_end
+        no_b = a_end == chunk_end
         b_start = np.where(
-            alone, a_start + 1 + _uniform_below(b_stop - a_start - 1, generator), b_start
+            no_b, a_start + 1 + _uniform_below(b_stop - a_start - 1, generator), b_start
         )
         kept = b_start < b_stop
         dropped_segments = int(np.count_nonzero(~kept))
@@ -123,8 +151,8 @@ def make_pairs(
     a_length = b_start - a_start
 
     if is_random.any():
-        # The random text starts with any sentence of any other document and has as many
-        # sentences as the target length asks for, at least one.
+        # A random B starts at any sentence of any other document, and has as many sentences as it
+        # takes to reach the target length, at least one.
         here, missing = document[is_random], (targets[document] - a_length)[is_random]
         other = _uniform_below(np.full(len(here), tokens.documents - 1), generator)
         other += other >= here
@@ -135,7 +163,7 @@ def make_pairs(
         b_start[is_random], b_stop[is_random] = offsets[first], offsets[last]
 
     a_start, a_length, b_start, b_length = _truncate(
-        a_start, a_length, b_start, b_stop - b_start, room, generator
+        a_start, a_length, b_start, b_stop - b_start, max_num_tokens, generator
     )
     return Examples(
         a_start.astype(np.int32),
@@ -152,24 +180,25 @@ def make_single_segments(
 ) -> Examples:
     """Examples of one segment, for training without next-sentence prediction.
 
-    Each takes as many whole sentences of one document as fit the target length. A sentence that
-    is longer than a row is first cut into full rows and a rest, so that no token is lost.
+    Each has as many whole sentences of one document as fit the target length. A sentence that is
+    longer than a sequence is first cut into full sequences and a rest, so that no token is lost:
+    with max_seq_length 12, a sentence of 25 tokens becomes parts of 10, 10 and 5 tokens.
     """
     if tokens.sentences == 0:
         return Examples.empty()
-    room = max_seq_length - SINGLE_SPECIAL_TOKENS
-    targets = _target_lengths(tokens.documents, room, short_seq_prob, generator)
+    max_num_tokens = max_seq_length - SINGLE_SPECIAL_TOKENS
+    targets = _target_lengths(tokens.documents, max_num_tokens, short_seq_prob, generator)
 
-    # Pieces: sentences, where long ones count as several.
+    # Parts: sentences, long ones cut. `starts` and `offsets` are token positions of the parts.
     lengths = np.diff(tokens.sentence_offsets)
-    pieces = -(-lengths // room)
-    piece_offsets = np.append(0, np.cumsum(pieces))
-    document_offsets = piece_offsets[tokens.document_offsets]
-    within = np.arange(piece_offsets[-1]) - np.repeat(piece_offsets[:-1], pieces)
-    starts = np.repeat(tokens.sentence_offsets[:-1], pieces) + within * room
+    parts = -(-lengths // max_num_tokens)  # number of parts of each sentence
+    part_offsets = np.append(0, np.cumsum(parts))
+    document_offsets = part_offsets[tokens.document_offsets]
+    within = np.arange(part_offsets[-1]) - np.repeat(part_offsets[:-1], parts)
+    starts = np.repeat(tokens.sentence_offsets[:-1], parts) + within * max_num_tokens
     offsets = np.append(starts, tokens.sentence_offsets[-1])
 
-    # A piece longer than a short target still makes an example, alone.
+    # A part that is longer than a short target is an example by itself.
     document = np.repeat(np.arange(tokens.documents), np.diff(document_offsets))
     stop = np.searchsorted(offsets, starts + targets[document], side="right") - 1
     stop = np.clip(stop, np.arange(len(starts)) + 1, document_offsets[1:][document])
@@ -182,33 +211,34 @@ def make_single_segments(
 
 
 def _target_lengths(
-    documents: int, room: int, short_seq_prob: float, generator: np.random.Generator
+    documents: int, max_num_tokens: int, short_seq_prob: float, generator: np.random.Generator
 ) -> np.ndarray:
-    """int64 [documents]: `room`, or for some documents uniform in 2 to `room`."""
-    short = generator.random(documents) < short_seq_prob
-    return np.where(short, 2 + _uniform_below(np.full(documents, room - 1), generator), room)
+    """int64 [documents]: `max_num_tokens`, or for some documents uniform in 2 to that."""
+    is_short = generator.random(documents) < short_seq_prob
+    short = 2 + _uniform_below(np.full(documents, max_num_tokens - 1), generator)
+    return np.where(is_short, short, max_num_tokens)
 
 
 def _uniform_below(limits: np.ndarray, generator: np.random.Generator) -> np.ndarray:
-    """int64 array: uniform in 0 to limit - 1 for each limit (0 where the limit is 0).
+    """int64 array: for each limit, uniform in 0 to limit - 1 (0 if the limit is 0).
 
-    A product of a double below 1 and an integer below 2^53 never rounds up to that integer.
+    The product of a double below 1 and an integer below 2^53 never rounds up to that integer.
     """
     drawn: np.ndarray = generator.random(len(limits)) * limits
     return drawn.astype(np.int64)
 
 
 def _walk(following: np.ndarray) -> np.ndarray:
-    """int64 array: 0, following[0], following[following[0]], … while below the array's length.
+    """int64 array: 0, following[0], following[following[0]], ... while below the array's length.
 
-    As a plain list because a walk cannot be vectorised, and lists are read quicker than arrays.
+    A walk cannot be vectorised; it runs on a list because lists are faster to index than arrays.
     """
     steps = following.tolist()
     chosen = []
-    place = 0
-    while place < len(steps):
-        chosen.append(place)
-        place = steps[place]
+    position = 0
+    while position < len(steps):
+        chosen.append(position)
+        position = steps[position]
     return np.array(chosen, dtype=np.int64)
 
 
@@ -217,57 +247,60 @@ def _truncate(
     a_length: np.ndarray,
     b_start: np.ndarray,
     b_length: np.ndarray,
-    room: int,
+    max_num_tokens: int,
     generator: np.random.Generator,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Shortens pairs to `room` tokens; all arrays int64 [n], the result in the same order.
+    """Truncates pairs to `max_num_tokens`; all arrays int64 [N], returned in the same order.
 
-    Google takes one token after the other from the longer segment (from B if both are equal),
-    from its front or its back by the toss of a coin. The lengths that this ends with: a segment
-    shorter than half the room stays whole and the other gets the rest; two longer ones get half
-    each, A the odd token. How many went from the front is a count of heads.
+    Google's `truncate_seq_pair` removes one token after the other from the longer segment (from B
+    if both are equal), from the front or the back with probability 1/2 each. The result can be
+    computed at once: a segment up to half of `max_num_tokens` is kept whole, and the other gets
+    the rest; of two longer ones each keeps half, and A the odd token. The number of tokens that
+    were removed from the front is Binomial(removed, 1/2).
     """
-    a_kept = np.minimum(a_length, np.maximum(room - room // 2, room - b_length))
-    b_kept = np.minimum(b_length, room - a_kept)
+    half = max_num_tokens - max_num_tokens // 2
+    a_kept = np.minimum(a_length, np.maximum(half, max_num_tokens - b_length))
+    b_kept = np.minimum(b_length, max_num_tokens - a_kept)
     a_start = a_start + _heads(a_length - a_kept, generator)
     b_start = b_start + _heads(b_length - b_kept, generator)
     return a_start, a_kept, b_start, b_kept
 
 
 def _heads(tosses: np.ndarray, generator: np.random.Generator) -> np.ndarray:
-    """int64 [n]: Binomial(tosses, 1/2).
+    """int64 [N]: number of heads in fair coin tosses, Binomial(tosses, 1/2); `tosses` is int64 [N].
 
-    Up to 63 tosses are counted among random bits. The rest is a sum of powers of two, each drawn
-    from the table of its distribution: a line of two million tokens costs no more than two words.
-    `Generator.binomial` would do, but it calls exp and log, whose last bit depends on the C
+    The number of tosses is split into powers of two: 200 = 128 + 64 + 8. The part below 64 is the
+    number of ones among that many random bits; each larger power is drawn from the table of its
+    distribution. So a line of two million tokens costs no more than one of two words.
+    `Generator.binomial` is not used because it calls exp and log, whose last bit depends on the C
     library.
     """
     heads = np.zeros(len(tosses), dtype=np.int64)
-    few = tosses & 63
-    some = np.flatnonzero(few)
-    bits = generator.bit_generator.random_raw(len(some)) >> (64 - few[some]).astype(np.uint64)
+    below_64 = tosses & 63
+    some = np.flatnonzero(below_64)
+    bits = generator.bit_generator.random_raw(len(some)) >> (64 - below_64[some]).astype(np.uint64)
     heads[some] = np.bitwise_count(bits)
     for power in range(6, int(tosses.max(initial=0)).bit_length()):
         some = np.flatnonzero(tosses >> power & 1)
-        fewest, cumulative = _binomial_table(power)
+        lowest, cumulative = _binomial_table(power)
         drawn = np.searchsorted(cumulative, generator.random(len(some)), side="right")
-        heads[some] += fewest + drawn
+        heads[some] += lowest + drawn
     return heads
 
 
 @functools.lru_cache(maxsize=32)
 def _binomial_table(power: int) -> tuple[int, np.ndarray]:
-    """Binomial(2^power, 1/2): the fewest heads that occur, and float64 cumulative probabilities
-    from there on.
+    """Binomial(2^power, 1/2): the lowest number of heads in the table, and from there on the
+    cumulative probabilities, float64.
 
-    It reaches ten standard deviations to both sides; less than 1e-22 lies beyond. Made of
-    products and quotients only, which are the same on every machine.
+    The table covers ten standard deviations on both sides; less than 1e-22 lies beyond. It is
+    computed with products and quotients only, which are the same on every machine.
     """
     tosses = 1 << power
     middle = tosses // 2
     half = min(middle, 5 * math.isqrt(tosses))
     more = np.arange(middle, middle + half)
-    # How much rarer than half the tosses are one head more, two more, ...
-    rarer = np.cumprod((tosses - more) / (more + 1))
-    cumulative = np.cumsum(np.concatenate([rarer[::-1], [1.0], rarer]))
+    # Probability of one head more than `middle`, two more, ..., relative to that of `middle`.
+    relative = np.cumprod((tosses - more) / (more + 1))
+    cumulative = np.cumsum(np.concatenate([relative[::-1], [1.0], relative]))
     return middle - half, cumulative / cumulative[-1]

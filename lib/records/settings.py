@@ -1,4 +1,4 @@
-"""How the records of one phase are made, and the sizes of a row that follow from it."""
+"""Settings of the records of one phase, and the number of slots per sequence they lead to."""
 
 import dataclasses
 import math
@@ -15,24 +15,24 @@ from lib.run.errors import UserError
 
 @dataclass(frozen=True)
 class RecordSettings:
-    """How examples are made; the names are Google's where Google has one.
+    """Settings of the records; the names are Google's if Google has the setting.
 
     Attributes:
-        max_seq_length: tokens of a row, special ones included.
-        max_predictions_per_seq: masked positions of an example at most.
-        masked_lm_prob: share of an example's tokens to be predicted.
-        short_seq_prob: share of documents that are cut into shorter examples.
+        max_seq_length: S, tokens per sequence, special tokens included.
+        max_predictions_per_seq: maximum number of masked positions per example.
+        masked_lm_prob: fraction of an example's tokens to predict.
+        short_seq_prob: fraction of documents that are cut into shorter examples.
         dupe_factor: passes over the text, each with other pairs and other masks.
-        whole_word_mask: mask words instead of pieces.
-        next_sentence: make sentence pairs; otherwise one segment a row.
-        random_next_prob: share of pairs whose second segment is replaced by a random one.
-        masking: static: masked here; dynamic: left whole, for a trainer that masks.
-        packing: several examples in a row.
-        max_examples_per_pack: so many at most.
-        compression: of the files.
+        whole_word_mask: mask whole words instead of single wordpieces.
+        next_sentence: make sentence pairs; otherwise each example is one segment.
+        random_next_prob: fraction of pairs whose second segment is replaced by a random one.
+        masking: static: masked in the records; dynamic: left unmasked, training masks.
+        packing: pack several examples into one sequence.
+        max_examples_per_pack: maximum number of examples per packed sequence.
+        compression: of the record files.
 
     Raises:
-        UserError: a value out of range.
+        UserError: a value is out of range.
     """
 
     max_seq_length: int
@@ -49,17 +49,17 @@ class RecordSettings:
     compression: Literal["none", "gzip"] = "none"
 
     def __post_init__(self) -> None:
-        # 5: three special tokens and one of each segment. The target length of Google's short
-        # examples, drawn from 2 on, needs as much.
-        for name, low in (
+        # 5: three special tokens and one token of each segment. Google draws the target length of
+        # short examples from 2 up, which leads to the same minimum.
+        for name, minimum in (
             ("max_seq_length", 5),
             ("max_predictions_per_seq", 1),
             ("dupe_factor", 1),
             ("max_examples_per_pack", 1),
         ):
-            if getattr(self, name) < low:
+            if getattr(self, name) < minimum:
                 raise UserError(
-                    f"`{name}` should be at least {low}. Received: {getattr(self, name)}"
+                    f"`{name}` should be at least {minimum}. Received: {getattr(self, name)}"
                 )
         for name in "masked_lm_prob", "short_seq_prob", "random_next_prob":
             if not 0 <= getattr(self, name) <= 1:
@@ -81,21 +81,22 @@ class RecordSettings:
         return cls(**given)
 
     def held_out(self) -> Self:
-        """The same for dev and test: one pass, masked here, so that every model that is asked
-        about them, at whatever time, is asked the same."""
+        """The settings for dev and test: one pass with static masks, so that all models, at all
+        steps, are evaluated on the same masked tokens."""
         return dataclasses.replace(self, dupe_factor=1, masking="static")
 
     @property
     def examples_per_sequence(self) -> int:
-        """K, the examples that a row has room for."""
+        """K, the maximum number of examples per sequence."""
         return self.max_examples_per_pack if self.packing else 1
 
     def predictions_per_sequence(self) -> int:
-        """P, the masked positions that a row has room for: what the most demanding row needs.
+        """P, the maximum number of masked positions per sequence.
 
-        Each example of a pack rounds its number of predictions by itself, so that together they
-        may have more than a single example of that length. Found by dynamic programming over the
-        examples of a row.
+        Every example of a packed sequence rounds its own number of predictions, so that together
+        they may have more than one example of the full length: with S 100 and masked_lm_prob 0.15,
+        one example of 100 tokens has 15 predictions, but ten of 10 have round(1.5) = 2 each, so
+        20. The maximum is found by dynamic programming over the examples of a sequence.
         """
         if not self.packing:
             return self.max_predictions_per_seq
@@ -104,10 +105,10 @@ class RecordSettings:
         lengths = np.arange(shortest, self.max_seq_length + 1)
         counts = prediction_counts(lengths, self.masked_lm_prob, self.max_predictions_per_seq)
         counts = np.minimum(counts, lengths - special)
-        # most[s]: predictions of the examples so far, in s tokens at most
-        most = np.zeros(self.max_seq_length + 1, dtype=np.int64)
+        # best[s]: the most predictions that the examples so far can have in s tokens.
+        best = np.zeros(self.max_seq_length + 1, dtype=np.int64)
         for _ in range(min(self.max_examples_per_pack, self.max_seq_length // shortest)):
-            before = most.copy()
+            before = best.copy()
             for length, count in zip(lengths.tolist(), counts.tolist(), strict=True):
-                np.maximum(most[length:], before[:-length] + count, out=most[length:])
-        return int(most[-1])
+                np.maximum(best[length:], before[:-length] + count, out=best[length:])
+        return int(best[-1])

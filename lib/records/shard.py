@@ -1,9 +1,12 @@
-"""From the tokens of a shard to its TFRecords: pairs, shuffling, rows, masks, packs, bytes.
+"""Tokens of a shard -> TFRecords: pairs, shuffling, sequences, masks, packing, encoding.
 
-Every random draw is keyed by (seed, purpose, shard, pass or block), so that the bytes depend on
-the tokens, the settings and the seed only. Memory stays flat: all passes are held as ranges of
-token positions (17 bytes an example), and rows exist a block at a time, or when they are packed a
-window of blocks.
+Every random draw is keyed by (seed, purpose, shard, pass or batch), so that the bytes depend only
+on the tokens, the settings and the seed. Memory stays bounded: all passes are held as ranges of
+token positions (17 bytes per example), and sequences exist one batch at a time, or if they are
+packed, one window of batches.
+
+Shapes: B sequences in a batch, S max_seq_length, P max_predictions_per_seq, K examples per packed
+sequence.
 """
 
 import gzip
@@ -27,16 +30,16 @@ from lib.records.tokens import Tokens
 from lib.run.atomic import new_file
 from lib.run.random import generator
 
-# Cells of a block of rows: large against numpy's call overhead, small against the cache. (With
-# half as many the work takes 1-7 % longer, with a quarter 10-16 % [m]. The output depends on it.)
+# B * S of a batch: large compared with NumPy's call overhead, small compared with the cache. Half
+# of it took 1-7 % longer, a quarter 10-16 %. The output depends on it.
 POSITIONS_PER_BATCH = 1 << 17
-# Blocks whose examples are packed together. The examples come shuffled, so that those of a window
-# are a fair sample, and more of them hardly fill better.
+# Batches whose examples are packed together. The examples are shuffled, so those of a window are
+# a fair sample, and a larger window hardly packs better. The output depends on it.
 BATCHES_PER_WINDOW = 16
 
 FILE_SUFFIXES = {"none": ".tfrecord", "gzip": ".tfrecord.gz"}
-# A fifth of the size; level 6 makes a sixth of it at half the speed [m]. The compressed bytes are
-# those of one version of zlib; what they hold is the same with any.
+# Compresses to a fifth of the size; level 6 compresses to a sixth at half the speed (measured).
+# The compressed bytes depend on the version of zlib; the uncompressed ones do not.
 _GZIP_LEVEL = 1
 
 
@@ -48,7 +51,7 @@ def write_shard(
     seed: int,
     shard: int,
 ) -> RecordStatistics:
-    """Writes one TFRecord file, whole or not at all."""
+    """Writes the TFRecord file of one shard; it appears at `path` only when it is complete."""
     total = RecordStatistics()
     with new_records(path, settings.compression) as target:
         for records, statistics in shard_records(tokens, settings, vocabulary, seed, shard):
@@ -59,11 +62,11 @@ def write_shard(
 
 @contextmanager
 def new_records(path: Path, compression: str) -> Iterator[IO[bytes] | gzip.GzipFile]:
-    """Opens a record file for writing; it appears when it is finished."""
+    """Opens a record file for writing; it appears at `path` only when it is complete."""
     with new_file(path) as temporary, temporary.open("wb") as file:
         stream: AbstractContextManager[IO[bytes] | gzip.GzipFile] = nullcontext(file)
         if compression == "gzip":
-            # Neither a name nor a time in the header: equal records are equal files.
+            # No name and no time in the header: equal records are equal files.
             stream = gzip.GzipFile("", "wb", _GZIP_LEVEL, file, mtime=0)
         with stream as target:
             yield target
@@ -72,29 +75,27 @@ def new_records(path: Path, compression: str) -> Iterator[IO[bytes] | gzip.GzipF
 def shard_records(
     tokens: Tokens, settings: RecordSettings, vocabulary: VocabularyFacts, seed: int, shard: int
 ) -> Iterator[tuple[bytes, RecordStatistics]]:
-    """The shard's records, a block at a time, in an order shuffled over all passes.
+    """The shard's records, batch by batch, in an order shuffled over all passes.
 
     Yields:
-        The framed records of a block (first of all an empty one, with the dropped segments), and
-        their statistics.
+        The framed records of a batch and their statistics. First of all, no records and the number
+        of dropped segments.
     """
     examples = make_examples(tokens, settings, seed, shard)
     yield b"", RecordStatistics(dropped_segments=examples.dropped_segments)
-    blocks = sequence_batches(tokens, examples, settings, vocabulary, seed, shard)
+    batches = sequence_batches(tokens, examples, settings, vocabulary, seed, shard)
     if settings.packing:
-        yield from _packed_records(blocks, len(examples), settings, vocabulary, seed, shard)
+        yield from _packed_records(batches, len(examples), settings, vocabulary, seed, shard)
         return
-    for rows, masked in blocks:
-        statistics = _count(rows, masked, vocabulary)
-        statistics.sequences, statistics.sequence_lengths = (
-            statistics.examples,
-            statistics.example_lengths,
-        )
-        yield tfrecord.encode(features(rows, masked)), statistics
+    for sequences, masked in batches:
+        statistics = _count(sequences, masked, vocabulary)
+        statistics.sequences = statistics.examples
+        statistics.sequence_lengths = statistics.example_lengths
+        yield tfrecord.encode(features(sequences, masked)), statistics
 
 
 def make_examples(tokens: Tokens, settings: RecordSettings, seed: int, shard: int) -> Examples:
-    """The examples of all passes, pass after pass, in the order of the text."""
+    """The examples of all passes, one pass after the other, in the order of the text."""
     return Examples.concatenate(
         [_one_pass(tokens, settings, seed, shard, number) for number in range(settings.dupe_factor)]
     )
@@ -108,16 +109,16 @@ def sequence_batches(
     seed: int,
     shard: int,
 ) -> Iterator[tuple[Sequences, Masked | None]]:
-    """Sequences of all examples in an order shuffled over the passes, a block at a time.
+    """Sequences of all examples, batch by batch, in an order shuffled over all passes.
 
     Yields:
-        The rows, and their masks unless masking is dynamic.
+        The unmasked sequences, and the masked ones with their labels unless masking is dynamic.
     """
     order = generator(seed, "shuffle", shard).permutation(np.arange(len(examples), dtype=np.int32))
-    block_rows = sequences_per_batch(settings)
-    for block, start in enumerate(range(0, len(order), block_rows)):
-        chosen = order[start : start + block_rows]
-        rows = assemble(
+    batch_size = sequences_per_batch(settings)
+    for batch, start in enumerate(range(0, len(order), batch_size)):
+        chosen = order[start : start + batch_size]
+        sequences = assemble(
             tokens,
             examples,
             chosen,
@@ -128,15 +129,15 @@ def sequence_batches(
         masked = None
         if settings.masking == "static":
             masked = mask_sequences(
-                rows.input_ids,
-                rows.lengths,
+                sequences.input_ids,
+                sequences.lengths,
                 vocabulary,
                 settings.masked_lm_prob,
                 settings.max_predictions_per_seq,
                 settings.whole_word_mask,
-                generator(seed, "mask", shard, block),
+                generator(seed, "mask", shard, batch),
             )
-        yield rows, masked
+        yield sequences, masked
 
 
 def sequences_per_batch(settings: RecordSettings) -> int:
@@ -159,78 +160,85 @@ def _one_pass(
 
 
 def _packed_records(
-    blocks: Iterator[tuple[Sequences, Masked | None]],
+    batches: Iterator[tuple[Sequences, Masked | None]],
     examples: int,
     settings: RecordSettings,
     vocabulary: VocabularyFacts,
     seed: int,
     shard: int,
 ) -> Iterator[tuple[bytes, RecordStatistics]]:
-    """Packs the blocks' rows, masked as they would be in rows of their own."""
-    block_rows = sequences_per_batch(settings)
+    """Packs the batches' sequences, which are masked as if they were not packed."""
+    batch_size = sequences_per_batch(settings)
     predictions_per_sequence = settings.predictions_per_sequence()
-    windows = max(1, -(-examples // (block_rows * BATCHES_PER_WINDOW)))
-    # All windows of about one size: a small last one would be packed badly.
-    blocks_per_window = -(-examples // (block_rows * windows))
+    windows = max(1, -(-examples // (batch_size * BATCHES_PER_WINDOW)))
+    # Windows of about equal size: a small last one would be packed badly.
+    batches_per_window = -(-examples // (batch_size * windows))
     for window in range(windows):
         statistics = RecordStatistics()
-        parts, lengths = [], []
-        for rows, masked in islice(blocks, blocks_per_window):
-            statistics += _count(rows, masked, vocabulary)
-            parts.append(features(rows, masked))
-            lengths.append(rows.lengths)
+        parts, part_lengths = [], []
+        for sequences, masked in islice(batches, batches_per_window):
+            statistics += _count(sequences, masked, vocabulary)
+            parts.append(features(sequences, masked))
+            part_lengths.append(sequences.lengths)
         if not parts:
             return
-        together = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
-        sizes = np.concatenate(lengths)
-        packs = pack(sizes, settings.max_seq_length, settings.max_examples_per_pack)
-        # The packer puts rows of long examples first.
-        packs = generator(seed, "packs", shard, window).permutation(packs)
+        # Of the N examples of the window: features [N, S] or [N, P], lengths [N].
+        unpacked = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+        lengths = np.concatenate(part_lengths)
+        packs = pack(lengths, settings.max_seq_length, settings.max_examples_per_pack)
+        # `pack` puts the sequences of the longest examples first.
+        packs = generator(seed, "packs", shard, window).permutation(packs)  # [sequences, K]
         statistics.sequences = len(packs)
         statistics.sequence_lengths = np.bincount(
-            np.where(packs >= 0, sizes[packs], 0).sum(axis=1), minlength=settings.max_seq_length + 1
+            np.where(packs >= 0, lengths[packs], 0).sum(axis=1),
+            minlength=settings.max_seq_length + 1,
         )
-        for start in range(0, len(packs), block_rows):
-            some = packs[start : start + block_rows]
+        for start in range(0, len(packs), batch_size):
             packed = assemble_packed(
-                together, sizes, some, predictions_per_sequence, settings.next_sentence
+                unpacked,
+                lengths,
+                packs[start : start + batch_size],
+                predictions_per_sequence,
+                settings.next_sentence,
             )
             yield tfrecord.encode(packed), statistics
             statistics = RecordStatistics()
 
 
-def features(rows: Sequences, masked: Masked | None) -> dict[str, np.ndarray]:
+def features(sequences: Sequences, masked: Masked | None) -> dict[str, np.ndarray]:
     """Google's features, in the order in which its script writes them.
 
-    Sequences of one segment have them all, too, with label 0, so that there is one format to read.
-    Unmasked rows have those that need no masks; all else that a trainer needs for masking whole
-    words, too, is in the vocabulary: [CLS], [SEP], and which pieces begin with ##.
+    Sequences of one segment have them all, with label 0, so that there is one format to read.
+    Unmasked sequences lack those of masking. Whatever else dynamic masking needs is in the
+    vocabulary: the ids of [CLS] and [SEP], and which wordpieces begin with ##.
     """
     if masked is None:
         return {
-            "input_ids": rows.input_ids,
-            "input_mask": rows.input_mask,
-            "segment_ids": rows.segment_ids,
-            "next_sentence_labels": rows.next_sentence_labels,
+            "input_ids": sequences.input_ids,
+            "input_mask": sequences.input_mask,
+            "segment_ids": sequences.segment_ids,
+            "next_sentence_labels": sequences.next_sentence_labels,
         }
     return {
         "input_ids": masked.input_ids,
-        "input_mask": rows.input_mask,
-        "segment_ids": rows.segment_ids,
+        "input_mask": sequences.input_mask,
+        "segment_ids": sequences.segment_ids,
         "masked_lm_positions": masked.positions,
         "masked_lm_ids": masked.ids,
         "masked_lm_weights": masked.weights,
-        "next_sentence_labels": rows.next_sentence_labels,
+        "next_sentence_labels": sequences.next_sentence_labels,
     }
 
 
-def _count(rows: Sequences, masked: Masked | None, vocabulary: VocabularyFacts) -> RecordStatistics:
-    """All but what only is known of finished rows."""
+def _count(
+    sequences: Sequences, masked: Masked | None, vocabulary: VocabularyFacts
+) -> RecordStatistics:
+    """The statistics that do not depend on packing."""
     statistics = RecordStatistics(
-        examples=len(rows.lengths),
-        tokens=int(rows.lengths.sum()),
-        random_next=int(np.count_nonzero(rows.next_sentence_labels)),
-        example_lengths=np.bincount(rows.lengths, minlength=rows.input_ids.shape[1] + 1),
+        examples=len(sequences.lengths),
+        tokens=int(sequences.lengths.sum()),
+        random_next=int(np.count_nonzero(sequences.next_sentence_labels)),
+        example_lengths=np.bincount(sequences.lengths, minlength=sequences.input_ids.shape[1] + 1),
     )
     if masked is not None:
         statistics.predictions = int(np.count_nonzero(masked.weights))

@@ -1,4 +1,4 @@
-"""Counts of what was written, as they stand in the manifest, the metrics and the plots."""
+"""Statistics of records: counts and length histograms for the manifest, metrics and plots."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field, fields
@@ -19,18 +19,18 @@ def _histogram() -> np.ndarray:
 
 @dataclass
 class RecordStatistics:
-    """Counts of what was written; the sum of two is that of both.
+    """Counts over some records; statistics of several parts can be added.
 
     Attributes:
-        examples: examples written.
-        rows: rows that they stand in: as many, or fewer when packed.
-        tokens: tokens of all rows, special ones included, padding not.
+        examples: number of examples.
+        sequences: number of sequences: the same, or fewer if examples are packed.
+        tokens: tokens of all sequences, special tokens included, padding not.
         predictions: masked positions.
-        masked_tokens: cells that show [MASK]: about 80 % of the predictions.
-        random_next: pairs whose second segment is a random one.
+        masked_tokens: tokens replaced by [MASK]: about 80 % of the predictions.
+        random_next: pairs whose second segment is random.
         dropped_segments: sentences too short to be an example (see `make_pairs`).
         example_lengths: int64 [max_seq_length + 1]: number of examples of each length.
-        sequence_lengths: int64 [max_seq_length + 1]: number of rows with so many tokens.
+        sequence_lengths: int64 [max_seq_length + 1]: number of sequences of each length.
     """
 
     examples: int = 0
@@ -45,19 +45,19 @@ class RecordStatistics:
 
     def __add__(self, other: Self) -> Self:
         sums = {}
-        for each in fields(self):
-            one, two = getattr(self, each.name), getattr(other, each.name)
-            if isinstance(one, np.ndarray):
-                size = max(len(one), len(two))
-                one, two = (np.pad(array, (0, size - len(array))) for array in (one, two))
-            sums[each.name] = one + two
+        for field_ in fields(self):
+            a, b = getattr(self, field_.name), getattr(other, field_.name)
+            if isinstance(a, np.ndarray):
+                size = max(len(a), len(b))
+                a, b = (np.pad(array, (0, size - len(array))) for array in (a, b))
+            sums[field_.name] = a + b
         return type(self)(**sums)
 
     def metrics(self, max_seq_length: int, masked: bool) -> dict[str, float]:
-        """The numbers and shares that tell whether the examples are what one wanted.
+        """The counts and fractions of `metrics.json`; `fill` is tokens / token positions.
 
         Args:
-            masked: whether there are masks to speak of.
+            masked: the sequences are masked; otherwise there are no figures on predictions.
         """
         predictions = {
             "predictions": self.predictions,
@@ -109,16 +109,16 @@ def histogram_csv(counts: np.ndarray, column: str) -> str:
     """A histogram of lengths for a plot, in at most 64 bins of equal width.
 
     Args:
-        counts: int64 [max_seq_length + 1]: how many have each length.
-        column: what is counted.
+        counts: int64 [max_seq_length + 1]: number of each length.
+        column: name of what is counted.
 
     Returns:
-        CSV with the columns `tokens`, the longest length of the bin, and `column`.
+        CSV with the columns `tokens`, the greatest length in the bin, and `column`.
     """
     longest = len(counts) - 1
     width = -(-longest // _MAX_BINS)
     ends = np.arange(width, longest + width, width)
     padded = np.pad(counts[1:], (0, len(ends) * width - longest))
-    sums = padded.reshape(len(ends), width).sum(axis=1)
+    sums = padded.reshape(len(ends), width).sum(axis=1)  # [bins, width] -> [bins]
     lines = [f"{end},{count}" for end, count in zip(ends, sums, strict=True)]
     return "\n".join([f"tokens,{column}", *lines]) + "\n"

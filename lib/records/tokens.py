@@ -1,7 +1,14 @@
-"""A shard's text as three flat arrays: token ids, where sentences end, where documents end.
+"""The tokens of a text shard, as three flat arrays: ids, sentence offsets, document offsets.
+
+A shard of two documents, of two sentences and of one, with one token per letter:
+
+    a b c          ids               [a b c d e f g h i]
+    d e            sentence_offsets  [0 3 5 9]  s0 = ids[0:3], s1 = ids[3:5], s2 = ids[5:9]
+                   document_offsets  [0 2 3]    d0 = s0 and s1, d1 = s2
+    f g h i
 
 One Python object per token costs Google's script 45 MiB per MiB of text. Flat arrays cost two to
-four bytes a token, and every later step (pairs, rows) becomes arithmetic on offsets.
+four bytes per token, and every later step becomes arithmetic on offsets.
 """
 
 from collections.abc import Callable
@@ -11,7 +18,7 @@ from typing import Self
 
 import numpy as np
 
-_PART_BYTES = 1 << 20
+_CHUNK_BYTES = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -19,7 +26,7 @@ class Tokens:
     """The tokens of one shard. No sentence and no document is empty.
 
     Attributes:
-        ids: integer array [tokens] (uint16 is enough for most vocabularies): vocabulary ids.
+        ids: integer array [tokens]: vocabulary ids (uint16 suffices for most vocabularies).
         sentence_offsets: int64 [sentences + 1]: sentence s is
             ids[sentence_offsets[s]:sentence_offsets[s + 1]].
         document_offsets: int64 [documents + 1]: document d is the sentences
@@ -47,11 +54,11 @@ class Tokens:
             line_offsets: integer array [lines + 1]: line i is
                 ids[line_offsets[i]:line_offsets[i + 1]].
             blank: bool array [lines]: the line is blank and so ends a document. A line without
-                tokens need not be blank (it may hold only characters that the tokenizer drops):
-                then it is no sentence, but its document goes on.
+                tokens is not necessarily blank: it may hold only characters that the tokenizer
+                drops. Then it is not a sentence, but its document goes on.
 
         Raises:
-            ValueError: the arrays do not fit together, or there are 2^31 tokens or more.
+            ValueError: the arrays contradict each other, or there are 2^31 tokens or more.
         """
         line_offsets = np.asarray(line_offsets, dtype=np.int64)
         blank = np.asarray(blank, dtype=bool)
@@ -63,10 +70,10 @@ class Tokens:
         if (widths < 0).any() or widths[blank].any():
             raise ValueError("lines should not have a negative width, nor blank lines tokens")
 
-        # Lines without tokens have no width, so leaving out their offsets leaves no gap.
+        # Lines without tokens have width 0, so leaving out their offsets leaves no gap.
         kept = np.flatnonzero(widths)
         sentence_offsets = np.append(line_offsets[kept], len(ids))
-        # Sentences between the same two blank lines share this number, whatever it is.
+        # The number of blank lines before a sentence is the same for all sentences of a document.
         document_numbers = np.cumsum(blank)[kept]
         firsts = np.flatnonzero(np.diff(document_numbers, prepend=-1))
         return cls(ids, sentence_offsets, np.append(firsts, len(kept)))
@@ -75,21 +82,21 @@ class Tokens:
 def read_tokens(
     shard: Path, encode_lines: Callable[[str], tuple[np.ndarray, np.ndarray]]
 ) -> Tokens:
-    """The tokens of a text shard (a sentence a line, a blank line after each document).
+    """Tokenizes a text shard: one sentence per line, a blank line after each document.
 
     Args:
-        encode_lines: LF-ended lines -> flat ids and int64 [lines + 1] offsets.
+        encode_lines: text of lines that end in LF -> ids of all lines, int64 [lines + 1] offsets.
     """
     ids, offsets, blank = [np.empty(0, np.int32)], [np.zeros(1, np.int64)], [np.empty(0, bool)]
     tokens = 0
     with shard.open("rb") as lines:
-        # Whole lines, a part of the shard at a time: one character beyond U+FFFF makes every
-        # character of a Python string take four bytes.
-        while part := b"".join(lines.readlines(_PART_BYTES)):
-            ends = np.flatnonzero(np.frombuffer(part, np.uint8) == ord("\n"))
+        # In chunks of whole lines: a single character above U+FFFF makes every character of a
+        # Python string take four bytes.
+        while chunk := b"".join(lines.readlines(_CHUNK_BYTES)):
+            ends = np.flatnonzero(np.frombuffer(chunk, np.uint8) == ord("\n"))
             blank.append(np.diff(ends, prepend=-1) == 1)
-            part_ids, part_offsets = encode_lines(part.decode())
-            ids.append(part_ids)
-            offsets.append(part_offsets[1:] + tokens)
-            tokens += len(part_ids)
+            chunk_ids, chunk_offsets = encode_lines(chunk.decode())
+            ids.append(chunk_ids)
+            offsets.append(chunk_offsets[1:] + tokens)
+            tokens += len(chunk_ids)
     return Tokens.build(np.concatenate(ids), np.concatenate(offsets), np.concatenate(blank))

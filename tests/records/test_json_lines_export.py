@@ -133,7 +133,7 @@ def test_folders_are_looked_at_first(make):
     records = make()
     with pytest.raises(UserError, match=r"shards/manifest\.json: no such file"):
         write_json_lines(Path("shards"), Path("lines"))
-    with pytest.raises(UserError, match="shards: is there already"):
+    with pytest.raises(UserError, match="shards: already exists"):
         write_json_lines(records, Path("shards"))
     (records / "manifest.json").write_text('{"format": "other"}', encoding="utf-8")
     with pytest.raises(UserError, match="not a manifest of records"):

@@ -283,7 +283,7 @@ FINETUNING = {
     [
         (
             [google_record(**FINETUNING)],
-            "record 1 is no pretraining example: it lacks masked_lm_positions, masked_lm_ids, "
+            "record 1 is not a pretraining example: it lacks masked_lm_positions, masked_lm_ids, "
             "masked_lm_weights, next_sentence_labels (it has input_ids, input_mask, "
             "is_real_example, label_ids, segment_ids)",
         ),

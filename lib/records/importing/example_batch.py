@@ -1,9 +1,12 @@
-"""Examples made elsewhere, a block of rows at a time; here out of TFRecords.
+"""Batches of external examples, and their reader for TFRecords.
 
-`lib.records.tfrecord_reader.decode` takes a record apart in plain Python, value by
-value, which is right for looking at a few. Here the packed values of a whole block are cut out, joined, and
-turned into numbers at once. Records that are laid out otherwise than protocol buffers' own serializers do it
-go through `decode` all the same.
+`lib.records.tfrecord_reader.decode` decodes a record in plain Python, value by value, which is
+fine for a few records. Here the packed values of a whole batch are cut out, joined and decoded at
+once. Records whose layout differs from the one that protocol buffers' own serializers write go
+through `decode`.
+
+Shapes: B examples in the batch, S tokens per sequence, P predictions per sequence, V values of a
+feature (S, P or 1).
 """
 
 import functools
@@ -17,27 +20,26 @@ import numpy as np
 from lib.records.tfrecord import FLOAT_LIST, INT64_LIST, entry_header, opening
 from lib.records.tfrecord_reader import (
     FEATURES,
-    Forms,
+    FeatureSpecs,
     canonical_name,
     pretraining_example,
     read_records,
 )
 from lib.run.errors import UserError
 
-_ENTRY = 0x0A  # field 1, length-delimited: what an Example, its Features and its entries begin with
+_ENTRY = 0x0A  # tag of field 1, length-delimited: an Example, its Features and each entry begin so
 _KINDS = dict.fromkeys(FEATURES, INT64_LIST) | {"masked_lm_weights": FLOAT_LIST}
-_LONGEST_VARINT = 5  # bytes; what takes more is no id or position
+_MAX_VARINT_BYTES = 5  # ids and positions never take more
 
 
 @dataclass(frozen=True)
 class SequenceSizes:
-    """How large the rows of a file are.
+    """Sizes of the sequences of a file.
 
     Attributes:
-        shortest, longest: S, the cells of a row, which may differ in JSON lines only.
-        predictions: P, the masked positions that a row has room for; of JSON lines the most that
-            any row has.
-        next_sentence: rows say whether their second segment is the next one.
+        shortest, longest: S; they differ only in JSON lines.
+        predictions: P; in JSON lines, the most masked positions of any example.
+        next_sentence: the examples have next-sentence labels.
     """
 
     shortest: int
@@ -48,13 +50,13 @@ class SequenceSizes:
 
 @dataclass(frozen=True)
 class ExampleBatch:
-    """R examples, one a row, as they were read: nothing in them has been checked.
+    """B external examples as they were read, not yet validated.
 
     Attributes:
-        numbers: int64 [R]: their places in the file, from 1 on (of JSON lines those of the lines).
-        features: Google's, by its names: input_ids, input_mask, segment_ids int64 [R, S];
-            masked_lm_positions, masked_lm_ids int64 [R, P]; masked_lm_weights float32 [R, P];
-            next_sentence_labels int64 [R, 1].
+        numbers: int64 [B]: their positions in the file, counted from 1 (JSON lines: line numbers).
+        features: by Google's names: input_ids, input_mask, segment_ids int64 [B, S];
+            masked_lm_positions, masked_lm_ids int64 [B, P]; masked_lm_weights float32 [B, P];
+            next_sentence_labels int64 [B, 1].
     """
 
     numbers: np.ndarray
@@ -62,61 +64,65 @@ class ExampleBatch:
 
 
 def tfrecord_sizes(path: Path, compressed: bool) -> SequenceSizes:
-    """The sizes that the first record has; `read_tfrecords` holds the others to them.
+    """The sizes in the first record; `read_tfrecords` makes sure that the others are equal.
 
     Raises:
-        UserError: there is no record, or it is no pretraining example.
+        UserError: there is no record, or the first one is not a pretraining example.
     """
     for record in read_records(path, compressed):
-        _, forms = pretraining_example(record, f"{path}: record 1", None)
-        length = forms["input_ids"][0]
-        return SequenceSizes(length, length, forms["masked_lm_positions"][0])
-    raise UserError(f"{path}: holds no records; remove it or make it again")
+        _, specs = pretraining_example(record, f"{path}: record 1", None)
+        length = specs["input_ids"][0]
+        return SequenceSizes(length, length, specs["masked_lm_positions"][0])
+    raise UserError(f"{path}: holds no records; remove it or create it again")
 
 
-def read_tfrecords(path: Path, compressed: bool, rows: int) -> Iterator[ExampleBatch]:
-    """The pretraining examples of a TFRecord file in Google's format, whoever wrote it.
+def read_tfrecords(path: Path, compressed: bool, batch_size: int) -> Iterator[ExampleBatch]:
+    """The pretraining examples of a TFRecord file in Google's format, ours or external.
 
     Args:
         compressed: by gzip.
-        rows: of a block.
+        batch_size: B, fewer in the last batch.
 
     Raises:
-        UserError: the file is damaged, holds something else, or rows of different sizes; names
-            the file and the record.
+        UserError: the file is damaged, holds something else, or sequences of different sizes; the
+            message names the file and the record.
     """
     records = read_records(path, compressed)
-    expected: Forms | None = None
-    for first in itertools.count(1, rows):
-        some = list(itertools.islice(records, rows))
-        if not some:
+    expected: FeatureSpecs | None = None
+    for first in itertools.count(1, batch_size):
+        batch = list(itertools.islice(records, batch_size))
+        if not batch:
             return
-        features = _matrices(some)
-        forms = {name: (matrix.shape[1], matrix.dtype) for name, matrix in features.items()}
-        if not forms or (expected and forms != expected):
+        features = _decode_batch(batch)
+        specs = {name: (matrix.shape[1], matrix.dtype) for name, matrix in features.items()}
+        if not specs or (expected and specs != expected):
+            # One by one: any layout is read, and errors name the record.
             examples = []
-            for number, record in enumerate(some, first):
+            for number, record in enumerate(batch, first):
                 example, expected = pretraining_example(
                     record, f"{path}: record {number}", expected
                 )
                 examples.append(example)
-            features = {name: np.stack([each[name] for each in examples]) for name in FEATURES}
+            # B arrays [V] -> [B, V]
+            features = {
+                name: np.stack([example[name] for example in examples]) for name in FEATURES
+            }
         elif expected is None:
-            # The first record's sizes have to fit together, too.
-            _, expected = pretraining_example(some[0], f"{path}: record {first}", None)
-        yield ExampleBatch(np.arange(first, first + len(some)), features)
+            # The sizes of the first record have to be consistent, too.
+            _, expected = pretraining_example(batch[0], f"{path}: record {first}", None)
+        yield ExampleBatch(np.arange(first, first + len(batch)), features)
 
 
-def _matrices(records: list[bytes]) -> dict[str, np.ndarray]:
-    """Google's features as matrices [rows, values]; {} if this is not the way to read them."""
-    cut = [_packed_values(record) for record in records]
+def _decode_batch(records: list[bytes]) -> dict[str, np.ndarray]:
+    """Google's features as matrices [B, V]; {} if the records cannot be decoded together."""
+    packed = [_packed_values(record) for record in records]
     features = {}
     for name in FEATURES:
         try:
-            blobs = [values[name] for values in cut]
+            columns = [values[name] for values in packed]
         except KeyError:
             return {}
-        matrix = _floats(blobs) if _KINDS[name] == FLOAT_LIST else _integers(blobs)
+        matrix = _floats(columns) if _KINDS[name] == FLOAT_LIST else _integers(columns)
         if matrix is None:
             return {}
         features[name] = matrix
@@ -124,46 +130,46 @@ def _matrices(records: list[bytes]) -> dict[str, np.ndarray]:
 
 
 def _packed_values(record: bytes) -> dict[str, bytes]:
-    """The packed values of each feature; {} if the record is not laid out as usual."""
+    """The packed values of each feature; {} if the layout of the record is unusual."""
     found = {}
     try:
-        size, place = _size(record, 1)
-        if record[0] != _ENTRY or place + size != len(record):
+        size, offset = _read_size(record, 1)
+        if record[0] != _ENTRY or offset + size != len(record):
             return {}
-        while place < len(record):
-            size, start = _size(record, place + 1)
-            name = record[start + 2 : start + 2 + record[start + 1]]
-            known, header = _usual_header(name, size)
-            if not record.startswith(header, place):
+        while offset < len(record):
+            size, start = _read_size(record, offset + 1)
+            key = record[start + 2 : start + 2 + record[start + 1]]
+            name, header = _usual_header(key, size)
+            if not record.startswith(header, offset):
                 return {}
-            found[known] = record[place + len(header) : start + size]
-            place = start + size
+            found[name] = record[offset + len(header) : start + size]
+            offset = start + size
     except IndexError:
         return {}
-    return found if place == len(record) else {}
+    return found if offset == len(record) else {}
 
 
-def _size(record: bytes, place: int) -> tuple[int, int]:
-    """The size that stands at `place` in one byte, two or three, and the place behind it."""
-    size = record[place]
+def _read_size(record: bytes, offset: int) -> tuple[int, int]:
+    """The size at `offset`, a varint of one to three bytes, and the offset after it."""
+    size = record[offset]
     if size < 0x80:
-        return size, place + 1
-    size += (record[place + 1] << 7) - 0x80
-    if record[place + 1] < 0x80:
-        return size, place + 2
-    return size + (record[place + 2] << 14) - 0x4000, place + 3
+        return size, offset + 1
+    size += (record[offset + 1] << 7) - 0x80
+    if record[offset + 1] < 0x80:
+        return size, offset + 2
+    return size + (record[offset + 2] << 14) - 0x4000, offset + 3
 
 
 @functools.lru_cache(maxsize=1 << 16)
 def _usual_header(key: bytes, size: int) -> tuple[str, bytes]:
     """A feature's name, and the bytes before the values in an entry of `size` bytes.
 
-    A feature that is none of Google's has no such bytes: whatever it holds, it is passed by.
+    A feature that is not one of Google's has an empty header; its content is ignored.
     """
     name = canonical_name(key.decode(errors="replace"))
     if name in _KINDS:
-        # One number of values gives this size, because their header grows with it, if at all. Its
-        # tags and lengths are fewer than 32 bytes.
+        # Search for the number of bytes of the values. Only one fits, because the header never
+        # shrinks when the values grow. Its tags and lengths take fewer than 32 bytes.
         for values in range(size, max(size - len(key) - 32, -1), -1):
             header = entry_header(key.decode(), _KINDS[name], values)
             if header.startswith(opening(1, size)):
@@ -171,37 +177,39 @@ def _usual_header(key: bytes, size: int) -> tuple[str, bytes]:
     return name, b""
 
 
-def _floats(blobs: list[bytes]) -> np.ndarray | None:
-    """float32 [rows, values]; None if the rows have different numbers of them."""
-    if len(set(map(len, blobs))) != 1 or len(blobs[0]) % 4:
+def _floats(columns: list[bytes]) -> np.ndarray | None:
+    """float32 [B, V]; None if the records have different numbers of values."""
+    if len(set(map(len, columns))) != 1 or len(columns[0]) % 4:
         return None
-    return np.frombuffer(b"".join(blobs), "<f4").astype(np.float32).reshape(len(blobs), -1)
+    values = np.frombuffer(b"".join(columns), "<f4").astype(np.float32)
+    return values.reshape(len(columns), -1)  # [B * V] -> [B, V]
 
 
-def _integers(blobs: list[bytes]) -> np.ndarray | None:
-    """The varints of each row as int64 [rows, values]; None if their numbers differ.
+def _integers(columns: list[bytes]) -> np.ndarray | None:
+    """int64 [B, V], decoded from varints; None if the records have different numbers of values.
 
-    A varint has seven bits of the number in each byte, the lowest first; the eighth bit says
-    that another byte follows.
+    A varint has seven bits of the number in each byte, the lowest first; the eighth bit is set if
+    another byte follows. So the bytes 05 ac 02 of one record are the numbers 5 and 0x2c + (2 << 7)
+    = 300.
     """
-    data = np.frombuffer(b"".join(blobs), np.uint8)
-    row_ends = np.cumsum(list(map(len, blobs)))
-    ends = np.flatnonzero(data < 0x80) + 1
-    # The numbers that end by the end of each row, which has to be the end of one itself.
-    counts = np.searchsorted(ends, row_ends, "right")
-    if counts[0] == 0 or (ends[counts - 1] != row_ends).any():
+    data = np.frombuffer(b"".join(columns), np.uint8)
+    record_ends = np.cumsum(list(map(len, columns)))  # [B]
+    ends = np.flatnonzero(data < 0x80) + 1  # [B * V]: where each number ends
+    # Numbers up to the end of each record, which has to be the end of a number, too.
+    counts = np.searchsorted(ends, record_ends, "right")
+    if counts[0] == 0 or (ends[counts - 1] != record_ends).any():
         return None
-    columns = int(counts[0])
-    if (np.diff(counts) != columns).any():
+    values_per_record = int(counts[0])
+    if (np.diff(counts) != values_per_record).any():
         return None
     if len(ends) == len(data):
-        return data.reshape(len(blobs), columns).astype(np.int64)
+        return data.reshape(len(columns), values_per_record).astype(np.int64)
     starts = np.concatenate([[0], ends[:-1]])
     widths = ends - starts
-    if widths.max() > _LONGEST_VARINT:
+    if widths.max() > _MAX_VARINT_BYTES:
         return None
     values = (data[starts] & 0x7F).astype(np.int64)
-    for place in range(1, int(widths.max())):
-        longer = np.flatnonzero(widths > place)
-        values[longer] |= (data[starts[longer] + place] & 0x7F).astype(np.int64) << 7 * place
-    return values.reshape(len(blobs), columns)
+    for byte in range(1, int(widths.max())):
+        longer = np.flatnonzero(widths > byte)
+        values[longer] |= (data[starts[longer] + byte] & 0x7F).astype(np.int64) << 7 * byte
+    return values.reshape(len(columns), values_per_record)  # [B * V] -> [B, V]

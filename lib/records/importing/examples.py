@@ -1,7 +1,7 @@
-"""Pretraining examples made elsewhere: the files there are, their formats, and their records here.
+"""Import of external pretraining examples: finds the files and writes them as records.
 
-Google's TFRecords, NVIDIA's HDF5 and JSON lines with Hugging Face's names are told apart by what
-they begin with, because names differ (`part-00000`, `wiki_128.tf_record`).
+The formats are Google's TFRecords, NVIDIA's HDF5, and JSON lines with Hugging Face's names. The
+first bytes of a file decide, because names vary (`part-00000`, `wiki_128.tf_record`).
 """
 
 import gzip
@@ -34,23 +34,23 @@ from lib.run.pool import Workers, shard_map
 _GZIP, _HDF5, _BYTE_ORDER_MARK = b"\x1f\x8b", b"\x89HDF\r\n\x1a\n", b"\xef\xbb\xbf"
 _HEAD_BYTES = 64
 Format = Literal["TFRecord", "HDF5", "JSON lines"]
-# What a damaged file was, if its name tells.
-_NAMES: dict[Format, tuple[str, ...]] = {
+# Suffixes decide only if the first bytes are damaged.
+_SUFFIXES: dict[Format, tuple[str, ...]] = {
     "TFRecord": (".tfrecord", ".tf_record", ".tfrecords"),
     "HDF5": (".hdf5", ".h5"),
     "JSON lines": (".jsonl", ".json", ".ndjson"),
 }
-# What the rows are called in errors.
-_ROW_NAMES: dict[Format, str] = {"TFRecord": "record", "HDF5": "row", "JSON lines": "line"}
+# What an example is called in errors.
+_EXAMPLE_NAMES: dict[Format, str] = {"TFRecord": "record", "HDF5": "row", "JSON lines": "line"}
 
 
 @dataclass(frozen=True)
 class ExampleFile:
-    """A file of examples.
+    """A file of external examples.
 
     Attributes:
-        name: its path within the folder.
-        split: train, dev or test if its name or a folder's says so.
+        name: its path within the folder of examples.
+        split: train, dev or test if the name of the file or of a folder says so.
         compressed: by gzip.
     """
 
@@ -67,20 +67,20 @@ class ExampleFile:
 def find_examples(
     folder: Path, split_of: Callable[[PurePosixPath], str | None]
 ) -> list[ExampleFile]:
-    """The files of a folder, at any depth, in the order of their names.
+    """The files of examples in a folder, at any depth, sorted by name.
 
-    Hidden files, what DVC keeps beside data and the manifest of records made here are no examples.
+    Hidden files, .dvc files and the manifest of our own records are ignored.
 
     Args:
-        split_of: the split that a file's path within the folder states.
+        split_of: the split that a file's path within the folder names, or None.
 
     Raises:
-        UserError: there are none, one is empty or of none of the formats, or they are of several.
+        UserError: there are no files, one is empty or has an unknown format, or formats are mixed.
     """
     if not folder.is_dir():
         raise UserError(
             f"{folder}: no such folder; records.source should be data/shards or a folder of "
-            "examples made elsewhere"
+            "external examples"
         )
     files = []
     for path in folder.rglob("*"):
@@ -92,11 +92,11 @@ def find_examples(
         files.append(ExampleFile(path, relative.as_posix(), split, *_recognise(path)))
     files.sort(key=lambda file: file.name)
     if not files:
-        raise UserError(f"{folder}: no files of examples in it; put them there")
+        raise UserError(f"{folder}: has no files of examples; put them there")
     for file in files:
         if file.format != files[0].format:
             raise UserError(
-                f"{file}: {file.format}, but {files[0]} is {files[0].format}; keep one format"
+                f"{file}: is {file.format}, but {files[0]} is {files[0].format}; keep one format"
             )
     return files
 
@@ -108,27 +108,29 @@ def _recognise(path: Path) -> tuple[Format, bool]:
     compressed = head.startswith(_GZIP)
     if compressed:
         try:
-            with gzip.open(path) as unpacked:
-                head = unpacked.read(_HEAD_BYTES)
+            with gzip.open(path) as decompressed:
+                head = decompressed.read(_HEAD_BYTES)
         except (EOFError, gzip.BadGzipFile, zlib.error) as failure:
-            raise UserError(f"{path}: cannot be unpacked ({failure}); make it again") from None
+            raise UserError(
+                f"{path}: cannot be decompressed ({failure}); create it again"
+            ) from None
     if not head:
-        raise UserError(f"{path}: empty; remove it or make it again")
-    names = path.name.lower().removesuffix(".gz")
+        raise UserError(f"{path}: is empty; remove it or create it again")
+    name = path.name.lower().removesuffix(".gz")
     if head.startswith(_HDF5):
         if compressed:
-            raise UserError(f"{path}: HDF5 has to be read unpacked; unpack it with gunzip")
+            raise UserError(f"{path}: compressed HDF5 cannot be read; decompress it with gunzip")
         return "HDF5", False
     if head[8:12] == checksum_bytes(head[:8]):
         return "TFRecord", compressed
     if head.removeprefix(_BYTE_ORDER_MARK).lstrip().startswith(b"{"):
         return "JSON lines", compressed
-    for format, endings in _NAMES.items():
-        if names.endswith(endings):
+    for format, suffixes in _SUFFIXES.items():
+        if name.endswith(suffixes):
             return format, compressed
     raise UserError(
-        f"{path}: holds no examples: neither TFRecords (a length and its checksum come first), nor "
-        "HDF5, nor JSON lines (an object a line); leave only files of examples in the folder"
+        f"{path}: not a file of examples: neither TFRecords (which begin with a length and its "
+        "checksum), nor HDF5, nor JSON lines (one object per line); move it out of the folder"
     )
 
 
@@ -142,26 +144,26 @@ def import_examples(
     compression: Literal["none", "gzip"],
     workers: Workers,
 ) -> tuple[RecordSettings, list[WrittenShard]]:
-    """Writes the examples as records, one file for each, or two where rows are drawn for dev.
+    """Writes external examples as records: one record file per file, or two (train and dev).
 
-    Files of no split are for training. If none is for dev, rows are drawn for it from those for
-    training; there may be none for test.
+    Files that name no split are for training. If no file is for dev, training examples are drawn
+    for it. Examples for test are optional.
 
     Args:
         target: a folder with the folders train, dev and test.
         phase: its name in params.yaml, for errors and progress.
-        max_seq_length: S, the tokens of its rows.
-        dev_fraction: share of the rows to draw.
+        max_seq_length: S of the phase.
+        dev_fraction: fraction of the training examples to draw for dev.
         compression: of the records.
 
     Returns:
-        What is known of how the records were made, and the files written.
+        The settings of the records as far as they are known, and the files written.
 
     Raises:
-        UserError: a file is damaged, rows are not what the phase and the vocabulary ask for, or
-            nothing is left for training or dev.
+        UserError: a file is damaged, examples do not fit the phase or the vocabulary, or there are
+            no examples for training or dev.
     """
-    sizes = shard_map(_row_sizes, files, workers, f"records {phase}: sizes")
+    sizes = shard_map(_sequence_sizes, files, workers, f"records {phase}: sizes")
     predictions = _common_predictions(files, sizes, phase, max_seq_length)
     settings = RecordSettings(
         max_seq_length,
@@ -171,28 +173,31 @@ def import_examples(
         next_sentence=sizes[0].next_sentence,
         compression=compression,
     )
-    draws_dev = all(file.split != "dev" for file in files)
+    draw_dev = all(file.split != "dev" for file in files)
     tasks = [
-        _Task(file, number, target, settings, vocabulary, dev_fraction if draws_dev else 0.0)
+        _Task(file, number, target, settings, vocabulary, dev_fraction if draw_dev else 0.0)
         for number, file in enumerate(files)
     ]
     written = [
-        shard for shards in shard_map(_take, tasks, workers, f"records {phase}") for shard in shards
+        shard
+        for shards in shard_map(_import_file, tasks, workers, f"records {phase}")
+        for shard in shards
     ]
     splits = {shard.split for shard in written}
     if "train" not in splits:
         raise UserError(
-            f"{files[0]}: like all files it is for dev or test; add some named otherwise"
+            f"{files[0]}: is for dev or test, as are all other files; add files with other names "
+            "for training"
         )
     if "dev" not in splits:
         raise UserError(
-            f"{files[0]}: neither it nor another file is for dev, and no row was drawn for it; "
-            "name one dev, or raise split.dev_fraction"
+            f"{files[0]}: no file is for dev, and no example was drawn for it; call one file dev, "
+            "or raise split.dev_fraction"
         )
     return settings, written
 
 
-def _row_sizes(file: ExampleFile) -> SequenceSizes:
+def _sequence_sizes(file: ExampleFile) -> SequenceSizes:
     match file.format:
         case "TFRecord":
             return tfrecord_sizes(file.path, file.compressed)
@@ -205,47 +210,50 @@ def _row_sizes(file: ExampleFile) -> SequenceSizes:
 def _common_predictions(
     files: Sequence[ExampleFile], sizes: Sequence[SequenceSizes], phase: str, max_seq_length: int
 ) -> int:
-    """P, the masked positions of a row, once all files agree with each other and the phase.
+    """P, after a check that all files agree with each other and with the phase.
 
-    JSON lines may have rows of several lengths, which are padded; those of the other formats are
-    padded already.
+    JSON lines may have sequences of several lengths, which are padded here; those of the other
+    formats are already padded.
     """
-    key = f"phases.{phase}.max_seq_length"
-    shortest = min(each.shortest for each in sizes)
-    longest = max(each.longest for each in sizes)
-    filled_up = files[0].format == "JSON lines"
-    for file, each in zip(files, sizes, strict=True):
-        if each.shortest != longest and not filled_up:
+    shortest = min(size.shortest for size in sizes)
+    longest = max(size.longest for size in sizes)
+    is_padded_here = files[0].format == "JSON lines"
+    for file, size in zip(files, sizes, strict=True):
+        if size.shortest != longest and not is_padded_here:
             raise UserError(
-                f"{file}: its rows have {each.shortest} tokens, those of other files {longest}; "
-                f"give each length a folder, called like its phase, in records.source"
+                f"{file}: its sequences have {size.shortest} tokens, those of other files "
+                f"{longest}; in records.source, give each phase a folder with its name and put the "
+                "files of its length there"
             )
-        if each.longest == longest != max_seq_length and (
+        if size.longest == longest != max_seq_length and (
             longest > max_seq_length or shortest == longest
         ):
             raise UserError(
-                f"{file}: its rows have {longest} tokens, those of the phase {max_seq_length}; "
-                f"set {key} to {longest}"
+                f"{file}: its sequences have {longest} tokens, but phase {phase} needs "
+                f"{max_seq_length}; set phases.{phase}.max_seq_length to {longest}"
             )
-        if each.predictions != sizes[0].predictions and not filled_up:
+        if size.predictions != sizes[0].predictions and not is_padded_here:
             raise UserError(
-                f"{file}: its rows have room for {each.predictions} masked positions, those of "
-                f"{files[0]} for {sizes[0].predictions}; make them with the same number"
+                f"{file}: has {size.predictions} slots for masked positions per sequence, but "
+                f"{files[0]} has {sizes[0].predictions}; create all files with the same number"
             )
-        if each.next_sentence != sizes[0].next_sentence:
-            has, lacks = (file, files[0]) if each.next_sentence else (files[0], file)
+        if size.next_sentence != sizes[0].next_sentence:
+            has, lacks = (file, files[0]) if size.next_sentence else (files[0], file)
             raise UserError(
-                f"{lacks}: lacks next_sentence_label, which {has} has; give it to all or to none"
+                f"{lacks}: lacks next_sentence_label, which {has} has; add it to all files or to "
+                "none"
             )
-    predictions = max(each.predictions for each in sizes)
+    predictions = max(size.predictions for size in sizes)
     if not predictions:
-        raise UserError(f"{files[0]}: no token is to be predicted, here and in all other files")
+        raise UserError(
+            f"{files[0]}: has no masked tokens, nor has any other file; create them with masks"
+        )
     return predictions
 
 
 @dataclass(frozen=True)
 class _Task:
-    """One file to write as records; `dev_fraction` is 0 where none are to be drawn."""
+    """One file to import; `dev_fraction` is 0 if no examples are drawn for dev."""
 
     file: ExampleFile
     number: int
@@ -258,16 +266,16 @@ class _Task:
         return str(self.file)
 
 
-def _take(task: _Task) -> list[WrittenShard]:
+def _import_file(task: _Task) -> list[WrittenShard]:
     file, settings = task.file, task.settings
     name = f"{task.number:05d}{FILE_SUFFIXES[settings.compression]}"
     split = file.split or "train"
-    rows = (
-        validate_batch(block, task.vocabulary, file.path, _ROW_NAMES[file.format])
-        for block in _blocks(file, settings)
+    batches = (
+        validate_batch(batch, task.vocabulary, file.path, _EXAMPLE_NAMES[file.format])
+        for batch in _batches(file, settings)
     )
     written = write_sequences(
-        rows,
+        batches,
         task.target / split / name,
         task.target / "dev" / name if split == "train" and task.dev_fraction else None,
         task.dev_fraction,
@@ -281,13 +289,13 @@ def _take(task: _Task) -> list[WrittenShard]:
     ]
 
 
-def _blocks(file: ExampleFile, settings: RecordSettings) -> Iterator[ExampleBatch]:
-    rows, length = sequences_per_batch(settings), settings.max_seq_length
+def _batches(file: ExampleFile, settings: RecordSettings) -> Iterator[ExampleBatch]:
+    batch_size, length = sequences_per_batch(settings), settings.max_seq_length
     match file.format:
         case "TFRecord":
-            return read_tfrecords(file.path, file.compressed, rows)
+            return read_tfrecords(file.path, file.compressed, batch_size)
         case "HDF5":
-            return read_hdf5(file.path, rows)
+            return read_hdf5(file.path, batch_size)
         case "JSON lines":
             predictions = settings.max_predictions_per_seq
-            return read_json(file.path, file.compressed, rows, length, predictions)
+            return read_json(file.path, file.compressed, batch_size, length, predictions)

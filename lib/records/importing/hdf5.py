@@ -1,8 +1,12 @@
-"""NVIDIA's pretraining data: HDF5 files of Google's features, without the weights.
+"""Reader of NVIDIA's pretraining data: HDF5 files of Google's features, without the weights.
 
-DeepLearningExamples/PyTorch/LanguageModeling/BERT/create_pretraining_data.py writes them, with
-int32 and int8 data sets, compressed; the loader of run_pretraining.py there takes a row's masked
-positions up to the first 0.
+DeepLearningExamples/PyTorch/LanguageModeling/BERT/create_pretraining_data.py writes them as
+compressed int32 and int8 data sets. There the loader of run_pretraining.py uses the masked
+positions of an example up to the first 0, and so does this reader:
+
+    masked_lm_positions [[3, 7, 0, 0]]  ->  masked_lm_weights [[1, 1, 0, 0]]
+
+Shapes: B examples in a batch, N in the file, S tokens and P predictions per sequence.
 """
 
 from collections.abc import Iterator
@@ -18,92 +22,95 @@ from lib.run.errors import UserError
 if TYPE_CHECKING:
     import h5py
 
-# Data set -> how many values a row has: the cells, the predictions, or one.
+# Data set -> number of values per example: S, P, or 1.
 _WIDTHS = {
-    "input_ids": "cells",
-    "input_mask": "cells",
-    "segment_ids": "cells",
-    "masked_lm_positions": "predictions",
-    "masked_lm_ids": "predictions",
-    "next_sentence_labels": "one",
+    "input_ids": "S",
+    "input_mask": "S",
+    "segment_ids": "S",
+    "masked_lm_positions": "P",
+    "masked_lm_ids": "P",
+    "next_sentence_labels": "1",
 }
-# Of unpacked chunks, per data set: one that reaches over several blocks is unpacked but once.
+# HDF5's cache of decompressed chunks, per data set: a chunk that spans several batches is
+# decompressed only once.
 _CACHE_BYTES = 1 << 23
 
 
 def hdf5_sizes(path: Path) -> SequenceSizes:
-    """The sizes of the rows of a file.
+    """The sizes of the sequences of a file.
 
     Raises:
-        UserError: the file is damaged, has no rows, or data sets are missing or misshapen.
+        UserError: the file is damaged or empty, or data sets are missing or have wrong shapes.
     """
     with _data_sets(path) as sets:
-        cells = sets["input_ids"].shape[1]
-        return SequenceSizes(cells, cells, sets["masked_lm_positions"].shape[1])
+        length = sets["input_ids"].shape[1]
+        return SequenceSizes(length, length, sets["masked_lm_positions"].shape[1])
 
 
-def read_hdf5(path: Path, rows: int) -> Iterator[ExampleBatch]:
+def read_hdf5(path: Path, batch_size: int) -> Iterator[ExampleBatch]:
     """The examples of a file.
 
     Args:
-        rows: of a block, at most.
+        batch_size: B, fewer in the last batch.
 
     Raises:
         UserError: as `hdf5_sizes`.
     """
     with _data_sets(path) as sets:
-        for start in range(0, len(sets["input_ids"]), rows):
+        for start in range(0, len(sets["input_ids"]), batch_size):
             features = {
-                name: each[start : start + rows].astype(np.int64) for name, each in sets.items()
+                name: data[start : start + batch_size].astype(np.int64)
+                for name, data in sets.items()
             }
             labels = features["next_sentence_labels"]
-            features["next_sentence_labels"] = labels.reshape(-1, 1)
-            used = np.logical_and.accumulate(features["masked_lm_positions"] != 0, axis=1)
-            features["masked_lm_weights"] = used.astype(np.float32)
+            features["next_sentence_labels"] = labels.reshape(-1, 1)  # [B] -> [B, 1]
+            is_used = np.logical_and.accumulate(features["masked_lm_positions"] != 0, axis=1)
+            features["masked_lm_weights"] = is_used.astype(np.float32)
             yield ExampleBatch(np.arange(start + 1, start + 1 + len(labels)), features)
 
 
 @contextmanager
 def _data_sets(path: Path) -> Iterator[dict[str, "h5py.Dataset"]]:
-    """The file's data sets, of shapes and types that fit together."""
-    import h5py  # It takes a while: only where there is such a file.
+    """The data sets of the file, shapes and dtypes checked."""
+    import h5py  # here, because it is slow to import and rarely needed
 
     try:
         with h5py.File(path, "r", rdcc_nbytes=_CACHE_BYTES) as file:
             sets = {name: file[name] for name in _WIDTHS if name in file}
-            sets = {name: each for name, each in sets.items() if isinstance(each, h5py.Dataset)}
+            sets = {name: data for name, data in sets.items() if isinstance(data, h5py.Dataset)}
             if missing := [name for name in _WIDTHS if name not in sets]:
                 raise UserError(
-                    f"{path}: no pretraining examples: it lacks {', '.join(missing)} (it has "
-                    f"{', '.join(sorted(file)) or 'nothing'}); give a file of NVIDIA's "
+                    f"{path}: has no pretraining examples: it lacks {', '.join(missing)} (it has "
+                    f"{', '.join(sorted(file)) or 'nothing'}); use a file of NVIDIA's "
                     "create_pretraining_data.py"
                 )
             _check_shapes(path, sets)
             yield sets
     except (OSError, KeyError, RuntimeError) as failure:
         problem = " ".join(str(failure).split())
-        raise UserError(f"{path}: damaged or cut short ({problem}); make it again") from None
+        raise UserError(f"{path}: is damaged or cut short ({problem}); create it again") from None
 
 
 def _check_shapes(path: Path, sets: dict[str, "h5py.Dataset"]) -> None:
-    for name, each in sets.items():
-        if each.dtype.kind not in "iu":
+    for name, data in sets.items():
+        if data.dtype.kind not in "iu":
             raise UserError(
-                f"{path}: {name} should be integers in rows of one length. Received: values of "
-                f"type {each.dtype}; make it again"
+                f"{path}: {name} should be a matrix of integers. Received: values of type "
+                f"{data.dtype}; create the file again"
             )
-        if each.ndim != 2 and not (each.ndim == 1 and _WIDTHS[name] == "one"):
+        if data.ndim != 2 and not (data.ndim == 1 and _WIDTHS[name] == "1"):
             raise UserError(
-                f"{path}: {name} should be a matrix [rows, values]. Received: shape "
-                f"{each.shape}; make it again"
+                f"{path}: {name} should be a matrix [examples, values]. Received: shape "
+                f"{data.shape}; create the file again"
             )
-    rows, cells = sets["input_ids"].shape
-    if not rows:
-        raise UserError(f"{path}: holds no rows; remove it or make it again")
-    widths = {"cells": cells, "predictions": sets["masked_lm_positions"].shape[1], "one": 1}
-    for name, each in sets.items():
-        expected = (rows, widths[_WIDTHS[name]])
-        if (*each.shape, 1)[:2] != expected:
+    examples, length = sets["input_ids"].shape
+    if not examples:
+        raise UserError(f"{path}: holds no examples; remove it or create it again")
+    widths = {"S": length, "P": sets["masked_lm_positions"].shape[1], "1": 1}
+    for name, data in sets.items():
+        expected = (examples, widths[_WIDTHS[name]])
+        if (*data.shape, 1)[:2] != expected:
             raise UserError(
-                f"{path}: {name} has shape {each.shape}, where {expected} belongs; make it again"
+                f"{path}: {name} has shape {data.shape}, but should have {expected}; create the "
+                "file again"
             )

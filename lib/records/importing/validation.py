@@ -1,4 +1,7 @@
-"""What has to be true of examples made elsewhere before a model is trained on them."""
+"""Validation of external examples: what must hold before a model is trained on them.
+
+Shapes: B examples in the batch, S tokens per sequence, P slots for predictions.
+"""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -10,20 +13,20 @@ from lib.records.importing.example_batch import ExampleBatch
 from lib.records.masking import VocabularyFacts
 from lib.run.errors import UserError
 
-_MEND = (
-    "made with another vocabulary? Take the one it was made with: vocab.source: file, "
-    "and its vocab.txt as vocab.base"
+_FIX = (
+    "were they created with another vocabulary? Use that one: vocab.source: file, and its "
+    "vocab.txt as vocab.base"
 )
 
 
 @dataclass(frozen=True)
 class ValidatedBatch:
-    """R examples in the form in which the records stage writes its own.
+    """B examples in the form in which the records stage writes its own.
 
     Attributes:
         features: as `lib.records.shard.features` gives them.
-        lengths: int64 [R]: tokens of each row.
-        unmasked: int32 [R, S]: the rows as they were before masking, 0 in the padding.
+        lengths: int64 [B]: tokens per sequence.
+        unmasked: int32 [B, S]: input_ids before masking, 0 in the padding.
     """
 
     features: dict[str, np.ndarray]
@@ -32,17 +35,17 @@ class ValidatedBatch:
 
 
 def validate_batch(
-    block: ExampleBatch, vocabulary: VocabularyFacts, path: Path, row_name: str
+    batch: ExampleBatch, vocabulary: VocabularyFacts, path: Path, example_name: str
 ) -> ValidatedBatch:
-    """Checks a block, and puts zeros where nothing is looked at: padding, unused predictions.
+    """Checks a batch, and sets what nobody reads to 0: padding and unused prediction slots.
 
     Args:
-        path, row_name: name a row in errors, as in `examples.tfrecord: record 7`.
+        path, example_name: name an example in errors, as in `examples.tfrecord: record 7`.
 
     Raises:
-        UserError: a row is not what a model of this vocabulary can be trained on.
+        UserError: a model with this vocabulary cannot be trained on an example.
     """
-    given = block.features
+    given = batch.features
     ids, positions, labels = (
         given[name] for name in ("input_ids", "masked_lm_positions", "masked_lm_ids")
     )
@@ -50,99 +53,103 @@ def validate_batch(
         given[name] for name in ("input_mask", "segment_ids", "masked_lm_weights")
     )
     next_sentence = given["next_sentence_labels"]
-    columns = ids.shape[1]
+    length = ids.shape[1]
 
     def refuse(bad: np.ndarray, problem: Callable[[int], str]) -> None:
-        """Raises for the first bad row. `bad` is bool [R], or [R, N]: a value of it."""
+        """Raises for the first bad example. `bad` is bool [B], or [B, N] for its values."""
         if bad.any():
-            row = int(np.argmax(bad.any(axis=1) if bad.ndim == 2 else bad))
-            raise UserError(f"{path}: {row_name} {block.numbers[row]}: {problem(row)}")
+            index = int(np.argmax(bad.any(axis=1) if bad.ndim == 2 else bad))
+            raise UserError(f"{path}: {example_name} {batch.numbers[index]}: {problem(index)}")
 
-    def first(values: np.ndarray, bad: np.ndarray, row: int) -> object:
-        """The value that is bad, to be shown."""
-        return values[row, np.argmax(bad[row])].item()
+    def first(values: np.ndarray, bad: np.ndarray, index: int) -> object:
+        """The first bad value of an example, for the error."""
+        return values[index, np.argmax(bad[index])].item()
 
-    def refuse_unknown(what: str, values: np.ndarray, used: np.ndarray) -> None:
+    def refuse_unknown_ids(what: str, values: np.ndarray, used: np.ndarray) -> None:
         unknown = used & ((values < 0) | (values >= vocabulary.vocab_size))
         refuse(
             unknown,
-            lambda row: (
-                f"the id of {what} is {first(values, unknown, row)}, but the vocabulary has the "
-                f"ids 0 to {vocabulary.vocab_size - 1}; {_MEND}"
+            lambda index: (
+                f"the id of {what} is {first(values, unknown, index)}, but the vocabulary has the "
+                f"ids 0 to {vocabulary.vocab_size - 1}; {_FIX}"
             ),
         )
 
-    lengths = np.count_nonzero(mask, axis=1)
-    filled = np.arange(columns) < lengths[:, np.newaxis]
+    lengths = np.count_nonzero(mask, axis=1)  # [B]
+    is_token = np.arange(length) < lengths[:, np.newaxis]  # [B, S]
     refuse(
-        mask != filled,
-        lambda row: "its mask should be ones for the tokens, then zeros for the padding behind",
+        mask != is_token,
+        lambda index: "its mask should be ones for the tokens, then zeros for the padding",
     )
-    refuse(lengths == 0, lambda row: "has no tokens")
+    refuse(lengths == 0, lambda index: "has no tokens")
 
-    masked = weights == 1
+    masked = weights == 1  # [B, P]
     bad_weights = ~masked & (weights != 0)
     refuse(
         bad_weights,
-        lambda row: f"a weight is {first(weights, bad_weights, row)}; it should be 0 or 1",
+        lambda index: f"a weight is {first(weights, bad_weights, index)}; it should be 0 or 1",
     )
-    outside = masked & ((positions < 0) | (positions >= columns))
+    outside = masked & ((positions < 0) | (positions >= length))
     refuse(
         outside,
-        lambda row: (
-            f"position {first(positions, outside, row)} is masked, but the row has the "
-            f"positions 0 to {columns - 1}"
+        lambda index: (
+            f"position {first(positions, outside, index)} is masked, but the sequence has the "
+            f"positions 0 to {length - 1}"
         ),
     )
     padding = masked & (positions >= lengths[:, np.newaxis])
     refuse(
         padding,
-        lambda row: (
-            f"position {first(positions, padding, row)} is masked, but from position "
-            f"{lengths[row]} on there is only padding"
+        lambda index: (
+            f"position {first(positions, padding, index)} is masked, but from position "
+            f"{lengths[index]} on there is only padding"
         ),
     )
     positions = positions * masked
-    # Unused slots go behind the row, each to a place of its own.
-    slots = np.where(masked, positions, columns + np.arange(positions.shape[1]))
-    twice = np.diff(np.sort(slots, axis=1), axis=1) == 0
-    refuse(twice, lambda row: "a position is masked twice")
+    # For the comparison, each unused slot gets a position of its own after the sequence.
+    distinct = np.where(masked, positions, length + np.arange(positions.shape[1]))
+    twice = np.diff(np.sort(distinct, axis=1), axis=1) == 0
+    refuse(twice, lambda index: "a position is masked twice")
 
-    refuse_unknown("a token", ids, filled)
-    refuse_unknown("a token to predict", labels, masked)
-    input_ids = (ids * filled).astype(np.int32)
+    refuse_unknown_ids("a token", ids, is_token)
+    refuse_unknown_ids("a token to predict", labels, masked)
+    input_ids = (ids * is_token).astype(np.int32)
     masked_ids = (labels * masked).astype(np.int32)
     unmasked = input_ids.copy()
-    row, slot = np.nonzero(masked)
-    unmasked[row, positions[row, slot]] = masked_ids[row, slot]
+    example, slot = np.nonzero(masked)
+    unmasked[example, positions[example, slot]] = masked_ids[example, slot]
     refuse(
         unmasked[:, 0] != vocabulary.cls_id,
-        lambda row: f"begins with id {unmasked[row, 0]}, but [CLS] is {vocabulary.cls_id}; {_MEND}",
+        lambda index: (
+            f"begins with id {unmasked[index, 0]}, but [CLS] is {vocabulary.cls_id}; {_FIX}"
+        ),
     )
-    separators = (unmasked == vocabulary.sep_id) & filled
+    separators = (unmasked == vocabulary.sep_id) & is_token
     refuse(
         ~separators.any(axis=1),
-        lambda row: f"has no [SEP], which is {vocabulary.sep_id}; {_MEND}",
+        lambda index: f"has no [SEP], which is {vocabulary.sep_id}; {_FIX}",
     )
 
-    other = filled & ((segments < 0) | (segments > 1))
+    bad_segments = is_token & ((segments < 0) | (segments > 1))
     refuse(
-        other,
-        lambda row: f"a segment id is {first(segments, other, row)}; it should be 0 or 1",
+        bad_segments,
+        lambda index: (
+            f"a segment id is {first(segments, bad_segments, index)}; it should be 0 or 1"
+        ),
     )
-    unclear = (next_sentence != 0) & (next_sentence != 1)
+    bad_next_sentence = (next_sentence != 0) & (next_sentence != 1)
     refuse(
-        unclear,
-        lambda row: (
-            f"its next sentence label is {first(next_sentence, unclear, row)}; it should be 0 "
-            "(next) or 1 (random)"
+        bad_next_sentence,
+        lambda index: (
+            f"its next-sentence label is {first(next_sentence, bad_next_sentence, index)}; it "
+            "should be 0 (next) or 1 (random)"
         ),
     )
     return ValidatedBatch(
         {
             "input_ids": input_ids,
-            "input_mask": filled.view(np.uint8),
-            "segment_ids": (segments * filled).astype(np.uint8),
+            "input_mask": is_token.view(np.uint8),
+            "segment_ids": (segments * is_token).astype(np.uint8),
             "masked_lm_positions": positions.astype(np.int32),
             "masked_lm_ids": masked_ids,
             "masked_lm_weights": masked.astype(np.float32),

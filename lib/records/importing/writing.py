@@ -1,6 +1,7 @@
-"""Examples made elsewhere written as our records, some of them held out.
+"""Writer of external examples as our records, some of them held out for dev.
 
-The rows keep their order: who made them has shuffled them, and training shuffles again.
+The examples keep their order: they have been shuffled where they were created, and training
+shuffles again.
 """
 
 import hashlib
@@ -18,38 +19,38 @@ from lib.records.statistics import RecordStatistics
 
 
 def write_sequences(
-    blocks: Iterable[ValidatedBatch],
+    batches: Iterable[ValidatedBatch],
     target: Path,
     dev_target: Path | None,
     dev_fraction: float,
     vocabulary: VocabularyFacts,
     compression: str,
 ) -> list[tuple[Path, RecordStatistics]]:
-    """Writes the rows of one file to one record file, or to two.
+    """Writes the examples of one file to one record file, or to two.
 
     Args:
-        dev_target: the record file for rows that are drawn for dev; None: all go to `target`.
-        dev_fraction: share of them. A row's draw is a hash of its tokens as they were before
-            masking, so that copies of a row with other masks stay on one side.
+        dev_target: the record file for examples that are drawn for dev; None: all go to `target`.
+        dev_fraction: fraction of them. The draw is a hash of an example's unmasked tokens, so that
+            copies of an example with other masks are in the same split.
         compression: of the record files: none or gzip.
 
     Returns:
-        The files written and what each holds; one that would be empty is not there.
+        The files written and their statistics; a file that would be empty is not written.
     """
     paths = [target] if dev_target is None else [target, dev_target]
     totals = [RecordStatistics() for _ in paths]
     dev_below = np.uint64(dev_fraction * 2**64)
     with ExitStack() as stack:
         files = [stack.enter_context(new_records(path, compression)) for path in paths]
-        for rows in blocks:
-            in_dev = np.zeros(len(rows.lengths), bool)
+        for batch in batches:
+            in_dev = np.zeros(len(batch.lengths), bool)
             if dev_target is not None:
-                in_dev = _draws(rows) < dev_below
+                in_dev = _hashes(batch) < dev_below
             for number, file in enumerate(files):
                 chosen = np.flatnonzero(in_dev == number)
-                some = {name: matrix[chosen] for name, matrix in rows.features.items()}
-                file.write(tfrecord.encode(some))
-                totals[number] += _count(some, rows.lengths[chosen], vocabulary)
+                features = {name: matrix[chosen] for name, matrix in batch.features.items()}
+                file.write(tfrecord.encode(features))
+                totals[number] += _count(features, batch.lengths[chosen], vocabulary)
     written = []
     for path, total in zip(paths, totals, strict=True):
         if total.sequences:
@@ -59,13 +60,13 @@ def write_sequences(
     return written
 
 
-def _draws(rows: ValidatedBatch) -> np.ndarray:
-    """uint64 [R]: a hash of each row's unmasked tokens."""
-    width = 4 * rows.unmasked.shape[1]
-    data = rows.unmasked.astype("<i4").tobytes()
+def _hashes(batch: ValidatedBatch) -> np.ndarray:
+    """uint64 [B]: a hash of the unmasked tokens of each example, without the padding."""
+    width = 4 * batch.unmasked.shape[1]
+    data = batch.unmasked.astype("<i4").tobytes()
     digests = bytearray()
-    for row, length in enumerate(rows.lengths.tolist()):
-        tokens = data[width * row : width * row + 4 * length]
+    for index, length in enumerate(batch.lengths.tolist()):
+        tokens = data[width * index : width * index + 4 * length]
         digests += hashlib.blake2b(tokens, digest_size=8, person=b"split").digest()
     return np.frombuffer(digests, "<u8")
 

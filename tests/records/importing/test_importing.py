@@ -214,7 +214,7 @@ def test_a_phase_has_a_folder_of_its_own(take):
     write_as("tfrecord", "long/dev", some_examples(5, 4, length=24))
     assert read_manifest(take(phase="long", length=24)).splits["train"].sequences == 50
     with pytest.raises(
-        UserError, match=r"those of other files 24.*a folder, called like its phase"
+        UserError, match=r"those of other files 24; .* give each phase a folder with its name"
     ):
         take()
 
@@ -301,7 +301,7 @@ def test_rows_of_another_length_are_told_which(take):
             with pytest.raises(UserError) as failure:
                 take(length=length)
             assert str(failure.value) == (
-                f"{path}: its rows have 16 tokens, those of the phase {length}; set "
+                f"{path}: its sequences have 16 tokens, but phase main needs {length}; set "
                 "phases.main.max_seq_length to 16"
             )
         path.unlink()
@@ -321,7 +321,7 @@ def without(value: int) -> dict[str, np.ndarray]:
     return arrays
 
 
-OTHER_VOCABULARY = "made with another vocabulary? Take the one it was made with: vocab.source: file"
+OTHER_VOCABULARY = "were they created with another vocabulary? Use that one: vocab.source: file"
 WRONG_ROWS = [
     (spoilt("input_mask", 2, (1,)), "mask should be ones"),
     (spoilt("input_mask", 0, (0,)), "mask should be ones"),
@@ -339,14 +339,14 @@ WRONG_ROWS = [
     (spoilt("masked_lm_ids", 30_000, (0,)), "the id of a token to predict is 30000"),
     (
         spoilt("masked_lm_positions", 16, (0,)),
-        "position 16 is masked, but the row has the positions 0 to 15",
+        "position 16 is masked, but the sequence has the positions 0 to 15",
     ),
     (spoilt("masked_lm_positions", -3, (0,)), "position -3 is masked"),
     (spoilt("masked_lm_weights", 0.5, (0,)), "a weight is 0.5; it should be 0 or 1"),
     (spoilt("masked_lm_weights", np.nan, (0,)), "a weight is nan"),
     (spoilt("segment_ids", 2, (1,)), "a segment id is 2; it should be 0 or 1"),
     (spoilt("segment_ids", -1, (1,)), "a segment id is -1"),
-    (spoilt("next_sentence_labels", 2, ()), "its next sentence label is 2"),
+    (spoilt("next_sentence_labels", 2, ()), "its next-sentence label is 2"),
 ]
 
 
@@ -393,7 +393,7 @@ def test_tfrecords_of_different_sizes_are_refused(take):
     one = some_examples(20, 2)
     write_as("tfrecord", "train", some_examples(20, 1))
     write_as("tfrecord", "zz", one | {name: one[name][:, :2] for name in masks})
-    message = r"zz\.tfrecord: .* room for 2 masked .*train\.tfrecord for 4"
+    message = r"zz\.tfrecord: has 2 slots for masked .*train\.tfrecord has 4"
     with pytest.raises(UserError, match=message):
         take()
 
@@ -408,41 +408,41 @@ def test_other_examples_are_refused(take):
     path = write_tfrecords(Path("made/a"), arrays)
     with pytest.raises(UserError) as failure:
         take()
-    assert f"{path}: record 1 is no pretraining example" in str(failure.value)
+    assert f"{path}: record 1 is not a pretraining example" in str(failure.value)
     assert f"it lacks {', '.join(lacks)} {found}" in str(failure.value)
     path.unlink()
     path = write_hdf5(Path("made/b.h5"), arrays)
     lacks.remove("masked_lm_weights")
     with pytest.raises(UserError) as failure:
         take()
-    assert f"{path}: no pretraining examples: it lacks {', '.join(lacks)}" in str(failure.value)
+    assert f"{path}: has no pretraining examples: it lacks {', '.join(lacks)}" in str(failure.value)
     assert found in str(failure.value)
     path.unlink()
     path = write_objects(Path("made/c"), [{"text": "once"}])
     with pytest.raises(UserError) as failure:
         take()
-    assert f"{path}: line 1 is no pretraining example" in str(failure.value)
+    assert f"{path}: line 1 is not a pretraining example" in str(failure.value)
     assert "it lacks input_ids, attention_mask, labels (it has text)" in str(failure.value)
 
 
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("train.tfrecord", b"", "empty; remove it"),
-        ("train.tfrecord.gz", gzip.compress(b"", mtime=0), "empty; remove it"),
+        ("train.tfrecord", b"", "is empty; remove it"),
+        ("train.tfrecord.gz", gzip.compress(b"", mtime=0), "is empty; remove it"),
         ("train.jsonl", b"\n\n", "holds no examples"),
         ("train.tfrecord", b"abc", "record 1 is cut short"),
         ("train.tfrecord", b"x" * 80, "record 1 has a damaged length"),
-        ("train.h5", b"\x89HDF\r\n\x1a\n rest", "damaged or cut short"),
+        ("train.h5", b"\x89HDF\r\n\x1a\n rest", "is damaged or cut short"),
         (
             "train.h5.gz",
             gzip.compress(b"\x89HDF\r\n\x1a\n rest", mtime=0),
-            "has to be read unpacked",
+            "compressed HDF5 cannot be read",
         ),
         ("train.jsonl", b'[{"input_ids": [2, 3]}]', "line 1 is not a JSON object"),
         ("train.jsonl", b'{"input_ids": [2, 3', "line 1 is not JSON"),
-        ("train.txt", b"Once upon a time.\n", "holds no examples: neither TFRecords"),
-        ("train.jsonl.gz", gzip.compress(b"{}" * 500, mtime=0)[:20], "cannot be unpacked"),
+        ("train.txt", b"Once upon a time.\n", "not a file of examples: neither TFRecords"),
+        ("train.jsonl.gz", gzip.compress(b"{}" * 500, mtime=0)[:20], "cannot be decompressed"),
     ],
 )
 def test_other_files_are_refused(take, name, content, message):
@@ -464,13 +464,13 @@ def test_damage_is_found(take):
         path = write_as(form, "train", some_examples(300, 1))
         whole = path.read_bytes()
         path.write_bytes(whole[: int(len(whole) * cut)])
-        with pytest.raises(UserError, match=r"cut short|unpacked|damaged") as failure:
+        with pytest.raises(UserError, match=r"cut short|decompressed|damaged") as failure:
             take()
         assert str(failure.value).startswith(str(path)) and "\n" not in str(failure.value)
         if "gzip" in form or form == "tfrecord":  # these have checksums
             middle = len(whole) // 2
             path.write_bytes(whole[:middle] + bytes([whole[middle] ^ 1]) + whole[middle + 1 :])
-            with pytest.raises(UserError, match=r"damaged|unpacked|not JSON"):
+            with pytest.raises(UserError, match=r"damaged|decompressed|not JSON"):
                 take()
         path.unlink()
 
@@ -496,11 +496,11 @@ def every(key: str, value: object) -> list[dict]:
         (change("labels", [-100]), "line 3: labels has 1 values, input_ids "),
         (change("labels", "no"), "line 3: labels should be a list"),
         (change("input_ids", 7), "line 3: input_ids should be a list"),
-        (change("input_ids", None), "line 3 is no pretraining example: it lacks input_ids"),
+        (change("input_ids", None), "line 3 is not a pretraining example: it lacks input_ids"),
         (change("next_sentence_label", None), "line 3 lacks next_sentence_label"),
         (change("next_sentence_label", "0"), "line 3: next_sentence_label should be 0 or 1"),
-        (change("next_sentence_label", 2), "line 3: its next sentence label is 2"),
-        (every("labels", -100), "no token is to be predicted"),
+        (change("next_sentence_label", 2), "line 3: its next-sentence label is 2"),
+        (every("labels", -100), "has no masked tokens"),
         (every("input_ids", 0.5), "line 1: input_ids should be a list of integers"),
         (every("input_ids", 10**30), "line 1: input_ids should be a list of integers"),
         (every("input_ids", [1]), "line 1: input_ids should be a list of integers"),
@@ -526,11 +526,11 @@ def test_blank_lines_count(take):
 def test_misshapen_hdf5_is_refused(take):
     path = write_as("HDF5", "train", some_examples(10, 1))
     for name, data, message in (
-        ("segment_ids", np.zeros((9, 16), int), r"has shape \(9, 16\), where \(10, 16\) belongs"),
+        ("segment_ids", np.zeros((9, 16), int), r"has shape \(9, 16\), but should have \(10, 16\)"),
         ("masked_lm_ids", np.zeros((10, 3), int), r"has shape \(10, 3\)"),
         ("next_sentence_labels", np.zeros((10, 2), int), "has shape"),
         ("input_mask", np.zeros(160, int), "should be a matrix"),
-        ("input_ids", np.zeros((10, 16)), r"should be integers .* float64"),
+        ("input_ids", np.zeros((10, 16)), r"should be a matrix of integers.* float64"),
     ):
         with h5py.File(path, "a") as file:
             before = file[name][()]
@@ -544,7 +544,7 @@ def test_misshapen_hdf5_is_refused(take):
     with h5py.File(path, "a") as file:
         del file["input_ids"]
         file.create_dataset("input_ids", (10,), dtype=h5py.vlen_dtype(np.int32))
-    with pytest.raises(UserError, match="input_ids should be integers in rows of one length"):
+    with pytest.raises(UserError, match="input_ids should be a matrix of integers"):
         take()
 
 
@@ -552,16 +552,18 @@ def test_the_folder_has_to_make_sense(take):
     with pytest.raises(UserError, match=r"made: no such folder; records\.source"):
         take()
     Path("made").mkdir()
-    with pytest.raises(UserError, match="made: no files of examples"):
+    with pytest.raises(UserError, match="made: has no files of examples"):
         take()
     write_as("tfrecord", "dev", some_examples(10, 1))
-    with pytest.raises(UserError, match="for dev or test; add some"):
+    with pytest.raises(UserError, match=r"for dev or test, .* add files"):
         take()
     write_as("HDF5", "train", some_examples(10, 1))
-    with pytest.raises(UserError, match=r"train\.hdf5: HDF5, but made/dev\.tfrecord is TFRecord"):
+    with pytest.raises(
+        UserError, match=r"train\.hdf5: is HDF5, but made/dev\.tfrecord is TFRecord"
+    ):
         take()
     Path("made/dev.tfrecord").unlink()
-    with pytest.raises(UserError, match=r"no row was drawn .* raise split\.dev_fraction"):
+    with pytest.raises(UserError, match=r"no example was drawn .* raise split\.dev_fraction"):
         take()
 
 
