@@ -1,10 +1,10 @@
-"""Makes characters.json from the behaviour of Hugging Face's `tokenizers`.
+"""Generator of characters.json from the behaviour of Hugging Face's `tokenizers`.
 
     python -m tools.freeze_characters
 
-Asks the library about every code point, because its Unicode tables are of several versions: marks
-and punctuation of 8, decompositions of 9, lower case of 17. Needed only if the exported tokenizers
-are to follow another version of the library; everything trained before then stays with the old.
+It runs the library on every code point, because the library's tables are from several versions of
+Unicode: marks and punctuation from 8, decompositions from 9, lower case from 17. It is needed only
+to follow another version of the library; everything trained before needs the old table.
 """
 
 import json
@@ -16,10 +16,10 @@ from typing import Any
 
 from lib.vocab.characters import TABLE
 
-# Surrogates are not characters: no UTF-8 text has them and the library refuses them.
+# Without surrogates: no UTF-8 text has them, and the library refuses them.
 _CODES = [*range(0xD800), *range(0xE000, 0x110000)]
 _HANGUL_SYLLABLES = range(0xAC00, 0xD7A4)
-# Marks with the lowest and the highest combining class there is (1 and 240).
+# Marks with the lowest and the highest combining class (1 and 240).
 _LOWEST, _HIGHEST = "\u0334", "\u0345"
 
 
@@ -36,18 +36,19 @@ def _ranges(codes: Iterable[int]) -> list[str]:
     ]
 
 
-def _images(mapping: dict[int, str]) -> dict[str, str]:
+def _replacements(mapping: dict[int, str]) -> dict[str, str]:
+    """Code point -> replacement, both in hexadecimal: `00E9` -> `0065 0301`."""
     return {
-        f"{code:04X}": " ".join(f"{ord(letter):04X}" for letter in image)
-        for code, image in sorted(mapping.items())
+        f"{code:04X}": " ".join(f"{ord(letter):04X}" for letter in replacement)
+        for code, replacement in sorted(mapping.items())
     }
 
 
 def _check(what: str, codes: Iterable[int]) -> None:
-    """Stops if there are code points with which the library does what the table cannot say."""
+    """Stops if the library does anything to these code points that the table cannot express."""
     for code in codes:
         raise SystemExit(
-            f"freeze: tokenizers {what} (U+{code:04X}); change lib/vocab/characters.py first"
+            f"freeze: tokenizers {what} (U+{code:04X}); extend lib/vocab/characters.py first"
         )
 
 
@@ -63,11 +64,11 @@ def derive_table() -> dict[str, Any]:
         pre_tokenizers = import_module("tokenizers.pre_tokenizers")
     except ImportError:
         raise SystemExit(
-            "freeze: the package tokenizers is missing; pip install tokenizers"
+            "freeze: the package tokenizers is missing; install it with make interop"
         ) from None
 
     def bert(step: str) -> dict[int, str]:
-        """What one step of the BertNormalizer, alone, makes of every code point."""
+        """Code point -> result of a BertNormalizer with this step only."""
         steps = dict.fromkeys(
             ("clean_text", "handle_chinese_chars", "strip_accents", "lowercase"), False
         )
@@ -76,16 +77,16 @@ def derive_table() -> dict[str, Any]:
 
     nfd = normalizers.NFD().normalize_str
     split = pre_tokenizers.BertPreTokenizer().pre_tokenize_str
-    cleaned, spaced = bert("clean_text"), bert("handle_chinese_chars")
+    cleaned, isolated = bert("clean_text"), bert("handle_chinese_chars")
     stripped, lowered = bert("strip_accents"), bert("lowercase")
     decomposed = {code: nfd(chr(code)) for code in _CODES}
 
     removed = {code for code in _CODES if cleaned[code] == ""}
     space = {code for code in _CODES if cleaned[code] == " "}
-    cjk = {code for code in _CODES if spaced[code] == f" {chr(code)} "}
+    cjk = {code for code in _CODES if isolated[code] == f" {chr(code)} "}
     punctuation = {code for code in _CODES if len(split(f"a{chr(code)}a")) == 3}
     marks = {code for code in _CODES if decomposed[code] == chr(code) and stripped[code] == ""}
-    # Next to a mark of another class a character moves exactly if its own class is not 0.
+    # Next to a mark of another class, a character moves exactly if its own class is not 0.
     ordered = {
         code
         for code in _CODES
@@ -97,16 +98,16 @@ def derive_table() -> dict[str, Any]:
     }
     order = {code: unicodedata.combining(chr(code)) for code in ordered - marks}
 
-    # What characters.py relies on, beyond the table itself.
-    alone, cleared = cjk | punctuation, removed | space
+    # What characters.py assumes in addition to the table itself.
+    standalone, cleared = cjk | punctuation, removed | space
     decomposing = {code for code in _CODES if decomposed[code] != chr(code)}
     _check(
-        "replaces a character by another than a space while cleaning",
+        "replaces a character with something other than a space when cleaning",
         (code for code in _CODES if code not in cleared and cleaned[code] != chr(code)),
     )
     _check(
-        "isolates a character by something else than spaces",
-        (code for code in _CODES if code not in cjk and spaced[code] != chr(code)),
+        "isolates a character with something other than spaces",
+        (code for code in _CODES if code not in cjk and isolated[code] != chr(code)),
     )
     _check(
         "strips more than marks",
@@ -117,33 +118,40 @@ def derive_table() -> dict[str, Any]:
             != "".join(letter for letter in decomposed[code] if ord(letter) not in marks)
         ),
     )
-    _check("removes a character that separates words", alone & cleared)
-    _check("reorders a character that separates words", ordered & (alone | cleared | decomposing))
-    for image in (
+    _check("removes a character that separates words", standalone & cleared)
+    _check(
+        "reorders a character that separates words",
+        ordered & (standalone | cleared | decomposing),
+    )
+    for result in (
         stripped,
         lowered,
         {code: "".join(lowered[ord(letter)] for letter in stripped[code]) for code in _CODES},
     ):
         _check(
-            "makes an ordinary character of one that is a word by itself",
-            (code for code in alone if len(image[code]) != 1 or ord(image[code]) not in alone),
+            "turns a character that is a word by itself into an ordinary one",
+            (
+                code
+                for code in standalone
+                if len(result[code]) != 1 or ord(result[code]) not in standalone
+            ),
         )
         _check(
-            "makes a space or an ideograph of another character",
+            "turns another character into a space or an ideograph",
             (
                 code
                 for code in _CODES
                 if code not in cjk
                 and code not in cleared
-                and any(ord(letter) in cjk or ord(letter) in space for letter in image[code])
+                and any(ord(letter) in cjk or ord(letter) in space for letter in result[code])
             ),
         )
     _check(
-        "has a combining class that this Python does not know",
+        "sorts by a combining class that this Python does not have",
         (code for code in order if not order[code]),
     )
     _check(
-        "orders marks not as this Python's combining classes do",
+        "sorts marks differently from this Python's combining classes",
         (
             first
             for first in order
@@ -161,19 +169,21 @@ def derive_table() -> dict[str, Any]:
         "marks": _ranges(marks),
         "starter_marks": _ranges(marks - ordered),
         "order": {f"{code:04X}": order[code] for code in sorted(order)},
-        "decompose": _images(
+        "decompose": _replacements(
             {
-                code: image
-                for code, image in decomposed.items()
-                if image != chr(code) and code not in _HANGUL_SYLLABLES
+                code: replacement
+                for code, replacement in decomposed.items()
+                if replacement != chr(code) and code not in _HANGUL_SYLLABLES
             }
         ),
-        "lower": _images({code: image for code, image in lowered.items() if image != chr(code)}),
+        "lower": _replacements(
+            {code: lower for code, lower in lowered.items() if lower != chr(code)}
+        ),
     }
 
 
 def main() -> None:
-    """Writes characters.json anew."""
+    """Regenerates characters.json."""
     table = json.dumps(derive_table(), indent=1) + "\n"
     TABLE.write_text(table, encoding="ascii", newline="\n")
     print(f"freeze: {TABLE.name}, {len(table):,} bytes", file=sys.stderr)
