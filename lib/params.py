@@ -4,8 +4,8 @@ DVC and PyYAML read numbers differently: to PyYAML `2e-5` is a string, and `dvc 
 small values back in just that form. So every number is brought to its declared type here.
 """
 
-import math
 import re
+import unicodedata
 from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Literal
@@ -29,6 +29,7 @@ from lib.model.optimizers import OPTIMIZERS
 from lib.model.schedules import SCHEDULES
 from lib.run import paths
 from lib.run.errors import UserError
+from lib.run.phases import run_length, training_settings
 from lib.run.pool import scheduler_address
 from lib.run.validation import first_problem, problem_at
 from lib.text.cleaning.edits import Cleaning
@@ -57,6 +58,10 @@ def _whole_number(value: object) -> object:
     return value
 
 
+# Folders of the pipeline that params.yaml names.
+SAMPLE, VOCAB, SHARDS = str(paths.SAMPLE), str(paths.VOCAB), str(paths.SHARDS)
+
+
 def _one_of(names: Iterable[str]) -> GetPydanticSchema:
     """For keys whose value is a name in a registry: refuses other names and lists these."""
     schema = core_schema.literal_schema(list(names))
@@ -82,6 +87,24 @@ def _steps_or_fraction(value: float) -> float:
 StepsOrFraction = Annotated[NotNegative, AfterValidator(_steps_or_fraction)]
 
 
+def _project_path(value: str) -> str:
+    """Path of a file or folder, as it is: no shell, `~`, variable or pattern is expanded in it."""
+    if not value.strip():
+        raise ValueError("should be the path of a file or folder")
+    if any(unicodedata.category(character) in ("Cc", "Cs", "Zl", "Zp") for character in value):
+        raise ValueError("should be a path without line breaks and control characters")
+    if re.match(r"[A-Za-z][A-Za-z0-9+.-]*://", value):
+        raise ValueError("should be a path on this machine; fetch the data there first")
+    if value.startswith("~"):
+        raise ValueError("should be a full path: ~ is not expanded here")
+    if "${" in value:
+        raise ValueError("should be a path without ${, which DVC would expand")
+    return value
+
+
+ProjectPath = Annotated[str, AfterValidator(_project_path)]
+
+
 class Section(BaseModel):
     """A group of keys: unknown ones are refused, values cannot be changed afterwards."""
 
@@ -89,7 +112,7 @@ class Section(BaseModel):
 
 
 class Demo(Section):
-    megabytes: PositiveReal
+    megabytes: PositiveReal = 8
 
 
 def _format(value: str) -> str:
@@ -105,40 +128,39 @@ def _document(value: str) -> str:
 
 
 class Preprocess(Section):
-    input: str
-    document: Annotated[str, AfterValidator(_document)]
-    sentences: Literal["split", "line"]
-    format: Annotated[str, AfterValidator(_format)]
-    text_field: str
-    bad_input: Literal["fail", "skip"]
-    bad_input_limit: Count
-    near_duplicates: Annotated[Real, Field(gt=0, le=1)] | None
-    clean: Cleaning
+    input: ProjectPath = str(paths.DEMO)
+    document: Annotated[str, AfterValidator(_document)] = "blank_line"
+    sentences: Literal["split", "line"] = "split"
+    format: Annotated[str, AfterValidator(_format)] = "auto"
+    text_field: str = "text"
+    bad_input: Literal["fail", "skip"] = "fail"
+    bad_input_limit: Count = 1000
+    near_duplicates: Annotated[Real, Field(gt=0, le=1)] | None = None
+    clean: Cleaning = Cleaning()
 
 
 # What is made from the sample, what starts from scratch and what is made of text names these
 # folders.
-SAMPLE, VOCAB, SHARDS = str(paths.SAMPLE), str(paths.VOCAB), str(paths.SHARDS)
 
 
 class Sample5M(Section):
-    sentences: Positive
-    heldout_sentences: Count
-    seed: Count
+    sentences: Positive = 5_000_000
+    heldout_sentences: Count = 20_000
+    seed: Count = 1
 
 
 class Vocab(Section):
-    source: Literal["sentencepiece", "characters", "file", "model", "extend"]
-    base: str
+    source: Literal["sentencepiece", "characters", "file", "model", "extend"] = "sentencepiece"
+    base: str = "data/sample"
     # 5 special tokens and at least one letter in both its forms.
-    size: Annotated[Whole, Field(ge=7)]
-    algorithm: Literal["bpe", "unigram"]
-    lowercase: StrictBool
-    strip_accents: StrictBool
-    character_coverage: Annotated[Real, Field(gt=0.9, le=1)]
-    min_frequency: Positive
-    max_token_length: Annotated[Whole, Field(ge=2, le=100)]
-    max_sentence_length: Positive | None
+    size: Annotated[Whole, Field(ge=7)] = 7800
+    algorithm: Literal["bpe", "unigram"] = "bpe"
+    lowercase: StrictBool = True
+    strip_accents: StrictBool = True
+    character_coverage: Annotated[Real, Field(gt=0.9, le=1)] = 1.0
+    min_frequency: Positive = 3
+    max_token_length: Annotated[Whole, Field(ge=2, le=100)] = 64
+    max_sentence_length: Positive | None = None
 
     @model_validator(mode="after")
     def _base_fits_source(self) -> "Vocab":
@@ -161,11 +183,11 @@ class Vocab(Section):
 
 
 class Split(Section):
-    lines_per_shard: Positive
-    bytes_per_shard: Annotated[Whole, Field(ge=1024)]
-    dev_fraction: Fraction
-    test_fraction: Fraction
-    seed: Count
+    lines_per_shard: Positive = 512_000
+    bytes_per_shard: Annotated[Whole, Field(ge=1024)] = 16_777_216
+    dev_fraction: Fraction = 0.02
+    test_fraction: Fraction = 0.03
+    seed: Count = 1
 
     @model_validator(mode="after")
     def _leaves_training_text(self) -> "Split":
@@ -182,19 +204,19 @@ def _source(value: str) -> str:
 
 
 class Records(Section):
-    source: Annotated[str, AfterValidator(_source)]
-    masked_lm_prob: Annotated[Real, Field(gt=0, lt=1)]
-    max_predictions_per_seq: Literal["auto"] | Positive
-    short_seq_prob: Probability
-    dupe_factor: Positive
-    whole_word_mask: StrictBool
-    next_sentence: StrictBool
-    random_next_prob: Probability
-    masking: Literal["static", "dynamic"]
-    packing: StrictBool
-    max_examples_per_pack: Literal["auto"] | Annotated[Whole, Field(ge=2)]
-    compression: Literal["none", "gzip"]
-    seed: Count
+    source: Annotated[str, AfterValidator(_source)] = SHARDS
+    masked_lm_prob: Annotated[Real, Field(gt=0, lt=1)] = 0.15
+    max_predictions_per_seq: Literal["auto"] | Positive = "auto"
+    short_seq_prob: Probability = 0.1
+    dupe_factor: Positive = 5
+    whole_word_mask: StrictBool = False
+    next_sentence: StrictBool = True
+    random_next_prob: Probability = 0.5
+    masking: Literal["static", "dynamic"] = "static"
+    packing: StrictBool = False
+    max_examples_per_pack: Literal["auto"] | Annotated[Whole, Field(ge=2)] = "auto"
+    compression: Literal["none", "gzip"] = "none"
+    seed: Count = 12345
 
     @model_validator(mode="after")
     def _external_examples_are_imported_unchanged(self) -> "Records":
@@ -213,14 +235,14 @@ class Records(Section):
 
 
 class Model(Section):
-    num_hidden_layers: Positive
-    hidden_size: Positive
-    num_attention_heads: Positive
-    intermediate_size: Positive
-    hidden_act: Literal["gelu", "gelu_new", "relu"]
-    max_position_embeddings: Positive
-    hidden_dropout_prob: Fraction
-    attention_probs_dropout_prob: Fraction
+    num_hidden_layers: Positive = 2
+    hidden_size: Positive = 128
+    num_attention_heads: Positive = 4
+    intermediate_size: Positive = 512
+    hidden_act: Literal["gelu", "gelu_new", "relu"] = "gelu"
+    max_position_embeddings: Positive = 512
+    hidden_dropout_prob: Fraction = 0.0
+    attention_probs_dropout_prob: Fraction = 0.0
 
     @model_validator(mode="after")
     def _heads_divide_hidden_size(self) -> "Model":
@@ -235,10 +257,10 @@ class Model(Section):
 class Tpu(Section):
     """A TPU of Google Cloud; names that are null: the one of this TPU VM."""
 
-    name: str | None
-    zone: str | None
-    project: str | None
-    steps_per_execution: Positive
+    name: str | None = None
+    zone: str | None = None
+    project: str | None = None
+    steps_per_execution: Positive = 1
 
 
 def _place(value: str) -> str:
@@ -250,40 +272,40 @@ def _place(value: str) -> str:
 class Pretrain(Section):
     """What every phase inherits; a phase may name its own steps, rate, warm-up and batch."""
 
-    model: Model
-    init_missing_heads: StrictBool
-    steps: Positive | None
-    epochs: PositiveReal | None
-    batch_size: Positive
-    microbatch_size: Positive | None
-    optimizer: Annotated[str, _one_of(OPTIMIZERS)]
-    learning_rate: PositiveReal
-    end_learning_rate: NotNegative
-    schedule: Annotated[str, _one_of(SCHEDULES)]
-    power: PositiveReal
-    warmup_steps: StepsOrFraction
-    label_smoothing: Fraction
-    weight_decay: NotNegative
-    adam_beta1: Fraction
-    adam_beta2: Fraction
-    adam_epsilon: PositiveReal
-    bias_correction: StrictBool
-    clip_norm: PositiveReal | None
-    precision: Literal["float32", "bfloat16", "float16"]
-    xla: StrictBool
-    gradient_checkpointing: StrictBool
-    distribution: Literal["one", "mirrored", "multiworker", "tpu"]
-    tpu: Tpu
-    shuffle_buffer: Positive
-    log_every: Positive
-    evaluate_every: Positive
-    checkpoint_every: Positive
-    checkpoint_minutes: PositiveReal | None
-    checkpoint_dir: Annotated[str, AfterValidator(_place)] | None
-    keep_checkpoints: Positive
-    save_model_every: Positive | None
-    tensorboard: StrictBool
-    seed: Count
+    model: Model = Model()
+    init_missing_heads: StrictBool = False
+    steps: Positive | None = 8000
+    epochs: PositiveReal | None = None
+    batch_size: Positive = 32
+    microbatch_size: Positive | None = None
+    optimizer: Annotated[str, _one_of(OPTIMIZERS)] = "adamw"
+    learning_rate: PositiveReal = 2e-3
+    end_learning_rate: NotNegative = 0.0
+    schedule: Annotated[str, _one_of(SCHEDULES)] = "polynomial"
+    power: PositiveReal = 1.0
+    warmup_steps: StepsOrFraction = 400
+    label_smoothing: Fraction = 0.0
+    weight_decay: NotNegative = 0.01
+    adam_beta1: Fraction = 0.9
+    adam_beta2: Fraction = 0.98
+    adam_epsilon: PositiveReal = 1e-6
+    bias_correction: StrictBool = True
+    clip_norm: PositiveReal | None = 1.0
+    precision: Literal["float32", "bfloat16", "float16"] = "float32"
+    xla: StrictBool = False
+    gradient_checkpointing: StrictBool = False
+    distribution: Literal["one", "mirrored", "multiworker", "tpu"] = "one"
+    tpu: Tpu = Tpu()
+    shuffle_buffer: Positive = 20_000
+    log_every: Positive = 100
+    evaluate_every: Positive = 2000
+    checkpoint_every: Positive = 1000
+    checkpoint_minutes: PositiveReal | None = None
+    checkpoint_dir: Annotated[str, AfterValidator(_place)] | None = None
+    keep_checkpoints: Positive = 2
+    save_model_every: Positive | None = None
+    tensorboard: StrictBool = False
+    seed: Count = 1
 
     @model_validator(mode="after")
     def _length_and_rates_agree(self) -> "Pretrain":
@@ -296,27 +318,12 @@ class Pretrain(Section):
             )
         return self
 
-    def length(self, rows: int) -> tuple[int, int]:
-        """Optimizer steps of the run, and of its warm-up.
-
-        Args:
-            rows: training records; `epochs` are counted in them.
-
-        Raises:
-            ValueError: nothing is left after the warm-up.
-        """
-        steps = self.steps or math.ceil((self.epochs or 0) * rows / self.batch_size)
-        warmup = self.warmup_steps if self.warmup_steps >= 1 else self.warmup_steps * steps
-        if round(warmup) >= steps:
-            raise ValueError(f"should be below the {steps} steps")
-        return steps, round(warmup)
-
 
 class Phase(Section):
     """One training run. Keys left out (or null) are those of `pretrain`."""
 
     max_seq_length: Annotated[Whole, Field(ge=8)]
-    init: str
+    init: ProjectPath
     steps: Positive | None = None
     epochs: PositiveReal | None = None
     batch_size: Positive | None = None
@@ -345,15 +352,15 @@ def _one_line(value: str) -> str:
 
 
 class Evaluate(Section):
-    phase: str
-    language: Annotated[str | list[str] | None, BeforeValidator(_languages)]
-    license: Annotated[str, AfterValidator(_one_line)] | None
-    masked_lm_prob: Annotated[Real, Field(gt=0, lt=1)]
-    max_examples: Positive
-    saved_models: StrictBool
-    lengths: list[Annotated[Whole, Field(ge=8)]]
-    fill_mask_examples: Count
-    seed: Count
+    phase: str = "main"
+    language: Annotated[str | list[str] | None, BeforeValidator(_languages)] = None
+    license: Annotated[str, AfterValidator(_one_line)] | None = None
+    masked_lm_prob: Annotated[Real, Field(gt=0, lt=1)] = 0.15
+    max_examples: Positive = 20_000
+    saved_models: StrictBool = False
+    lengths: list[Annotated[Whole, Field(ge=8)]] = Field(default_factory=list)
+    fill_mask_examples: Count = 5
+    seed: Count = 1
 
 
 # Columns by their names, or in files without a header by their numbers from 1, or -1 from the last.
@@ -364,11 +371,11 @@ class ProbeTask(Section):
     """A labelled task that models are fine-tuned on and compared by."""
 
     kind: Literal["classification", "tagging"]
-    data: str
+    data: ProjectPath
     text_field: Column
     label_field: Column
-    model: str
-    baseline: str
+    model: ProjectPath
+    baseline: ProjectPath
     epochs: Positive
     batch_size: Positive
     learning_rate: PositiveReal
@@ -395,8 +402,8 @@ class ProbeTask(Section):
 
 
 class Cluster(Section):
-    workers: Literal["auto"] | Positive
-    scheduler: Annotated[str, AfterValidator(scheduler_address)] | None
+    workers: Literal["auto"] | Positive = "auto"
+    scheduler: Annotated[str, AfterValidator(scheduler_address)] | None = None
 
 
 # Folders of models/ for models of chosen steps, and for fetched ones.
@@ -414,23 +421,23 @@ PhaseName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]
 
 
 class Probe(Section):
-    tasks: dict[PhaseName, ProbeTask]
+    tasks: dict[PhaseName, ProbeTask] = Field(default_factory=dict)
 
 
 class Params(Section):
     """All of params.yaml."""
 
-    demo: Demo
-    preprocess: Preprocess
-    sample5M: Sample5M
-    vocab: Vocab
-    split: Split
-    records: Records
+    demo: Demo = Demo()
+    preprocess: Preprocess = Preprocess()
+    sample5M: Sample5M = Sample5M()
+    vocab: Vocab = Vocab()
+    split: Split = Split()
+    records: Records = Records()
     phases: Annotated[dict[PhaseName, Phase], Field(min_length=1)]
-    pretrain: Pretrain
-    evaluate: Evaluate
-    probe: Probe
-    cluster: Cluster
+    pretrain: Pretrain = Pretrain()
+    evaluate: Evaluate = Evaluate()
+    probe: Probe = Probe()
+    cluster: Cluster = Cluster()
 
     @model_validator(mode="after")
     def _sections_agree(self) -> "Params":
@@ -475,8 +482,23 @@ class Params(Section):
                         predictions,
                     )
                 )
-            self.training(name)
+            self._check_training(name, phase)
         return self
+
+    def _check_training(self, name: str, phase: Phase) -> None:
+        try:
+            settings = training_settings(self.pretrain, phase)
+        except ValueError as failure:
+            where = f"phases.{name}.epochs"
+            raise ValueError(problem_at(where, str(failure), phase.epochs)) from None
+        if settings.steps:
+            try:
+                run_length(settings, 0)
+            except ValueError as failure:
+                where = "pretrain" if phase.warmup_steps is None else f"phases.{name}"
+                raise ValueError(
+                    problem_at(f"{where}.warmup_steps", str(failure), settings.warmup_steps)
+                ) from None
 
     def check_phase(self, name: str) -> None:
         """Refuses the name of a phase that params.yaml does not have.
@@ -491,33 +513,6 @@ class Params(Section):
                 if name
                 else f"name the phase to run, one of those in params.yaml: {known}"
             )
-
-    def training(self, phase_name: str) -> Pretrain:
-        """The settings of one phase: its own keys over those of `pretrain`."""
-        own = self.phases[phase_name].model_dump(exclude_none=True)
-        changes = {key: value for key, value in own.items() if key in Pretrain.model_fields}
-        if "steps" in changes and "epochs" in changes:
-            raise ValueError(
-                problem_at(
-                    f"phases.{phase_name}.epochs",
-                    "should be null where steps are given",
-                    changes["epochs"],
-                )
-            )
-        if "epochs" in changes:
-            changes["steps"] = None
-        elif "steps" in changes:
-            changes["epochs"] = None
-        settings = self.pretrain.model_copy(update=changes)
-        if settings.steps:
-            where = f"phases.{phase_name}" if "warmup_steps" in own else "pretrain"
-            try:
-                settings.length(0)
-            except ValueError as failure:
-                raise ValueError(
-                    problem_at(f"{where}.warmup_steps", str(failure), settings.warmup_steps)
-                ) from None
-        return settings
 
 
 # Keys of version 0.1, by their names since 0.2.0.

@@ -16,6 +16,7 @@ from lib.run import fingerprint
 from lib.run.errors import UserError
 from lib.run.metrics import write_metrics
 from lib.run.paths import MODELS, RECORDS, VOCAB
+from lib.run.phases import run_length, training_settings
 from lib.run.stage import run_stage, scratch
 from lib.train.export_check import largest_difference
 from lib.train.initial_weights import read_start
@@ -59,11 +60,11 @@ def main(
     params.check_phase(phase)
     records, model = records or RECORDS / phase, model or MODELS / phase
     init = init or Path(params.phases[phase].init)
-    settings = params.training(phase)
+    settings = training_settings(params.pretrain, params.phases[phase])
     manifest = read_manifest(records)
     tokenizer = WordPieceTokenizer.load(vocab)
     try:
-        steps, _ = settings.length(manifest.splits["train"].sequences)
+        steps, _ = run_length(settings, manifest.splits["train"].sequences)
     except ValueError as failure:
         raise UserError(f"phases.{phase}: warmup_steps {failure}") from None
     start = read_start(settings, phase, init, vocab, tokenizer, manifest.max_seq_length)

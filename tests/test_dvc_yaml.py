@@ -1,4 +1,4 @@
-"""dvc.yaml: every stage depends on its code, paths agree with lib.run.paths, no value in a command."""
+"""dvc.yaml: stages depend on their code, paths agree with lib.run.paths, commands have no values."""
 
 import re
 from pathlib import Path

@@ -6,8 +6,15 @@ import pytest
 import yaml
 from pydantic import ValidationError
 
-from lib.params import RENAMED, load_params, parse_params
+from lib.params import RENAMED, Params, Pretrain, load_params, parse_params
 from lib.run.errors import UserError
+from lib.run.phases import run_length, training_settings
+
+
+def training_of(values: dict) -> Pretrain:
+    """Settings of the phase main."""
+    params = parse_params(values)
+    return training_settings(params.pretrain, params.phases["main"])
 
 
 def changed(values: dict, key: str, value: object) -> dict:
@@ -36,28 +43,28 @@ def test_large_whole_numbers_may_be_written_with_an_exponent(values):
 def test_null_in_a_phase_means_inherit(values):
     changed(values, "phases.main.learning_rate", None)
     changed(values, "pretrain.learning_rate", 7e-4)
-    assert parse_params(values).training("main").learning_rate == 7e-4
+    assert training_of(values).learning_rate == 7e-4
 
 
 def test_a_phase_overrides_what_it_names(values):
     changed(values, "phases.main.learning_rate", "3e-4")
     changed(values, "phases.main.steps", 999)
-    training = parse_params(values).training("main")
+    training = training_of(values)
     assert (training.learning_rate, training.steps) == (3e-4, 999)
     assert training.batch_size == values["pretrain"]["batch_size"]
 
 
 def test_length_of_a_run(values):
-    assert parse_params(values).training("main").length(10**6) == (8000, 400)
+    assert run_length(training_of(values), 10**6) == (8000, 400)
     changed(values, "pretrain.warmup_steps", 0.1)
-    assert parse_params(values).training("main").length(10**6) == (8000, 800)
+    assert run_length(training_of(values), 10**6) == (8000, 800)
     changed(values, "phases.main.epochs", 2.5)
-    settings = parse_params(values).training("main")
+    settings = training_of(values)
     # Two and a half times a thousand rows are 78.1 batches of 32.
-    assert settings.length(1000) == (79, 8)
+    assert run_length(settings, 1000) == (79, 8)
     changed(values, "pretrain.warmup_steps", 100)
     with pytest.raises(ValueError, match="below the 79 steps"):
-        parse_params(values).training("main").length(1000)
+        run_length(training_of(values), 1000)
     changed(values, "phases.main.steps", 100)
     with pytest.raises(UserError, match=r"phases\.main\.epochs: should be null where steps"):
         parse_params(values)
@@ -125,9 +132,16 @@ def test_a_wrong_value_gives_one_line_with_key_and_mend(values, key, value, mend
     assert "\n" not in message
 
 
-def test_a_missing_key_is_named(values):
-    del values["records"]["seed"]
-    with pytest.raises(UserError, match=r"records\.seed: missing"):
+def test_defaults_in_code_are_the_values_of_params_yaml(values):
+    parsed = parse_params(values)
+    assert Params(phases=parsed.phases) == parsed
+    # Every key is in the file, where people look for it.
+    assert parsed.model_dump(exclude_unset=True) == parsed.model_dump()
+
+
+def test_a_key_that_has_no_default_is_named(values):
+    del values["phases"]["main"]["max_seq_length"]
+    with pytest.raises(UserError, match=r"phases\.main\.max_seq_length: missing"):
         parse_params(values)
 
 

@@ -21,6 +21,7 @@ from lib.model.schedules import schedule
 from lib.params import Pretrain, parse_params
 from lib.records.manifest import read_manifest
 from lib.run import tf
+from lib.run.phases import run_length
 from lib.train.input import training_batches
 from lib.train.step import Trainer
 from lib.train.strategy import make_strategy
@@ -58,7 +59,7 @@ def train_phase(
     """Trains for the steps of the settings or until the meter ends the run; returns the weights."""
     manifest = read_manifest(records)
     trainer = Trainer(config, settings, manifest.next_sentence, weights, make_strategy("one"))
-    steps, warmup = settings.length(manifest.splits["train"].sequences)
+    steps, warmup = run_length(settings, manifest.splits["train"].sequences)
     rate = schedule(
         settings.schedule,
         settings.learning_rate,

@@ -15,6 +15,7 @@ from lib.evaluation.evaluator import load_evaluator
 from lib.evaluation.held_out import HeldOut
 from lib.params import load_params
 from lib.run import tf
+from lib.run.phases import training_settings
 from lib.train.initial_weights import read_start
 from lib.vocab.tokenizer import WordPieceTokenizer
 
@@ -27,7 +28,7 @@ def train(job: dict[str, Any], steps: int, meter: Meter) -> None:
     tokenizer = WordPieceTokenizer.load(vocabulary)
     weights, done = None, 0
     for name, fraction in job["phases"].items():
-        settings = params.training(name)
+        settings = training_settings(params.pretrain, params.phases[name])
         end = min(steps, round(steps * fraction) + done)
         changes = {
             "steps": end - done,

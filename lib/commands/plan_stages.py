@@ -14,6 +14,7 @@ from lib.model.flops import training_flops
 from lib.model.parameters import parameter_table
 from lib.params import VOCAB, Params, Pretrain
 from lib.records.settings import RecordSettings
+from lib.run.phases import run_length, training_settings
 from lib.train.initial_weights import of_params
 
 MEASURED = "measured"
@@ -103,11 +104,14 @@ def estimate_training(
     devices: int,
 ) -> StageEstimate:
     """Estimate for one phase: its steps, and an evaluation on the dev records every so often."""
-    config, training = phase_config(params, name), params.training(name)
+    config, training = (
+        phase_config(params, name),
+        training_settings(params.pretrain, params.phases[name]),
+    )
     batch, length = training.batch_size, settings.max_seq_length
     predictions, examples = settings.predictions_per_sequence(), settings.examples_per_sequence
     flops = training_flops(config, batch, length, predictions, examples, settings.next_sentence)
-    steps, _ = training.length(math.ceil(sequences))
+    steps, _ = run_length(training, math.ceil(sequences))
     # In units of a training step: a forward pass is a third of forward and backward.
     evaluation = math.ceil(steps / training.evaluate_every) * dev_sequences / batch / 3
     peak = device.single if training.precision == "float32" else device.half

@@ -9,6 +9,7 @@ from typing import Any
 
 from lib.model.optimizers import OPTIMIZERS
 from lib.params import Params
+from lib.run.phases import training_settings
 
 # Replaces the base model of recipes that continue from one: the model of `make smoke`, which
 # `make tiny-base` copies here.
@@ -76,7 +77,7 @@ def _shrink_training(params: Params, sections: list[tuple[dict[str, Any], dict[s
     Args:
         sections: `pretrain` first, then each phase: its current values, and the changes to add to.
     """
-    runs = [params.training(name) for name in params.phases]
+    runs = [training_settings(params.pretrain, params.phases[name]) for name in params.phases]
     # The steps of an epoch are not known before there are records, so where any phase counts in
     # epochs, steps and epochs alike are taken as relative lengths.
     total = sum(run.steps or run.epochs or 0 for run in runs)

@@ -16,6 +16,7 @@ from lib.params import Pretrain
 from lib.records.manifest import Manifest
 from lib.run import tf
 from lib.run.errors import UserError, about
+from lib.run.phases import run_length
 from lib.run.progress import Progress
 from lib.train.dynamic_masking import Vocabulary
 from lib.train.input import evaluation_batches, training_batches
@@ -85,7 +86,7 @@ def train(
         UserError: the loss is not a number, does not begin where it should, or does not fall.
     """
     manifest, strategy = data.manifest, trainer.strategy
-    steps, warmup_steps = settings.length(manifest.splits["train"].sequences)
+    steps, warmup_steps = run_length(settings, manifest.splits["train"].sequences)
     kept = KeptModels(places.scratch, settings.save_model_every, write_model)
     chief = workers.number == 0
     state = RunState(

@@ -19,6 +19,7 @@ from lib.model.optimizers import OPTIMIZERS
 from lib.params import Params, load_params, parse_params
 from lib.run import fingerprint
 from lib.run.errors import UserError
+from lib.run.phases import run_length, training_settings
 from lib.samples.recipe_text import write_recipe_text
 from lib.text.splits import given_split
 from tests.conftest import ROOT
@@ -225,7 +226,10 @@ def test_tiny_scale_preserves_the_structure(name):
     )
     steps = 0
     for phase in full.phases:
-        large, small = full.training(phase), tiny.training(phase)
+        large, small = (
+            training_settings(full.pretrain, full.phases[phase]),
+            training_settings(tiny.pretrain, tiny.phases[phase]),
+        )
         assert tiny.phases[phase].max_seq_length == full.phases[phase].max_seq_length
         for key in ("optimizer", "schedule", "bias_correction", "label_smoothing"):
             assert getattr(small, key) == getattr(large, key)
@@ -236,11 +240,13 @@ def test_tiny_scale_preserves_the_structure(name):
             several = large.batch_size > large.microbatch_size
             assert (small.batch_size > small.microbatch_size) == several
         if large.steps:
-            fraction = large.steps / sum(full.training(each).steps for each in full.phases)
+            fraction = large.steps / sum(
+                training_settings(full.pretrain, full.phases[each]).steps for each in full.phases
+            )
             assert small.steps == pytest.approx(600 * fraction, abs=1)
         assert small.steps
         steps += small.steps
-        _, warmup = small.length(0)
+        _, warmup = run_length(small, 0)
         assert (warmup > 0) == (large.warmup_steps > 0) and warmup < small.steps
     assert 100 < steps <= 640
     assert tiny.pretrain.distribution == "one" and not tiny.pretrain.xla

@@ -11,6 +11,7 @@ import yaml
 from lib.params import SAVED, SHARDS, VOCAB, Params, Pretrain
 from lib.run.errors import UserError
 from lib.run.json_files import read_object
+from lib.run.phases import training_settings
 
 # The file in the folder of a downloaded model that has its origin.
 _SOURCE = "source.json"
@@ -151,7 +152,7 @@ def _phase_of(params: Params, init: str) -> tuple[str, str | None] | None:
 
 
 def _phase(params: Params, name: str, saved: str | None, results: Path) -> PhaseFacts:
-    settings = params.training(name)
+    settings = training_settings(params.pretrain, params.phases[name])
     length = params.phases[name].max_seq_length
     training = _read(results / "pretrain" / name, "steps best_step")
     records = _read(results / "records" / name, "train")["train"]
