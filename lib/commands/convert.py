@@ -34,7 +34,9 @@ def _add_model(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
         "without .index",
     )
     parser.add_argument("target", type=Path, help="new or empty folder")
-    parser.add_argument("--to", required=True, choices=(HUGGING_FACE, GOOGLE))
+    parser.add_argument(
+        "--to", required=True, choices=(HUGGING_FACE, GOOGLE), help="format of the target"
+    )
     parser.add_argument(
         "--lowercase",
         type=_yes,
