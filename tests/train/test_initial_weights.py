@@ -305,7 +305,7 @@ def test_what_cannot_be_started_from(start, tmp_path, vocab):
     nothing = tmp_path / "nothing"
     cases = [
         (nothing, 24, rf"phases\.main\.init: {nothing} is not there; name {vocab}"),
-        (empty, 24, "empty: no model in it"),
+        (empty, 24, "empty: no model found"),
         (damaged, 24, r"damaged\.json: not valid JSON"),
         (write_json(tmp_path / "list.json", [1]), 24, "list.json: should be a JSON object"),
         (vocab, 25, r"phases\.main\.max_seq_length: 25 .* raise pretrain\.model\.max_position"),
