@@ -30,7 +30,7 @@ _RESULTS = Path("results/vocab")
 
 @dataclass
 class _Vocabulary:
-    """A vocabulary and what else is known from making it."""
+    """A vocabulary, with the SentencePiece model or the extension that it comes from, if any."""
 
     tokenizer: WordPieceTokenizer
     model: bytes | None = None

@@ -60,9 +60,7 @@ def _read_text(path: Path) -> str:
     try:
         content = path.read_bytes()
     except OSError as failure:
-        raise UserError(
-            f"{path}: cannot be read ({failure.strerror}); is the path right?"
-        ) from None
+        raise UserError(f"{path}: cannot be read ({failure.strerror}); check the path") from None
     try:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError as failure:

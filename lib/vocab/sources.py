@@ -32,7 +32,7 @@ def from_sentencepiece(
 
         special tokens    [PAD] [UNK] [CLS] [SEP] [MASK]
         alphabet          l ##l o ##o w ##w e ##e r ##r
-        longer tokens     low, lower, ... (in SentencePiece ▁low, ▁lower), as many as `size` allows
+        longer tokens     ##lo ##low low ##er lower ..., as many as `size` allows
 
     Args:
         words: counts of all words of the sample; the alphabet covers them.

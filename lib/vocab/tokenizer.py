@@ -4,7 +4,7 @@ Text repeats itself: WikiText-2 has 2.2 million words, of which 33 thousand are 
 regular expression cuts the text into raw spans, a cache holds the ids of every span that was seen
 before, and only new spans take the slow, exact path through normalization and WordPiece.
 
-"The cats sat. The cats" with a vocabulary that has the, cat, ##s, sat and the full stop:
+For example, "The cats sat. The cats" with a vocabulary of the, cat, ##s, sat and the full stop:
 
     spans          "The"  " cats"  " sat"  "."  " The"  " cats"
     numbers          1       2        3     4      5       2         (0 is the newline)
@@ -29,7 +29,7 @@ from lib.vocab.wordpiece import CONTINUATION, WordPiece
 MAX_WORD_LENGTH = 100
 _UNKNOWN = "[UNK]"
 SPECIAL_TOKENS = ("[PAD]", _UNKNOWN, "[CLS]", "[SEP]", "[MASK]")
-# They bound memory for texts of any length and with any number of different words.
+# Bounds on memory, for texts of any length and any number of different words.
 _CHUNK_CHARACTERS = 1 << 20
 _MAX_CACHED_SPANS = 500_000
 _NEWLINE = 0
@@ -39,8 +39,8 @@ def raw_span_finder() -> Callable[[str], list[str]]:
     """A function that cuts text into newlines and spans that can be normalized independently.
 
     "a [MASK]!" gives "a", " [MASK]", "!". The pattern tries special tokens first, because their
-    opening bracket is a word by itself. A space goes with the span after it: skipping it would cost
-    more than the second cache entry for the same word does.
+    opening bracket is a word by itself. A space goes with the span after it: matching it separately
+    would cost more than caching every word twice, with and without the space.
     """
     special = "|".join(map(re.escape, SPECIAL_TOKENS))
     return re.compile(f" ?+(?:{special}|{word_pattern()}|\n)").findall
