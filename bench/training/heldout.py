@@ -17,7 +17,7 @@ from safetensors.numpy import load_file, save_file
 
 from lib.checkpoints.huggingface import read_model
 from lib.model.config import read_config
-from lib.model.losses import Batch, loss_sums, summarise
+from lib.model.losses import Batch, loss_sums, mean_metrics
 from lib.records.manifest import read_manifest
 from lib.records.masking import VocabularyFacts, mask_sequences
 from lib.run import random, tf
@@ -103,8 +103,8 @@ def losses(models: Sequence[Path], sets: Mapping[str, Sequence[Batch]]) -> list[
             for batch in sets[name]:
                 for key, value in sums(weights, batch).items():
                     totals[key] = totals.get(key, 0.0) + float(value)
-            means[f"{name}_loss"] = summarise(totals)["mlm_loss"]
-            means[f"{name}_accuracy"] = summarise(totals)["mlm_accuracy"]
+            means[f"{name}_loss"] = mean_metrics(totals)["mlm_loss"]
+            means[f"{name}_accuracy"] = mean_metrics(totals)["mlm_accuracy"]
         scored.append(means)
     return scored
 

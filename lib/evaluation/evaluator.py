@@ -14,7 +14,7 @@ from lib.evaluation.sequences import MaskedWordBatch
 from lib.model.bert import encode, masked_lm_logits, next_sentence_logits
 from lib.model.config import BertConfig
 from lib.model.layers import Weights
-from lib.model.losses import head_logits, loss_sums, summarise
+from lib.model.losses import head_logits, loss_sums, mean_metrics
 from lib.run import tf
 from lib.run.errors import UserError
 
@@ -75,7 +75,7 @@ class Evaluator:
             sums = _record_sums(self._weights, self.config, tensors, next_sentence)
             for name, value in sums.items():
                 totals[name] = totals.get(name, 0.0) + float(value)
-        return summarise(totals)
+        return mean_metrics(totals)
 
     def top_tokens(
         self, ids: list[int], position: int, k: int, vocabulary_size: int, length: int
@@ -116,7 +116,7 @@ def _nsp_log_probabilities(
 ) -> tf.Tensor:
     """[B, 2]."""
     first = tf.zeros_like(ids[:, :1])  # Of each sequence only the position of [CLS], [B, 1].
-    hidden = encode(weights, config, ids, mask, segments, columns=first)  # [B, 1, H]
+    hidden = encode(weights, config, ids, mask, segments, positions=first)  # [B, 1, H]
     return tf.nn.log_softmax(next_sentence_logits(weights, hidden)[:, 0])
 
 

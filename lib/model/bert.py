@@ -1,7 +1,8 @@
 """BERT for pretraining (Devlin et al., 2019): encoder, MLM head and NSP head.
 
-B is the batch, S the sequence length, H the hidden size, C the columns of a row that are wanted, K
-the examples a row, P the predictions a row, V the vocabulary.
+Shapes: B sequences in the batch, S tokens per sequence, H hidden size, V vocabulary size, K
+examples per sequence (1 unless packed), P masked positions per sequence, C positions that the last
+layer computes.
 """
 
 from functools import partial
@@ -12,15 +13,15 @@ from lib.model.layers import (
     Dropout,
     Weights,
     activation,
-    cells,
     dense,
     embed,
+    gather_positions,
     layer_norm,
     self_attention,
 )
 from lib.run import tf
 
-# Added to the scores of padding: far below any score, yet safe in half precision.
+# Added to attention scores that the mask forbids: far below any score, yet safe in half precision.
 _MASKED_SCORE = -10000.0
 
 
@@ -34,70 +35,83 @@ def encode(
     position_ids: tf.Tensor | None = None,
     precision: str | None = None,
     gradient_checkpointing: bool = False,
-    columns: tf.Tensor | None = None,
+    positions: tf.Tensor | None = None,
 ) -> tf.Tensor:
     """Hidden states of the last layer.
 
+    Attention mask of a packed sequence. Two examples of three and two tokens, then padding:
+
+        example_ids   1 1 1 2 2 0
+        position_ids  0 1 2 0 1 0
+
+        may attend:   to  1 2 3 4 5 6
+        token 1 to 3      x x x . . .
+        token 4 to 5      . . . x x .
+        token 6           . . . . . .    (padding; its states are not used)
+
+    Without packing every token attends to all tokens but the padding.
+
     Args:
-        input_ids: int32 Tensor of shape [B, S].
-        example_ids: int32 Tensor of shape [B, S]: in a row of one example 1 for tokens (Google's
-            `input_mask`), in a packed row the number of the token's example; 0 for padding.
-        segment_ids: int32 Tensor of shape [B, S].
-        position_ids: int32 Tensor of shape [B, S], where rows are packed: the token's place in its
-            example. A token then attends to the tokens of its own example only.
-        precision: name of the float type to compute in, from the first layer on; None for that of
-            the weights, in which sums of many numbers are made anyhow (embeddings, layer
-            normalisation, softmax, losses).
-        gradient_checkpointing: keep of each layer its input only, and compute the rest again when its gradient
-            is due (Chen et al., 2016): much less memory, about a third more work.
-        columns: int32 Tensor of shape [B, C]: the tokens whose states are wanted, if not those of
-            all. The last layer then computes no others: pretraining looks at a sixth of them.
+        input_ids: int32 [B, S].
+        example_ids: int32 [B, S]: the number of the example that a token belongs to, from 1; 0 for
+            padding. In a sequence of one example this is Google's `input_mask`.
+        segment_ids: int32 [B, S].
+        position_ids: int32 [B, S], for packed sequences: the position of a token in its example.
+            A token then attends to the tokens of its own example only.
+        precision: float type of the computation from the first layer on; None for the type of the
+            weights. Sums of many numbers (embeddings, layer normalisation, softmax, losses) are
+            in the type of the weights in any case.
+        gradient_checkpointing: keep only the input of each layer and compute the rest again for
+            the gradient (Chen et al., 2016): much less memory, about a third more computation.
+        positions: int32 [B, C]: the token positions whose states are needed, if not all. The last
+            layer then computes only these; pretraining needs about a sixth of them.
 
     Returns:
-        Tensor of this type, of shape [B, S, H], or [B, C, H]; of no meaning in the padding.
+        Tensor of type `precision`, of shape [B, S, H] or [B, C, H]; undefined at padding.
     """
     length = input_ids.shape[1]
     size = config.hidden_size
 
-    words = embed(weights["bert/embeddings/word_embeddings"], input_ids)
-    # A product with one-hot rows is much faster than a gather from a table of two.
-    segments = tf.one_hot(segment_ids, config.type_vocab_size, dtype=words.dtype)
+    words = embed(weights["bert/embeddings/word_embeddings"], input_ids)  # [B, S, H]
+    # For a table of two entries, a product with one-hot vectors is much faster than a gather.
+    segments = tf.one_hot(segment_ids, config.type_vocab_size, dtype=words.dtype)  # [B, S, 2]
     hidden = words + tf.matmul(segments, weights["bert/embeddings/token_type_embeddings"])
-    # Only as many positions as a row has can occur, so the gradient sums up no more.
-    positions = weights["bert/embeddings/position_embeddings"][:length]
-    hidden += positions if position_ids is None else embed(positions, position_ids)
-    hidden = tf.reshape(hidden, [-1, size])
+    # Later positions cannot occur; without them the gradient is a shorter sum.
+    table = weights["bert/embeddings/position_embeddings"][:length]  # [S, H]
+    hidden += table if position_ids is None else embed(table, position_ids)
+    hidden = tf.reshape(hidden, [-1, size])  # [B, S, H] -> [B * S, H]
     hidden = layer_norm(weights, "bert/embeddings", hidden, config.layer_norm_eps)
     hidden = dropout(hidden, config.hidden_dropout_prob)
     hidden = tf.cast(hidden, precision or words.dtype)
 
-    allowed = example_ids[:, None, None, :] > 0
-    if position_ids is not None:
+    allowed = example_ids[:, None, None, :] > 0  # [B, 1, 1, S]
+    if position_ids is not None:  # [B, 1, S, S]
         allowed &= example_ids[:, None, :, None] == example_ids[:, None, None, :]
     bias = (1.0 - tf.cast(allowed, words.dtype)) * _MASKED_SCORE
     last = config.num_hidden_layers - 1
     for number in range(config.num_hidden_layers):
         scope = f"bert/encoder/layer_{number}/"
         own = {name: value for name, value in weights.items() if name.startswith(scope)}
-        layer = partial(_layer, config, dropout, number, columns if number == last else None)
+        layer = partial(_layer, config, dropout, number, positions if number == last else None)
         hidden = (tf.recompute_grad(layer) if gradient_checkpointing else layer)(hidden, bias, own)
-    return tf.reshape(hidden, [-1, length if columns is None else columns.shape[1], size])
+    # [B * S, H] -> [B, S, H], or [B * C, H] -> [B, C, H]
+    return tf.reshape(hidden, [-1, length if positions is None else positions.shape[1], size])
 
 
 def _layer(
     config: BertConfig,
     dropout: Dropout,
     number: int,
-    columns: tf.Tensor | None,
+    positions: tf.Tensor | None,
     hidden: tf.Tensor,
     bias: tf.Tensor,
     weights: Weights,
 ) -> tf.Tensor:
-    """One layer of the encoder: [B * S, H] -> [B * S, H], or [B * C, H].
+    """One encoder layer: [B * S, H] -> [B * S, H], or [B * C, H] with `positions`.
 
-    `bias` and `columns` are those of `self_attention`.
+    For `bias` and `positions` see `lib.model.layers.self_attention`.
     """
-    layer, dropout = f"bert/encoder/layer_{number}", dropout.at(number)
+    layer, dropout = f"bert/encoder/layer_{number}", dropout.fold_in(number)
     rate, epsilon = config.hidden_dropout_prob, config.layer_norm_eps
     context = self_attention(
         weights,
@@ -107,10 +121,10 @@ def _layer(
         config.num_attention_heads,
         dropout,
         config.attention_probs_dropout_prob,
-        columns,
+        positions,
     )
-    if columns is not None:
-        hidden = cells(hidden, columns, bias.shape[-1])
+    if positions is not None:
+        hidden = gather_positions(hidden, positions, bias.shape[-1])  # [B * S, H] -> [B * C, H]
     output = dropout(dense(weights, f"{layer}/attention/output/dense", context), rate)
     hidden = layer_norm(weights, f"{layer}/attention/output", hidden + output, epsilon)
     inner = activation(config.hidden_act)(dense(weights, f"{layer}/intermediate/dense", hidden))
@@ -119,42 +133,42 @@ def _layer(
 
 
 def masked_lm_logits(weights: Weights, config: BertConfig, hidden: tf.Tensor) -> tf.Tensor:
-    """Logits over the vocabulary, to be asked for at masked positions only.
+    """Logits of the MLM head over the vocabulary, for masked positions only.
 
-    All positions would cost several times the work of a small model's encoder.
+    For all positions they would cost several times as much as the encoder of a small model.
 
     Args:
-        hidden: float Tensor of shape [B, P, H].
+        hidden: float [B, P, H].
 
     Returns:
-        Tensor of the weights' type, of shape [B, P, V].
+        Tensor of the type of the weights, of shape [B, P, V].
     """
-    flat = tf.reshape(hidden, [-1, config.hidden_size])
+    flat = tf.reshape(hidden, [-1, config.hidden_size])  # [B, P, H] -> [B * P, H]
     transformed = activation(config.hidden_act)(
         dense(weights, "cls/predictions/transform/dense", flat)
     )
     transformed = layer_norm(
         weights, "cls/predictions/transform", transformed, config.layer_norm_eps
     )
-    table = tf.cast(weights["bert/embeddings/word_embeddings"], transformed.dtype)
+    table = tf.cast(weights["bert/embeddings/word_embeddings"], transformed.dtype)  # [V, H]
     bias = weights["cls/predictions/output_bias"]
-    logits = tf.cast(tf.matmul(transformed, table, transpose_b=True), bias.dtype)
+    logits = tf.cast(tf.matmul(transformed, table, transpose_b=True), bias.dtype)  # [B * P, V]
     logits = tf.nn.bias_add(logits, bias)
-    return tf.reshape(logits, [-1, hidden.shape[1], config.vocab_size])
+    return tf.reshape(logits, [-1, hidden.shape[1], config.vocab_size])  # [B, P, V]
 
 
 def next_sentence_logits(weights: Weights, hidden: tf.Tensor) -> tf.Tensor:
-    """Logits of each example: column 0 for "B follows A", column 1 for "B is random".
+    """Logits of the NSP head: index 0 for "B follows A", index 1 for "B is random".
 
     Args:
-        hidden: float Tensor of shape [B, K, H]: of each example's first token, [CLS].
+        hidden: float [B, K, H]: states of the first token of each example, [CLS].
 
     Returns:
-        Tensor of the weights' type, of shape [B, K, 2]; K is 1 unless rows are packed.
+        Tensor of the type of the weights, of shape [B, K, 2].
     """
-    flat = tf.reshape(hidden, [-1, hidden.shape[2]])
+    flat = tf.reshape(hidden, [-1, hidden.shape[2]])  # [B, K, H] -> [B * K, H]
     pooled = tf.tanh(dense(weights, "bert/pooler/dense", flat))
-    kernel = weights["cls/seq_relationship/output_weights"]
-    logits = tf.matmul(tf.cast(pooled, kernel.dtype), kernel, transpose_b=True)
+    kernel = weights["cls/seq_relationship/output_weights"]  # [2, H]
+    logits = tf.matmul(tf.cast(pooled, kernel.dtype), kernel, transpose_b=True)  # [B * K, 2]
     logits = tf.nn.bias_add(logits, weights["cls/seq_relationship/output_bias"])
-    return tf.reshape(logits, [-1, hidden.shape[1], 2])
+    return tf.reshape(logits, [-1, hidden.shape[1], 2])  # [B, K, 2]

@@ -1,4 +1,4 @@
-"""The sizes and switches of one BERT, and the files that state them."""
+"""Configuration of a BERT model, and readers of `config.json` and `bert_config.json`."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
@@ -19,22 +19,22 @@ _SIZES = (
 )
 _DROPOUTS = ("hidden_dropout_prob", "attention_probs_dropout_prob")
 _ACTIVATIONS = ("gelu", "gelu_new", "relu")
-# What transformers writes into every config.json, and Google's files do not have.
+# Keys that transformers writes into every config.json and that Google's files do not have.
 _HUGGING_FACE = ("model_type", "architectures", "transformers_version")
-# Where a file of transformers' does not say: its BertConfig's defaults. Sizes must be stated.
+# Defaults of BertConfig in transformers, for keys that its file leaves out; sizes have none here.
 _HUGGING_FACE_DEFAULTS = {
     "hidden_act": "gelu",
     "hidden_dropout_prob": 0.1,
     "attention_probs_dropout_prob": 0.1,
     "max_position_embeddings": 512,
 }
-# Where a file of Google's TF1 code does not say: its BertConfig's default.
+# Default of type_vocab_size in BertConfig of Google's TF1 code.
 _GOOGLE_SEGMENTS = 16
 
 
 @dataclass(frozen=True)
 class BertConfig:
-    """Field names are those of Google's `bert_config.json` and Hugging Face's `config.json`."""
+    """Sizes and options of a BERT, named as in `bert_config.json` and `config.json`."""
 
     vocab_size: int
     hidden_size: int
@@ -55,12 +55,13 @@ class BertConfig:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any], source: str) -> "BertConfig":
-        """Takes the known fields of a config as Hugging Face means them.
+        """Makes a config from the fields of a JSON file, with Hugging Face's meaning of them.
 
-        Fields that transformers gives a default need not be there if transformers wrote the file.
+        Unknown fields are ignored. If transformers wrote the file, fields for which it has a
+        default may be missing.
 
         Raises:
-            UserError: a size is missing or impossible, or the model is not a BERT that we know.
+            UserError: a size is missing or impossible, or the model is not a supported BERT.
         """
         kind = values.get("model_type", "bert")
         if kind != "bert":
@@ -85,7 +86,7 @@ class BertConfig:
         return config
 
     def _problems(self) -> list[tuple[str, str]]:
-        """(field, what it should be) of each field that is something else."""
+        """For each invalid field: its name, and what it should be."""
         problems = [(name, "a whole number above 0") for name in _SIZES if not self._is_size(name)]
         if not problems and self.hidden_size % self.num_attention_heads:
             problems.append(
@@ -94,7 +95,7 @@ class BertConfig:
         if self.hidden_act not in _ACTIVATIONS:
             problems.append(("hidden_act", "gelu, gelu_new or relu"))
         for name in _DROPOUTS:
-            if not (_is_number(share := getattr(self, name)) and 0 <= share < 1):
+            if not (_is_number(rate := getattr(self, name)) and 0 <= rate < 1):
                 problems.append((name, "a number from 0 to below 1"))
         for name in ("initializer_range", "layer_norm_eps"):
             if not (_is_number(value := getattr(self, name)) and 0 < value < 1):
@@ -111,13 +112,14 @@ def _is_number(value: object) -> bool:
 
 
 def read_config(path: Path) -> BertConfig:
-    """Reads a `bert_config.json` of Google's or a `config.json` of Hugging Face's.
+    """Reads Google's `bert_config.json` or Hugging Face's `config.json`.
 
-    In a file of Google's `gelu` is the tanh form, which Hugging Face calls `gelu_new`, unless
-    `gelu_form` says otherwise (a key of ours), and `type_vocab_size` is 16 where it is left out.
+    Google's files mean the tanh form by `gelu`, which Hugging Face calls `gelu_new`; a file may
+    have `"gelu_form": "erf"` (a key of this project) to mean the other. Their `type_vocab_size` is
+    16 by default.
 
     Raises:
-        UserError: see `read_object` and `BertConfig.from_dict`.
+        UserError: the file is missing, is not JSON, or see `BertConfig.from_dict`.
     """
     values = read_object(path)
     if any(key in values for key in _HUGGING_FACE):

@@ -1,9 +1,9 @@
-"""Elementwise work that is one pass over memory instead of ten: GELU, softmax cross entropy.
+"""Elementwise operations fused into one pass over memory: GELU and softmax cross entropy.
 
-Matrix products are left to TensorFlow's kernels, which on CPUs are faster than XLA's. What lies
-between them is bound by memory, and there XLA makes one loop of what TensorFlow makes an
-operation each [m]: GELU with its gradient takes a third of the time so, the cross entropy over a
-vocabulary a quarter. Accelerators get the same formulas without it; `pretrain.xla` compiles the
+Matrix products stay with TensorFlow's kernels, which are faster than XLA's on CPUs. The operations
+between them are bound by memory, and XLA fuses into one loop what TensorFlow runs as ten
+operations: measured on CPUs, GELU with its gradient takes a third of the time, cross entropy over a
+vocabulary a quarter. Accelerators run the same formulas without it, as `pretrain.xla` compiles the
 whole step there.
 """
 
@@ -19,7 +19,7 @@ def _on_cpu() -> bool:
 
 
 def _fused(function: Callable[..., Any]) -> Callable[..., Any]:
-    """The function of tensors, compiled by XLA where the model runs on CPUs."""
+    """Decorator of a function of tensors: compiled by XLA if there are only CPUs."""
     compiled = tf.function(function, jit_compile=True, autograph=False)
 
     def call(*tensors: tf.Tensor) -> Any:
@@ -35,9 +35,9 @@ def _gelu(values: tf.Tensor) -> tf.Tensor:
 
 @_fused
 def _gelu_gradient(values: tf.Tensor, upstream: tf.Tensor) -> tf.Tensor:
-    share = 0.5 * (1.0 + tf.math.erf(values * math.sqrt(0.5)))
+    cumulative = 0.5 * (1.0 + tf.math.erf(values * math.sqrt(0.5)))
     density = math.sqrt(0.5 / math.pi) * tf.exp(-0.5 * values * values)
-    return upstream * (share + values * density)
+    return upstream * (cumulative + values * density)
 
 
 _TANH_SCALE, _TANH_CUBE = math.sqrt(2.0 / math.pi), 0.044715
@@ -59,28 +59,31 @@ def _gelu_new_gradient(values: tf.Tensor, upstream: tf.Tensor) -> tf.Tensor:
 
 @tf.custom_gradient
 def gelu(values: tf.Tensor) -> tuple[tf.Tensor, Callable[[tf.Tensor], tf.Tensor]]:
-    """x times the normal distribution function of x (Hendrycks and Gimpel, 2016); any shape."""
+    """GELU, erf form: x times the normal distribution function of x; any shape.
+
+    Hendrycks and Gimpel (2016).
+    """
     return _gelu(values), lambda upstream: _gelu_gradient(values, upstream)
 
 
 @tf.custom_gradient
 def gelu_new(values: tf.Tensor) -> tuple[tf.Tensor, Callable[[tf.Tensor], tf.Tensor]]:
-    """The tanh form of the same paper, which Google's BERT has."""
+    """GELU, tanh form of the same paper, which Google's BERT uses."""
     return _gelu_new(values), lambda upstream: _gelu_new_gradient(values, upstream)
 
 
 @_fused
 def _cross_entropy(logits: tf.Tensor, labels: tf.Tensor) -> tuple[tf.Tensor, ...]:
-    highest = tf.reduce_max(logits, -1, keepdims=True)
-    # Differences from the highest: a sum with a large logit would lose the last digits.
-    below = logits - highest
-    log_sum = tf.math.log(tf.reduce_sum(tf.exp(below), -1, keepdims=True))
-    own = tf.gather(logits, labels, batch_dims=1) - highest[:, 0]
-    # Where several are highest, each is the answer in one case of so many.
-    best = tf.reduce_sum(tf.cast(tf.equal(logits, highest), logits.dtype), -1)
-    hits = tf.where(tf.equal(own, 0.0), 1.0 / best, 0.0)
-    of_mean = log_sum[:, 0] - tf.reduce_mean(below, -1)
-    return log_sum[:, 0] - own, of_mean, hits, highest, log_sum
+    highest = tf.reduce_max(logits, -1, keepdims=True)  # [n, 1]
+    # Differences from the highest logit: adding a large logit would lose the last digits.
+    below = logits - highest  # [n, classes]
+    log_sum = tf.math.log(tf.reduce_sum(tf.exp(below), -1, keepdims=True))  # [n, 1]
+    of_label = tf.gather(logits, labels, batch_dims=1) - highest[:, 0]  # [n]
+    # If several classes share the highest logit, each counts as the prediction in equal part.
+    tied = tf.reduce_sum(tf.cast(tf.equal(logits, highest), logits.dtype), -1)
+    correct = tf.where(tf.equal(of_label, 0.0), 1.0 / tied, 0.0)
+    mean_loss = log_sum[:, 0] - tf.reduce_mean(below, -1)
+    return log_sum[:, 0] - of_label, mean_loss, correct, highest, log_sum
 
 
 @_fused
@@ -89,39 +92,39 @@ def _cross_entropy_gradient(
     labels: tf.Tensor,
     highest: tf.Tensor,
     log_sum: tf.Tensor,
-    of_label: tf.Tensor,
-    of_mean: tf.Tensor,
+    label_upstream: tf.Tensor,
+    mean_upstream: tf.Tensor,
 ) -> tf.Tensor:
     classes = logits.shape[-1]
-    shares = tf.exp(logits - highest - log_sum)
+    probabilities = tf.exp(logits - highest - log_sum)
     is_label = tf.equal(tf.range(classes), labels[:, None])
-    taken = tf.where(is_label, of_label[:, None], 0.0) + of_mean[:, None] / classes
-    return shares * (of_label + of_mean)[:, None] - taken
+    targets = tf.where(is_label, label_upstream[:, None], 0.0) + mean_upstream[:, None] / classes
+    return probabilities * (label_upstream + mean_upstream)[:, None] - targets
 
 
 def cross_entropy(logits: tf.Tensor, labels: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-    """Softmax cross entropy of each row.
+    """Softmax cross entropy of each prediction.
 
     Args:
-        logits: float Tensor of shape [N, classes].
-        labels: int32 Tensor of shape [N].
+        logits: float [n, classes].
+        labels: int32 [n].
 
     Returns:
-        Tensors of the logits' type, of shape [N]: -log p(label); the mean of -log p over all
-        classes, which label smoothing needs; 1 where the label has the highest logit (a part of
-        it if it shares it), which has no gradient.
+        Tensors of the type of `logits`, of shape [n]: -log p(label); the mean of -log p over all
+        classes, for label smoothing; and 1 if the label has the highest logit (1/m if m classes
+        share it), without a gradient.
     """
 
     @tf.custom_gradient
     def losses(
         logits: tf.Tensor,
     ) -> tuple[tuple[tf.Tensor, ...], Callable[..., tf.Tensor]]:
-        of_label, of_mean, hits, *sums = _cross_entropy(logits, labels)
+        label_loss, mean_loss, correct, *normaliser = _cross_entropy(logits, labels)
 
         def gradient(*upstream: tf.Tensor) -> tf.Tensor:
-            return _cross_entropy_gradient(logits, labels, *sums, *upstream[:2])
+            return _cross_entropy_gradient(logits, labels, *normaliser, *upstream[:2])
 
-        return (of_label, of_mean, hits), gradient
+        return (label_loss, mean_loss, correct), gradient
 
-    of_label, of_mean, hits = losses(logits)
-    return of_label, of_mean, tf.stop_gradient(hits)
+    label_loss, mean_loss, correct = losses(logits)
+    return label_loss, mean_loss, tf.stop_gradient(correct)

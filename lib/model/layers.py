@@ -1,4 +1,8 @@
-"""The operations that BERT is made of, as functions of tensors."""
+"""Layers of BERT as functions of weights and tensors: dropout, embedding, dense, attention.
+
+Shapes: B sequences in the batch, S tokens per sequence, N attention heads, D size of a head,
+H = N * D hidden size, C positions that are computed.
+"""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -7,69 +11,75 @@ from lib.model.fused import gelu, gelu_new
 from lib.run import tf
 
 Weights = Mapping[str, Any]
-"""Variables or tensors by the names of the parameter table."""
+"""Variables or tensors by name in the parameter table."""
 
 
 class Dropout:
-    """Stateless dropout: the mask is a function of (seed, step, microbatch, place) alone.
+    """Stateless dropout: the mask is a function of (seed, step, microbatch, call site) only.
 
-    A run that was killed and resumed therefore drops what the uninterrupted one drops.
+    So a run that was killed and resumed drops the same values as an uninterrupted one.
     """
 
     def __init__(self, seed: tf.Tensor | None) -> None:
-        """`seed`: int32 Tensor of shape [2], of this step and microbatch; None: no dropout."""
+        """`seed`: int32 [2], different for each step and microbatch; None: no dropout."""
         self._seed = seed
-        self._place = 0
+        self._calls = 0
 
-    def at(self, number: int) -> "Dropout":
-        """That of a part of the model: its places count from 1 whenever it is traced."""
+    def fold_in(self, number: int) -> "Dropout":
+        """Dropout for one layer, with call sites of its own.
+
+        They count from 1 whenever the layer is traced, so that gradient checkpointing, which
+        traces it a second time, drops the same values.
+        """
         if self._seed is None:
             return self
         return Dropout(tf.random.experimental.stateless_fold_in(self._seed, number))
 
     def __call__(self, values: tf.Tensor, rate: float) -> tf.Tensor:
-        """Each call in the trace of one forward pass is a place of its own.
+        """Sets a fraction `rate` of the values to 0 and scales the others up; any shape.
 
-        `rate` is rounded to 65,536ths: a value needs 16 random bits, and half of the time is
-        spent on those.
+        Each call in the trace of a forward pass is a call site of its own. `rate` is rounded to a
+        multiple of 1/65,536: a value then needs 16 random bits, which take half of the time.
         """
         dropped = round(rate * (1 << 16))
         if not dropped or self._seed is None:
             return values
-        self._place += 1
-        seed = tf.random.experimental.stateless_fold_in(self._seed, self._place)
+        self._calls += 1
+        seed = tf.random.experimental.stateless_fold_in(self._seed, self._calls)
         shape = tf.shape(values)
         words = tf.random.stateless_uniform(
             [(tf.reduce_prod(shape) + 1) // 2], seed, None, None, tf.int32, "philox"
         )
+        # int32 [n / 2] -> uint16 [n / 2, 2] -> [n], one for each value
         bits = tf.reshape(tf.bitcast(words, tf.uint16), [-1])[: tf.reduce_prod(shape)]
         kept = tf.cast(bits >= tf.constant(dropped, tf.uint16), values.dtype)
         return values * tf.reshape(kept * (1.0 / (1.0 - dropped / (1 << 16))), shape)
 
 
 NO_DROPOUT = Dropout(None)
-"""Outside training."""
+"""For evaluation."""
 
 
 def embed(table: Any, ids: tf.Tensor) -> tf.Tensor:
-    """Rows of a table, with a dense gradient.
+    """Looks up entries of a table; the gradient is dense.
 
-    The gradient of tf.gather is a list of rows with duplicates, which an optimizer may square
-    before it sums them; the MLM head shares the table and has a dense gradient anyhow.
+    The gradient of tf.gather is a list of (entry, gradient) with duplicates, which an optimizer
+    might square before it adds them up. The MLM head shares the table and has a dense gradient
+    in any case.
 
     Args:
-        table: float Tensor of shape [rows, H].
+        table: float [entries, H].
         ids: int32 Tensor of any shape.
 
     Returns:
-        float Tensor of shape [*ids.shape, H].
+        float [*ids.shape, H].
     """
-    rows = table.shape[0]
+    entries = table.shape[0]
 
     @tf.custom_gradient
     def lookup(values: tf.Tensor) -> tuple[tf.Tensor, Callable[[tf.Tensor], tf.Tensor]]:
         def gradient(upstream: tf.Tensor) -> tf.Tensor:
-            return tf.math.unsorted_segment_sum(upstream, ids, rows)
+            return tf.math.unsorted_segment_sum(upstream, ids, entries)
 
         return tf.gather(values, ids), gradient
 
@@ -77,13 +87,13 @@ def embed(table: Any, ids: tf.Tensor) -> tf.Tensor:
 
 
 def dense(weights: Weights, scope: str, values: tf.Tensor) -> tf.Tensor:
-    """values [rows, inputs] times kernel [inputs, outputs], plus bias, in the values' type."""
+    """values [n, inputs] times kernel [inputs, outputs], plus bias, in the type of `values`."""
     kernel, bias = (tf.cast(weights[f"{scope}/{part}"], values.dtype) for part in _DENSE)
     return tf.nn.bias_add(tf.matmul(values, kernel), bias)
 
 
 def layer_norm(weights: Weights, scope: str, values: tf.Tensor, epsilon: float) -> tf.Tensor:
-    """Layer normalisation over the last axis (Ba et al., 2016), in the weights' type."""
+    """Layer normalisation over the last axis (Ba et al., 2016), in the type of the weights."""
     gamma, beta = (weights[f"{scope}/LayerNorm/{part}"] for part in ("gamma", "beta"))
     dtype, values = values.dtype, tf.cast(values, gamma.dtype)
     mean = tf.reduce_mean(values, -1, keepdims=True)
@@ -94,15 +104,22 @@ def layer_norm(weights: Weights, scope: str, values: tf.Tensor, epsilon: float) 
 
 
 def activation(name: str) -> Callable[[tf.Tensor], tf.Tensor]:
-    """`gelu` is the erf form, `gelu_new` Google's tanh form: mixing them costs 1e-3 in logits."""
+    """The activation function: relu, gelu (erf form) or gelu_new (Google's tanh form).
+
+    Confusing the two forms changes logits by about 1e-3.
+    """
     return {"relu": tf.nn.relu, "gelu": gelu, "gelu_new": gelu_new}[name]
 
 
-def cells(hidden: tf.Tensor, columns: tf.Tensor, length: int) -> tf.Tensor:
-    """Some columns of each row: [B * S, H] and int32 [B, N] -> [B * N, H]; `length` is S."""
-    rows = tf.range(tf.shape(columns)[0])[:, None] * length + columns
-    # Gathered from a flat table: its dense gradient is one segment sum.
-    return tf.gather(hidden, tf.reshape(rows, [-1]))
+def gather_positions(hidden: tf.Tensor, positions: tf.Tensor, length: int) -> tf.Tensor:
+    """States at some positions of each sequence: [B * S, H] and int32 [B, C] -> [B * C, H].
+
+    Args:
+        length: S.
+    """
+    offsets = tf.range(tf.shape(positions)[0])[:, None] * length + positions  # [B, C]
+    # From a flat table, so that the gradient is dense and one segment sum.
+    return tf.gather(hidden, tf.reshape(offsets, [-1]))
 
 
 def self_attention(
@@ -113,48 +130,49 @@ def self_attention(
     heads: int,
     dropout: Dropout,
     rate: float,
-    columns: tf.Tensor | None = None,
+    positions: tf.Tensor | None = None,
 ) -> tf.Tensor:
-    """Scaled dot-product attention of every token to its row.
-
-    B batch, S sequence, N heads, D head size, H = N * D, C columns.
+    """Scaled dot-product attention of every token to the tokens of its sequence.
 
     Args:
-        hidden: float Tensor of shape [B * S, H].
-        bias: Tensor of shape [B, 1, 1 or S, S], 0 where attention is allowed; the softmax is
-            computed in its type.
-        columns: int32 Tensor of shape [B, C]: the tokens of each row whose attention is wanted, if
-            not that of all.
+        hidden: float [B * S, H].
+        bias: [B, 1, 1 or S, S], added to the scores: 0 where attention is allowed, very negative
+            elsewhere. The softmax is computed in its type.
+        positions: int32 [B, C]: the tokens whose attention is needed, if not all.
 
     Returns:
-        float Tensor of shape [B * S, H], or [B * C, H].
+        float [B * S, H], or [B * C, H] with `positions`.
     """
     batch, length = tf.shape(bias)[0], bias.shape[-1]
     size = hidden.shape[-1]
     head_size = size // heads
 
     def projected(values: tf.Tensor, tokens: int, parts: Sequence[str]) -> list[tf.Tensor]:
-        """[B, N, tokens, D] of each part, by one wide product instead of several narrow ones."""
+        """Each part as [B, N, tokens, D], by one wide product instead of several narrow ones."""
         kernel = tf.concat([weights[f"{scope}/{part}/kernel"] for part in parts], axis=1)
         offset = tf.concat([weights[f"{scope}/{part}/bias"] for part in parts], axis=0)
         kernel, offset = (tf.cast(part, values.dtype) for part in (kernel, offset))
+        # [B * tokens, H] x [H, parts * H] -> [B * tokens, parts * H]
         fused = tf.nn.bias_add(tf.matmul(values, kernel), offset)
+        # -> [B, tokens, parts, N, D] -> [parts, B, N, tokens, D]
         fused = tf.reshape(fused, [batch, tokens, len(parts), heads, head_size])
         return tf.unstack(tf.transpose(fused, [2, 0, 3, 1, 4]), len(parts))
 
-    if columns is None:
+    if positions is None:
         query, key, value = projected(hidden, length, ("query", "key", "value"))
     else:
-        own = cells(hidden, columns, length)
-        (query,) = projected(own, columns.shape[1], ("query",))
+        own = gather_positions(hidden, positions, length)
+        (query,) = projected(own, positions.shape[1], ("query",))
         key, value = projected(hidden, length, ("key", "value"))
         if bias.shape[2] != 1:
-            bias = tf.gather(bias, columns, axis=2, batch_dims=1)
+            bias = tf.gather(bias, positions, axis=2, batch_dims=1)  # [B, 1, S, S] -> [B, 1, C, S]
+    # [B, N, S, D] x [B, N, D, S] -> [B, N, S, S]; with `positions` C queries in place of S
     scores = tf.matmul(query * head_size**-0.5, key, transpose_b=True)
-    shares = tf.nn.softmax(tf.cast(scores, bias.dtype) + bias)
-    shares = dropout(tf.cast(shares, hidden.dtype), rate)
-    context = tf.transpose(tf.matmul(shares, value), [0, 2, 1, 3])
-    return tf.reshape(context, [-1, size])
+    probabilities = tf.nn.softmax(tf.cast(scores, bias.dtype) + bias)
+    probabilities = dropout(tf.cast(probabilities, hidden.dtype), rate)
+    # [B, N, S, S] x [B, N, S, D] -> [B, N, S, D] -> [B, S, N, D]
+    context = tf.transpose(tf.matmul(probabilities, value), [0, 2, 1, 3])
+    return tf.reshape(context, [-1, size])  # [B * S, H]
 
 
 _DENSE = ("kernel", "bias")

@@ -68,7 +68,7 @@ class Optimizer(ABC):
         }
 
     def _slot_shape(self, slot: str, parameter: Parameter) -> tuple[int, ...]:
-        """`m` is the first moment, `v` the second."""
+        """Shape of a slot: `m` is the first moment, `v` the second."""
         del slot
         return parameter.shape
 
@@ -80,11 +80,11 @@ class Optimizer(ABC):
         learning_rate: tf.Tensor,
         step: tf.Tensor,
     ) -> None:
-        """One step, in a tf.function, in replica context if there is a strategy.
+        """Makes one step; called in a tf.function, in replica context under a strategy.
 
         Args:
-            variables: float32, by the names of the table.
-            gradients: of the variables' shapes and any floating type, by the same names.
+            variables: float32, by name in the parameter table.
+            gradients: of the same names and shapes and of any floating type.
             learning_rate: float32 scalar.
             step: int32 or float32 scalar, 1 for the first step.
         """
@@ -94,7 +94,7 @@ class Optimizer(ABC):
         return {name: slot.numpy() for name, slot in self.slots.items()}
 
     def restore(self, state: Mapping[str, np.ndarray]) -> None:
-        """Takes what `state` gave; other entries are left alone."""
+        """Sets the slots to what `state` returned; other entries are ignored."""
         for name, slot in self.slots.items():
             slot.assign(state[name])
 
@@ -102,7 +102,7 @@ class Optimizer(ABC):
 class AdamW(Optimizer):
     """Adam with decoupled weight decay (Loshchilov and Hutter, 2019, algorithm 2).
 
-    Without bias correction it is the AdamWeightDecayOptimizer that Google trained BERT with.
+    Without bias correction it is AdamWeightDecayOptimizer, with which Google trained BERT.
     """
 
     tiny_learning_rate = 2e-3
@@ -123,15 +123,15 @@ class AdamW(Optimizer):
             self._adam(parameter, variable, gradient, learning_rate * scale, epsilon)
 
     def _scale_and_epsilon(self, step: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        """Scalars that put the bias correction on the kernel's moments.
+        """Scalars that apply the bias correction to the moments as the kernel computes them.
 
-        With them, scale * m / (sqrt(v) + epsilon) is the m^ / (sqrt(v^) + epsilon) of the paper.
+        With them, scale * m / (sqrt(v) + epsilon) equals m^ / (sqrt(v^) + epsilon) of the paper.
         """
         step = tf.cast(step, tf.float32)
         corrections = []
         for beta in (self._beta1, self._beta2):
-            # The kernel takes 1 - beta from beta in float32, where that of 0.999 is 1e-5 off: its
-            # moment of constant gradients 1 is 1 - beta^step for the rounded beta, not for beta.
+            # The kernel computes 1 - beta in float32, where that of 0.999 is off by 1e-5: with
+            # constant gradients 1 its moment is 1 - beta^step for the rounded beta, not for beta.
             correction = _one_minus_power(float(np.float32(beta)), step)
             if not self._bias_correction:
                 correction /= _one_minus_power(beta, step)
@@ -147,12 +147,13 @@ class AdamW(Optimizer):
         rate: tf.Tensor | float,
         epsilon: tf.Tensor,
     ) -> None:
-        """New moments, and `rate` times m / (sqrt(v) + epsilon) off the variable; in one pass."""
+        """Updates the moments and subtracts rate * m / (sqrt(v) + epsilon), in one fused kernel."""
         tf.raw_ops.ResourceApplyAdam(
             var=variable.handle,
             m=self.slots[f"m/{parameter.name}"].handle,
             v=self.slots[f"v/{parameter.name}"].handle,
-            # The kernel's own correction loses digits to 1 - beta^step: it is in `rate` instead.
+            # The kernel's own bias correction, 1 - beta^step in float32, loses digits. It is part
+            # of `rate` instead.
             beta1_power=0.0,
             beta2_power=0.0,
             lr=rate,
@@ -166,16 +167,20 @@ class AdamW(Optimizer):
 class LAMB(AdamW):
     """Layer-wise adaptive moments for large batches (You et al., 2020, algorithm 2).
 
-    Each tensor's AdamW update is scaled to the norm of the tensor itself: by the trust ratio
-    ||weights|| / ||update||, or by 1 where either norm is 0 (the paper's phi is the identity, as
-    in NVIDIA's code). The update has bias correction and includes the decay, as in version 5 of
-    the paper and in NVIDIA's code; without the correction it is version 3 and Google's ALBERT.
+    The AdamW update of each tensor is scaled to the norm of the tensor by the trust ratio
+    ||weights|| / ||update||, or by 1 where either norm is 0 (phi of the paper is the identity, as
+    in NVIDIA's code). For weights [3, 4] and an update [0.6, 0.8], decay included, the ratio is
+    5 / 1; at learning rate 0.01 the step is 0.01 * 5 * [0.6, 0.8] = [0.03, 0.04], whose norm is 1 %
+    of the norm of the weights. That holds whatever the size of the gradients.
 
-    The tensors that do not decay (biases, layer normalisation) have no trust ratio either: they
-    take a plain Adam step. That is what TensorFlow Addons and NVIDIA's FusedLAMB do by default;
-    the paper does not say, and NVIDIA's TensorFlow BERT gives every tensor its ratio, as
-    FusedLAMB does with `use_nvlamb`. Clipping by the global norm, which NVIDIA counts as a part
-    of the optimizer, is `lib.model.clipping`.
+    The update has bias correction and includes the decay, as in version 5 of the paper and in
+    NVIDIA's code; without the correction it is version 3 and Google's ALBERT.
+
+    Tensors that do not decay (biases, layer normalisation) do not have a trust ratio either: they
+    take a plain Adam step. That is the default of TensorFlow Addons and of NVIDIA's FusedLAMB. The
+    paper leaves it open; NVIDIA's TensorFlow BERT gives every tensor its ratio, as FusedLAMB does
+    with `use_nvlamb`. Clipping by the global norm, which NVIDIA counts as a part of the optimizer,
+    is in `lib.model.clipping`.
     """
 
     tiny_learning_rate = 1e-2
@@ -193,7 +198,7 @@ class LAMB(AdamW):
             if not parameter.decays:
                 self._adam(parameter, variable, gradient, learning_rate * scale, epsilon)
                 continue
-            # At rate 0 the kernel moves the moments only: quicker than composing them.
+            # At rate 0 the kernel updates the moments only: faster than separate operations.
             self._adam(parameter, variable, gradient, 0.0, epsilon)
             first = self.slots[f"m/{parameter.name}"].read_value()
             second = self.slots[f"v/{parameter.name}"].read_value()
@@ -211,16 +216,16 @@ class LAMB(AdamW):
 
 
 class NovoGrad(Optimizer):
-    """Gradients normalised by tensor (Ginsburg et al., 2019, algorithm 1), as in NVIDIA's NeMo.
+    """Gradients normalised per tensor (Ginsburg et al., 2019, algorithm 1), as in NVIDIA's NeMo.
 
-    The second moment is one number for a tensor: that of its gradient's squared norm. The first
-    moment adds up normalised gradients and decay, without the factor 1 - beta1 (NeMo's
-    `grad_averaging: false`), so steps are 1 / (1 - beta1) times as long as those of an average;
+    The second moment is one number per tensor: the moving average of the squared norm of its
+    gradient. The first moment adds up normalised gradients and decay, without the factor 1 - beta1
+    (NeMo's `grad_averaging: false`), so steps are 1 / (1 - beta1) times as long as with an average;
     there is no bias correction. NeMo's defaults are beta1 0.95, beta2 0.98, epsilon 1e-8.
 
-    The second moment starts as the first squared norm. As in NeMo that is the first that is not
-    0; in the paper it is that of step 1, and a tensor without a gradient at step 1 then has a
-    step 1 / sqrt(1 - beta2) times too long when it gets one.
+    The second moment begins as the first squared norm that is not 0, as in NeMo. In the paper it is
+    that of step 1: a tensor without a gradient at step 1 would then take a step
+    1 / sqrt(1 - beta2) times too long once it gets one.
     """
 
     tiny_learning_rate = 5e-3
@@ -257,7 +262,7 @@ class NovoGrad(Optimizer):
 
 
 def _one_minus_power(beta: float, step: tf.Tensor) -> tf.Tensor:
-    """1 - beta^step to float32's last digits, also where beta^step is nearly 1."""
+    """1 - beta^step, exact to the last digits of float32 also where beta^step is nearly 1."""
     return -tf.math.expm1(step * (math.log(beta) if beta else -math.inf))
 
 

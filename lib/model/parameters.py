@@ -1,4 +1,4 @@
-"""The parameter table: every tensor of BERT for pretraining, under Google's TF1 names.
+"""Parameter table: every tensor of BERT for pretraining, under the names of Google's TF1 code.
 
 Importers and exporters are lists of renames and transposes over this table.
 """
@@ -14,7 +14,7 @@ from lib.run import random
 
 @dataclass(frozen=True)
 class Parameter:
-    """One tensor: its name, its shape, and how it is initialised."""
+    """One tensor of the model: name, shape and initialiser."""
 
     name: str
     shape: tuple[int, ...]
@@ -41,7 +41,7 @@ def _layer_norm(scope: str, size: int) -> list[Parameter]:
 
 
 def parameter_table(config: BertConfig) -> list[Parameter]:
-    """All parameters in a fixed order, heads included."""
+    """All parameters of encoder and heads, in a fixed order."""
     size = config.hidden_size
     table = [
         Parameter("bert/embeddings/word_embeddings", (config.vocab_size, size), "normal"),
@@ -76,7 +76,7 @@ def parameter_table(config: BertConfig) -> list[Parameter]:
 def _truncated_normal(
     generator: np.random.Generator, shape: tuple[int, ...], deviation: float
 ) -> np.ndarray:
-    """Normal values, those beyond two deviations drawn again (as TensorFlow's initialiser)."""
+    """Normal values; those beyond two deviations are drawn again, as in TensorFlow."""
     values = generator.standard_normal(shape, np.float32).reshape(-1)
     while len(beyond := np.flatnonzero(np.abs(values) > 2)):
         values[beyond] = generator.standard_normal(len(beyond), np.float32)
@@ -86,10 +86,10 @@ def _truncated_normal(
 def initial_values(
     config: BertConfig, seed: int, without: Container[str] = ()
 ) -> dict[str, np.ndarray]:
-    """float32 arrays for a start from scratch; each tensor draws from a stream of its own.
+    """Random initial weights, float32 by name; each tensor has a random stream of its own.
 
     Args:
-        without: names of parameters that are not wanted, because they are there already.
+        without: names of parameters to leave out, because the caller has them.
     """
     values = {}
     for parameter in parameter_table(config):

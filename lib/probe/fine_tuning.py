@@ -50,10 +50,10 @@ def class_logits(
         Tensor of the weights' type, of shape [B, S, classes] with `per_token`, otherwise
         [B, 1, classes].
     """
-    columns = None if per_token else tf.zeros_like(input_ids[:, :1])
+    positions = None if per_token else tf.zeros_like(input_ids[:, :1])
     segments = tf.zeros_like(input_ids)
     # [B, P, H]; P is S with `per_token`, otherwise 1
-    hidden = encode(weights, config, input_ids, input_mask, segments, dropout, columns=columns)
+    hidden = encode(weights, config, input_ids, input_mask, segments, dropout, positions=positions)
     flat = tf.reshape(hidden, [-1, config.hidden_size])  # [B, P, H] -> [B * P, H]
     if not per_token:
         flat = tf.tanh(dense(weights, "bert/pooler/dense", flat))

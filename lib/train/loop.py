@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lib.model.flops import matmul_peak, training_flops
-from lib.model.losses import summarise
+from lib.model.losses import mean_metrics
 from lib.model.schedules import schedule
 from lib.params import Pretrain
 from lib.records.manifest import Manifest
@@ -234,7 +234,7 @@ def evaluate(trainer: Trainer, batches: tf.distribute.DistributedDataset) -> dic
     for batch in batches:
         for name, value in trainer.evaluation_step(batch).items():
             totals[name] = totals.get(name, 0.0) + float(value)
-    return summarise(totals)
+    return mean_metrics(totals)
 
 
 def _next_stop(settings: Pretrain, number: int, steps: int) -> int:
@@ -252,7 +252,7 @@ def _next_stop(settings: Pretrain, number: int, steps: int) -> int:
 
 def _line(sums: Mapping[str, float], rate: float, settings: Pretrain) -> dict[str, float]:
     """What is logged of the steps since the last time."""
-    line = {f"train/{name}": value for name, value in summarise(sums).items()}
+    line = {f"train/{name}": value for name, value in mean_metrics(sums).items()}
     if settings.label_smoothing:
         line["train/mlm_objective"] = sums["masked_lm_objective"] / sums["masked_lm_weight"]
     line["learning_rate"] = rate

@@ -8,7 +8,7 @@ import numpy as np
 from lib.model.clipping import clip_by_global_norm
 from lib.model.config import BertConfig
 from lib.model.layers import Dropout
-from lib.model.losses import Batch, loss_sums, loss_weights
+from lib.model.losses import Batch, loss_normalisers, loss_sums
 from lib.model.optimizers import OPTIMIZERS
 from lib.model.parameters import parameter_table
 from lib.params import Pretrain
@@ -139,7 +139,7 @@ class Trainer:
         self, batch: Batch, number: tf.Tensor, learning_rate: tf.Tensor, stop: tf.Tensor
     ) -> dict[str, tf.Tensor]:
         context = tf.distribute.get_replica_context()
-        totals = tf.concat([loss_weights(batch, self._next_sentence), [stop]], 0)
+        totals = tf.concat([loss_normalisers(batch, self._next_sentence), [stop]], 0)
         if context.num_replicas_in_sync > 1:
             totals = context.all_reduce(tf.distribute.ReduceOp.SUM, totals)
         totals, stop = totals[:-1], totals[-1]

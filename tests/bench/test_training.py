@@ -122,7 +122,7 @@ def test_losses_are_those_of_the_evaluator(tmp_path):
     from bench.training.heldout import losses
     from lib.checkpoints.huggingface import write_model
     from lib.evaluation.evaluator import Evaluator
-    from tests.model.test_model import TINY, random_batch, random_weights
+    from tests.helpers.tiny_bert import TINY, random_batch, random_weights
 
     first, second = [random_batch(1), random_batch(2)], [random_batch(3)]
     expected = []

@@ -23,7 +23,7 @@ from tests.helpers.checkpoints import (
     save_tf1,
     with_training_state,
 )
-from tests.model.test_model import TINY, random_weights
+from tests.helpers.tiny_bert import TINY, random_weights
 
 
 @pytest.mark.parametrize("slots", [(), ("adam_m", "adam_v"), ("LAMB", "LAMB_1", "vr", "vc")])

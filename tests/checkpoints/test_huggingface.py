@@ -20,7 +20,7 @@ from lib.model.parameters import initial_values, parameter_table
 from lib.run.errors import UserError
 from tests.helpers.checkpoints import same_bits
 from tests.helpers.pickles import Attack, write_pytorch_file, write_zip
-from tests.model.test_model import TINY, random_weights
+from tests.helpers.tiny_bert import TINY, random_weights
 
 WEIGHTS = random_weights(7)
 Tensors = dict[str, np.ndarray]

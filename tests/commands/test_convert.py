@@ -23,7 +23,7 @@ from tests.helpers.checkpoints import (
     same_bits,
     save_tf1,
 )
-from tests.model.test_model import TINY, random_batch, random_weights
+from tests.helpers.tiny_bert import TINY, random_batch, random_weights
 
 PAD_ID = {"pad_token_id": 0}
 

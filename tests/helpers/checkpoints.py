@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from lib.model.config import BertConfig
 from lib.vocab.tokenizer import SPECIAL_TOKENS
-from tests.model.test_model import TINY
+from tests.helpers.tiny_bert import TINY
 
 # The tiny model with Google's gelu, the tanh form.
 GOOGLE_CONFIG = replace(TINY, hidden_act="gelu_new")

@@ -31,10 +31,10 @@ def main(distribution: str, folder: str, runs: str) -> None:
     from lib.params import parse_params
     from lib.train.step import Trainer
     from lib.train.strategy import distributed, make_strategy
-    from tests.model.test_model import TINY, random_batch
+    from tests.helpers.tiny_bert import TINY, random_batch
 
     strategy = make_strategy(distribution)
-    batches = [random_batch(seed, rows=ROWS) for seed in range(STEPS)]
+    batches = [random_batch(seed, sequences=ROWS) for seed in range(STEPS)]
     whole = {name: np.stack([batch[name] for batch in batches]) for name in batches[0]}
 
     def part(worker: int, workers: int) -> tf.data.Dataset:

@@ -19,7 +19,7 @@ from tests.helpers.checkpoints import (  # noqa: E402
     save_tf1,
     with_training_state,
 )
-from tests.model.test_model import random_batch, random_weights  # noqa: E402
+from tests.helpers.tiny_bert import random_batch, random_weights  # noqa: E402
 
 
 def test_converted_checkpoint_has_equal_logits_in_transformers(tmp_path):

@@ -1,4 +1,4 @@
-"""The count of operations against that of TensorFlow's own graph."""
+"""Counted operations against those in TensorFlow's graph; the measured peak."""
 
 import math
 from dataclasses import replace
@@ -10,34 +10,38 @@ import tensorflow as tf
 from lib.model.flops import matmul_peak, training_flops
 from lib.model.losses import loss_sums
 from lib.model.parameters import initial_values, parameter_table
-from tests.model.test_model import TINY
+from tests.helpers.tiny_bert import TINY
 
-ROWS, LENGTH, PREDICTIONS, EXAMPLES = 5, 12, 3, 4
+SEQUENCES, LENGTH, PREDICTIONS, EXAMPLES = 5, 12, 3, 4
 
 
 def batch(packed: bool) -> dict[str, tf.Tensor]:
-    """A batch of which only the shapes matter."""
-    cells, holes = [ROWS, LENGTH], [ROWS, PREDICTIONS]
+    """A batch; only its shapes matter."""
+    tokens, masked = [SEQUENCES, LENGTH], [SEQUENCES, PREDICTIONS]
     shapes = {
-        "input_ids": cells,
-        "segment_ids": cells,
-        "masked_lm_positions": holes,
-        "masked_lm_ids": holes,
-        "next_sentence_labels": [ROWS, EXAMPLES if packed else 1],
+        "input_ids": tokens,
+        "segment_ids": tokens,
+        "masked_lm_positions": masked,
+        "masked_lm_ids": masked,
+        "next_sentence_labels": [SEQUENCES, EXAMPLES if packed else 1],
     }
     if packed:
-        shapes |= {"position_ids": cells, "example_ids": cells, "cls_positions": [ROWS, EXAMPLES]}
+        shapes |= {
+            "position_ids": tokens,
+            "example_ids": tokens,
+            "cls_positions": [SEQUENCES, EXAMPLES],
+        }
     else:
-        shapes |= {"input_mask": cells}
-    weights = {"masked_lm_weights": holes, "example_weights": [ROWS]}
+        shapes |= {"input_mask": tokens}
+    weights = {"masked_lm_weights": masked, "example_weights": [SEQUENCES]}
     if packed:
-        weights |= {"next_sentence_weights": [ROWS, EXAMPLES]}
+        weights |= {"next_sentence_weights": [SEQUENCES, EXAMPLES]}
     integers = {name: tf.zeros(shape, tf.int32) for name, shape in shapes.items()}
     return integers | {name: tf.ones(shape) for name, shape in weights.items()}
 
 
 def operations(graph: tf.Graph) -> int:
-    """Two for each multiply-add of all matrix products in a graph."""
+    """Two operations for each multiply-add of all matrix products in a graph."""
     count = 0
     for operation in graph.get_operations():
         if operation.type not in ("MatMul", "BatchMatMulV2", "BatchMatMulV3"):
@@ -52,7 +56,7 @@ def operations(graph: tf.Graph) -> int:
 @pytest.mark.parametrize("packed", [False, True])
 @pytest.mark.parametrize("next_sentence", [False, True])
 @pytest.mark.parametrize("layers", [1, 3])
-def test_the_count_is_that_of_the_graph(packed, next_sentence, layers):
+def test_the_count_equals_that_of_the_graph(packed, next_sentence, layers):
     config = replace(TINY, num_hidden_layers=layers, intermediate_size=40, type_vocab_size=3)
     weights = {name: tf.constant(array) for name, array in initial_values(config, 1).items()}
 
@@ -64,16 +68,18 @@ def test_the_count_is_that_of_the_graph(packed, next_sentence, layers):
         return tape.gradient(loss, values)
 
     graph = tf.function(both_passes).get_concrete_function(weights).graph
-    # The product that looks up segments, and those for the gradients of both its factors.
-    segments = 3 * 2 * ROWS * LENGTH * config.type_vocab_size * config.hidden_size
+    # The product that looks up segments, and the products for the gradients of both factors.
+    segments = 3 * 2 * SEQUENCES * LENGTH * config.type_vocab_size * config.hidden_size
     examples = EXAMPLES if packed else 1
     expected = operations(graph) - segments
-    assert training_flops(config, ROWS, LENGTH, PREDICTIONS, examples, next_sentence) == expected
+    assert (
+        training_flops(config, SEQUENCES, LENGTH, PREDICTIONS, examples, next_sentence) == expected
+    )
 
 
-def test_large_models_take_six_operations_for_each_weight_and_token():
-    # The rule of Kaplan et al. for rows that are short beside the hidden size, and for so many
-    # layers that it hardly counts what the last one leaves out.
+def test_large_models_take_six_operations_per_weight_and_token():
+    # The rule of Kaplan et al. holds if sequences are short compared with the hidden size; with
+    # this many layers, what the last one leaves out hardly counts.
     config = replace(
         TINY,
         hidden_size=4096,
@@ -91,7 +97,7 @@ def test_large_models_take_six_operations_for_each_weight_and_token():
 
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16", "float16"])
-def test_the_peak_is_a_number_and_leaves_random_numbers_alone(precision):
+def test_the_peak_is_finite_and_measuring_it_changes_no_random_numbers(precision):
     def drawn(between) -> tuple[list[float], list[float]]:
         tf.random.set_seed(1)
         np.random.seed(1)

@@ -23,7 +23,7 @@ def tanh_form(value: float) -> float:
 
 @pytest.fixture(params=["compiled", "composed"])
 def both_ways(request, monkeypatch):
-    """As on CPUs, and as on accelerators."""
+    """Compiled as on CPUs, and composed of operations as on accelerators."""
     monkeypatch.setattr(fused, "_on_cpu", lambda: request.param == "compiled")
 
 
@@ -55,30 +55,30 @@ def test_cross_entropy_and_its_gradient(both_ways):
     logits = draw.normal(0, 3, (7, 11))
     labels = draw.integers(0, 11, 7)
     labels[0] = logits[0].argmax()
-    of_label, of_mean = draw.normal(size=7), draw.normal(size=7)
+    label_upstream, mean_upstream = draw.normal(size=7), draw.normal(size=7)
     tensor = tf.constant(logits)
     with tf.GradientTape() as tape:
         tape.watch(tensor)
-        losses, means, hits = cross_entropy(tensor, tf.constant(labels, tf.int32))
-        total = tf.reduce_sum(losses * of_label + means * of_mean)
+        losses, means, correct = cross_entropy(tensor, tf.constant(labels, tf.int32))
+        total = tf.reduce_sum(losses * label_upstream + means * mean_upstream)
     every, own = reference(logits, labels)
     np.testing.assert_allclose(losses, own, rtol=1e-12)
     np.testing.assert_allclose(means, every.mean(-1), rtol=1e-12)
-    assert hits.numpy().tolist() == (logits.argmax(-1) == labels).tolist()
+    assert correct.numpy().tolist() == (logits.argmax(-1) == labels).tolist()
     gradient = tape.gradient(total, tensor).numpy()
-    for place in np.ndindex(*logits.shape):
+    for index in np.ndindex(*logits.shape):
         step = np.zeros_like(logits)
-        step[place] = 1e-6
+        step[index] = 1e-6
         ahead, behind = (reference(logits + sign * step, labels) for sign in (1, -1))
-        slope = (ahead[1] - behind[1]) @ of_label
-        slope += (ahead[0] - behind[0]).mean(-1) @ of_mean
-        assert gradient[place] == pytest.approx(slope / 2e-6, abs=1e-7)
+        slope = (ahead[1] - behind[1]) @ label_upstream
+        slope += (ahead[0] - behind[0]).mean(-1) @ mean_upstream
+        assert gradient[index] == pytest.approx(slope / 2e-6, abs=1e-7)
 
 
-def test_hits_are_shared_among_equals():
+def test_ties_share_one_correct_prediction():
     logits = tf.constant([[1.0, 1.0, 0.0, 1.0], [0.0, 0.0, 0.0, 1.0]])
-    _, _, hits = cross_entropy(logits, tf.constant([1, 0]))
-    assert hits.numpy().tolist() == pytest.approx([1 / 3, 0])
+    _, _, correct = cross_entropy(logits, tf.constant([1, 0]))
+    assert correct.numpy().tolist() == pytest.approx([1 / 3, 0])
 
 
 @settings(max_examples=20, deadline=None)

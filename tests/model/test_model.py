@@ -1,4 +1,4 @@
-"""The model against closed forms and independent computations with NumPy."""
+"""Encoder, heads and losses against closed forms and independent computations with NumPy."""
 
 import math
 
@@ -11,45 +11,7 @@ from lib.model.config import BertConfig
 from lib.model.layers import Dropout, embed
 from lib.model.losses import loss_sums
 from lib.model.parameters import initial_values, parameter_table
-
-TINY = BertConfig(
-    vocab_size=50,
-    hidden_size=16,
-    num_hidden_layers=2,
-    num_attention_heads=2,
-    intermediate_size=32,
-    hidden_act="gelu",
-    hidden_dropout_prob=0.1,
-    attention_probs_dropout_prob=0.1,
-    max_position_embeddings=24,
-)
-
-
-def random_batch(seed: int, rows: int = 4, length: int = 12, predictions: int = 3) -> dict:
-    draw = np.random.default_rng(seed)
-    lengths = draw.integers(5, length + 1, rows)
-    mask = (np.arange(length) < lengths[:, None]).astype(np.int32)
-    batch = {
-        "input_ids": draw.integers(1, TINY.vocab_size, (rows, length)) * mask,
-        "input_mask": mask,
-        "segment_ids": (np.arange(length) >= 4) * mask,
-        "masked_lm_positions": draw.integers(0, 5, (rows, predictions)),
-        "masked_lm_ids": draw.integers(0, TINY.vocab_size, (rows, predictions)),
-        "next_sentence_labels": draw.integers(0, 2, (rows, 1)),
-    }
-    batch = {name: tf.constant(values, tf.int32) for name, values in batch.items()}
-    batch["masked_lm_weights"] = tf.constant(draw.integers(0, 2, (rows, predictions)), tf.float32)
-    batch["example_weights"] = tf.ones(rows)
-    return batch
-
-
-def random_weights(seed: int) -> dict[str, np.ndarray]:
-    """Weights away from their initial values: biases that are not 0, gammas that are not 1."""
-    draw = np.random.default_rng(seed)
-    return {
-        name: (array + draw.normal(0, 0.1, array.shape)).astype(np.float32)
-        for name, array in initial_values(TINY, seed).items()
-    }
+from tests.helpers.tiny_bert import TINY, random_batch, random_weights
 
 
 def test_initial_values_are_truncated_normal_and_keyed():
@@ -70,14 +32,14 @@ def test_initial_values_are_truncated_normal_and_keyed():
     )
 
 
-def test_first_loss_is_that_of_guessing():
-    sums = loss_sums(initial_values(TINY, 1), TINY, random_batch(1, rows=64), True)
+def test_first_loss_is_that_of_uniform_guessing():
+    sums = loss_sums(initial_values(TINY, 1), TINY, random_batch(1, sequences=64), True)
     mean = float(sums["masked_lm_loss"] / sums["masked_lm_weight"])
     assert mean == pytest.approx(math.log(TINY.vocab_size), abs=0.05)
     assert float(sums["next_sentence_loss"]) / 64 == pytest.approx(math.log(2), abs=0.05)
 
 
-def test_padding_changes_nothing():
+def test_padding_does_not_change_hidden_states():
     weights, batch = random_weights(1), random_batch(1)
     longer = {
         name: tf.pad(batch[name], [[0, 0], [0, 7]])
@@ -89,21 +51,21 @@ def test_padding_changes_nothing():
     np.testing.assert_allclose(long.numpy()[:, :12][mask], short.numpy()[mask], atol=1e-5)
 
 
-def test_columns_are_those_of_the_whole():
+def test_selected_positions_have_the_states_of_a_full_last_layer():
     weights, batch = random_weights(6), random_batch(6)
     inputs = [batch[name] for name in ("input_ids", "input_mask", "segment_ids")]
-    columns = tf.constant([[0, 3], [4, 0], [2, 2], [1, 4]])
-    # In one row of each batch two examples, which do not see each other.
+    positions = tf.constant([[0, 3], [4, 0], [2, 2], [1, 4]])
+    # Two examples per sequence, which do not attend to each other.
     examples = inputs[1] + tf.constant([[0] * 3 + [1] * 9]) * inputs[1]
-    positions = tf.tile(tf.range(12)[None], [4, 1])
-    for options in ({}, {"position_ids": positions}):
-        rows = [inputs[0], examples if options else inputs[1], inputs[2]]
-        whole = encode(weights, TINY, *rows, **options)
-        some = encode(weights, TINY, *rows, **options, columns=columns)
-        np.testing.assert_allclose(some, tf.gather(whole, columns, batch_dims=1), atol=1e-5)
+    position_ids = tf.tile(tf.range(12)[None], [4, 1])
+    for options in ({}, {"position_ids": position_ids}):
+        tensors = [inputs[0], examples if options else inputs[1], inputs[2]]
+        whole = encode(weights, TINY, *tensors, **options)
+        some = encode(weights, TINY, *tensors, **options, positions=positions)
+        np.testing.assert_allclose(some, tf.gather(whole, positions, batch_dims=1), atol=1e-5)
 
 
-def test_rows_of_weight_zero_count_for_nothing():
+def test_sequences_of_weight_zero_do_not_count():
     weights, batch = random_weights(1), random_batch(1)
     padded = {name: tf.concat([values, values[:2]], 0) for name, values in batch.items()}
     padded["example_weights"] = tf.constant([1.0] * 4 + [0.0] * 2)
@@ -138,7 +100,7 @@ def test_gradients_equal_finite_differences_in_float64():
         assert found == pytest.approx(expected, rel=1e-5, abs=1e-7), name
 
 
-def test_label_smoothing_is_that_of_nemo():
+def test_label_smoothing_equals_nemos():
     weights, batch, smoothing = random_weights(4), random_batch(4), 0.2
     with_it = loss_sums(weights, TINY, batch, True, label_smoothing=smoothing)
     without = loss_sums(weights, TINY, batch, True)
@@ -147,10 +109,12 @@ def test_label_smoothing_is_that_of_nemo():
     )
     masked = tf.gather(hidden, batch["masked_lm_positions"], batch_dims=1)
     logits = masked_lm_logits(weights, TINY, masked).numpy()
-    log_shares = logits - np.log(np.exp(logits.astype(np.float64)).sum(-1, keepdims=True))
-    own = np.take_along_axis(log_shares, batch["masked_lm_ids"].numpy()[..., None], -1)[..., 0]
+    log_probabilities = logits - np.log(np.exp(logits.astype(np.float64)).sum(-1, keepdims=True))
+    own = np.take_along_axis(log_probabilities, batch["masked_lm_ids"].numpy()[..., None], -1)[
+        ..., 0
+    ]
     part = smoothing * TINY.vocab_size / (TINY.vocab_size - 1)
-    each = -(1 - part) * own - part * log_shares.mean(-1)
+    each = -(1 - part) * own - part * log_probabilities.mean(-1)
     expected = (each * batch["masked_lm_weights"].numpy()).sum()
     assert float(with_it["masked_lm_objective"]) == pytest.approx(expected, rel=1e-5)
     for name, value in without.items():
@@ -159,7 +123,7 @@ def test_label_smoothing_is_that_of_nemo():
     assert float(without["masked_lm_objective"]) == float(without["masked_lm_loss"])
 
 
-def test_recomputation_changes_no_gradient_and_is_done():
+def test_gradient_checkpointing_recomputes_layers_and_changes_no_gradient():
     batch, weights = random_batch(5), random_weights(5)
     tensors = {name: tf.constant(array) for name, array in weights.items()}
 
@@ -199,7 +163,7 @@ def test_embedding_gradient_is_dense_and_adds_up_duplicates():
     assert gradient.numpy()[:, 0].tolist() == [4, 0, 6, 0, 2]
 
 
-def test_dropout_is_a_function_of_seed_and_place():
+def test_dropout_is_a_function_of_seed_and_call_site():
     ones = tf.ones([1000])
     first, again, other = (Dropout(tf.constant(seed)) for seed in ([1, 2], [1, 2], [1, 3]))
     a, b = first(ones, 0.1).numpy(), first(ones, 0.1).numpy()
@@ -207,9 +171,11 @@ def test_dropout_is_a_function_of_seed_and_place():
     assert np.array_equal(again(ones, 0.1).numpy(), a)
     assert np.array_equal(again(ones, 0.1).numpy(), b)
     assert not np.array_equal(other(ones, 0.1).numpy(), a)
-    part = first.at(1)
-    assert np.array_equal(part(ones, 0.1).numpy(), first.at(1)(ones, 0.1).numpy())
-    assert not np.array_equal(first.at(1)(ones, 0.1).numpy(), first.at(2)(ones, 0.1).numpy())
+    part = first.fold_in(1)
+    assert np.array_equal(part(ones, 0.1).numpy(), first.fold_in(1)(ones, 0.1).numpy())
+    assert not np.array_equal(
+        first.fold_in(1)(ones, 0.1).numpy(), first.fold_in(2)(ones, 0.1).numpy()
+    )
     assert a.mean() == pytest.approx(1, abs=0.05)
     kept = 1 - round(0.1 * 65536) / 65536
     assert set(np.unique(a)) == {0, np.float32(1 / kept)}

@@ -1,9 +1,8 @@
-"""Optimizers and clipping against float64 references that are written from the papers."""
+"""Optimizers and clipping against float64 references written from the papers."""
 
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -11,79 +10,18 @@ import pytest
 import tensorflow as tf
 
 from lib.model.clipping import clip_by_global_norm
-from lib.model.optimizers import OPTIMIZERS, Optimizer
-from lib.model.parameters import Parameter
-
-TABLE = [
-    Parameter("bert/embeddings/word_embeddings", (11, 6), "normal"),
-    Parameter("bert/embeddings/LayerNorm/gamma", (6,), "ones"),
-    Parameter("bert/encoder/layer_0/output/dense/kernel", (7, 6), "normal"),
-    Parameter("bert/encoder/layer_0/output/dense/bias", (6,), "zeros"),
-    Parameter("cls/seq_relationship/output_weights", (2, 6), "normal"),
-]
-DECAYING = {TABLE[0].name, TABLE[2].name, TABLE[4].name}
-NAMES = tuple(OPTIMIZERS)
-STEPS = 14
-Arrays = dict[str, np.ndarray]
-
-
-def settings(name: str, bias_correction: bool = True, weight_decay: float = 0.1) -> dict:
-    return {
-        "name": name,
-        "weight_decay": weight_decay,
-        "beta1": 0.95 if name == "novograd" else 0.9,
-        "beta2": 0.98 if name == "novograd" else 0.999,
-        "epsilon": 1e-6,
-        "bias_correction": bias_correction,
-    }
-
-
-def initial() -> Arrays:
-    """Weights as small as real ones, so that errors of the steps are not lost beside them."""
-    draw = np.random.default_rng(1)
-    return {p.name: draw.normal(0, 0.02, p.shape).astype(np.float32) for p in TABLE}
-
-
-def gradients(seed: int = 0) -> Iterator[Arrays]:
-    """One set for each step; of very different sizes; one tensor has none in the beginning."""
-    draw = np.random.default_rng(seed)
-    sizes = dict(zip((p.name for p in TABLE), (1.0, 1e-3, 1e-1, 1e-5, 1e2), strict=True))
-    for step in range(STEPS):
-        yield {
-            p.name: draw.normal(0, sizes[p.name], p.shape).astype(np.float32)
-            * (p.name != TABLE[2].name or step >= 3)
-            for p in TABLE
-        }
-
-
-def learning_rate(step: int) -> float:
-    return 2e-3 * step
-
-
-def make(name: str, **values) -> Optimizer:
-    return OPTIMIZERS[name](TABLE, **values)
-
-
-def run(
-    optimizer: Optimizer,
-    weights: Arrays,
-    sets: list[Arrays],
-    first: int = 1,
-    jit_compile: bool = False,
-    dtype: tf.DType = tf.float32,
-) -> Arrays:
-    """The weights after these gradients; `first` is the number of the first step."""
-    variables = {name: tf.Variable(array) for name, array in weights.items()}
-
-    @tf.function(jit_compile=jit_compile)
-    def apply(given: dict, rate: tf.Tensor, step: tf.Tensor) -> None:
-        optimizer.apply(variables, given, rate, step)
-
-    for step, each in enumerate(sets, first):
-        given = {name: tf.cast(array, dtype) for name, array in each.items()}
-        apply(given, tf.constant(learning_rate(step)), tf.constant(step))
-    assert all(variable.dtype == tf.float32 for variable in variables.values())
-    return {name: variable.numpy() for name, variable in variables.items()}
+from tests.helpers.optimizer_runs import (
+    DECAYING,
+    NAMES,
+    TABLE,
+    Arrays,
+    gradients,
+    initial,
+    learning_rate,
+    make,
+    run,
+    settings,
+)
 
 
 def reference(
@@ -96,7 +34,7 @@ def reference(
     weights: Arrays,
     sets: list[Arrays],
 ) -> Arrays:
-    """The same in float64, tensor by tensor."""
+    """The weights after the same steps in float64, tensor by tensor."""
     result = {}
     for key, start in weights.items():
         w = start.astype(np.float64)
@@ -125,7 +63,7 @@ def reference(
 
 
 def error(found: np.ndarray, expected: np.ndarray) -> float:
-    """Of a tensor, by norm, relative."""
+    """Norm of the difference, relative."""
     return float(np.linalg.norm(found - expected) / np.linalg.norm(expected))
 
 
@@ -133,7 +71,7 @@ def error(found: np.ndarray, expected: np.ndarray) -> float:
     ("name", "bias_correction"),
     [("adamw", True), ("adamw", False), ("lamb", True), ("lamb", False), ("novograd", True)],
 )
-def test_it_follows_the_float64_reference_with_xla_and_without(name, bias_correction):
+def test_steps_follow_the_float64_reference_with_and_without_xla(name, bias_correction):
     values, sets = settings(name, bias_correction), list(gradients())
     expected = reference(**values, weights=initial(), sets=sets)
     composed = run(make(**values), initial(), sets)
@@ -153,7 +91,7 @@ def test_restored_state_continues_bit_for_bit(name):
     weights = run(straight, initial(), sets)
     first, second = make(**settings(name)), make(**settings(name))
     middle = run(first, initial(), sets[:5])
-    second.restore({**first.state(), "of another": np.zeros(3)})
+    second.restore({**first.state(), "another/slot": np.zeros(3)})
     continued = run(second, middle, sets[5:], first=6)
     for key, array in weights.items():
         assert np.array_equal(continued[key], array), key
@@ -164,7 +102,7 @@ def test_restored_state_continues_bit_for_bit(name):
 
 @pytest.mark.parametrize("dtype", [tf.bfloat16, tf.float16])
 @pytest.mark.parametrize("name", NAMES)
-def test_gradients_of_half_precision_are_taken_as_the_float32_they_stand_for(name, dtype):
+def test_half_precision_gradients_are_used_as_float32(name, dtype):
     sets = [
         {key: array * (1e-2 if array.max() > 10 else 1) for key, array in each.items()}
         for each in gradients()
@@ -183,7 +121,7 @@ def zeros() -> Arrays:
     return {p.name: np.zeros(p.shape, np.float32) for p in TABLE}
 
 
-def test_lamb_takes_the_ratio_one_for_weights_of_zero():
+def test_lamb_has_trust_ratio_one_for_weights_of_zero():
     values, sets = settings("lamb", weight_decay=0.0), list(gradients())[:1]
     found = run(make(**values), zeros(), sets)
     adamw = run(make(**settings("adamw", weight_decay=0.0)), zeros(), sets)
@@ -192,7 +130,7 @@ def test_lamb_takes_the_ratio_one_for_weights_of_zero():
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_gradients_of_zero_move_nothing_but_by_decay(name):
+def test_with_gradients_of_zero_only_decay_changes_weights(name):
     sets = [zeros(), zeros()]
     without = run(make(**settings(name, weight_decay=0.0)), initial(), sets)
     decayed = run(make(**settings(name)), initial(), sets)
@@ -203,20 +141,20 @@ def test_gradients_of_zero_move_nothing_but_by_decay(name):
 
 
 def test_lamb_steps_have_the_length_of_the_weights():
-    """What the trust ratio is for, whatever the size of the gradients."""
+    """That is the purpose of the trust ratio: the size of the gradients does not matter."""
     found = run(make(**settings("lamb")), initial(), list(gradients())[3:4])
     for key in DECAYING:
         moved = np.linalg.norm(found[key] - initial()[key])
         assert moved == pytest.approx(learning_rate(1) * np.linalg.norm(initial()[key]), rel=1e-5)
 
 
-def test_lamb_moves_what_does_not_decay_as_adamw_does():
+def test_lamb_updates_tensors_without_decay_as_adamw_does():
     found = {name: run(make(**settings(name)), initial(), list(gradients())) for name in NAMES}
     for key, array in found["adamw"].items():
         assert np.array_equal(found["lamb"][key], array) == (key not in DECAYING), key
 
 
-def test_novograd_starts_with_a_step_of_length_one_whenever_gradients_start():
+def test_first_novograd_step_has_length_one_whenever_gradients_begin():
     """Not 1 / sqrt(1 - beta2), seven times as long, for a tensor whose gradient was 0 before."""
     sets = list(gradients())[:4]
     values = settings("novograd", weight_decay=0.0)
@@ -228,13 +166,13 @@ def test_novograd_starts_with_a_step_of_length_one_whenever_gradients_start():
     assert np.linalg.norm(after[key] - before[key]) == pytest.approx(learning_rate(4), rel=1e-4)
 
 
-def test_novograd_has_one_second_moment_for_a_tensor():
+def test_novograd_has_one_second_moment_per_tensor():
     state = make(**settings("novograd")).state()
     assert {array.shape for key, array in state.items() if key.startswith("v/")} == {()}
     assert all(state[f"m/{p.name}"].shape == p.shape for p in TABLE)
 
 
-def test_beta_zero_is_no_average():
+def test_beta_zero_does_not_average():
     values = settings("adamw") | {"beta1": 0.0, "beta2": 0.0, "weight_decay": 0.0}
     sets = list(gradients())[3:6]
     expected = initial()
@@ -248,8 +186,8 @@ def test_beta_zero_is_no_average():
 
 MIRRORED = """
 import numpy as np, sys, tensorflow as tf
-from tests.model.test_optimizers import NAMES, gradients, initial, learning_rate, make, run
-from tests.model.test_optimizers import settings
+from tests.helpers.optimizer_runs import NAMES, gradients, initial, learning_rate, make, run
+from tests.helpers.optimizer_runs import settings
 cpu = tf.config.list_physical_devices("CPU")[0]
 tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
 strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
@@ -285,7 +223,7 @@ print("equal")
 """
 
 
-def test_replicas_step_alike_without_communication():
+def test_replicas_make_equal_steps_without_communication():
     done = subprocess.run(
         [sys.executable, "-c", MIRRORED],
         cwd=Path(__file__).parents[2],
@@ -299,7 +237,7 @@ def test_replicas_step_alike_without_communication():
 
 @pytest.mark.parametrize("clip_norm", [0.01, 1.0, 1e6])
 @pytest.mark.parametrize("jit_compile", [False, True])
-def test_clipping_is_by_the_norm_over_all_tensors(clip_norm, jit_compile):
+def test_clipping_uses_the_norm_over_all_tensors(clip_norm, jit_compile):
     given = list(next(gradients()).values())
     norm = float(np.sqrt(sum((array.astype(np.float64) ** 2).sum() for array in given)))
     clip = tf.function(clip_by_global_norm, jit_compile=jit_compile)
@@ -322,14 +260,14 @@ def test_clipping_can_be_off():
 
 @pytest.mark.parametrize("bad", [np.inf, -np.inf, np.nan])
 @pytest.mark.parametrize("clip_norm", [None, 1.0])
-def test_a_norm_that_is_not_finite_is_told_and_not_spread(bad, clip_norm):
+def test_a_norm_that_is_not_finite_is_returned_and_gradients_stay(bad, clip_norm):
     clipped, norm = clip_by_global_norm([tf.constant([bad, 2.0]), tf.constant([3.0])], clip_norm)
     assert not np.isfinite(float(norm))
     assert clipped[0].numpy()[1] == 2 and clipped[1].numpy() == 3
 
 
 @pytest.mark.parametrize("dtype", [tf.bfloat16, tf.float16])
-def test_the_norm_of_half_precision_is_taken_in_float32(dtype):
+def test_the_norm_of_half_precision_gradients_is_computed_in_float32(dtype):
     # In float16 the squares overflow; in bfloat16 a sum of so many would stop growing.
     clipped, norm = clip_by_global_norm([tf.fill([4096], tf.constant(1024.0, dtype))], 64.0)
     assert float(norm) == 65536

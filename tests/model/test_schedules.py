@@ -1,4 +1,4 @@
-"""Schedules against their closed forms, at every step."""
+"""Learning rate schedules against their closed forms, at every step."""
 
 import math
 from fractions import Fraction
@@ -18,7 +18,7 @@ def runs(draw):
     """(peak, end, warmup_steps, steps)"""
     steps = draw(st.integers(1, 120))
     peak = draw(st.floats(1e-6, 1.0))
-    end = draw(st.one_of(st.just(0.0), st.floats(0, 1).map(lambda share: share * peak)))
+    end = draw(st.one_of(st.just(0.0), st.floats(0, 1).map(lambda fraction: fraction * peak)))
     return peak, end, draw(st.integers(0, steps - 1)), steps
 
 
@@ -26,7 +26,7 @@ def warming_up(peak: float, warmup_steps: int, step: int) -> float:
     return float(Fraction(peak) * Fraction(step, warmup_steps))
 
 
-def share_done(warmup_steps: int, steps: int, step: int) -> Fraction:
+def fraction_done(warmup_steps: int, steps: int, step: int) -> Fraction:
     return Fraction(step - warmup_steps, steps - warmup_steps)
 
 
@@ -38,13 +38,13 @@ def test_polynomial_at_every_step_in_exact_fractions(run, power):
         if step <= warmup_steps:
             expected = warming_up(peak, warmup_steps, step)
         else:
-            left = 1 - share_done(warmup_steps, steps, step)
+            left = 1 - fraction_done(warmup_steps, steps, step)
             expected = float(Fraction(end) + (Fraction(peak) - Fraction(end)) * left**power)
         assert rate(step) == pytest.approx(expected, rel=1e-12, abs=1e-20)
 
 
 @given(runs())
-def test_power_one_half_and_the_square_root_are_one_when_they_end_at_zero(run):
+def test_polynomial_of_power_one_half_equals_square_root_if_both_end_at_zero(run):
     peak, _, warmup_steps, steps = run
     half = schedule("polynomial", peak, 0.0, warmup_steps, steps, 0.5)
     root = schedule("square_root", peak, 0.0, warmup_steps, steps)
@@ -60,7 +60,7 @@ def test_cosine_at_every_step(run):
         if step <= warmup_steps:
             expected = warming_up(peak, warmup_steps, step)
         else:
-            angle = math.pi / 2 * float(share_done(warmup_steps, steps, step))
+            angle = math.pi / 2 * float(fraction_done(warmup_steps, steps, step))
             expected = peak * math.cos(angle) ** 2 + end * math.sin(angle) ** 2
         assert rate(step) == pytest.approx(expected, rel=1e-12, abs=1e-15 * peak)
 
@@ -73,7 +73,7 @@ def test_square_root_at_every_step(run):
         if step <= warmup_steps:
             assert rate(step) == pytest.approx(warming_up(peak, warmup_steps, step), rel=1e-12)
             continue
-        square = float(Fraction(peak) ** 2 * (1 - share_done(warmup_steps, steps, step)))
+        square = float(Fraction(peak) ** 2 * (1 - fraction_done(warmup_steps, steps, step)))
         assert rate(step) ** 2 == pytest.approx(max(square, end**2), rel=1e-12)
 
 
@@ -89,7 +89,7 @@ def test_constant_at_every_step(run):
 
 
 @given(runs(), st.sampled_from(NAMES), st.sampled_from([0.5, 1.0, 2.0]))
-def test_it_rises_to_the_peak_falls_without_a_jump_and_ends_at_the_end(run, name, power):
+def test_rates_rise_to_the_peak_fall_without_a_jump_and_end_at_the_end_rate(run, name, power):
     peak, end, warmup_steps, steps = run
     rate = schedule(name, *run, power)
     rates = [rate(step) for step in range(1, steps + 1)]
@@ -104,18 +104,18 @@ def test_it_rises_to_the_peak_falls_without_a_jump_and_ends_at_the_end(run, name
     else:
         # Exactly, also beyond.
         assert rate(steps) == rate(steps + 1) == rate(10 * steps) == end
-        # The decay's first step is none longer than the curve is steep there.
+        # The first step of the decay is not longer than the slope of the curve there.
         exponent = {"cosine": 2.0, "square_root": 0.5}.get(name, power)
         left = 1 - 1 / (steps - warmup_steps)
         lowest = min(left**exponent, left) * (1 - 1e-12)
         assert rate(warmup_steps + 1) >= lowest * peak
 
 
-def test_one_step_has_the_rate_of_the_end():
+def test_a_run_of_one_step_has_the_end_rate():
     assert schedule("polynomial", 1e-3, 1e-5, 0, 1)(1) == 1e-5
     assert schedule("constant", 1e-3, 1e-5, 0, 1)(1) == 1e-3
 
 
-def test_a_name_that_is_none_is_refused():
+def test_an_unknown_name_is_refused():
     with pytest.raises(ValueError, match="polynomial, cosine, square_root, constant, not 'step'"):
         schedule("step", 1e-3, 0.0, 0, 10)

@@ -24,7 +24,7 @@ from lib.vocab.directory import TokenizerFiles
 from lib.vocab.export import write_tokenizer
 from lib.vocab.extension import Extension, extend, no_extension, write_extension
 from lib.vocab.tokenizer import SPECIAL_TOKENS, WordPieceTokenizer
-from tests.model.test_model import TINY, random_batch, random_weights
+from tests.helpers.tiny_bert import TINY, random_batch, random_weights
 
 PIECES = [*SPECIAL_TOKENS, "[unused0]", "co", "##vid", "wu", "##han", "the", "lion"]
 BASE = WordPieceTokenizer(PIECES, True, True)
@@ -91,7 +91,7 @@ def test_what_the_model_says_of_old_pieces_hardly_changes():
     grown, new = with_new_rows(config, weights, extension, 53)
     assert grown.vocab_size == len(vocabulary) == 53
     assert all(new[part.name].shape == part.shape for part in parameter_table(grown))
-    batch = random_batch(3, rows=8)
+    batch = random_batch(3, sequences=8)
     before, after = loss_sums(weights, config, batch, True), loss_sums(new, grown, batch, True)
     # Three rows more of 53: the softmax gives them a part of what it gave to the others.
     weight = float(before["masked_lm_weight"])

@@ -15,8 +15,8 @@ from lib.model.parameters import initial_values
 from lib.params import parse_params
 from lib.train.step import Trainer
 from lib.train.strategy import distributed, make_strategy
-from tests.model.test_model import TINY, random_batch
-from tests.train.test_packed_training import batches  # noqa: F401
+from tests.helpers.packed_batches import unpacked_and_packed
+from tests.helpers.tiny_bert import TINY, random_batch
 
 ROWS = 8
 VARIANTS = {
@@ -81,14 +81,14 @@ def agree(ours: dict[str, tf.Tensor], theirs: dict[str, tf.Tensor], tolerance: f
 @pytest.mark.parametrize("changes", VARIANTS.values(), ids=VARIANTS)
 def test_every_shape_in_the_step_is_static(values, changes):
     made = trainer(values, changes, dropout=0.1)
-    batch = random_batch(1, rows=ROWS)
+    batch = random_batch(1, sequences=ROWS)
     assert unknown_shapes(made.step.get_concrete_function(*arguments(batch))) == []
 
 
 @pytest.mark.slow  # XLA on a CPU takes as long for a small model's step as for a large one's.
 @pytest.mark.parametrize("changes", VARIANTS.values(), ids=VARIANTS)
 def test_xla_compiles_the_whole_step(values, changes):
-    batch = random_batch(1, rows=ROWS)
+    batch = random_batch(1, sequences=ROWS)
     plain, compiled = trainer(values, changes), trainer(values, changes)
     before = plain.weights()
     ours, theirs = plain.step(*arguments(batch)), compiled_step(compiled, batch)
@@ -106,7 +106,7 @@ def test_xla_compiles_the_whole_step(values, changes):
 
 @pytest.mark.slow  # Random numbers take XLA on a CPU a minute.
 def test_xla_compiles_a_step_with_dropout(values):
-    batch = random_batch(1, rows=ROWS)
+    batch = random_batch(1, sequences=ROWS)
     first, again = (compiled_step(trainer(values, {}, 0.1), batch) for _ in range(2))
     without = compiled_step(trainer(values, {}), batch)
     agree(first, again, 0.0)
@@ -114,8 +114,8 @@ def test_xla_compiles_a_step_with_dropout(values):
 
 
 @pytest.mark.slow
-def test_xla_compiles_a_step_on_packed_rows(values, batches):  # noqa: F811
-    packed = batches[1]
+def test_xla_compiles_a_step_on_packed_sequences(values):
+    packed = unpacked_and_packed()[1]
     plain, compiled = (trainer(values, {"batch_size": len(packed["input_ids"])}) for _ in range(2))
     assert unknown_shapes(plain.step.get_concrete_function(*arguments(packed))) == []
     agree(plain.step(*arguments(packed)), compiled_step(compiled, packed), 1e-5)
@@ -125,7 +125,7 @@ def test_several_steps_in_a_call_and_evaluation_are_static(values):
     made = trainer(values, {"microbatch_size": 4}, strategy=make_strategy("one"))
 
     def part(worker: int, workers: int) -> tf.data.Dataset:
-        batch = random_batch(1, rows=ROWS)
+        batch = random_batch(1, sequences=ROWS)
         dataset = tf.data.Dataset.from_tensors(batch).repeat()
         return dataset.apply(tf.data.experimental.assert_cardinality(tf.data.INFINITE_CARDINALITY))
 

@@ -14,7 +14,7 @@ from lib.train.logging.throughput import Throughput
 from lib.train.loss_checks import Sanity
 from lib.train.step import Trainer
 from lib.train.strategy import make_strategy
-from tests.model.test_model import TINY, random_batch
+from tests.helpers.tiny_bert import TINY, random_batch
 
 
 def test_the_first_loss_must_be_that_of_guessing():
@@ -69,7 +69,7 @@ def trainer(values: dict, **changes) -> Trainer:
 
 
 def losses(one: Trainer, steps: int) -> list[float]:
-    batch = random_batch(1, rows=8)
+    batch = random_batch(1, sequences=8)
     found = []
     for number in range(1, steps + 1):
         results = one.step(batch, tf.constant(number), tf.constant(0.01))
@@ -91,7 +91,7 @@ def test_an_overflow_of_float16_is_skipped_and_the_scale_halved(values):
     before = one.state()
     scale = before["scaling/scale"]
     one.restore(before | {"scaling/scale": np.float32(2.0**24)})
-    results = one.step(random_batch(1, rows=8), tf.constant(1), tf.constant(0.01))
+    results = one.step(random_batch(1, sequences=8), tf.constant(1), tf.constant(0.01))
     assert float(results["skipped"]) == 1
     after = one.state()
     assert after["scaling/scale"] == 2.0**23
@@ -99,14 +99,14 @@ def test_an_overflow_of_float16_is_skipped_and_the_scale_halved(values):
         if not name.startswith("scaling/"):
             assert np.array_equal(after[name], values_before), name
     one.restore(after | {"scaling/scale": scale, "scaling/since": np.float32(1999)})
-    results = one.step(random_batch(1, rows=8), tf.constant(1), tf.constant(0.01))
+    results = one.step(random_batch(1, sequences=8), tf.constant(1), tf.constant(0.01))
     assert float(results["skipped"]) == 0
     assert one.state()["scaling/scale"] == 2 * scale
     assert one.state()["scaling/since"] == 0
 
 
 def test_several_steps_in_one_call_are_those_steps(values):
-    batches = [random_batch(seed, rows=8) for seed in range(5)]
+    batches = [random_batch(seed, sequences=8) for seed in range(5)]
     rates = [0.01, 0.02, 0.03, 0.02, 0.01]
 
     def dataset() -> tf.data.Dataset:
