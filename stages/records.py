@@ -26,10 +26,10 @@ from lib.vocab.tokenizer import WordPieceTokenizer
 
 @dataclass(frozen=True)
 class ShardTask:
-    """One text shard to turn into one record shard.
+    """One text shard to turn into one record file.
 
     Attributes:
-        vocab_digest: of what is in the folder `vocab` now.
+        vocab_digest: of the contents of the folder `vocab`.
     """
 
     source: Path
@@ -45,15 +45,15 @@ class ShardTask:
 
 @lru_cache(1)
 def _tokenizer(vocab: Path, digest: str) -> WordPieceTokenizer:
-    """Once a process: what it has seen in one shard it need not work out in the next.
+    """The tokenizer, loaded once per process: its cache of words serves all shards.
 
-    The process may be a cluster's and outlive the vocabulary: the digest tells them apart.
+    A worker of a cluster may outlive the vocabulary; the digest tells one vocabulary from another.
     """
     return WordPieceTokenizer.load(vocab)
 
 
 def make_records(task: ShardTask) -> WrittenShard:
-    """Tokenises, pairs, masks, packs and encodes one shard."""
+    """Tokenizes, pairs, masks, packs and encodes one shard."""
     tokenizer = _tokenizer(task.vocab, task.vocab_digest)
     tokens = read_tokens(task.source, tokenizer.encode_lines)
     statistics = write_shard(
@@ -75,7 +75,7 @@ def make_records(task: ShardTask) -> WrittenShard:
 def from_text(
     params: Params, phase: str, shards: Path, vocab: Path, target: Path
 ) -> tuple[dict[str, RecordSettings], list[WrittenShard]]:
-    """Makes examples of the text shards; returns each split's settings, and the files written."""
+    """Makes examples from the text shards; returns the settings of each split and the files."""
     settings = RecordSettings.from_params(params.records, params.phases[phase].max_seq_length)
     of_split = {split: settings if split == "train" else settings.held_out() for split in SPLITS}
     suffix = FILE_SUFFIXES[settings.compression]
@@ -97,16 +97,16 @@ def from_text(
     for split in SPLITS:
         if not total([shard for shard in written if shard.split == split]).examples:
             raise UserError(
-                f"{shards / split}: its text makes no examples; give more text, or "
-                "raise split.dev_fraction and split.test_fraction"
+                f"{shards / split}: its text yields no examples; add text, or raise "
+                "split.dev_fraction and split.test_fraction"
             )
     return of_split, written
 
 
-def from_examples(
+def from_external_examples(
     params: Params, phase: str, source: Path, vocab: Path, target: Path
 ) -> tuple[dict[str, RecordSettings], list[WrittenShard]]:
-    """Takes the examples of a folder; returns as `from_text` does."""
+    """Imports the external examples of a folder; returns the same as `from_text`."""
     folder = source / phase if (source / phase).is_dir() else source
     settings, written = import_examples(
         find_examples(folder, given_split),
@@ -127,20 +127,20 @@ def main(
     vocab: Path = VOCAB,
     records: Path | None = None,
 ) -> None:
-    """Makes the examples of one phase, by default in Google's TFRecord format.
+    """Makes the training examples of one phase, by default in Google's TFRecord format.
 
-    PHASE is its name in params.yaml, SOURCE the folder that split wrote or one of examples made
-    elsewhere, VOCAB the vocabulary, RECORDS the folder to write.
+    PHASE is its name in params.yaml, SOURCE the folder that split wrote or one of external
+    examples, VOCAB the vocabulary, RECORDS the folder to write.
     """
     params = load_params()
     params.check_phase(phase)
     source = source or Path(params.records.source)
     records = records or RECORDS / phase
-    made_here = params.records.source == SHARDS
+    from_shards = params.records.source == SHARDS
     with new_directory(records) as temporary:
         for split in SPLITS:
             (temporary / split).mkdir()
-        write = from_text if made_here else from_examples
+        write = from_text if from_shards else from_external_examples
         settings, written = write(params, phase, source, vocab, temporary)
         shards = {split: [shard for shard in written if shard.split == split] for split in SPLITS}
         metrics = {
@@ -160,7 +160,7 @@ def main(
             settings["train"].predictions_per_sequence(),
             params.records.seed,
             {name: fingerprint.of_file(vocab / name) for name in (VOCABULARY, CONFIG)},
-            imported=not made_here,
+            imported=not from_shards,
         )
         write_text(temporary / MANIFEST, text)
     results = Path("results/records") / phase
