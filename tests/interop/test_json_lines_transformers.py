@@ -1,4 +1,4 @@
-"""JSON lines of our records under transformers: its loss on them is ours on the records."""
+"""JSON lines under transformers: the same loss as ours on the records."""
 
 import json
 from dataclasses import asdict
@@ -20,7 +20,7 @@ from lib.records.json_lines_export import write_json_lines  # noqa: E402
 from lib.records.manifest import MANIFEST, ShardEntry, SplitEntry, manifest_json  # noqa: E402
 from lib.records.settings import RecordSettings  # noqa: E402
 from lib.records.statistics import RecordStatistics  # noqa: E402
-from tests.helpers.external_examples import LENGTH, PIECES, PREDICTIONS, some_examples  # noqa: E402
+from tests.helpers.external_examples import LENGTH, PREDICTIONS, VOCABULARY, some_examples  # noqa: E402
 
 
 def test_the_losses_are_equal(tmp_path):
@@ -38,7 +38,7 @@ def test_the_losses_are_equal(tmp_path):
     lines = (tmp_path / "lines/train/00000.jsonl").read_text(encoding="utf-8").splitlines()
     batch = transformers.default_data_collator([json.loads(line) for line in lines])
 
-    config = BertConfig(len(PIECES), 32, 2, 4, 64, "gelu", 0.1, 0.1, LENGTH)
+    config = BertConfig(len(VOCABULARY), 32, 2, 4, 64, "gelu", 0.1, 0.1, LENGTH)
     draw = np.random.default_rng(0)
     weights = {
         key: (array + draw.normal(0, 0.2, array.shape)).astype(np.float32)

@@ -1,4 +1,4 @@
-"""Records written as JSON lines hold what the records hold."""
+"""JSON lines hold what the records hold."""
 
 import json
 import sys
@@ -17,16 +17,16 @@ from tests.helpers.external_examples import (
     LENGTH,
     PREDICTIONS,
     as_objects,
-    parsed,
     some_examples,
     write_objects,
     write_vocabulary,
 )
+from tests.helpers.records import read_unpacked
 
 
 @pytest.fixture
-def make(tmp_path, monkeypatch, values):
-    """Runs the stage on text of the vocabulary's words, or on the folder `source`."""
+def make_records(tmp_path, monkeypatch, values):
+    """Runs the records stage on text of the vocabulary's words, or on the folder `source`."""
     monkeypatch.chdir(tmp_path)
     write_vocabulary(tmp_path / "vocab")
     draw = np.random.default_rng(1)
@@ -58,12 +58,12 @@ def make(tmp_path, monkeypatch, values):
     return run
 
 
-def objects_of(path: Path) -> list[dict]:
+def read_objects(path: Path) -> list[dict]:
     return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
 
 
-def test_a_line_is_what_tensorflow_reads_in_the_record(make):
-    records = make(compression="gzip")
+def test_a_line_holds_what_tensorflow_reads_from_the_record(make_records):
+    records = make_records(compression="gzip")
     counts = write_json_lines(records, Path("lines"))
     names = ["train/00000", "train/00001", "dev/00000", "test/00000"]
     written = [path.relative_to("lines").as_posix() for path in Path("lines").rglob("*.*")]
@@ -72,40 +72,41 @@ def test_a_line_is_what_tensorflow_reads_in_the_record(make):
         lines = 0
         for name in names:
             if name.startswith(split):
-                found = objects_of(Path(f"lines/{name}.jsonl"))
-                theirs = parsed([records / f"{name}.tfrecord.gz"], compression="GZIP")
+                found = read_objects(Path(f"lines/{name}.jsonl"))
+                path = records / f"{name}.tfrecord.gz"
+                theirs = read_unpacked([path], LENGTH, PREDICTIONS, "GZIP")
                 assert found == as_objects(theirs)
                 lines += len(found)
         assert counts[split] == lines > 20
 
 
-def test_lines_come_back_as_the_same_records(make):
-    records = make()
+def test_imported_lines_give_the_same_records(make_records):
+    records = make_records()
     before = sorted(path.read_bytes() for path in records.rglob("*.tfrecord"))
     write_json_lines(records, Path("lines"))
-    again = make("lines")
+    again = make_records("lines")
     assert sorted(path.read_bytes() for path in again.rglob("*.tfrecord")) == before
 
 
-def test_single_segments_say_nothing_of_the_next(make):
-    write_json_lines(make(next_sentence=False), Path("lines"), ["dev"], workers=2)
+def test_single_segments_have_no_next_sentence_label(make_records):
+    write_json_lines(make_records(next_sentence=False), Path("lines"), ["dev"], workers=2)
     assert [path.name for path in Path("lines").iterdir()] == ["dev"]
     (path,) = Path("lines/dev").iterdir()
     keys = {"input_ids", "attention_mask", "token_type_ids", "labels"}
-    assert all(each.keys() == keys for each in objects_of(path))
+    assert all(each.keys() == keys for each in read_objects(path))
 
 
-def test_workers_do_not_matter(make):
-    records = make()
+def test_the_number_of_workers_changes_nothing(make_records):
+    records = make_records()
     for workers in (1, 2):
         write_json_lines(records, Path(f"lines{workers}"), workers=workers)
     assert fingerprint.of_path(Path("lines1")) == fingerprint.of_path(Path("lines2"))
 
 
-def test_examples_without_a_test_split_are_written(make):
-    write_objects(Path("made/train.jsonl"), as_objects(some_examples(30, 1)))
-    write_objects(Path("made/dev.jsonl"), as_objects(some_examples(8, 2)))
-    counts = write_json_lines(make("made"), Path("lines"))
+def test_a_missing_test_split_is_fine(make_records):
+    write_objects(Path("external/train.jsonl"), as_objects(some_examples(30, 1)))
+    write_objects(Path("external/dev.jsonl"), as_objects(some_examples(8, 2)))
+    counts = write_json_lines(make_records("external"), Path("lines"))
     assert counts == {"train": 30, "dev": 8, "test": 0}
 
 
@@ -117,20 +118,22 @@ def test_examples_without_a_test_split_are_written(make):
         ({}, ("valid",), "no split valid; there are train, dev, test"),
     ],
 )
-def test_what_cannot_be_written_is_refused(make, changes, splits, message):
-    records = make(**changes)
+def test_packed_and_unmasked_records_and_unknown_splits_are_refused(
+    make_records, changes, splits, message
+):
+    records = make_records(**changes)
     with pytest.raises(UserError, match=message) as failure:
         write_json_lines(records, Path("lines"), splits)
     assert str(failure.value).startswith("records/manifest.json: ")
     assert not Path("lines").exists()
 
 
-def test_dev_of_dynamic_records_can_be_written(make):
-    assert write_json_lines(make(masking="dynamic"), Path("lines"), ["dev"])["dev"] > 20
+def test_dev_of_dynamic_records_can_be_exported(make_records):
+    assert write_json_lines(make_records(masking="dynamic"), Path("lines"), ["dev"])["dev"] > 20
 
 
-def test_folders_are_looked_at_first(make):
-    records = make()
+def test_wrong_folders_are_refused(make_records):
+    records = make_records()
     with pytest.raises(UserError, match=r"shards/manifest\.json: no such file"):
         write_json_lines(Path("shards"), Path("lines"))
     with pytest.raises(UserError, match="shards: already exists"):
@@ -140,8 +143,8 @@ def test_folders_are_looked_at_first(make):
         write_json_lines(records, Path("lines"))
 
 
-def test_the_command_line(make, capsys, monkeypatch):
-    make()
+def test_the_command_line(make_records, capsys, monkeypatch):
+    make_records()
     monkeypatch.setattr(sys, "argv", ["convert", "records", "records", "lines", "--split", "dev"])
     main()
     assert "dev examples -> lines" in capsys.readouterr().out

@@ -1,4 +1,4 @@
-"""Sentence pairs: Google's algorithm, once more and slowly, is the judge of the fast one."""
+"""Sentence pairs: the fast algorithm against a plain implementation of Google's."""
 
 import collections
 import itertools
@@ -27,7 +27,7 @@ Pair = tuple[int, int, int, int, bool]  # a_start, a_length, b_start, b_length, 
 
 
 def documents_of(lengths: list[list[int]]) -> list[Document]:
-    """Documents whose tokens are numbered through, from the lengths of their sentences."""
+    """Documents whose tokens are numbered consecutively, from the lengths of their sentences."""
     counter = itertools.count()
     return [[[next(counter) for _ in range(n)] for n in sentences] for sentences in lengths]
 
@@ -56,8 +56,8 @@ def joined(sentences: Document) -> list[int]:
     return list(itertools.chain.from_iterable(sentences))
 
 
-def slow_truncate(a: list[int], b: list[int], room: int, draw: random.Random) -> None:
-    while len(a) + len(b) > room:
+def slow_truncate(a: list[int], b: list[int], max_num_tokens: int, draw: random.Random) -> None:
+    while len(a) + len(b) > max_num_tokens:
         longer = a if len(a) > len(b) else b
         longer.pop(0 if draw.random() < 0.5 else -1)
 
@@ -66,39 +66,40 @@ def slow_pairs(
     documents: list[Document], max_seq_length: int, short_seq_prob: float, draw: random.Random
 ) -> list[Pair]:
     """One pass of Google's algorithm, sentence by sentence and token by token."""
-    room = max_seq_length - 3
+    max_num_tokens = max_seq_length - 3
     pairs = []
     for number, document in enumerate(documents):
-        target = draw.randint(2, room) if draw.random() < short_seq_prob else room
-        place = 0
-        while place < len(document):
+        is_short = draw.random() < short_seq_prob
+        target = draw.randint(2, max_num_tokens) if is_short else max_num_tokens
+        sentence = 0
+        while sentence < len(document):
             chunk: Document = []
-            while place < len(document) and sum(map(len, chunk)) < target:
-                chunk.append(document[place])
-                place += 1
+            while sentence < len(document) and sum(map(len, chunk)) < target:
+                chunk.append(document[sentence])
+                sentence += 1
             split = draw.randint(1, len(chunk) - 1) if len(chunk) > 1 else 1
             a = joined(chunk[:split])
             is_random = len(chunk) == 1 or draw.random() < 0.5
             if is_random:
-                place -= len(chunk) - split
+                sentence -= len(chunk) - split
                 others = [other for other in range(len(documents)) if other != number]
                 other = documents[draw.choice(others)]
                 b: list[int] = []
-                for sentence in other[draw.randint(0, len(other) - 1) :]:
-                    b = b + sentence
+                for each in other[draw.randint(0, len(other) - 1) :]:
+                    b = b + each
                     if len(b) >= target - len(a):
                         break
             else:
                 b = joined(chunk[split:])
-            slow_truncate(a, b, room, draw)
+            slow_truncate(a, b, max_num_tokens, draw)
             pairs.append((a[0], len(a), b[0], len(b), is_random))
     return pairs
 
 
-def z_score(one: list[float], other: list[float]) -> float:
+def z_score(x: list[float], y: list[float]) -> float:
     """Welch's z of two samples' means."""
-    error = math.sqrt(np.var(one) / len(one) + np.var(other) / len(other))
-    return float((np.mean(one) - np.mean(other)) / max(error, 1e-12))
+    error = math.sqrt(np.var(x) / len(x) + np.var(y) / len(y))
+    return float((np.mean(x) - np.mean(y)) / max(error, 1e-12))
 
 
 @pytest.mark.parametrize("short_seq_prob", [0.0, 0.5, 1.0])
@@ -110,7 +111,7 @@ def z_score(one: list[float], other: list[float]) -> float:
         [[5, 5], [20], [2, 2, 7, 1, 1]],
     ],
 )
-def test_every_pair_is_as_frequent_as_googles(
+def test_every_pair_is_as_frequent_as_with_google(
     lengths: list[list[int]], short_seq_prob: float
 ) -> None:
     runs = 4000
@@ -122,13 +123,13 @@ def test_every_pair_is_as_frequent_as_googles(
         fast.update(pairs_of(make_pairs(tokens, 12, short_seq_prob, 0.5, draws)))
         slow.update(slow_pairs(documents, 12, short_seq_prob, draw))
     for pair in fast.keys() | slow.keys():
-        # Two counts of the same rare thing differ by about the root of their sum.
+        # Two counts of the same rare event differ by about the root of their sum.
         difference = abs(fast[pair] - slow[pair])
         assert difference < 5 * math.sqrt(fast[pair] + slow[pair]) + 5, pair
 
 
-def test_statistics_are_googles() -> None:
-    """Over texts of a natural kind: counts, lengths, share of random pairs."""
+def test_statistics_equal_googles() -> None:
+    """On natural sentence lengths: number of pairs, their lengths, fraction of random ones."""
     samples: dict[str, tuple[list[float], list[float]]] = collections.defaultdict(lambda: ([], []))
     for seed in range(40):
         draw = random.Random(seed)
@@ -169,25 +170,23 @@ def test_pairs_are_well_formed(
     draws = generator(0, "test")
     examples = make_pairs(tokens, max_seq_length, short_seq_prob, random_next_prob, draws)
     document = np.repeat(np.arange(len(lengths)), list(map(sum, lengths)))  # of each token
-    room = max_seq_length - 3
-    covered: set[int] = set()
+    max_num_tokens = max_seq_length - 3
     for a, a_length, b, b_length, is_random in pairs_of(examples):
         assert a_length >= 1
         assert b_length >= 1
-        assert a_length + b_length <= room
+        assert a_length + b_length <= max_num_tokens
         assert document[a] == document[a + a_length - 1]
         assert document[b] == document[b + b_length - 1]
         assert (document[a] != document[b]) == is_random
         if not is_random:
-            # In between there is only what the truncation took.
+            # Only truncated tokens lie in between.
             assert b >= a + a_length
-            assert b == a + a_length or a_length + b_length == room
-        covered |= set(range(a, a + a_length)) | set(range(b, b + b_length))
+            assert b == a + a_length or a_length + b_length == max_num_tokens
     assert examples.a_start.dtype == examples.b_length.dtype == np.int32
     assert len(examples) == len(examples.b_start) == len(examples.is_random)
     if len(lengths) == 1:
         assert not examples.is_random.any()
-        # What is never part of a pair: cut off, or a sentence of one token.
+        # Every sentence becomes a pair or, if it has one token only, is dropped.
         assert len(examples) + examples.dropped_segments > 0
     else:
         assert examples.dropped_segments == 0
@@ -195,13 +194,12 @@ def test_pairs_are_well_formed(
 
 @given(corpora, st.integers(5, 40))
 @settings(max_examples=100, deadline=None)
-def test_a_pair_starts_where_a_document_does(lengths: list[list[int]], max_seq_length: int) -> None:
-    """Every document is begun, and every sentence is looked at: nothing is left out."""
+def test_every_document_starts_a_pair(lengths: list[list[int]], max_seq_length: int) -> None:
     tokens = tokens_of(lengths)
     if len(lengths) < 2:
         return
     examples = make_pairs(tokens, 10_000, 0.0, 0.0, generator(max_seq_length, "test"))
-    # With room for whole documents and no random next, A and B are the document.
+    # If whole documents fit and there is no random next, A and B are the document.
     for sentences, (a, a_length, b, b_length, is_random), start in zip(
         lengths, pairs_of(examples), np.cumsum([0, *map(sum, lengths)]), strict=False
     ):
@@ -215,20 +213,30 @@ def test_a_pair_starts_where_a_document_does(lengths: list[list[int]], max_seq_l
             assert a_length == sum(sentences)
 
 
+def test_the_example_of_the_docstring() -> None:
+    tokens = tokens_of([[3, 4, 5], [6, 2], [4]])
+    assert pairs_of(make_pairs(tokens, 12, 0.0, 0.5, generator(3164, "test"))) == [
+        (0, 3, 12, 6, True),
+        (3, 4, 7, 5, False),
+        (12, 6, 18, 2, False),
+        (20, 4, 4, 5, True),
+    ]
+
+
 def test_random_next_probability() -> None:
     tokens = tokens_of([[5] * 40] * 50)
-    for wanted in (0.0, 0.2, 1.0):
-        counts = [
-            make_pairs(tokens, 33, 0.0, wanted, generator(seed, "test")).is_random
+    for probability in (0.0, 0.2, 1.0):
+        is_random = [
+            make_pairs(tokens, 33, 0.0, probability, generator(seed, "test")).is_random
             for seed in range(20)
         ]
-        multiple = np.concatenate(counts)
-        # The last sentence of a document may stand alone and then is a random pair, too.
-        assert wanted - 0.02 <= multiple.mean() <= wanted + 0.1
+        fraction = np.concatenate(is_random).mean()
+        # The last sentence of a document may be a chunk of its own, and then B is random, too.
+        assert probability - 0.02 <= fraction <= probability + 0.1
 
 
-def test_one_document() -> None:
-    """No other text to take: true nexts only, single sentences are cut in two."""
+def test_a_single_document_has_no_random_pairs() -> None:
+    """B always follows A, and a single sentence is split in two."""
     cuts: collections.Counter[int] = collections.Counter()
     for seed in range(1200):
         examples = make_pairs(tokens_of([[7, 1]]), 10, 0.0, 0.5, generator(seed, "test"))
@@ -240,15 +248,15 @@ def test_one_document() -> None:
     assert all(140 < count < 260 for count in cuts.values())
 
 
-def test_truncation_is_that_of_the_simulation() -> None:
-    cases = [(a, b, room) for a in range(1, 25) for b in range(1, 25) for room in range(2, 18)]
+def test_truncation_equals_googles() -> None:
     draw = random.Random(0)
-    for room, group in itertools.groupby(sorted(cases, key=lambda case: case[2]), lambda c: c[2]):
-        a, b = (np.array(column) for column in list(zip(*group, strict=True))[:2])
-        fast = _truncate(np.zeros_like(a), a, np.zeros_like(b), b, room, generator(room, "test"))
+    a, b = np.array(list(itertools.product(range(1, 25), repeat=2))).T
+    for length in range(2, 18):
+        draws = generator(length, "test")
+        fast = _truncate(np.zeros_like(a), a, np.zeros_like(b), b, length, draws)
         for a_all, b_all, a_start, a_length, b_start, b_length in zip(a, b, *fast, strict=True):
             slow_a, slow_b = list(range(a_all)), list(range(b_all))
-            slow_truncate(slow_a, slow_b, room, draw)
+            slow_truncate(slow_a, slow_b, length, draw)
             assert (a_length, b_length) == (len(slow_a), len(slow_b))
             assert 0 <= a_start <= a_all - a_length
             assert 0 <= b_start <= b_all - b_length
@@ -267,15 +275,15 @@ def test_heads_are_binomial(tosses: int) -> None:
 
 @pytest.mark.parametrize("power", [6, 7, 10, 12])
 def test_tables_hold_the_binomial_distribution(power: int) -> None:
-    """Against whole numbers, in which nothing is lost."""
+    """Against exact fractions."""
     tosses = 1 << power
-    fewest, cumulative = _binomial_table(power)
+    lowest, cumulative = _binomial_table(power)
     probabilities = np.diff(cumulative, prepend=0.0)
-    below = sum(math.comb(tosses, heads) for heads in range(fewest))
+    below = sum(math.comb(tosses, heads) for heads in range(lowest))
     assert below < 2**tosses // 10**22 + 1
-    for heads in range(fewest, fewest + len(cumulative), max(1, len(cumulative) // 100)):
+    for heads in range(lowest, lowest + len(cumulative), max(1, len(cumulative) // 100)):
         exact = Fraction(math.comb(tosses, heads), 2**tosses)
-        assert abs(float(exact) - probabilities[heads - fewest]) < 1e-14
+        assert abs(float(exact) - probabilities[heads - lowest]) < 1e-14
 
 
 def test_heads_of_a_very_long_text() -> None:
@@ -285,9 +293,9 @@ def test_heads_of_a_very_long_text() -> None:
     assert abs(heads.mean() - tosses / 2) < 5 * deviation / math.sqrt(count)
     assert abs(heads.std() / deviation - 1) < 5 / math.sqrt(2 * count)
     for times in (-2, -1, 0, 1, 2):
-        share = (1 + math.erf(times / math.sqrt(2))) / 2
+        expected = (1 + math.erf(times / math.sqrt(2))) / 2
         below = np.mean(heads <= tosses / 2 + times * deviation)
-        assert abs(below - share) < 5 * math.sqrt(share * (1 - share) / count) + 1e-3
+        assert abs(below - expected) < 5 * math.sqrt(expected * (1 - expected) / count) + 1e-3
 
 
 def test_heads_of_mixed_numbers() -> None:
@@ -309,71 +317,36 @@ def test_single_segments_lose_no_token(
     examples = make_single_segments(tokens, max_seq_length, short_seq_prob, generator(3, "test"))
     document = np.repeat(np.arange(len(lengths)), list(map(sum, lengths)))
     sentence_starts = set(tokens.sentence_offsets.tolist())
-    place = 0
+    position = 0
     for a, a_length, b, b_length, is_random in pairs_of(examples):
-        assert a == place  # one directly after the other
+        assert a == position  # directly after the example before
         assert (b, b_length, is_random) == (0, 0, False)
         assert 1 <= a_length <= max_seq_length - 2
         assert document[a] == document[a + a_length - 1]
-        place = a + a_length
-        # Ends with a sentence, or inside one that does not fit a row.
-        assert place in sentence_starts or a_length == max_seq_length - 2
-        if short_seq_prob == 0 and place < len(document) and document[place] == document[a]:
-            following = min(n for n in sentence_starts if n > place) - place
-            piece = min(following, max_seq_length - 2)
-            assert a_length + piece > max_seq_length - 2  # no more would have fitted
-    assert place == len(document)
+        position = a + a_length
+        # Ends with a sentence, or inside one that is longer than a sequence.
+        assert position in sentence_starts or a_length == max_seq_length - 2
+        if short_seq_prob == 0 and position < len(document) and document[position] == document[a]:
+            following = min(n for n in sentence_starts if n > position) - position
+            part = min(following, max_seq_length - 2)
+            assert a_length + part > max_seq_length - 2  # no more would have fitted
+    assert position == len(document)
 
 
 def test_short_single_segments() -> None:
     tokens = tokens_of([[1] * 500] * 200)
-    rows = [
+    counts = [
         len(make_single_segments(tokens, 52, prob, generator(1, "test")))
         for prob in (0.0, 0.5, 1.0)
     ]
-    assert rows[0] == 2000
-    assert rows[0] < rows[1] < rows[2]
+    assert counts[0] == 2000
+    assert counts[0] < counts[1] < counts[2]
 
 
-@given(
-    st.lists(st.integers(0, 3) | st.none(), max_size=20),  # tokens of a line; None: a blank line
-)
-def test_build_groups_lines(lines: list[int | None]) -> None:
-    blank = [line is None for line in lines]
-    offsets = np.cumsum([0, *(line or 0 for line in lines)])
-    ids = np.arange(offsets[-1], dtype=np.uint16)
-    tokens = Tokens.build(ids, offsets, np.array(blank, dtype=bool))
-    expected = [
-        [line for line in group if line]
-        for is_blank, group in itertools.groupby(lines, lambda line: line is None)
-        if not is_blank
-    ]
-    expected = [document for document in expected if document]
-    assert tokens.documents == len(expected)
-    assert tokens.sentences == sum(map(len, expected))
-    widths = np.diff(tokens.sentence_offsets).tolist()
-    bounds = itertools.pairwise(tokens.document_offsets.tolist())
-    assert [widths[start:end] for start, end in bounds] == expected
-    assert tokens.sentence_offsets.dtype == tokens.document_offsets.dtype == np.int64
-
-
-def test_build_refuses_what_does_not_fit() -> None:
-    ids = np.zeros(3, dtype=np.uint16)
-    for offsets, blank in (
-        ([0, 2], [False]),
-        ([0, 3], [False, False]),
-        ([1, 3], [False]),
-        ([0, 3], [True]),
-        ([0, 4, 3], [False, False]),
-    ):
-        with pytest.raises(ValueError, match="should"):
-            Tokens.build(ids, np.array(offsets), np.array(blank))
-
-
-def test_same_key_same_pairs() -> None:
+def test_pairs_depend_on_the_key_only() -> None:
     tokens = tokens_of([[7, 3, 9]] * 20)
-    one, again, other = (
+    first, again, other = (
         pairs_of(make_pairs(tokens, 20, 0.1, 0.5, generator(seed, "pairs", 0)))
         for seed in (1, 1, 2)
     )
-    assert one == again != other
+    assert first == again != other

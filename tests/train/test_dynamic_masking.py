@@ -15,7 +15,7 @@ from lib.records.masking import Masked, mask_sequences, prediction_counts
 from lib.records.packed_sequences import assemble_packed
 from lib.run.random import generator
 from lib.train.dynamic_masking import DynamicMasking
-from tests.records.test_masking import VOCABULARY, check, rows_of, texts, words_of
+from tests.helpers.masking import VOCABULARY, check_masked, example_lists, pad, words_of
 
 
 def masking(
@@ -59,15 +59,19 @@ def mask(matrix: np.ndarray, lengths: np.ndarray, *settings: object, **named: ob
 probabilities = st.sampled_from([0.0, 0.15, 0.25, 0.5, 1.0])
 
 
-@given(texts.filter(bool), probabilities, st.integers(1, 80), st.booleans(), st.integers(0, 99))
+@given(
+    example_lists.filter(bool), probabilities, st.integers(1, 80), st.booleans(), st.integers(0, 99)
+)
 @settings(max_examples=50, deadline=None)
 def test_rules_of_an_example(
     rows: list[list[int]], probability: float, most: int, whole_words: bool, seed: int
 ) -> None:
-    matrix, lengths = rows_of(rows, 64)
+    matrix, lengths = pad(rows, 64)
     masked = mask(matrix, lengths, probability, most, whole_words, seed=seed)
     counts = prediction_counts(lengths, probability, min(most, 64))
-    for text, chosen, wanted in zip(rows, check(matrix, lengths, masked), counts, strict=True):
+    for text, chosen, wanted in zip(
+        rows, check_masked(matrix, lengths, masked), counts, strict=True
+    ):
         obeys(text, set(chosen), int(wanted), whole_words)
 
 
@@ -84,7 +88,7 @@ def obeys(text: list[int], chosen: set[int], wanted: int, whole_words: bool) -> 
 
 
 @given(
-    st.lists(texts.filter(bool), min_size=1, max_size=4),
+    st.lists(example_lists.filter(bool), min_size=1, max_size=4),
     probabilities,
     st.integers(1, 20),
     st.booleans(),
@@ -95,7 +99,7 @@ def test_rules_of_the_examples_of_a_packed_row(
 ) -> None:
     examples = [text for pack in packs for text in pack]
     columns = max(sum(map(len, pack)) for pack in packs) + 3
-    matrix, lengths = rows_of(examples, columns)
+    matrix, lengths = pad(examples, columns)
     numbers = iter(range(len(examples)))
     layout = np.array([([next(numbers) for _ in pack] + [-1] * 6)[:6] for pack in packs])
     features = {
@@ -110,7 +114,7 @@ def test_rules_of_the_examples_of_a_packed_row(
     masked = as_masked(masker(batch, 0))
 
     filled = (packed["example_ids"] > 0).sum(axis=1)
-    for row, chosen in enumerate(check(packed["input_ids"], filled, masked)):
+    for row, chosen in enumerate(check_masked(packed["input_ids"], filled, masked)):
         for slot, number in enumerate(layout[row][layout[row] >= 0]):
             start = packed["cls_positions"][row, slot]
             own = {column - start for column in chosen if 0 <= column - start < lengths[number]}
@@ -125,7 +129,7 @@ def test_positions_are_distributed_as_those_of_static_masks(
 ) -> None:
     """Each set of positions is as frequent in both: chi-square of two samples."""
     text, runs = [1, 4, 10, 5, 6, 11, 12, 2, 13, 14, 7, 2], 10_000
-    matrix, lengths = rows_of([text] * runs, 16)
+    matrix, lengths = pad([text] * runs, 16)
     settings = (0.3, 20, whole_words)
     static = mask_sequences(matrix, lengths, VOCABULARY, *settings, generator(0, "test"))
     if packed:  # behind another example; what is chosen in that one is left out
@@ -136,9 +140,9 @@ def test_positions_are_distributed_as_those_of_static_masks(
         dynamic = as_masked(masking(20, *settings, examples=2)(batch, 0))
         found = [tuple(c - 4 for c in chosen if c >= 4) for chosen in dynamic.positions.tolist()]
     else:
-        found = list(map(tuple, check(matrix, lengths, mask(matrix, lengths, *settings))))
+        found = list(map(tuple, check_masked(matrix, lengths, mask(matrix, lengths, *settings))))
     fast = collections.Counter(found)
-    slow = collections.Counter(map(tuple, check(matrix, lengths, static)))
+    slow = collections.Counter(map(tuple, check_masked(matrix, lengths, static)))
     assert fast.keys() == slow.keys()
     statistic = sum((fast[one] - slow[one]) ** 2 / (fast[one] + slow[one]) for one in fast)
     freedom = len(fast) - 1
@@ -177,7 +181,7 @@ def test_shares_of_replacement_are_those_of_static_masks(whole_words: bool) -> N
 @pytest.mark.parametrize("whole_words", [False, True])
 def test_a_row_has_its_masks_in_whatever_batch(whole_words: bool) -> None:
     draw = np.random.default_rng(1)
-    matrix, lengths = rows_of([[1, *draw.integers(4, 20, 14), 2] for _ in range(11)], 17)
+    matrix, lengths = pad([[1, *draw.integers(4, 20, 14), 2] for _ in range(11)], 17)
     masker = masking(17, 0.3, 5, whole_words)
     together = masker(tensors(matrix, lengths), 7)
     for row in range(11):
@@ -187,7 +191,7 @@ def test_a_row_has_its_masks_in_whatever_batch(whole_words: bool) -> None:
 
 
 def test_masks_differ_by_row_and_by_seed() -> None:
-    matrix, lengths = rows_of([[1, *range(4, 20), 2]] * 40, 20)
+    matrix, lengths = pad([[1, *range(4, 20), 2]] * 40, 20)
     one, later, other = (
         masking(20, seed=seed)(tensors(matrix, lengths), first)["masked_lm_positions"].numpy()
         for seed, first in ((1, 0), (1, 40), (2, 0))
@@ -200,7 +204,7 @@ def test_masks_differ_by_row_and_by_seed() -> None:
 
 
 def test_rows_that_only_fill_up_a_batch_have_no_masks() -> None:
-    matrix, lengths = rows_of([[1, 4, 5, 2], []], 6)
+    matrix, lengths = pad([[1, 4, 5, 2], []], 6)
     masked = mask(matrix, lengths, 0.5, 3)
     assert masked.weights.sum(axis=1).tolist() == [2, 0]
     assert not masked.input_ids[1].any()

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from lib.records import tfrecord
 from lib.records.manifest import Manifest, Split
 from lib.train.input import evaluation_batches, training_batches
-from tests.records.test_masking import VOCABULARY
+from tests.helpers.masking import VOCABULARY
 
 LENGTH = 8
 

@@ -1,0 +1,196 @@
+"""The records stage on text: kinds of records, manifest, metrics, plots."""
+
+import gzip
+import hashlib
+import itertools
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+
+from lib.records.manifest import read_manifest, record_files
+from lib.records.settings import RecordSettings
+from lib.records.tfrecord_reader import decode, read_records
+from lib.run import fingerprint
+from lib.run.errors import UserError
+from stages import records as stage
+from tests.helpers.project import sentences
+from tests.helpers.records import VOCABULARY, read_packed, serialized_records, unpack
+
+
+@pytest.fixture
+def run_stage(tmp_path, monkeypatch, values):
+    """A folder with shards and a vocabulary of letters and some words; runs the stage on it."""
+    monkeypatch.chdir(tmp_path)
+    for split, shards, seed in (("train", 5, 0), ("dev", 1, 50), ("test", 1, 60)):
+        (tmp_path / "shards" / split).mkdir(parents=True)
+        for shard in range(shards):
+            lines = sentences(120, seed + shard)
+            text = "".join(
+                "\n".join(lines[start : start + 4]) + "\n\n" for start in range(0, 120, 4)
+            )
+            (tmp_path / "shards" / split / f"{shard:05d}.txt").write_text(text, encoding="utf-8")
+    letters = "abcdefghijklmnopqrstuvwxyz0123456789."
+    vocabulary = [
+        "[PAD]",
+        "[UNK]",
+        "[CLS]",
+        "[SEP]",
+        "[MASK]",
+        "the",
+        "times",
+        "a",
+        "##ing",
+        "pilot",
+    ]
+    vocabulary += [letter for letter in letters if letter != "a"]
+    vocabulary += [f"##{letter}" for letter in letters]
+    (tmp_path / "vocab").mkdir()
+    (tmp_path / "vocab/vocab.txt").write_text("\n".join(vocabulary) + "\n", encoding="utf-8")
+    (tmp_path / "vocab/tokenizer_config.json").write_text("{}", encoding="utf-8")
+
+    def run(target: str, workers: int = 1, **changes: object) -> Path:
+        values["records"].update(dupe_factor=3, **changes)
+        values["phases"]["main"]["max_seq_length"] = 64
+        values["cluster"]["workers"] = workers
+        (tmp_path / "params.yaml").write_text(yaml.safe_dump(values), encoding="utf-8")
+        stage.main("main", Path("shards"), Path("vocab"), Path(target))
+        return Path(target)
+
+    return run
+
+
+def test_the_number_of_workers_changes_nothing(run_stage):
+    results = []
+    for workers in (1, 2, 5):
+        folder = run_stage(
+            "records", workers, packing=True, whole_word_mask=True, compression="gzip"
+        )
+        results.append(
+            {
+                path.as_posix(): fingerprint.of_file(path)
+                for path in [*folder.rglob("*"), *Path("results/records").rglob("*")]
+                if path.is_file()
+            }
+        )
+    assert results[0] == results[1] == results[2]
+    assert len(results[0]) == 7 + 1 + 3  # record files, manifest, metrics and two plots
+
+
+def test_manifest_and_metrics_describe_the_records(run_stage):
+    folder = run_stage("records", packing=True, max_examples_per_pack=5)
+    manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
+    assert manifest["settings"]["seed"] == 12345
+    assert manifest["settings"]["dupe_factor"] == 3
+    assert manifest["examples_per_sequence"] == 5
+    for name, digest in manifest["vocabulary_md5"].items():
+        assert digest == hashlib.md5((Path("vocab") / name).read_bytes()).hexdigest()
+    settings = RecordSettings(64, 10, packing=True, max_examples_per_pack=5)
+    assert manifest["predictions_per_sequence"] == settings.predictions_per_sequence()
+    metrics = json.loads(Path("results/records/main/metrics.json").read_text(encoding="utf-8"))
+    for split, facts in manifest["splits"].items():
+        assert facts["dupe_factor"] == (3 if split == "train" else 1)
+        sequences = []
+        for shard in facts["shards"]:
+            own = read_packed(folder / shard["file"], settings)
+            assert shard["sequences"] == len(own)
+            assert shard["examples"] == sum(
+                int(each["next_sentence_weights"].sum()) for each in own
+            )
+            text = Path("shards", shard["source"]).read_bytes()
+            assert shard["source_md5"] == hashlib.md5(text).hexdigest()
+            sequences += own
+        examples = list(itertools.chain.from_iterable(map(unpack, sequences)))
+        tokens = sum(len(example[0]) for example in examples)
+        masked = sum(len(example[3]) for example in examples)
+        expected = {
+            "sequences": len(sequences),
+            "examples": len(examples),
+            "tokens": tokens,
+            "fill": tokens / (64 * len(sequences)),
+            "predictions": masked,
+            "masked_fraction": masked / tokens,
+            "random_next_fraction": np.mean([example[2] for example in examples]),
+        }
+        assert {key: facts[key] for key in expected} == pytest.approx(expected)
+        assert {key: metrics[split][key] for key in expected} == pytest.approx(expected, rel=1e-5)
+    for name, column, total in (
+        ("lengths", "examples", "examples"),
+        ("sequences", "sequences", "sequences"),
+    ):
+        lines = Path(f"results/records/main/{name}.csv").read_text(encoding="utf-8").splitlines()
+        assert lines[0] == f"tokens,{column}"
+        assert sum(int(line.split(",")[1]) for line in lines[1:]) == metrics["train"][total]
+
+
+def test_dev_and_test_are_the_same_with_dynamic_masks(run_stage):
+    static, dynamic = (run_stage(kind, masking=kind) for kind in ("static", "dynamic"))
+    for split in "dev", "test":
+        assert fingerprint.of_path(static / split) == fingerprint.of_path(dynamic / split)
+    assert fingerprint.of_path(static / "train") != fingerprint.of_path(dynamic / "train")
+    metrics = json.loads(Path("results/records/main/metrics.json").read_text(encoding="utf-8"))
+    assert "masked_fraction" in metrics["dev"] and "masked_fraction" not in metrics["train"]
+
+
+def test_gzip_files_hold_the_same_records_and_no_date(run_stage):
+    plain, zipped = run_stage("plain"), run_stage("zipped", compression="gzip")
+    first = (zipped / "train/00000.tfrecord.gz").read_bytes()
+    assert gzip.decompress(first) == (plain / "train/00000.tfrecord").read_bytes()
+    assert first[3:8] == bytes(5)  # no name, no time
+    manifest = read_manifest(zipped)
+    files = record_files(zipped, manifest, "train")
+    assert [path.name for path in files] == [f"{n:05d}.tfrecord.gz" for n in range(5)]
+    ours = itertools.chain.from_iterable(map(read_records, files))
+    assert serialized_records(files, manifest.compression) == list(ours)
+
+
+def test_training_reads_gzip_and_plain_records_alike(run_stage):
+    from lib.train.input import evaluation_batches, training_batches
+
+    batches = []
+    for compression in "none", "gzip":
+        folder = run_stage(compression, compression=compression)
+        manifest = read_manifest(folder)
+        train = training_batches(
+            folder, manifest, VOCABULARY, batch_size=8, steps=3, buffer=50, seed=1
+        )
+        dev = evaluation_batches(folder, manifest, "dev", 8)
+        batches.append([batch["input_ids"].numpy() for batch in (*train.take(3), *dev)])
+    assert len(batches[0]) == len(batches[1]) > 3
+    assert all((one == other).all() for one, other in zip(*batches, strict=True))
+
+
+def test_other_manifests_are_refused(run_stage):
+    folder = run_stage("records")
+    path = folder / "manifest.json"
+    text = path.read_text(encoding="utf-8")
+    for broken in (
+        text.replace('"version": 1', '"version": 99'),
+        text[:-20],
+        "[]",
+        text.replace('"max_seq_length"', '"something"'),
+    ):
+        path.write_text(broken, encoding="utf-8")
+        with pytest.raises(UserError, match=r"manifest\.json: not a manifest of records"):
+            read_manifest(folder)
+    path.unlink()
+    with pytest.raises(UserError, match="no such file; run the records stage"):
+        read_manifest(folder)
+
+
+def test_a_split_without_examples_is_refused(run_stage):
+    shutil.rmtree("shards/dev")
+    with pytest.raises(UserError, match=r"shards/dev: .*raise split\.dev_fraction"):
+        run_stage("records")
+    assert not Path("records").exists()
+    assert not list(Path().glob(".*tmp*"))
+
+
+def test_special_tokens_in_the_text_are_harmless(run_stage):
+    Path("shards/train/00000.txt").write_text("[SEP] the [CLS] pilot\na [MASK].\n\n" * 40)
+    for number, changes in enumerate(({}, {"packing": True, "whole_word_mask": True})):
+        folder = run_stage(f"records{number}", **changes)
+        assert all(map(decode, read_records(folder / "train/00000.tfrecord")))
