@@ -18,7 +18,7 @@ from lib.text.cleaning.chunks import ChunkOptions, chunk_tasks, clean_chunk, rea
 from lib.text.cleaning.emoji import EMOJI_VERSION
 from lib.text.cleaning.inspection import Inspection
 from lib.text.corpus import CorpusWriter
-from lib.text.dedup.exact_duplicates import first_occurrences, table_parts
+from lib.text.dedup.exact_duplicates import first_occurrences, read_table
 from lib.text.dedup.near_duplicates import SignatureTask, near_duplicates, write_signatures
 from lib.text.reading.input_digest import input_md5
 from lib.text.reading.raw_files import check_apart, examine_all
@@ -108,7 +108,7 @@ def main(raw: Path | None = None, corpus: Path = CORPUS) -> None:
                 relative = PurePosixPath(task.file.path.relative_to(raw).as_posix())
                 folder = given_split(relative) or ""
                 first = offset = 0
-                for part in table_parts(table):
+                for part in read_table(table):
                     keep = mask[first : first + len(part)]
                     writer.write(cleaned / f"{key}.txt", offset, part["size"], keep, folder)
                     first += len(part)

@@ -46,7 +46,7 @@ def main(corpus: Path = CORPUS, shards: Path = SHARDS) -> None:
                     f"{sum(each.documents for each in counts.values()):,}; give more documents, "
                     f"a {split} folder, or another split.dev_fraction and split.test_fraction"
                 )
-        # Near twins in training text make held-out numbers look better than they are.
+        # Near duplicates in the training text make held-out numbers look better than they are.
         overlap = measure_overlap(temporary, ("dev", "test"), settings.seed, work, workers)
         shutil.rmtree(work)
     write_metrics(
@@ -59,7 +59,7 @@ def main(corpus: Path = CORPUS, shards: Path = SHARDS) -> None:
             f"{counts[split].documents:,} {split} documents in {counts[split].shards} shards"
             for split in SPLITS
         )
-        + f"; {overlap['test']['fraction']:.1%} of test documents have a near twin in train"
+        + f"; {overlap['test']['fraction']:.1%} of test documents have a near duplicate in train"
     )
 
 

@@ -1,4 +1,4 @@
-"""Writing `data/corpus`: the kept documents of all maps, in few files of bounded size."""
+"""Writing data/corpus: the kept documents of all cleaned chunks, in a few files of bounded size."""
 
 from collections.abc import Iterable
 from io import FileIO
@@ -8,14 +8,14 @@ import numpy as np
 
 from lib.run.copying import copy_range
 
-_PIECE_BYTES = 64 << 20
+_MAX_FILE_BYTES = 64 << 20
 _COPY_BYTES = 1 << 22
 
 
 class CorpusWriter:
-    """Fills numbered files up to 64 MiB each, per given split: `corpus/[train/]00000.txt`.
+    """Writes numbered files of up to 64 MiB, per given split: `corpus/[train/]00000.txt`.
 
-    Many small raw files become few large ones, which DVC hashes and stores much faster.
+    Many small raw files become a few large ones, which DVC hashes and stores much faster.
     """
 
     def __init__(self, directory: Path) -> None:
@@ -32,7 +32,7 @@ class CorpusWriter:
 
     def _stream(self, folder: str, more: int) -> FileIO:
         stream = self._open.get(folder)
-        if stream and stream.tell() + more > _PIECE_BYTES and stream.tell():
+        if stream and stream.tell() + more > _MAX_FILE_BYTES and stream.tell():
             stream.close()
             self._numbers[folder] += 1
             stream = None
@@ -46,21 +46,21 @@ class CorpusWriter:
     def write(
         self, text: Path, offset: int, sizes: np.ndarray, kept: np.ndarray, folder: str
     ) -> None:
-        """Copies the kept ones of documents that follow each other in a map.
+        """Copies those of some consecutive documents of a cleaned chunk that are kept.
 
         Args:
-            text: the map's text file.
-            offset: bytes of the documents before these.
+            text: the text file of the cleaned chunk.
+            offset: byte offset of the first of the documents.
             sizes: unsigned integer array [documents], bytes of each document.
             kept: bool [documents].
-            folder: the given split's name, or "" for documents without one.
+            folder: name of the given split, or "" for documents without one.
         """
         ends = np.cumsum(sizes, dtype=np.int64)
         with text.open("rb", buffering=0) as source:
             for start, end in _runs(kept, ends):
                 while start < end:
                     size = min(end - start, _COPY_BYTES)
-                    # A piece ends with a document, so the last one of a copy must be whole.
+                    # A file ends with a whole document, so a copy must, too.
                     cut = start + size
                     if cut < end:
                         index = int(np.searchsorted(ends, cut, side="right"))
@@ -72,7 +72,15 @@ class CorpusWriter:
 
 
 def _runs(kept: np.ndarray, ends: np.ndarray) -> Iterable[tuple[int, int]]:
-    """Byte ranges of neighbouring kept documents, joined so that they are copied at once."""
+    """Byte ranges of the kept documents, neighbours joined.
+
+    Documents of 10, 20, 30 and 40 bytes, of which all but the third are kept, have the ranges
+    (0, 30) and (60, 100).
+
+    Args:
+        kept: bool [documents].
+        ends: int64 [documents], byte offset of the end of each document.
+    """
     edges = np.flatnonzero(np.diff(np.concatenate(([False], kept, [False])).astype(np.int8)))
     for first, past in edges.reshape(-1, 2):
         yield (int(ends[first - 1]) if first else 0), int(ends[past - 1])

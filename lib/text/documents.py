@@ -1,4 +1,8 @@
-"""What a document is: layouts of raw text, and Google's input format inside the house."""
+"""Documents: grouping raw lines, and Google's input format, in which the pipeline stores text.
+
+In Google's input format (of BERT's create_pretraining_data.py) a line is a sentence, and a blank
+line ends each document.
+"""
 
 from collections import Counter
 from collections.abc import Iterable, Iterator
@@ -8,14 +12,14 @@ from typing import Self
 
 import numpy as np
 
-# Documents as the readers give them: each a list of lines, none blank.
+# Documents as readers yield them: each a list of lines, none blank.
 Documents = list[list[str]]
 
-_CHUNK_BYTES = 1 << 22
-# Characters of raw text: longer documents are cut, so that memory is bounded wherever a document
-# is held, and a corpus in which no document ends does not become one document.
+_BLOCK_BYTES = 1 << 22
+# Characters of raw text. Longer documents are cut: this bounds memory everywhere, and a corpus
+# without boundaries does not become a single document.
 MAX_DOCUMENT = 4 << 20
-_BATCH = 1 << 18
+_BATCH_CHARACTERS = 1 << 18
 
 
 def gather(lines: Iterable[str], counts: Counter[str]) -> Iterator[Documents]:
@@ -25,7 +29,7 @@ def gather(lines: Iterable[str], counts: Counter[str]) -> Iterator[Documents]:
         counts: `documents_cut` gets the number of cuts in documents of more than 4 Mi characters.
 
     Yields:
-        Some documents at a time.
+        Batches of documents.
     """
     batch: Documents = []
     current: list[str] = []
@@ -42,7 +46,7 @@ def gather(lines: Iterable[str], counts: Counter[str]) -> Iterator[Documents]:
             batch.append(current)
             batch_size += size
             current, size = [], 0
-            if batch_size > _BATCH:
+            if batch_size > _BATCH_CHARACTERS:
                 yield batch
                 batch, batch_size = [], 0
     yield [*batch, current] if current else batch
@@ -51,7 +55,7 @@ def gather(lines: Iterable[str], counts: Counter[str]) -> Iterator[Documents]:
 def regroup(
     batches: Iterable[Documents], lines: int | None, counts: Counter[str]
 ) -> Iterator[Documents]:
-    """Groups the lines of all documents anew: every so many make one (None: all of them)."""
+    """Groups the lines of all documents into new documents of `lines` lines (None: into one)."""
 
     def separated() -> Iterator[str]:
         number = 0
@@ -71,15 +75,15 @@ def read_corpus(path: Path) -> Iterator[bytes]:
     """Documents of a file in Google's input format, as written by `format_document`.
 
     Yields:
-        Bytes of one document: a sentence a line, each line LF-ended, no blank line.
+        Bytes of one document: a sentence per line, each line LF-ended, no blank line.
     """
-    rest: list[bytes] = []  # The beginning of a document that ends in a later chunk.
+    rest: list[bytes] = []  # the beginning of a document that ends in a later block
     with path.open("rb") as stream:
-        while chunk := stream.read(_CHUNK_BYTES):
-            if rest and rest[-1].endswith(b"\n") and chunk.startswith(b"\n"):
-                chunk = b"\n" + chunk
+        while block := stream.read(_BLOCK_BYTES):
+            if rest and rest[-1].endswith(b"\n") and block.startswith(b"\n"):
+                block = b"\n" + block
                 rest[-1] = rest[-1][:-1]
-            first, *others = chunk.split(b"\n\n")
+            first, *others = block.split(b"\n\n")
             rest.append(first)
             if others:
                 yield b"".join(rest) + b"\n"
@@ -94,13 +98,17 @@ def read_corpus(path: Path) -> Iterator[bytes]:
 
 @dataclass(frozen=True)
 class CorpusText:
-    """One corpus file in memory, by lines and documents; blank lines belong to their documents.
+    """One corpus file in memory, indexed by lines and documents.
+
+    An example: text      "A.\\nB.\\n\\nC.\\n\\n", two documents
+                lines     [0, 3, 6, 7, 10, 11]
+                documents [0, 3, 5]
 
     Attributes:
-        text: the file's bytes.
+        text: bytes of the file.
         lines: int64 [lines + 1]: line i is text[lines[i]:lines[i + 1]], its LF included.
-        documents: int64 [documents + 1]: document d is the lines documents[d] to
-            documents[d + 1] - 1; the last of them is the blank one.
+        documents: int64 [documents + 1]: document d has the lines documents[d] to
+            documents[d + 1] - 1; the last of them is the blank line that ends it.
     """
 
     text: bytes
@@ -114,9 +122,9 @@ class CorpusText:
         characters = np.frombuffer(text, np.uint8)
         lines = np.zeros(text.count(b"\n") + 1, np.int64)
         found = 1
-        # A chunk at a time: the places of the line ends would else be there several times over.
-        for start in range(0, len(text), _CHUNK_BYTES):
-            ends = np.flatnonzero(characters[start : start + _CHUNK_BYTES] == ord("\n"))
+        # A block at a time, or memory would hold several arrays of all line ends.
+        for start in range(0, len(text), _BLOCK_BYTES):
+            ends = np.flatnonzero(characters[start : start + _BLOCK_BYTES] == ord("\n"))
             lines[found : found + len(ends)] = ends + (start + 1)
             found += len(ends)
         blank = np.flatnonzero(np.diff(lines) == 1) + 1
@@ -124,17 +132,17 @@ class CorpusText:
 
     @property
     def starts(self) -> np.ndarray:
-        """int64 [documents + 1]: where each document begins in the text."""
+        """int64 [documents + 1]: byte offset of each document, and the end of the text."""
         starts: np.ndarray = self.lines[self.documents]
         return starts
 
 
 def join_ranges(text: bytes, starts: np.ndarray, stops: np.ndarray) -> bytes:
-    """text[starts[0]:stops[0]], text[starts[1]:stops[1]] and so on, put together."""
+    """Concatenates text[starts[0]:stops[0]], text[starts[1]:stops[1]] and so on."""
     ranges = zip(starts.tolist(), stops.tolist(), strict=True)
     return b"".join([text[start:stop] for start, stop in ranges])
 
 
 def format_document(sentences: str) -> bytes:
-    """A document in Google's input format: its sentences, LF between them, and a blank line."""
+    """A document in Google's input format, from its sentences joined by LF."""
     return f"{sentences}\n\n".encode()

@@ -1,4 +1,8 @@
-"""Exactly N sentences of one split, uniformly: those with the N smallest keyed hashes."""
+"""Uniform samples of exactly N sentences of a split: those with the N smallest keyed hashes.
+
+A sentence is hashed by its ordinal among the sentences of its split, so that workers can draw from
+several files at once: the threshold, the N-th smallest hash of all ordinals, is computed first.
+"""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,14 +15,14 @@ from lib.run.pool import shard_map
 from lib.text.documents import CorpusText, join_ranges
 from lib.text.splits import SPLITS, SplitRule
 
-_CHUNK = 1 << 20
-_HIGHEST = (1 << 64) - 1
-_AT_ONCE = 1 << 16  # sentences hashed, and joined where they are drawn
+_BLOCK_ORDINALS = 1 << 20
+_MAX_HASH = (1 << 64) - 1
+_BATCH_SENTENCES = 1 << 16
 
 
 @dataclass(frozen=True)
 class _CountTask:
-    """A corpus file whose sentences are to be counted; `splits` is where to keep its splits."""
+    """A corpus file whose sentences to count; `splits` is the file for the splits it finds."""
 
     path: Path
     splits: Path
@@ -29,7 +33,7 @@ class _CountTask:
 
 
 def _count_sentences(task: _CountTask) -> dict[str, int]:
-    """Sentences of each split in one corpus file; keeps the splits of its documents."""
+    """Sentences of each split in one corpus file; saves the splits of its documents."""
     corpus = CorpusText.read(task.path)
     splits = task.rule.of(task.path, corpus)
     np.save(task.splits, splits)
@@ -38,19 +42,20 @@ def _count_sentences(task: _CountTask) -> dict[str, int]:
     return dict(zip(SPLITS, counts.tolist(), strict=True))
 
 
-def threshold(total: int, wanted: int, seed: int, purpose: str) -> int:
-    """The largest hash among the `wanted` smallest of `total` items' keyed hashes, or a larger.
+def threshold(total: int, size: int, seed: int, purpose: str) -> int:
+    """Largest hash in a sample: the `size`-th smallest of the keyed hashes of `total` ordinals.
 
-    Memory: 8 bytes for each wanted item and a chunk, whatever `total` is.
+    If all are to be drawn, it is the largest hash there can be. Memory: 8 bytes per ordinal drawn
+    plus a block.
     """
-    if total <= wanted:
-        return _HIGHEST
+    if total <= size:
+        return _MAX_HASH
     smallest = np.empty(0, np.uint64)
-    for start in range(0, total, _CHUNK):
-        ordinals = np.arange(start, min(start + _CHUNK, total), dtype=np.uint64)
+    for start in range(0, total, _BLOCK_ORDINALS):
+        ordinals = np.arange(start, min(start + _BLOCK_ORDINALS, total), dtype=np.uint64)
         smallest = np.concatenate([smallest, random.hashes(seed, purpose, ordinals)])
-        if len(smallest) > wanted:
-            smallest = np.partition(smallest, wanted - 1)[:wanted]
+        if len(smallest) > size:
+            smallest = np.partition(smallest, size - 1)[:size]
     return int(smallest.max())
 
 
@@ -59,8 +64,8 @@ class _PartTask:
     """A corpus file to draw sentences of one split from.
 
     Attributes:
-        splits: the splits of its documents, as kept by `_count_sentences`.
-        first: sentences of this split in the files before.
+        splits: the splits of its documents, as saved by `_count_sentences`.
+        first: ordinal of its first sentence: sentences of this split in earlier files.
         limit: sentences whose keyed hash is at most this are drawn.
         target: the file to write.
     """
@@ -78,28 +83,28 @@ class _PartTask:
 
 
 def _write_part(task: _PartTask) -> int:
-    """Writes the drawn sentences of one file in their order, LF-ended; gives their number."""
+    """Writes the drawn sentences of one file in their order, LF-ended; returns their number."""
     corpus = CorpusText.read(task.path)
-    mine = np.load(task.splits) == SPLITS.index(task.split)
-    is_sentence = np.repeat(mine, np.diff(corpus.documents))
+    in_split = np.load(task.splits) == SPLITS.index(task.split)
+    is_sentence = np.repeat(in_split, np.diff(corpus.documents))  # [documents] -> [lines]
     is_sentence[corpus.documents[1:] - 1] = False  # the blank lines
-    places = np.flatnonzero(is_sentence)
+    sentences = np.flatnonzero(is_sentence)
     written = 0
     with task.target.open("wb") as stream:
-        for start in range(0, len(places), _AT_ONCE):
-            some = places[start : start + _AT_ONCE]
+        for start in range(0, len(sentences), _BATCH_SENTENCES):
+            batch = sentences[start : start + _BATCH_SENTENCES]
             first = task.first + start
-            ordinals = np.arange(first, first + len(some), dtype=np.uint64)
+            ordinals = np.arange(first, first + len(batch), dtype=np.uint64)
             hashes = random.hashes(task.seed, f"sample-{task.split}", ordinals)
-            some = some[hashes <= np.uint64(task.limit)]
-            stream.write(join_ranges(corpus.text, corpus.lines[some], corpus.lines[some + 1]))
-            written += len(some)
+            drawn = batch[hashes <= np.uint64(task.limit)]
+            stream.write(join_ranges(corpus.text, corpus.lines[drawn], corpus.lines[drawn + 1]))
+            written += len(drawn)
     return written
 
 
 @dataclass(frozen=True)
 class Sample:
-    """What is wanted of one split, and where to write it."""
+    """A sample to draw: its split, number of sentences and file."""
 
     split: str
     sentences: int
@@ -109,18 +114,20 @@ class Sample:
 def write_samples(
     files: list[Path], rule: SplitRule, samples: list[Sample], seed: int, work: Path, workers: int
 ) -> list[tuple[int, int]]:
-    """Writes sentences in corpus order, LF-ended; all of a split if it has fewer than wanted.
+    """Writes samples of sentences, in corpus order and LF-ended.
 
     Args:
+        files: the corpus, in its order.
+        samples: of a split with fewer sentences than a sample asks for, all are written.
         work: an empty folder.
 
     Returns:
-        For each sample the sentences of its split, and how many of them were written.
+        For each sample the number of sentences in its split, and of those written.
     """
     splits = [work / f"{number}.npy" for number in range(len(files))]
     counts = shard_map(
         _count_sentences,
-        [_CountTask(path, kept, rule) for path, kept in zip(files, splits, strict=True)],
+        [_CountTask(path, saved, rule) for path, saved in zip(files, splits, strict=True)],
         workers,
         "count",
     )
@@ -133,9 +140,9 @@ def write_samples(
                 limit = threshold(total, sample.sentences, seed, f"sample-{sample.split}")
                 parts: list[_PartTask] = []
                 first = 0
-                for path, kept, count in zip(files, splits, counts, strict=True):
+                for path, saved, count in zip(files, splits, counts, strict=True):
                     part = work / f"{sample.split}-{len(parts)}.txt"
-                    parts.append(_PartTask(path, kept, sample.split, first, limit, seed, part))
+                    parts.append(_PartTask(path, saved, sample.split, first, limit, seed, part))
                     first += count[sample.split]
                 written = sum(shard_map(_write_part, parts, workers, f"sample {sample.split}"))
                 for task in parts:

@@ -1,8 +1,10 @@
-"""Splitting the corpus into shards: documents shuffled, never cut, in bounded memory.
+"""Text shards: the corpus divided into train, dev and test, documents shuffled and never cut.
 
-An external shuffle in three passes, each over many files at once: every corpus file is scattered
-into buckets drawn at random; every bucket, small enough for memory, is shuffled; the shuffled
-buckets, one after the other, are cut into shards of nearly equal size.
+An external shuffle in three passes, in bounded memory, each over many files at once:
+
+    1. scatter: the documents of each corpus file go to buckets drawn at random.
+    2. shuffle: each bucket, small enough for memory, is read and its documents are permuted.
+    3. write:   the shuffled buckets, one after another, are cut into shards of nearly equal size.
 """
 
 from collections.abc import Iterator
@@ -18,9 +20,9 @@ from lib.run.pool import Workers, shard_map
 from lib.text.documents import CorpusText, join_ranges
 from lib.text.splits import SPLITS, SplitRule
 
-# A bucket is shuffled in memory: its documents stay well below the limit of a stage's memory.
+# A bucket is shuffled in memory: small compared to the memory of a stage.
 BUCKET_BYTES = 32 << 20
-_WRITTEN = 1 << 14  # documents joined at once
+_BATCH_DOCUMENTS = 1 << 14  # written at once
 
 # Bytes and lines of a document, its blank line included.
 _SIZES = np.dtype([("bytes", "<u4"), ("lines", "<u4")])
@@ -28,7 +30,7 @@ _SIZES = np.dtype([("bytes", "<u4"), ("lines", "<u4")])
 
 @dataclass(frozen=True)
 class ScatterTask:
-    """A corpus file whose documents go to buckets, into a file and its index in `work`."""
+    """A corpus file to scatter: `work` gets its documents sorted by bucket, and their index."""
 
     path: Path
     number: int
@@ -54,7 +56,7 @@ def scatter(task: ScatterTask) -> None:
     sizes["bytes"], sizes["lines"] = np.diff(corpus.starts), np.diff(corpus.documents)
     _write_documents(task.work / f"scattered-{task.number}", corpus.text, corpus.starts, order)
     _save(task.work / f"scattered-{task.number}-sizes.npy", sizes[order])
-    # Where each group begins: in documents and in bytes.
+    # Start of each group (split and bucket), in documents and in bytes: int64 [2, groups + 1].
     firsts = np.searchsorted(groups[order], np.arange(len(SPLITS) * task.buckets + 1))
     offsets = np.concatenate(([0], np.cumsum(sizes["bytes"][order], dtype=np.int64)))
     _save(task.work / f"scattered-{task.number}-index.npy", np.stack([firsts, offsets[firsts]]))
@@ -62,7 +64,7 @@ def scatter(task: ScatterTask) -> None:
 
 @dataclass(frozen=True)
 class BucketTask:
-    """One bucket of one split, to gather from all scattered files and to shuffle."""
+    """A bucket of a split, to gather from all scattered files and to shuffle."""
 
     split: str
     bucket: int
@@ -76,18 +78,19 @@ class BucketTask:
 
 
 def shuffle(task: BucketTask) -> None:
-    """Gathers a bucket and writes its documents in an order drawn at random."""
+    """Gathers a bucket and writes its documents in random order."""
     group = SPLITS.index(task.split) * task.buckets + task.bucket
     texts, tables = [], []
     for number in range(task.files):
-        name = task.work / f"scattered-{number}"
-        first, past = np.load(f"{name}-index.npy", mmap_mode="r")[:, group : group + 2].T.tolist()
-        if first[0] == past[0]:
+        path = task.work / f"scattered-{number}"
+        index = np.load(f"{path}-index.npy", mmap_mode="r")
+        (first, past), (start, stop) = index[:, group : group + 2].tolist()
+        if first == past:
             continue
-        with name.open("rb") as stream:
-            stream.seek(first[1])
-            texts.append(stream.read(past[1] - first[1]))
-        tables.append(np.array(np.load(f"{name}-sizes.npy", mmap_mode="r")[first[0] : past[0]]))
+        with path.open("rb") as stream:
+            stream.seek(start)
+            texts.append(stream.read(stop - start))
+        tables.append(np.array(np.load(f"{path}-sizes.npy", mmap_mode="r")[first:past]))
     text = b"".join(texts)
     texts.clear()
     sizes = np.concatenate(tables) if tables else np.zeros(0, _SIZES)
@@ -101,8 +104,8 @@ def shuffle(task: BucketTask) -> None:
 
 def _write_documents(path: Path, text: bytes, starts: np.ndarray, order: np.ndarray) -> None:
     with new_file(path, synchronise=False) as temporary, temporary.open("wb") as stream:
-        for first in range(0, len(order), _WRITTEN):
-            some = order[first : first + _WRITTEN]
+        for first in range(0, len(order), _BATCH_DOCUMENTS):
+            some = order[first : first + _BATCH_DOCUMENTS]
             stream.write(join_ranges(text, starts[some], starts[some + 1]))
 
 
@@ -113,7 +116,7 @@ def _save(path: Path, array: np.ndarray) -> None:
 
 @dataclass
 class ShardTask:
-    """A shard to write: byte ranges of shuffled buckets, and what is in them."""
+    """A shard to write: byte ranges of shuffled buckets, and the documents and lines in them."""
 
     target: Path
     parts: list[tuple[Path, int, int]]
@@ -128,17 +131,18 @@ class ShardTask:
 def plan_shards(
     work: Path, split: str, buckets: int, target: Path, max_lines: int, max_bytes: int
 ) -> list[ShardTask]:
-    """Cuts one split's shuffled documents into as few shards as the limits allow, evenly.
+    """Cuts the shuffled documents of a split into as few shards as the limits allow, evenly.
 
-    A shard is full at its even share, and at the latest before it would pass a limit; only a
-    document that is larger alone passes it.
+    A shard ends when it reaches its target size, and always before it would exceed a limit; only a
+    single document that is larger by itself exceeds it. With max_bytes 100, documents of 250 bytes
+    in all go to 3 shards of about 83 bytes, not to 100 + 100 + 50.
     """
 
     def sizes() -> Iterator[tuple[int, np.ndarray]]:
         for bucket in range(buckets):
             yield bucket, np.load(work / f"{split}-{bucket}-sizes.npy", mmap_mode="r")
 
-    # The limit of which more is needed decides how many shards there are and which share is even.
+    # The limit that requires more shards decides their number and the target size.
     totals = {
         name: sum(int(table[name].sum(dtype=np.int64)) for _, table in sizes())
         for name in ("bytes", "lines")
@@ -148,47 +152,49 @@ def plan_shards(
     measure = max(needed, key=lambda name: (totals[name] / limits[name], name))
     left, shards_left = totals[measure], needed[measure]
     shards: list[ShardTask] = []
-    share = 0.0
+    target_size = 0.0
     full = True
     for bucket, table in sizes():
         ends = {name: np.cumsum(table[name], dtype=np.int64) for name in limits}
-        place = 0
-        while place < len(table):
+        document = 0
+        while document < len(table):
             if full:
-                share = left / max(shards_left, 1)
+                target_size = left / max(shards_left, 1)
                 shards_left -= 1
                 shards.append(ShardTask(target / f"{len(shards):05d}.txt", []))
             shard = shards[-1]
-            before = {name: int(ends[name][place - 1]) if place else 0 for name in limits}
+            before = {name: int(ends[name][document - 1]) if document else 0 for name in limits}
             held = {"bytes": shard.bytes, "lines": shard.lines}
             stop = min(
                 int(np.searchsorted(ends[name], before[name] + limits[name] - held[name], "right"))
                 for name in limits
             )
-            # The first document that reaches the even share still belongs to the shard.
-            even = int(np.searchsorted(ends[measure], before[measure] + share - held[measure])) + 1
-            full = even <= stop or stop < len(table)
-            stop = min(even, stop)
-            if stop <= place:
+            # The document with which the shard reaches its target size still belongs to it.
+            target_end = before[measure] + target_size - held[measure]
+            target_stop = int(np.searchsorted(ends[measure], target_end)) + 1
+            full = target_stop <= stop or stop < len(table)
+            stop = min(target_stop, stop)
+            if stop <= document:
                 if shard.documents:
                     full = True
                     continue
-                stop = place + 1
-            taken = {name: int(ends[name][stop - 1]) - before[name] for name in limits}
+                stop = document + 1
+            added = {name: int(ends[name][stop - 1]) - before[name] for name in limits}
             start = before["bytes"]
-            shard.parts.append((work / f"{split}-{bucket}", start, start + taken["bytes"]))
-            shard.documents += stop - place
-            shard.bytes += taken["bytes"]
-            shard.lines += taken["lines"]
-            left -= taken[measure]
-            place = stop
+            shard.parts.append((work / f"{split}-{bucket}", start, start + added["bytes"]))
+            shard.documents += stop - document
+            shard.bytes += added["bytes"]
+            shard.lines += added["lines"]
+            left -= added[measure]
+            document = stop
     return shards
 
 
 def write_shard(task: ShardTask) -> None:
-    """Copies a shard together."""
+    """Copies the parts of a shard into its file."""
     with (
-        new_file(task.target, synchronise=False) as temporary,  # Its folder will be, as a whole.
+        # Not synchronised by itself: the folder of all shards is, as a whole.
+        new_file(task.target, synchronise=False) as temporary,
         temporary.open("wb", buffering=0) as target,
     ):
         for path, start, stop in task.parts:
@@ -198,7 +204,7 @@ def write_shard(task: ShardTask) -> None:
 
 @dataclass(frozen=True)
 class SplitCounts:
-    """What one split holds."""
+    """The size of one split."""
 
     documents: int
     sentences: int
@@ -219,9 +225,9 @@ def write_shards(
     """Writes `target/{train,dev,test}/NNNNN.txt`.
 
     Args:
-        work: an empty folder for the passes of the shuffle; they take twice the corpus's size.
-        max_lines: most lines of a shard, blank ones included.
-        max_bytes: most bytes of a shard; only a document that is larger alone passes it.
+        work: an empty folder for the shuffle, which needs twice the size of the corpus.
+        max_lines: lines per shard, blank ones included.
+        max_bytes: bytes per shard; only a single larger document exceeds it.
     """
     buckets = -(-sum(path.stat().st_size for path in files) // BUCKET_BYTES)
     scatters = [
@@ -242,7 +248,7 @@ def write_shards(
         (target / split).mkdir(parents=True)
         shards = plan_shards(work, split, buckets, target / split, max_lines, max_bytes)
         documents = sum(shard.documents for shard in shards)
-        # Each document ends with a blank line, which is no sentence.
+        # Each document ends with a blank line, which is not a sentence.
         sentences = sum(shard.lines for shard in shards) - documents
         size = sum(shard.bytes for shard in shards)
         counts[split] = SplitCounts(documents, sentences, size, len(shards))

@@ -1,6 +1,6 @@
-"""Which documents are for training, which for development and test: one rule for the project.
+"""The split (train, dev or test) of each document, by one rule for the whole project.
 
-sample5M and split share it, so that the vocabulary never sees test text.
+sample5M and split share it, so that the vocabulary is never trained on dev or test text.
 """
 
 import hashlib
@@ -21,11 +21,11 @@ _FILE_PART = re.compile(r"^(train|dev|valid|validation|test)(?:[-_]\d[-_\w]*)?$"
 
 
 def given_split(relative: PurePosixPath) -> str | None:
-    """The split that a raw file's folders or name state, or None.
+    """The split that the name of a raw file or of one of its folders states, or None.
 
-    The innermost name wins. A folder must be called just `train`, `dev`, `valid`, `validation`
-    or `test`; in a file name one of the parts between dots must be so called, a number after a
-    dash or underscore allowed (`train-00001.txt`).
+    The innermost name wins. A folder must be called exactly `train`, `dev`, `valid`, `validation`
+    or `test`; in a file name, one of the parts between dots must be, and a number may follow a dash
+    or underscore (`train-00001.txt`).
     """
     for part in relative.name.lower().split("."):
         if match := _FILE_PART.match(part):
@@ -37,12 +37,15 @@ def given_split(relative: PurePosixPath) -> str | None:
 
 
 class SplitRule:
-    """Decides the split of each document of `data/corpus`.
+    """Decides the split of each document of data/corpus.
 
-    Documents in the corpus's folders `train`, `dev` and `test` (given by the user) stay there.
-    The others go by their content's hash, so that added data never moves an old document across
-    the line. A split that was not given while others were is drawn from the training documents
-    in the same way: a corpus with train and test folders still gets a dev split.
+    Documents in the corpus folders `train`, `dev` and `test` (given by the user) stay there. The
+    others are split by a hash of their content, so that added data never moves an old document to
+    another split. If only some splits are given, the missing ones are drawn from the training
+    documents in the same way: a corpus with train and test folders still gets a dev split.
+
+    An example, with dev_fraction 0.02 and test_fraction 0.03, and hashes as fractions of 2^64:
+    hashes below 0.03 are test, from 0.03 to 0.05 dev, the rest train.
     """
 
     def __init__(
@@ -67,16 +70,15 @@ class SplitRule:
             return np.full(len(starts) - 1, SPLITS.index(folder), np.uint8)
         digests = bytearray()
         for start, stop in pairwise(starts):
-            # Without its blank line.
-            document = corpus.text[start : stop - 1]
+            document = corpus.text[start : stop - 1]  # without its blank line
             digests += hashlib.blake2b(document, digest_size=8, person=b"split").digest()
-        draws = np.frombuffer(digests, "<u8")
-        splits = np.full(len(draws), SPLITS.index("train"), np.uint8)
-        splits[draws < self._dev_below] = SPLITS.index("dev")
-        splits[draws < self._test_below] = SPLITS.index("test")
+        hashes = np.frombuffer(digests, "<u8")
+        splits = np.full(len(hashes), SPLITS.index("train"), np.uint8)
+        splits[hashes < self._dev_below] = SPLITS.index("dev")
+        splits[hashes < self._test_below] = SPLITS.index("test")
         return splits
 
 
 def corpus_files(corpus: Path) -> list[Path]:
-    """The corpus's text files in the order that all stages read them."""
+    """The text files of the corpus, in the order in which all stages read them."""
     return sorted(corpus.rglob("*.txt"), key=lambda path: path.relative_to(corpus).as_posix())

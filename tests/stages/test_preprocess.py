@@ -13,7 +13,7 @@ from lib.run import fingerprint
 from lib.text.cleaning import chunks as chunks_module
 from lib.text.cleaning.chunks import ChunkOptions, chunk_tasks, clean_chunk, read_facts
 from lib.text.cleaning.edits import Cleaning
-from lib.text.dedup.exact_duplicates import table_parts
+from lib.text.dedup.exact_duplicates import read_table
 from lib.text.documents import read_corpus
 from lib.text.reading.raw_files import list_files
 from lib.text.reading.reader import RawFile
@@ -48,7 +48,7 @@ def test_a_large_file_in_chunks_gives_the_same_documents(tmp_path, monkeypatch, 
                 [
                     document
                     for key in keys
-                    for part in table_parts(folder / f"{key}.documents")
+                    for part in read_table(folder / f"{key}.documents")
                     for document in part.tolist()
                 ],
                 sum((each.counts for each in facts), start=type(facts[0].counts)()),
@@ -151,12 +151,14 @@ def test_only_new_files_are_cleaned_and_text_of_deleted_files_goes(project):
     assert fingerprint.of_path(project.folder / "data/corpus") == first
 
 
-def test_bad_input_stops_or_is_left_out_and_shown(project):
+def test_bad_input_is_an_error_or_is_left_out_and_shown(project):
     bad = project.folder / "data/raw/bad.jsonl"
     bad.write_bytes(b'{"text": "A good line of bad company."}\n{"text": \n\xff\xfe\n')
     (project.folder / "data/raw/gone.txt").symlink_to("nowhere")
     output = preprocess(project, code=1)
-    assert output.startswith("preprocess: error: data/raw/gone.txt: a link to nothing")
+    assert output.startswith(
+        "preprocess: error: data/raw/gone.txt: a link whose target does not exist"
+    )
     (project.folder / "data/raw/gone.txt").unlink()
     output = preprocess(project, code=1)
     assert "error: data/raw/bad.jsonl line 3: not UTF-8; convert it" in output
@@ -166,7 +168,7 @@ def test_bad_input_stops_or_is_left_out_and_shown(project):
     assert metrics["rejected"] == {"invalid_utf8": 1, "malformed_json": 1}
     assert metrics["documents"] == 321
     page = (project.folder / "results/preprocess/samples.txt").read_text()
-    assert '== bad.jsonl: malformed_json: not JSON; mend it\n- {"text":' in page
+    assert '== bad.jsonl: malformed_json: not JSON; fix it\n- {"text":' in page
     project.set({"preprocess": {"bad_input_limit": 1}})
     output = preprocess(project, code=1)
     assert "bad_input_limit (1) allows: 1 invalid_utf8, 1 malformed_json" in output or (

@@ -1,4 +1,4 @@
-"""Documents in Google's input format, duplicates among them, and the files that hold them."""
+"""Documents in Google's input format, exact duplicates, and the corpus files."""
 
 import hashlib
 from collections import Counter
@@ -22,7 +22,7 @@ from lib.text.splits import corpus_files
 @pytest.mark.parametrize(
     ("lines", "groups"), [(None, [["a", "b", "c", "d", "e"]]), (2, [["a", "b"], ["c", "d"], ["e"]])]
 )
-def test_lines_are_grouped(lines, groups):
+def test_lines_are_grouped_into_documents(lines, groups):
     text = ["", "a", "b", "", " ", "c", "d", "e", ""]
     counts: Counter[str] = Counter()
     documents = [document for batch in gather(text, counts) for document in batch]
@@ -43,12 +43,12 @@ documents = st.lists(
 
 
 @given(documents)
-def test_the_corpus_format_gives_back_its_documents(tmp_path_factory, groups):
+def test_documents_are_read_back_as_written(tmp_path_factory, groups):
     path = tmp_path_factory.mktemp("corpus") / "00000.txt"
     path.write_bytes(b"".join(map(format_document, map("\n".join, groups))))
-    for chunk in (1, 2, 7, 1 << 20):
+    for size in (1, 2, 7, 1 << 20):
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(documents_module, "_CHUNK_BYTES", chunk)
+            patch.setattr(documents_module, "_BLOCK_BYTES", size)
             found = list(read_corpus(path))
         assert [document.decode().splitlines() for document in found] == groups
     corpus = CorpusText.read(path)
@@ -60,10 +60,10 @@ def test_the_corpus_format_gives_back_its_documents(tmp_path_factory, groups):
 
 def table_of(texts: list[bytes]) -> np.ndarray:
     table = np.zeros(len(texts), DOCUMENT)
-    for row, text in zip(table, texts, strict=True):
+    for document, text in zip(table, texts, strict=True):
         digest = hashlib.blake2b(text, digest_size=16).digest()
-        row["high"] = int.from_bytes(digest[:8], "little")
-        row["low"] = int.from_bytes(digest[8:], "little")
+        document["high"] = int.from_bytes(digest[:8], "little")
+        document["low"] = int.from_bytes(digest[8:], "little")
     return table
 
 
@@ -85,20 +85,20 @@ def test_only_the_first_of_equal_documents_is_kept(tmp_path_factory, files, buck
 
 
 @given(documents, st.integers(1, 60), st.randoms())
-def test_the_corpus_holds_the_kept_documents_in_pieces(tmp_path_factory, groups, piece, chance):
-    folder = tmp_path_factory.mktemp("pieces")
+def test_the_corpus_consists_of_the_kept_documents(tmp_path_factory, groups, size, chance):
+    folder = tmp_path_factory.mktemp("corpus")
     texts = [format_document("\n".join(group)) for group in groups]
-    (folder / "map.txt").write_bytes(b"".join(texts))
+    (folder / "chunk.txt").write_bytes(b"".join(texts))
     kept = np.array([chance.random() < 0.6 for _ in texts])
     sizes = np.array([len(text) for text in texts], np.uint64)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(corpus_module, "_PIECE_BYTES", piece * 4)
-        patch.setattr(corpus_module, "_COPY_BYTES", piece)
+        patch.setattr(corpus_module, "_MAX_FILE_BYTES", size * 4)
+        patch.setattr(corpus_module, "_COPY_BYTES", size)
         with CorpusWriter(folder / "corpus") as writer:
             half = len(texts) // 2
-            writer.write(folder / "map.txt", 0, sizes[:half], kept[:half], "")
+            writer.write(folder / "chunk.txt", 0, sizes[:half], kept[:half], "")
             offset = int(sizes[:half].sum())
-            writer.write(folder / "map.txt", offset, sizes[half:], kept[half:], "")
+            writer.write(folder / "chunk.txt", offset, sizes[half:], kept[half:], "")
     files = corpus_files(folder / "corpus")
     assert b"".join(path.read_bytes() for path in files) == b"".join(
         text for text, keep in zip(texts, kept, strict=True) if keep

@@ -1,4 +1,4 @@
-"""Train, dev and test: the rule, the sample, the shards."""
+"""Train, dev and test: the split rule, samples, shards."""
 
 from collections import Counter
 from itertools import pairwise
@@ -54,19 +54,19 @@ def splits_of(rule: SplitRule, path: Path) -> dict[bytes, str]:
     return dict(zip(texts, found, strict=True))
 
 
-def test_added_documents_move_no_old_one(tmp_path):
+def test_added_documents_do_not_move_old_ones(tmp_path):
     few, many = tmp_path / "few", tmp_path / "many"
     decisions = []
     for folder, count in ((few, 500), (many, 2000)):
         files = make_corpus(folder, count)
         decisions.append(splits_of(SplitRule(files, folder, 0.1, 0.2), files[0]))
     assert decisions[0].items() <= decisions[1].items()
-    shares = Counter(decisions[1].values())
-    # Binomial with n = 2000: five deviations around the mean.
-    assert abs(shares["dev"] - 200) < 67 and abs(shares["test"] - 400) < 90
+    counts = Counter(decisions[1].values())
+    # Binomial with n = 2000: five standard deviations around the mean.
+    assert abs(counts["dev"] - 200) < 67 and abs(counts["test"] - 400) < 90
 
 
-def test_given_splits_are_honoured_and_a_missing_one_is_drawn_from_train(tmp_path):
+def test_given_splits_are_kept_and_a_missing_one_is_drawn_from_train(tmp_path):
     make_corpus(tmp_path / "train", 400)
     make_corpus(tmp_path / "test", 50, "other")
     files = corpus_files(tmp_path)
@@ -77,7 +77,7 @@ def test_given_splits_are_honoured_and_a_missing_one_is_drawn_from_train(tmp_pat
 
 
 def in_two_files(folder: Path, count: int) -> list[Path]:
-    """The corpus of `make_corpus`, cut in two between documents."""
+    """The corpus of `make_corpus` in two files."""
     (path,) = make_corpus(folder, count)
     texts = [text + b"\n" for text in read_corpus(path)]
     path.write_bytes(b"".join(texts[: count // 3]))
@@ -86,13 +86,13 @@ def in_two_files(folder: Path, count: int) -> list[Path]:
 
 
 @pytest.mark.parametrize("workers", [1, 2])
-@pytest.mark.parametrize("wanted", [1, 10, 300, 10**6])
-def test_a_sample_has_exactly_so_many_sentences_of_training_text_only(tmp_path, wanted, workers):
+@pytest.mark.parametrize("size", [1, 10, 300, 10**6])
+def test_a_sample_has_exactly_the_number_of_training_sentences_asked_for(tmp_path, size, workers):
     files = in_two_files(tmp_path / "corpus", 400)
     rule = SplitRule(files, tmp_path / "corpus", 0.1, 0.2)
     (tmp_path / "work").mkdir()
     target = tmp_path / "sample.txt"
-    samples = [Sample("train", wanted, target), Sample("dev", 0, tmp_path / "none.txt")]
+    samples = [Sample("train", size, target), Sample("dev", 0, tmp_path / "none.txt")]
     results = write_samples(files, rule, samples, 3, tmp_path / "work", workers)
     lines = {"train": [], "dev": [], "test": []}
     for path in files:
@@ -100,7 +100,7 @@ def test_a_sample_has_exactly_so_many_sentences_of_training_text_only(tmp_path, 
             lines[split] += document.splitlines()
     sample = target.read_bytes().splitlines()
     assert results == [(len(lines["train"]), len(sample)), (len(lines["dev"]), 0)]
-    assert len(sample) == min(wanted, len(lines["train"]))
+    assert len(sample) == min(size, len(lines["train"]))
     chosen = set(sample)
     assert sample == [line for line in lines["train"] if line in chosen]
 
@@ -116,13 +116,13 @@ def test_every_sentence_is_drawn_equally_often(tmp_path):
         sample = Sample("train", total // 2, target)
         assert write_samples(files, rule, [sample], seed, tmp_path / "work", 1) == [(total, 50)]
         drawn.update(target.read_bytes().splitlines())
-    # Binomial with n = 400 and p = 1/2: five deviations are 50.
+    # Binomial with n = 400 and p = 1/2: five standard deviations are 50.
     assert len(drawn) == total and all(abs(count - 200) < 50 for count in drawn.values())
 
 
 @pytest.mark.parametrize(("workers", "bucket"), [(1, 1 << 20), (1, 3000), (2, 1 << 20)])
 @pytest.mark.parametrize("limits", [(100, 1 << 20), (10**6, 4096), (60, 1500)])
-def test_shards_hold_every_document_once_whole_and_shuffled(
+def test_shards_hold_every_document_once_and_shuffled(
     tmp_path, monkeypatch, workers, bucket, limits
 ):
     files = in_two_files(tmp_path / "corpus", 600)
@@ -146,7 +146,7 @@ def test_shards_hold_every_document_once_whole_and_shuffled(
             len(here), lines - len(here), size, len(shards)
         )
         assert all(text.count(b"\n") <= max_lines and len(text) <= max_bytes for text in texts)
-        # As few as the limits allow, and even: no two differ by more than two documents.
+        # As few as the limits allow, and of even size: they differ by at most two documents.
         assert len(shards) <= max(-(-lines // max_lines), -(-size // max_bytes)) + 1
         fill = [max(text.count(b"\n") / max_lines, len(text) / max_bytes) for text in texts]
         largest = max(5 / max_lines, max(map(len, original)) / max_bytes)
@@ -157,7 +157,7 @@ def test_shards_hold_every_document_once_whole_and_shuffled(
     assert train != found[: len(train)]
 
 
-def test_a_document_larger_than_a_shard_gets_one_of_its_own(tmp_path):
+def test_a_document_larger_than_a_shard_gets_its_own_shard(tmp_path):
     (tmp_path / "corpus").mkdir()
     path = tmp_path / "corpus/00000.txt"
     path.write_bytes(b"".join(format_document(text * 300) for text in "abc"))

@@ -1,9 +1,9 @@
-"""Words that are written with a full stop, by what the stop means for the end of a sentence.
+"""Abbreviations, by whether their full stop can end a sentence.
 
 Lists for English, German, French, Spanish, Portuguese, Italian, Dutch, Polish, Turkish, Russian and
-Ukrainian,
-in lower case, without the last full stop. One list serves all languages: the language of a line is
-not known, and hardly any of these is an ordinary word elsewhere at the end of a sentence.
+Ukrainian, in lower case, without the last full stop. One list serves all languages: the language of
+a line is not known, and hardly any of these is an ordinary word at the end of a sentence in another
+language.
 """
 
 
@@ -11,7 +11,7 @@ def _words(text: str) -> frozenset[str]:
     return frozenset(text.split())
 
 
-# Something always follows: a name, a number, an example.
+# Never at the end of a sentence: a name, a number or an example follows.
 OPEN = _words(
     """
     mr mrs ms messrs dr drs prof profs gen sen rep gov col capt cpt cmdr lt sgt cpl maj brig adm rev
@@ -31,7 +31,7 @@ OPEN = _words(
     """
 )
 
-# A number follows when it is the abbreviation; otherwise it is a word that ended the sentence.
+# An abbreviation if a number follows ("No. 5"); otherwise a word that may end a sentence ("no.").
 BEFORE_NUMBER = _words(
     """
     no nos nr nrs num p pp pg pgs vol art ss par para cl ver
@@ -40,7 +40,7 @@ BEFORE_NUMBER = _words(
     """
 )
 
-# May as well be the last word: whether a sentence begins is told by the next word.
+# Possibly the last word of a sentence: the next word decides.
 EITHER = _words(
     """
     etc al inc ltd co corp bros jr sr esq ph.d phd m.d b.a m.a m.s b.s d.c u.s u.k u.n e.u u.s.a
@@ -52,7 +52,7 @@ EITHER = _words(
     """
 )
 
-# Words that open a sentence but seldom a name.
+# Words that often begin a sentence and seldom a name.
 STARTERS = _words(
     """
     the a an he she it they we you i this that these those there here his her its their our my your

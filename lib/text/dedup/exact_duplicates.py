@@ -8,56 +8,62 @@ import numpy as np
 
 from lib.text.cleaning.chunks import DOCUMENT
 
-# Documents whose digests are sorted at once: some 20 MiB with the sorting.
+# Documents whose digests are sorted at once: about 20 MiB including the sort.
 _BUCKET_DOCUMENTS = 250_000
-_MOST_BUCKETS = 512  # files open at once; from 128 M documents on buckets get larger
+_MAX_BUCKETS = 512  # files open at once; from 128 M documents on, buckets get larger
 _READ_DOCUMENTS = 1 << 16
 
-# A document's digest, and where it stands: the number of its table and its row there.
-_ENTRY = np.dtype([("high", "<u8"), ("low", "<u8"), ("table", "<u4"), ("row", "<u4")])
+# Digest of a document, the number of its table, and its index in the table.
+_ENTRY = np.dtype([("high", "<u8"), ("low", "<u8"), ("table", "<u4"), ("index", "<u4")])
 
 
-def table_parts(path: Path) -> Iterator[np.ndarray]:
-    """A table of documents (DOCUMENT arrays, see lib.text.cleaning.chunks) a part at a time."""
+def read_table(path: Path) -> Iterator[np.ndarray]:
+    """A document table (dtype DOCUMENT, see lib.text.cleaning.chunks), a part at a time."""
     with path.open("rb") as stream:
         while len(part := np.fromfile(stream, DOCUMENT, _READ_DOCUMENTS)):
             yield part
 
 
 def first_occurrences(tables: Sequence[Path], work: Path) -> list[np.ndarray]:
-    """Marks the first of each set of equal documents, in the order of the tables.
+    """Masks that keep the first of equal documents, in the order of the tables.
 
-    Digests are scattered over buckets on disk by their leading bits, and each bucket is sorted by
-    itself. So memory is bounded by a bucket and one byte a document, never by the text.
+    Digests are scattered over buckets on disk by their leading bits, and the buckets are sorted one
+    at a time. So memory is bounded by a bucket plus one byte per document, whatever the text. An
+    example, with letters for digests:
+
+        tables    [a, b, a]              [b, c]
+        bucket 1  a (0, 0)  a (0, 2)  b (0, 1)  b (1, 0)      (table, index), sorted by digest
+        bucket 2  c (1, 1)
+        kept      [True, True, False]    [False, True]
 
     Args:
-        tables: files of DOCUMENT rows, one per piece of the raw text.
-        work: an empty folder for the buckets: 24 bytes a document.
+        tables: files of DOCUMENT elements, one per cleaned chunk.
+        work: an empty folder for the buckets: 24 bytes per document.
 
     Returns:
-        bool arrays [documents], one per table: True for a document to keep.
+        One bool array [documents] per table: True for a document to keep.
     """
     kept = [np.zeros(path.stat().st_size // DOCUMENT.itemsize, bool) for path in tables]
-    count = min(max(1, -(-sum(map(len, kept)) // _BUCKET_DOCUMENTS)), _MOST_BUCKETS)
+    count = min(max(1, -(-sum(map(len, kept)) // _BUCKET_DOCUMENTS)), _MAX_BUCKETS)
     width = np.uint64(-(-(1 << 64) // count)) if count > 1 else np.uint64((1 << 64) - 1)
-    names = [work / f"digests-{bucket}" for bucket in range(count)]
+    paths = [work / f"digests-{bucket}" for bucket in range(count)]
     with ExitStack() as stack:
-        buckets = [stack.enter_context(name.open("wb")) for name in names]
+        buckets = [stack.enter_context(path.open("wb")) for path in paths]
         for number, path in enumerate(tables):
-            row = 0
-            for part in table_parts(path):
+            index = 0
+            for part in read_table(path):
                 entries = np.zeros(len(part), _ENTRY)
                 entries["high"], entries["low"] = part["high"], part["low"]
                 entries["table"] = number
-                entries["row"] = np.arange(row, row + len(part))
-                row += len(part)
-                bucket = np.minimum(part["high"] // width, np.uint64(count - 1))
-                for index in np.unique(bucket):
-                    buckets[int(index)].write(entries[bucket == index].tobytes())
-    for name in names:
-        entries = np.fromfile(name, _ENTRY)
-        name.unlink()
-        # lexsort is stable: among equal digests the first in reading order comes first.
+                entries["index"] = np.arange(index, index + len(part))
+                index += len(part)
+                bucket_of = np.minimum(part["high"] // width, np.uint64(count - 1))
+                for bucket in np.unique(bucket_of):
+                    buckets[int(bucket)].write(entries[bucket_of == bucket].tobytes())
+    for path in paths:
+        entries = np.fromfile(path, _ENTRY)
+        path.unlink()
+        # lexsort is stable: equal digests stay in reading order.
         order = np.lexsort((entries["low"], entries["high"]))
         ordered = entries[order]
         new = np.ones(len(ordered), bool)
@@ -67,5 +73,5 @@ def first_occurrences(tables: Sequence[Path], work: Path) -> list[np.ndarray]:
         first = ordered[new]
         del entries, ordered
         for table in np.unique(first["table"]):
-            kept[table][first["row"][first["table"] == table]] = True
+            kept[table][first["index"][first["table"] == table]] = True
     return kept

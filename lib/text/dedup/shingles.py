@@ -1,12 +1,19 @@
-"""Shingles: a document as the set of its runs of three words, whatever the language (Broder, 1997,
-"On the resemblance and containment of documents").
+"""Shingles: a document as the set of its runs of three words (Broder, 1997, "On the resemblance and
+containment of documents").
 
-Two documents are alike to the degree that they share shingles. Runs of words, not of characters:
-long documents of one language share most of their short character runs, and a word is hashed once
-where a character run is hashed for each of its characters. Three words: one alone ignores order
-and makes tweets on one topic alike, five leave a tweet with one word changed hardly any in common.
-Case, punctuation, white space and the ends of sentences do not count. In scripts that put no
-spaces between words each character stands for a word, and so does each symbol and emoji.
+The similarity of two documents is the Jaccard similarity of their sets of shingles:
+
+    "Hello, WORLD! How are you?"    {hello world how, world how are, how are you}
+    "hello world how is it"         {hello world how, world how is, how is it}
+    similarity                      1 shared of 5 together: 0.2
+
+Case, punctuation, white space and sentence ends do not count. In scripts without spaces between
+words each character is a word, and so is each symbol and emoji.
+
+Why words and not characters: long documents of one language share most of their short character
+runs, and a word is hashed once, where a character run is hashed for each of its characters. Why
+three: single words ignore order and make tweets on one topic similar; with five words, a tweet in
+which one word is changed has hardly any shingle in common with the original.
 """
 
 import hashlib
@@ -20,15 +27,15 @@ from lib.run import random
 
 WORDS = 3
 
-# Characters hashed at once: the working arrays, some 40 bytes a character, stay near the cache.
+# Characters hashed at once: the working arrays, about 40 bytes per character, stay near the cache.
 _BLOCK_CHARACTERS = 1 << 17
-# A longer document is judged by its beginning, so that memory is bounded: 2 MiB are a long novel.
-_LONGEST_BYTES = 1 << 21
+# Only the beginning of a longer document counts, to bound memory: 2 MiB are a long novel.
+_MAX_BYTES = 1 << 21
 
-# Marks a character that is a word of its own.
+# Flag of a character that is a word by itself.
 _ALONE = 1 << 21
-# Thai and Lao, Myanmar, Khmer, kana and Han ideographs, half-width kana; beyond the table are only
-# ideographs and what is unassigned.
+# Thai and Lao, Myanmar, Khmer, kana and Han ideographs, half-width kana. Code points beyond the end
+# of the table are ideographs or unassigned.
 _UNSPACED = (
     (0x0E00, 0x0EFF),
     (0x1000, 0x109F),
@@ -40,7 +47,7 @@ _UNSPACED = (
 )
 _TABLE_END = 0x20000
 
-# Odd, so that it has an inverse modulo 2^64; otherwise arbitrary, as are the weights of the words.
+# Arbitrary, but odd, so that it has an inverse modulo 2^64. The weights are arbitrary, too.
 _BASE = 0x9E6C63D0676A9A99
 _BASE_INVERSE = pow(_BASE, -1, 1 << 64)
 _WEIGHTS = np.array([0xD6E8FEB86659FD93, 0xA0761D6478BD642F, 0xE7037ED1A0B428DB], np.uint64)
@@ -48,9 +55,11 @@ _WEIGHTS = np.array([0xD6E8FEB86659FD93, 0xA0761D6478BD642F, 0xE7037ED1A0B428DB]
 
 @lru_cache(1)
 def _folding() -> np.ndarray:
-    """For each code point: 0 in no word, its case-folded form, or that with the mark _ALONE.
+    """Maps each code point: uint32 [0x110000].
 
-    The variation selectors (U+FE00 to U+FE0F) say how the emoji before them looks: no word.
+    To 0 if it belongs to no word, else to its case-folded form, with the flag _ALONE if it is a
+    word by itself. Variation selectors (U+FE00 to U+FE0F), which choose how the preceding emoji
+    looks, belong to no word.
     """
     table = np.arange(0x110000, dtype=np.uint32) | _ALONE
     for code in range(_TABLE_END):
@@ -78,10 +87,14 @@ def _block_powers() -> tuple[np.ndarray, np.ndarray]:
 
 
 def _word_hashes(codes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Where each word starts (int64 [words]) and its hash (uint64 [words]).
+    """Start of each word (int64 [words]) and its hash (uint64 [words]).
 
-    A word's hash is a polynomial in its characters modulo 2^64. All are summed in one pass with
-    the powers of the block's positions; the inverse power then moves each word to position 0.
+    The hash of a word is a polynomial in its characters modulo 2^64: c0 + c1 b + c2 b^2 and so on.
+    One pass sums all words with the powers of the positions in the block, and the inverse power
+    then moves each word to position 0: "hi" at position 7 is (h b^7 + i b^8) b^-7 = h + i b.
+
+    Args:
+        codes: uint32 [characters], code points.
     """
     values = np.take(_folding(), codes)  # twice as fast as indexing
     inside = values > 0
@@ -95,19 +108,21 @@ def _word_hashes(codes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         powers, inverses = _block_powers()
     else:
         powers, inverses = _powers(_BASE, len(codes)), _powers(_BASE_INVERSE, len(codes))
-    # What stands between two words is 0 and adds nothing to the sum of the first.
+    # Characters between two words are 0 and add nothing to the sum of the first.
     sums = np.add.reduceat(values * powers[: len(codes)], starts)
     return starts, sums * inverses[starts]
 
 
 def _block(documents: list[bytes], texts: list[str]) -> tuple[np.ndarray, np.ndarray]:
+    """Shingles of a block of documents, see `shingles`; `texts` are the documents, decoded."""
     codes = np.frombuffer("\n".join([*texts, ""]).encode("utf-32-le"), "<u4")
     starts, words = _word_hashes(codes)
     lengths = np.fromiter(map(len, texts), np.int64, len(texts)) + 1
     bounds = np.searchsorted(starts, np.concatenate(([0], np.cumsum(lengths))))
     counts = np.diff(bounds)
 
-    whole = np.ones(len(words), bool)  # whether a whole run, or all of its document, starts here
+    # Whether a shingle starts at a word: a run of WORDS words, or a whole document that is shorter.
+    whole = np.ones(len(words), bool)
     sums = words * _WEIGHTS[0]
     for distance in range(1, WORDS):
         later = np.zeros_like(words)
@@ -131,24 +146,24 @@ def _block(documents: list[bytes], texts: list[str]) -> tuple[np.ndarray, np.nda
 def shingles(documents: Iterable[bytes]) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Hashes of the shingles of documents, a block of documents at a time.
 
-    A document of fewer than three words has one shingle: all of its words. One without a word
-    (`:)`, `...`) has the hash of its bytes, so that only an equal one is like it. Only the first
-    2 MiB of a document count. Hashes do not depend on how the documents fall into blocks.
+    A document of fewer than three words has one shingle: all of its words. A document without
+    words (`:)`, `...`) has the hash of its bytes, so that it is similar to equal ones only. Only
+    the first 2 MiB of a document count. Hashes do not depend on how documents fall into blocks.
 
     Args:
         documents: UTF-8 text.
 
     Yields:
-        uint64 [shingles], those of each document in reading order, repeated ones included, and
-        int64 [documents + 1]: document i of the block has hashes[offsets[i]:offsets[i + 1]],
-        never none.
+        hashes: uint64 [shingles], of each document in reading order, with repetitions, and
+        offsets: int64 [documents + 1]: document i of the block has the shingles
+        hashes[offsets[i]:offsets[i + 1]], at least one.
     """
     batch: list[bytes] = []
     texts: list[str] = []
     size = 0
     for document in documents:
-        # Ignored is at most a character that the limit cuts in two.
-        text = document[:_LONGEST_BYTES].decode(errors="ignore")
+        # At most a character that the limit cuts in two is ignored.
+        text = document[:_MAX_BYTES].decode(errors="ignore")
         if batch and size + len(text) + 1 > _BLOCK_CHARACTERS:
             yield _block(batch, texts)
             batch, texts, size = [], [], 0

@@ -1,4 +1,4 @@
-"""One MD5 for all raw text: the one that DVC gives the folder, so that anyone can compare it."""
+"""MD5 of all raw text: the same that DVC gives the folder, so that anyone can compare it."""
 
 import hashlib
 import json
@@ -9,16 +9,16 @@ from lib.run import fingerprint
 
 
 def input_md5(folder: Path, files: list[Path], workers: int) -> str:
-    """The digest that `dvc.lock` or `data/raw.dvc` shows for a folder of just these files.
+    """The digest that dvc.lock or data/raw.dvc has for a folder of exactly these files.
 
-    It is the MD5 of a JSON list of relative paths and MD5s, and ends in `.dir` (DVC 3). It depends
-    on no date and not on where the folder is.
+    It is the MD5 of a JSON list of relative paths and MD5s, with the suffix `.dir` (DVC 3). It does
+    not depend on dates or on the path of the folder.
 
     Args:
-        folder: above all the files.
+        folder: contains all the files, in subfolders or not.
         workers: files to read at a time.
     """
-    # Threads: Python's lock is free while bytes are digested.
+    # Threads suffice: Python releases its lock while it digests bytes.
     with ThreadPoolExecutor(workers) as threads:
         digests = list(threads.map(fingerprint.of_file, files))
     names = [file.relative_to(folder).as_posix() for file in files]

@@ -1,4 +1,4 @@
-"""What to do with bad input: an error at the first of it, or a count by reason up to a limit."""
+"""Rejected input: an error at the first bad line, or counts by reason up to a limit."""
 
 from collections import Counter
 from collections.abc import Callable
@@ -6,39 +6,39 @@ from pathlib import Path
 
 from lib.run.errors import UserError
 
-_SHOWN = 10
-_EXCERPT = 120
+_EXAMPLES = 10
+_EXCERPT_CHARACTERS = 120
 
-# What each reason means and what mends it. A reason that is not here is a mistake of ours.
+# What each reason means, and how to fix it.
 REASONS = {
-    "dangling_link": "a link to nothing; remove it or put its target back",
+    "dangling_link": "a link whose target does not exist; remove it or restore the target",
     "not_a_regular_file": "neither a file nor a folder; remove it",
-    "unreadable_file": "cannot be read; see its permissions",
-    "binary_file": "no text but binary data; unpack or convert it to text, or remove it",
+    "unreadable_file": "cannot be read; check its permissions",
+    "binary_file": "binary data, not text; unpack it, convert it to text, or remove it",
     "utf16_file": "UTF-16 or UTF-32, not UTF-8; convert it: iconv -f UTF-16 -t UTF-8",
-    "corrupt_compression": "damaged, or not compressed at all; make it again or rename it",
-    "truncated_compression": "compressed data that ends too early; copy it again",
-    "json_array": "one JSON array, not a JSON object a line; convert it: jq -c '.[]'",
-    "corrupt_parquet": "not a Parquet file that can be read; make it again",
-    "text_field_missing": "no such field or column; name the right one in preprocess.text_field",
-    "malformed_csv": "not well-formed (a quote without its end, or too many fields); mend it",
-    "malformed_json": "not JSON; mend it",
-    "not_an_object": "JSON, but no object with fields; mend it",
-    "text_not_a_string": "holds something other than text; mend it",
+    "corrupt_compression": "damaged, or not compressed at all; create it again or rename it",
+    "truncated_compression": "compressed data that ends too early; copy the file again",
+    "json_array": "one JSON array, not a JSON object per line; convert it: jq -c '.[]'",
+    "corrupt_parquet": "not a readable Parquet file; create it again",
+    "text_field_missing": "no such field or column; set preprocess.text_field to the right one",
+    "malformed_csv": "not well-formed (an unclosed quote, or a wrong number of fields); fix it",
+    "malformed_json": "not JSON; fix it",
+    "not_an_object": "JSON, but not an object with fields; fix it",
+    "text_not_a_string": "contains something other than text; fix it",
     "invalid_utf8": "not UTF-8; convert it from its own encoding: iconv -f LATIN1 -t UTF-8",
-    "invalid_unicode": "half a surrogate pair, which is no character; mend it",
-    "nul_byte": "holds a NUL byte; is it text at all?",
-    "line_too_long": "longer than 4 MiB; cut it into parts",
+    "invalid_unicode": "half a surrogate pair, which is not a character; fix it",
+    "nul_byte": "contains a NUL byte; is it text at all?",
+    "line_too_long": "longer than 4 MiB; split it",
 }
 
 
 class Rejections:
-    """Bad input of one source, counted by reason.
+    """Bad input of one file, counted by reason.
 
     Args:
-        source: what it is called in errors.
-        skip: False raises an error at once; True counts and goes on.
-        limit: with `skip`, more rejections than this are an error all the same.
+        source: name of the file in errors.
+        skip: False raises an error at once; True counts and continues.
+        limit: with `skip`, more rejections than this are an error nevertheless.
     """
 
     def __init__(self, source: str, skip: bool, limit: int) -> None:
@@ -53,32 +53,32 @@ class Rejections:
 
         Args:
             reason: a key of REASONS.
-            where: the place in the source, such as `line 7`; a function where finding it costs.
+            where: position in the file, such as `line 7`; a function if finding it takes time.
             excerpt: the beginning of what is rejected.
 
         Raises:
             UserError: bad input is not to be skipped, or there is more of it than the limit.
         """
         self.counts[reason] += 1
-        if self._skip and len(self.examples) < _SHOWN:
+        if self._skip and len(self.examples) < _EXAMPLES:
             if isinstance(excerpt, bytes):
-                excerpt = excerpt[: 4 * _EXCERPT].decode("utf-8", "backslashreplace")
-            shown = excerpt[:_EXCERPT].encode("utf-8", "backslashreplace").decode()
+                excerpt = excerpt[: 4 * _EXCERPT_CHARACTERS].decode("utf-8", "backslashreplace")
+            shown = excerpt[:_EXCERPT_CHARACTERS].encode("utf-8", "backslashreplace").decode()
             self.examples.append({"reason": reason, "text": shown})
         if not self._skip:
-            place = where() if callable(where) else where
+            position = where() if callable(where) else where
             raise UserError(
-                f"{self._source}{f' {place}' if place else ''}: {REASONS[reason]}; or leave it out "
-                "with preprocess.bad_input: skip"
+                f"{self._source}{f' {position}' if position else ''}: {REASONS[reason]}; or leave "
+                "it out with preprocess.bad_input: skip"
             )
         check_limit(self.counts, self._limit, self._source)
 
 
 def check_limit(counts: Counter[str], limit: int, source: str | Path) -> None:
-    """Raises a UserError when there are more rejections than the limit."""
+    """Raises a UserError if there are more rejections than the limit."""
     if counts.total() > limit:
         reasons = ", ".join(f"{count:,} {reason}" for reason, count in counts.most_common())
         raise UserError(
             f"{source}: more bad input than preprocess.bad_input_limit ({limit:,}) allows: "
-            f"{reasons}; mend it, or raise the limit"
+            f"{reasons}; fix them, or raise the limit"
         )

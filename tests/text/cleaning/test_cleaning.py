@@ -15,7 +15,7 @@ from lib.run.errors import UserError
 from lib.text.cleaning.cleaner import DocumentCleaner
 from lib.text.cleaning.edits import Cleaning
 
-# What CT-BERT does to tweets.
+# The cleaning of tweets for CT-BERT.
 TWEETS = {
     "unescape_html": True,
     "format_characters": "remove",
@@ -27,7 +27,7 @@ TWEETS = {
     "symbols": "remove",
     "lowercase": True,
 }
-FILLERS = {"urls": "replace", "emails": "replace", "users": "replace"}
+PLACEHOLDERS = {"urls": "replace", "emails": "replace", "users": "replace"}
 
 
 def clean_documents(documents, sentences="split", counts=None, **options):
@@ -68,7 +68,7 @@ def clean(text, **options):
         ({"arabic_marks": "remove"}, "مُحَمَّد جمـــيل", "محمد جميل"),
     ],
 )
-def test_an_option_does_what_it_says(options, before, after):
+def test_an_option_edits_what_it_should(options, before, after):
     assert clean(before, **options) == after
     changed = clean(before)
     assert not options or before == after or changed != after
@@ -92,8 +92,8 @@ def test_an_option_does_what_it_says(options, before, after):
         ("<url> @<user>", "twitterurl twitteruser"),
     ],
 )
-def test_users_urls_and_emails_become_fillers(before, after):
-    assert clean(before, **FILLERS).replace("|", " ") == after
+def test_users_urls_and_emails_become_placeholders(before, after):
+    assert clean(before, **PLACEHOLDERS).replace("|", " ") == after
     assert clean(before).replace("|", " ") == before
 
 
@@ -104,23 +104,23 @@ def test_users_urls_and_emails_can_be_removed_one_kind_at_a_time():
     assert clean(text, emails="remove") == "a @b c https://d.e/f g l"
 
 
-def test_repeated_fillers_merge_only_when_asked():
+def test_repeated_placeholders_merge_only_if_so_chosen():
     text = "@a @b hi @c @d @e https://x.y http://z.z"
     merged = "2 twitteruser hi 3 twitteruser 2 twitterurl"
-    assert clean(text, **FILLERS) == merged
+    assert clean(text, **PLACEHOLDERS) == merged
     apart = "twitteruser twitteruser hi twitteruser twitteruser twitteruser twitterurl twitterurl"
-    assert clean(text, **FILLERS, merge_placeholders=False) == apart
+    assert clean(text, **PLACEHOLDERS, merge_placeholders=False) == apart
 
 
-def test_fillers_that_stand_in_the_text_already_are_fillers():
-    assert clean("twitteruser @a mytwitteruser", **FILLERS) == "2 twitteruser mytwitteruser"
+def test_placeholders_in_raw_text_count_as_placeholders():
+    assert clean("twitteruser @a mytwitteruser", **PLACEHOLDERS) == "2 twitteruser mytwitteruser"
 
 
 @pytest.mark.parametrize(
     "placeholder",
     ["@USER", "HTTPURL", "(a.b*)+", "a user 2", "U\\1", "İ“é”…😀", "user", ":smile:", "★"],
 )
-def test_any_filler_survives_every_step(placeholder):
+def test_any_placeholder_survives_every_edit(placeholder):
     options = TWEETS | {"accents": "remove", "user_placeholder": placeholder}
     assert clean("Hi @ann SIR", **options) == f"hi {placeholder} sir"
     assert clean("HI @a @b @c", **options) == f"hi 3 {placeholder}"
@@ -141,9 +141,9 @@ def test_any_filler_survives_every_step(placeholder):
         ([["Hi.", "Ask @a"]], [["Hi.", "Ask twitteruser"]]),
     ],
 )  # fmt: skip
-def test_sentences_of_fillers_only_join_their_neighbour(documents, after):
+def test_sentences_of_only_placeholders_join_their_neighbour(documents, after):
     counts: Counter[str] = Counter()
-    assert clean_documents(documents, counts=counts, **FILLERS) == after
+    assert clean_documents(documents, counts=counts, **PLACEHOLDERS) == after
     lines = sum(map(len, documents))
     assert (
         counts["placeholder_sentences_joined"] == 0
@@ -153,14 +153,14 @@ def test_sentences_of_fillers_only_join_their_neighbour(documents, after):
 
 def test_joined_sentences_are_counted():
     counts: Counter[str] = Counter()
-    clean_documents([["@a.", "Hi.", "@b"], ["@c"]], counts=counts, **FILLERS)
+    clean_documents([["@a.", "Hi.", "@b"], ["@c"]], counts=counts, **PLACEHOLDERS)
     assert counts == {"users": 3, "placeholder_sentences_joined": 2}
 
 
-# The defects of CT-BERT's cleaning, each with what should come out.
+# Defects of the cleaning of CT-BERT, each with the right result.
 
 
-def test_symbols_do_go_away():
+def test_symbols_are_removed():
     assert clean("a ★ b ♪ c", symbols="remove") == "a b c"
 
 
@@ -170,40 +170,43 @@ def test_joined_emoji_stay_whole():
 
 
 def test_the_character_before_a_user_stays():
-    assert clean('(@bob) "@ann"', **FILLERS) == '(twitteruser) "twitteruser"'
+    assert clean('(@bob) "@ann"', **PLACEHOLDERS) == '(twitteruser) "twitteruser"'
 
 
-def test_urls_may_hold_an_at_sign():
-    assert clean("https://m.com/@bob/post ok", **FILLERS) == "twitterurl ok"
+def test_urls_may_contain_an_at_sign():
+    assert clean("https://m.com/@bob/post ok", **PLACEHOLDERS) == "twitterurl ok"
 
 
-def test_upper_case_fillers_merge():
+def test_upper_case_placeholders_merge():
     assert clean("@A @B", **TWEETS | {"user_placeholder": "USER"}) == "2 USER"
 
 
-def test_fillers_are_no_patterns():
-    assert clean("@a @b us.er usxer", **FILLERS, user_placeholder="us.er") == "3 us.er usxer"
+def test_placeholders_are_not_patterns():
+    assert clean("@a @b us.er usxer", **PLACEHOLDERS, user_placeholder="us.er") == "3 us.er usxer"
 
 
-def test_words_that_hold_a_filler_are_not_split():
-    assert clean("users superuser @a", **FILLERS, user_placeholder="user") == "users superuser user"
+def test_words_that_contain_a_placeholder_are_not_split():
+    assert (
+        clean("users superuser @a", **PLACEHOLDERS, user_placeholder="user")
+        == "users superuser user"
+    )
 
 
 def test_counts_have_any_number_of_digits():
     counts: Counter[str] = Counter()
-    [sentences] = clean_documents([["Hi.", "@a " * 1234]], counts=counts, **FILLERS)
+    [sentences] = clean_documents([["Hi.", "@a " * 1234]], counts=counts, **PLACEHOLDERS)
     assert sentences == ["Hi. 1234 twitteruser"]
 
 
-def test_many_sentences_of_fillers_are_all_joined_and_none_is_lost():
+def test_many_sentences_of_only_placeholders_are_joined_and_none_is_lost():
     lines = ["@a", "@b", "Hi.", "@c", "@d", "@e", "Ho.", "@f"]
-    assert clean_documents([lines], **FILLERS) == [
+    assert clean_documents([lines], **PLACEHOLDERS) == [
         ["2 twitteruser Hi. 3 twitteruser", "Ho. twitteruser"]
     ]
 
 
-def test_documents_of_fillers_only_are_kept():
-    assert clean("@a https://b.c", **FILLERS) == "twitteruser twitterurl"
+def test_documents_of_only_placeholders_are_kept():
+    assert clean("@a https://b.c", **PLACEHOLDERS) == "twitteruser twitterurl"
 
 
 EMOJI = [
@@ -214,7 +217,7 @@ EMOJI = [
 
 @pytest.mark.parametrize("one", EMOJI)
 @pytest.mark.parametrize("other", EMOJI)
-def test_emoji_in_a_row_are_told_apart(one, other):
+def test_consecutive_emoji_are_separated(one, other):
     text = f"so{one}{other}it is"
     alias, second = emoji.demojize(one), emoji.demojize(other)
     assert clean(text, emoji="alias") == f"so {alias} {second} it is"
@@ -223,7 +226,7 @@ def test_emoji_in_a_row_are_told_apart(one, other):
     assert clean(text) == text
 
 
-def test_emoji_are_counted_and_pieces_of_emoji_are_no_words():
+def test_emoji_are_counted_and_parts_of_emoji_are_dropped():
     counts: Counter[str] = Counter()
     text = "a 😀\u200d😀\ufe0f b \u200d c🇹 می\u200cخ 12#"
     [[line]] = clean_documents([[text]], counts=counts, emoji="alias")
@@ -231,13 +234,13 @@ def test_emoji_are_counted_and_pieces_of_emoji_are_no_words():
     assert counts["emoji"] == 2
 
 
-def test_a_boundary_is_found_before_its_mark_or_case_is_lost():
+def test_sentences_are_split_before_marks_and_case_are_edited():
     text = "Great! 😀 Next one. 好。And…"
     expected = "great! :grinning_face:|next one.|好.|and..."
     assert clean(text, **TWEETS) == expected
 
 
-def test_lines_are_sentences_already_when_so_asked():
+def test_lines_stay_sentences_with_sentences_line():
     documents = [["One. Two.", " ", "Three"], []]
     assert clean_documents(documents, "line") == [["One. Two.", "Three"], []]
 
@@ -313,7 +316,7 @@ splitting = st.sampled_from(["split", "line"])
 
 
 @given(documents_of_lines, settings, splitting)
-def test_sentences_are_clean_lines_whatever_comes_in(documents, options, sentences):
+def test_sentences_are_clean_lines_for_any_input(documents, options, sentences):
     cleaned = clean_documents(documents, sentences, **options)
     assert len(cleaned) == len(documents)
     for sentence in (sentence for document in cleaned for sentence in document):
@@ -324,7 +327,7 @@ def test_sentences_are_clean_lines_whatever_comes_in(documents, options, sentenc
 
 
 @given(documents_of_lines, settings, splitting)
-def test_batches_do_not_matter(documents, options, sentences):
+def test_batches_do_not_change_the_result(documents, options, sentences):
     counts: Counter[str] = Counter()
     one_by_one: Counter[str] = Counter()
     together = clean_documents(documents, sentences, counts, **options)
@@ -336,7 +339,7 @@ def test_batches_do_not_matter(documents, options, sentences):
 
 
 @given(documents_of_lines)
-def test_cleaned_text_stays_as_it_is(documents):
+def test_cleaning_again_changes_nothing(documents):
     cleaned = clean_documents(documents)
     assert clean_documents(cleaned, "line") == cleaned
 
@@ -360,14 +363,14 @@ words = st.sampled_from(
 
 
 @given(st.lists(st.lists(words, max_size=9).map(" ".join), max_size=4), st.booleans())
-def test_cleaned_tweets_stay_as_they_are(tweet, merge):
+def test_cleaning_tweets_again_changes_nothing(tweet, merge):
     options = TWEETS | {"accents": "remove", "merge_placeholders": merge}
     cleaned = clean_documents([tweet], **options)
     assert clean_documents(cleaned, "line", **options) == cleaned
 
 
 @given(st.lists(st.text("ab é漢.", max_size=8), max_size=20))
-def test_text_without_anything_to_edit_loses_nothing_but_white_space(text):
+def test_text_without_anything_to_edit_loses_only_white_space(text):
     [sentences] = clean_documents([text])
     assert "".join("".join(sentences).split()) == "".join("".join(text).split())
 
@@ -380,7 +383,7 @@ def test_text_without_anything_to_edit_loses_nothing_but_white_space(text):
         *("😀", "1️⃣", "\u200d", "★", "\x02", "é", "\u2028", "twitteruser", "- ", "2 ", "@a. "),
     ],
 )
-def test_time_grows_with_the_length_only(unit):
+def test_time_is_linear_in_the_length(unit):
     cleaner = DocumentCleaner(Cleaning(**TWEETS | {"accents": "remove"}), "split")
 
     def seconds(size: int) -> float:
@@ -425,7 +428,7 @@ def test_every_value_of_an_option_makes_a_difference(option):
         ("[UNK]", "special"),
     ],
 )
-def test_a_filler_that_cannot_stand_in_a_sentence_is_refused(tmp_path, placeholder, mend):
+def test_a_placeholder_that_cannot_be_part_of_a_sentence_is_refused(tmp_path, placeholder, mend):
     with open("params.yaml", encoding="utf-8") as stream:  # noqa: PTH123
         values = yaml.safe_load(stream)
     values["preprocess"]["clean"]["user_placeholder"] = placeholder

@@ -1,4 +1,4 @@
-"""Sentence boundaries in many languages, and in time that grows with the text only."""
+"""Sentence boundaries in many languages, found in linear time."""
 
 import time
 
@@ -57,11 +57,11 @@ def sentences_of(text: str) -> list[str]:
         ["আমি ভাত খাই।", "তুমি?"],
         ["Սա առաջին նախադասությունն է։", "Սա երկրորդն է:", "Վերջ։"],
         ["ይህ ነው።", "ያ ነው፧", "አዎ።"],
-        # Thai puts no mark; nor is there one to find.
+        # Thai has no sentence-final marks, so the line stays whole.
         ["วันนี้อากาศดี พรุ่งนี้ฝนจะตก"],
     ],
 )
-def test_sentences_with_spaces_between(sentences):
+def test_sentences_separated_by_spaces(sentences):
     assert sentences_of(" ".join(sentences)) == sentences
 
 
@@ -76,7 +76,7 @@ def test_sentences_with_spaces_between(sentences):
         ["នេះជាប្រយោគ។", "មួយទៀត"],
     ],
 )
-def test_sentences_without_spaces_between(sentences):
+def test_sentences_without_spaces(sentences):
     assert sentences_of("".join(sentences)) == sentences
 
 
@@ -86,25 +86,25 @@ def test_one_sentence(text):
     assert len(sentences_of(text)) <= 2
 
 
-def test_nothing_gives_nothing():
+def test_empty_text_has_no_sentences():
     assert sentences_of("") == sentences_of("   ") == []
 
 
 MARKS = ". ! ? … 。 ！ । ؟ ։ : ; \" ' ” » ) ] 」 ( [ « “ - – , @ # 😀 👍🏽 [1] 3. J. U.S. e.g."
-pieces = st.sampled_from(
+parts = st.sampled_from(
     [" ", "word", "Word", "12", "A", "etc", "b", "漢", "と", "ب", *MARKS.split()]
 )
-texts = st.one_of(st.text(max_size=200), st.lists(pieces, max_size=60).map("".join))
+texts = st.one_of(st.text(max_size=200), st.lists(parts, max_size=60).map("".join))
 
 
 @given(texts)
-def test_only_line_ends_are_put_in_and_spaces_taken_away(text):
+def test_only_line_ends_are_inserted_and_spaces_removed(text):
     split = split_sentences(text)
     assert "".join(split.split()) == "".join(text.split())
 
 
 @given(st.lists(texts.map(lambda text: text.replace("\n", " ").strip()), max_size=8))
-def test_lines_are_split_each_by_itself(lines):
+def test_lines_are_split_independently(lines):
     together = split_sentences("\n".join(lines))
     assert together == "\n".join(map(split_sentences, lines))
 
@@ -130,7 +130,7 @@ def test_lines_are_split_each_by_itself(lines):
         "U.S.",
     ],
 )
-def test_time_grows_with_the_length_only(unit):
+def test_time_is_linear_in_the_length(unit):
     def seconds(size: int) -> float:
         text = unit * (size // len(unit)) + "」と"
         times = []

@@ -1,6 +1,5 @@
 """Shingles, MinHash signatures and the documents dropped as near duplicates."""
 
-import re
 from itertools import pairwise
 
 import numpy as np
@@ -13,19 +12,20 @@ from lib.text.dedup import shingles as shingle_module
 from lib.text.dedup.near_duplicates import (
     SLOTS,
     SignatureTask,
-    band_rows,
     near_duplicates,
+    slots_per_band,
     write_signatures,
 )
 from lib.text.dedup.shingles import shingles
 from lib.text.documents import format_document
+from tests.helpers.similarity import jaccard, word_runs
 
 
 def signatures(documents):
     return np.concatenate([np.zeros((0, SLOTS), np.uint16), *module.signatures(documents)])
 
 
-def test_signatures_are_written_beside_the_text(tmp_path):
+def test_signatures_are_written_next_to_the_text(tmp_path):
     texts = [format_document(f"A text of number {number}.\nNot long.") for number in range(99)]
     (tmp_path / "x.txt").write_bytes(b"".join(texts))
     task = SignatureTask(tmp_path / "x.txt", len(texts))
@@ -38,16 +38,6 @@ def shingle_sets(documents):
     for hashes, offsets in shingles(documents):
         sets += [set(hashes[start:past].tolist()) for start, past in pairwise(offsets)]
     return sets
-
-
-def word_runs(text):
-    """Shingles in plain Python, for text of ASCII letters, digits, white space and punctuation."""
-    words = re.findall("[a-z0-9]+", text.lower())
-    return {tuple(words[i : i + 3]) for i in range(max(len(words) - 2, 1))} if words else {text}
-
-
-def jaccard(one, other):
-    return len(one & other) / len(one | other)
 
 
 ascii_texts = st.lists(
@@ -77,7 +67,7 @@ def test_shingles_are_the_runs_of_three_words(texts):
         ("ＡＢＣ　１２３ x", "ａｂｃ １２３ x"),
     ],
 )
-def test_case_punctuation_and_the_look_of_emoji_do_not_count(one, other):
+def test_case_punctuation_and_emoji_variants_do_not_count(one, other):
     first, second = shingle_sets([one.encode(), other.encode()])
     assert first == second
 
@@ -121,8 +111,8 @@ def test_shingles_and_signatures_do_not_depend_on_blocks(texts, block, cut):
             shingle_module._block_powers.cache_clear()
 
 
-def test_a_very_long_document_counts_by_its_beginning(monkeypatch):
-    monkeypatch.setattr(shingle_module, "_LONGEST_BYTES", 8)
+def test_only_the_beginning_of_a_very_long_document_counts(monkeypatch):
+    monkeypatch.setattr(shingle_module, "_MAX_BYTES", 8)
     # The limit cuts the second character of two bytes in half.
     assert shingle_sets(["one twoéé three".encode()]) == shingle_sets([b"one two"])
 
@@ -147,8 +137,8 @@ def test_agreeing_slots_estimate_the_jaccard_similarity():
     assert abs(errors.sum()) <= 4 * np.sqrt((deviations**2).sum())
 
 
-def test_half_of_a_hash_keeps_enough_of_it():
-    # Documents without a common word agree in next to no slot, be they short or long.
+def test_half_of_each_hash_is_enough():
+    # Documents without a common word agree in hardly any slot, short or long.
     generator = np.random.default_rng(6)
     for size in (1, 4, 30, 3000):
         documents = [
@@ -160,17 +150,17 @@ def test_half_of_a_hash_keeps_enough_of_it():
 
 
 @pytest.mark.parametrize("threshold", [0.3, 0.5, 0.7, 0.8, 0.9, 0.95, 1.0])
-def test_pairs_at_the_threshold_meet_in_a_band(threshold):
-    width = band_rows(threshold)
+def test_pairs_at_the_threshold_share_a_bucket(threshold):
+    width = slots_per_band(threshold)
     slots = np.random.default_rng(1).random((20_000, SLOTS // width, width)) < threshold
     assert slots.all(axis=2).any(axis=1).mean() >= 0.985
 
 
-def save(folder, pieces):
+def save(folder, tables):
     paths = []
-    for number, piece in enumerate(pieces):
+    for number, table in enumerate(tables):
         paths.append(folder / f"{number}.npy")
-        np.save(paths[-1], piece)
+        np.save(paths[-1], table)
     return paths
 
 
@@ -180,11 +170,11 @@ def signature_tables(draw):
     generator = np.random.default_rng(draw(st.integers(0, 2**32)))
     families = generator.integers(0, 1 << 16, (draw(st.integers(1, 4)), SLOTS), np.uint16)
     count = draw(st.integers(0, 30))
-    rows = families[generator.integers(0, len(families), count)]
+    signed = families[generator.integers(0, len(families), count)]
     noise = generator.random((count, SLOTS)) < generator.choice([0, 0.02, 0.1, 0.3], (count, 1))
-    rows = np.where(noise, generator.integers(0, 1 << 16, rows.shape, np.uint16), rows)
+    signed = np.where(noise, generator.integers(0, 1 << 16, signed.shape, np.uint16), signed)
     mask = generator.random(count) < draw(st.sampled_from([1.0, 0.8]))
-    return rows.astype(np.uint16), mask
+    return signed.astype(np.uint16), mask
 
 
 @settings(max_examples=40, deadline=None)
@@ -194,56 +184,56 @@ def signature_tables(draw):
     st.lists(st.integers(0, 40), max_size=3),
     st.sampled_from([(30, 3, 1), (7, 20, 5), (30, 100, 7)]),
 )
-def test_what_is_left_is_the_first_of_each_group(tmp_path_factory, table, threshold, cuts, sizes):
-    rows, mask = table
+def test_the_first_of_each_group_is_kept(tmp_path_factory, table, threshold, cuts, sizes):
+    signed, mask = table
     folder = tmp_path_factory.mktemp("tables")
-    [left] = near_duplicates(save(folder, [rows]), [mask], threshold)
+    [left] = near_duplicates(save(folder, [signed]), [mask], threshold)
 
-    # The rule, pair by pair.
-    width = band_rows(threshold)
-    similar = (rows[:, None] == rows).mean(axis=2) >= threshold
-    bands = (rows[:, None] == rows)[:, :, : SLOTS // width * width]
-    bucket = bands.reshape(len(rows), len(rows), SLOTS // width, width).all(axis=3).any(axis=2)
+    # The definition, pair by pair.
+    width = slots_per_band(threshold)
+    similar = (signed[:, None] == signed).mean(axis=2) >= threshold
+    bands = (signed[:, None] == signed)[:, :, : SLOTS // width * width]
+    bucket = bands.reshape(len(signed), len(signed), SLOTS // width, width).all(axis=3).any(axis=2)
     similar &= bucket & mask & mask[:, None]
-    earlier = np.tri(len(rows), k=-1, dtype=bool)
+    earlier = np.tri(len(signed), k=-1, dtype=bool)
     assert not np.any(similar & earlier & left & left[:, None])
     assert np.all((similar & earlier).any(axis=1)[mask & ~left])
-    assert np.array_equal(left & ~mask, np.zeros(len(rows), bool))
+    assert np.array_equal(left & ~mask, np.zeros(len(signed), bool))
 
-    # Neither how the corpus falls into pieces nor what is held in memory at once changes it.
-    cuts = sorted(min(cut, len(rows)) for cut in cuts)
+    # The result depends neither on the division into tables nor on what is in memory at once.
+    cuts = sorted(min(cut, len(signed)) for cut in cuts)
     with pytest.MonkeyPatch.context() as patch:
-        for name, size in zip(("_CHUNK", "_SORTED", "_BATCH"), sizes, strict=True):
+        for name, size in zip(("_READ", "_SORTED", "_BATCH"), sizes, strict=True):
             patch.setattr(module, f"{name}_DOCUMENTS", size)
         patch.setattr(module, "_COMPARED_DOCUMENTS", 3)
-        pieces = near_duplicates(
-            save(folder, np.split(rows, cuts)), np.split(mask, cuts), threshold
+        parts = near_duplicates(
+            save(folder, np.split(signed, cuts)), np.split(mask, cuts), threshold
         )
-    assert [len(piece) for piece in pieces] == [len(piece) for piece in np.split(rows, cuts)]
-    np.testing.assert_array_equal(np.concatenate(pieces), left)
+    assert [len(part) for part in parts] == [len(part) for part in np.split(signed, cuts)]
+    np.testing.assert_array_equal(np.concatenate(parts), left)
 
 
-def test_a_dissimilar_document_in_the_bucket_hides_no_pair(tmp_path):
+def test_a_dissimilar_document_in_the_bucket_does_not_hide_a_pair(tmp_path):
     # The second and the third agree in two of any three slots, and in all three of one band only,
     # which they share with the first.
-    assert band_rows(0.5) == 3
-    rows = np.random.default_rng(2).integers(0, 1 << 16, (3, SLOTS), np.uint16)
-    rows[2, np.arange(SLOTS) % 3 > 0] = rows[1, np.arange(SLOTS) % 3 > 0]
-    rows[:, 6:9] = 7
-    [left] = near_duplicates(save(tmp_path, [rows]), [np.ones(3, bool)], 0.5)
+    assert slots_per_band(0.5) == 3
+    signed = np.random.default_rng(2).integers(0, 1 << 16, (3, SLOTS), np.uint16)
+    signed[2, np.arange(SLOTS) % 3 > 0] = signed[1, np.arange(SLOTS) % 3 > 0]
+    signed[:, 6:9] = 7
+    [left] = near_duplicates(save(tmp_path, [signed]), [np.ones(3, bool)], 0.5)
     assert left.tolist() == [True, True, False]
 
 
 def test_large_buckets_of_dissimilar_documents_do_not_depend_on_batches(tmp_path, monkeypatch):
-    # One bucket of documents that share no more than it; each comes again with a few slots changed.
+    # A bucket of documents with nothing else in common; each occurs again with some slots changed.
     monkeypatch.setattr(module, "_LEADERS", 5)
     generator = np.random.default_rng(4)
-    rows = generator.integers(0, 1 << 16, (12, SLOTS), np.uint16)
-    rows[:, :12] = 7
-    again = np.repeat(rows, 3, axis=0)
+    signed = generator.integers(0, 1 << 16, (12, SLOTS), np.uint16)
+    signed[:, :12] = 7
+    again = np.repeat(signed, 3, axis=0)
     again[:, 12:24] = generator.integers(0, 1 << 16, (36, 12), np.uint16)
-    rows = np.concatenate((rows, again[generator.permutation(36)]))
-    paths, masks = save(tmp_path, [rows]), [np.ones(len(rows), bool)]
+    signed = np.concatenate((signed, again[generator.permutation(36)]))
+    paths, masks = save(tmp_path, [signed]), [np.ones(len(signed), bool)]
     [left] = near_duplicates(paths, masks, 0.8)
     assert left.tolist() == [True] * 12 + [False] * 36  # found in other buckets
     for batch in (1, 4, 9):
