@@ -7,6 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
+
+from lib.checkpoints.pytorch_files import PickledTensors
+from lib.run.errors import UserError
 
 
 @dataclass(frozen=True)
@@ -127,3 +131,14 @@ def write_pytorch_file(path: Path, arrays: dict[str, np.ndarray], zipped: bool =
     if zipped:
         return write_zip(path, pickled(state), raw)
     return write_legacy(path, pickled(state), {key: (len(x) // 4, x) for key, x in raw.items()})
+
+
+def refusal(path: Path) -> str:
+    """The one-line error of a file that is refused."""
+    with pytest.raises(UserError) as caught:
+        found = PickledTensors(path)
+        for name in found.shapes:
+            found.read(name)
+    message = str(caught.value)
+    assert message.startswith(f"{path}: ") and message.isprintable()
+    return message

@@ -38,7 +38,7 @@ def random_weights(config: BertConfig) -> dict[str, np.ndarray]:
     }
 
 
-def theirs(name: str):
+def transformers_model(name: str):
     """A transformers model with random weights and biases."""
     torch.manual_seed(0)
     model = getattr(transformers, name)(transformers.BertConfig(**vars(sizes())))
@@ -52,7 +52,7 @@ def theirs(name: str):
 @pytest.mark.parametrize("form", ["zip", "older", "wrapped", "safetensors", "shards"])
 @pytest.mark.parametrize("name", HEADS)
 def test_saved_models_are_read_bit_for_bit(tmp_path, name, form, dtype):
-    model = theirs(name).to(dtype)
+    model = transformers_model(name).to(dtype)
     state = model.state_dict()
     model.config.save_pretrained(tmp_path)
     path = tmp_path / "pytorch_model.bin"
@@ -83,7 +83,7 @@ def test_saved_models_are_read_bit_for_bit(tmp_path, name, form, dtype):
 
 def test_views_of_one_storage_are_read(tmp_path):
     """A model whose parameters are views of one long vector, some of them transposed."""
-    model = theirs("BertForPreTraining")
+    model = transformers_model("BertForPreTraining")
     state = model.state_dict()
     flat = torch.cat([values.t().reshape(-1) if values.dim() == 2 else values.reshape(-1)
                       for values in state.values()])  # fmt: skip
