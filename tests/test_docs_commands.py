@@ -1,4 +1,4 @@
-"""The commands of README and docs, typed as they stand there by somebody who follows the pages."""
+"""The commands of README and docs, run as written by a simulated reader."""
 
 import re
 import time
@@ -14,26 +14,30 @@ from tests.helpers.bucket import Bucket
 from tests.helpers.pages import Terminal, commands, name_of, pages
 from tests.helpers.project import TINY, write_text
 
-# Page, command, and why it is not run here: first what other tests run, then what is not here.
-ELSEWHERE = [
-    ("*", r"make (test|interop|lint|check-slow)$", "it is what runs this test"),
-    ("docs/remote.md", r"make bucket$", "the bucket here was started by the same module"),
+# Page, command, and why it is not run here: first what other tests run, then what is unavailable.
+SKIPPED = [
+    ("*", r"make (test|interop|lint|check-slow)$", "runs this test"),
+    ("docs/remote.md", r"make bucket$", "the test's bucket is started by the same module"),
     ("docs/experiments.md", r"dvc exp run --queue -S", "test_experiments queues a grid"),
-    ("docs/experiments.md", r"dvc exp run --temp", "ends by kill -9 there"),
+    ("docs/experiments.md", r"dvc exp run --temp", "ends with kill -9 on the page"),
     ("docs/experiments.md", r"make recipe.* dvc exp run", "test_recipe_runs compares recipes"),
-    ("docs/recipes/*", r"dvc repro|.*dvc exp run", "test_recipe_runs runs each, at tiny scale"),
-    ("docs/cluster.md", r"", "test_dask has such scheduler, workers and stages"),
+    ("docs/recipes/*", r"dvc repro|.*dvc exp run", "test_recipe_runs runs each at tiny scale"),
+    ("docs/cluster.md", r"", "test_dask runs a scheduler, workers and stages"),
     ("docs/gpu.md", r"export TF_CONFIG|dvc repro|python -m stages", "test_layouts has two workers"),
-    ("docs/probe.md", r"", "test_probe_stage labels text and runs the probe"),
-    ("docs/from-google-bert.md", r"", "they are of Google's code"),
-    ("*", r"make import|dvc import-url|unzip", "no hub; test_download has a small one"),
-    ("*", r"nvidia-smi|make setup (gpu|tpu)|(sudo )?apt-get", "another kind of machine"),
-    ("*", r"python -c .import tensorflow as tf; print\(tf.config.list_", "the same"),
+    ("docs/probe.md", r"", "test_probe_stage runs the probe on labelled text"),
+    ("docs/from-google-bert.md", r"", "commands of Google's code"),
+    ("*", r"make import|dvc import-url|unzip", "no network; test_import_model has a local hub"),
+    ("*", r"nvidia-smi|make setup (gpu|tpu)|(sudo )?apt-get", "needs another kind of machine"),
+    (
+        "*",
+        r"python -c .import tensorflow as tf; print\(tf.config.list_",
+        "needs another kind of machine",
+    ),
     ("docs/gpu.md", r"#!/bin/bash", "no SLURM"),
     ("*", r"gcloud|export ZONE|dvc remote modify --local store credentialpath", "no account"),
 ]
-# What is the reader's own, and sizes that a sliver of text is too small for.
-HERE = {
+# Replacements: placeholders for the reader to fill in, and sizes too large for the small test text.
+SUBSTITUTIONS = {
     r"\bURL\b": "$URL",
     r"gs://BUCKET/": f"gs://{Bucket.name}/",
     r"http://127\.0\.0\.1:9023": "$BUCKET",
@@ -45,7 +49,7 @@ HERE = {
 OTHER_RECORDS = (
     "git pull -q --rebase && sed -i 's/short_seq_prob: .*/short_seq_prob: {}/' params.yaml"
 )
-# What the reader has done before a command, by the words between a page's blocks; "": at its start.
+# What the page's prose tells the reader to do before a command ("": at the start of the page).
 BEFORE = {
     ("README.md", "dvc add data/raw"): "cp $FOLDER/text/* data/raw",
     ("README.md", "dvc repro"): "cp $FOLDER/params.yaml .",
@@ -71,7 +75,7 @@ BEFORE = {
         "docs/remote.md",
         "dvc pull records@main vocab",
     ): ("git clone -q $URL ../trains && cd ../trains"),
-    # As far back as everything was pushed: the page says what gc does otherwise.
+    # Only commits whose outputs were pushed: the page says what gc does otherwise.
     ("docs/remote.md", "dvc gc --workspace"): (
         "git clone -q --depth 2 file://$URL ../two-commits && cd ../two-commits\ndvc pull -q"
     ),
@@ -83,7 +87,7 @@ BEFORE = {
         "git clone -q $URL $FOLDER/recipes && cd $FOLDER/recipes && rm data/raw.dvc"
     ),
 }
-FOLLOWED = [
+TESTED_PAGES = [
     "README.md",
     "docs/experiments.md",
     "docs/interop.md",
@@ -97,21 +101,23 @@ FOLLOWED = [
 ]
 
 
-def runs_here(page: str, command: str) -> bool:
-    return not any(fnmatch(page, on) and re.match(what, command) for on, what, _ in ELSEWHERE)
+def is_tested(page: str, command: str) -> bool:
+    return not any(fnmatch(page, on) and re.match(what, command) for on, what, _ in SKIPPED)
 
 
-def to_run(page: str) -> Iterator[str]:
-    return (command for command in commands(ROOT / page) if runs_here(page, command))
+def commands_to_run(page: str) -> Iterator[str]:
+    return (command for command in commands(ROOT / page) if is_tested(page, command))
 
 
-def test_every_page_with_commands_is_followed():
-    assert {name_of(page) for page in pages() if any(to_run(name_of(page)))} == set(FOLLOWED)
+def test_every_page_with_commands_is_tested():
+    assert {name_of(page) for page in pages() if any(commands_to_run(name_of(page)))} == set(
+        TESTED_PAGES
+    )
 
 
-def test_what_is_left_out_or_prepared_for_is_on_the_pages():
+def test_skipped_and_prepared_commands_are_on_the_pages():
     shown = {name_of(page): commands(page) for page in pages()}
-    for on, what, _ in ELSEWHERE:
+    for on, what, _ in SKIPPED:
         assert any(
             fnmatch(page, on) and any(re.match(what, command) for command in found)
             for page, found in shown.items()
@@ -122,13 +128,13 @@ def test_what_is_left_out_or_prepared_for_is_on_the_pages():
 
 @pytest.fixture(scope="module")
 def reader(tmp_path_factory) -> Iterator[Terminal]:
-    """Somebody in a new clone of a project with tiny settings, with text, git server, bucket."""
+    """A terminal in a new clone of a tiny project, with text, a git server and a bucket."""
     folder = tmp_path_factory.mktemp("reader")
     bucket = Bucket(folder / "bucket").start()
     project = folder / "project"
     copy_project(project)
     params = yaml.safe_load((project / "params.yaml").read_text(encoding="utf-8"))
-    # For the demo corpus, and then for text of one's own.
+    # First for the demo corpus, then for the reader's own text.
     demo = {key: value for key, value in TINY.items() if key not in ("preprocess", "split")}
     for path, settings in ((project / "params.yaml", demo), (folder / "params.yaml", TINY)):
         merge(params, settings)
@@ -153,20 +159,20 @@ def wait_for_queue(reader: Terminal) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("page", FOLLOWED)
+@pytest.mark.parametrize("page", TESTED_PAGES)
 def test_the_commands_of(page, reader):
-    """In the order of FOLLOWED: a page goes on where the one before it ended."""
-    if opening := BEFORE.get((page, "")):
-        reader.run(opening)
-    for command in to_run(page):
+    """In the order of TESTED_PAGES: each page continues where the previous one ended."""
+    if preparation := BEFORE.get((page, "")):
+        reader.run(preparation)
+    for command in commands_to_run(page):
         for line in BEFORE.get((page, command), "").splitlines():
             reader.run(line)
         typed = command
-        for theirs, ours in HERE.items():
-            typed = re.sub(theirs, lambda _, words=ours: words, typed)
+        for pattern, replacement in SUBSTITUTIONS.items():
+            typed = re.sub(pattern, lambda _, text=replacement: text, typed)
         output = reader.run(typed)
         if "queue start" in typed:
             wait_for_queue(reader)
         if (page, command) == ("docs/remote.md", "dvc repro"):
-            # The demo corpus is in no remote, and made anew in seconds.
+            # The demo corpus is not in the remote; it is made again in seconds.
             assert not re.search("Running stage '(?!demo)", output), output

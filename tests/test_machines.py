@@ -1,4 +1,4 @@
-"""Set-up for GPUs and TPUs: targets and groups agree with each other and with the lock."""
+"""Set-up for GPUs and TPUs: make targets, dependency groups and lock file are consistent."""
 
 import re
 import subprocess
@@ -38,7 +38,7 @@ def test_the_target_installs_its_group_after_the_lock(target):
     assert target in GROUPS
 
 
-def test_the_two_tensorflows_never_lie_over_each_other():
+def test_the_tpu_target_uninstalls_the_other_tensorflow_first():
     commands = make("--dry-run", "--always-make", "tpu")
     removed = re.search(r"uninstall --quiet --yes (.*)", commands)[1].split()
     assert commands.index("uninstall") < commands.index("--group tpu")
@@ -46,13 +46,13 @@ def test_the_two_tensorflows_never_lie_over_each_other():
     assert sorted(removed) == sorted(name for name in names if name.startswith("tensorflow"))
 
 
-def test_the_locked_tensorflow_is_one_that_the_groups_take():
+def test_the_groups_accept_the_locked_tensorflow():
     lock = (ROOT / "requirements.lock").read_text(encoding="utf-8")
     major, minor = map(int, re.search(r"^tensorflow==(\d+)\.(\d+)", lock, re.MULTILINE).groups())
-    (of_project,) = [
+    (declared,) = [
         each for each in DECLARED["project"]["dependencies"] if package(each) == "tensorflow"
     ]
-    low, high = re.search(r">=2\.(\d+),<2\.(\d+)$", of_project).groups()
+    low, high = re.search(r">=2\.(\d+),<2\.(\d+)$", declared).groups()
     assert major == 2 and int(low) <= minor < int(high)
     for group in ("gpu", "tpu"):
         (requirement,) = [each for each in GROUPS[group] if each.startswith("tensorflow")]

@@ -1,4 +1,4 @@
-"""A DVC remote in a bucket: the emulator of Google Cloud Storage stands for it."""
+"""A DVC remote in a bucket, with the emulator of Google Cloud Storage."""
 
 import random
 import re
@@ -23,7 +23,7 @@ def bucket(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def first(tmp_path_factory, bucket) -> Machine:
-    """A machine that has made its records and pushed all it has."""
+    """A machine that has made and pushed its records."""
     machine = first_machine(tmp_path_factory.mktemp("first"), bucket)
     write_text(machine.folder / "data/raw")
     machine.run("dvc", "add", "--quiet", "data/raw")
@@ -33,12 +33,13 @@ def first(tmp_path_factory, bucket) -> Machine:
     return machine
 
 
-def ran(output: str) -> list[str]:
+def stages_run(output: str) -> list[str]:
+    """Names of the stages that `dvc repro` ran."""
     return re.findall(r"Running stage '([^']+)'", output)
 
 
 def cached(machine: Machine) -> dict[str, bytes]:
-    """DVC's cache, without what is not finished."""
+    """Files of DVC's cache, without partial ones."""
     return {
         name: content
         for name, content in machine.files(".dvc/cache/files").items()
@@ -46,7 +47,7 @@ def cached(machine: Machine) -> dict[str, bytes]:
     }
 
 
-def test_make_remote_writes_what_git_may_see(first):
+def test_make_remote_writes_only_the_url_to_the_tracked_config(first):
     config = (first.folder / ".dvc/config").read_text()
     assert "remote = store" in config and "url = gs://domain-bert/store" in config
     assert "endpointurl" not in config
@@ -57,16 +58,16 @@ def test_make_remote_writes_what_git_may_see(first):
     assert first.run("git", "status", "--porcelain") == ""
 
 
-def test_on_another_machine_nothing_is_left_to_run(first, tmp_path):
+def test_nothing_reruns_on_another_machine(first, tmp_path):
     assert "in sync" in first.run("dvc", "status", "--cloud", "records@main", "vocab")
     second = first.clone(tmp_path / "second")
     second.run("dvc", "pull", "--quiet", "--allow-missing")
     assert second.files(*DATA) == first.files(*DATA)
-    assert ran(second.run("dvc", "repro", "records@main")) == []
+    assert stages_run(second.run("dvc", "repro", "records@main")) == []
     assert second.run("git", "status", "--porcelain") == ""
 
 
-def test_a_bucket_that_is_not_there_is_told_and_nothing_is_lost(first):
+def test_a_missing_bucket_is_reported_and_nothing_is_lost(first):
     before = first.files("data", ".dvc/cache")
     try:
         output = first.make_remote("gs://nowhere/store", code=2)
@@ -82,13 +83,13 @@ def test_a_bucket_that_is_not_there_is_told_and_nothing_is_lost(first):
 
 @pytest.fixture
 def large(tmp_path) -> Machine:
-    """A machine with 300 MB of data in 200 files, and a bucket of its own."""
+    """A machine with 300 MB of data in 200 files, and its own bucket."""
     machine = first_machine(tmp_path / "first", Bucket(tmp_path / "bucket").start())
     draw = random.Random(1)
     folder = machine.folder / "data/raw"
     folder.mkdir(parents=True)
     for number in range(200):
-        # The emulator drops a carriage return at the very end.
+        # The emulator drops a final carriage return.
         (folder / f"{number:03}.txt").write_bytes(draw.randbytes(1_499_999) + b"\n")
     machine.run("dvc", "add", "--quiet", "data/raw")
     machine.commit("Data")
@@ -96,7 +97,7 @@ def large(tmp_path) -> Machine:
     machine.bucket.stop()
 
 
-def until(condition: Callable[[], bool], process: subprocess.Popen) -> None:
+def wait_until(condition: Callable[[], bool], process: subprocess.Popen) -> None:
     deadline = time.monotonic() + 300
     while not condition():
         assert process.poll() is None, process.communicate()[0]
@@ -104,43 +105,43 @@ def until(condition: Callable[[], bool], process: subprocess.Popen) -> None:
         time.sleep(0.05)
 
 
-def end(process: subprocess.Popen) -> str:
-    """What a command says that is to fail by itself."""
+def failed_output(process: subprocess.Popen) -> str:
+    """Output of a command that must fail by itself."""
     output, _ = process.communicate(timeout=900)
     assert process.returncode not in (0, None), output
     return output
 
 
 @pytest.mark.slow
-def test_three_hundred_megabytes_through_kills_and_a_server_that_stops(large, tmp_path):
-    # All files at once: each that fails is tried for half a minute and longer.
+def test_transfers_survive_kills_and_a_stopped_server(large, tmp_path):
+    # All files at once: each that fails is retried for half a minute or longer.
     jobs = ("--jobs", "200")
     pull = ("dvc", "pull", "data/raw.dvc")
     bucket, raw, cache = large.bucket, large.files("data/raw"), cached(large)
     process = large.start("dvc", "push")
-    until(lambda: len(bucket.objects()) >= 60, process)
+    wait_until(lambda: len(bucket.objects()) >= 60, process)
     process.kill()
     process.communicate()
     assert len(bucket.objects()) < 200
 
     process = large.start("dvc", "push", *jobs)
-    until(lambda: len(bucket.objects()) >= 120, process)
+    wait_until(lambda: len(bucket.objects()) >= 120, process)
     bucket.stop()
-    output = end(process)
+    output = failed_output(process)
     assert "ERROR: failed to push data to the cloud" in output
     assert large.files("data/raw") == raw and cached(large) == cache
     bucket.start()
     large.run("dvc", "push")
     assert "in sync" in large.run("dvc", "status", "--cloud")
-    assert len(bucket.objects()) == 201  # And the list of the folder.
+    assert len(bucket.objects()) == 201  # With the directory listing.
 
     second = large.clone(tmp_path / "second")
     (second.folder / "data/mine.txt").write_text("mine")
     process = second.start(*pull, *jobs)
-    until(lambda: len(cached(second)) >= 60, process)
+    wait_until(lambda: len(cached(second)) >= 60, process)
     bucket.stop()
-    assert "ERROR: failed to pull data from the cloud" in end(process)
-    # What arrived is whole, and what stood there stands there.
+    assert "ERROR: failed to pull data from the cloud" in failed_output(process)
+    # Transferred files are complete, and other files were not touched.
     assert cached(second).items() <= cache.items()
     assert (second.folder / "data/mine.txt").read_text() == "mine"
     bucket.start()
@@ -150,7 +151,7 @@ def test_three_hundred_megabytes_through_kills_and_a_server_that_stops(large, tm
 
     process = large.clone(tmp_path / "third").start(*pull)
     third = Machine(tmp_path / "third", bucket)
-    until(lambda: len(cached(third)) >= 60, process)
+    wait_until(lambda: len(cached(third)) >= 60, process)
     process.kill()
     process.communicate()
     third.run(*pull)
@@ -159,16 +160,18 @@ def test_three_hundred_megabytes_through_kills_and_a_server_that_stops(large, tm
 
 @pytest.mark.slow
 def test_records_and_vocabulary_are_enough_to_train(first, tmp_path):
-    # A git repository in the middle, as machines have.
-    middle = tmp_path / "middle.git"
-    subprocess.run(["git", "clone", "--quiet", "--bare", first.folder, middle], check=True)
-    first.run("git", "remote", "add", "origin", str(middle))
-    trainer = Machine(middle, first.bucket).clone(tmp_path / "trainer")
+    # A bare git repository that all machines share.
+    server = tmp_path / "server.git"
+    subprocess.run(["git", "clone", "--quiet", "--bare", first.folder, server], check=True)
+    first.run("git", "remote", "add", "origin", str(server))
+    trainer = Machine(server, first.bucket).clone(tmp_path / "trainer")
     trainer.run("dvc", "pull", "records@main", "vocab")
     assert not (trainer.folder / "data/shards").exists()
-    assert ran(trainer.run("dvc", "repro", "--single-item", "pretrain@main")) == ["pretrain@main"]
-    # The other way: nothing is left for it, and nothing else runs.
-    assert ran(trainer.run("dvc", "repro", "--allow-missing", "pretrain@main")) == []
+    assert stages_run(trainer.run("dvc", "repro", "--single-item", "pretrain@main")) == [
+        "pretrain@main"
+    ]
+    # With --allow-missing: nothing left to run, and no other stage runs.
+    assert stages_run(trainer.run("dvc", "repro", "--allow-missing", "pretrain@main")) == []
     trainer.commit("Model")
     trainer.run("git", "push", "--quiet", "origin", "main")
     trainer.run("dvc", "push", "pretrain@main")
@@ -176,40 +179,40 @@ def test_records_and_vocabulary_are_enough_to_train(first, tmp_path):
     first.run("git", "pull", "--quiet", "origin", "main")
     first.run("dvc", "pull", "--allow-missing")
     assert first.files("models/main") == trainer.files("models/main")
-    assert ran(first.run("dvc", "repro")) == ["evaluate"]
+    assert stages_run(first.run("dvc", "repro")) == ["evaluate"]
     first.commit("Evaluation")
     first.run("dvc", "push")
     first.run("git", "push", "--quiet", "origin", "main")
 
-    third = Machine(middle, first.bucket).clone(tmp_path / "third")
+    third = Machine(server, first.bucket).clone(tmp_path / "third")
     third.run("dvc", "pull")
-    assert ran(third.run("dvc", "repro")) == []
+    assert stages_run(third.run("dvc", "repro")) == []
     assert "in sync" in third.run("dvc", "status", "--cloud")
     assert third.files(*DATA, "models") == first.files(*DATA, "models")
 
-    # The run cache: what another machine ran and never committed is fetched.
+    # The run cache: a run of another machine that was never committed is fetched.
     third.set({"records": {"dupe_factor": 2}})
-    assert ran(third.run("dvc", "repro", "records@main")) == ["records@main"]
+    assert stages_run(third.run("dvc", "repro", "records@main")) == ["records@main"]
     third.run("make", "-o", "setup", "push")
-    fourth = Machine(middle, first.bucket).clone(tmp_path / "fourth")
+    fourth = Machine(server, first.bucket).clone(tmp_path / "fourth")
     fourth.set({"records": {"dupe_factor": 2}})
-    assert ran(fourth.run("dvc", "repro", "--pull", "records@main")) == []
+    assert stages_run(fourth.run("dvc", "repro", "--pull", "records@main")) == []
     assert fourth.files("data/records") == third.files("data/records")
 
-    # An experiment, from one machine to another.
+    # An experiment is pushed by one machine and applied on another.
     third.run("git", "checkout", "--quiet", ".")
     third.run("dvc", "checkout")
     third.run("dvc", "exp", "run", "--name", "slow-rate", "-S", "pretrain.learning_rate=1e-3")
     third.run("dvc", "exp", "push", "origin", "slow-rate")
-    wanted = third.files("models/main")
+    expected = third.files("models/main")
     fourth.run("git", "checkout", "--quiet", ".")
     fourth.run("dvc", "exp", "pull", "origin", "slow-rate")
     fourth.run("dvc", "exp", "apply", "slow-rate")
     fourth.run("dvc", "pull")
-    assert fourth.files("models/main") == wanted
-    assert ran(fourth.run("dvc", "repro")) == []
+    assert fourth.files("models/main") == expected
+    assert stages_run(fourth.run("dvc", "repro")) == []
 
-    # Making room: here what the workspace does not use, there what no commit uses.
+    # Garbage collection: locally outside the workspace, in the bucket outside all commits.
     objects = first.bucket.objects()
     fourth.run("git", "checkout", "--quiet", ".")
     fourth.run("dvc", "pull")
@@ -218,6 +221,6 @@ def test_records_and_vocabulary_are_enough_to_train(first, tmp_path):
     assert first.bucket.objects() == objects
     fourth.run("dvc", "gc", "--all-commits", "--cloud", "--force")
     assert first.bucket.objects() < objects
-    fifth = Machine(middle, first.bucket).clone(tmp_path / "fifth")
+    fifth = Machine(server, first.bucket).clone(tmp_path / "fifth")
     fifth.run("dvc", "pull")
-    assert ran(fifth.run("dvc", "repro")) == []
+    assert stages_run(fifth.run("dvc", "repro")) == []

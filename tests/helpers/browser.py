@@ -1,4 +1,4 @@
-"""A headless Chromium without a network, spoken to through a pipe (DevTools protocol)."""
+"""Headless Chromium without network access, controlled through a pipe (DevTools protocol)."""
 
 import base64
 import itertools
@@ -15,7 +15,7 @@ _NAMES = "chromium", "chromium-browser", "google-chrome"
 CHROMIUM = next(filter(None, map(shutil.which, _NAMES)), None)
 _FLAGS = (
     "--headless",
-    "--no-sandbox",  # Tests run as root, too.
+    "--no-sandbox",  # Required when tests run as root.
     "--disable-gpu",
     "--disable-quic",
     "--disable-dev-shm-usage",
@@ -32,23 +32,23 @@ _SHOT_HEIGHT = 4000
 
 
 class Browser:
-    """One page of it; `events` holds what the browser told unasked."""
+    """A browser with one page; `events` collects the protocol's events."""
 
     def __init__(self, profile: Path) -> None:
         assert CHROMIUM, "no Chromium"
         read_commands, self._commands = os.pipe()
-        self._answers, write_answers = os.pipe()
+        self._responses, write_responses = os.pipe()
         # Chromium reads from descriptor 3 and writes to 4.
-        shell = f'exec "$0" "$@" 3<&{read_commands} 4>&{write_answers}'
+        shell = f'exec "$0" "$@" 3<&{read_commands} 4>&{write_responses}'
         self._process = subprocess.Popen(
             ["bash", "-c", shell, CHROMIUM, *_FLAGS, f"--user-data-dir={profile}"],
-            pass_fds=(read_commands, write_answers),
+            pass_fds=(read_commands, write_responses),
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )
         os.close(read_commands)
-        os.close(write_answers)
-        self._numbers, self._rest, self._session = itertools.count(1), b"", ""
+        os.close(write_responses)
+        self._ids, self._buffer, self._session = itertools.count(1), b"", ""
         self.events: list[dict[str, Any]] = []
         target = self.call("Target.createTarget", url="about:blank")["targetId"]
         attached = self.call("Target.attachToTarget", targetId=target, flatten=True)
@@ -70,22 +70,22 @@ class Browser:
         self._process.terminate()
         self._process.wait()
         os.close(self._commands)
-        os.close(self._answers)
+        os.close(self._responses)
 
     def _message(self, deadline: float) -> dict[str, Any]:
-        while b"\0" not in self._rest:
+        while b"\0" not in self._buffer:
             left = max(deadline - time.monotonic(), 0)
-            ready, _, _ = select.select([self._answers], [], [], left)
-            assert ready, "Chromium does not answer"
-            more = os.read(self._answers, 1 << 20)
-            assert more, "Chromium has ended"
-            self._rest += more
-        line, _, self._rest = self._rest.partition(b"\0")
+            ready, _, _ = select.select([self._responses], [], [], left)
+            assert ready, "Chromium does not respond"
+            more = os.read(self._responses, 1 << 20)
+            assert more, "Chromium has exited"
+            self._buffer += more
+        line, _, self._buffer = self._buffer.partition(b"\0")
         return json.loads(line)
 
     def call(self, method: str, **params: object) -> dict[str, Any]:
-        """The result of a command of the protocol."""
-        number = next(self._numbers)
+        """Sends a command of the protocol and returns its result."""
+        number = next(self._ids)
         command = {"id": number, "method": method, "params": params}
         if self._session:
             command["sessionId"] = self._session
@@ -97,15 +97,15 @@ class Browser:
         return message["result"]
 
     def open(self, url: str) -> None:
-        """Opens a page and waits until all of it is loaded."""
+        """Opens a page and waits until it has loaded."""
         deadline = time.monotonic() + _SECONDS
         seen = len(self.events)
         self.call("Page.navigate", url=url)
         while "Page.loadEventFired" not in [event["method"] for event in self.events[seen:]]:
             self.events.append(self._message(deadline))
 
-    def show(self, width: int, height: int, scheme: str) -> None:
-        """Sets the size of the window, and `light` or `dark`."""
+    def set_viewport(self, width: int, height: int, scheme: str) -> None:
+        """Sets the size of the window and the color scheme, `light` or `dark`."""
         self.call(
             "Emulation.setDeviceMetricsOverride",
             width=width,
@@ -116,23 +116,23 @@ class Browser:
         feature = {"name": "prefers-color-scheme", "value": scheme}
         self.call("Emulation.setEmulatedMedia", features=[feature])
 
-    def value(self, expression: str) -> Any:
-        """What an expression of JavaScript gives in the page."""
+    def evaluate(self, expression: str) -> Any:
+        """The value of a JavaScript expression in the page."""
         result = self.call("Runtime.evaluate", expression=expression, returnByValue=True)
         assert "exceptionDetails" not in result, result
         return result["result"].get("value")
 
     def screenshots(self, path: Path) -> list[Path]:
-        """All of the page as PNG files from top to bottom, beside `path`.
+        """Screenshots of the whole page from top to bottom, as PNG files next to `path`.
 
-        In one file, what is more than 16,384 pixels from the top would be blank.
+        A single one would be blank below 16,384 pixels.
         """
-        wide, high = self.value(
+        width, height = self.evaluate(
             "[document.documentElement.clientWidth, document.body.scrollHeight]"
         )
         paths = []
-        for top in range(0, high, _SHOT_HEIGHT):
-            clip = {"x": 0, "y": top, "width": wide, "height": min(_SHOT_HEIGHT, high - top)}
+        for top in range(0, height, _SHOT_HEIGHT):
+            clip = {"x": 0, "y": top, "width": width, "height": min(_SHOT_HEIGHT, height - top)}
             taken = self.call(
                 "Page.captureScreenshot", captureBeyondViewport=True, clip={**clip, "scale": 1}
             )

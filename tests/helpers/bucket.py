@@ -1,4 +1,4 @@
-"""The emulator of Google Cloud Storage as `make bucket` starts it, and machines that share it."""
+"""The bucket emulator that `make bucket` starts, and project clones that share it."""
 
 import shutil
 import signal
@@ -20,7 +20,7 @@ def free_port() -> int:
 
 
 class Bucket:
-    """gs://domain-bert in a process of its own, which can be stopped and started again."""
+    """gs://domain-bert in a separate process, which can be stopped and restarted."""
 
     name = "domain-bert"
 
@@ -47,7 +47,7 @@ class Bucket:
                 time.sleep(0.05)
 
     def stop(self) -> None:
-        """Ends it after the request that it is answering."""
+        """Stops the emulator after the current request."""
         if self._process:
             self._process.send_signal(signal.SIGTERM)
             assert self._process.wait(timeout=30) == 0
@@ -60,7 +60,7 @@ class Bucket:
 
 
 class Machine(Project):
-    """A git clone of a project, whose DVC remote is in a bucket."""
+    """A git clone of a project whose DVC remote is in a bucket."""
 
     def __init__(self, folder: Path, bucket: Bucket) -> None:
         self.folder, self.bucket = folder, bucket
@@ -71,12 +71,12 @@ class Machine(Project):
         }
 
     def point_at_bucket(self) -> None:
-        """What .dvc/config.local holds for an emulator."""
+        """Writes the emulator's address to .dvc/config.local."""
         for key, value in (("endpointurl", self.bucket.address), ("allow_anonymous_login", "true")):
             self.run("dvc", "remote", "modify", "--local", "store", key, value)
 
     def make_remote(self, url: str, code: int = 0) -> str:
-        # The environment of the tests will do: `make setup` is left out.
+        # Without `make setup`: the tests' environment is used.
         return self.run("make", "-o", "setup", "remote", f"BUCKET={url}", code=code)
 
     def commit(self, message: str) -> None:
@@ -84,7 +84,7 @@ class Machine(Project):
         self.run("git", "commit", "--quiet", "--message", message)
 
     def clone(self, folder: Path) -> "Machine":
-        """Another machine, with what git has and no data."""
+        """Another machine: a git clone without data."""
         subprocess.run(["git", "clone", "--quiet", self.folder, folder], check=True)
         other = Machine(folder, self.bucket)
         other.point_at_bucket()
@@ -101,7 +101,7 @@ class Machine(Project):
 
 
 def first_machine(folder: Path, bucket: Bucket) -> Machine:
-    """This project under git, with tiny settings and `make remote` done."""
+    """This project in a git repository, with tiny settings and its remote in the bucket."""
     Project(folder)
     machine = Machine(folder, bucket)
     machine.run("dvc", "config", "--unset", "core.no_scm")

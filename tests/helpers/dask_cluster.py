@@ -1,4 +1,4 @@
-"""A Dask cluster of processes on this machine, and tasks for its workers."""
+"""A Dask cluster of local processes, and tasks for its workers."""
 
 import contextlib
 import os
@@ -18,7 +18,7 @@ _PATIENCE_SECONDS = 120
 
 
 class Cluster:
-    """A scheduler and workers, started as one does by hand."""
+    """A scheduler and workers, started like those in docs/cluster.md."""
 
     def __init__(self, folder: Path, workers: int = 2) -> None:
         self._folder = folder
@@ -32,23 +32,23 @@ class Cluster:
         if workers:
             self.add(workers)
 
-    def _start(self, where: Path, what: str, *options: object) -> subprocess.Popen:
-        words = [sys.executable, "-m", f"distributed.cli.{what}", *map(str, options)]
+    def _start(self, folder: Path, command: str, *options: object) -> subprocess.Popen:
+        words = [sys.executable, "-m", f"distributed.cli.{command}", *map(str, options)]
         environment = {**os.environ, "DASK_DISTRIBUTED__COMM__TIMEOUTS__CONNECT": "60"}
-        with (self._folder / f"{what}.log").open("ab") as log:
+        with (self._folder / f"{command}.log").open("ab") as log:
             process = subprocess.Popen(
-                [*words, "--no-dashboard"], cwd=where, env=environment, stdout=log, stderr=log
+                [*words, "--no-dashboard"], cwd=folder, env=environment, stdout=log, stderr=log
             )
         self._processes.append(process)
         return process
 
-    def add(self, count: int, where: Path = ROOT, memory: str = "2GiB") -> subprocess.Popen:
-        """Starts workers in a folder; returns when they are there."""
-        wanted = len(self.workers()) + count
+    def add(self, count: int, folder: Path = ROOT, memory: str = "2GiB") -> subprocess.Popen:
+        """Starts workers in a folder; returns when the scheduler has them."""
+        expected = len(self.workers()) + count
         options = ("--nworkers", count, "--nthreads", 1, "--memory-limit", memory)
         local = ("--local-directory", self._folder, "--death-timeout", 60)
-        process = self._start(where, "dask_worker", self.address, *options, *local)
-        self._client.wait_for_workers(wanted, timeout=_PATIENCE_SECONDS)
+        process = self._start(folder, "dask_worker", self.address, *options, *local)
+        self._client.wait_for_workers(expected, timeout=_PATIENCE_SECONDS)
         return process
 
     def workers(self) -> dict[str, int]:
@@ -56,16 +56,16 @@ class Cluster:
         return dict(self._client.run(os.getpid, on_error="ignore"))
 
     def busy(self) -> list[int]:
-        """Process ids of the workers that have a task."""
+        """Process ids of the workers that are running a task."""
         processing = self._client.processing()
         return [process for address, process in self.workers().items() if processing.get(address)]
 
     def tasks(self) -> int:
-        """Tasks that the scheduler knows of."""
+        """Number of tasks in the scheduler."""
         return int(self._client.run_on_scheduler(lambda dask_scheduler: len(dask_scheduler.tasks)))
 
     def kill(self, process: subprocess.Popen) -> None:
-        """Ends what `add` started, and the scheduler: at once."""
+        """Kills the processes started by `add`, or the scheduler."""
         children = psutil.Process(process.pid).children(recursive=True)
         process.kill()
         process.wait()
@@ -89,7 +89,7 @@ def sleep(seconds: float) -> int:
     return os.getpid()
 
 
-def where(path: Path) -> tuple[Path, Path]:
+def path_and_cwd(path: Path) -> tuple[Path, Path]:
     return path, Path.cwd()
 
 
@@ -102,7 +102,7 @@ def die_once(path: Path) -> str:
 
 
 def die(path: Path) -> str:
-    """Kills its own process for the path `mortal`, and counts how often."""
+    """Kills its own process for the path `mortal`, and counts the calls in that file."""
     if path.name == "mortal":
         with path.open("a") as stream:
             stream.write("x")
@@ -113,9 +113,9 @@ def die(path: Path) -> str:
 
 def fill_memory(path: Path) -> None:
     if path.name == "large":
-        kept = []
+        memory = []
         while True:
-            kept.append(b"x" * (20 << 20))
+            memory.append(b"x" * (20 << 20))
             time.sleep(0.05)
 
 
@@ -133,5 +133,5 @@ def cannot_open(path: Path) -> None:
     path.open()
 
 
-def stumble(task: str) -> None:
+def divide_by_zero(task: str) -> None:
     raise ZeroDivisionError

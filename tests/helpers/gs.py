@@ -1,7 +1,7 @@
-"""A way from TensorFlow's gs:// to the emulator on this machine.
+"""A TLS proxy that connects TensorFlow's gs:// file system to the emulator on this machine.
 
-TensorFlow speaks TLS with Google's own hosts, whatever it is told. So it is given a proxy that
-answers for these hosts with a certificate of its own, and hands the requests on to the emulator.
+TensorFlow always uses TLS and Google's own hosts. The proxy poses as these hosts with a
+self-signed certificate, and forwards the requests to the emulator.
 """
 
 import datetime
@@ -26,7 +26,7 @@ _HOSTS = ("www.googleapis.com", "storage.googleapis.com")
 
 
 def _certificate(folder: Path) -> Path:
-    """A key and a certificate for Google's hosts, signed by itself, in one file."""
+    """A key and a self-signed certificate for Google's hosts, in one file."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "a test on this machine")])
     now = datetime.datetime.now(datetime.UTC)
@@ -57,7 +57,7 @@ def _certificate(folder: Path) -> Path:
 
 
 class _Forward(BaseHTTPRequestHandler):
-    """Requests of one connection, each handed on to the emulator."""
+    """Forwards the requests of one connection to the emulator."""
 
     protocol_version = "HTTP/1.1"
 
@@ -91,15 +91,15 @@ class _Forward(BaseHTTPRequestHandler):
             headers["Content-Length"] = str(len(body))
         try:
             emulator.request(self.command, self.path, body, headers)
-            answer = emulator.getresponse()
-            content = answer.read()
+            response = emulator.getresponse()
+            content = response.read()
         except OSError:
             self.close_connection = True
             return
-        self.send_response(answer.status)
-        for name, value in answer.getheaders():
+        self.send_response(response.status)
+        for name, value in response.getheaders():
             if name not in ("Content-Length", "Server", "Date"):
-                # Of the address to upload to.
+                # The upload URL must lead to the proxy again.
                 here = f"http://127.0.0.1:{self.server.port}"
                 self.send_header(name, value.replace(here, f"https://{_HOSTS[0]}"))
         self.send_header("Content-Length", str(len(content)))
@@ -123,10 +123,10 @@ class _Proxy(socketserver.ThreadingTCPServer):
 
 
 @contextmanager
-def way_to(port: int, folder: Path) -> Iterator[dict[str, str]]:
-    """Gives what TensorFlow must find in its environment to reach the emulator on a port.
+def proxy_to(port: int, folder: Path) -> Iterator[dict[str, str]]:
+    """Runs the proxy; yields the environment variables that make TensorFlow use it.
 
-    The proxy is a process of its own: TensorFlow keeps Python's lock while it waits for answers.
+    The proxy is a separate process: TensorFlow holds the GIL while it waits for a response.
     """
     certificate = _certificate(folder)
     process = subprocess.Popen(
@@ -140,7 +140,7 @@ def way_to(port: int, folder: Path) -> Iterator[dict[str, str]]:
             "https_proxy": f"http://127.0.0.1:{int(process.stdout.readline())}",
             "CURL_CA_BUNDLE": str(certificate),
             "GOOGLE_AUTH_TOKEN_FOR_TESTING": "anyone",
-            # As it is, ten attempts that fail take minutes.
+            # With the defaults, ten failed attempts take minutes.
             "GCS_RETRY_CONFIG_INIT_DELAY_TIME_US": "1000",
             "GCS_RETRY_CONFIG_MAX_DELAY_TIME_US": "100000",
         }

@@ -1,4 +1,4 @@
-"""The commands that README and docs show, and a terminal to type them into."""
+"""Commands in the code blocks of README and docs, and a terminal to run them in."""
 
 import re
 import shlex
@@ -10,7 +10,7 @@ from tests.helpers.project import PERSON, environment
 
 _BLOCK = re.compile(r"^```(\w*)\n(.*?)^```", re.M | re.S)
 _SHELLS = ("bash", "shell", "console", "")
-_MOST_SECONDS = 900
+_MAX_SECONDS = 900
 
 
 def pages() -> list[Path]:
@@ -22,11 +22,11 @@ def name_of(page: Path) -> str:
 
 
 def commands(page: Path) -> list[str]:
-    """What the page's blocks tell a reader to type, in their order.
+    """The shell commands in the page's code blocks, in order.
 
-    In blocks called bash or shell that is every line but comments; of console blocks what follows
-    a `$`, of those without a name what follows Colab's `!` or `%`. A line that ends in a backslash
-    or within quotes goes on in the next; a whole script is one command.
+    In blocks marked bash or shell, every line except comments; in console blocks, what follows `$`;
+    in blocks without a language, what follows Colab's `!` or `%`. A line that ends in a backslash
+    or inside quotes continues in the next; a whole script is one command.
     """
     found: list[str] = []
     for kind, text in _BLOCK.findall(page.read_text(encoding="utf-8")):
@@ -52,14 +52,14 @@ def commands(page: Path) -> list[str]:
 
 
 class Terminal:
-    """Runs commands one after the other; the working directory and exports stay.
+    """A shell session: the working directory and exported variables persist between commands.
 
-    Before each command a project in the working directory is given the packages and the bucket that
-    its reader would have.
+    Before each command, a project in the working directory gets the virtual environment and the
+    bucket's address that its reader would have.
 
     Args:
-        folder: for everything; the first working directory.
-        bucket: where the bucket of the docs answers, or None.
+        folder: the initial working directory.
+        bucket: address of the bucket emulator, or None.
     """
 
     def __init__(self, folder: Path, bucket: str | None = None) -> None:
@@ -70,7 +70,7 @@ class Terminal:
         self._environment = {**environment(), **PERSON, "GIT_PAGER": "cat"}
 
     def run(self, command: str) -> str:
-        """Output of a command of a page or of the test's own; it must succeed."""
+        """Output of a command, which must succeed."""
         script = f"""
             source {self._state}
             if [ -f requirements.lock ] && [ ! -e .venv ]; then
@@ -78,25 +78,25 @@ class Terminal:
                 touch --date 2000-01-01 requirements.lock
             fi
             set -eo pipefail
-            {self._to_bucket() if self.bucket else ""}
+            {self._use_emulator() if self.bucket else ""}
             {command}
             {{ export -p; echo cd "$PWD"; }} > {self._state}
         """
         done = subprocess.run(
             ["bash", "-c", script],
             env=self._environment,
-            # What asks whether it may delete is told so.
+            # Confirms every prompt.
             input="y\n" * 100,
             text=True,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
-            timeout=_MOST_SECONDS,
+            timeout=_MAX_SECONDS,
         )
         assert done.returncode == 0, f"{command}\n{done.stdout}"
         return done.stdout
 
-    def _to_bucket(self) -> str:
-        """The remote `store` of a project answers on this machine."""
+    def _use_emulator(self) -> str:
+        """Shell code that points a project's remote `store` at the emulator."""
         lines = [
             """['remote "store"']""",
             f"endpointurl = {self.bucket}",

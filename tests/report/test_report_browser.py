@@ -37,20 +37,20 @@ def look_at(path: Path, folder: Path, width: int, scheme: str) -> str:
     Gives its text.
     """
     with Browser(folder / f"profile-{width}-{scheme}") as browser:
-        browser.show(width, 900, scheme)
+        browser.set_viewport(width, 900, scheme)
         browser.open(path.as_uri())
         # What is folded away is to be seen as well.
-        browser.value("document.querySelectorAll('details').forEach(each => each.open = true)")
-        images = browser.value(
+        browser.evaluate("document.querySelectorAll('details').forEach(each => each.open = true)")
+        images = browser.evaluate(
             "[...document.querySelectorAll('img, svg')].map(each => {"
             "const box = each.getBoundingClientRect(); return [each.tagName, box.x + scrollX, "
             "box.y + scrollY, box.width, box.height, each.tagName != 'IMG' || "
             "(each.complete && each.naturalWidth > 0)]})"
         )
-        assert browser.value("document.documentElement.scrollWidth") <= width
-        ground = browser.value("getComputedStyle(document.body).backgroundColor")
-        text = browser.value("document.body.innerText")
-        right_to_left = browser.value(
+        assert browser.evaluate("document.documentElement.scrollWidth") <= width
+        ground = browser.evaluate("getComputedStyle(document.body).backgroundColor")
+        text = browser.evaluate("document.body.innerText")
+        right_to_left = browser.evaluate(
             "[...document.querySelectorAll('p.corpus')].filter(each => "
             "/^[\u0590-\u06ff]/.test(each.textContent)).map(each => each.matches(':dir(rtl)'))"
         )

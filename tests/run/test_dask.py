@@ -1,4 +1,4 @@
-"""Tasks on a Dask cluster: the results of the local pool, whatever happens to workers."""
+"""Tasks on a Dask cluster: the same results as with local processes, even if workers fail."""
 
 import contextlib
 import json
@@ -38,7 +38,7 @@ def cluster(tmp_path_factory):
 
 @pytest.fixture
 def workers(cluster, tmp_path, monkeypatch):
-    """The address, for a connection of this test's own, with its ticket in a folder of its own."""
+    """The cluster's address, for a new connection with its own handshake file."""
     monkeypatch.setenv("DVC_ROOT", str(tmp_path))
     monkeypatch.setattr(dask_pool, "exit_with_dvc", lambda number: None)
     dask_pool._connect.cache_clear()
@@ -47,7 +47,7 @@ def workers(cluster, tmp_path, monkeypatch):
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory):
-    """With text, a vocabulary, and settings under which every pass has several tasks."""
+    """A project with text, a vocabulary, and settings that give every pass several tasks."""
     project = Project(tmp_path_factory.mktemp("project"))
     write_text(project.folder / "data/raw")
     # The first file again: two tasks that write the same cleaned chunk.
@@ -56,18 +56,18 @@ def project(tmp_path_factory):
     vocabulary = project.folder / "data/vocab"
     vocabulary.mkdir()
     letters = "abcdefghijklmnopqrstuvwxyz0123456789."
-    pieces = [*SPECIAL_TOKENS, *letters, *(f"##{letter}" for letter in letters)]
-    write_tokenizer(vocabulary, pieces, lowercase=True, strip_accents=True, max_length=64)
+    tokens = [*SPECIAL_TOKENS, *letters, *(f"##{letter}" for letter in letters)]
+    write_tokenizer(vocabulary, tokens, lowercase=True, strip_accents=True, max_length=64)
     return project
 
 
 def run(project: Project, scheduler: str | None) -> dict[str, str]:
-    """Runs the three stages anew; digests of what they write."""
+    """Digests of the outputs of the three stages, run from scratch."""
     project.set({"cluster": {"scheduler": scheduler, "workers": 2}})
     for stage, words in STAGES.items():
         project.stage(stage, *words)
     written = results(project)
-    forget(project)
+    delete_outputs(project)
     return written
 
 
@@ -79,7 +79,7 @@ def results(project: Project) -> dict[str, str]:
     }
 
 
-def forget(project: Project) -> None:
+def delete_outputs(project: Project) -> None:
     for name in ("data/corpus", "data/shards", "data/records", ".scratch"):
         shutil.rmtree(project.folder / name)
 
@@ -90,19 +90,19 @@ def test_the_three_stages_write_the_same_bytes(cluster, project):
     assert list((project.folder / "data").rglob(".*.tmp-*")) == []
 
 
-def test_results_come_in_the_order_of_the_tasks(workers):
+def test_results_are_in_task_order(workers):
     numbers = list(range(30))
     assert shard_map(dask_cluster.square, numbers, workers, "test") == [n * n for n in numbers]
     assert shard_map(dask_cluster.square, [], workers, "test") == []
 
 
-def test_relative_paths_are_those_of_this_process(workers, tmp_path, monkeypatch):
+def test_relative_paths_are_resolved_in_this_process(workers, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    ((path, folder),) = shard_map(dask_cluster.where, [Path("a/b")], workers, "test")
+    ((path, folder),) = shard_map(dask_cluster.path_and_cwd, [Path("a/b")], workers, "test")
     assert path == tmp_path / "a/b" and folder != tmp_path
 
 
-def test_a_killed_worker_is_noticed_and_its_task_redone(workers, tmp_path):
+def test_the_task_of_a_killed_worker_is_retried(workers, tmp_path):
     tasks = [tmp_path / name for name in ("a", "mortal-b", "c", "mortal-d", "e")]
     names = shard_map(dask_cluster.die_once, tasks, workers, "test")
     assert names == [path.name for path in tasks]
@@ -117,17 +117,17 @@ def test_a_task_that_always_kills_its_worker_is_named_after_three_tries(workers,
     assert (tmp_path / "mortal").read_text() == "xxx"
 
 
-def test_what_goes_wrong_in_a_task_arrives_with_its_name(workers, tmp_path):
+def test_an_error_in_a_task_names_the_task(workers, tmp_path):
     with pytest.raises(UserError, match=r"^shard-[12]: not good$"):
         shard_map(dask_cluster.refuse, ["shard-1", "shard-2"], workers, "test")
     with pytest.raises(FileNotFoundError) as failure:
         shard_map(dask_cluster.cannot_open, [tmp_path / "missing"], workers, "test")
     assert failure.value.filename == str(tmp_path / "missing")
     with pytest.raises(RuntimeError, match=r"(?s)^shard-3: .*ZeroDivisionError"):
-        shard_map(dask_cluster.stumble, ["shard-3"], workers, "test")
+        shard_map(dask_cluster.divide_by_zero, ["shard-3"], workers, "test")
 
 
-def test_tasks_of_a_run_that_failed_are_dropped(cluster, workers):
+def test_tasks_of_a_failed_run_are_cancelled(cluster, workers):
     with pytest.raises(UserError):
         shard_map(dask_cluster.sleep_or_fail, [0.0, *[0.3] * 200], workers, "test")
     started = time.monotonic()
@@ -136,7 +136,7 @@ def test_tasks_of_a_run_that_failed_are_dropped(cluster, workers):
 
 
 @pytest.mark.slow
-def test_a_worker_whose_memory_is_full_is_ended_and_the_task_named(tmp_path, workers, cluster):
+def test_a_task_that_fills_its_workers_memory_is_named(tmp_path, workers, cluster):
     small = Cluster(tmp_path, 0)
     small.add(2, memory="400MiB")
     try:
@@ -161,33 +161,33 @@ def other_code(tmp_path) -> Project:
 
 
 @pytest.mark.slow
-def test_a_worker_with_other_code_is_refused(tmp_path, workers, cluster, other_code):
-    odd = cluster.add(1, other_code.folder)
+def test_a_worker_with_different_code_is_refused(tmp_path, workers, cluster, other_code):
+    different = cluster.add(1, other_code.folder)
     try:
-        said = r"worker tcp://\S+ has other code in memory \(lib/text/cleaning/chunks\.py\); start it again"
-        with pytest.raises(UserError, match=said):
+        message = r"\S+ has other code in memory \(lib/text/cleaning/chunks\.py\); start it again"
+        with pytest.raises(UserError, match=message):
             shard_map(dask_cluster.square, [1, 2], workers, "test")
-        # In a folder without any of it.
-        cluster.kill(odd)
-        odd = cluster.add(1, tmp_path)
+        # In a folder without the project's code.
+        cluster.kill(different)
+        different = cluster.add(1, tmp_path)
         with pytest.raises(UserError, match=r"cannot import the project's code \(No module"):
             shard_map(dask_cluster.square, [1, 2], workers, "test")
     finally:
-        cluster.kill(odd)
+        cluster.kill(different)
 
 
 @pytest.mark.slow
-def test_a_worker_with_other_code_that_comes_later_is_refused(workers, cluster, other_code):
+def test_a_worker_with_different_code_that_joins_later_is_refused(workers, cluster, other_code):
     assert shard_map(dask_cluster.square, [1, 2], workers, "test") == [1, 4]
-    odd = cluster.add(1, other_code.folder)
+    different = cluster.add(1, other_code.folder)
     try:
         with pytest.raises(UserError, match=r"came later, \S+ \(process \d+\) has other code"):
             shard_map(dask_cluster.sleep, [0.2] * 40, workers, "test")
     finally:
-        cluster.kill(odd)
+        cluster.kill(different)
 
 
-def test_what_a_worker_must_be_like(tmp_path, monkeypatch):
+def test_requirements_for_a_worker(tmp_path, monkeypatch):
     ticket = tmp_path / "ticket.json"
     with pytest.raises(dask_task.WorkerRefusedError, match=r"cannot read .*ticket.json .*a disk"):
         dask_task.show(ticket)
@@ -201,7 +201,7 @@ def test_what_a_worker_must_be_like(tmp_path, monkeypatch):
     assert {"numpy", "emoji", "sentencepiece", "Python", "zlib"} <= set(wanted["versions"])
     wanted["versions"]["numpy"] = "1.0"
     ticket.write_text(json.dumps(wanted))
-    assert dask_task.show(ticket) == answer  # Once a run.
+    assert dask_task.show(ticket) == answer  # Checked once per run.
     dask_task.show.cache_clear()
     with pytest.raises(dask_task.WorkerRefusedError, match=r"has numpy [0-9.]+, not 1\.0"):
         dask_task.show(ticket)
@@ -211,7 +211,7 @@ def test_what_a_worker_must_be_like(tmp_path, monkeypatch):
         dask_task.show(ticket)
 
 
-def test_the_parameter_comes_before_the_variable(monkeypatch):
+def test_the_parameter_takes_precedence_over_the_variable(monkeypatch):
     monkeypatch.delenv("DASK_SCHEDULER_ADDRESS", raising=False)
     assert choose_workers(3, None) == 3
     monkeypatch.setenv("DASK_SCHEDULER_ADDRESS", "tcp://there:1")
@@ -222,7 +222,7 @@ def test_the_parameter_comes_before_the_variable(monkeypatch):
         choose_workers(3, None)
 
 
-def test_a_scheduler_that_is_not_there_gives_one_line(monkeypatch, tmp_path):
+def test_a_missing_scheduler_is_a_one_line_error(monkeypatch, tmp_path):
     monkeypatch.setattr(dask_pool, "exit_with_dvc", lambda number: None)
     monkeypatch.setattr(dask_pool, "_CONNECT_SECONDS", 0.5)
     dask_pool._connect.cache_clear()
@@ -233,7 +233,7 @@ def test_a_scheduler_that_is_not_there_gives_one_line(monkeypatch, tmp_path):
     assert "\n" not in str(error.value)
 
 
-def test_a_scheduler_without_workers_gives_one_line(monkeypatch, tmp_path):
+def test_a_scheduler_without_workers_is_a_one_line_error(monkeypatch, tmp_path):
     monkeypatch.setenv("DVC_ROOT", str(tmp_path))
     monkeypatch.setattr(dask_pool, "exit_with_dvc", lambda number: None)
     monkeypatch.setattr(dask_pool, "_PATIENCE_SECONDS", 0.5)
@@ -248,7 +248,7 @@ def test_a_scheduler_without_workers_gives_one_line(monkeypatch, tmp_path):
 
 @pytest.fixture(scope="module")
 def long_project(project):
-    """With enough text that each stage takes some seconds."""
+    """The project with enough text for each stage to take several seconds."""
     write_text(project.folder / "data/raw", 20_000)
     project.set({"split": {"lines_per_shard": 10_000}, "records": {"dupe_factor": 5}})
     return project
@@ -263,7 +263,7 @@ def test_workers_killed_in_each_stage_change_nothing(cluster, long_project):
     for stage, words in STAGES.items():
         process = project.start("python", "-m", f"stages.{stage}", *words)
         killed = 0
-        # A third could hit the same task, which is then given up.
+        # A third kill could hit the same task, which would then fail.
         while process.poll() is None and killed < TRIES - 1:
             for victim in cluster.busy()[:1]:
                 time.sleep(draw.uniform(0, 0.5))
@@ -275,11 +275,11 @@ def test_workers_killed_in_each_stage_change_nothing(cluster, long_project):
         assert process.returncode == 0 and killed, output
     assert results(project) == expected
     assert list((project.folder / "data").rglob(".*.tmp-*")) == []
-    forget(project)
+    delete_outputs(project)
 
 
 @pytest.mark.slow
-def test_a_scheduler_that_goes_away_gives_one_line(tmp_path, long_project):
+def test_a_scheduler_that_stops_is_a_one_line_error(tmp_path, long_project):
     cluster = Cluster(tmp_path, 2)
     try:
         long_project.set({"cluster": {"scheduler": cluster.address}})
@@ -298,22 +298,22 @@ def test_a_scheduler_that_goes_away_gives_one_line(tmp_path, long_project):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("who", ["Ctrl-C", "SIGTERM", "parent killed"])
-def test_the_tasks_of_a_stage_that_ends_are_dropped(cluster, long_project, who):
+@pytest.mark.parametrize("cause", ["Ctrl-C", "SIGTERM", "parent killed"])
+def test_the_tasks_of_an_interrupted_stage_are_cancelled(cluster, long_project, cause):
     long_project.set({"cluster": {"scheduler": cluster.address}})
     shutil.rmtree(long_project.folder / ".scratch", ignore_errors=True)
-    # What runs the tests in the background may have Ctrl-C ignored, and that is inherited.
+    # In a background script SIGINT is ignored, and children inherit that.
     stage = ("env", "--default-signal=INT", "python", "-m", "stages.preprocess")
     stage += STAGES["preprocess"]
-    if who == "parent killed":
-        # Between it and us a process, as dvc is.
+    if cause == "parent killed":
+        # A process between the stage and this one, like dvc.
         parent = "import subprocess, sys; subprocess.run(sys.argv[1:])"
         stage = ("python", "-c", parent, *stage)
     process = long_project.start(*stage)
     wait_for(cluster.busy)
-    number = {"Ctrl-C": signal.SIGINT, "SIGTERM": signal.SIGTERM}.get(who, signal.SIGKILL)
+    number = {"Ctrl-C": signal.SIGINT, "SIGTERM": signal.SIGTERM}.get(cause, signal.SIGKILL)
     process.send_signal(number)
-    assert process.wait(60) == (130 if who == "Ctrl-C" else -number)
+    assert process.wait(60) == (130 if cause == "Ctrl-C" else -number)
     process.stdout.close()
     wait_for(lambda: not cluster.tasks())
 

@@ -1,4 +1,4 @@
-"""Shard map: results in order, killed workers noticed, failures told."""
+"""Process pool: results in order, tasks of killed workers retried, errors reported."""
 
 import os
 import signal
@@ -31,12 +31,12 @@ def refuse(task: str) -> None:
     raise UserError(f"{task}: not good")
 
 
-def stumble(task: str) -> None:
+def divide_by_zero(task: str) -> None:
     raise ZeroDivisionError(task)
 
 
 @pytest.mark.parametrize("workers", [1, 2, 5])
-def test_results_come_in_the_order_of_the_tasks(workers):
+def test_results_are_in_task_order(workers):
     assert shard_map(square, list(range(20)), workers, "test") == [n * n for n in range(20)]
 
 
@@ -44,7 +44,7 @@ def test_no_tasks_give_no_results():
     assert shard_map(square, [], 2, "test") == []
 
 
-def test_a_killed_worker_is_noticed_and_its_task_redone(tmp_path):
+def test_the_task_of_a_killed_worker_is_retried(tmp_path):
     tasks = [str(tmp_path / name) for name in ("a", "mortal-b", "c", "mortal-d", "e")]
     assert shard_map(die_once, tasks, 2, "test") == ["a", "mortal-b", "c", "mortal-d", "e"]
     assert (tmp_path / "mortal-b").exists()
@@ -55,11 +55,11 @@ def test_a_task_that_always_kills_its_worker_is_named():
         shard_map(die, ["shard-7", "shard-7"], 2, "test")
 
 
-def test_a_user_error_in_a_worker_arrives_as_it_is():
+def test_a_user_error_in_a_worker_is_raised_unchanged():
     with pytest.raises(UserError, match=r"shard-[12]: not good"):
         shard_map(refuse, ["shard-1", "shard-2"], 2, "test")
 
 
-def test_a_defect_in_a_worker_keeps_its_traceback():
+def test_an_unexpected_error_in_a_worker_keeps_its_traceback():
     with pytest.raises(RuntimeError, match="ZeroDivisionError"):
-        shard_map(stumble, ["a", "b"], 2, "test")
+        shard_map(divide_by_zero, ["a", "b"], 2, "test")

@@ -1,4 +1,4 @@
-"""Atomic files, keyed random streams, metrics."""
+"""Atomic files, keyed random streams, copying, metrics, progress."""
 
 import errno
 import json
@@ -18,7 +18,7 @@ from lib.run.metrics import read_metrics, write_metrics
 from lib.run.progress import duration
 
 
-def test_a_failed_write_leaves_the_old_file_and_no_leftover(tmp_path):
+def test_a_failed_write_keeps_the_old_file_and_leaves_no_temporary(tmp_path):
     target = tmp_path / "file.txt"
     target.write_text("old")
     with pytest.raises(RuntimeError), atomic.new_file(target) as temporary:
@@ -28,7 +28,7 @@ def test_a_failed_write_leaves_the_old_file_and_no_leftover(tmp_path):
     assert list(tmp_path.iterdir()) == [target]
 
 
-def test_a_directory_appears_whole_or_not_at_all(tmp_path):
+def test_a_directory_appears_complete_or_not_at_all(tmp_path):
     target = tmp_path / "folder"
     with pytest.raises(RuntimeError), atomic.new_directory(target) as temporary:
         (temporary / "half").touch()
@@ -41,7 +41,7 @@ def test_a_directory_appears_whole_or_not_at_all(tmp_path):
     assert list(tmp_path.iterdir()) == [target]
 
 
-def test_writing_does_not_reach_through_a_hard_link(tmp_path):
+def test_writing_does_not_change_a_hard_linked_file(tmp_path):
     # DVC links workspace files into its cache: writing in place would change the cache.
     cached, target = tmp_path / "cached", tmp_path / "target"
     cached.write_text("cached")
@@ -50,7 +50,7 @@ def test_writing_does_not_reach_through_a_hard_link(tmp_path):
     assert (cached.read_text(), target.read_text()) == ("cached", "new")
 
 
-def test_what_a_killed_process_left_is_cleared_away(tmp_path):
+def test_temporaries_of_a_killed_process_are_deleted(tmp_path):
     script = (
         "import os, signal, sys; from pathlib import Path; from lib.run import atomic\n"
         "with atomic.new_directory(Path(sys.argv[1])) as temporary:\n"
@@ -65,7 +65,7 @@ def test_what_a_killed_process_left_is_cleared_away(tmp_path):
 
 
 def _kill_while_writing(target: Path) -> Path:
-    """What a process that was killed leaves beside `target`."""
+    """The temporary file that a killed process leaves next to `target`."""
     script = (
         "import os, signal, sys; from pathlib import Path; from lib.run import atomic\n"
         "with atomic.new_file(Path(sys.argv[1])) as temporary:\n"
@@ -76,7 +76,7 @@ def _kill_while_writing(target: Path) -> Path:
     return leftover
 
 
-def test_two_who_write_the_same_file_do_not_meet(tmp_path):
+def test_concurrent_writers_of_the_same_file_do_not_interfere(tmp_path):
     target = tmp_path / "file"
     with atomic.new_file(target) as one:
         one.write_text("one")
@@ -87,7 +87,7 @@ def test_two_who_write_the_same_file_do_not_meet(tmp_path):
     assert list(tmp_path.iterdir()) == [target]
 
 
-def test_what_another_machine_writes_is_left_alone_for_a_day(tmp_path):
+def test_temporaries_of_another_machine_are_kept_for_a_day(tmp_path):
     target = tmp_path / "file"
     leftover = _kill_while_writing(target)
     machine = leftover.name.rpartition(".tmp-")[2].partition("-")[0]
@@ -99,11 +99,11 @@ def test_what_another_machine_writes_is_left_alone_for_a_day(tmp_path):
     assert not foreign.exists()
 
 
-def test_a_finished_folder_holds_nothing_that_was_not_finished(tmp_path):
+def test_a_finished_folder_has_no_temporaries(tmp_path):
     target = tmp_path / "folder"
     with atomic.new_directory(target) as temporary:
         (temporary / "train").mkdir()
-        # By a worker that was killed, on whatever machine; its task was done by another.
+        # Left by a killed worker, possibly on another machine; another worker did its task.
         leftover = _kill_while_writing(temporary / "train/0.txt")
         leftover.rename(leftover.with_name(leftover.name.replace("0.txt", "1.txt")))
         (temporary / "train/.hidden.tmp-of-the-user").touch()
@@ -112,15 +112,15 @@ def test_a_finished_folder_holds_nothing_that_was_not_finished(tmp_path):
     assert names == [".hidden.tmp-of-the-user", "0.txt"]
 
 
-def test_who_outlives_a_run_does_not_bring_its_folder_back(tmp_path):
+def test_a_late_writer_does_not_recreate_a_finished_folder(tmp_path):
     target = tmp_path / "folder"
     with atomic.new_directory(target) as temporary:
         late = atomic.new_file(temporary / "train/0.txt")
         with late as path:
             path.touch()
         later = atomic.new_file(temporary / "train/1.txt")
-        begun = later.__enter__()
-        begun.touch()
+        path = later.__enter__()
+        path.touch()
     with pytest.raises(FileNotFoundError):
         later.__exit__(None, None, None)
     with pytest.raises(FileNotFoundError, match="the run that it is for has ended"):
@@ -128,7 +128,7 @@ def test_who_outlives_a_run_does_not_bring_its_folder_back(tmp_path):
     assert [path.name for path in tmp_path.rglob("*")] == ["folder", "train", "0.txt"]
 
 
-def test_streams_depend_on_all_parts_of_their_key_and_on_nothing_else():
+def test_random_streams_depend_on_every_part_of_their_key_and_nothing_else():
     draws = {
         name: random.generator(*key).integers(1 << 60)
         for name, key in {
@@ -153,7 +153,7 @@ def test_distinct_ordinals_have_distinct_hashes(ordinals, seed):
 def test_hashes_are_uniform():
     hashes = random.hashes(7, "test", np.arange(100_000, dtype=np.uint64))
     counts = np.bincount((hashes >> np.uint64(60)).astype(int), minlength=16)
-    # Chi-squared with 15 degrees of freedom: 37.7 is its 0.1 % tail.
+    # Chi-squared with 15 degrees of freedom: 37.7 is the 0.1 % tail.
     assert ((counts - 6250.0) ** 2 / 6250.0).sum() < 37.7
 
 
@@ -172,11 +172,11 @@ def test_metrics_are_valid_json_even_with_infinities(tmp_path):
 @pytest.mark.parametrize(
     ("seconds", "shown"), [(0, "0 s"), (59, "59 s"), (187, "3:07"), (7387, "2:03:07")]
 )
-def test_durations_read_well(seconds, shown):
+def test_durations_are_formatted(seconds, shown):
     assert duration(seconds) == shown
 
 
-def test_every_stage_explains_itself():
+def test_every_stage_has_help():
     for stage in sorted((Path(__file__).parents[2] / "stages").glob("[a-z]*.py")):
         done = subprocess.run(
             [sys.executable, "-m", f"stages.{stage.stem}", "--help"],
@@ -189,8 +189,8 @@ def test_every_stage_explains_itself():
 
 
 @pytest.mark.parametrize("by_kernel", [True, False])
-def test_a_range_is_copied_behind_what_is_there(tmp_path, monkeypatch, by_kernel):
-    if not by_kernel:  # As between file systems that it does not work on.
+def test_copy_range_appends_a_range(tmp_path, monkeypatch, by_kernel):
+    if not by_kernel:  # As between some file systems.
 
         def refuse(*_: object) -> int:
             raise OSError(errno.EXDEV, "Invalid cross-device link")

@@ -1,4 +1,4 @@
-"""Data stages killed at random moments: the next run ends with the very same bytes."""
+"""Data stages killed at random moments: the next run writes the same bytes."""
 
 import random
 import shutil
@@ -22,9 +22,9 @@ _KILLS = 8
 
 @pytest.mark.slow
 @pytest.mark.parametrize("workers", [1, 2])
-def test_killed_at_any_moment(tmp_path, workers):
+def test_the_outputs_after_kills_are_identical(tmp_path, workers):
     project = Project(tmp_path / "project")
-    # Pieces of 4 MiB, shards of 1 MiB: all passes have several tasks.
+    # Chunks of 4 MiB, shards of 1 MiB: all passes have several tasks.
     write_text(project.folder / "data/raw", 40_000)
     project.set(
         {
@@ -39,7 +39,7 @@ def test_killed_at_any_moment(tmp_path, workers):
         started = time.monotonic()
         project.stage(stage, *arguments)
         seconds = time.monotonic() - started
-        whole = fingerprint.of_path(target)
+        expected = fingerprint.of_path(target)
         shutil.rmtree(target)
         killed = 0
         for _ in range(_KILLS):
@@ -50,12 +50,12 @@ def test_killed_at_any_moment(tmp_path, workers):
             process.send_signal(signal.SIGKILL)
             killed += process.wait() == -signal.SIGKILL
             process.stdout.close()
-            # Nothing, or the whole of it: never a part under the final name.
+            # Nothing or the complete output, never a part under the final name.
             if target.exists():
-                assert fingerprint.of_path(target) == whole
+                assert fingerprint.of_path(target) == expected
                 shutil.rmtree(target)
         assert killed > _KILLS // 2
         project.stage(stage, *arguments)
-        assert fingerprint.of_path(target) == whole, stage
-        left = [path for path in target.parent.iterdir() if ".tmp" in path.name]
-        assert not left, left
+        assert fingerprint.of_path(target) == expected, stage
+        leftovers = [path for path in target.parent.iterdir() if ".tmp" in path.name]
+        assert not leftovers, leftovers

@@ -13,7 +13,7 @@ import pytest
 from safetensors.numpy import load_file
 
 from tests.helpers.bucket import Bucket
-from tests.helpers.gs import way_to
+from tests.helpers.gs import proxy_to
 from tests.helpers.project import Project, training, write_text
 
 
@@ -189,7 +189,7 @@ def test_a_machine_that_is_lost_with_its_disk(project, tmp_path):
 @pytest.mark.slow
 def test_a_machine_that_is_lost_beside_a_bucket(project, tmp_path, monkeypatch):
     bucket = Bucket(tmp_path / "bucket").start()
-    with way_to(bucket.port, tmp_path) as environment:
+    with proxy_to(bucket.port, tmp_path) as environment:
         for name, value in environment.items():
             monkeypatch.setitem(project.environment, name, value)
         lose_disk_and_go_on(

@@ -19,7 +19,7 @@ from lib.train.saving import checkpoint, storage
 from lib.train.saving.lease import owned
 from lib.train.saving.remote_copies import copies
 from tests.helpers.bucket import Bucket
-from tests.helpers.gs import way_to
+from tests.helpers.gs import proxy_to
 
 RUN = "0123456789abcdef"
 
@@ -28,7 +28,7 @@ RUN = "0123456789abcdef"
 def bucket(tmp_path_factory):
     """gs://domain-bert for TensorFlow in this process."""
     bucket = Bucket(tmp_path_factory.mktemp("bucket")).start()
-    with way_to(bucket.port, tmp_path_factory.mktemp("way")) as environment:
+    with proxy_to(bucket.port, tmp_path_factory.mktemp("way")) as environment:
         yield environment
     bucket.stop()
 
