@@ -16,7 +16,7 @@ from lib.run.errors import UserError
 from lib.run.pool import worker_count
 
 
-def _yes(word: str) -> bool:
+def _yes_or_no(word: str) -> bool:
     if word not in ("yes", "no"):
         raise argparse.ArgumentTypeError("should be yes or no")
     return word == "yes"
@@ -39,13 +39,13 @@ def _add_model(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
     )
     parser.add_argument(
         "--lowercase",
-        type=_yes,
+        type=_yes_or_no,
         metavar="yes|no",
         help="whether the tokenizer lower-cases, if its files do not state it (Google's do not)",
     )
     parser.add_argument(
         "--strip-accents",
-        type=_yes,
+        type=_yes_or_no,
         metavar="yes|no",
         help="whether it strips accents; default: as --lowercase",
     )
