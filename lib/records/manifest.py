@@ -146,7 +146,7 @@ def record_files(records: Path, manifest: Manifest, split: str) -> list[Path]:
 
 @dataclass(frozen=True)
 class ShardEntry:
-    """What the manifest says of one record file.
+    """The manifest's entry for one record file.
 
     Attributes:
         file: path of the record file within the folder of records.
@@ -165,7 +165,7 @@ class ShardEntry:
 
 @dataclass(frozen=True)
 class SplitEntry:
-    """What the manifest says of one split.
+    """The manifest's entry for one split.
 
     Attributes:
         settings: fields of the split's `lib.records.settings.RecordSettings`.
@@ -189,7 +189,7 @@ def manifest_json(
     """The text of `manifest.json`.
 
     Args:
-        splits: by name; the settings of `train` are those of the whole folder.
+        splits: by name; the settings of `train` also become those of the whole folder.
         examples_per_sequence: K.
         predictions_per_sequence: P.
         seed: `records.seed`.

@@ -7,13 +7,13 @@ that only the keys have to be sorted.
 
 With `masked_lm_prob` 0.3, one sequence of 7 tokens has round(7 * 0.3) = 2 predictions:
 
-    position       0      1    2   3         4       5    6
-    token          [CLS]  the  un  ##believ  ##able  cat  [SEP]
-    without words  two of the positions 1 to 5, all pairs equally likely
-    whole words    words tried in random order, say un ##believ ##able, the, cat: three tokens are
-                   more than 2, so the first word is skipped; `the` and `cat` fit
+    position   0      1    2   3         4       5    6
+    token      [CLS]  the  un  ##believ  ##able  cat  [SEP]
 
-If 1 and 5 are chosen, and `the` becomes [MASK] (80 %) and `cat` stays as it is (10 %):
+Single tokens: two of the positions 1 to 5, all pairs equally likely. Whole words: the words are
+tried in random order, say `un ##believ ##able`, `the`, `cat`. The first has three tokens, more
+than 2, and is skipped; `the` and `cat` fit. If `the` becomes [MASK] (80 %) and `cat` stays as it
+is (10 %), the result is
 
     input_ids  [CLS] [MASK] un ##believ ##able cat [SEP]
     positions  1    5    0 ...     (P slots)

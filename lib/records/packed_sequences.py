@@ -12,8 +12,8 @@ The training step lets a token attend only to tokens with the same number in `ex
 `position_ids` instead of the position in the sequence, and predicts the next sentence at each of
 `cls_positions`. Then every example has the same loss as in a sequence of its own.
 
-Shapes: N examples, B packed sequences, S max_seq_length, K examples per sequence at most, P
-predictions per sequence at most.
+Shapes: N examples, B packed sequences, S max_seq_length; per sequence, K slots for examples and P
+slots for predictions.
 """
 
 from collections.abc import Mapping
@@ -32,7 +32,7 @@ def assemble_packed(
 
     Args:
         examples: Google's features of N examples, as `lib.records.shard.features` gives them;
-            those of masking may be missing.
+            the masked_lm features may be missing.
         lengths: int64 [N]: tokens per example.
         packs: int64 [B, K]: the examples of each sequence, then -1 (see `packing.pack`).
         predictions_per_sequence: P.

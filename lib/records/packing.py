@@ -1,4 +1,4 @@
-"""Packing: which examples share a sequence. Bin packing on the histogram of example lengths.
+"""Packing: assigns examples to sequences, by bin packing on the histogram of their lengths.
 
 There are only `max_seq_length` different lengths. So a packed sequence is described by a *pattern*
 of lengths, and a pattern that has been found once is used for as long as there are examples of its

@@ -209,8 +209,8 @@ def features(sequences: Sequences, masked: Masked | None) -> dict[str, np.ndarra
     """Google's features, in the order in which its script writes them.
 
     Sequences of one segment have them all, with label 0, so that there is one format to read.
-    Unmasked sequences lack those of masking. Whatever else dynamic masking needs is in the
-    vocabulary: the ids of [CLS] and [SEP], and which wordpieces begin with ##.
+    Unmasked sequences lack the masked_lm features. Everything else that dynamic masking needs is
+    in the vocabulary: the ids of [CLS] and [SEP], and which wordpieces begin with ##.
     """
     if masked is None:
         return {

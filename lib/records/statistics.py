@@ -45,12 +45,12 @@ class RecordStatistics:
 
     def __add__(self, other: Self) -> Self:
         sums = {}
-        for field_ in fields(self):
-            a, b = getattr(self, field_.name), getattr(other, field_.name)
+        for attribute in fields(self):
+            a, b = getattr(self, attribute.name), getattr(other, attribute.name)
             if isinstance(a, np.ndarray):
                 size = max(len(a), len(b))
                 a, b = (np.pad(array, (0, size - len(array))) for array in (a, b))
-            sums[field_.name] = a + b
+            sums[attribute.name] = a + b
         return type(self)(**sums)
 
     def metrics(self, max_seq_length: int, masked: bool) -> dict[str, float]:
@@ -95,7 +95,7 @@ class WrittenShard:
 
     @property
     def entry(self) -> ShardEntry:
-        """What the manifest says of the file."""
+        """The manifest's entry for the file."""
         counts = self.statistics.examples, self.statistics.sequences
         return ShardEntry(self.file, *counts, self.source, self.source_md5)
 

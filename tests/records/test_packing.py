@@ -68,7 +68,7 @@ def test_the_example_of_the_docstring() -> None:
 
 
 def test_sequences_of_short_texts_are_full() -> None:
-    """Lengths like those of tweets, of which best-fit decreasing leaves 1.5 % empty."""
+    """Lengths like those of tweets, where best-fit decreasing leaves 1.5 % of the tokens empty."""
     draw = np.random.default_rng(0)
     lengths = np.clip(draw.lognormal(3.5, 0.45, 20_000).astype(np.int64), 5, 96)
     packs = pack(lengths, 96, 6)

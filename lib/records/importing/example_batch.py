@@ -38,7 +38,7 @@ class SequenceSizes:
 
     Attributes:
         shortest, longest: S; they differ only in JSON lines.
-        predictions: P; in JSON lines, the most masked positions of any example.
+        predictions: P; in JSON lines, the maximum number of masked positions per example.
         next_sentence: the examples have next-sentence labels.
     """
 
