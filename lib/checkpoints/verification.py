@@ -2,8 +2,8 @@
 
 python -m lib.checkpoints.verification MODEL BATCH.npz
 
-The directory is read in a new process by a reference implementation of BERT that shares no model
-code with the trainer or the writer: NumPy in double precision, Hugging Face's tensor names, and each
+A new process reads the directory with a reference implementation of BERT that shares no model code
+with the trainer or the writer: NumPy in double precision, Hugging Face's tensor names, and each
 example of a packed sequence on its own, as users of the model will feed it. So no attention mask or
 padding can be wrong in the same way on both sides.
 """
