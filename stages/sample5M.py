@@ -26,12 +26,12 @@ def main(corpus: Path = CORPUS, sample: Path = SAMPLE) -> None:
     with new_directory(sample) as temporary:
         work = temporary / ".work"
         work.mkdir()
-        wanted = [
+        samples = [
             Sample("train", settings.sentences, temporary / "train.txt"),
             Sample("dev", settings.heldout_sentences, temporary / "heldout.txt"),
         ]
         workers = worker_count(params.cluster.workers)
-        train, heldout = write_samples(files, rule, wanted, settings.seed, work, workers)
+        train, heldout = write_samples(files, rule, samples, settings.seed, work, workers)
         shutil.rmtree(work)
         if not train[0]:
             raise UserError(

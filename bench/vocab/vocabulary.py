@@ -26,7 +26,7 @@ from bench.common.processes import Measured, alternate, measure
 from bench.common.project import Project
 from bench.common.report import machine, table, write_json
 from lib.run.errors import UserError
-from lib.samples.languages import LANGUAGES, made_text
+from lib.samples.languages import LANGUAGES, synthetic_text
 
 # Largest accepted tokens per word in held-out text, ours over Hugging Face's; largest accepted
 # seconds and MiB, ours over SentencePiece's.
@@ -177,7 +177,7 @@ def main() -> None:
     project = Project(options.work / "project", {})
     conditions = machine(["sentencepiece", "tokenizers"])
     for language in LANGUAGES:
-        lines = made_text(language, 20_000, 1).splitlines(keepends=True)
+        lines = synthetic_text(language, 20_000, 1).splitlines(keepends=True)
         rows += quality(project, language, lines, options.synthetic_size)
     for path in options.texts:
         rows += quality(project, path.stem, _read_lines(path), options.size)

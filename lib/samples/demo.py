@@ -1,11 +1,11 @@
-"""The demo corpus: English technical prose out of the documentation installed beside this project.
+"""The demo corpus: English technical prose from the documentation of the installed packages.
 
 Docstrings of the standard library and of locked packages, and Python's help topics, are parsed
-(nothing is imported), reduced to prose and written as one text file per source: a paragraph a
-line, a blank line after each document. A document is one module or one help topic.
+(nothing is imported), reduced to prose and written to one text file per source: a paragraph per
+line, a blank line after each document. A document is a module or a help topic.
 
-The bytes depend on the versions of Python and the packages and on `max_bytes` alone: a module is
-known by its dotted name, never by its path, and its turn comes by a hash of that name.
+The bytes depend only on the versions of Python and the packages, and on `max_bytes`: modules are
+identified by dotted names, not paths, and ordered by hashes of these names.
 """
 
 import ast
@@ -33,18 +33,20 @@ HELP_TOPICS = "<help-topics>"
 
 @dataclass(frozen=True)
 class Source:
-    """One file of the corpus: its share of the bytes relative to the others, and its packages.
+    """One file of the corpus.
 
-    Packages go by the names under which they are imported, with spaces between.
+    Attributes:
+        weight: its fraction of the bytes, relative to the weights of the others.
+        packages: names under which packages are imported, separated by spaces.
     """
 
     name: str
-    share: int
+    weight: int
     packages: str
 
 
-# What a source cannot fill goes to those after it: so the small ones come first, and of a text
-# that stands in two packages the smaller one keeps its copy.
+# Bytes that a source cannot fill go to later ones. So the small sources come first, and text that
+# two packages share stays in the smaller one.
 SOURCES = (
     Source("topics", 1, HELP_TOPICS),
     Source("dvc", 1, "dvc dvc_data dvc_objects dvclive scmrepo"),
@@ -69,8 +71,8 @@ SOURCES = (
     Source("tensorflow", 6, "tensorflow"),
 )
 
-# Tests, tables, copies of other packages (tensorflow/python/keras is an old keras), and the parts
-# of the standard library that some distributions leave out: all builds of one Python should give
+# Tests, tables, copies of other packages (tensorflow/python/keras is an old keras), and parts of
+# the standard library that some distributions leave out: all builds of a Python version should give
 # the same text.
 _SKIPPED_DIRECTORIES = frozenset(
     {
@@ -95,22 +97,22 @@ _SKIPPED_DIRECTORIES = frozenset(
 )
 _SKIPPED_FILES = re.compile(r"(_sysconfigdata.*|turtle|test_.*|.*_test|conftest|__config__)\.py")
 
-# A document needs a few paragraphs, or it has no next sentence to predict.
-_FEWEST_PARAGRAPHS = 3
-# No document takes more than one part in four of its source's bytes: a small corpus stays mixed.
-_LARGEST_PART = 4
+# A document needs a few paragraphs for next sentence prediction.
+_MIN_PARAGRAPHS = 3
+# A document gets at most a quarter of the bytes of its source, so that a small corpus stays mixed.
+_MAX_DOCUMENT_DIVISOR = 4
 
 # --- From packages to documents
 
-Document = tuple[str, Callable[[], Iterable[str]]]  # Its name, and a reader of its docstrings.
+Document = tuple[str, Callable[[], Iterable[str]]]  # its name, and a function that reads docstrings
 
 
 @contextmanager
 def _parsing() -> Iterator[None]:
-    """Makes parsing many files quick and quiet.
+    """Context in which many files are parsed quickly and without warnings.
 
-    Trees hold no cycles, yet the collector would search them again and again: half the time.
-    Other people's invalid escape sequences are not news.
+    Syntax trees contain no cycles, yet the garbage collector would search them again and again,
+    which takes half the time. Warnings about escape sequences in other packages are of no use.
     """
     was_enabled = gc.isenabled()
     gc.disable()
@@ -123,7 +125,7 @@ def _parsing() -> Iterator[None]:
 
 
 def _docstrings(node: ast.AST) -> Iterator[str]:
-    """Docstrings of a module and all that it defines outside of functions, in their order."""
+    """Docstrings of a module and of all that it defines outside of functions, in order."""
     if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
         docstring = ast.get_docstring(node, clean=False)
         if docstring:
@@ -145,7 +147,7 @@ def _read_module(path: Path) -> list[str]:
         return []
     try:
         return list(_docstrings(ast.parse(source)))
-    except (SyntaxError, ValueError):  # A template, or for another version of Python.
+    except (SyntaxError, ValueError):  # a template, or code for another version of Python
         return []
 
 
@@ -157,7 +159,7 @@ def _modules(package: str) -> Iterator[Document]:
         spec = importlib.util.find_spec(package)
         if spec is None or not spec.submodule_search_locations:
             raise UserError(
-                f"{package}: not installed, but the demo corpus is taken from it; "
+                f"{package}: not installed, but the demo corpus is made from it; "
                 "install the packages of requirements.lock"
             )
         root, prefix = Path(spec.submodule_search_locations[0]), f"{package}."
@@ -180,10 +182,10 @@ def _topics() -> Iterator[Document]:
                 yield name, partial(list, [text])
 
 
-def _in_turn(source: Source) -> list[Document]:
-    """All documents of a source, in an order that is arbitrary but always the same.
+def _documents(source: Source) -> list[Document]:
+    """All documents of a source, ordered by hashes of their names.
 
-    By a hash of the name, so that a part of a package is a fair sample of it.
+    So the order is always the same, and the first part of a package is a fair sample of it.
     """
     documents = [
         document
@@ -200,7 +202,7 @@ def _in_turn(source: Source) -> list[Document]:
 
 
 def _key(paragraph: str) -> bytes:
-    """What duplicates have in common: their words, whatever the case and punctuation."""
+    """Key that duplicate paragraphs share: a hash of their words without case and punctuation."""
     words = re.sub(r"\W+", " ", paragraph).strip().casefold()
     return hashlib.blake2b(words.encode(), digest_size=16).digest()
 
@@ -208,37 +210,38 @@ def _key(paragraph: str) -> bytes:
 def _fill(
     documents: Iterable[Document], quota: int, counts: Counter[str], seen: set[bytes]
 ) -> Iterator[bytes]:
-    """As many of the documents as fit into `quota` bytes, in the form in which they are written.
+    """As many documents as fit into `quota` bytes, encoded as they are written.
 
     Args:
-        counts: gets what was taken, and what was dropped for which reason.
-        seen: keys of all paragraphs in the corpus; gets those of the documents that are taken.
+        counts: gets the number of documents, paragraphs and bytes, and of paragraphs dropped by
+            reason.
+        seen: keys of all paragraphs in the corpus; gets those of the documents that are yielded.
     """
     left = quota
     for _, read in documents:
-        is_last = left <= quota // _LARGEST_PART
-        room = (left if is_last else quota // _LARGEST_PART) - 1  # Less the blank line.
-        taken: dict[bytes, bytes] = {}
+        is_last = left <= quota // _MAX_DOCUMENT_DIVISOR
+        room = (left if is_last else quota // _MAX_DOCUMENT_DIVISOR) - 1  # for the blank line
+        chosen: dict[bytes, bytes] = {}
         for paragraph, explains in (found for text in read() for found in paragraphs_of(text)):
             if reason := reason_to_drop(paragraph, explains):
                 counts[f"dropped_{reason}"] += 1
                 continue
             key = _key(paragraph)
-            if key in seen or key in taken:
+            if key in seen or key in chosen:
                 counts["dropped_duplicate"] += 1
                 continue
             line = paragraph.encode() + b"\n"
             room -= len(line)
             if room < 0:
                 break
-            taken[key] = line
-        if len(taken) >= _FEWEST_PARAGRAPHS:
-            document = b"".join(taken.values()) + b"\n"
-            counts.update(documents=1, paragraphs=len(taken), bytes=len(document))
-            seen.update(taken)
+            chosen[key] = line
+        if len(chosen) >= _MIN_PARAGRAPHS:
+            document = b"".join(chosen.values()) + b"\n"
+            counts.update(documents=1, paragraphs=len(chosen), bytes=len(document))
+            seen.update(chosen)
             left -= len(document)
             yield document
-        if is_last and room < 0:  # Full but for less than a paragraph.
+        if is_last and room < 0:  # The rest is smaller than a paragraph.
             return
 
 
@@ -250,23 +253,23 @@ def write_demo(
     """Writes the demo corpus, at most `max_bytes` of UTF-8 text, as `<source>.txt` files.
 
     Returns:
-        Counts of sources, documents, paragraphs and bytes written; and of paragraphs dropped,
-        by reason, in the modules that were read.
+        Number of sources, documents, paragraphs and bytes written, and of paragraphs dropped by
+        reason in the modules that were read.
     """
     counts = Counter(sources=0, documents=0, paragraphs=0, bytes=0)
     seen: set[bytes] = set()
-    shares = sum(source.share for source in sources)
+    weights = sum(source.weight for source in sources)
     directory.mkdir(parents=True, exist_ok=True)
     with _parsing():
         for source in sources:
-            quota = (max_bytes - counts["bytes"]) * source.share // shares
-            shares -= source.share
-            text = b"".join(_fill(_in_turn(source), quota, counts, seen))
+            quota = (max_bytes - counts["bytes"]) * source.weight // weights
+            weights -= source.weight
+            text = b"".join(_fill(_documents(source), quota, counts, seen))
             target = directory / f"{source.name}.txt"
             if text:
                 counts["sources"] += 1
                 with new_file(target) as temporary:
                     temporary.write_bytes(text)
-            else:  # Nothing of an earlier, larger corpus may stay.
+            else:  # Remove the file of an earlier, larger corpus.
                 remove(target)
     return dict(sorted(counts.items()))

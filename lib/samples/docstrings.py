@@ -1,4 +1,15 @@
-"""From docstrings to prose: paragraphs of English, without code, tables and markup."""
+"""English prose from docstrings: paragraphs without code, tables and markup.
+
+An example of what `paragraphs_of` and `reason_to_drop` make of a docstring:
+
+    Open the valve of the :class:`~plant.Boiler`, slowly        Open the valve of the Boiler,
+    and ``never`` in a *hurry*.                                 slowly and never in a hurry.
+
+    >>> open_valve()                                            (dropped)
+
+    .. note:: The boiler is old                                 The boiler is old and has to be
+        and has to be treated with care.                        treated with care.
+"""
 
 import inspect
 import re
@@ -17,9 +28,9 @@ _FIELD = re.compile(
     r"(Returns?|Yields?):\s+(?=\S)"
 )
 _BULLET = re.compile(r"([-*+•]|\(?(\d+|[a-z])[.)])\s+(?=\S)")
-# Sections that only list names (an exception's conditions are no sentences either) ...
+# Sections that only list names (the conditions of exceptions are not sentences either) ...
 _INDEX = re.compile(r"(references?|see also|methods|routine listings|raises|warns):?", re.I)
-# ... and sections that explain them, as "name: explanation" or below a line "name : type".
+# ... and sections that explain names, as "name: explanation" or below a line "name : type".
 _TABLE = re.compile(
     r"(((keyword|call|other) )?(args|arguments|parameters|params)|attributes|returns?|yields?|"
     r"input shape|output shape|fields):?",
@@ -30,12 +41,12 @@ _ENTRY_HEAD = re.compile(r"\S.*?\s:(\s|$)|([*`]*\w+`?(, |:?$))+$")
 
 
 def _prose_lines(docstring: str) -> Iterator[tuple[str, bool]]:
-    """Lines of a docstring, and whether each is part of a table that explains names.
+    """Lines of a docstring, each with whether it is part of a section that explains names.
 
-    Blank lines stand for code, rulers and headings. A name with what hangs on it, or a
-    directive's text, becomes an item of a list, "- text".
+    Blank lines replace code, rulers and headings. A name with its explanation, or the text of a
+    directive, becomes an item of a list, "- text".
     """
-    # Lines that are indented deeper than these are left out, or belong to a table.
+    # Lines indented deeper than these are left out, or belong to a section that explains names.
     hidden_below: int | None = None
     table_below: int | None = None
     in_fence = in_example = False
@@ -46,7 +57,7 @@ def _prose_lines(docstring: str) -> Iterator[tuple[str, bool]]:
         in_fence ^= is_fence
         if in_fence:
             continue
-        if text and _RULER.fullmatch(following.strip()):  # A heading: what was open ends here.
+        if text and _RULER.fullmatch(following.strip()):  # a heading, which ends the section
             hidden_below = -1 if _INDEX.fullmatch(text) else None
             table_below = -1 if _TABLE.fullmatch(text) else None
             yield "", False
@@ -60,7 +71,8 @@ def _prose_lines(docstring: str) -> Iterator[tuple[str, bool]]:
         in_example = bool(text) and (in_example or _PROMPT.match(text) is not None)
         field = _FIELD.match(text)
         entry = _ENTRY.match(text) if in_table else None
-        # numpydoc's explanations stand below; its "name : type" sometimes lacks the first space.
+        # In numpydoc's form explanations are below the name; sometimes "name : type" lacks the
+        # first space.
         is_type = table_below == -1 and following.startswith(" " * (indent + 1))
         is_name = in_table and (_ENTRY_HEAD.match(text) or (entry and is_type))
         remark = _REMARK.match(text)
@@ -86,7 +98,7 @@ def _prose_lines(docstring: str) -> Iterator[tuple[str, bool]]:
             yield "", False
 
 
-# Markup, and what stays of it. Every kind has one of these marks.
+# Markup, and what remains of it. Every kind contains one of these characters.
 _MARK = re.compile(r"[`*\[$\\]")
 _MARKUP = (
     (re.compile(r":[a-zA-Z][\w:+.-]*:`([^`<]+?)\s+<[^`>]*>`"), r"\1"),  # :role:`text <target>`
@@ -102,26 +114,26 @@ _MARKUP = (
     (re.compile(r"\\(?=[*_`|])"), ""),  # \*
 )
 _LAST_STOP = re.compile(r".*[.!?][\"')\]]*(?=\s+[A-Z(\"'])", re.S)
-_LACKS_STOP = re.compile(r"\w[\"')]?$")  # Many summary lines do.
+_LACKS_STOP = re.compile(r"\w[\"')]?$")  # as many summary lines do
 _ENDS_SENTENCE = re.compile(r"[.!?][\"')\]]*$")
 
 
 def _plain(text: str) -> str:
-    """The text without markup, white space single, cut after its last whole sentence."""
+    """The text without markup, with single spaces, cut after its last complete sentence."""
     if _MARK.search(text):
         for pattern, replacement in _MARKUP:
             text = pattern.sub(replacement, text)
     text = " ".join(text.split())
-    if not _ENDS_SENTENCE.search(text):  # "... For example:" led on to code.
+    if not _ENDS_SENTENCE.search(text):  # "... For example:" introduced code.
         whole = _LAST_STOP.match(text)
         text = whole.group() if whole else text
     return text
 
 
 def paragraphs_of(docstring: str) -> Iterator[tuple[str, bool]]:
-    """Paragraphs of a docstring as plain text on one line; and whether each explains a parameter.
+    """Paragraphs of a docstring as plain text, each with whether it explains a parameter.
 
-    Not all of them are prose: see `reason_to_drop`.
+    A paragraph is one line. Not all of them are prose: see `reason_to_drop`.
     """
     block: list[str] = []
     block_in_table = False
@@ -147,9 +159,9 @@ def paragraphs_of(docstring: str) -> Iterator[tuple[str, bool]]:
 
 # --- What counts as prose
 
-_FEWEST_WORDS = 6
+_MIN_WORDS = 6
 _WORD = re.compile(r"[A-Za-z]{2,}")
-# English cannot say much without them; lists of names, signatures and formulas can.
+# Frequent in English sentences; rare in lists of names, signatures and formulas.
 _FUNCTION_WORDS = re.compile(
     r"\b(the|an?|of|to|in|is|are|be|and|or|for|this|that|it|its|if|with|by|on|as|at|not|no|when|"
     r"from|which|will|can|may|must|should|has|have|was|you|we|these|there|than|then|but|all)\b",
@@ -157,7 +169,7 @@ _FUNCTION_WORDS = re.compile(
 )
 _CODE = re.compile(r"[{}\\|$]|::|://|>>>|TODO")
 _SIGN = re.compile(r"[<>=^~&#@%+*/\[\]]")
-_START = re.compile(r"[\"'(]?([A-Z0-9]|\w+([_.]\w|\())")  # A small letter begins names only.
+_START = re.compile(r"[\"'(]?([A-Z0-9]|\w+([_.]\w|\())")  # Only names begin with a small letter.
 _LICENCE = re.compile(
     r"copyright|licen[cs]e|warrant(y|ies)|all rights reserved|permission is hereby|redistribut",
     re.I,
@@ -165,12 +177,12 @@ _LICENCE = re.compile(
 
 
 def reason_to_drop(paragraph: str, explains: bool = False) -> str | None:
-    """Why a paragraph is not English prose, or None if it is.
+    """The reason why a paragraph is not English prose, or None if it is.
 
     Args:
-        explains: whether it explains a parameter; then it may begin with the parameter's name.
+        explains: whether it explains a parameter; then it may begin with the name of the parameter.
     """
-    if len(_WORD.findall(paragraph)) < _FEWEST_WORDS:
+    if len(_WORD.findall(paragraph)) < _MIN_WORDS:
         return "short"
     if not _ENDS_SENTENCE.search(paragraph) or not (explains or _START.match(paragraph)):
         return "fragment"

@@ -1,9 +1,9 @@
-"""Made text of several languages, for trying things out where there is no corpus to ship.
+"""Synthetic text in several languages, for trials and tests that need no real corpus.
 
-Words are built as the languages build them (Turkish by suffixes in vowel harmony, Arabic by roots,
-patterns and attached particles, Chinese by combining characters without spaces) and are drawn with
-frequencies that fall by rank, so that held-out text has words that training text has not. Sentences
-put such words into frames of real ones, so that there is something to learn from the words around.
+Words are formed as in the languages (Turkish: suffixes in vowel harmony; Arabic: roots, patterns
+and attached particles; Chinese: characters combined without spaces) and drawn with frequencies that
+fall by rank, so that held-out text has words that training text lacks. Sentences are frames of real
+sentences filled with such words, so that a model can learn from context.
 """
 
 import random
@@ -52,7 +52,7 @@ _EMOJI = _words("😂 🔥🔥 ❤️ 👍🏽 🇹🇷 👩‍🚀")
 
 
 def _by_rank(draw: random.Random, items: Sequence[str]) -> str:
-    """One of the items, the first ones more often (Zipf's law, about)."""
+    """One of the items, the first ones more often (approximately by Zipf's law)."""
     return items[min(int(len(items) ** draw.random()) - 1 + draw.randrange(2), len(items) - 1)]
 
 
@@ -106,8 +106,8 @@ _MAKERS = {
 LANGUAGES = tuple(_MAKERS)
 
 
-def made_text(language: str, sentences: int, seed: int) -> str:
-    """So many sentences, a line each."""
+def synthetic_text(language: str, sentences: int, seed: int) -> str:
+    """Sentences of random words, one per line."""
     make, space, end = _MAKERS[language]
     draw = random.Random(f"{language} {seed}")
     lines = []
@@ -117,7 +117,7 @@ def made_text(language: str, sentences: int, seed: int) -> str:
     return "".join(lines)
 
 
-# * stands for a word, ~ for a number.
+# * is replaced by a word, ~ by a number.
 _FRAMES = {
     "english": (
         _english_content,
@@ -187,7 +187,7 @@ _FRAMES = {
 
 
 def sentences(language: str, count: int, seed: int) -> list[str]:
-    """So many sentences that look like real ones: frames, filled with words and numbers."""
+    """Sentences that resemble real ones: frames filled with words and numbers."""
     make, text = _FRAMES[language]
     frames = [line.strip() for line in text.strip().splitlines()]
     draw = random.Random(f"{language} sentences {seed}")

@@ -1,6 +1,6 @@
-"""Synthetic text of the kind that a recipe is for: python -m lib.samples.recipe_text kanarya
+"""Synthetic raw text for trying a recipe: python -m lib.samples.recipe_text kanarya
 
-The same bytes always. It is no corpus: a model of it knows the frames that it was made by.
+The bytes are always the same. It is not a corpus to train on: a model learns only its frames.
 """
 
 import argparse
@@ -19,12 +19,12 @@ _Files = dict[str, str]
 
 
 def _lines(language: str) -> Callable[[int], _Files]:
-    """A sentence a line, with nothing between documents."""
+    """A sentence per line, without boundaries between documents."""
     return lambda count: {"sentences.txt": "\n".join(sentences(language, count, 1)) + "\n"}
 
 
 def _tweets(count: int) -> _Files:
-    """A tweet a line, in given folders."""
+    """A tweet per line, in folders for train, dev and test."""
     sizes = {"train": count * 8 // 10, "dev": count // 10, "test": count // 10}
     return {
         f"{split}/tweets.txt": "\n".join(sentences("tweets", size, seed)) + "\n"
@@ -33,7 +33,7 @@ def _tweets(count: int) -> _Files:
 
 
 def _articles(language: str, count: int, seed: int) -> Iterator[tuple[str, list[str]]]:
-    """Titles, and the sentences of articles: 5 to 20 each."""
+    """Articles: a title and 5 to 20 sentences each."""
     lines = sentences(language, count, seed)
     start, length = 0, 5
     while start < count:
@@ -43,17 +43,17 @@ def _articles(language: str, count: int, seed: int) -> Iterator[tuple[str, list[
 
 
 def _paragraphs(count: int) -> _Files:
-    """English articles with a blank line after each."""
+    """English articles, with a blank line after each."""
     articles = _articles("english", count, 1)
     return {"articles.txt": "".join(" ".join(lines) + "\n\n" for _, lines in articles)}
 
 
 def _wikitext(count: int) -> _Files:
-    """The layout of WikiText-2: titles between equals signs, train, valid and test given."""
+    """The layout of WikiText-2: titles between equals signs, files for train, valid and test."""
     files = {}
-    for seed, (split, share) in enumerate({"train": 8, "valid": 1, "test": 1}.items()):
+    for seed, (split, tenths) in enumerate({"train": 8, "valid": 1, "test": 1}.items()):
         text = ""
-        for title, lines in _articles("english", count * share // 10, seed):
+        for title, lines in _articles("english", count * tenths // 10, seed):
             body = " ".join(lines).replace(",", " ,").replace(".", " .")
             text += f" \n = {title} = \n \n {body} \n"
         files[f"wiki.{split}.tokens"] = text
@@ -61,7 +61,7 @@ def _wikitext(count: int) -> _Files:
 
 
 def _wiki_zh(count: int) -> _Files:
-    """Articles as JSON lines in files without a suffix, as wiki2019zh has them."""
+    """Articles as JSON lines in files without a suffix, as in wiki2019zh."""
     objects = [
         json.dumps(
             {
@@ -92,15 +92,17 @@ _KINDS: dict[str, Callable[[int], _Files]] = {
 
 
 def write_recipe_text(recipe: str, folder: Path, count: int = _SENTENCES) -> None:
-    """Makes `folder` with files of so many sentences together.
+    """Writes synthetic raw text for a recipe, `count` sentences in all, into a new folder.
 
     Raises:
-        UserError: there is no such recipe, or something is in `folder`.
+        UserError: there is no text for the recipe, or `folder` is not empty.
     """
     if recipe not in _KINDS:
-        raise UserError(f"no text is made for {recipe!r}; there is some for: {', '.join(_KINDS)}")
+        raise UserError(f"no text for a recipe {recipe!r}; choose one of {', '.join(_KINDS)}")
     if folder.exists() and any(folder.iterdir()):
-        raise UserError(f"{folder}: holds files already; move them away, or try it in a copy")
+        raise UserError(
+            f"{folder}: not empty; move its files away, or try this in a copy of the project"
+        )
     with new_directory(folder) as temporary:
         for name, text in _KINDS[recipe](count).items():
             path = temporary / name
@@ -114,16 +116,16 @@ def main() -> None:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("recipe", help="its name: " + ", ".join(_KINDS))
+    parser.add_argument("recipe", help="one of " + ", ".join(_KINDS))
     parser.add_argument("--to", type=Path, metavar="FOLDER", default=Path("data/raw"))
     arguments = parser.parse_args()
     folder = arguments.to
     try:
         write_recipe_text(arguments.recipe, folder)
-        print(f"recipe-text: made text of the kind of {arguments.recipe} -> {folder}", flush=True)
-        # Its own output tells what to give to git.
+        print(f"recipe-text: wrote text for {arguments.recipe} -> {folder}", flush=True)
+        # Its own output says what to add to git.
         if subprocess.run([sys.executable, "-m", "dvc", "add", str(folder)]).returncode:
-            raise UserError(f"{folder}: is there, but `dvc add {folder}` failed: see above")
+            raise UserError(f"{folder}: written, but `dvc add {folder}` failed; see above")
     except UserError as error:
         sys.exit(f"recipe-text: error: {error}")
 

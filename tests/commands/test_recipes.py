@@ -278,12 +278,12 @@ def test_recipe_text_is_reproducible(tmp_path, name):
     for folder in ("one", "two"):
         write_recipe_text(name, tmp_path / folder, 200)
     assert fingerprint.of_path(tmp_path / "one") == fingerprint.of_path(tmp_path / "two")
-    with pytest.raises(UserError, match="holds files already"):
+    with pytest.raises(UserError, match="not empty"):
         write_recipe_text(name, tmp_path / "one")
 
 
 def test_recipe_text_of_an_unknown_recipe_is_refused(tmp_path):
-    with pytest.raises(UserError, match="no text is made for 'mine'; there is some for: "):
+    with pytest.raises(UserError, match="no text for a recipe 'mine'; choose one of "):
         write_recipe_text("mine", tmp_path / "text")
 
 

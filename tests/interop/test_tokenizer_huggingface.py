@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lib.samples.languages import LANGUAGES, made_text
+from lib.samples.languages import LANGUAGES, synthetic_text
 from lib.vocab.characters import BasicTokenizer, character_table
 from lib.vocab.export import write_tokenizer
 from lib.vocab.sources import from_sentencepiece
@@ -220,7 +220,7 @@ def test_ids_are_equal_with_a_trained_vocabulary(
         "transformers", reason="transformers is not installed (dependency group interop)"
     )
     basic = BasicTokenizer(lowercase, strip_accents)
-    texts = [made_text(language, 200, 1) for language in LANGUAGES]
+    texts = [synthetic_text(language, 200, 1) for language in LANGUAGES]
     lines = "".join(texts).splitlines() + NAMED_CASES
     words = Counter(word for line in lines for word in basic.words(line))
     vocabulary, _ = from_sentencepiece(words, words, basic, "bpe", 1500, 1.0, 64)
@@ -230,7 +230,7 @@ def test_ids_are_equal_with_a_trained_vocabulary(
     # Only words over the length limit are unknown.
     unknown = ours.encode(" ".join(lines)).count(ours.unk_id)
     assert unknown == sum(count for word, count in words.items() if len(word) > 100)
-    unseen = [made_text(language, 50, 2) for language in LANGUAGES]
+    unseen = [synthetic_text(language, 50, 2) for language in LANGUAGES]
     for line in [*"".join(unseen).splitlines(), *NAMED_CASES]:
         assert theirs(line, add_special_tokens=False)["input_ids"] == ours.encode(line)
 

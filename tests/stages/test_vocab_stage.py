@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from lib.run.errors import UserError
-from lib.samples.languages import made_text
+from lib.samples.languages import synthetic_text
 from lib.vocab.directory import read_vocabulary
 from lib.vocab.extension import read_extension
 from lib.vocab.tokenizer import WordPieceTokenizer
@@ -18,8 +18,8 @@ from stages.vocab import main
 def test_every_source(tmp_path, monkeypatch, values):
     monkeypatch.chdir(tmp_path)
     Path("data/sample").mkdir(parents=True)
-    Path("data/sample/train.txt").write_text(made_text("turkish", 400, 1), encoding="utf-8")
-    Path("data/sample/heldout.txt").write_text(made_text("turkish", 100, 2), encoding="utf-8")
+    Path("data/sample/train.txt").write_text(synthetic_text("turkish", 400, 1), encoding="utf-8")
+    Path("data/sample/heldout.txt").write_text(synthetic_text("turkish", 100, 2), encoding="utf-8")
 
     def run(source: str, base: str = "data/sample", **changes) -> list[str]:
         values["vocab"] |= {

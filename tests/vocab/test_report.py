@@ -5,7 +5,7 @@ from collections import Counter
 
 import pytest
 
-from lib.samples.languages import made_text
+from lib.samples.languages import synthetic_text
 from lib.vocab.report import measure_fit, unreachable_tokens, write_frequencies, write_report
 from lib.vocab.tokenizer import SPECIAL_TOKENS, WordPieceTokenizer
 from lib.vocab.words import WordCounts
@@ -39,7 +39,7 @@ def test_metrics_equal_counts_made_by_hand():
 
 
 def test_the_plot_and_the_page(tmp_path):
-    words = word_counts(made_text("turkish", 500, 1), CASED)
+    words = word_counts(synthetic_text("turkish", 500, 1), CASED)
     tokenizer = WordPieceTokenizer(make_vocabulary(CASED, words, 300), False, False)
     fits = {
         "train": measure_fit(tokenizer, WordCounts(words)),

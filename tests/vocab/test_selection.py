@@ -2,7 +2,7 @@
 
 import pytest
 
-from lib.samples.languages import made_text
+from lib.samples.languages import synthetic_text
 from lib.vocab.alphabet import closed_alphabet
 from lib.vocab.selection import CANDIDATE_RATIO, select_tokens
 from lib.vocab.training import train_sentencepiece, wordpiece_tokens
@@ -17,8 +17,8 @@ def token_count(words: dict[str, int], vocabulary: list[str]) -> int:
 @pytest.mark.parametrize("language", ["turkish", "tweets"])
 def test_selection_saves_tokens_on_held_out_text(language):
     basic = basic_tokenizer(language)
-    words = word_counts(made_text(language, 3000, 1), basic)
-    heldout = word_counts(made_text(language, 500, 2), basic)
+    words = word_counts(synthetic_text(language, 3000, 1), basic)
+    heldout = word_counts(synthetic_text(language, 500, 2), basic)
     alphabet = closed_alphabet(sorted({letter for word in words for letter in word}), basic)
     tokens = wordpiece_tokens(train_sentencepiece(words, "bpe", 1000, 64))
     candidates = [token for token in tokens if len(token.removeprefix("##")) > 1]

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lib.run.errors import UserError
-from lib.samples.languages import LANGUAGES, made_text
+from lib.samples.languages import LANGUAGES, synthetic_text
 from lib.vocab import words as words_module
 from lib.vocab.characters import BasicTokenizer
 from lib.vocab.export import write_tokenizer
@@ -30,13 +30,13 @@ from tests.helpers.vocabulary import (
 @pytest.mark.parametrize("language", LANGUAGES)
 def test_no_word_of_the_training_text_is_unknown(language, algorithm):
     basic = basic_tokenizer(language)
-    words = word_counts(made_text(language, 1500, 1), basic)
+    words = word_counts(synthetic_text(language, 1500, 1), basic)
     vocabulary = make_vocabulary(basic, words, 900, algorithm)
     assert vocabulary[:5] == list(SPECIAL_TOKENS)
     assert len(set(vocabulary)) == len(vocabulary) <= 900
     tokens = set(vocabulary)
     assert not any("[UNK]" in greedy_split(word, tokens) for word in words)
-    heldout = word_counts(made_text(language, 300, 2), basic)
+    heldout = word_counts(synthetic_text(language, 300, 2), basic)
     unknown = sum(count for word, count in heldout.items() if "[UNK]" in greedy_split(word, tokens))
     assert unknown <= 0.0005 * heldout.total()
 
@@ -66,7 +66,7 @@ def test_any_text_can_be_spelt(texts, lowercase, strip_accents, algorithm):
 
 
 def test_the_vocabulary_has_exactly_the_size_if_the_text_suffices():
-    words = word_counts(made_text("turkish", 800, 1), CASED)
+    words = word_counts(synthetic_text("turkish", 800, 1), CASED)
     for size in (300, 301, 477):
         for algorithm in ("bpe", "unigram"):
             assert len(make_vocabulary(CASED, words, size, algorithm)) == size
@@ -83,7 +83,7 @@ def test_a_small_text_gives_the_largest_possible_vocabulary():
 
 
 def test_the_smallest_size_is_reported_and_works():
-    words = word_counts(made_text("turkish", 50, 1), CASED)
+    words = word_counts(synthetic_text("turkish", 50, 1), CASED)
     with pytest.raises(UserError, match=r"vocab\.size: 20 cannot hold") as caught:
         make_vocabulary(CASED, words, 20)
     smallest = int(re.search(r"at least (\d+)", str(caught.value))[1])
@@ -120,7 +120,7 @@ def test_characters_below_the_minimum_frequency_are_dropped():
 
 def test_vocabularies_are_equal_in_all_runs_and_for_any_number_of_workers(tmp_path, monkeypatch):
     text = tmp_path / "text.txt"
-    text.write_text(made_text("turkish", 600, 1), encoding="utf-8")
+    text.write_text(synthetic_text("turkish", 600, 1), encoding="utf-8")
     monkeypatch.setattr(words_module, "_MIN_CHUNK_BYTES", 1 << 12)
     for algorithm in ("bpe", "unigram"):
         vocabularies = []
