@@ -15,7 +15,6 @@ from lib.model.parameters import parameter_table
 from lib.params import VOCAB, Params, Pretrain
 from lib.records.settings import RecordSettings
 from lib.run.phases import run_length, training_settings
-from lib.train.initial_weights import of_params
 
 MEASURED = "measured"
 
@@ -155,7 +154,7 @@ def phase_config(params: Params, name: str) -> BertConfig:
         if init == f"models/{other}":
             return phase_config(params, other)
     if init == VOCAB:
-        return of_params(params.pretrain.model, params.vocab.size)
+        return BertConfig(vocab_size=params.vocab.size, **params.pretrain.model.model_dump())
     file = Path(init)
     if file.suffix != ".json":
         names = ("config.json", "bert_config.json")

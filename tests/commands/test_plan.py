@@ -1,5 +1,6 @@
 """Estimates against cases computed by hand, and the size of a record against the codec's."""
 
+import subprocess
 import sys
 
 import numpy as np
@@ -18,6 +19,7 @@ from lib.params import Params, parse_params
 from lib.records import tfrecord
 from lib.records.settings import RecordSettings
 from lib.run.errors import UserError
+from tests.conftest import ROOT
 
 # Round numbers that are easy to add up; a token is four bytes.
 TEXT = Text(
@@ -226,6 +228,15 @@ def test_the_size_of_existing_text_is_measured(monkeypatch, capsys, tmp_path, va
     assert command.folder_size(tmp_path / "raw") == 1500
     with pytest.raises(SystemExit, match="plan: error: --text"):
         run(monkeypatch, "--text", "much")
+
+
+def test_the_command_does_not_import_tensorflow():
+    script = (
+        "import sys; from lib.commands import plan\n"
+        "sys.argv = ['plan', '--text', '1GB']; plan.main()\n"
+        "assert 'tensorflow' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", script], cwd=ROOT, check=True, capture_output=True)
 
 
 def test_every_rate_is_plausible():
