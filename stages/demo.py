@@ -1,4 +1,4 @@
-"""demo: the documentation installed beside this project -> data/demo, a corpus to try out."""
+"""demo: documentation of the installed packages -> data/demo, a corpus for trying the pipeline."""
 
 from pathlib import Path
 

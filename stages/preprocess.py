@@ -29,7 +29,7 @@ RESULTS = Path("results/preprocess")
 
 
 def main(raw: Path | None = None, corpus: Path = CORPUS) -> None:
-    """Reads raw text of many formats, cleans it, splits it into sentences, drops duplicates.
+    """Reads raw text in many formats, cleans it, splits it into sentences, and drops duplicates.
 
     RAW is the folder of raw text (by default preprocess.input), CORPUS the folder to write.
     """
@@ -117,8 +117,8 @@ def main(raw: Path | None = None, corpus: Path = CORPUS) -> None:
                         totals[measure] += int(part[measure].sum(where=keep, dtype=np.int64))
     if counts["documents_cut"]:
         print(
-            f"preprocess: note: documents of more than 4 MiB were cut, {counts['documents_cut']:,} "
-            f"times; is preprocess.document: {settings.document} right for this text?",
+            f"preprocess: note: {counts['documents_cut']:,} cuts in documents of more than 4 Mi "
+            f"characters; is preprocess.document: {settings.document} right for this text?",
             file=sys.stderr,
         )
     write_text(RESULTS / "samples.txt", inspection.page())
@@ -152,16 +152,16 @@ def _check_documents(
 ) -> None:
     """Refuses a corpus that cannot be trained on: one without text, or of a single document."""
     if documents == 0:
-        raise UserError(f"{raw}: no text left after cleaning; see that its files are not empty")
+        raise UserError(f"{raw}: no text left after cleaning; check that its files are not empty")
     endless = document != "file" and 2 * counts["documents_cut"] > counts["documents_in"]
     if documents == 1 and counts["documents_in"] > files:
         raise UserError(
-            f"{raw}: only one document is left; give more text, or see what was dropped by "
-            "preprocess.near_duplicates and preprocess.bad_input"
+            f"{raw}: only one document is left; give more text, or check what "
+            "preprocess.near_duplicates and preprocess.bad_input dropped"
         )
     if documents == 1 or endless:
         raise UserError(
-            f"{raw}: all of it is one document under preprocess.document: {document}; put blank "
+            f"{raw}: with preprocess.document: {document} all of it is one document; put blank "
             "lines between documents, set preprocess.document to line, file or `20 sentences`, or "
             "give more text"
         )

@@ -1,4 +1,4 @@
-"""split: data/corpus -> data/shards/{train,dev,test}/NNNNN.txt, documents shuffled."""
+"""split: data/corpus -> data/shards/{train,dev,test}/NNNNN.txt, shuffled by document."""
 
 import shutil
 from dataclasses import asdict
@@ -17,7 +17,7 @@ from lib.text.splits import SPLITS, SplitRule, corpus_files
 
 
 def main(corpus: Path = CORPUS, shards: Path = SHARDS) -> None:
-    """Divides the corpus into train, dev and test and cuts each into shuffled shards.
+    """Divides the corpus into train, dev and test, shuffles the documents and writes shards.
 
     CORPUS is the folder that preprocess wrote, SHARDS the folder to write.
     """

@@ -1,4 +1,4 @@
-"""The demo corpus: what becomes of docstrings, and that its bytes depend on nothing else."""
+"""The demo corpus: prose from docstrings, and bytes that depend on nothing else."""
 
 from pathlib import Path
 
@@ -8,7 +8,7 @@ from lib.run.errors import UserError
 from lib.samples.demo import Source, write_demo
 from lib.samples.docstrings import paragraphs_of, reason_to_drop
 
-# One docstring with all that is to go, and the paragraphs that stay.
+# A docstring with everything that is to be removed, and the paragraphs that remain.
 MIXED = """
     Open the valve of the :class:`~plant.Boiler`, slowly
     and ``never`` in a *hurry*; see `the manual <manual.html>`_ before.
@@ -60,7 +60,7 @@ def kept(docstring: str) -> list[str]:
     ]
 
 
-def test_only_prose_stays() -> None:
+def test_only_prose_remains() -> None:
     assert kept(MIXED) == KEPT
 
 
@@ -91,7 +91,7 @@ def test_google_style() -> None:
     ]
 
 
-def test_a_summary_gets_its_full_stop_and_a_list_its_items() -> None:
+def test_a_summary_gets_a_full_stop_and_list_items_become_paragraphs() -> None:
     docstring = """Return the list of all the things
 
     - The first thing on the list
@@ -126,7 +126,7 @@ def test_reasons(paragraph: str, reason: str | None) -> None:
 
 
 def make_package(root: Path, name: str, modules: int) -> None:
-    """A package of modules with paragraphs of their own and one that all have in common."""
+    """A package of modules, each with paragraphs of its own and one that all share."""
     package = root / name
     (package / "tests").mkdir(parents=True)
     (package / "__init__.py").write_text("raise RuntimeError('never imported')\n")
@@ -153,7 +153,7 @@ SOURCES = (Source("small", 1, "fake_small"), Source("large", 3, "fake_large fake
 
 
 def corpus(root: Path, monkeypatch: pytest.MonkeyPatch, max_bytes: int) -> dict[str, bytes]:
-    """Makes the packages below `root`, writes the corpus beside them and reads it."""
+    """Makes packages below `root`, writes the corpus next to them and reads it."""
     make_package(root / "packages", "fake_small", 3)
     make_package(root / "packages", "fake_large", 40)
     make_package(root / "packages", "fake_other", 9)
@@ -173,7 +173,7 @@ def test_layout_and_duplicates(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     documents = b"".join(files.values()).decode().removesuffix("\n\n").split("\n\n")
     assert len(documents) == 3 + 40 + 9
     paragraphs = [line for document in documents for line in document.split("\n")]
-    assert len(paragraphs) == 4 * len(documents) + 1  # The common one stands there once.
+    assert len(paragraphs) == 4 * len(documents) + 1  # The shared one occurs once.
     assert len(set(paragraphs)) == len(paragraphs)
     first = next(text for text in documents if text.startswith("Module 7 of fake_large"))
     assert [line for line in first.split("\n") if "same" not in line] == [
@@ -184,7 +184,7 @@ def test_layout_and_duplicates(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     ]
 
 
-def test_bytes_do_not_depend_on_where_or_when(
+def test_bytes_do_not_depend_on_folder_or_time(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert corpus(tmp_path / "here", monkeypatch, 6000) == corpus(
@@ -193,7 +193,9 @@ def test_bytes_do_not_depend_on_where_or_when(
 
 
 @pytest.mark.parametrize("max_bytes", [0, 100, 1500, 4000, 8000])
-def test_limit_and_shares(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, max_bytes: int) -> None:
+def test_size_limit_and_weights(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, max_bytes: int
+) -> None:
     files = corpus(tmp_path, monkeypatch, max_bytes)
     assert sum(map(len, files.values())) <= max_bytes
     if max_bytes >= 4000:
@@ -202,7 +204,7 @@ def test_limit_and_shares(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, max_b
         assert b"fake_other" in files["large.txt"]
 
 
-def test_a_smaller_corpus_replaces_a_larger(
+def test_a_smaller_corpus_replaces_a_larger_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     make_package(tmp_path / "packages", "fake_small", 3)
@@ -214,7 +216,7 @@ def test_a_smaller_corpus_replaces_a_larger(
     assert list((tmp_path / "corpus").iterdir()) == []
 
 
-def test_a_package_that_is_missing(tmp_path: Path) -> None:
+def test_a_missing_package_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"no_such_package: not installed.*requirements\.lock"):
         write_demo(tmp_path, 1000, (Source("none", 1, "no_such_package"),))
 

@@ -1,4 +1,4 @@
-"""The digest of the raw text is the one that DVC shows for the folder."""
+"""The digest of the raw text is the one that DVC records for the folder."""
 
 import shutil
 import subprocess
@@ -15,7 +15,7 @@ def digest(folder: Path, workers: int = 2) -> str:
     return input_md5(folder, list(list_files(folder)), workers)
 
 
-def test_it_is_that_of_dvc(tmp_path):
+def test_the_digest_is_the_one_of_dvc(tmp_path):
     raw = tmp_path / "raw"
     # Sorted by whole paths, not folder by folder: "b!" comes before "b/".
     for name in ("b/two.txt", "b/one.txt", "b!.txt", "z.txt", "ünlü adı.txt", "a/c/three.txt"):
