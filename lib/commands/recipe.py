@@ -253,9 +253,7 @@ def _apply_here(recipe: Path, scale: str | None) -> None:
     change = apply_recipe(recipe, params, scale)
     print(change, end="")
     name = f"{recipe.stem} at {scale} scale" if scale else recipe.stem
-    done = (
-        f"params.yaml now has recipe {name}" if change else f"params.yaml already had recipe {name}"
-    )
+    done = f"applied {name} to params.yaml" if change else f"params.yaml already matches {name}"
     print(f"recipe: {done}; `git checkout params.yaml` restores the last commit's")
     for line in missing(load_params(params), recipe.stem):
         print(f"recipe: note: {line}")

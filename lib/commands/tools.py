@@ -7,6 +7,12 @@ from pathlib import Path
 
 from lib.run.errors import UserError
 
+_NO_GIT = "not a git repository"
+_CLONE = (
+    "which DVC needs; clone the project with `git clone` instead of downloading a ZIP, or run "
+    "`git init` here first"
+)
+
 
 def run_git(*words: str) -> str:
     """Standard output of a git command.
@@ -21,11 +27,8 @@ def run_git(*words: str) -> str:
         done = subprocess.run(["git", *words], capture_output=True, text=True, env=environment)
     except FileNotFoundError:
         raise UserError("git is not installed; install it and run the same command again") from None
-    if "not a git repository" in done.stderr:
-        raise UserError(
-            f"{Path.cwd()} is not a git repository, which DVC needs; clone the project with "
-            "`git clone` instead of downloading a ZIP, or run `git init` here first"
-        )
+    if _NO_GIT in done.stderr:
+        raise UserError(f"{Path.cwd()} is {_NO_GIT}, {_CLONE}")
     if done.returncode:
         raise UserError(f"git {words[0]} failed: {one_line(done.stderr)}")
     return done.stdout
@@ -48,5 +51,6 @@ def run_dvc(*words: str, folder: Path | None = None) -> None:
 
 
 def one_line(message: object) -> str:
-    """A message of another program, with its line breaks as spaces, cut to 300 characters."""
-    return " ".join(str(message).split())[:300]
+    """A message on one line, at most 300 characters; with advice if a git repository is missing."""
+    text = " ".join(str(message).split())[:300]
+    return f"{text}, {_CLONE}" if text.endswith(_NO_GIT) else text

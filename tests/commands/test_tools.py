@@ -78,6 +78,11 @@ def test_the_remote_command_outside_of_a_dvc_project(tmp_path, words):
     assert "ot inside" in message and "name a bucket" not in message
 
 
+def test_the_remote_command_in_a_downloaded_zip(downloaded):
+    message = error_of(downloaded, "lib.commands.remote")
+    assert "not a git repository, which DVC needs; clone the project" in message
+
+
 def test_a_missing_remote_is_reported_with_the_command_to_set_one(tmp_path):
     run_dvc("init", "--no-scm", "--quiet", folder=tmp_path)
     message = error_of(tmp_path, "lib.commands.remote", PYTHONPATH=str(ROOT))
