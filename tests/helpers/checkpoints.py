@@ -15,7 +15,7 @@ from tests.helpers.tiny_bert import TINY
 GOOGLE_CONFIG = replace(TINY, hidden_act="gelu_new")
 # As many entries as the tiny model has word embeddings.
 VOCABULARY = [*SPECIAL_TOKENS, *(f"word{number}" for number in range(45))]
-# Checkpoints written by the Model Garden's own code; see make_model_garden.py there.
+# Checkpoints written by the Model Garden's own code; see fixtures/model_garden_common.py.
 MODEL_GARDEN = Path(__file__).parents[1] / "fixtures/model_garden"
 
 
