@@ -32,7 +32,7 @@ _VOCABULARY = 2000
 def tiny_changes(params: Params) -> dict[str, Any]:
     """The keys to change, nested as in params.yaml.
 
-    The text is not cut: whoever provides it chooses its size.
+    The text is not shortened: its size is the user's choice.
     """
     values = params.model_dump()
     changes: dict[str, Any] = {

@@ -194,19 +194,19 @@ def test_requirements_for_a_worker(tmp_path, monkeypatch):
     dask_task.write_ticket(ticket)
     answer = dask_task.show(ticket)
     assert answer.parent == tmp_path and answer.exists()
-    wanted = json.loads(ticket.read_text())
+    expected = json.loads(ticket.read_text())
     assert {"lib/run/pool.py", "lib/vocab/characters.json", "stages/records.py"} <= set(
-        wanted["code"]
+        expected["code"]
     )
-    assert {"numpy", "emoji", "sentencepiece", "Python", "zlib"} <= set(wanted["versions"])
-    wanted["versions"]["numpy"] = "1.0"
-    ticket.write_text(json.dumps(wanted))
+    assert {"numpy", "emoji", "sentencepiece", "Python", "zlib"} <= set(expected["versions"])
+    expected["versions"]["numpy"] = "1.0"
+    ticket.write_text(json.dumps(expected))
     assert dask_task.show(ticket) == answer  # Checked once per run.
     dask_task.show.cache_clear()
     with pytest.raises(dask_task.WorkerRefusedError, match=r"has numpy [0-9.]+, not 1\.0"):
         dask_task.show(ticket)
-    wanted["code"]["lib/new.py"] = wanted["code"]["lib/run/pool.py"] = "0"
-    ticket.write_text(json.dumps(wanted))
+    expected["code"]["lib/new.py"] = expected["code"]["lib/run/pool.py"] = "0"
+    ticket.write_text(json.dumps(expected))
     with pytest.raises(dask_task.WorkerRefusedError, match=r"\(lib/new\.py and 1 more files\)"):
         dask_task.show(ticket)
 
