@@ -1,7 +1,8 @@
-"""Parameters in README and docs: names exist, YAML examples are valid, Google's demo runs."""
+"""README and docs: links and parameter names exist, YAML examples are valid, Google's demo runs."""
 
 import re
 from collections.abc import Iterator
+from pathlib import Path
 from typing import get_args
 
 import pytest
@@ -51,6 +52,23 @@ def exists(model: type[BaseModel], parts: list[str]) -> bool:
 def test_yaml_examples_are_valid(values, changes):
     merge(values, changes)
     assert parse_params(values)
+
+
+def anchors(page: Path) -> set[str]:
+    """The anchors that GitHub gives to a page's headings."""
+    headings = re.findall(r"^#+ (.*)", page.read_text(encoding="utf-8"), re.M)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("page", pages(), ids=name_of)
+def test_links_to_files_and_headings_exist(page):
+    for link in re.findall(r"\]\(([^)\s]+)\)", page.read_text(encoding="utf-8")):
+        if "://" in link:
+            continue
+        path, _, heading = link.partition("#")
+        target = page.parent / path if path else page
+        assert target.exists(), link
+        assert not heading or heading in anchors(target), link
 
 
 @pytest.mark.parametrize("page", pages(), ids=name_of)
