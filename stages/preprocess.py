@@ -3,16 +3,17 @@
 import shutil
 import sys
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
 import numpy as np
 
-from lib.params import load_params
+from lib.params import Preprocess, load_params
 from lib.run.atomic import new_directory, write_text
 from lib.run.errors import UserError
 from lib.run.metrics import write_metrics
 from lib.run.paths import CORPUS
-from lib.run.pool import choose_workers, shard_map, worker_count
+from lib.run.pool import Workers, choose_workers, shard_map, worker_count
 from lib.run.stage import run_stage, scratch
 from lib.text.cleaning.chunks import ChunkOptions, chunk_tasks, clean_chunk, read_facts
 from lib.text.cleaning.emoji import EMOJI_VERSION
@@ -22,6 +23,7 @@ from lib.text.dedup.exact_duplicates import first_occurrences, read_table
 from lib.text.dedup.near_duplicates import SignatureTask, near_duplicates, write_signatures
 from lib.text.reading.input_digest import input_md5
 from lib.text.reading.raw_files import check_apart, examine_all
+from lib.text.reading.reader import RawFile
 from lib.text.reading.rejections import check_limit
 from lib.text.splits import given_split
 
@@ -37,19 +39,11 @@ def main(raw: Path | None = None, corpus: Path = CORPUS) -> None:
     settings = params.preprocess
     raw = raw or Path(settings.input)
     check_apart(raw, corpus)
-    skip = settings.bad_input == "skip"
+    workers = choose_workers(params.cluster.workers, params.cluster.scheduler)
     inspection = Inspection()
     rejected: Counter[str] = Counter()
-    files = []
-    for path, file, rejections in examine_all(
-        raw, settings.format, settings.document, skip, settings.bad_input_limit
-    ):
-        if file:
-            files.append(file)
-        for example in rejections.examples:
-            inspection.add_rejection(path.relative_to(raw), example["reason"], example["text"])
-        rejected.update(rejections.counts)
-    check_limit(rejected, settings.bad_input_limit, raw)
+
+    files = _examine(raw, settings, inspection, rejected)
     kinds = Counter(
         file.format if file.compression == "none" else f"{file.format} ({file.compression})"
         for file in files
@@ -60,24 +54,22 @@ def main(raw: Path | None = None, corpus: Path = CORPUS) -> None:
         flush=True,
     )
 
-    workers = choose_workers(params.cluster.workers, params.cluster.scheduler)
     cleaned = scratch() / "cleaned"
     cleaned.mkdir(parents=True, exist_ok=True)
     options = ChunkOptions(
         settings.document,
         settings.sentences,
         settings.text_field,
-        skip,
+        settings.bad_input == "skip",
         settings.bad_input_limit,
         settings.clean,
     )
     tasks = chunk_tasks(files, cleaned, options)
-    keys = shard_map(clean_chunk, tasks, workers, "clean", "chunks")
-
+    chunks = [cleaned / key for key in shard_map(clean_chunk, tasks, workers, "clean", "chunks")]
     counts: Counter[str] = Counter()
     edits: Counter[str] = Counter()
-    for task, key in zip(tasks, keys, strict=True):
-        facts = read_facts(cleaned, key)
+    for task, chunk in zip(tasks, chunks, strict=True):
+        facts = read_facts(cleaned, chunk.name)
         counts.update(facts.counts)
         edits.update(facts.edits)
         rejected.update(facts.rejected)
@@ -85,36 +77,11 @@ def main(raw: Path | None = None, corpus: Path = CORPUS) -> None:
     check_limit(rejected, settings.bad_input_limit, raw)
 
     with new_directory(corpus) as temporary:
-        tables = [cleaned / f"{key}.documents" for key in keys]
-        work = temporary / ".work"
-        work.mkdir()
-        kept = first_occurrences(tables, work)
-        totals = Counter(documents=sum(int(mask.sum()) for mask in kept))
-        totals["documents_duplicate"] = sum(map(len, kept)) - totals["documents"]
-        shutil.rmtree(work)
-        if settings.near_duplicates is not None:
-            signed = [
-                SignatureTask(cleaned / f"{key}.txt", len(mask))
-                for key, mask in zip(keys, kept, strict=True)
-            ]
-            shard_map(write_signatures, signed, workers, "signatures", "chunks")
-            kept = near_duplicates([task.target for task in signed], kept, settings.near_duplicates)
-            totals["documents_near_duplicate"] = totals["documents"]
-            totals["documents"] = sum(int(mask.sum()) for mask in kept)
-            totals["documents_near_duplicate"] -= totals["documents"]
+        kept, totals = _drop_duplicates(chunks, settings.near_duplicates, temporary, workers)
         _check_documents(totals["documents"], counts, len(files), raw, settings.document)
-        with CorpusWriter(temporary) as writer:
-            for task, key, table, mask in zip(tasks, keys, tables, kept, strict=True):
-                relative = PurePosixPath(task.file.path.relative_to(raw).as_posix())
-                folder = given_split(relative) or ""
-                first = offset = 0
-                for part in read_table(table):
-                    keep = mask[first : first + len(part)]
-                    writer.write(cleaned / f"{key}.txt", offset, part["size"], keep, folder)
-                    first += len(part)
-                    offset += int(part["size"].sum(dtype=np.int64))
-                    for measure in ("sentences", "characters"):
-                        totals[measure] += int(part[measure].sum(where=keep, dtype=np.int64))
+        paths = [PurePosixPath(task.file.path.relative_to(raw).as_posix()) for task in tasks]
+        totals.update(_write_corpus(temporary, paths, chunks, kept))
+
     if counts["documents_cut"]:
         print(
             f"preprocess: note: {counts['documents_cut']:,} cuts in documents of more than 4 Mi "
@@ -145,6 +112,83 @@ def main(raw: Path | None = None, corpus: Path = CORPUS) -> None:
         )
         + (f"; {rejected.total():,} rejections, see {RESULTS}" if rejected else "")
     )
+
+
+def _examine(
+    raw: Path, settings: Preprocess, inspection: Inspection, rejected: Counter[str]
+) -> list[RawFile]:
+    """The raw files to read; `inspection` and `rejected` get the rejected ones."""
+    files = []
+    skip, limit = settings.bad_input == "skip", settings.bad_input_limit
+    for path, file, rejections in examine_all(raw, settings.format, settings.document, skip, limit):
+        if file:
+            files.append(file)
+        for example in rejections.examples:
+            inspection.add_rejection(path.relative_to(raw), example["reason"], example["text"])
+        rejected.update(rejections.counts)
+    check_limit(rejected, limit, raw)
+    return files
+
+
+def _drop_duplicates(
+    chunks: Sequence[Path], threshold: float | None, folder: Path, workers: Workers
+) -> tuple[list[np.ndarray], Counter[str]]:
+    """The documents to keep, and numbers of documents kept and dropped.
+
+    Args:
+        chunks: paths of cleaned chunks, without suffixes.
+        threshold: preprocess.near_duplicates.
+        folder: for temporary files.
+
+    Returns:
+        One bool array [documents] per cleaned chunk, and the numbers.
+    """
+    work = folder / ".work"
+    work.mkdir()
+    kept = first_occurrences([chunk.with_suffix(".documents") for chunk in chunks], work)
+    shutil.rmtree(work)
+    documents = sum(int(mask.sum()) for mask in kept)
+    totals = Counter(documents_duplicate=sum(map(len, kept)) - documents)
+    if threshold is not None:
+        tasks = [
+            SignatureTask(chunk.with_suffix(".txt"), len(mask))
+            for chunk, mask in zip(chunks, kept, strict=True)
+        ]
+        shard_map(write_signatures, tasks, workers, "signatures", "chunks")
+        kept = near_duplicates([task.target for task in tasks], kept, threshold)
+        left = sum(int(mask.sum()) for mask in kept)
+        totals["documents_near_duplicate"] = documents - left
+        documents = left
+    totals["documents"] = documents
+    return kept, totals
+
+
+def _write_corpus(
+    corpus: Path,
+    paths: Sequence[PurePosixPath],
+    chunks: Sequence[Path],
+    kept: Sequence[np.ndarray],
+) -> Counter[str]:
+    """Writes the kept documents and counts their sentences and characters.
+
+    Args:
+        paths: the raw file of each chunk, relative to the folder of raw text.
+        chunks: paths of cleaned chunks, without suffixes.
+        kept: bool [documents] for each chunk.
+    """
+    totals: Counter[str] = Counter(sentences=0, characters=0)
+    with CorpusWriter(corpus) as writer:
+        for path, chunk, mask in zip(paths, chunks, kept, strict=True):
+            folder = given_split(path) or ""
+            first = offset = 0
+            for part in read_table(chunk.with_suffix(".documents")):
+                keep = mask[first : first + len(part)]
+                writer.write(chunk.with_suffix(".txt"), offset, part["size"], keep, folder)
+                first += len(part)
+                offset += int(part["size"].sum(dtype=np.int64))
+                for measure in totals:
+                    totals[measure] += int(part[measure].sum(where=keep, dtype=np.int64))
+    return totals
 
 
 def _check_documents(

@@ -37,7 +37,7 @@ class Format:
         cut: whether a document may begin at a line (its bytes), by preprocess.document. None: files
             of this format are read whole, by one worker.
         misfit: the reason for rejecting a file by its first bytes, or None.
-        is_binary: whether files are anything but UTF-8 text.
+        is_binary: True for a format that is not UTF-8 text.
     """
 
     read: Callable[[Reader], Iterator[Documents]]
@@ -55,11 +55,9 @@ def format_of(name: str, head: bytes, document: str) -> str:
         name: in lower case, without the suffix of a compression.
         document: preprocess.document.
     """
-    by_name = [
-        key for key, each in FORMATS.items() if each.suffixes and name.endswith(each.suffixes)
-    ]
+    by_suffix = (key for key, each in FORMATS.items() if name.endswith(each.suffixes))
     by_content = (key for key, each in FORMATS.items() if each.recognise(head, document))
-    return by_name[0] if by_name else next(by_content)
+    return next(by_suffix, None) or next(by_content)
 
 
 def misfit(format_name: str, head: bytes) -> str | None:
