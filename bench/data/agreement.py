@@ -45,6 +45,7 @@ class Google:
     """Google's create_pretraining_data.py on one text."""
 
     def __init__(self, checkout: Path, vocabulary: Path, text: Path) -> None:
+        tf.load()  # quietly
         google_bert.install(checkout)
         self._script: Any = importlib.import_module("create_pretraining_data")
         tokenization: Any = importlib.import_module("tokenization")

@@ -21,6 +21,7 @@ from bench.common import inputs
 from bench.common.command import add_inputs, check_files, make_parser, run_main
 from bench.common.report import machine, revision, write_json
 from bench.peers import google_bert
+from lib.run import tf
 from lib.vocab.export import write_tokenizer
 from lib.vocab.tokenizer import MAX_WORD_LENGTH, WordPieceTokenizer
 
@@ -31,6 +32,7 @@ Ids = Callable[[str], list[int]]
 
 def google_ids(checkout: Path, vocabulary: Path) -> Ids:
     """Google's FullTokenizer with lower-casing."""
+    tf.load()  # quietly
     google_bert.install(checkout)
     tokenization: Any = importlib.import_module("tokenization")
     tokenizer = tokenization.FullTokenizer(str(vocabulary), do_lower_case=True)
