@@ -24,7 +24,13 @@ def run_git(*words: str) -> str:
     # Its messages in English, to recognise the one below.
     environment = {**os.environ, "LC_ALL": "C"}
     try:
-        done = subprocess.run(["git", *words], capture_output=True, text=True, env=environment)
+        done = subprocess.run(
+            ["git", *words],
+            capture_output=True,
+            encoding="utf-8",
+            errors="surrogateescape",  # File names need not be UTF-8.
+            env=environment,
+        )
     except FileNotFoundError:
         raise UserError("git is not installed; install it and run the same command again") from None
     if _NO_GIT in done.stderr:

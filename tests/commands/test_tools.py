@@ -51,9 +51,13 @@ def test_a_downloaded_zip_is_refused_with_the_advice_to_clone(downloaded):
 
 def test_a_downloaded_zip_works_after_git_init(downloaded):
     subprocess.run(["git", "init", "--quiet"], cwd=downloaded, check=True)
+    # A name that is not UTF-8 is copied like any other.
+    name = os.fsdecode(b"r\xe9sum\xe9.txt")
+    (downloaded / name).touch()
     command = [sys.executable, "-m", "lib.commands.recipe", "smoke", "--in", "copy"]
     subprocess.run(command, cwd=downloaded, check=True)
     assert "no_scm" in (downloaded / "copy/.dvc/config").read_text(encoding="utf-8")
+    assert (downloaded / "copy" / name).exists()
 
 
 def test_a_missing_git_is_named(downloaded):
