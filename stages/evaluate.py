@@ -1,6 +1,7 @@
 """evaluate: models/<phase> and test text -> results/evaluate, the model card and the report."""
 
 import json
+from functools import partial
 from pathlib import Path
 
 from lib.evaluation.metrics import headlines
@@ -53,4 +54,4 @@ def main(
 
 if __name__ == "__main__":
     # The report comes last, because it also shows what evaluate took.
-    run_stage(main, afterwards=write_page)
+    run_stage(main, afterwards=partial(write_page, just_finished="evaluate"))

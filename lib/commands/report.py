@@ -1,4 +1,4 @@
-"""The page of a run, results/report.html: `python -m lib.commands.report`."""
+"""Writes the report of a run, results/report.html: `python -m lib.commands.report`."""
 
 import sys
 

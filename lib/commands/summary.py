@@ -1,94 +1,150 @@
-"""What a finished run has to say, in one screen: `python -m lib.commands.summary`."""
+"""The summary of a finished run on one screen: `python -m lib.commands.summary`."""
 
-import json
 import sys
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from lib.evaluation.metrics import INITIAL, headlines
 from lib.params import load_params
+from lib.report.outdated import outdated_stages
+from lib.report.results import METRICS, Results
 from lib.run.errors import UserError
+from lib.run.paths import MODELS, RESULTS
 
-_RESULTS = Path("results")
-
-
-def _read(name: str) -> Any:
-    path = _RESULTS / name
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise UserError(f"{path}: no such file; run the pipeline first: dvc repro") from None
+# A run with fewer optimizer steps is a trial: it may well not beat its baselines.
+_TRIAL_STEPS = 1000
 
 
-def summary() -> str:
-    """Data, vocabulary, examples, held-out numbers beside their baselines, holes, what next.
+def summary(root: Path = Path()) -> str:
+    """Data, vocabulary, examples, held-out metrics with baselines, fill-mask examples, next steps.
+
+    Results of outdated stages are not shown, but marked.
 
     Raises:
         UserError: a stage has not run yet.
     """
-    params = load_params()
+    params = load_params(root / "params.yaml")
+    results = Results(root / RESULTS, params, outdated_stages(root))
     phase = params.evaluate.phase
-    text = _read("preprocess/metrics.json")
-    shards = _read("split/metrics.json")
-    vocab = _read("vocab/metrics.json")
-    records = _read(f"records/{phase}/metrics.json")["train"]
-    training = _read(f"pretrain/{phase}/metrics.json")
-    numbers = _read("evaluate/metrics.json")
-    holes = _read("evaluate/fill_mask.json")
+    model = root / MODELS / phase
+    metrics = results.metrics("evaluate")
+    is_current = results.metrics(f"pretrain/{phase}") is not None
     lines = [
         "",
-        f"Read         {params.preprocess.input}: {text['files']:,} files, {text['documents']:,} "
-        f"documents, {text['sentences']:,} sentences, {text['characters']:,} characters",
-        f"             ({text['documents_duplicate']:,} duplicates dropped; "
-        f"{shards['dev']['documents']:,} dev and {shards['test']['documents']:,} test documents "
-        "held out)",
-        f"Vocabulary   {vocab['size']:,} pieces, {vocab['heldout']['tokens_per_word']:.2f} a word, "
-        f"{vocab['heldout']['unknown_word_fraction']:.2%} of words unknown in held-out text",
-        f"Examples     {records['examples']:,} of {params.phases[phase].max_seq_length} tokens, "
-        f"{records['fill']:.0%} full",
-        f"Trained      {training['parameters']:,} parameters, {training['steps']:,} steps, "
-        f"{training['epochs']:.1f} epochs",
+        *_stage(results, "preprocess", "Read", _read),
+        *_stage(results, "split", "Held out", _held_out),
+        *_stage(results, "vocab", "Vocabulary", _vocabulary),
+        *_stage(results, f"records/{phase}", "Examples", _examples),
+        *_stage(results, f"pretrain/{phase}", "Trained", _trained),
+        *_stage(results, "evaluate", "Evaluated", _evaluated),
+        *(_metrics(results, metrics) if metrics else ()),
+        *_fill_mask(results),
         "",
-        f"{'Held out':<26}{'model':>10}{'baseline':>10}",
-        f"{'  bits a character':<26}{numbers['bits_per_character']:>10.3f}"
-        f"{numbers['bits_per_character_unigram']:>10.3f}  piece frequencies",
-        f"{'  MLM loss (nats)':<26}{numbers['mlm_loss']:>10.3f}"
-        f"{numbers['mlm_loss_unigram']:>10.3f}  piece frequencies",
-        f"{'  MLM accuracy':<26}{numbers['mlm_accuracy']:>10.1%}"
-        f"{numbers['mlm_accuracy_top_token']:>10.1%}  always the commonest piece",
-    ]
-    if "nsp_accuracy" in numbers:
-        lines.append(
-            f"{'  next sentence accuracy':<26}{numbers['nsp_accuracy']:>10.1%}"
-            f"{numbers['nsp_accuracy_majority']:>10.1%}  always the commoner answer"
-        )
-    if "mlm_loss_initial" in numbers:
-        lines.append(
-            f"  (the model it started from: {numbers['bits_per_character_initial']:.3f} bits a "
-            f"character, MLM loss {numbers['mlm_loss_initial']:.3f}, accuracy "
-            f"{numbers['mlm_accuracy_initial']:.1%})"
-        )
-    for hole in holes:
-        guesses = ", ".join(
-            f"{guess} {probability:.0%}"
-            for guess, probability in zip(hole["guesses"], hole["probabilities"], strict=True)
-        )
-        lines += [
-            "",
-            f"  {hole['sentence']}",
-            f"    hidden: {hole['word']}   model: {guesses}   by frequency: "
-            f"{hole['unigram_guess']}",
-        ]
-    model = Path("models", phase).resolve()
-    lines += [
+        *([f"The model is in {model.resolve()}; transformers can load it."] if is_current else []),
+        "To try next:",
         "",
-        f"The model is in {model}; transformers loads it as it is. To try next:",
-        "",
-        "  dvc exp run -S records.dupe_factor=2          one change: only what it touches runs",
-        "  make experiments                              and how the runs compare",
+        "  dvc exp run -S records.dupe_factor=2          one change: only what it affects runs",
+        "  make experiments                              compare the runs",
         "  dvc add data/raw && dvc exp run -S preprocess.input=data/raw    your own text",
         "",
     ]
     return "\n".join(lines)
+
+
+def _stage(results: Results, stage: str, title: str, describe: Any) -> Iterator[str]:
+    """The lines of a stage, the first one after its title."""
+    path = results.folder / stage / METRICS
+    if not path.exists():
+        raise UserError(f"{path}: no such file; run the pipeline first: dvc repro")
+    why = results.why_outdated(path)
+    lines = [f"{why}; run dvc repro"] if why else describe(results, results.metrics(stage))
+    for number, line in enumerate(lines):
+        yield f"{'' if number else title:<13}{line}".rstrip()
+
+
+def _read(results: Results, text: Mapping[str, Any]) -> Iterator[str]:
+    yield (
+        f"{results.params.preprocess.input}: {text['files']:,} files, {text['documents']:,} "
+        f"documents, {text['sentences']:,} sentences, {text['characters']:,} characters"
+    )
+    yield f"({text['documents_duplicate']:,} exact duplicates dropped)"
+
+
+def _held_out(results: Results, split: Mapping[str, Any]) -> Iterator[str]:
+    yield (f"{split['dev']['documents']:,} dev and {split['test']['documents']:,} test documents")
+
+
+def _vocabulary(results: Results, vocabulary: Mapping[str, Any]) -> Iterator[str]:
+    fit = vocabulary["heldout"]
+    yield (
+        f"{vocabulary['size']:,} entries; in held-out text {fit['tokens_per_word']:.2f} tokens per "
+        f"word, {fit['unknown_word_fraction']:.2%} of words unknown"
+    )
+
+
+def _examples(results: Results, records: Mapping[str, Any]) -> Iterator[str]:
+    train = records["train"]
+    length = results.params.phases[results.params.evaluate.phase].max_seq_length
+    yield f"{train['examples']:,}; sequences of {length} tokens, {train['fill']:.0%} full"
+
+
+def _trained(results: Results, training: Mapping[str, Any]) -> Iterator[str]:
+    yield (
+        f"{training['parameters']:,} parameters, {training['steps']:,} steps, "
+        f"{training['epochs']:.1f} epochs"
+    )
+
+
+def _evaluated(results: Results, metrics: Mapping[str, Any]) -> Iterator[str]:
+    yield f"on {metrics['words']:,} masked words of {metrics['documents']:,} test documents"
+
+
+def _metrics(results: Results, metrics: Mapping[str, Any]) -> Iterator[str]:
+    """The table of the headline metrics, and a sentence if the model does not beat a baseline."""
+    found = list(headlines(metrics))
+    with_initial = any(INITIAL in result.baselines for result in found)
+    width = len(INITIAL.label) + 3 if with_initial else 0
+    yield ""
+    heading = f"{INITIAL.label if with_initial else '':>{width}}"
+    yield f"  {'':<22}{'model':>10}{heading}{'baseline':>10}"
+    all_better = True
+    for result in found:
+        line = f"  {result.metric.label:<22}{result.written(result.value):>10}"
+        initial = result.baselines.get(INITIAL)
+        line += f"{'' if initial is None else result.written(initial):>{width}}"
+        if result.without_model:
+            baseline, value = result.without_model
+            line += f"{result.written(value):>10}  {baseline.label}"
+        if not all(map(result.beats, result.baselines)):
+            line, all_better = f"{line} (not beaten)", False
+        yield line
+    if not all_better:
+        yield ""
+        yield f"  {_advice(results)}"
+
+
+def _advice(results: Results) -> str:
+    training = results.metrics(f"pretrain/{results.params.evaluate.phase}") or {}
+    steps = training.get("steps", 0)
+    text = "The model does not beat every baseline. "
+    if steps < _TRIAL_STEPS:
+        return text + (
+            f"This is expected after {steps:,} steps, as in the smoke run, which only shows that "
+            "all stages work."
+        )
+    return text + "Train for more steps, on more text, or with another learning rate."
+
+
+def _fill_mask(results: Results) -> Iterator[str]:
+    for example in results.fill_mask() or ():
+        guesses = ", ".join(
+            f"{guess} {probability:.0%}"
+            for guess, probability in zip(example["guesses"], example["probabilities"], strict=True)
+        )
+        yield ""
+        yield f"  {example['sentence']}"
+        yield f"    masked: {example['word']}   predicted: {guesses}"
 
 
 if __name__ == "__main__":

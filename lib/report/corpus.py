@@ -1,4 +1,4 @@
-"""What was read, what was dropped and why, where the rest went, and how cleaning changed it."""
+"""The report's section of the corpus: what was read, dropped and why, split, and cleaned."""
 
 import difflib
 import re
@@ -13,7 +13,6 @@ from lib.report.markup import (
     facts,
     figures,
     folded,
-    missing,
     number,
     section,
     stack,
@@ -23,18 +22,18 @@ from lib.report.markup import (
 from lib.report.results import Results
 
 _SHOWN_SAMPLES = 4
-# preprocess keeps so many characters of a sample at most.
-_CUT = 300
-# White space; what ends or parts sentences without it; all between these.
-_PIECE = re.compile(r"\s+|[。．！？、，；：…]|[^\s。．！？、，；：…]+")
+# preprocess truncates samples to this many characters.
+_SAMPLE_LENGTH = 300
+# White space; punctuation that is used without it; everything between these.
+_WORD = re.compile(r"\s+|[。．！？、，；：…]|[^\s。．！？、，；：…]+")
 _PARTS = ("train", "dev", "test")
-# Counts of preprocess that are documents or other units left out, in the order of the work.
+# Counts of preprocess by reason why something was dropped, in the order of the steps.
 _DROPPED = {
     "records_without_text": "records without text",
     "headings_left_out": "headings",
-    "documents_empty": "documents empty after cleaning",
-    "documents_duplicate": "documents equal to another",
-    "documents_near_duplicate": "documents similar to another",
+    "documents_empty": "documents that are empty after cleaning",
+    "documents_duplicate": "exact duplicates",
+    "documents_near_duplicate": "near duplicates",
 }
 _READ = {
     "files": "files",
@@ -50,17 +49,17 @@ _KEPT = {
 
 
 def corpus(results: Results) -> Element:
-    """The section of the text."""
+    """The section of the corpus."""
     text, split = results.metrics("preprocess"), results.metrics("split")
     return section(
         "text",
         "Text",
-        _counts(text) if text else missing("preprocess"),
+        _counts(text) if text else results.absence("preprocess"),
         element("h3", "Where the documents went"),
         _flow(text or {}, split or {}),
-        _split(split) if split else missing("split"),
+        _split(split) if split else results.absence("split"),
         element("h3", "Before and after cleaning"),
-        _samples(results.text("preprocess/samples.txt")),
+        _samples(results),
         figures(*results.images("preprocess"), *results.images("split")),
     )
 
@@ -68,13 +67,13 @@ def corpus(results: Results) -> Element:
 def _counts(text: Mapping[str, Any]) -> Element:
     formats = ", ".join(f"{count:,} {kind}" for kind, count in text.get("formats", {}).items())
     read = [(label, number(text[key])) for key, label in _READ.items() if key in text]
-    read += [("their formats", formats)] if formats else []
+    read += [("formats", formats)] if formats else []
     kept = [(label, number(text[key])) for key, label in _KEPT.items() if key in text]
-    told = {*_READ, *_KEPT, *_DROPPED, "formats", "rejected", "edits"}
+    shown = {*_READ, *_KEPT, *_DROPPED, "formats", "rejected", "edits"}
     rest = [
         (words(key), number(value, key))
         for key, value in text.items()
-        if key not in told and not isinstance(value, dict | list)
+        if key not in shown and not isinstance(value, dict | list)
     ]
     dropped = [(words(reason), number(count)) for reason, count in text.get("rejected", {}).items()]
     dropped += [(label, number(text[key])) for key, label in _DROPPED.items() if text.get(key)]
@@ -85,21 +84,21 @@ def _counts(text: Mapping[str, Any]) -> Element:
         element("div", element("h3", "Kept"), facts(kept + rest)),
         element(
             "div",
-            element("h3", "Left out, by reason"),
+            element("h3", "Rejected and dropped, by reason"),
             facts(dropped) if dropped else element("p", "nothing"),
         ),
-        element("div", element("h3", "Edits of cleaning"), facts(edits)) if edits else None,
+        element("div", element("h3", "Cleaning edits"), facts(edits)) if edits else None,
         class_="columns",
     )
 
 
 def _flow(text: Mapping[str, Any], split: Mapping[str, Any]) -> Element | None:
-    """Documents as parts of one bar: those of training, of tests, and those left out."""
+    """A stacked bar of the documents: train, dev, test, and those that were dropped."""
     parts = [(name, split[name]["documents"]) for name in _PARTS if name in split]
     if not parts and "documents" in text:
         parts = [("kept", text["documents"])]
     parts += [
-        (f"left out: {label}", text[key])
+        (f"dropped: {label}", text[key])
         for key, label in _DROPPED.items()
         if key.startswith("documents") and text.get(key)
     ]
@@ -111,15 +110,15 @@ def _split(split: Mapping[str, Any]) -> Element:
     overlap = split.get("overlap", {})
     rows: list[list[Child]] = []
     for name, part in parts.items():
-        twins = overlap.get(name, {})
+        near = overlap.get(name, {})
         rows.append(
             [
                 name,
                 *(number(part[key]) for key in ("documents", "sentences", "bytes", "shards")),
-                f"{twins['near_duplicates']:,} ({twins['fraction']:.1%})" if twins else "–",
+                f"{near['near_duplicates']:,} ({near['fraction']:.1%})" if near else "–",
             ]
         )
-    heading = "documents", "sentences", "bytes", "shards", "with a near twin in training text"
+    heading = "documents", "sentences", "bytes", "shards", "with a near duplicate in training text"
     return table((None, *heading), rows)
 
 
@@ -131,45 +130,46 @@ class _Sample:
 
 
 def _read_samples(page: str) -> tuple[list[_Sample], list[_Sample]]:
-    """Samples and rejections of the page that `lib.text.cleaning.inspection` writes.
+    """Samples and rejections from the page that `lib.text.cleaning.inspection` writes.
 
-    Lines of text begin with `- ` or `+ `, so none can be taken for one of the page's own.
+    Lines of text begin with `- ` or `+ `, so they cannot be confused with headings of the page.
     """
     samples: list[_Sample] = []
     rejected: list[_Sample] = []
-    into = samples
+    target = samples
     for line in page.split("\n"):
         if line.startswith("Rejected input"):
-            into = rejected
+            target = rejected
         elif line.startswith("== "):
-            into.append(_Sample(line.removeprefix("== ")))
-        elif line.startswith("- ") and into:
-            into[-1].before.append(line.removeprefix("- "))
-        elif line.startswith("+ ") and into:
-            into[-1].after.append(line.removeprefix("+ "))
+            target.append(_Sample(line.removeprefix("== ")))
+        elif line.startswith("- ") and target:
+            target[-1].before.append(line.removeprefix("- "))
+        elif line.startswith("+ ") and target:
+            target[-1].after.append(line.removeprefix("+ "))
     return samples, rejected
 
 
-def _samples(page: str | None) -> Element:
+def _samples(results: Results) -> Element:
+    page = results.text("preprocess/samples.txt")
     if page is None:
-        return missing("preprocess")
+        return results.absence("preprocess")
     samples, rejected = _read_samples(page)
     if not samples and not rejected:
-        return element("p", "Cleaning changed no document.")
+        return element("p", "Cleaning did not change any document.")
     shown = [_compared(sample) for sample in samples]
-    left_out = ((element("bdi", each.source), list(_paragraphs(each.before))) for each in rejected)
+    inputs = ((element("bdi", each.source), list(_paragraphs(each.before))) for each in rejected)
     return element(
         "div",
         element(
             "p",
-            "Documents drawn at random from those that changed, their beginnings; one sentence a "
-            "line afterwards.",
+            "The beginnings of documents drawn at random from those that cleaning changed; "
+            "afterwards with one sentence per line.",
         ),
         shown[:_SHOWN_SAMPLES],
         folded(f"{len(shown) - _SHOWN_SAMPLES} more", shown[_SHOWN_SAMPLES:])
         if shown[_SHOWN_SAMPLES:]
         else None,
-        folded("Rejected input", table(("where and why", "its beginning"), left_out))
+        folded("Rejected input", table(("file and reason", "beginning"), inputs))
         if rejected
         else None,
     )
@@ -180,11 +180,10 @@ def _paragraphs(lines: list[str]) -> Iterator[Element]:
 
 
 def _compared(sample: _Sample) -> Element:
-    """Both forms beside each other, what differs marked word by word."""
-    before, after = ([*map(_PIECE.findall, lines)] for lines in (sample.before, sample.after))
+    """A sample before and after cleaning, side by side, with the changed words marked."""
+    before, after = ([*map(_WORD.findall, lines)] for lines in (sample.before, sample.after))
     old, new = (
-        [piece for line in lines for piece in line if not piece.isspace()]
-        for lines in (before, after)
+        [word for line in lines for word in line if not word.isspace()] for lines in (before, after)
     )
     matcher = difflib.SequenceMatcher(None, old, new, autojunk=False)
     same = [set[int](), set[int]()]
@@ -194,8 +193,8 @@ def _compared(sample: _Sample) -> Element:
         same[1].update(range(other, other + size))
         if size:
             ends = [start + size, other + size]
-    if any(len("\n".join(lines)) >= _CUT for lines in (sample.before, sample.after)):
-        # Beyond the last word that both have, one is cut earlier than the other: no change.
+    if any(len("\n".join(lines)) >= _SAMPLE_LENGTH for lines in (sample.before, sample.after)):
+        # Both are truncated: after the last common word, a difference is not a change.
         same[0].update(range(ends[0], len(old)))
         same[1].update(range(ends[1], len(new)))
     return element(
@@ -208,14 +207,14 @@ def _compared(sample: _Sample) -> Element:
 
 
 def _marked(lines: list[list[str]], same: set[int], tag: str) -> Iterator[Element]:
-    """Paragraphs in which the words whose numbers are not in `same` are marked."""
+    """Paragraphs in which the words whose indices are not in `same` are marked."""
     count = 0
     for line in lines:
         paragraph: list[Child] = []
-        for piece in line:
-            if piece.isspace():
-                paragraph.append(piece)
+        for word in line:
+            if word.isspace():
+                paragraph.append(word)
             else:
-                paragraph.append(piece if count in same else element(tag, piece))
+                paragraph.append(word if count in same else element(tag, word))
                 count += 1
         yield element("p", *paragraph, dir="auto", class_="corpus")

@@ -1,4 +1,4 @@
-"""What the run took: time, processor time and memory of each stage, speed of the training."""
+"""The report's section of cost: time, CPU time and memory of each stage, training throughput."""
 
 from typing import Any
 from xml.etree.ElementTree import Element
@@ -12,18 +12,18 @@ _ORDER = ("demo", "preprocess", "sample5M", "vocab", "split", "records", "pretra
 
 
 def costs(results: Results) -> dict[str, dict[str, Any]]:
-    """What each stage took when it last ran here, in the order of the pipeline."""
+    """The cost of the last run of each stage on this machine, in the order of the pipeline."""
     found = {path.stem: read_object(path) for path in (results.folder / "cost").glob("*.json")}
 
-    def place(name: str) -> tuple[int, str]:
+    def position(name: str) -> tuple[int, str]:
         stage = name.partition("-")[0]
         return (_ORDER.index(stage) if stage in _ORDER else len(_ORDER), name)
 
-    return {name: found[name] for name in sorted(found, key=place)}
+    return {name: found[name] for name in sorted(found, key=position)}
 
 
-def time_in_all(results: Results) -> str | None:
-    """Of all stages together, when each last ran here."""
+def total_time(results: Results) -> str | None:
+    """The time of the last runs of all stages together; None if none has run here."""
     found = costs(results)
     return _time(sum(each["wall_seconds"] for each in found.values())) if found else None
 
@@ -37,41 +37,48 @@ def cost(results: Results) -> Element:
     name, title = "cost", "Cost"
     found = costs(results)
     if not found:
-        said = "No stage has run on this machine: all results came from elsewhere or a cache."
-        return section(name, title, element("p", said, class_="missing"))
+        note = "No stage has run on this machine: all results come from a cache or a remote."
+        return section(name, title, element("p", note, class_="missing"))
     longest = max(each["wall_seconds"] for each in found.values()) or 1.0
-    most = max(each["peak_memory_mib"] for each in found.values()) or 1.0
+    largest = max(each["peak_memory_mib"] for each in found.values()) or 1.0
     rows: list[list[Child]] = [
         [
-            element("bdi", stage),
+            [element("bdi", stage), _mark(results, stage)],
             _time(each["wall_seconds"]),
             bar(each["wall_seconds"] / longest),
             _time(each["cpu_seconds"]),
             f"{each['peak_memory_mib']:,.0f} MiB",
-            bar(each["peak_memory_mib"] / most, "baseline"),
+            bar(each["peak_memory_mib"] / largest, "baseline"),
         ]
         for stage, each in found.items()
     ]
     rows.append(
         [
-            "together",
-            time_in_all(results),
+            "total",
+            total_time(results),
             None,
             _time(sum(each["cpu_seconds"] for each in found.values())),
             None,
             None,
         ]
     )
-    heading = ["stage", "time", None, "processor time", "peak memory", None]
-    said = (
-        "Of each stage when it last ran on this machine; what came from DVC's cache took no time. "
-        "Peak memory is that of the largest process."
+    heading = ["stage", "time", None, "CPU time", "peak memory", None]
+    note = (
+        "The last run of each stage on this machine; a stage whose results came from DVC's cache "
+        "did not run, and a training that was resumed counts from there. Peak memory is that of "
+        "the largest process."
     )
-    return section(name, title, element("p", said), table(heading, rows, "cost"), _speeds(results))
+    return section(name, title, element("p", note), table(heading, rows, "cost"), _speeds(results))
+
+
+def _mark(results: Results, stage: str) -> Element | None:
+    """For `pretrain-main`: a note if its results are outdated."""
+    is_outdated = stage in results.outdated or stage.replace("-", "@", 1) in results.outdated
+    return element("small", "outdated") if is_outdated else None
 
 
 def _speeds(results: Results) -> Element | None:
-    """Training speed: the median between two lines of its log, and the best share of the peak."""
+    """Training throughput: medians over the lines of the training log."""
     rows: list[list[Child]] = []
     for phase in results.params.phases:
         name = f"cost/training-{phase}.csv"
@@ -108,10 +115,10 @@ def _speeds(results: Results) -> Element | None:
     heading = (
         "training, median",
         "tokens/s",
-        "rows/s",
+        "sequences/s",
         "steps/s",
-        "of the machine's peak",
+        "of peak FLOP/s",
         "peak memory",
-        "of the device",
+        "device memory",
     )
     return table(heading, rows)

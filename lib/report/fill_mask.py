@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 from xml.etree.ElementTree import Element
 
-from lib.report.markup import bar, element, folded, missing, section
+from lib.report.markup import bar, element, folded, section
 from lib.report.results import Results
 
 _BLANK = "____"
@@ -16,7 +16,7 @@ def fill_mask(results: Results) -> Element:
     name, title = "fill-mask", "Fill-mask examples"
     examples = results.fill_mask()
     if examples is None:
-        return section(name, title, missing("evaluate"))
+        return section(name, title, results.absence("evaluate"))
     shown = element("ul", map(_example, examples[:_SHOWN]), class_="examples")
     more = element("ul", map(_example, examples[_SHOWN:]), class_="examples")
     none = element("p", "No test sentence had a suitable word.", class_="missing")

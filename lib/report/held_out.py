@@ -12,7 +12,6 @@ from lib.report.markup import (
     facts,
     figures,
     folded,
-    missing,
     number,
     section,
     table,
@@ -63,7 +62,7 @@ def held_out(results: Results) -> Element:
     name, title = "metrics", "Held-out metrics"
     metrics = results.metrics("evaluate")
     if metrics is None:
-        return section(name, title, missing("evaluate"))
+        return section(name, title, results.absence("evaluate"))
     found, rest = results_in(metrics)
     rest.pop("phase", None)
     with_initial = any(INITIAL in result.baselines for result in found)

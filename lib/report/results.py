@@ -1,67 +1,100 @@
-"""What the stages have left in results/: read as it is, None or nothing where there is none."""
+"""Results of the stages as the report shows them: only those that are current."""
 
 import base64
 import csv
 import io
 import json
 import math
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 from xml.etree.ElementTree import Element
 
 from lib.params import Params
-from lib.report.charts.curves import Curve, chart, thinned
+from lib.report.charts.curves import Curve, chart, thin_out
 from lib.report.markup import element, figure, folded, table, words
 from lib.run.errors import UserError
 from lib.run.json_files import read_object
 
 _SVG = "{http://www.w3.org/2000/svg}"
-# Of a table in a CSV file that nobody drew.
-_SHOWN_ROWS = 40
-# Of a chart that has others beside it.
+_MAX_TABLE_LINES = 40
+# Width and height of a chart next to others.
 SMALL = (440, 250)
+METRICS = "metrics.json"
 
 
 @dataclass(frozen=True)
 class Results:
-    """The folder with one folder of results a stage, and the params of the project.
+    """The folder results/: one folder for each stage.
+
+    Files of a stage that is outdated count as missing.
 
     Attributes:
         folder: results/.
-        params: as params.yaml has them now.
+        params: the current params.yaml.
+        outdated: why, by stage: see `lib.report.outdated.outdated_stages`.
     """
 
     folder: Path
     params: Params
+    outdated: Mapping[str, str] = field(default_factory=dict)
+
+    def stage_of(self, path: Path) -> str:
+        """The stage that writes a file: `split`, `pretrain@main`."""
+        first, *rest = path.relative_to(self.folder).parts
+        with_item = "@".join([first, *rest[:1]])
+        return with_item if with_item in self.outdated else first
+
+    def why_outdated(self, path: Path) -> str | None:
+        """Why the results of a file's stage are outdated; None if they are not.
+
+        A stage that has not finished has no metrics.json: DVC removes it at the start. Curves that
+        the stage has written so far are then shown.
+        """
+        stage = self.stage_of(path)
+        metrics = self.folder / stage.replace("@", "/") / METRICS
+        return self.outdated.get(stage) if metrics.exists() else None
+
+    def exists(self, path: Path) -> bool:
+        """Whether a file is there and current."""
+        return path.exists() and not self.why_outdated(path)
 
     def metrics(self, stage: str) -> dict[str, Any] | None:
-        """The metrics of a stage (`split`, `pretrain/main`).
+        """The metrics of a stage (`split`, `pretrain/main`), if they are current.
 
         Raises:
             UserError: the file is not JSON.
         """
-        path = self.folder / stage / "metrics.json"
-        return read_object(path) if path.exists() else None
+        path = self.folder / stage / METRICS
+        return read_object(path) if self.exists(path) else None
+
+    def absence(self, stage: str) -> Element:
+        """A note for the place of results that are missing or outdated (`pretrain/main`)."""
+        name = " of ".join(stage.split("/"))
+        why = self.why_outdated(self.folder / stage / METRICS)
+        text = f"{name}: {why}; run dvc repro" if why else f"{name} has not run yet: dvc repro"
+        return element("p", text, class_="missing")
 
     def fill_mask(self) -> list[dict[str, Any]] | None:
-        """The fill-mask examples of evaluate.
+        """The fill-mask examples of evaluate, if it has finished and they are current.
 
         Raises:
             UserError: the file is not JSON.
         """
         path = self.folder / "evaluate/fill_mask.json"
+        if not self.exists(path) or not self.exists(path.with_name(METRICS)):
+            return None
         try:
-            return list(json.loads(path.read_text(encoding="utf-8"))) if path.exists() else None
+            return list(json.loads(path.read_text(encoding="utf-8")))
         except ValueError as failure:
             raise UserError(f"{path}: not valid JSON ({failure}); run evaluate again") from None
 
     def text(self, name: str) -> str | None:
-        """A text file, with its line ends as they are."""
+        """A text file, with its line ends unchanged."""
         path = self.folder / name
-        return path.read_bytes().decode("utf-8", "replace") if path.exists() else None
+        return path.read_bytes().decode("utf-8", "replace") if self.exists(path) else None
 
     def rows(self, name: str) -> list[dict[str, str]]:
         """The rows of a CSV or TSV file by the names of its columns."""
@@ -69,7 +102,7 @@ class Results:
         return list(csv.DictReader(lines, delimiter="\t" if name.endswith(".tsv") else ","))
 
     def curve(self, name: str, x: str, y: str) -> Curve:
-        """Points of two columns of a CSV or TSV file; rows that hold no numbers are left out."""
+        """Points of two columns of a CSV or TSV file; rows without numbers are left out."""
         points = []
         for row in self.rows(name):
             try:
@@ -78,18 +111,18 @@ class Results:
                 continue
             if all(map(math.isfinite, point)):
                 points.append(point)
-        return thinned(points)
+        return thin_out(points)
 
     def drawn(
         self, name: str, x: tuple[str, str], y: str, caption: str, picture: str | None
     ) -> Element | None:
-        """The picture of a table that a stage has drawn, else a chart of two of its columns.
+        """A table as a chart: the SVG file that a stage drew of it, else one of two columns.
 
         Args:
-            x: the column from left to right, and what it is.
-            picture: where the stage that draws it puts it, if one does.
+            x: the column of the horizontal axis, and its label.
+            picture: path of the SVG file, if a stage draws one.
         """
-        if picture and (self.folder / picture).exists():
+        if picture and self.exists(self.folder / picture):
             return self.image(self.folder / picture)
         curve = self.curve(name, x[0], y)
         if not curve:
@@ -98,14 +131,14 @@ class Results:
         return figure(caption, chart({words(y): curve}, x[1], filled=distribution, size=SMALL))
 
     def files(self, folder: str, pattern: str) -> list[Path]:
-        """Files of such a name anywhere below a folder, by path."""
-        return sorted((self.folder / folder).rglob(pattern))
+        """Current files below a folder that match a pattern, sorted by path."""
+        return [path for path in sorted((self.folder / folder).rglob(pattern)) if self.exists(path)]
 
     def image(self, path: Path) -> Element:
         """An SVG file as an image within the page.
 
-        As an image, and not as a part of the page, it can run nothing and load nothing, and its
-        ids and styles stay its own (SVG Integration, secure static mode).
+        As an image, and not as a part of the page, it can neither run nor load anything, and its
+        ids and styles stay separate (SVG Integration, secure static mode).
         """
         content = path.read_bytes()
         try:
@@ -116,7 +149,7 @@ class Results:
         title = (root.findtext(f"{_SVG}title") or "").strip()
         name = title or words(path.stem.replace("-", " "))
         data = f"data:image/svg+xml;base64,{base64.b64encode(content).decode()}"
-        # Many an image shows its title itself.
+        # Many images show their title themselves.
         shown = title in {(text.text or "").strip() for text in root.iter(f"{_SVG}text")} - {""}
         return figure(None if shown else name, element("img", src=data, alt=name))
 
@@ -126,17 +159,19 @@ class Results:
         return [self.image(path) for path in paths if not any(map(path.match, skip))]
 
     def tables(self, folder: str) -> list[Element]:
-        """The CSV files below a folder; those that were drawn are folded away, or left out if
-        they are long."""
+        """The CSV files below a folder.
+
+        Those that also have a chart are folded, or left out if they are long.
+        """
         shown: list[Element] = []
-        pictured: list[Element] = []
+        with_chart: list[Element] = []
         for path in self.files(folder, "*.csv"):
             rows = self.rows(path.relative_to(self.folder).as_posix())
-            is_drawn, is_long = path.with_suffix(".svg").exists(), len(rows) > _SHOWN_ROWS
+            is_drawn, is_long = path.with_suffix(".svg").exists(), len(rows) > _MAX_TABLE_LINES
             if not rows or (is_drawn and is_long):
                 continue
-            cells = [[row[name] or "" for name in rows[0]] for row in rows[:_SHOWN_ROWS]]
-            more = f" (the first {_SHOWN_ROWS} of {len(rows):,} rows)" if is_long else ""
-            made = table([words(name) for name in rows[0]], cells)
-            (pictured if is_drawn else shown).append(figure(words(path.stem) + more, made))
-        return shown + ([folded("The pictures in numbers", pictured)] if pictured else [])
+            cells = [[row[name] or "" for name in rows[0]] for row in rows[:_MAX_TABLE_LINES]]
+            more = f" (the first {_MAX_TABLE_LINES} of {len(rows):,} lines)" if is_long else ""
+            content = table([words(name) for name in rows[0]], cells)
+            (with_chart if is_drawn else shown).append(figure(words(path.stem) + more, content))
+        return shown + ([folded("The charts as tables", with_chart)] if with_chart else [])

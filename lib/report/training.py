@@ -1,9 +1,10 @@
-"""The phases of the training: examples that went in, curves, what came out."""
+"""The report's sections of examples and training: records, curves and outcome of each phase."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
 from xml.etree.ElementTree import Element
 
+from lib.evaluation.metrics import METRICS
 from lib.report.charts.curves import chart
 from lib.report.markup import (
     Child,
@@ -11,7 +12,6 @@ from lib.report.markup import (
     facts,
     figure,
     figures,
-    missing,
     number,
     section,
     table,
@@ -20,15 +20,9 @@ from lib.report.markup import (
 from lib.report.results import SMALL, Results
 
 _FIRST = ("mlm_loss", "mlm_accuracy", "nsp_loss", "nsp_accuracy", "learning_rate", "gradient_norm")
-_LABELS = {
-    "mlm_loss": "MLM loss, nats",
-    "mlm_accuracy": "MLM accuracy",
-    "nsp_loss": "Next sentence loss, nats",
-    "nsp_accuracy": "Next sentence accuracy",
-}
-# Column, title, and the name of the picture that has it already.
+# By column: the title, and the name of the chart that already shows it, if there is one.
 _SPEEDS = {
-    "tokens_per_second": ("Tokens a second, without padding", "throughput"),
+    "tokens_per_second": ("Tokens per second, without padding", "throughput"),
     "memory_mib": ("Memory, MiB", "memory"),
 }
 
@@ -40,7 +34,7 @@ def examples(results: Results) -> Element:
         parts.append(_heading(results, phase))
         records = results.metrics(f"records/{phase}")
         if records is None:
-            parts.append(missing(f"records of {phase}"))
+            parts.append(results.absence(f"records/{phase}"))
             continue
         splits = {name: values for name, values in records.items() if isinstance(values, dict)}
         measures = dict.fromkeys(measure for values in splits.values() for measure in values)
@@ -65,7 +59,7 @@ def examples(results: Results) -> Element:
                 ("lengths", "tokens of an example", "examples", "Training examples by length"),
                 (
                     "sequences",
-                    "tokens, padding not counted",
+                    "tokens, without padding",
                     "sequences",
                     "Training sequences by number of tokens",
                 ),
@@ -81,26 +75,27 @@ def training(results: Results) -> Element:
     for phase in results.params.phases:
         parts.append(_heading(results, phase))
         metrics = results.metrics(f"pretrain/{phase}")
-        parts.append(figures(*_charts(results, phase)))
-        parts.append(_outcome(metrics) if metrics else missing(f"pretrain of {phase}"))
+        if not results.why_outdated(results.folder / f"pretrain/{phase}"):
+            parts.append(figures(*_charts(results, phase)))
+        parts.append(_outcome(metrics) if metrics else results.absence(f"pretrain/{phase}"))
     return section("training", "Training", parts)
 
 
 def _heading(results: Results, phase: str) -> Element:
     length = results.params.phases[phase].max_seq_length
-    return element("h3", "Phase ", element("bdi", phase), f": rows of {length:,} tokens")
+    return element("h3", "Phase ", element("bdi", phase), f": sequences of {length:,} tokens")
 
 
 def _charts(results: Results, phase: str) -> Iterator[Element]:
-    """Pictures that stages have drawn, and a chart of each logged number that is on none."""
+    """Charts from stages, and a new chart of each logged value that none of them shows."""
     drawn = results.files(f"pretrain/{phase}", "*.svg")
     if phase == results.params.evaluate.phase:
         drawn += results.files("evaluate", "training_*.svg")
         drawn += results.files("evaluate", "learning_rate.svg")
     drawn += results.files("cost", f"throughput-{phase}.svg")
     yield from map(results.image, drawn)
-    # training_loss: of all heads, mlm_loss and nsp_loss.
-    told = tuple(path.stem.removeprefix("training_") for path in drawn)
+    # training_loss shows the losses of both heads, mlm_loss and nsp_loss.
+    shown = tuple(path.stem.removeprefix("training_") for path in drawn)
     logs = _logs(results, phase)
     for metric in sorted(logs, key=lambda name: (*_FIRST, name).index(name)):
         curves = {
@@ -108,18 +103,18 @@ def _charts(results: Results, phase: str) -> Iterator[Element]:
             for text, name in sorted(logs[metric].items(), reverse=True)
         }
         curves = {text: curve for text, curve in curves.items() if curve}
-        if curves and not metric.endswith(told):
-            caption = _LABELS.get(metric, words(metric).capitalize())
+        if curves and not metric.endswith(shown):
+            caption = _label(metric)[:1].upper() + _label(metric)[1:]
             yield figure(caption, chart(curves, "optimizer step", size=SMALL))
     for column, (caption, picture) in _SPEEDS.items():
         curve = results.curve(f"cost/training-{phase}.csv", "step", column)
-        if curve and f"{picture}-{phase}" not in told:
+        if curve and f"{picture}-{phase}" not in shown:
             image = chart({words(column): curve}, "optimizer step", filled=True, size=SMALL)
             yield figure(caption, image)
 
 
 def _logs(results: Results, phase: str) -> dict[str, dict[str, str]]:
-    """DVCLive's files by metric, and by the text that it is of (train, dev, or none)."""
+    """DVCLive's files by metric and by text (train, dev or empty)."""
     folder = results.folder / f"pretrain/{phase}/live/plots/metrics"
     logs: dict[str, dict[str, str]] = {}
     for path in folder.rglob("*.tsv"):
@@ -128,17 +123,21 @@ def _logs(results: Results, phase: str) -> dict[str, dict[str, str]]:
     return logs
 
 
+def _label(metric: str) -> str:
+    return METRICS[metric].label if metric in METRICS else words(metric)
+
+
 def _outcome(metrics: Mapping[str, Any]) -> Element:
-    """Numbers of training and dev text beside each other, and the others."""
+    """Metrics on training and dev text side by side, and the other values."""
     both = [key.removeprefix("dev_") for key in metrics if key.startswith("dev_")]
     rows = [
         [
-            _LABELS.get(name, words(name)),
+            _label(name),
             *(number(metrics.get(f"{text}_{name}"), name) for text in ("train", "dev")),
         ]
         for name in both
     ]
-    told = {f"{text}_{name}" for text in ("train", "dev") for name in both}
-    others = [(words(key), number(metrics[key], key)) for key in metrics if key not in told]
+    shown = {f"{text}_{name}" for text in ("train", "dev") for name in both}
+    others = [(words(key), number(metrics[key], key)) for key in metrics if key not in shown]
     last = table(["at the last step", "training text", "dev text"], rows)
     return element("div", facts(others), last if rows else None, class_="columns")

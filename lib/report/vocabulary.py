@@ -1,4 +1,4 @@
-"""How well the vocabulary fits the text."""
+"""The report's section of the vocabulary: how well it fits the text."""
 
 import re
 from xml.etree.ElementTree import Element
@@ -9,7 +9,6 @@ from lib.report.markup import (
     figure,
     figures,
     folded,
-    missing,
     number,
     section,
     table,
@@ -26,7 +25,7 @@ def vocabulary(results: Results) -> Element:
     name, title = "vocabulary", "Vocabulary"
     metrics = results.metrics("vocab")
     if metrics is None:
-        return section(name, title, missing("vocab"))
+        return section(name, title, results.absence("vocab"))
     sample = results.metrics("sample5M") or {}
     fits = {key: value for key, value in metrics.items() if isinstance(value, dict)}
     single = [
@@ -43,9 +42,9 @@ def vocabulary(results: Results) -> Element:
     heading = ["", *(texts.get(fit, fit) for fit in fits)]
     drawn = results.drawn(
         "vocab/frequencies.csv",
-        ("log10_rank", "rank, decimal logarithm"),
+        ("log10_rank", "rank (log10)"),
         "log10_fraction",
-        "Share of all tokens by rank, decimal logarithms",
+        "Token frequency by rank (log10)",
         "evaluate/token_frequency.svg",
     )
     return section(
@@ -58,7 +57,7 @@ def vocabulary(results: Results) -> Element:
 
 
 def _report(page: str) -> list[Element | None]:
-    """The tables of the page that `lib.vocab.report` writes, each under its title."""
+    """The tables of the page that `lib.vocab.report` writes, each with its title."""
     tables, lists = [], []
     for part in page.split("\n## ")[1:]:
         title, *lines = part.split("\n")
@@ -68,7 +67,7 @@ def _report(page: str) -> list[Element | None]:
             rest = folded(f"{len(more)} more", table(heading, more, "words")) if more else None
             tables.append(figure(title, table(heading, first, "words"), rest))
         elif not rows and any(lines):
-            lists.append(folded(title, element("p", _code("\n".join(lines)), class_="pieces")))
+            lists.append(folded(title, element("p", _code("\n".join(lines)), class_="tokens")))
     return [figures(*tables), *lists]
 
 
@@ -78,10 +77,10 @@ def _cells(line: str) -> list[list[Element | str]]:
 
 
 def _code(text: str) -> list[Element | str]:
-    """Markdown's code as elements, in the direction of what it holds."""
-    made: list[Element | str] = []
+    """Markdown code spans as elements, each in the direction of its own text."""
+    parts: list[Element | str] = []
     end = 0
     for found in _CODE.finditer(text):
-        made += [text[end : found.start()], element("code", element("bdi", found[1] or found[2]))]
+        parts += [text[end : found.start()], element("code", element("bdi", found[1] or found[2]))]
         end = found.end()
-    return [*made, text[end:]]
+    return [*parts, text[end:]]

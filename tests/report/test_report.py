@@ -1,4 +1,4 @@
-"""The report: one page of well-formed HTML with everything in it, all text as it was."""
+"""The report: one page of well-formed HTML with everything in it and all text unchanged."""
 
 import base64
 import json
@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from lib.params import parse_params
 from lib.report.markup import element
+from lib.report.outdated import OUTDATED
 from lib.report.page import page
 from lib.report.results import Results
 from lib.text.cleaning.inspection import Inspection
@@ -100,7 +101,7 @@ def write(path: Path, content: object) -> None:
 
 
 def write_everything(folder: Path) -> None:
-    """Results of a run whose text is the worst there is."""
+    """Results of a run on text that is hard to show."""
     write(
         folder / "preprocess/metrics.json",
         {
@@ -215,7 +216,7 @@ def made(results: Results) -> str:
     return page(results, "vocab:\n  size: 300  # <rows>\n")
 
 
-def test_the_page_is_whole_and_has_nothing_to_load_or_run(results):
+def test_the_page_is_complete_and_loads_or_runs_nothing(results):
     text = made(results)
     assert text.startswith("<!DOCTYPE html>\n")
     parsed = Page(text)
@@ -239,9 +240,9 @@ def test_the_page_is_whole_and_has_nothing_to_load_or_run(results):
     assert made(results) == text
 
 
-def test_text_of_every_language_is_there_as_it_was_and_in_its_own_direction(results):
+def test_text_of_every_language_is_unchanged_and_in_its_own_direction(results):
     parsed = Page(made(results))
-    # As one run of text in a sentence with a hole, and with marked words in a sample.
+    # Without a break in a sentence with a masked word, and with marked words in a sample.
     plain = parsed.text.replace("\ufffd", "\x85")
     for text in TEXTS:
         assert f"{text} {text} {text}" in plain
@@ -251,10 +252,39 @@ def test_text_of_every_language_is_there_as_it_was_and_in_its_own_direction(resu
         assert any(own) or not re.search("[\u0590-\u06ff]", data)
 
 
-def test_a_project_that_has_not_run_says_so(tmp_path, values):
+def test_stages_that_have_not_run_are_named(tmp_path, values):
     text = Page(page(Results(tmp_path / "none", parse_params(values)), "")).text
     for stage in (*STAGES[:3], "records of main", "pretrain of main", "evaluate"):
         assert f"{stage} has not run yet: dvc repro" in text
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_results_of_an_outdated_stage_are_not_shown(results, values, stage):
+    name = f"{stage}@main" if stage in ("records", "pretrain") else stage
+    outdated = Results(results.folder, results.params, {name: OUTDATED})
+    label = name.replace("@", " of ")
+    assert f"{label}: {OUTDATED}; run dvc repro" in Page(made(outdated)).text
+    assert OUTDATED not in Page(made(results)).text
+
+
+def test_no_value_of_an_outdated_evaluation_is_on_the_page(results):
+    outdated = Results(results.folder, results.params, {"evaluate": OUTDATED})
+    page, current = made(outdated), made(results)
+    for value in ("1.875", "1.900 to 2.100", "Loss by &lt;frequency&gt;", "step-&lt;20&gt;"):
+        assert value in current and value not in page, value
+    # What training did is still current.
+    assert "1,234,567 parameters" in page
+    # Then the evaluation is killed: its metrics are gone, and other files of it may remain.
+    (results.folder / "evaluate/metrics.json").unlink()
+    page = Page(made(outdated)).text
+    assert page.count("evaluate has not run yet") == 2 and "masked" not in page
+
+
+def test_curves_of_a_training_that_has_not_finished_are_shown(results):
+    (results.folder / "pretrain/main/metrics.json").unlink()
+    running = Results(results.folder, results.params, {"pretrain@main": OUTDATED})
+    page = made(running)
+    assert "pretrain of main has not run yet" in page and "polyline" in page
 
 
 @pytest.mark.parametrize("stage", STAGES)
@@ -282,16 +312,16 @@ def test_metrics_are_shown_with_their_intervals_and_baselines(results):
         ["step-<20>", "2.25"],
         ["f1: mean", "0.8125"],
         ["malformed json", "5"],
-        ["documents equal to another", "57"],
+        ["exact duplicates", "57"],
         ["fill", "98.73%"],
-        ["MLM loss, nats", "2.5", "2.75"],
+        ["MLM loss (nats)", "2.5", "2.75"],
         ["main", "2,000", "80.0", "2.00", "50.0%", "901 MiB", "–"],
-        ["together", "3:15", "5:00"],
+        ["total", "3:15", "5:00"],
     ):
         assert row in rows, row
 
 
-def test_the_words_of_the_vocabularys_page_come_back_from_its_markdown(results):
+def test_words_of_the_vocabulary_report_are_read_back_from_its_markdown(results):
     rows = list(Page(made(results)).rows())
     for row in (
         ["`|`", "5", "` ##| ##`"],
@@ -300,14 +330,14 @@ def test_the_words_of_the_vocabularys_page_come_back_from_its_markdown(results):
         ["ışık", "2", "ı ##ş ##ı ##k"],
     ):
         assert row in rows, row
-    # A table of no words is not shown as the Markdown that it is.
+    # An empty table is left out.
     report = results.folder / "vocab/report.md"
     empty = "\n## Unknown words, train\n\n| word | times |\n| --- | --- |\n"
     write(report, report.read_text(encoding="utf-8") + empty)
     assert "Unknown words" not in Page(made(results)).text
 
 
-def test_images_are_within_the_page_and_small_tables_behind_them(results):
+def test_images_are_embedded_and_small_tables_are_shown_with_them(results):
     parsed = Page(made(results))
     (image,) = (attributes for tag, attributes in parsed.tags if tag == "img")
     assert base64.b64decode(image["src"].partition(",")[2]).decode() == SVG
@@ -319,36 +349,36 @@ def test_images_are_within_the_page_and_small_tables_behind_them(results):
     assert "evaluate/by_length.svg: not an SVG image" in Page(made(results)).text
     titled = SVG.replace("<title>", "<text>Loss</text><title>").replace("by &lt;frequency&gt;", "")
     write(results.folder / "evaluate/by_length.svg", titled.replace("<title>Loss ", "<title>Loss"))
-    # An image that shows its title needs no second one.
+    # An image that shows its own title gets no caption.
     assert "figcaption" not in made(results).partition('alt="Loss">')[0].rpartition("<figure")[2]
 
 
 @pytest.mark.parametrize(
-    ("before", "after", "gone", "come"),
+    ("before", "after", "removed", "added"),
     [
         ("He left. She stayed.", "He left.\nShe stayed.", [], []),
         ("他走了。她留下。", "他走了。\n她留下。", [], []),
         ("see https://a.b now", "see twitterurl now", ["https://a.b"], ["twitterurl"]),
         ("قال @ab نعم", "قال نعم", ["@ab"], []),
-        # Both are cut after so many characters: what is beyond in one is no change.
+        # Both are truncated: what is beyond the end of one is not a change.
         (f"&amp; {'a b c ' * 49}"[:300], f"& {'a b c ' * 49}x y"[:300], ["&amp;"], ["&"]),
     ],
 )
-def test_words_that_cleaning_changed_are_marked(results, before, after, gone, come):
+def test_words_that_cleaning_changed_are_marked(results, before, after, removed, added):
     inspection = Inspection()
     inspection.samples = [("0", "a.txt", before, after)]
     write(results.folder / "preprocess/samples.txt", inspection.page())
     texts = Page(made(results)).texts
-    for tag, wanted in (("del", gone), ("ins", come)):
-        assert [data for data, around in texts if around and around[-1][0] == tag] == wanted
+    for tag, expected in (("del", removed), ("ins", added)):
+        assert [data for data, around in texts if around and around[-1][0] == tag] == expected
 
 
-def test_curves_are_drawn_from_the_log_unless_there_is_an_image_of_them(results):
+def test_curves_are_drawn_from_the_log_unless_an_image_shows_them(results):
     def points() -> list[int]:
         tags = Page(made(results)).tags
         return sorted(len(found["points"].split()) for tag, found in tags if tag == "polyline")
 
-    # Learning rate and loss of two texts (what is no number is left out), speed, memory, lengths.
+    # Learning rate, loss on two texts (nan is left out), throughput, memory, lengths.
     assert points() == [2, 2, 2, 3, 3, 3]
     for name in ("evaluate/training_loss", "evaluate/records_lengths", "cost/throughput-main"):
         write(results.folder / f"{name}.svg", SVG)
@@ -365,9 +395,9 @@ def test_any_text_survives_the_page(words, name):
     assert same(parsed.text, words + words)
 
 
-def same(found: str, wanted: str) -> bool:
-    """Whether they are equal but for what HTML cannot hold."""
-    return len(found) == len(wanted) and all(
+def same(found: str, expected: str) -> bool:
+    """Whether they are equal but for characters that HTML cannot represent."""
+    return len(found) == len(expected) and all(
         one == other or (one == "\ufffd" and (not other.isprintable() or 0x7F <= ord(other) < 0xA0))
-        for one, other in zip(found, wanted, strict=True)
+        for one, other in zip(found, expected, strict=True)
     )

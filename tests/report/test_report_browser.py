@@ -1,4 +1,4 @@
-"""The report in a real browser: opened from disk, without a network, in light and dark."""
+"""The report in a real browser: opened from disk, without a network, in light and dark mode."""
 
 import re
 from pathlib import Path
@@ -31,15 +31,16 @@ GRAMMARS = {
 }
 
 
-def look_at(path: Path, folder: Path, width: int, scheme: str) -> str:
-    """Opens a page: nothing asked of a network, no complaint, each image seen, nothing cut off.
+def open_page(path: Path, folder: Path, width: int, scheme: str) -> str:
+    """Opens a page and returns its text.
 
-    Gives its text.
+    Nothing is loaded from a network, no errors are logged, all images are visible, and nothing is
+    cut off.
     """
     with Browser(folder / f"profile-{width}-{scheme}") as browser:
         browser.set_viewport(width, 900, scheme)
         browser.open(path.as_uri())
-        # What is folded away is to be seen as well.
+        # Folded content is checked, too.
         browser.evaluate("document.querySelectorAll('details').forEach(each => each.open = true)")
         images = browser.evaluate(
             "[...document.querySelectorAll('img, svg')].map(each => {"
@@ -58,46 +59,46 @@ def look_at(path: Path, folder: Path, width: int, scheme: str) -> str:
         events = browser.events
     assert right_to_left and all(right_to_left)
     assert (sum(map(int, re.findall(r"\d+", ground)[:3])) < 300) == (scheme == "dark")
-    complaints = {"Runtime.exceptionThrown", "Log.entryAdded", "Runtime.consoleAPICalled"}
-    assert [event for event in events if event["method"] in complaints] == []
-    asked = [
+    errors = {"Runtime.exceptionThrown", "Log.entryAdded", "Runtime.consoleAPICalled"}
+    assert [event for event in events if event["method"] in errors] == []
+    loaded = [
         event["params"]["request"]["url"].partition(":")[0]
         for event in events
         if event["method"] == "Network.requestWillBeSent"
     ]
-    assert "file" in asked and set(asked) <= {"file", "data"}
+    assert "file" in loaded and set(loaded) <= {"file", "data"}
     pixels = np.concatenate([imread(each)[..., :3].mean(axis=2) for each in screenshots])
-    # A blank page would be the same all over; so would an image that is not to be told from it.
+    # A blank page, or an image that looks like the background, would have a single colour.
     assert all(np.ptp(band) > 0.3 for band in np.array_split(pixels, 10))
     assert {tag for tag, *_ in images} == {"IMG", "svg"}
     for tag, x, y, wide, high, whole in images:
         assert whole and wide > 200 and high > 100, tag
         seen = pixels[int(y) : int(y + high), int(x) : int(x + wide)]
         assert seen.size and np.ptp(seen) > 0.3, (tag, x, y)
-        # The image's ground is the page's.
+        # The background of the image is that of the page.
         assert abs(seen[3, 3] - pixels[0, 0]) < 0.1, (tag, x, y)
     return text
 
 
 @pytest.mark.parametrize(("width", "scheme"), LOOKS)
-def test_the_worst_text_there_is_is_shown_whole(tmp_path, values, width, scheme):
+def test_text_that_is_hard_to_show_is_complete(tmp_path, values, width, scheme):
     write_everything(tmp_path / "results")
     path = tmp_path / "report.html"
     results = Results(tmp_path / "results", parse_params(values))
     path.write_text(page(results, "vocab: {size: 300}\n"), encoding="utf-8")
-    text = look_at(path, tmp_path, width, scheme)
+    text = open_page(path, tmp_path, width, scheme)
     for sentence in LANGUAGES.values():
         assert sentence in text
     assert "<script>alert('1')</script>" in text
 
 
-def test_a_run_on_seven_languages_is_shown_whole(tmp_path):
+def test_a_run_on_seven_languages_is_complete(tmp_path):
     project = Project(tmp_path / "project")
     raw = project.folder / "data/raw"
     raw.mkdir(parents=True)
     for language, (subjects, objects, verbs, space, end) in GRAMMARS.items():
         sentences = [
-            # A capital tells where a sentence begins, in scripts that have them.
+            # A capital at the beginning of a sentence, in scripts that have them.
             subject[0].upper() + space.join((subject[1:], str(number), thing, verb)) + end
             for number in range(8)
             for subject in subjects.split()
@@ -111,7 +112,7 @@ def test_a_run_on_seven_languages_is_shown_whole(tmp_path):
     project.run("dvc", "repro")
     report = project.folder / "results/report.html"
     for width, scheme in LOOKS:
-        text = look_at(report, tmp_path, width, scheme)
+        text = open_page(report, tmp_path, width, scheme)
         for language in GRAMMARS:
             assert f"{language}.txt" in text
         for word in ("letter", "köprüyü", "الجسر", "चिट्ठी", "письмо", "桥梁", "手紙"):

@@ -75,7 +75,7 @@ def test_everything_promised_is_there(finished):
     text = json.loads((finished.folder / "results/preprocess/metrics.json").read_text())
     assert (text["files"], text["documents"], text["sentences"]) == (2, 240, 960)
     summary = finished.run("python", "-m", "lib.commands.summary")
-    assert "models/main" in summary and "hidden:" in summary
+    assert "models/main" in summary and "masked:" in summary
     # No leftover of an unfinished write, no checkpoint of the finished run.
     assert not list(finished.folder.rglob(".*.tmp-*"))
     assert not list((finished.folder / ".scratch/pretrain").rglob("step-*"))

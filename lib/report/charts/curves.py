@@ -1,7 +1,7 @@
-"""Curves as an SVG image, written by hand: no library, nothing to load.
+"""Line charts as SVG elements, without a library.
 
-Colours stand in the image, so that it is whole by itself, and in classes beside them (line0,
-area0, grid, ground), so that a page can give it its own.
+Colours are attributes, so that the image is complete by itself. Elements also have classes (line0,
+area0, grid, ground), so that a page can give them its own colours.
 """
 
 import math
@@ -11,10 +11,10 @@ from xml.etree.ElementTree import Element, tostring
 from lib.report.markup import element
 
 _LEFT, _RIGHT, _TOP, _BOTTOM = 56, 16, 12, 44
-_LEGEND_ROW, _CHARACTER = 18, 6.6
+_LEGEND_LINE, _CHARACTER = 18, 6.6
 _COLOURS = ("#1f77b4", "#d62728", "#2ca02c", "#ff7f0e", "#9467bd", "#8c564b")
-# Points are marked, and say their values when pointed at, where there are few.
-_MARKED = 40
+# Curves with at most this many points have a marker with a tooltip for each.
+_MAX_MARKED = 40
 
 Curve = Sequence[tuple[float, float]]
 
@@ -36,25 +36,25 @@ def ticks(low: float, high: float, count: int = 6) -> list[float]:
 
 
 def _short(value: float) -> str:
-    """The number at a tick."""
+    """A number as the label of a tick."""
     if abs(value) >= 1e6:
         return f"{value / 1e6:g}M"
     return f"{value / 1e3:g}k" if abs(value) >= 1e4 else f"{value:g}"
 
 
 def _text(x: float, y: float, words: str, anchor: str = "middle", **more: object) -> Element:
-    place = {"x": f"{x:.1f}", "y": f"{y:.1f}", "text_anchor": anchor, "fill": "currentColor"}
-    return element("text", words, **{**place, **more})
+    position = {"x": f"{x:.1f}", "y": f"{y:.1f}", "text_anchor": anchor, "fill": "currentColor"}
+    return element("text", words, **{**position, **more})
 
 
 def _legend(names: Sequence[str], width: float) -> Iterator[tuple[str, float, int]]:
-    """Each name with its place from the left and its row: as many in a row as fit."""
-    x, row = 0.0, 0
+    """Each name with its x coordinate and its line: as many per line as fit."""
+    x, line = 0.0, 0
     for name in names:
         needed = 34 + _CHARACTER * len(name) + 14
         if x and x + needed > width:
-            x, row = 0.0, row + 1
-        yield name, x, row
+            x, line = 0.0, line + 1
+        yield name, x, line
         x += needed
 
 
@@ -68,13 +68,13 @@ def chart(
     filled: bool = False,
     size: tuple[int, int] = (720, 420),
 ) -> Element:
-    """One line for each curve, their names above if there are several.
+    """A chart with a line for each curve, and a legend if there are several.
 
     Args:
         curves: name -> points from left to right.
-        dashed: names of those to draw dashed.
-        filled: down to zero, as a distribution.
-        size: width and height, of a text of 12.
+        dashed: names of the curves to draw dashed.
+        filled: fill the area down to zero, for distributions.
+        size: width and height, where text has size 12.
 
     Raises:
         ValueError: no curve has a point.
@@ -89,10 +89,10 @@ def chart(
     y_low, y_high = 0.0 if filled else y_low - margin, y_high + margin
     names = list(_legend(list(curves), width - _LEFT - _RIGHT)) if len(curves) > 1 else []
     head = _TOP + (18 if title else 0)
-    top = head + _LEGEND_ROW * (names[-1][2] + 1 if names else 0)
+    top = head + _LEGEND_LINE * (names[-1][2] + 1 if names else 0)
     left, right, bottom = float(_LEFT), float(width - _RIGHT), float(height - _BOTTOM)
 
-    def place(x: float, y: float) -> tuple[float, float]:
+    def pixel(x: float, y: float) -> tuple[float, float]:
         across = (x - x_low) / ((x_high - x_low) or 1.0)
         up = (y - y_low) / (y_high - y_low)
         return left + across * (right - left), bottom - up * (bottom - top)
@@ -106,22 +106,22 @@ def chart(
         turned = f"rotate(-90 12 {middle:.1f})"
         parts.append(_text(12, middle, y_label, transform=turned))
     for value in ticks(y_low, y_high, 5):
-        _, y = place(x_low, value)
+        _, y = pixel(x_low, value)
         parts.append(
             element("path", d=f"M{left:.1f} {y:.1f}H{right:.1f}", stroke="#ddd", class_="grid")
         )
         parts.append(_text(left - 6, y + 4, _short(value), "end"))
     for value in ticks(x_low, x_high):
-        x, _ = place(value, y_low)
+        x, _ = pixel(value, y_low)
         parts.append(element("path", d=f"M{x:.1f} {bottom:.1f}v5", stroke="#888"))
         parts.append(_text(x, bottom + 18, _short(value)))
     parts.append(element("path", d=f"M{left:.1f} {bottom:.1f}H{right:.1f}", stroke="#888"))
     for index, (name, curve) in enumerate(curves.items()):
         colour, kind = _COLOURS[index % len(_COLOURS)], index % len(_COLOURS)
         dash = "6 4" if name in dashed else None
-        line = " ".join("{:.1f},{:.1f}".format(*place(x, y)) for x, y in curve)
+        line = " ".join("{:.1f},{:.1f}".format(*pixel(x, y)) for x, y in curve)
         if filled and curve:
-            ends = (place(x, 0.0) for x in (curve[-1][0], curve[0][0]))
+            ends = (pixel(x, 0.0) for x in (curve[-1][0], curve[0][0]))
             under = " ".join("{:.1f},{:.1f}".format(*end) for end in ends)
             parts.append(
                 element(
@@ -134,14 +134,14 @@ def chart(
             )
         drawn = {"stroke": colour, "stroke_width": 2, "stroke_dasharray": dash}
         parts.append(element("polyline", points=line, fill="none", class_=f"line{kind}", **drawn))
-        for x, y in curve if len(curve) <= _MARKED and not filled else ():
-            across, up = place(x, y)
-            said = element("title", f"{name}: {y:.4g} at {x:g}")
+        for x, y in curve if len(curve) <= _MAX_MARKED and not filled else ():
+            across, up = pixel(x, y)
+            tooltip = element("title", f"{name}: {y:.4g} at {x:g}")
             dot = {"cx": f"{across:.1f}", "cy": f"{up:.1f}", "r": 3, "fill": colour}
-            parts.append(element("circle", said, class_=f"area{kind}", **dot))
+            parts.append(element("circle", tooltip, class_=f"area{kind}", **dot))
         if names:
-            _, x, row = names[index]
-            y = head + _LEGEND_ROW * row + 4
+            _, x, line_number = names[index]
+            y = head + _LEGEND_LINE * line_number + 4
             parts.append(
                 element("path", d=f"M{left + x:.1f} {y}h24", class_=f"line{kind}", **drawn)
             )
@@ -161,12 +161,12 @@ def chart(
 def svg(
     title: str, x_label: str, y_label: str, curves: Mapping[str, Curve], dashed: Sequence[str] = ()
 ) -> str:
-    """A `chart` with a title, as the text of a file."""
+    """A `chart` with a title, as the content of an SVG file."""
     image = chart(curves, x_label, y_label, title=title, dashed=dashed)
     return tostring(image, encoding="unicode") + "\n"
 
 
-def thinned(curve: Curve, most: int = 500) -> Curve:
-    """At most about so many of a curve's points, evenly apart, the last one among them."""
-    every = math.ceil(len(curve) / most)
+def thin_out(curve: Curve, max_points: int = 500) -> Curve:
+    """About `max_points` of a curve's points at most, evenly spaced, including the last one."""
+    every = math.ceil(len(curve) / max_points)
     return curve if every <= 1 else [*curve[:-1:every], curve[-1]]

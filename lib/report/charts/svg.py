@@ -1,7 +1,7 @@
-"""Plain charts as SVG: the same bytes whenever and wherever they are drawn.
+"""Charts as SVG files, drawn by matplotlib; the same data give the same bytes on any machine.
 
-The text in them is text, in a font of the reader's: small files, and nothing depends on the fonts
-of this machine (matplotlib measures with its own).
+Text is kept as text and shown in a font of the reader: the files are small and do not depend on
+fonts of this machine (matplotlib measures text with its own).
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 from lib.run.atomic import new_file
 
 _STYLE: dict[str, Any] = {
-    # Ids of clip paths and markers are random otherwise.
+    # Otherwise the ids of clip paths and markers are random.
     "svg.hashsalt": "domain-bert",
     "svg.fonttype": "none",
     "font.size": 10,
@@ -27,7 +27,7 @@ _STYLE: dict[str, Any] = {
     "axes.axisbelow": True,
 }
 _WIDTH, _HEIGHT = 6.4, 3.6  # Inches of 72 points.
-# Okabe and Ito (2008): told apart by people of every kind of sight.
+# Okabe and Ito (2008): can be distinguished with any kind of colour vision.
 _COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")
 _COUNT_COLOUR = "#555555"
 
@@ -37,7 +37,7 @@ Curve = tuple[Sequence[float], Sequence[float]]
 def draw_lines(
     path: Path, title: str, x_label: str, y_label: str, curves: Mapping[str, Curve]
 ) -> None:
-    """One line through the points (x, y) of each curve, by its name."""
+    """A line chart: each curve has a name and points (x, y)."""
 
     def draw(axes: Axes) -> None:
         for number, (name, (x, y)) in enumerate(curves.items()):
@@ -59,16 +59,16 @@ def draw_bars(
     heights: Sequence[float],
     notes: Sequence[str] = (),
 ) -> None:
-    """A bar for each name, with a note above it if there are any."""
+    """A bar chart, with a note above each bar if there are any."""
 
     def draw(axes: Axes) -> None:
-        places = np.arange(len(names))
-        bars = axes.bar(places, heights, 0.8, color=_COLOURS[0])
+        positions = np.arange(len(names))
+        bars = axes.bar(positions, heights, 0.8, color=_COLOURS[0])
         if notes:
             axes.bar_label(bars, notes, padding=2, fontsize=8, color=_COUNT_COLOUR)
-        # As many names as there is room for.
-        some = places[:: -(-len(places) // 12) or 1]
-        axes.set_xticks(some, [str(names[place]) for place in some])
+        # There is room for about twelve names.
+        labelled = positions[:: -(-len(positions) // 12) or 1]
+        axes.set_xticks(labelled, [str(names[position]) for position in labelled])
         axes.grid(visible=False, axis="x")
 
     _draw(path, title, x_label, y_label, draw)
@@ -77,16 +77,16 @@ def draw_bars(
 def draw_counts(
     path: Path, title: str, x_label: str, y_label: str, names: Sequence[str], counts: np.ndarray
 ) -> None:
-    """A square of counts: rows downwards and columns rightwards by the same names."""
+    """A confusion matrix: `counts` [row, column] with the same names for rows and columns."""
 
     def draw(axes: Axes) -> None:
         axes.imshow(counts, cmap="Blues", vmin=0)
         axes.grid(visible=False)
-        places = range(len(names))
-        axes.set_xticks(places, names)
-        axes.set_yticks(places, names)
-        for row in places:
-            for column in places:
+        positions = range(len(names))
+        axes.set_xticks(positions, names)
+        axes.set_yticks(positions, names)
+        for row in positions:
+            for column in positions:
                 dark = counts[row, column] > counts.max() / 2
                 text = f"{int(counts[row, column]):,}"
                 colour = "white" if dark else "black"
@@ -96,13 +96,13 @@ def draw_counts(
 
 
 def _draw(path: Path, title: str, x_label: str, y_label: str, draw: Callable[[Axes], None]) -> None:
-    # Over the defaults, not over what a user of this machine prefers.
+    # On top of the defaults, not of the settings of this user.
     with style.context(["default", _STYLE]):
         figure = Figure((_WIDTH, _HEIGHT), layout="constrained")
         axes = figure.add_subplot()
         draw(axes)
         axes.set(title=title, xlabel=x_label, ylabel=y_label)
         with new_file(path) as temporary:
-            # Neither the day nor the version of what drew it.
-            facts = {"Date": None, "Creator": None, "Title": title}
-            figure.savefig(temporary, format="svg", metadata=facts)
+            # Neither the date nor the version of matplotlib.
+            metadata = {"Date": None, "Creator": None, "Title": title}
+            figure.savefig(temporary, format="svg", metadata=metadata)

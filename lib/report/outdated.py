@@ -1,0 +1,159 @@
+"""Which stages have results that no longer belong to params.yaml, to the text or to the model.
+
+`dvc status` cannot be used for that: it refuses to work while a stage runs, and it names the stages
+that changed, not those that follow from them. So this compares what `dvc.lock` recorded when each
+stage finished with params.yaml, with the recorded outputs of the stages before it, and with the
+files on disk. Example: `vocab.size` was changed and `dvc repro` was stopped while
+it made records. Then the lock has vocab with the new size, records and pretrain with the MD5 of the
+old vocabulary, and evaluate with that of the old model: these three are outdated.
+
+Changed code does not make results outdated here (`dvc status` shows it).
+"""
+
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from ruamel.yaml import YAML
+
+from lib.run import fingerprint
+from lib.run.paths import CODE
+from lib.text.reading.input_digest import input_md5
+
+OUTDATED = "outdated: params.yaml or its inputs changed since"
+NOT_RECORDED = "unverified: not run by DVC, so it may belong to other parameters or text"
+
+_FILES = ("dvc.yaml", "data/dvc.yaml", "probe/dvc.yaml")
+_PARAMS = "params.yaml"
+# The stage that checks params.yaml and lists code; it has no results.
+_CHECK = "check"
+# Files up to this many bytes in all are compared by content, others by number and size.
+_MAX_HASHED = 64 * 2**20
+_THREADS = 4
+
+# Of a stage: `deps`, `outs` and `params` as dvc.lock has them, or as dvc.yaml declares them.
+Stage = Mapping[str, Any]
+
+
+def outdated_stages(root: Path) -> dict[str, str]:
+    """Each stage of dvc.yaml whose results are not current, by name (`records@main`): why.
+
+    Args:
+        root: the folder of the project.
+    """
+    params = _read(root / _PARAMS)
+    locked: dict[str, Stage] = {}
+    declared: dict[str, set[str]] = {}
+    for file in _FILES:
+        locked |= _read((root / file).with_suffix(".lock")).get("stages") or {}
+        declared |= _declared_deps(_read(root / file).get("stages") or {}, params)
+    declared.pop(_CHECK, None)
+    outs = {
+        out["path"]: (name, out)
+        for name, stage in locked.items()
+        if name in declared
+        for out in stage.get("outs", ())
+    }
+    found = {}
+    for name, deps in declared.items():
+        if name not in locked:
+            found[name] = NOT_RECORDED
+        elif not _is_current(locked[name], deps, params, outs, root):
+            found[name] = OUTDATED
+    _add_followers(found, declared, outs)
+    return found
+
+
+def _read(path: Path) -> dict[str, Any]:
+    # YAML 1.2, which DVC reads: 2e-3 is a number, and `no` is a word.
+    yaml = YAML(typ="safe", pure=True)
+    return dict(yaml.load(path.read_text(encoding="utf-8")) or {}) if path.exists() else {}
+
+
+def _declared_deps(stages: Mapping[str, Any], params: Mapping[str, Any]) -> dict[str, set[str]]:
+    """The dependencies of each stage by its full name, with the values of params.yaml in place."""
+    found = {}
+    for name, stage in stages.items():
+        if "foreach" not in stage:
+            found[name] = {_filled(dep, params) for dep in stage.get("deps", ())}
+            continue
+        for key, item in _lookup(params, stage["foreach"][2:-1]).items():
+            values = {**params, "key": key, "item": item}
+            deps = stage["do"].get("deps", ())
+            found[f"{name}@{key}"] = {_filled(dep, values) for dep in deps}
+    return found
+
+
+def _filled(text: str, values: Mapping[str, Any]) -> str:
+    """A path with `${a.b}` replaced by the value, without a slash at its end."""
+    filled = re.sub(r"\$\{([^}]+)\}", lambda found: str(_lookup(values, found[1])), text)
+    return Path(filled).as_posix()
+
+
+def _lookup(values: Mapping[str, Any], key: str) -> Any:
+    """The value of `vocab.size`; None if there is none."""
+    found: Any = values
+    for part in key.split("."):
+        found = found.get(part) if isinstance(found, dict) else None
+    return found
+
+
+def _is_current(
+    stage: Stage,
+    declared: set[str],
+    params: Mapping[str, Any],
+    outs: Mapping[str, tuple[str, Mapping[str, Any]]],
+    root: Path,
+) -> bool:
+    recorded = {dep["path"]: dep for dep in stage.get("deps", ())}
+    if set(recorded) != declared:
+        return False
+    for key, value in stage.get("params", {}).get(_PARAMS, {}).items():
+        if _lookup(params, key) != value:
+            return False
+    for path, dep in recorded.items():
+        if CODE.as_posix() in (path, Path(path).parent.as_posix()):
+            continue
+        if path in outs and outs[path][1].get("md5") != dep.get("md5"):
+            return False
+        if not _same_on_disk(root / path, dep):
+            return False
+    return True
+
+
+def _same_on_disk(path: Path, recorded: Mapping[str, Any]) -> bool:
+    """Whether a file or folder is as recorded; one that is not on this machine counts as such."""
+    if not path.exists():
+        return True
+    files = [path] if path.is_file() else [file for file in path.rglob("*") if file.is_file()]
+    size = sum(file.stat().st_size for file in files)
+    if size != recorded.get("size", size) or len(files) != recorded.get("nfiles", len(files)):
+        return False
+    if size > _MAX_HASHED or "md5" not in recorded:
+        return True
+    digest = fingerprint.of_file(path) if path.is_file() else input_md5(path, files, _THREADS)
+    return bool(digest == recorded["md5"])
+
+
+def _add_followers(
+    found: dict[str, str],
+    declared: Mapping[str, set[str]],
+    outs: Mapping[str, tuple[str, Mapping[str, Any]]],
+) -> None:
+    """Adds the stages that depend on an output of an outdated one."""
+    sources = {name: set(_producers(deps, outs)) for name, deps in declared.items()}
+    changed = True
+    while changed:
+        changed = False
+        for name, producers in sources.items():
+            if name not in found and producers & found.keys():
+                found[name] = OUTDATED
+                changed = True
+
+
+def _producers(deps: set[str], outs: Mapping[str, tuple[str, Mapping[str, Any]]]) -> Iterator[str]:
+    for dep in deps:
+        for path in (dep, *(parent.as_posix() for parent in Path(dep).parents)):
+            if path in outs:
+                yield outs[path][0]
