@@ -15,15 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from bench.common import inputs
-from bench.common.command import (
-    add_inputs,
-    add_outputs,
-    check_files,
-    exit_if_failed,
-    make_parser,
-    run_main,
-)
+from bench.common import cli, inputs
 from bench.common.report import machine, revision, table, write_json
 from bench.data.statistics import agreement, file_statistics, fraction_with_expected_predictions
 from bench.peers import google_bert
@@ -145,16 +137,16 @@ def write_slice(wikitext: Path, target: Path) -> None:
 
 
 def main() -> None:
-    parser = make_parser("data.agreement", __doc__)
+    parser = cli.make_parser("data.agreement", __doc__)
     names = ("google", "wikitext", "vocab")
-    add_inputs(parser, *names, required=names)
+    cli.add_inputs(parser, *names, required=names)
     parser.add_argument("--seeds", type=int, default=30, help="runs of each tool (default 30)")
     parser.add_argument(
         "--dupe-factor", type=int, default=1, help="records.dupe_factor (default 1)"
     )
-    add_outputs(parser, "agreement")
+    cli.add_outputs(parser, "agreement")
     options = parser.parse_args()
-    check_files(options, "wikitext", "vocab")
+    cli.check_files(options, "wikitext", "vocab")
     if not (options.google / "create_pretraining_data.py").is_file():
         raise UserError(
             f"--google {options.google}: no create_pretraining_data.py; give a checkout of "
@@ -184,8 +176,8 @@ def main() -> None:
     if options.out:
         versions = {"google": revision(options.google), "machine": machine(["numpy", "tensorflow"])}
         write_json(options.out, {**versions, "seeds": options.seeds, "results": results})
-    exit_if_failed(row for result in results.values() for row in result["statistics"])
+    cli.exit_if_failed(row for result in results.values() for row in result["statistics"])
 
 
 if __name__ == "__main__":
-    run_main(main)
+    cli.run_main(main)

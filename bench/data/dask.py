@@ -15,15 +15,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from bench.common.command import (
-    add_inputs,
-    add_outputs,
-    add_repeats,
-    check_files,
-    exit_if_failed,
-    make_parser,
-    run_main,
-)
+from bench.common import cli
 from bench.common.processes import Measured, alternate
 from bench.common.project import Project, enlarged_project
 from bench.common.report import machine, table, write_json
@@ -102,15 +94,15 @@ def _result(name: str, local: list[float], dask: list[float]) -> dict[str, Any]:
 
 
 def main() -> None:
-    parser = make_parser("data.dask", __doc__)
-    add_inputs(parser, "wikitext", "tweets", "vocab", required=("vocab",))
+    parser = cli.make_parser("data.dask", __doc__)
+    cli.add_inputs(parser, "wikitext", "tweets", "vocab", required=("vocab",))
     parser.add_argument(
         "--megabytes", type=int, default=100, help="size of the text (default 100), in files of 8"
     )
-    add_repeats(parser)
-    add_outputs(parser, "dask")
+    cli.add_repeats(parser)
+    cli.add_outputs(parser, "dask")
     options = parser.parse_args()
-    check_files(options, "wikitext", "tweets", "vocab")
+    cli.check_files(options, "wikitext", "tweets", "vocab")
     texts = {name: getattr(options, name) for name in ("wikitext", "tweets")}
     texts = {name: path for name, path in texts.items() if path}
     if not texts:
@@ -148,8 +140,8 @@ def main() -> None:
     print(f"{conditions['cores']} cores; load average before: {conditions['load_average']:.1f}")
     if options.out:
         write_json(options.out, {"machine": conditions, "results": results})
-    exit_if_failed(results)
+    cli.exit_if_failed(results)
 
 
 if __name__ == "__main__":
-    run_main(main)
+    cli.run_main(main)

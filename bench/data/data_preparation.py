@@ -15,16 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from bench import PEERS
-from bench.common import inputs
-from bench.common.command import (
-    add_inputs,
-    add_outputs,
-    add_repeats,
-    check_files,
-    exit_if_failed,
-    make_parser,
-    run_main,
-)
+from bench.common import cli, inputs
 from bench.common.processes import Measured, alternate, measure
 from bench.common.project import Project
 from bench.common.report import compare, machine, revision, table, write_json
@@ -246,21 +237,21 @@ def check(options: argparse.Namespace) -> None:
             raise UserError(f"--{name} {folder}: no {file} there; give a checkout of that tool")
         if folder:
             setattr(options, name, folder.absolute())
-    check_files(options, "wikitext", "tweets", "vocab")
+    cli.check_files(options, "wikitext", "tweets", "vocab")
     if options.repeats < 1:
         raise UserError(f"--repeats {options.repeats}: should be at least 1")
 
 
 def main() -> None:
-    parser = make_parser("data.data_preparation", __doc__)
-    add_inputs(parser, "google", "wikitext", "tweets", "vocab")
+    parser = cli.make_parser("data.data_preparation", __doc__)
+    cli.add_inputs(parser, "google", "wikitext", "tweets", "vocab")
     parser.add_argument("--ctbert", type=Path, help="checkout of CT-BERT (covid-twitter-bert)")
     parser.add_argument("--ctbert-python", type=Path, help="Python with spacy, emoji<2, unidecode")
     parser.add_argument("--lddl", type=Path, help="checkout of NVIDIA/LDDL")
-    add_repeats(parser)
+    cli.add_repeats(parser)
     parser.add_argument("--quick", action="store_true", help="1 MB of each text, no thresholds")
     parser.add_argument("--profile", action="store_true", help="report our own time by part")
-    add_outputs(parser, "bench")
+    cli.add_outputs(parser, "bench")
     options = parser.parse_args()
     check(options)
     bench = Bench(options)
@@ -287,8 +278,8 @@ def main() -> None:
         facts = {"quick": options.quick, "repeats": options.repeats, "checkouts": checkouts}
         write_json(options.out, {**facts, "machine": conditions, "results": results})
     if not options.quick:
-        exit_if_failed(results)
+        cli.exit_if_failed(results)
 
 
 if __name__ == "__main__":
-    run_main(main)
+    cli.run_main(main)

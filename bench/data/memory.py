@@ -11,15 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from bench.common import inputs
-from bench.common.command import (
-    add_inputs,
-    add_outputs,
-    check_files,
-    exit_if_failed,
-    make_parser,
-    run_main,
-)
+from bench.common import cli, inputs
 from bench.common.processes import Measured
 from bench.common.project import Project
 from bench.common.report import machine, table, write_json
@@ -108,17 +100,17 @@ def large_sample(project: Project) -> dict[str, Any]:
 
 
 def main() -> None:
-    parser = make_parser("data.memory", __doc__)
-    add_inputs(parser, "wikitext", "tweets", "vocab", required=("vocab",))
+    parser = cli.make_parser("data.memory", __doc__)
+    cli.add_inputs(parser, "wikitext", "tweets", "vocab", required=("vocab",))
     parser.add_argument(
         "--megabytes", type=int, default=64, help="size of the small text (default 64)"
     )
     parser.add_argument(
         "--dupe-factor", type=int, default=10, help="records.dupe_factor (default 10)"
     )
-    add_outputs(parser, "memory")
+    cli.add_outputs(parser, "memory")
     options = parser.parse_args()
-    check_files(options, "wikitext", "tweets", "vocab")
+    cli.check_files(options, "wikitext", "tweets", "vocab")
     if options.megabytes < _FILE_MEGABYTES:
         raise UserError(f"--megabytes {options.megabytes}: should be at least {_FILE_MEGABYTES}")
     results = []
@@ -151,8 +143,8 @@ def main() -> None:
     print(table(results, _COLUMNS))
     if options.out:
         write_json(options.out, {"machine": machine(["numpy"]), "results": results})
-    exit_if_failed(results)
+    cli.exit_if_failed(results)
 
 
 if __name__ == "__main__":
-    run_main(main)
+    cli.run_main(main)

@@ -17,8 +17,7 @@ from typing import Any
 
 from tokenizers import Tokenizer
 
-from bench.common import inputs
-from bench.common.command import add_inputs, check_files, make_parser, run_main
+from bench.common import cli, inputs
 from bench.common.report import machine, revision, write_json
 from bench.peers import google_bert
 from lib.run import tf
@@ -61,12 +60,12 @@ def read_lines(files: list[Path]) -> Iterator[list[str]]:
 
 
 def main() -> None:
-    parser = make_parser("data.tokens", __doc__)
-    add_inputs(parser, "vocab", "google", required=("vocab",))
+    parser = cli.make_parser("data.tokens", __doc__)
+    cli.add_inputs(parser, "vocab", "google", required=("vocab",))
     parser.add_argument("--out", type=Path, help="JSON file for the results")
     parser.add_argument("files", type=Path, nargs="+", help="text files")
     options = parser.parse_args()
-    check_files(options, "vocab")
+    cli.check_files(options, "vocab")
 
     vocab = inputs.read_vocabulary(options.vocab)
     ours = WordPieceTokenizer(vocab, lowercase=True, strip_accents=True)
@@ -119,4 +118,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    run_main(main)
+    cli.run_main(main)

@@ -6,15 +6,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from bench.common.command import (
-    add_inputs,
-    add_outputs,
-    add_repeats,
-    check_files,
-    exit_if_failed,
-    make_parser,
-    run_main,
-)
+from bench.common import cli
 from bench.common.processes import Measured, alternate
 from bench.common.project import Project, enlarged_project
 from bench.common.report import machine, table, write_json
@@ -55,15 +47,15 @@ def compare(name: str, project: Project, stage: Callable[[], Measured], repeats:
 
 
 def main() -> None:
-    parser = make_parser("data.workers", __doc__)
-    add_inputs(parser, "wikitext", "vocab", required=("wikitext", "vocab"))
+    parser = cli.make_parser("data.workers", __doc__)
+    cli.add_inputs(parser, "wikitext", "vocab", required=("wikitext", "vocab"))
     parser.add_argument(
         "--megabytes", type=int, default=256, help="size of the text (default 256), in files of 16"
     )
-    add_repeats(parser)
-    add_outputs(parser, "workers")
+    cli.add_repeats(parser)
+    cli.add_outputs(parser, "workers")
     options = parser.parse_args()
-    check_files(options, "wikitext", "vocab")
+    cli.check_files(options, "wikitext", "vocab")
     project = enlarged_project(
         options.work,
         options.vocab,
@@ -83,8 +75,8 @@ def main() -> None:
     )
     if options.out:
         write_json(options.out, {"machine": conditions, "results": results})
-    exit_if_failed(results)
+    cli.exit_if_failed(results)
 
 
 if __name__ == "__main__":
-    run_main(main)
+    cli.run_main(main)

@@ -19,8 +19,7 @@ from typing import Any
 import numpy as np
 
 from bench import PEERS
-from bench.common import inputs
-from bench.common.command import add_inputs, add_outputs, exit_if_failed, make_parser, run_main
+from bench.common import cli, inputs
 from bench.common.project import Project
 from bench.common.report import machine, table, write_json
 from lib.run import tf
@@ -194,14 +193,14 @@ def google_sample(sample: Path, project: Project) -> list[dict[str, Any]]:
 
 
 def main() -> None:
-    parser = make_parser("training.crossings", __doc__)
+    parser = cli.make_parser("training.crossings", __doc__)
     parser.add_argument(
         "--encoder",
         type=Path,
         help="folder with tiny_bert.safetensors, its config and tiny_bert_hidden.json",
     )
     parser.add_argument("--checkpoint", type=Path, help="folder with a Google TF1 checkpoint")
-    add_inputs(parser, "google")
+    cli.add_inputs(parser, "google")
     parser.add_argument(
         "--text", type=Path, help="dozens of documents, a blank line after each, with --google"
     )
@@ -209,7 +208,7 @@ def main() -> None:
     parser.add_argument(
         "--vocab", type=Path, help="vocab.txt of the sample, for --text and --sample"
     )
-    add_outputs(parser, "crossings")
+    cli.add_outputs(parser, "crossings")
     options = parser.parse_args()
     work = options.work.absolute()
     rows: list[dict[str, Any]] = []
@@ -228,8 +227,8 @@ def main() -> None:
     if options.out:
         packages = ("numpy", "tensorflow", "torch", "transformers")
         write_json(options.out, {"machine": machine(packages), "results": rows})
-    exit_if_failed(rows)
+    cli.exit_if_failed(rows)
 
 
 if __name__ == "__main__":
-    run_main(main)
+    cli.run_main(main)

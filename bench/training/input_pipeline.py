@@ -18,16 +18,7 @@ from typing import Any
 import numpy as np
 
 from bench import ROOT
-from bench.common import inputs
-from bench.common.command import (
-    add_inputs,
-    add_outputs,
-    add_repeats,
-    check_files,
-    exit_if_failed,
-    make_parser,
-    run_main,
-)
+from bench.common import cli, inputs
 from bench.common.project import Project
 from bench.common.report import machine, table, write_json
 from lib.run.errors import UserError
@@ -175,16 +166,16 @@ def main() -> None:
         result = read(Path(records), Path(vocabulary), int(batch_size), int(sequences))
         print(json.dumps(result))
         return
-    parser = make_parser("training.input_pipeline", __doc__)
-    add_inputs(parser, "wikitext", "tweets", "vocab", required=("vocab",))
+    parser = cli.make_parser("training.input_pipeline", __doc__)
+    cli.add_inputs(parser, "wikitext", "tweets", "vocab", required=("vocab",))
     parser.add_argument("--batch-sizes", type=int, nargs="+", default=[32, 256])
     parser.add_argument(
         "--sequences", type=int, default=100_000, help="sequences to read per run (default 100,000)"
     )
-    add_repeats(parser)
-    add_outputs(parser, "input")
+    cli.add_repeats(parser)
+    cli.add_outputs(parser, "input")
     options = parser.parse_args()
-    check_files(options, "wikitext", "tweets", "vocab")
+    cli.check_files(options, "wikitext", "tweets", "vocab")
     results = []
     conditions = machine(["numpy", "tensorflow"])
     for text, length in LENGTHS.items():
@@ -215,8 +206,8 @@ def main() -> None:
     print(f"one core; load average before: {conditions['load_average']:.1f}")
     if options.out:
         write_json(options.out, {"machine": conditions, "results": results})
-    exit_if_failed(results)
+    cli.exit_if_failed(results)
 
 
 if __name__ == "__main__":
-    run_main(main)
+    cli.run_main(main)

@@ -24,9 +24,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from bench.common import inputs
+from bench.common import cli, inputs
 from bench.common.budget import calibrated_steps
-from bench.common.command import add_outputs, make_parser, run_main
 from bench.common.jobs import environment, run_parallel, train
 from bench.common.processes import measure
 from bench.common.project import Project
@@ -201,7 +200,7 @@ def run(job: dict[str, Any]) -> dict[str, Any]:
 
 
 def make_argument_parser() -> argparse.ArgumentParser:
-    parser = make_parser("training.learning", __doc__)
+    parser = cli.make_parser("training.learning", __doc__)
     parser.add_argument(
         "--wikitext", type=Path, required=True, help="folder with train.txt, valid.txt, test.txt"
     )
@@ -214,7 +213,7 @@ def make_argument_parser() -> argparse.ArgumentParser:
     parser.add_argument("--vocabulary-size", type=int, default=8000)
     parser.add_argument("--xla", action="store_true", help="compile ours with XLA")
     parser.add_argument("--jobs", type=int, default=2, help="runs at a time (default 2)")
-    add_outputs(parser, "learning")
+    cli.add_outputs(parser, "learning")
     return parser
 
 
@@ -269,4 +268,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    run_main(main)
+    cli.run_main(main)

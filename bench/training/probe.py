@@ -16,8 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from bench.common import inputs
-from bench.common.command import add_inputs, add_outputs, check_files, make_parser, run_main
+from bench.common import cli, inputs
 from bench.common.project import Project
 from bench.common.report import machine, write_json
 from lib.run import random
@@ -123,8 +122,8 @@ def params(options: argparse.Namespace, document: str) -> dict[str, Any]:
 
 
 def main() -> None:
-    parser = make_parser("training.probe", __doc__)
-    add_inputs(parser, "tweets", "wikitext", required=("tweets", "wikitext"))
+    parser = cli.make_parser("training.probe", __doc__)
+    cli.add_inputs(parser, "tweets", "wikitext", required=("tweets", "wikitext"))
     parser.add_argument("--steps", type=int, default=1500, help="pretraining steps (default 1500)")
     parser.add_argument("--megabytes", type=int, default=3, help="size of each text (default 3)")
     parser.add_argument("--seeds", type=int, default=5, help="fine-tuning seeds (default 5)")
@@ -132,9 +131,9 @@ def main() -> None:
     parser.add_argument(
         "--examples", type=int, default=150, help="maximum per hashtag (default 150)"
     )
-    add_outputs(parser, "probe")
+    cli.add_outputs(parser, "probe")
     options = parser.parse_args()
-    check_files(options, "tweets", "wikitext")
+    cli.check_files(options, "tweets", "wikitext")
     conditions = machine(["numpy", "tensorflow"])
     tweets = options.tweets.read_text(encoding="utf-8").split("\n")
     labelled, others = hashtag_task(tweets, options.classes, options.examples)
@@ -165,4 +164,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    run_main(main)
+    cli.run_main(main)

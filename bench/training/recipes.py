@@ -24,8 +24,8 @@ from pathlib import Path
 from typing import Any
 
 from bench import ROOT
+from bench.common import cli
 from bench.common.budget import calibrated_steps
-from bench.common.command import add_outputs, make_parser, run_main
 from bench.common.jobs import run_parallel, train
 from bench.common.project import Project
 from bench.common.report import machine, table, write_json
@@ -188,7 +188,7 @@ def _train(job: dict[str, Any]) -> dict[str, Any]:
 
 
 def main() -> None:
-    parser = make_parser("training.recipes", __doc__)
+    parser = cli.make_parser("training.recipes", __doc__)
     parser.add_argument(
         "--cpu-minutes", type=float, default=3.0, help="budget of a run (default 3)"
     )
@@ -196,7 +196,7 @@ def main() -> None:
     parser.add_argument("--rates", type=float, nargs="+", default=[1e-3, 2e-3, 4e-3])
     parser.add_argument("--no-parts", action="store_true", help="only the two recipes")
     parser.add_argument("--jobs", type=int, default=2, help="runs at a time (default 2)")
-    add_outputs(parser, "recipes")
+    cli.add_outputs(parser, "recipes")
     options = parser.parse_args()
     options.work = options.work.absolute()
     recipes = (HF, BUDGET)
@@ -242,4 +242,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    run_main(main)
+    cli.run_main(main)

@@ -20,16 +20,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from bench.common import inputs
-from bench.common.command import (
-    add_inputs,
-    add_outputs,
-    add_repeats,
-    check_files,
-    exit_if_failed,
-    make_parser,
-    run_main,
-)
+from bench.common import cli, inputs
 from bench.common.project import Project
 from bench.common.report import machine, table, write_json
 from bench.common.rounds import Variant, first_steps, run_rounds, run_variant, summarise
@@ -240,10 +231,10 @@ def _ours(job: dict[str, Any], xla: Sequence[bool]) -> list[Variant]:
 
 
 def main() -> None:
-    parser = make_parser("training.speed", __doc__)
-    add_inputs(parser, "tweets", "vocab", required=("vocab",))
+    parser = cli.make_parser("training.speed", __doc__)
+    cli.add_inputs(parser, "tweets", "vocab", required=("vocab",))
     parser.add_argument("--only", nargs="+", choices=NAMES, default=NAMES, help="cases to run")
-    add_repeats(parser)
+    cli.add_repeats(parser)
     parser.add_argument("--steps", type=int, help="steps to time, instead of the case's number")
     parser.add_argument(
         "--examples", type=int, default=60_000, help="packed-learning: examples (default 60,000)"
@@ -251,9 +242,9 @@ def main() -> None:
     parser.add_argument(
         "--seeds", type=int, nargs="+", default=[1, 2, 3], help="packed-learning: seeds"
     )
-    add_outputs(parser, "training")
+    cli.add_outputs(parser, "training")
     options = parser.parse_args()
-    check_files(options, "tweets", "vocab")
+    cli.check_files(options, "tweets", "vocab")
     speed: list[dict[str, Any]] = []
     first_step: list[dict[str, Any]] = []
     packed_learning: list[dict[str, Any]] = []
@@ -288,8 +279,8 @@ def main() -> None:
         if rows:
             print(table(rows, columns))
     print(f"load average before: {conditions['load_average']:.1f}")
-    exit_if_failed(speed + first_step + packed_learning)
+    cli.exit_if_failed(speed + first_step + packed_learning)
 
 
 if __name__ == "__main__":
-    run_main(main)
+    cli.run_main(main)

@@ -15,13 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from bench import PEERS
-from bench.common.command import (
-    add_outputs,
-    add_repeats,
-    exit_if_failed,
-    make_parser,
-    run_main,
-)
+from bench.common import cli
 from bench.common.processes import Measured, alternate, measure
 from bench.common.project import Project
 from bench.common.report import machine, table, write_json
@@ -158,7 +152,7 @@ def _read_lines(path: Path) -> list[str]:
 
 
 def main() -> None:
-    parser = make_parser("vocab.vocabulary", __doc__)
+    parser = cli.make_parser("vocab.vocabulary", __doc__)
     parser.add_argument(
         "texts", type=Path, nargs="*", help="English text files with one sentence per line"
     )
@@ -170,8 +164,8 @@ def main() -> None:
     parser.add_argument(
         "--cost-size", type=int, default=32_000, help="vocabulary size for it (default 32,000)"
     )
-    add_repeats(parser)
-    add_outputs(parser, "vocabulary")
+    cli.add_repeats(parser)
+    cli.add_outputs(parser, "vocabulary")
     options = parser.parse_args()
     rows, costs = [], []
     project = Project(options.work / "project", {})
@@ -191,8 +185,8 @@ def main() -> None:
         print(table(costs, _COST))
     if options.out:
         write_json(options.out, {"machine": conditions, "quality": rows, "cost": costs})
-    exit_if_failed(rows + costs)
+    cli.exit_if_failed(rows + costs)
 
 
 if __name__ == "__main__":
-    run_main(main)
+    cli.run_main(main)

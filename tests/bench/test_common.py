@@ -11,10 +11,9 @@ import numpy as np
 import pytest
 
 from bench import ROOT
-from bench.common import inputs, jobs, rounds
+from bench.common import cli, inputs, jobs, rounds
 from bench.common.batches import collate, example_lengths, random_sequences
 from bench.common.budget import Calibration, Meter, calibrated_steps
-from bench.common.command import exit_if_failed
 from bench.common.processes import Measured, alternate, measure
 from bench.common.project import Project
 from bench.common.report import compare, table
@@ -74,9 +73,11 @@ def test_table_is_aligned_and_failures_stand_out():
 
 def test_missed_threshold_ends_the_benchmark(monkeypatch):
     monkeypatch.setattr("sys.argv", ["/x/speed.py"])
-    exit_if_failed([{"name": "a", "passed": True}, {"name": "b", "passed": None}, {"name": "c"}])
+    cli.exit_if_failed(
+        [{"name": "a", "passed": True}, {"name": "b", "passed": None}, {"name": "c"}]
+    )
     with pytest.raises(SystemExit, match=r"^speed: threshold missed: d$"):
-        exit_if_failed([{"name": "a", "passed": True}, {"name": "d", "passed": False}])
+        cli.exit_if_failed([*passing, {"name": "d", "passed": False}])
 
 
 def test_peak_memory_does_not_include_that_of_the_launching_process(tmp_path):
