@@ -73,9 +73,8 @@ def test_table_is_aligned_and_failures_stand_out():
 
 def test_missed_threshold_ends_the_benchmark(monkeypatch):
     monkeypatch.setattr("sys.argv", ["/x/speed.py"])
-    cli.exit_if_failed(
-        [{"name": "a", "passed": True}, {"name": "b", "passed": None}, {"name": "c"}]
-    )
+    passing = [{"name": "a", "passed": True}, {"name": "b", "passed": None}, {"name": "c"}]
+    cli.exit_if_failed(passing)
     with pytest.raises(SystemExit, match=r"^speed: threshold missed: d$"):
         cli.exit_if_failed([*passing, {"name": "d", "passed": False}])
 
