@@ -117,7 +117,8 @@ def google_checkpoint(folder: Path) -> list[dict[str, Any]]:
     with torch.no_grad():
         expected = theirs(*(torch.tensor(each).long() for each in (ids, mask, segments)))
     hidden = encode(ours.weights, ours.config, ids, mask, segments)
-    mlm = masked_lm_logits(ours.weights, ours.config, hidden).numpy()[mask > 0]  # [B, S, V]
+    mlm = masked_lm_logits(ours.weights, ours.config, hidden).numpy()  # [B, S, V]
+    mlm = mlm[mask > 0]  # [B, S, V] -> [tokens, V]
     nsp = next_sentence_logits(ours.weights, hidden[:, :1])[:, 0]  # [B, 1, 2] -> [B, 2]
     return [
         _result(
