@@ -60,17 +60,24 @@ def apply_recipe(recipe: Path, params: Path, scale: str | None = None) -> str:
     changes = _read(_DEFAULTS)
     _merge_recipe(changes, _read(recipe))
     source = f"{params} with {recipe}"
-    after, result = _edited(before, changes, source)
+    after, result = edit_params(before, changes, source)
     if scale:
         merge(changes, tiny_changes(result))
-        after, _ = _edited(before, changes, f"{source} at {scale} scale")
+        after, _ = edit_params(before, changes, f"{source} at {scale} scale")
     write_text(params, after)
     old, new = before.splitlines(keepends=True), after.splitlines(keepends=True)
     return "".join(difflib.unified_diff(old, new, f"a/{params.name}", f"b/{params.name}", n=1))
 
 
-def _edited(before: str, changes: Any, source: str) -> tuple[str, Params]:
-    """The text of a params.yaml after `changes`, and its parsed parameters."""
+def edit_params(before: str, changes: Any, source: str) -> tuple[str, Params]:
+    """The text of a params.yaml after `changes`, with its comments, and its parsed parameters.
+
+    Args:
+        source: name of the file in error messages.
+
+    Raises:
+        UserError: the result is not valid.
+    """
     yaml = YAML()
     yaml.preserve_quotes = True
     yaml.width = 4096  # Longer than any line, so that no line is wrapped.

@@ -23,6 +23,7 @@ from lib.run.phases import run_length, training_settings
 from lib.samples.recipe_text import write_recipe_text
 from lib.text.splits import given_split
 from tests.conftest import ROOT
+from tests.helpers.params import default_params_text
 from tests.helpers.project import Project
 from tests.helpers.recipes import NAMES, PUBLISHED
 
@@ -42,9 +43,9 @@ def read(name: str) -> dict:
 
 @pytest.fixture
 def params(tmp_path, monkeypatch) -> Path:
-    """A copy of params.yaml and the recipes, in the working directory."""
+    """The default params.yaml and the recipes, in the working directory."""
     shutil.copytree(ROOT / "recipes", tmp_path / "recipes")
-    shutil.copyfile(ROOT / "params.yaml", tmp_path / "params.yaml")
+    (tmp_path / "params.yaml").write_text(default_params_text(), encoding="utf-8")
     monkeypatch.chdir(tmp_path)
     return Path("params.yaml")
 
@@ -56,10 +57,10 @@ def applied(params: Path, name: str, scale: str | None = None) -> Params:
 
 @cache
 def applied_to_default(name: str, scale: str | None = None) -> Params:
-    """The parameters after a recipe was applied to the project's params.yaml."""
+    """The parameters after a recipe was applied to the default params.yaml."""
     with tempfile.TemporaryDirectory() as folder:
         params = Path(folder) / "params.yaml"
-        shutil.copyfile(ROOT / "params.yaml", params)
+        params.write_text(default_params_text(), encoding="utf-8")
         return applied(params, name, scale)
 
 
@@ -107,9 +108,7 @@ def test_every_value_that_differs_from_the_demo_has_a_comment(name):
 
 def test_the_demo_has_every_key_that_any_recipe_sets():
     demo = dict(leaves(read("demo")))
-    assert (
-        yaml.safe_load((ROOT / "params.yaml").read_text())["phases"].keys() == demo["phases"].keys()
-    )
+    assert yaml.safe_load(default_params_text())["phases"].keys() == demo["phases"].keys()
     for name in NAMES:
         changes = tiny_changes(applied_to_default(name))
         assert (dict(leaves(read(name))) | dict(leaves(changes))).keys() <= demo.keys(), name
