@@ -2,8 +2,6 @@
 
 import gzip
 import json
-import os
-import random
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,7 +13,6 @@ from lib.text.cleaning.chunks import ChunkOptions, chunk_tasks, clean_chunk, rea
 from lib.text.cleaning.edits import Cleaning
 from lib.text.dedup.exact_duplicates import read_table
 from lib.text.documents import read_corpus
-from lib.text.reading.raw_files import list_files
 from lib.text.reading.reader import RawFile
 from tests.helpers.project import Project, sentences, write_text
 
@@ -71,24 +68,6 @@ def test_a_file_that_grows_keeps_its_cleaned_chunks(tmp_path, monkeypatch):
     second = cleaned_chunks(tmp_path / "cleaned", tmp_path / "one.txt")
     assert len(first) > 10 and first[:-1] == second[: len(first) - 1]
     assert len(set(second) - set(first)) == 1
-
-
-def test_files_are_read_in_the_same_order_however_the_disk_lists_them(tmp_path, monkeypatch):
-    for name in ("b/2.txt", "a.txt", "b/10.txt", "b/c/1.txt", "B.txt"):
-        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / name).touch()
-    walk = os.walk
-
-    def shuffled(folder, **options):
-        for parent, folders, names in walk(folder, **options):
-            random.Random(1).shuffle(names)
-            folders.reverse()
-            yield parent, folders, names
-
-    expected = [tmp_path / name for name in ("B.txt", "a.txt", "b/10.txt", "b/2.txt", "b/c/1.txt")]
-    assert list(list_files(tmp_path)) == expected
-    monkeypatch.setattr(os, "walk", shuffled)
-    assert list(list_files(tmp_path)) == expected
 
 
 @pytest.fixture

@@ -27,7 +27,7 @@ from lib.text.reading.lines import range_bytes
 from lib.text.reading.reader import Chunk, RawFile
 from lib.text.reading.rejections import Rejections
 
-# Raised by hand whenever the same raw text and options would give another cleaned chunk.
+# To be raised whenever the code makes another cleaned chunk of the same raw text and options.
 _FORMAT = 2
 
 # Characters cleaned at once: many compared to the cost of a call, few compared to memory.
@@ -45,11 +45,10 @@ DOCUMENT = np.dtype(
 
 @dataclass(frozen=True)
 class ChunkOptions:
-    """How chunks are read and cleaned: the keys of `preprocess` in params.yaml.
+    """How chunks are read and cleaned: keys of `preprocess` in params.yaml.
 
     Attributes:
-        skip_bad_input: see `Rejections`.
-        bad_input_limit: see `Rejections`.
+        skip_bad_input, bad_input_limit: `skip` and `limit` of `Rejections`.
     """
 
     document: str
@@ -177,7 +176,13 @@ class _Samples:
 
 
 def _table(digests: list[bytes], encoded: list[bytes], cleaned: list[str]) -> np.ndarray:
-    """DOCUMENT elements of some documents, whose sentences are joined by LF."""
+    """The document table (dtype DOCUMENT) of some documents.
+
+    Args:
+        digests: 128-bit content digests.
+        encoded: documents in Google's input format.
+        cleaned: their sentences, joined by LF.
+    """
     table = np.zeros(len(digests), DOCUMENT)
     halves = np.frombuffer(b"".join(digests), "<u8").reshape(-1, 2)
     table["high"], table["low"] = halves[:, 0], halves[:, 1]
@@ -189,7 +194,7 @@ def _table(digests: list[bytes], encoded: list[bytes], cleaned: list[str]) -> np
 
 
 def _batches(documents: Iterator[Documents], counts: Counter[str]) -> Iterator[Documents]:
-    """Documents in batches that are worth a call of the cleaner."""
+    """Documents in batches large enough for a call of the cleaner; counts what goes in."""
     batch: Documents = []
     size = 0
     for some in documents:

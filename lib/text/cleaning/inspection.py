@@ -13,7 +13,7 @@ _REJECTED = 30
 
 @dataclass
 class Inspection:
-    """Samples and rejections of all cleaned chunks; which samples are shown depends on no order.
+    """Samples and rejections of all cleaned chunks; the order of chunks does not affect samples.
 
     Attributes:
         samples: (hash, file, before, after) of the documents with the smallest hashes.

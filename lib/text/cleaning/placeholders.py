@@ -22,7 +22,7 @@ from pydantic import AfterValidator
 
 
 def _check_placeholder(value: str) -> str:
-    """A placeholder becomes part of a sentence, so it must be text as a sentence has it."""
+    """Refuses a placeholder that could not be part of a cleaned sentence."""
     if value != " ".join(value.split()) or not value:
         raise ValueError("should be one or more words with single spaces between them")
     if any(unicodedata.category(character) in ("Cc", "Cs") for character in value):

@@ -90,7 +90,7 @@ class Overlap:
         ]
         self._index()
         if len(self._sets) > _MIN_DOCUMENTS:
-            # The sample's own first documents show how many pass the filter for a document.
+            # Estimates from the first documents how many held-out documents pass the filter.
             probe = self._sets[:_MIN_DOCUMENTS]
             offsets = np.cumsum([0, *map(len, probe)])
             passed = sum(map(len, self._candidates(np.concatenate(probe), offsets)))
@@ -143,7 +143,7 @@ class Overlap:
             self.update_block(hashes, offsets)
 
     def update_block(self, hashes: np.ndarray, offsets: np.ndarray) -> None:
-        """The same for a block of training documents, as `shingles` yields it."""
+        """`update` for a block of training documents, as `shingles` yields it."""
         for pairs in self._candidates(hashes, offsets):
             training, held_out = np.divmod(pairs, len(self._sets))
             new = ~self.found[held_out]

@@ -31,12 +31,12 @@ class Format:
     """A format of raw files.
 
     Attributes:
-        read: gives the documents of a chunk, a batch at a time; no document and no line is blank.
-        suffixes: file names that end in one of these are always of this format.
+        read: yields the documents of a chunk in batches; no document and no line is blank.
+        suffixes: files whose names end in one of these are always of this format.
         recognise: whether a file is of this format, by its first 64 KiB and preprocess.document.
-        cut: whether a document may begin at a line (its bytes), by preprocess.document. None: files
-            of this format are read whole, by one worker.
-        misfit: the reason for rejecting a file by its first bytes, or None.
+        cut: whether a document may begin at a line, by its bytes and preprocess.document. None:
+            files of this format are read whole, by one worker.
+        misfit: the reason for rejecting a file of this format, by its first 64 KiB, or None.
         is_binary: True for a format that is not UTF-8 text.
     """
 

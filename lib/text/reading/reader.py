@@ -1,4 +1,4 @@
-"""What every format's reader works with: a chunk of a raw file as lines, options, rejections."""
+"""A chunk of a raw file as the reader of its format sees it: lines, options, rejections, counts."""
 
 import re
 from collections import Counter
@@ -55,7 +55,7 @@ class Chunk:
 
 @dataclass(frozen=True)
 class Reader:
-    """A chunk being read.
+    """Access to one chunk for the reader of its format.
 
     Attributes:
         document: preprocess.document.
@@ -75,7 +75,7 @@ class Reader:
         return chain.from_iterable(map(itemgetter(1), self.blocks()))
 
     def blocks(self) -> Iterator[tuple[int, list[str]]]:
-        """The same some at a time, each time with the number of the lines before them."""
+        """All lines in blocks, each block with the number of lines before it."""
         chunk = self.chunk
         with open_raw(chunk.file.path, chunk.file.compression) as stream:
             size = None
@@ -117,6 +117,6 @@ class Reader:
         return []
 
     def missing_field(self, names: Iterable[str]) -> str:
-        """The field that was looked for and those there are, for the error."""
+        """Names the field that was looked for and the existing ones, for an error."""
         shown = [" ".join(name.split())[:40] for name in islice(names, 20)]
         return f"(looked for `{self.text_field}` among: {', '.join(shown)})"

@@ -21,11 +21,13 @@ from hypothesis import strategies as st
 from lib.run.errors import UserError
 from lib.text import documents as documents_module
 from lib.text.reading.formats import FORMATS, between_cuts, cut_rule, read_documents
-from lib.text.reading.raw_files import examine, list_files
+from lib.text.reading.raw_files import examine
 from lib.text.reading.reader import Chunk
 from lib.text.reading.rejections import REASONS, Rejections
 
 TEXTS = [f"Article {n} has ünï çode.\nIts second line, “{n}”, is here." for n in range(700)]
+
+
 DOCUMENTS = [text.split("\n") for text in TEXTS]
 
 
@@ -312,38 +314,9 @@ def test_a_huge_line_is_rejected_in_bounded_memory(tmp_path):
         read(path, "line")
 
 
-def test_more_bad_input_than_the_limit_is_an_error():
-    rejections = Rejections("x.txt", True, 2)
-    rejections.add("nul_byte")
-    rejections.add("invalid_utf8")
-    with pytest.raises(UserError, match=r"bad_input_limit \(2\) allows: 2 nul_byte, 1 invalid"):
-        rejections.add("nul_byte")
-
-
-def test_links_folders_and_pipes(tmp_path):
-    inner = tmp_path / "folder.txt"
-    inner.mkdir()
-    (inner / "b.txt").write_text("text")
-    (tmp_path / "a.txt").write_text("text")
-    (inner / "around").symlink_to(tmp_path)
-    (tmp_path / "dangling.txt").symlink_to("nowhere")
-    (tmp_path / "linked.txt").symlink_to("a.txt")
-    os.mkfifo(tmp_path / "pipe.txt")
-    for hidden in (".gitignore", "raw.dvc"):
-        (tmp_path / hidden).write_text("no text")
-    rejections = Rejections("", True, 9)
-    read_from = [path for path in list_files(tmp_path) if examine(path, "auto", "line", rejections)]
-    names = [path.relative_to(tmp_path).as_posix() for path in read_from]
-    assert names == ["a.txt", "folder.txt/b.txt", "linked.txt"]
-    assert rejections.counts == {"dangling_link": 1, "not_a_regular_file": 1}
-
-
-def test_a_missing_folder_is_refused(tmp_path):
-    with pytest.raises(UserError, match=r"preprocess\.input: no folder"):
-        list(list_files(tmp_path / "none"))
-
-
 garbage = st.binary(max_size=40).map(lambda data: data.replace(b"\n", b"").replace(b"\r", b""))
+
+
 good = st.integers(0, 10**9).map(lambda number: f"good document {number}")
 
 
