@@ -1,11 +1,13 @@
-# Every target does the set-up that it needs; `make help` lists them.
+# Every target does the set-up that it needs; `make help` lists them. Values given on the command line
+# reach commands through the environment ("$$NAME"), so that no shell reads them.
 PYTHON ?= python3
 BIN := .venv/bin
+export BUCKET MODEL NAME PORT REVISION SCALE TO
 # The stages call plain `python`: that of the virtual environment.
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 export TF_CPP_MIN_LOG_LEVEL ?= 3
 
-.PHONY: help setup interop gpu tpu smoke demo report experiments import recipe recipe-text tiny-base remote \
+.PHONY: help setup interop gpu tpu smoke demo report accept experiments import recipe recipe-text tiny-base remote \
 	push bucket test check-slow lint lock clean bench
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -53,47 +55,50 @@ demo: setup ## the whole pipeline on the demo corpus
 	dvc repro
 	@python -m lib.commands.summary
 
-report: setup ## results/report.html: the whole run on one page, from what is in results/
+accept: setup ## keep finished outputs when only code has changed (after an update; see README)
+	@python -m lib.commands.accept
+
+report: setup ## results/report.html: the whole run on one page, from the files in results/
 	@python -m lib.commands.report
 
-experiments: setup ## a table of them, the best first: FLAGS=--md, or others of dvc exp show
+experiments: setup ## a table of the experiments, the best first: FLAGS=--md, or other flags of dvc exp show
 	@python -m lib.commands.experiments $(FLAGS)
 
 import: setup ## a model of the Hugging Face hub, pinned, into models/base: MODEL=bert-base-uncased REVISION=...
-	@python -m lib.commands.import_model "$(MODEL)" "$(REVISION)" $(if $(TO),--to "$(TO)")
+	@python -m lib.commands.import_model "$$MODEL" "$$REVISION" $(if $(TO),--to "$$TO")
 
 recipe: setup ## params.yaml for a known model: NAME=kanarya, SCALE=tiny for minutes; alone: a list
-	@python -m lib.commands.recipe $(NAME) $(if $(SCALE),--scale $(SCALE))
+	@python -m lib.commands.recipe $(if $(NAME),"$$NAME") $(if $(SCALE),--scale "$$SCALE")
 
-recipe-text: setup ## made text of a recipe's kind into data/raw, to try it with: NAME=kanarya
-	@python -m lib.samples.recipe_text "$(NAME)"
+recipe-text: setup ## synthetic text of a recipe's kind into data/raw, to try it with: NAME=kanarya
+	@python -m lib.samples.recipe_text "$$NAME"
 
-tiny-base: smoke ## the smoke run's BERT into models/base/tiny, for recipes that go on from a model
+tiny-base: smoke ## the smoke run's BERT into models/base/tiny, for recipes that continue a model
 	mkdir -p models/base
 	rm -rf models/base/tiny
 	cp -r .scratch/smoke/models/main models/base/tiny
 	dvc add models/base/tiny
 
-remote: setup ## DVC's default remote in a bucket, written and tried: BUCKET=gs://name/prefix
-	@python -m lib.commands.remote $(if $(BUCKET),"$(BUCKET)")
+remote: setup ## DVC's default remote in a bucket, set and checked: BUCKET=gs://name/prefix
+	@python -m lib.commands.remote $(if $(BUCKET),"$$BUCKET")
 
-push: setup ## all outputs to the remote, and what each run of a stage gave, also if never committed
+push: setup ## all outputs to the remote, and the run cache (outputs of runs that were never committed)
 	dvc push
 	@python -m lib.commands.remote --push-runs
 
 bucket: setup ## a bucket on this machine, to try a remote without an account
-	@python -m lib.commands.bucket $(if $(PORT),--port $(PORT))
+	@python -m lib.commands.bucket $(if $(PORT),--port "$$PORT")
 
 test: setup ## the test suite
 	python -m pytest -q -n auto --dist loadfile --no-loadscope-reorder
 
-check-slow: interop ## what takes long: many kills, peers, whole runs, the report in a browser (Chromium)
+check-slow: interop ## the slow tests: many kills, peers, whole runs, the report in a browser (Chromium)
 	python -m pytest -q -m slow
 
 lint: setup ## ruff and mypy
 	ruff check .
 	ruff format --check .
-	mypy lib stages
+	mypy lib stages tools
 
 lock: setup ## new lock files from pyproject.toml (needs uv)
 	uv pip compile --universal --python-version 3.11 --generate-hashes --no-annotate --no-header \
@@ -102,8 +107,8 @@ lock: setup ## new lock files from pyproject.toml (needs uv)
 		--group dev --group interop --constraint requirements.lock \
 		pyproject.toml -o requirements-interop.lock
 
-bench: ## benchmarks: all that DATA= and others give inputs for; `make -C bench help` lists them
+bench: ## benchmarks against other tools; `make -C bench help` lists them and their inputs
 	@$(MAKE) --no-print-directory -C bench all
 
-clean: ## remove scratch (cleaned text that is kept for the next run, unfinished training)
+clean: ## remove .scratch (cleaned text kept for the next run, checkpoints of unfinished training)
 	rm -rf .scratch

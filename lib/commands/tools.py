@@ -40,8 +40,8 @@ def run_git(*words: str) -> str:
     return done.stdout
 
 
-def run_dvc(*words: str, folder: Path | None = None) -> None:
-    """Runs a dvc command of this Python's environment, in a folder or here.
+def run_dvc(*words: str, folder: Path | None = None) -> str:
+    """Standard output of a dvc command of this Python's environment, run in a folder or here.
 
     Raises:
         UserError: dvc failed; its reason is passed on.
@@ -54,6 +54,7 @@ def run_dvc(*words: str, folder: Path | None = None) -> None:
     if done.returncode:
         reason = one_line(done.stderr).removeprefix("ERROR: ")
         raise UserError(f"dvc {' '.join(words[:2])} failed: {reason}")
+    return done.stdout
 
 
 def one_line(message: object) -> str:

@@ -2,6 +2,7 @@
 
 import os
 import random
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -116,6 +117,23 @@ class Project:
 
     def stage(self, name: str, *arguments: str, code: int | None = 0) -> str:
         return self.run(sys.executable, "-m", f"stages.{name}", *arguments, code=code)
+
+    def stages_run(self) -> list[str]:
+        """The stages that `dvc repro` runs, sorted."""
+        return sorted(re.findall(r"Running stage '([^']+)'", self.run("dvc", "repro")))
+
+    def processes(self, module: str) -> list[int]:
+        """Ids of the processes that run a Python module in the project's folder."""
+        found = []
+        for process in Path("/proc").glob("[0-9]*"):
+            try:
+                words = (process / "cmdline").read_bytes().split(b"\0")
+                here = (process / "cwd").resolve() == self.folder.resolve()
+            except OSError:
+                continue
+            if here and module.encode() in words and b"-m" in words:
+                found.append(int(process.name))
+        return found
 
     def make_records(self) -> None:
         """Runs the data stages on data/raw."""

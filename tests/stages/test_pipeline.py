@@ -2,11 +2,9 @@
 
 import json
 import os
-import re
 import shutil
 import signal
 import time
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -40,8 +38,7 @@ def finished(tmp_path_factory) -> Project:
 
 def rerun(project: Project) -> list[str]:
     """The stages that `dvc repro` runs, without `check`, which every change of params.yaml runs."""
-    stages = re.findall(r"Running stage '([^']+)'", project.run("dvc", "repro"))
-    return sorted(stage for stage in stages if stage != "check")
+    return [stage for stage in project.stages_run() if stage != "check"]
 
 
 def test_everything_promised_is_there(finished):
@@ -254,34 +251,20 @@ def test_killing_dvc_leaves_no_trainer_behind(finished, shell, monkeypatch):
         finished.set({"pretrain": {"steps": 100_000}})
         process = finished.start("dvc", "repro", "pretrain@main")
         deadline = time.monotonic() + 120
-        while not (trainers := _trainers(finished)):
+        while not (trainers := finished.processes("stages.pretrain")):
             assert process.poll() is None and time.monotonic() < deadline, process.communicate()[0]
             time.sleep(0.05)
         time.sleep(1)
         process.send_signal(signal.SIGKILL)
         process.wait()
         deadline = time.monotonic() + 20
-        while set(trainers) & set(_trainers(finished)):
+        while set(trainers) & set(finished.processes("stages.pretrain")):
             assert time.monotonic() < deadline, "the trainer outlived dvc"
             time.sleep(0.1)
     finally:
         params.write_text(before)
-        for pid in _trainers(finished):
+        for pid in finished.processes("stages.pretrain"):
             os.kill(pid, signal.SIGKILL)
-
-
-def _trainers(project: Project) -> list[int]:
-    """Processes that run the pretrain stage in this project's folder."""
-    found = []
-    for process in Path("/proc").glob("[0-9]*"):
-        try:
-            words = (process / "cmdline").read_bytes().split(b"\0")
-            here = (process / "cwd").resolve() == project.folder.resolve()
-        except OSError:
-            continue
-        if here and b"stages.pretrain" in words and b"-m" in words:
-            found.append(int(process.name))
-    return found
 
 
 @pytest.mark.parametrize(

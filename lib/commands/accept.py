@@ -1,0 +1,89 @@
+"""Keeps finished outputs when only the code has changed: `make accept`.
+
+After an update of this project `dvc repro` runs every stage whose code changed, and trains again.
+CHANGELOG.md says which stages' results differ between versions; where they do not, or where the
+old model is good enough, this records the present code as the one that made the present outputs.
+It does so for stages that differ from their last run in nothing but code and new parameters that
+have their default values; others are listed and left as they are.
+"""
+
+import argparse
+import json
+import sys
+from collections.abc import Iterable
+from typing import Any
+
+from lib.commands.tools import run_dvc
+from lib.params import Params, load_params
+from lib.run.errors import UserError
+from lib.run.paths import CODE
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        prog="python -m lib.commands.accept",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.parse_args()
+    params = load_params()
+    run_dvc("repro", "-q", "check")
+    accepted = 0
+    left: dict[str, list[str]] = {}
+    for stage, changes in json.loads(run_dvc("status", "--json")).items():
+        if reasons := other_changes(changes, params):
+            left[stage] = reasons
+        else:
+            run_dvc("commit", "-q", "-f", stage)
+            print(f"accept: {stage}: its outputs are kept")
+            accepted += 1
+    for stage, reasons in left.items():
+        print(f"accept: {stage}: will run again, because more than its code changed: ", end="")
+        print(", ".join(reasons))
+    if not accepted and not left:
+        print("accept: nothing to accept: no stage differs from its last run")
+
+
+def other_changes(changes: Iterable[Any], params: Params) -> list[str]:
+    """What differs in a stage besides its code, as `dvc status --json` shows it.
+
+    Args:
+        changes: of one stage: strings such as "changed command", or {"changed deps": {path: how}},
+            where `how` for params.yaml is {key: "modified", "deleted" or "new"}.
+
+    Returns:
+        Paths and keys; none if only the code changed.
+    """
+    found = []
+    for change in changes:
+        if not isinstance(change, dict):
+            # A command has no values of the user's: it is code.
+            found += [] if change == "changed command" else [str(change)]
+            continue
+        for kind, entries in change.items():
+            for path, how in entries.items():
+                if isinstance(how, dict):
+                    found += [
+                        key for key, state in how.items() if not _is_default(key, state, params)
+                    ]
+                elif kind != "changed deps" or not path.startswith(f"{CODE}/"):
+                    found.append(path)
+    return found
+
+
+def _is_default(key: str, state: str, params: Params) -> bool:
+    """Whether a parameter is one that the last run did not know yet, with its default value."""
+    values: Any = params.model_dump()
+    defaults: Any = Params(phases=params.phases).model_dump()
+    for part in key.split("."):
+        if not isinstance(values, dict) or part not in values or part not in defaults:
+            return False
+        values, defaults = values[part], defaults[part]
+    return state == "new" and bool(values == defaults)
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except UserError as error:
+        sys.exit(f"accept: error: {error}")

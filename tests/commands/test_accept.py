@@ -1,0 +1,28 @@
+"""make accept: what counts as a change of code only."""
+
+import pytest
+
+from lib.commands.accept import other_changes
+from lib.params import parse_params
+
+
+@pytest.mark.parametrize(
+    ("changes", "other"),
+    [
+        ([{"changed deps": {"data/code/records.txt": "modified"}}], []),
+        (["changed command", {"changed deps": {"data/code/records.txt": "new"}}], []),
+        ([{"changed deps": {"data/shards": "modified"}}], ["data/shards"]),
+        ([{"changed outs": {"data/code/records.txt": "deleted"}}], ["data/code/records.txt"]),
+        ([{"changed outs": {"models/main/config.json": "modified"}}], ["models/main/config.json"]),
+        (["always changed"], ["always changed"]),
+        # Parameters that the last run did not know: only with their default values.
+        ([{"changed deps": {"params.yaml": {"records.packing": "new"}}}], []),
+        ([{"changed deps": {"params.yaml": {"preprocess.clean": "new"}}}], []),
+        ([{"changed deps": {"params.yaml": {"records.seed": "new"}}}], ["records.seed"]),
+        ([{"changed deps": {"params.yaml": {"records.packing": "modified"}}}], ["records.packing"]),
+        ([{"changed deps": {"params.yaml": {"records.gone": "deleted"}}}], ["records.gone"]),
+    ],
+)
+def test_only_code_and_new_parameters_with_default_values_are_accepted(values, changes, other):
+    values["records"]["seed"] = 7
+    assert other_changes(changes, parse_params(values)) == other
