@@ -1,4 +1,4 @@
-"""dvc.yaml: stages depend on their code, paths agree with lib.run.paths, commands have no values."""
+"""dvc.yaml: stages depend on their code, paths agree with lib.run.paths, commands are fixed."""
 
 import re
 from pathlib import Path
