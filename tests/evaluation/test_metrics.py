@@ -18,6 +18,7 @@ from lib.evaluation.metrics import (
 from lib.evaluation.sequences import MaskedWordSequences
 from lib.evaluation.sums import DocumentSums
 from lib.evaluation.unigram import Unigram
+from tests.conftest import ROOT
 from tests.helpers.held_out import (
     LARGE,
     PROBABILITY,
@@ -128,6 +129,11 @@ def test_results_are_read_with_their_intervals_and_baselines():
     assert unlisted.metric.label == "new metric" and unlisted.written_interval() == "0.2 to 0.3"
     assert unlisted.without_model == (UNIGRAM, 0.125)
     assert [result.metric.name for result in headlines(values)] == ["mlm_loss", "mlm_accuracy"]
+
+
+def test_every_metric_is_documented():
+    page = (ROOT / "docs/evaluation.md").read_text(encoding="utf-8")
+    assert [name for name in METRICS if f"`{name}`" not in page] == []
 
 
 def test_names_and_totals_are_unambiguous():

@@ -25,8 +25,8 @@ from lib.vocab.export import write_tokenizer  # noqa: E402
 from lib.vocab.tokenizer import SPECIAL_TOKENS, WordPieceTokenizer  # noqa: E402
 
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
-PIECES = ["the", "cat", "##ting", "café", "sat", "dogs", ".", ",", "中"]
-VOCABULARY = [*SPECIAL_TOKENS, *LETTERS, *(f"##{one}" for one in LETTERS), *PIECES]
+TOKENS = ["the", "cat", "##ting", "café", "sat", "dogs", ".", ",", "中"]
+VOCABULARY = [*SPECIAL_TOKENS, *LETTERS, *(f"##{one}" for one in LETTERS), *TOKENS]
 WORDS = ["The", "Café", "cat", "sitting", "sat", "dogs", "中文", "ran,", "9", "éclair", "mat"]
 LENGTH, PROBABILITY, SEED = 24, 0.2, 7
 

@@ -194,16 +194,16 @@ def write_everything(folder: Path) -> None:
 
 
 def write_vocabulary(folder: Path) -> None:
-    """Metrics and the page of a vocabulary of single characters, of words that end tables."""
+    """Results of a vocabulary of single characters; some words contain Markdown markup."""
     words = {"`|`": 5, "a|b": 4, "``": 3, "مدرسة": 2, "学校": 2, "ışık": 2, "स्कूल": 2, "🇹🇷": 2}
     letters = sorted({letter for word in words for letter in word})
-    pieces = [*SPECIAL_TOKENS, *letters, *(f"##{letter}" for letter in letters)]
-    tokenizer = WordPieceTokenizer(pieces, False, False)
+    vocabulary = [*SPECIAL_TOKENS, *letters, *(f"##{letter}" for letter in letters)]
+    tokenizer = WordPieceTokenizer(vocabulary, False, False)
     counts = WordCounts()
     counts.words.update(words)
     fitted = measure_fit(tokenizer, counts)
-    write(folder / "metrics.json", {"size": len(pieces), "train": fitted.metrics})
-    write_report(folder / "report.md", tokenizer, {"size": len(pieces)}, {"train": fitted})
+    write(folder / "metrics.json", {"size": len(vocabulary), "train": fitted.metrics})
+    write_report(folder / "report.md", tokenizer, {"size": len(vocabulary)}, {"train": fitted})
 
 
 @pytest.fixture
@@ -212,12 +212,12 @@ def results(tmp_path, values) -> Results:
     return Results(tmp_path, parse_params(values))
 
 
-def made(results: Results) -> str:
+def render(results: Results) -> str:
     return page(results, "vocab:\n  size: 300  # <rows>\n")
 
 
 def test_the_page_is_complete_and_loads_or_runs_nothing(results):
-    text = made(results)
+    text = render(results)
     assert text.startswith("<!DOCTYPE html>\n")
     parsed = Page(text)
     ids = [attributes["id"] for _, attributes in parsed.tags if "id" in attributes]
@@ -237,11 +237,11 @@ def test_the_page_is_complete_and_loads_or_runs_nothing(results):
     styles = [data for data, around in parsed.texts if around[-1:] and around[-1][0] == "style"]
     assert styles and not re.search(r"url\(|@import|https?:", "".join(styles))
     assert "default-src 'none'" in str(parsed.tags[:6])
-    assert made(results) == text
+    assert render(results) == text
 
 
 def test_text_of_every_language_is_unchanged_and_in_its_own_direction(results):
-    parsed = Page(made(results))
+    parsed = Page(render(results))
     # Without a break in a sentence with a masked word, and with marked words in a sample.
     plain = parsed.text.replace("\ufffd", "\x85")
     for text in TEXTS:
@@ -263,27 +263,27 @@ def test_results_of_an_outdated_stage_are_not_shown(results, values, stage):
     name = f"{stage}@main" if stage in ("records", "pretrain") else stage
     outdated = Results(results.folder, results.params, {name: OUTDATED})
     label = name.replace("@", " of ")
-    assert f"{label}: {OUTDATED}; run dvc repro" in Page(made(outdated)).text
-    assert OUTDATED not in Page(made(results)).text
+    assert f"{label}: {OUTDATED}; run dvc repro" in Page(render(outdated)).text
+    assert OUTDATED not in Page(render(results)).text
 
 
 def test_no_value_of_an_outdated_evaluation_is_on_the_page(results):
     outdated = Results(results.folder, results.params, {"evaluate": OUTDATED})
-    page, current = made(outdated), made(results)
+    page, current = render(outdated), render(results)
     for value in ("1.875", "1.900 to 2.100", "Loss by &lt;frequency&gt;", "step-&lt;20&gt;"):
         assert value in current and value not in page, value
     # What training did is still current.
     assert "1,234,567 parameters" in page
     # Then the evaluation is killed: its metrics are gone, and other files of it may remain.
     (results.folder / "evaluate/metrics.json").unlink()
-    page = Page(made(outdated)).text
+    page = Page(render(outdated)).text
     assert page.count("evaluate has not run yet") == 2 and "masked" not in page
 
 
 def test_curves_of_a_training_that_has_not_finished_are_shown(results):
     (results.folder / "pretrain/main/metrics.json").unlink()
     running = Results(results.folder, results.params, {"pretrain@main": OUTDATED})
-    page = made(running)
+    page = render(running)
     assert "pretrain of main has not run yet" in page and "polyline" in page
 
 
@@ -292,12 +292,12 @@ def test_any_stage_may_be_missing(results, stage):
     for path in (results.folder / stage).rglob("*"):
         if path.is_file():
             path.unlink()
-    assert f"{stage} " in Page(made(results)).text
-    assert re.search(f"{stage}( of main)? has not run yet", Page(made(results)).text)
+    assert f"{stage} " in Page(render(results)).text
+    assert re.search(f"{stage}( of main)? has not run yet", Page(render(results)).text)
 
 
 def test_metrics_are_shown_with_their_intervals_and_baselines(results):
-    rows = list(Page(made(results)).rows())
+    rows = list(Page(render(results)).rows())
     head = next(row for row in rows if row[0] == "metric")
     assert head == ["metric", "this model", "95 % interval", "baseline", "initial model"]
     loss = next(row for row in rows if row[0].startswith("MLM loss"))
@@ -322,7 +322,7 @@ def test_metrics_are_shown_with_their_intervals_and_baselines(results):
 
 
 def test_words_of_the_vocabulary_report_are_read_back_from_its_markdown(results):
-    rows = list(Page(made(results)).rows())
+    rows = list(Page(render(results)).rows())
     for row in (
         ["`|`", "5", "` ##| ##`"],
         ["a|b", "4", "a ##| ##b"],
@@ -334,23 +334,23 @@ def test_words_of_the_vocabulary_report_are_read_back_from_its_markdown(results)
     report = results.folder / "vocab/report.md"
     empty = "\n## Unknown words, train\n\n| word | times |\n| --- | --- |\n"
     write(report, report.read_text(encoding="utf-8") + empty)
-    assert "Unknown words" not in Page(made(results)).text
+    assert "Unknown words" not in Page(render(results)).text
 
 
 def test_images_are_embedded_and_small_tables_are_shown_with_them(results):
-    parsed = Page(made(results))
+    parsed = Page(render(results))
     (image,) = (attributes for tag, attributes in parsed.tags if tag == "img")
     assert base64.b64decode(image["src"].partition(",")[2]).decode() == SVG
     assert image["alt"] == "Loss by <frequency>" and "Loss by <frequency>" in parsed.text
     assert ["1-9", "2"] in list(parsed.rows())
     write(results.folder / "evaluate/by_frequency.csv", "bin,loss\n" + "1-9,2\n" * 100)
-    assert ["1-9", "2"] not in list(Page(made(results)).rows())
+    assert ["1-9", "2"] not in list(Page(render(results)).rows())
     write(results.folder / "evaluate/by_length.svg", "<svg")
-    assert "evaluate/by_length.svg: not an SVG image" in Page(made(results)).text
+    assert "evaluate/by_length.svg: not an SVG image" in Page(render(results)).text
     titled = SVG.replace("<title>", "<text>Loss</text><title>").replace("by &lt;frequency&gt;", "")
     write(results.folder / "evaluate/by_length.svg", titled.replace("<title>Loss ", "<title>Loss"))
     # An image that shows its own title gets no caption.
-    assert "figcaption" not in made(results).partition('alt="Loss">')[0].rpartition("<figure")[2]
+    assert "figcaption" not in render(results).partition('alt="Loss">')[0].rpartition("<figure")[2]
 
 
 @pytest.mark.parametrize(
@@ -368,14 +368,14 @@ def test_words_that_cleaning_changed_are_marked(results, before, after, removed,
     inspection = Inspection()
     inspection.samples = [("0", "a.txt", before, after)]
     write(results.folder / "preprocess/samples.txt", inspection.page())
-    texts = Page(made(results)).texts
+    texts = Page(render(results)).texts
     for tag, expected in (("del", removed), ("ins", added)):
         assert [data for data, around in texts if around and around[-1][0] == tag] == expected
 
 
 def test_curves_are_drawn_from_the_log_unless_an_image_shows_them(results):
     def points() -> list[int]:
-        tags = Page(made(results)).tags
+        tags = Page(render(results)).tags
         return sorted(len(found["points"].split()) for tag, found in tags if tag == "polyline")
 
     # Learning rate, loss on two texts (nan is left out), throughput, memory, lengths.
@@ -383,7 +383,7 @@ def test_curves_are_drawn_from_the_log_unless_an_image_shows_them(results):
     for name in ("evaluate/training_loss", "evaluate/records_lengths", "cost/throughput-main"):
         write(results.folder / f"{name}.svg", SVG)
     assert points() == [2, 3]
-    assert [tag for tag, _ in Page(made(results)).tags].count("img") == 4
+    assert [tag for tag, _ in Page(render(results)).tags].count("img") == 4
 
 
 @given(st.text(), st.text())

@@ -82,7 +82,7 @@ class CardFacts:
 
 
 def gather(params: Params, phase: str, results: Path) -> CardFacts:
-    """Reads the metrics of all stages that made the model of a phase.
+    """Reads the metrics of all stages that the model of a phase depends on.
 
     Args:
         phase: its name in params.yaml.

@@ -83,8 +83,8 @@ def _description(facts: CardFacts, config: BertConfig) -> str:
         ("attention dropout", f"{config.attention_probs_dropout_prob:g}"),
     ]
     return (
-        f"A BERT ({goals}), {origin}, trained with domain-bert, a pipeline that reproduces it from "
-        f"the same text and parameters.\n\n{table(('size', ''), sizes)}"
+        f"A BERT ({goals}), {origin} with domain-bert, a pipeline that reproduces it from the same "
+        f"text and parameters.\n\n{table(('size', ''), sizes)}"
     )
 
 
@@ -123,15 +123,16 @@ def _held_out(facts: CardFacts, metrics: Mapping[str, Any]) -> str:
         else:
             row += ["", ""]
         rows.append(row)
-    for name, value in rest.items():
-        if name not in _IN_TEXT:
-            written = f"{value:,.4g}" if isinstance(value, float) else value
-            rows.append([in_words(name), written, *[""] * (len(heading) - 2)])
+    others = [
+        (in_words(name), f"{value:,.4g}" if isinstance(value, float) else value)
+        for name, value in rest.items()
+        if name not in _IN_TEXT
+    ]
     return (
         f"Measured on {metrics['words']:,} masked words ({metrics['masked_tokens']:,} tokens) of "
         f"{metrics['documents']:,} test documents {unseen} They are in {metrics['examples']:,} "
         "sequences. The intervals show how much the values would differ if other documents had "
-        f"been drawn.\n\n{table(heading, rows)}"
+        f"been drawn.\n\n{table(heading, rows)}\n\n{table(('other value', ''), others)}"
     )
 
 
@@ -153,10 +154,9 @@ def _limits(facts: CardFacts, config: BertConfig) -> str:
     limits = [
         f"{trained}. Expect worse results on text of another kind; they were not measured.",
         "The evaluation shows how well it predicts words of text from the same collection, not how "
-        "well it does on a task: fine-tune it and measure that. Between models with different "
-        "vocabularies only bits per character can be compared, on the same text and with the same "
-        "treatment of case and accents; every other metric counts tokens of the model's own "
-        "vocabulary.",
+        "well it does on a task: fine-tune it and measure that. To compare it with a model of "
+        "another vocabulary, use bits per character, on the same text and with the same treatment "
+        "of case and accents: MLM loss, perplexity and accuracy depend on the vocabulary.",
     ]
     if not facts.external_examples:
         overlap = facts.split["overlap"]["test"]

@@ -5,6 +5,7 @@ from lib.report.card.markdown import bullets, in_words, table
 
 
 def model_name(model: NamedModel) -> str:
+    """The name of a model with its revision and licence, as far as they are known."""
     details = [
         *([f"revision {model.revision}"] if model.revision else []),
         *([f"licence {model.license}"] if model.license else []),
@@ -13,6 +14,7 @@ def model_name(model: NamedModel) -> str:
 
 
 def training_data(facts: CardFacts) -> str:
+    """The text: files, what was dropped, what was kept, how it was cleaned and split."""
     corpus, split, settings = facts.corpus, facts.split, facts.params.preprocess
     formats = ", ".join(f"{count:,} {name}" for name, count in corpus["formats"].items())
     rows: list[tuple[str, object]] = [
@@ -74,6 +76,7 @@ def _cleaning(facts: CardFacts) -> str:
 
 
 def tokenizer(facts: CardFacts) -> str:
+    """The vocabulary: origin, size, normalisation, and how well it fits the text."""
     settings, vocabulary = facts.params.vocab, facts.vocabulary
     base = model_name(facts.vocabulary_base) if facts.vocabulary_base else ""
     sentences = f"{facts.sample['train_sampled']:,} sentences of training text"
@@ -108,6 +111,7 @@ def _fit(key: str, value: float | None) -> str:
 
 
 def training(facts: CardFacts) -> str:
+    """The phases of training as a table, and the settings of the last one."""
     phases = [
         (
             phase.name,
@@ -148,7 +152,8 @@ def _settings(facts: CardFacts) -> list[str]:
         masks = "drawn again each time an example is used"
         masks += f"; {records.dupe_factor} pairings of the text" if records.dupe_factor > 1 else ""
     else:
-        masks = f"drawn once in each of {records.dupe_factor} copies of the text"
+        copies = records.dupe_factor
+        masks = f"drawn once in each of {copies} copies of the text" if copies > 1 else "drawn once"
     pairs = (
         f"sentence pairs, {records.random_next_prob:g} of them random"
         if records.next_sentence
