@@ -24,6 +24,7 @@ from lib.text.reading.formats import FORMATS, between_cuts, cut_rule, read_docum
 from lib.text.reading.raw_files import examine
 from lib.text.reading.reader import Chunk
 from lib.text.reading.rejections import REASONS, Rejections
+from tests.conftest import ROOT
 
 TEXTS = [f"Article {n} has ünï çode.\nIts second line, “{n}”, is here." for n in range(700)]
 
@@ -116,9 +117,8 @@ def read(
 
 def test_params_yaml_and_these_tests_know_every_format():
     assert {name for name, _ in EXAMPLES.values()} == set(FORMATS)
-    [comment] = re.findall(
-        r"\n  format: auto((?: *#.*\n)+)", Path("params.yaml").read_text("utf-8")
-    )
+    params = (ROOT / "params.yaml").read_text(encoding="utf-8")
+    [comment] = re.findall(r"\n  format: \S+((?: *#.*\n)+)", params)
     assert [name for name in FORMATS if not re.search(rf"\b{name}\b", comment)] == []
 
 
