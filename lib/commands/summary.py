@@ -1,7 +1,7 @@
 """The summary of a finished run on one screen: `python -m lib.commands.summary`."""
 
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,8 @@ from lib.run.paths import MODELS, RESULTS
 
 # A run with fewer optimizer steps is a trial: it may well not beat its baselines.
 _TRIAL_STEPS = 1000
+
+Describe = Callable[[Results, Mapping[str, Any]], Iterator[str]]
 
 
 def summary(root: Path = Path()) -> str:
@@ -52,13 +54,16 @@ def summary(root: Path = Path()) -> str:
     return "\n".join(lines)
 
 
-def _stage(results: Results, stage: str, title: str, describe: Any) -> Iterator[str]:
+def _stage(results: Results, stage: str, title: str, describe: Describe) -> Iterator[str]:
     """The lines of a stage, the first one after its title."""
     path = results.folder / stage / METRICS
     if not path.exists():
         raise UserError(f"{path}: no such file; run the pipeline first: dvc repro")
-    why = results.why_outdated(path)
-    lines = [f"{why}; run dvc repro"] if why else describe(results, results.metrics(stage))
+    metrics = results.metrics(stage)
+    if metrics is None:
+        lines = iter([f"{results.why_outdated(path)}; run dvc repro"])
+    else:
+        lines = describe(results, metrics)
     for number, line in enumerate(lines):
         yield f"{'' if number else title:<13}{line}".rstrip()
 

@@ -18,7 +18,7 @@ from typing import Any
 from ruamel.yaml import YAML
 
 from lib.run import fingerprint
-from lib.run.paths import CODE
+from lib.run.paths import CODE, RESULTS
 from lib.text.reading.input_digest import input_md5
 
 OUTDATED = "outdated: params.yaml or its inputs changed since"
@@ -57,7 +57,7 @@ def outdated_stages(root: Path) -> dict[str, str]:
     }
     found = {}
     for name, deps in declared.items():
-        if name not in locked:
+        if name not in locked or not _has_recorded_results(locked[name], root):
             found[name] = NOT_RECORDED
         elif not _is_current(locked[name], deps, params, outs, root):
             found[name] = OUTDATED
@@ -97,6 +97,15 @@ def _lookup(values: Mapping[str, Any], key: str) -> Any:
     for part in key.split("."):
         found = found.get(part) if isinstance(found, dict) else None
     return found
+
+
+def _has_recorded_results(stage: Stage, root: Path) -> bool:
+    """Whether the results are those that DVC recorded, and not of a stage that was run by hand."""
+    return all(
+        _same_on_disk(root / out["path"], out)
+        for out in stage.get("outs", ())
+        if Path(out["path"]).parts[0] == RESULTS.name
+    )
 
 
 def _is_current(

@@ -136,6 +136,11 @@ def test_a_stage_that_dvc_did_not_record_is_unverified(root):
     assert set(outdated_stages(root).values()) == {NOT_RECORDED}
 
 
+def test_results_of_a_stage_that_was_run_by_hand_are_unverified(root):
+    (root / "results/evaluate/metrics.json").write_text("of another model")
+    assert outdated_stages(root) == {"evaluate": NOT_RECORDED}
+
+
 def test_folders_are_compared_as_dvc_does(root):
     folder = root / "data/raw"
     folder.unlink()
