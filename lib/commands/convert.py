@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 
 from lib.checkpoints.conversion import GOOGLE, HUGGING_FACE, SEED, convert_model
-from lib.records.json_lines_export import write_json_lines
+from lib.records.importing.json_lines_export import write_json_lines
 from lib.run.errors import UserError
 from lib.run.pool import worker_count
 

@@ -6,7 +6,7 @@ is predicted); optionally the list `token_type_ids`, if there are two segments, 
 
     {"input_ids": [2, 4, 9, 3], "attention_mask": [1, 1, 1, 1], "labels": [-100, 8, -100, -100]}
 
-`lib.records.json_lines_export` writes them.
+`lib.records.importing.json_lines_export` writes them.
 
 Shapes: B examples in a batch, S tokens and P predictions per sequence.
 """

@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from lib.commands.convert import main
-from lib.records.json_lines_export import write_json_lines
+from lib.records.importing.json_lines_export import write_json_lines
 from lib.run import fingerprint
 from lib.run.errors import UserError
 from stages import records as stage
