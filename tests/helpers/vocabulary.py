@@ -2,7 +2,6 @@
 
 from collections import Counter
 from collections.abc import Mapping
-from typing import Any
 
 from lib.vocab.characters import BasicTokenizer
 from lib.vocab.sources import from_sentencepiece
@@ -11,7 +10,7 @@ UNCASED, CASED = BasicTokenizer(True, True), BasicTokenizer(False, False)
 
 
 def basic_tokenizer(language: str) -> BasicTokenizer:
-    """The settings that suit one of the made-up languages."""
+    """The settings that suit one of the synthetic languages."""
     return UNCASED if language in ("english", "tweets") else CASED
 
 
@@ -20,12 +19,11 @@ def make_vocabulary(
     words: Mapping[str, int],
     size: int,
     algorithm: str = "bpe",
-    **other: Any,
+    trained: Mapping[str, int] | None = None,
+    coverage: float = 1.0,
 ) -> list[str]:
-    """`from_sentencepiece` with defaults for `trained` (all words) and `coverage` (all of them)."""
-    coverage = other.pop("coverage", 1.0)
-    trained = other.pop("trained", words)
-    return from_sentencepiece(words, trained, basic, algorithm, size, coverage, 64)[0]
+    """`from_sentencepiece` with defaults: trained on all words, and all characters covered."""
+    return from_sentencepiece(words, trained or words, basic, algorithm, size, coverage, 64)[0]
 
 
 def word_counts(text: str, basic: BasicTokenizer) -> Counter[str]:

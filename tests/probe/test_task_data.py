@@ -7,6 +7,8 @@ from lib.probe.task_data import read_task
 from lib.run.errors import UserError
 from tests.helpers.labelled import CLASSIFICATION, write_texts
 
+PHASES = {"main": {"max_seq_length": 32, "init": "data/vocab"}}
+
 
 def test_files_named_train_dev_and_test_are_used_as_such(tmp_path):
     write_texts(tmp_path / "x/train.csv", [("one", "a"), ("two", "b")])
@@ -58,12 +60,12 @@ def test_a_task_without_enough_examples_is_refused(tmp_path):
         ({"epoch": 3}, "did you mean `epochs`"),
     ],
 )
-def test_wrong_settings_of_a_task_are_refused_in_one_line(values, changes, message):
-    values["probe"]["tasks"]["mood"] = CLASSIFICATION.model_dump() | changes
+def test_wrong_settings_of_a_task_are_refused_in_one_line(changes, message):
+    task = CLASSIFICATION.model_dump() | changes
     with pytest.raises(UserError) as error:
-        parse_params(values)
+        parse_params({"phases": PHASES, "probe": {"tasks": {"mood": task}}})
     assert "probe.tasks.mood" in str(error.value) and message in str(error.value)
 
 
-def test_params_yaml_comes_without_tasks(values):
-    assert parse_params(values).probe.tasks == {}
+def test_there_are_no_tasks_by_default():
+    assert parse_params({"phases": PHASES}).probe.tasks == {}

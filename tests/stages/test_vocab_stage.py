@@ -15,22 +15,18 @@ from lib.vocab.tokenizer import WordPieceTokenizer
 from stages.vocab import main
 
 
-def test_every_source(tmp_path, monkeypatch, values):
+def test_every_source(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     Path("data/sample").mkdir(parents=True)
     Path("data/sample/train.txt").write_text(synthetic_text("turkish", 400, 1), encoding="utf-8")
     Path("data/sample/heldout.txt").write_text(synthetic_text("turkish", 100, 2), encoding="utf-8")
 
     def run(source: str, base: str = "data/sample", **changes) -> list[str]:
-        values["vocab"] |= {
-            "source": source,
-            "base": base,
-            "size": 400,
-            "lowercase": False,
-            "strip_accents": False,
-            **changes,
-        }
-        Path("params.yaml").write_text(yaml.safe_dump(values), encoding="utf-8")
+        vocab = {"source": source, "base": base, "size": 400}
+        vocab |= {"lowercase": False, "strip_accents": False, **changes}
+        phases = {"main": {"max_seq_length": 32, "init": "data/vocab"}}
+        text = yaml.safe_dump({"vocab": vocab, "phases": phases})
+        Path("params.yaml").write_text(text, encoding="utf-8")
         main(Path("data/sample"), Path(base), Path("data/vocab"))
         vocabulary = read_vocabulary(Path("data/vocab/vocab.txt"))
         metrics = json.loads(Path("results/vocab/metrics.json").read_text(encoding="utf-8"))
