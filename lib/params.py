@@ -1,7 +1,7 @@
-"""params.yaml as typed, frozen objects: the one loader that every stage uses.
+"""params.yaml as typed, frozen objects, with the loader that every stage uses.
 
 DVC and PyYAML read numbers differently: to PyYAML `2e-5` is a string, and `dvc exp run -S` writes
-small values back in just that form. So every number is brought to its declared type here.
+small values in exactly that form. So every number is converted to its declared type here.
 """
 
 import re
@@ -37,7 +37,7 @@ from lib.text.reading.formats import FORMATS
 
 
 def _number(value: object) -> object:
-    """Numbers written as text (`2e-5`) become floats; true and false never count as numbers."""
+    """Converts numbers written as text (`2e-5`) to floats; true and false are not numbers."""
     if isinstance(value, bool):
         raise ValueError("should be a number")
     if isinstance(value, str):
@@ -49,7 +49,7 @@ def _number(value: object) -> object:
 
 
 def _whole_number(value: object) -> object:
-    """`2e6` is a good way to write two million steps; 2.5 steps are not."""
+    """Converts whole numbers in any notation, such as `2e6` steps, to int; refuses 2.5."""
     value = _number(value)
     if isinstance(value, float):
         if not value.is_integer():
@@ -63,7 +63,7 @@ SAMPLE, VOCAB, SHARDS = str(paths.SAMPLE), str(paths.VOCAB), str(paths.SHARDS)
 
 
 def _one_of(names: Iterable[str]) -> GetPydanticSchema:
-    """For keys whose value is a name in a registry: refuses other names and lists these."""
+    """Type of a key whose value is a name in a registry; the error for any other lists them."""
     schema = core_schema.literal_schema(list(names))
     return GetPydanticSchema(lambda source, handler: schema)
 
@@ -80,7 +80,7 @@ NotNegative = Annotated[Real, Field(ge=0)]
 
 def _steps_or_fraction(value: float) -> float:
     if value >= 1 and not float(value).is_integer():
-        raise ValueError("should be a whole number of steps, or below 1 a share of them")
+        raise ValueError("should be a whole number of steps, or a fraction of them below 1")
     return int(value) if value >= 1 else value
 
 
@@ -88,13 +88,13 @@ StepsOrFraction = Annotated[NotNegative, AfterValidator(_steps_or_fraction)]
 
 
 def _project_path(value: str) -> str:
-    """Path of a file or folder, as it is: no shell, `~`, variable or pattern is expanded in it."""
+    """Path of a file or folder, taken literally: no `~`, variable or pattern is expanded in it."""
     if not value.strip():
         raise ValueError("should be the path of a file or folder")
     if any(unicodedata.category(character) in ("Cc", "Cs", "Zl", "Zp") for character in value):
-        raise ValueError("should be a path without line breaks and control characters")
+        raise ValueError("should be a path without line breaks or control characters")
     if re.match(r"[A-Za-z][A-Za-z0-9+.-]*://", value):
-        raise ValueError("should be a path on this machine; fetch the data there first")
+        raise ValueError("should be a path on this machine; download the data first")
     if value.startswith("~"):
         raise ValueError("should be a full path: ~ is not expanded here")
     if "${" in value:
@@ -106,7 +106,7 @@ ProjectPath = Annotated[str, AfterValidator(_project_path)]
 
 
 class Section(BaseModel):
-    """A group of keys: unknown ones are refused, values cannot be changed afterwards."""
+    """Base class of the sections: unknown keys are refused, and objects are immutable."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
 
@@ -139,10 +139,6 @@ class Preprocess(Section):
     clean: Cleaning = Cleaning()
 
 
-# What is made from the sample, what starts from scratch and what is made of text names these
-# folders.
-
-
 class Sample5M(Section):
     sentences: Positive = 5_000_000
     heldout_sentences: Count = 20_000
@@ -152,7 +148,7 @@ class Sample5M(Section):
 class Vocab(Section):
     source: Literal["sentencepiece", "characters", "file", "model", "extend"] = "sentencepiece"
     base: str = "data/sample"
-    # 5 special tokens and at least one letter in both its forms.
+    # 5 special tokens, and one letter as the start and as the continuation of a word.
     size: Annotated[Whole, Field(ge=7)] = 7800
     algorithm: Literal["bpe", "unigram"] = "bpe"
     lowercase: StrictBool = True
@@ -255,7 +251,7 @@ class Model(Section):
 
 
 class Tpu(Section):
-    """A TPU of Google Cloud; names that are null: the one of this TPU VM."""
+    """A TPU of Google Cloud; names that are null are those of the TPU VM that runs the stage."""
 
     name: str | None = None
     zone: str | None = None
@@ -263,14 +259,14 @@ class Tpu(Section):
     steps_per_execution: Positive = 1
 
 
-def _place(value: str) -> str:
+def _checkpoint_dir(value: str) -> str:
     if not re.match(r"/|[a-z][a-z0-9]*://[^/]", value):
-        raise ValueError("should be gs://bucket/prefix, or a folder named from / on")
+        raise ValueError("should be gs://bucket/prefix or the absolute path of a folder")
     return value.rstrip("/")
 
 
 class Pretrain(Section):
-    """What every phase inherits; a phase may name its own steps, rate, warm-up and batch."""
+    """Training parameters that every phase inherits, and may override where `Phase` has the key."""
 
     model: Model = Model()
     init_missing_heads: StrictBool = False
@@ -301,7 +297,7 @@ class Pretrain(Section):
     evaluate_every: Positive = 2000
     checkpoint_every: Positive = 1000
     checkpoint_minutes: PositiveReal | None = None
-    checkpoint_dir: Annotated[str, AfterValidator(_place)] | None = None
+    checkpoint_dir: Annotated[str, AfterValidator(_checkpoint_dir)] | None = None
     keep_checkpoints: Positive = 2
     save_model_every: Positive | None = None
     tensorboard: StrictBool = False
@@ -310,7 +306,7 @@ class Pretrain(Section):
     @model_validator(mode="after")
     def _length_and_rates_agree(self) -> "Pretrain":
         if (self.steps is None) == (self.epochs is None):
-            raise ValueError("steps or epochs should be given, and the other one be null")
+            raise ValueError("either steps or epochs should be given; set the other to null")
         if self.end_learning_rate > self.learning_rate:
             raise ValueError(
                 f"end_learning_rate {self.end_learning_rate} should be at most learning_rate "
@@ -320,7 +316,7 @@ class Pretrain(Section):
 
 
 class Phase(Section):
-    """One training run. Keys left out (or null) are those of `pretrain`."""
+    """One training run. Keys that are left out (or null) are inherited from `pretrain`."""
 
     max_seq_length: Annotated[Whole, Field(ge=8)]
     init: ProjectPath
@@ -335,13 +331,13 @@ _LANGUAGE = "[A-Za-z]{2,8}(-[A-Za-z0-9]{1,8})*"
 
 
 def _languages(value: object) -> object:
-    """A code or a list of codes: BCP 47 as far as people write it (en, pt-BR, zh-Hant-TW)."""
+    """A language code or a list of them, in the common forms of BCP 47 (en, pt-BR, zh-Hant-TW)."""
     for code in value if isinstance(value, list) and value else [value]:
-        # YAML 1.1, which PyYAML reads, takes Norwegian's code for false.
+        # PyYAML implements YAML 1.1, where the code of Norwegian, no, means false.
         if code is False:
             raise ValueError('should be "no", in quotes, if it is Norwegian')
         if code is not None and not re.fullmatch(_LANGUAGE, str(code)):
-            raise ValueError("should be a language's code, such as en or pt-BR, or a list of them")
+            raise ValueError("should be a language code, such as en or pt-BR, or a list of them")
     return value
 
 
@@ -363,12 +359,12 @@ class Evaluate(Section):
     seed: Count = 1
 
 
-# Columns by their names, or in files without a header by their numbers from 1, or -1 from the last.
+# Columns by name, or in files without a header by number: 1 is the first column, -1 the last.
 Column = Annotated[str, Field(min_length=1)] | Annotated[int, Field(strict=True)]
 
 
 class ProbeTask(Section):
-    """A labelled task that models are fine-tuned on and compared by."""
+    """A labelled task on which the model and a baseline are fine-tuned and compared."""
 
     kind: Literal["classification", "tagging"]
     data: ProjectPath
@@ -395,7 +391,7 @@ class ProbeTask(Section):
                 )
         if PurePosixPath(self.model) == PurePosixPath(self.baseline):
             raise ValueError(
-                f"baseline should be another one than model, or {VOCAB} for none. Received: "
+                f"baseline should differ from model; write {VOCAB} for none. Received: "
                 f"{self.baseline!r}"
             )
         return self
@@ -406,12 +402,12 @@ class Cluster(Section):
     scheduler: Annotated[str, AfterValidator(scheduler_address)] | None = None
 
 
-# Folders of models/ for models of chosen steps, and for fetched ones.
+# Folders in models/ for models saved during training and for downloaded ones: not names of phases.
 SAVED, BASE = "saved", "base"
 
 
-def _from_elsewhere(init: str) -> bool:
-    """Whether a phase goes on from a model that no phase of this project has made."""
+def _is_external(init: str) -> bool:
+    """Whether the initial weights of a phase are those of a model from outside this project."""
     folders = PurePosixPath(init).parts
     is_model = init != VOCAB and not init.endswith(".json")
     return is_model and (folders[:1] != ("models",) or folders[1:2] == (BASE,))
@@ -425,7 +421,7 @@ class Probe(Section):
 
 
 class Params(Section):
-    """All of params.yaml."""
+    """The whole of params.yaml."""
 
     demo: Demo = Demo()
     preprocess: Preprocess = Preprocess()
@@ -452,24 +448,26 @@ class Params(Section):
         positions = self.pretrain.model.max_position_embeddings
         for name, phase in self.phases.items():
             if name in (SAVED, BASE):
-                raise ValueError(problem_at("phases", f"none should be called {name}", name))
+                raise ValueError(
+                    problem_at("phases", f"no phase may be called {name}; rename it", name)
+                )
             if phase.init == VOCAB and phase.max_seq_length > positions:
                 raise ValueError(
                     problem_at(
                         f"phases.{name}.max_seq_length",
                         "should be at most "
-                        f"pretrain.model.max_position_embeddings ({positions}): shorten the one or "
-                        "raise the other",
+                        f"pretrain.model.max_position_embeddings ({positions}); lower "
+                        "the one or raise the other",
                         phase.max_seq_length,
                     )
                 )
-            if self.vocab.base == SAMPLE and _from_elsewhere(phase.init):
+            if self.vocab.base == SAMPLE and _is_external(phase.init):
                 raise ValueError(
                     problem_at(
                         "vocab.source",
-                        f"makes a new vocabulary, and {phase.init}, which phases.{name} goes on "
-                        "from, has another; set vocab: {source: model, base: "
-                        f"{phase.init}}}, or extend for words of your text, too",
+                        f"makes a new vocabulary, but {phase.init}, the initial model of "
+                        f"phases.{name}, has its own; set vocab: {{source: model, base: "
+                        f"{phase.init}}}, or source: extend to add words of your text",
                         self.vocab.source,
                     )
                 )
@@ -478,7 +476,7 @@ class Params(Section):
                 raise ValueError(
                     problem_at(
                         "records.max_predictions_per_seq",
-                        f"should be at most the {phase.max_seq_length} tokens of phases.{name}",
+                        f"should be at most phases.{name}.max_seq_length, {phase.max_seq_length}",
                         predictions,
                     )
                 )
@@ -501,10 +499,10 @@ class Params(Section):
                 ) from None
 
     def check_phase(self, name: str) -> None:
-        """Refuses the name of a phase that params.yaml does not have.
+        """Checks that params.yaml has a phase of this name.
 
         Raises:
-            UserError: names the phases there are.
+            UserError: it has not; the existing phases are named.
         """
         if name not in self.phases:
             known = ", ".join(self.phases)
@@ -515,7 +513,7 @@ class Params(Section):
             )
 
 
-# Keys of version 0.1, by their names since 0.2.0.
+# Keys of version 0.1 and their names since 0.2.0.
 RENAMED = {
     "preprocess.clean.url_filler": "preprocess.clean.url_placeholder",
     "preprocess.clean.email_filler": "preprocess.clean.email_placeholder",
@@ -537,10 +535,10 @@ RENAMED = {
 
 
 def parse_params(values: object, source: str = "params.yaml") -> Params:
-    """Checks what a YAML file held.
+    """Validates the parsed contents of a YAML file.
 
     Raises:
-        UserError: one line that names the file, the first wrong key and its mend.
+        UserError: a key is wrong; one line names the file, the first such key and how to fix it.
     """
     if not isinstance(values, dict):
         raise UserError(f"{source}: should hold sections such as `records:`. Received: {values!r}")
@@ -551,7 +549,7 @@ def parse_params(values: object, source: str = "params.yaml") -> Params:
 
 
 def load_params(path: str | Path = "params.yaml") -> Params:
-    """Reads and checks params.yaml.
+    """Reads and validates params.yaml.
 
     Raises:
         UserError: the file is missing, is not YAML, or a key in it is wrong.
@@ -568,5 +566,5 @@ def load_params(path: str | Path = "params.yaml") -> Params:
         where = getattr(failure, "problem_mark", None)
         line = f" line {where.line + 1}" if where else ""
         problem = getattr(failure, "problem", None) or "not YAML"
-        raise UserError(f"{path}{line}: {problem}; mend the YAML there") from None
+        raise UserError(f"{path}{line}: {problem}; fix the YAML there") from None
     return parse_params(values, str(path))

@@ -1,4 +1,4 @@
-"""params.yaml arrives with the declared types, and mistakes in it give one line with a mend."""
+"""params.yaml: types, defaults, and one-line errors that say how to fix a mistake."""
 
 import re
 
@@ -60,7 +60,7 @@ def test_length_of_a_run(values):
     assert run_length(training_of(values), 10**6) == (8000, 800)
     changed(values, "phases.main.epochs", 2.5)
     settings = training_of(values)
-    # Two and a half times a thousand rows are 78.1 batches of 32.
+    # 2.5 epochs of 1000 sequences are 78.1 batches of 32.
     assert run_length(settings, 1000) == (79, 8)
     changed(values, "pretrain.warmup_steps", 100)
     with pytest.raises(ValueError, match="below the 79 steps"):
@@ -70,18 +70,18 @@ def test_length_of_a_run(values):
         parse_params(values)
 
 
-def test_a_phase_that_starts_from_a_model_may_be_longer_than_its_positions(values):
+def test_a_phase_initialised_from_a_model_may_extend_its_positions(values):
     values["phases"]["long"] = {"max_seq_length": 1024, "init": "models/main"}
     assert parse_params(values).phases["long"].max_seq_length == 1024
 
 
-def test_params_cannot_be_changed(values):
+def test_params_are_immutable(values):
     with pytest.raises(ValidationError):
         parse_params(values).records.dupe_factor = 3
 
 
 @pytest.mark.parametrize(
-    ("key", "value", "mend"),
+    ("key", "value", "fix"),
     [
         ("records.dupe_factor", 0, "greater than or equal to 1"),
         ("records.dupe_factor", "ten", "should be a number"),
@@ -97,7 +97,7 @@ def test_params_cannot_be_changed(values):
         ("records.max_examples_per_pack", 1, "auto"),
         ("records.masking", "changing", "'static' or 'dynamic'"),
         ("records.compression", "zip", "'none' or 'gzip'"),
-        ("pretrain.checkpoint_dir", "runs", "should be gs://bucket/prefix, or a folder"),
+        ("pretrain.checkpoint_dir", "runs", "should be gs://bucket/prefix or the absolute path"),
         ("phases.main.max_seq_length", 513, "max_position_embeddings (512)"),
         ("phases.main.max_seq_len", 64, "did you mean `max_seq_length`"),
         ("phases.main.warmup_steps", 10**9, "should be below the 8000 steps"),
@@ -105,7 +105,7 @@ def test_params_cannot_be_changed(values):
         ("pretrain.model.num_attention_heads", 3, "multiple of num_attention_heads"),
         ("pretrain.model.hidden_act", "swish", "gelu_new"),
         ("pretrain.warmup_steps", 10**9, "should be below the 8000 steps"),
-        ("pretrain.warmup_steps", 1.5, "whole number of steps, or below 1 a share"),
+        ("pretrain.warmup_steps", 1.5, "whole number of steps, or a fraction of them below 1"),
         ("pretrain.steps", None, "steps or epochs should be given"),
         ("pretrain.epochs", 3, "steps or epochs should be given"),
         ("phases.saved", {"max_seq_length": 32, "init": "data/vocab"}, "called saved"),
@@ -123,12 +123,12 @@ def test_params_cannot_be_changed(values):
         ("colour", "red", "unknown key"),
     ],
 )
-def test_a_wrong_value_gives_one_line_with_key_and_mend(values, key, value, mend):
+def test_a_wrong_value_gives_one_line_with_key_and_fix(values, key, value, fix):
     with pytest.raises(UserError) as failure:
         parse_params(changed(values, key, value))
     message = str(failure.value)
     assert message.startswith("params.yaml: ") and key.split(".")[0] in message
-    assert mend in message
+    assert fix in message
     assert "\n" not in message
 
 
@@ -164,7 +164,7 @@ def test_a_missing_file_is_refused(tmp_path):
         load_params(tmp_path / "params.yaml")
 
 
-def test_a_misspelt_key_is_told_before_the_one_that_it_leaves_missing(values):
+def test_a_misspelt_key_is_reported_before_the_one_that_is_missing_because_of_it(values):
     values["preprocess"]["clean"]["emojii"] = values["preprocess"]["clean"].pop("emoji")
     with pytest.raises(UserError, match=r"clean\.emojii: unknown key; did you mean `emoji`\?"):
         parse_params(values)
@@ -180,7 +180,7 @@ def test_a_misspelt_key_is_told_before_the_one_that_it_leaves_missing(values):
         ({"max_token_length": 200}, r"vocab\.max_token_length"),
     ],
 )
-def test_what_a_vocabulary_is_made_from(values, changes, message):
+def test_the_base_of_a_vocabulary_fits_its_source(values, changes, message):
     values["vocab"].update(changes)
     with pytest.raises(UserError, match=message):
         parse_params(values)
@@ -189,7 +189,7 @@ def test_what_a_vocabulary_is_made_from(values, changes, message):
 
 
 @pytest.mark.parametrize("language", [None, "tr", "pt-BR", "zh-Hant-TW", ["en", "no"]])
-def test_languages_of_the_card(values, language):
+def test_languages_are_codes(values, language):
     assert (
         parse_params(changed(values, "evaluate.language", language)).evaluate.language == language
     )

@@ -55,7 +55,7 @@ def test_a_task_without_enough_examples_is_refused(tmp_path):
         ({"kind": "parsing"}, "'classification' or 'tagging'"),
         ({"label_field": 2}, "label_field should be the name of a field"),
         ({"kind": "tagging"}, "text_field should be the number of a column"),
-        ({"baseline": "models/main/"}, "baseline should be another one than model"),
+        ({"baseline": "models/main/"}, "baseline should differ from model"),
         ({"seeds": 0}, "greater than or equal to 1"),
         ({"epoch": 3}, "did you mean `epochs`"),
     ],
