@@ -8,7 +8,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 export TF_CPP_MIN_LOG_LEVEL ?= 3
 
 .PHONY: help setup interop gpu tpu smoke demo report accept experiments import recipe recipe-text tiny-base remote \
-	push bucket test check-slow lint lock clean bench
+	push bucket test check-slow lint hooks lock clean bench
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
 
@@ -99,6 +99,10 @@ lint: setup ## ruff and mypy
 	ruff check .
 	ruff format --check .
 	mypy lib stages tools
+
+hooks: setup ## ruff and mypy before every commit (pre-commit)
+	$(BIN)/python -m pip install --quiet pre-commit==4.7.0
+	$(BIN)/pre-commit install
 
 lock: setup ## new lock files from pyproject.toml (needs uv)
 	uv pip compile --universal --python-version 3.11 --generate-hashes --no-annotate --no-header \

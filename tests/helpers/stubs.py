@@ -27,7 +27,7 @@ def write_text(target, text):
     "lib/run/dask_task.py": "def perform(*_, **__): raise AssertionError\n",
     "lib/run/errors.py": "about = lambda path: __import__('contextlib').nullcontext()\n",
     "lib/run/pool.py": "shard_map = lambda function, tasks, *_: list(map(function, tasks))\n",
-    "lib/run/progress.py": "Progress.advance = Progress.skip = lambda *_: None\n",
+    "lib/run/progress.py": "Progress.advance = Progress.skip = lambda *_, **__: None\n",
     "lib/run/stage.py": """
 def run_stage(main, afterwards=None):
     parameters = inspect.signature(main).parameters.values()
