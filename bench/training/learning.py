@@ -31,7 +31,8 @@ from bench.common.processes import measure
 from bench.common.project import Project
 from bench.common.report import machine, table, write_json
 from bench.training.summary import best_rows, curves_csv, describe, mean_curves, summarise
-from lib.report.charts.curves import svg
+from lib.report.charts.axes import svg_file
+from lib.report.charts.lines import line_chart
 from lib.run.atomic import write_text
 from lib.run.errors import UserError
 
@@ -255,14 +256,14 @@ def main() -> None:
             f"{system}, {rate:g}": curve
             for (system, rate), curve in sorted(mean_curves(results, _LOSS).items())
         }
-        image = svg(
-            "WikiText-2: held-out MLM loss, mean over seeds",
+        chart = line_chart(
+            curves,
             "CPU minutes",
             "loss",
-            curves,
+            title="WikiText-2: held-out MLM loss, mean over seeds",
             dashed=[name for name in curves if not name.startswith("ours")],
         )
-        write_text(options.out.with_suffix(".svg"), image)
+        write_text(options.out.with_suffix(".svg"), svg_file(chart))
     if not passed:
         sys.exit("learning: threshold missed: our loss is above Hugging Face's")
 

@@ -31,7 +31,8 @@ from bench.common.project import Project
 from bench.common.report import machine, table, write_json
 from bench.training.summary import best_rows, describe, mean_curves, summarise
 from lib.commands.recipe import apply_recipe
-from lib.report.charts.curves import svg
+from lib.report.charts.axes import svg_file
+from lib.report.charts.lines import line_chart
 from lib.run.atomic import write_text
 
 HF, BUDGET = "hf-guide", "budget-24h"
@@ -228,15 +229,14 @@ def main() -> None:
     if options.out:
         write_json(options.out, {"machine": conditions, "rows": rows, "runs": results})
         curves = mean_curves(results, _BITS)
-        title = "Demo corpus: bits per character of masked words, mean over seeds"
-        image = svg(
-            title,
+        chart = line_chart(
+            {name: curves[name, rates[name]] for name in recipes},
             "CPU minutes",
             "bits per character",
-            {name: curves[name, rates[name]] for name in recipes},
+            title="Demo corpus: bits per character of masked words, mean over seeds",
             dashed=[HF],
         )
-        write_text(options.out.with_suffix(".svg"), image)
+        write_text(options.out.with_suffix(".svg"), svg_file(chart))
     if not passed:
         sys.exit(f"recipes: threshold missed: {BUDGET} is not better than {HF}")
 

@@ -13,7 +13,7 @@ from xml.etree import ElementTree
 from xml.etree.ElementTree import Element
 
 from lib.params import Params
-from lib.report.charts.curves import Curve, chart, thin_out
+from lib.report.charts.lines import Curve, line_chart, thin_out
 from lib.report.markup import element, figure, folded, table, words
 from lib.run.errors import UserError
 from lib.run.json_files import read_object
@@ -128,7 +128,7 @@ class Results:
         if not curve:
             return None
         distribution = min(value for _, value in curve) >= 0
-        return figure(caption, chart({words(y): curve}, x[1], filled=distribution, size=SMALL))
+        return figure(caption, line_chart({words(y): curve}, x[1], filled=distribution, size=SMALL))
 
     def files(self, folder: str, pattern: str) -> list[Path]:
         """Current files below a folder that match a pattern, sorted by path."""

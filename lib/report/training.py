@@ -5,7 +5,7 @@ from typing import Any
 from xml.etree.ElementTree import Element
 
 from lib.evaluation.metrics import METRICS
-from lib.report.charts.curves import chart
+from lib.report.charts.lines import line_chart
 from lib.report.markup import (
     Child,
     element,
@@ -105,11 +105,11 @@ def _charts(results: Results, phase: str) -> Iterator[Element]:
         curves = {text: curve for text, curve in curves.items() if curve}
         if curves and not metric.endswith(shown):
             caption = _label(metric)[:1].upper() + _label(metric)[1:]
-            yield figure(caption, chart(curves, "optimizer step", size=SMALL))
+            yield figure(caption, line_chart(curves, "optimizer step", size=SMALL))
     for column, (caption, picture) in _SPEEDS.items():
         curve = results.curve(f"cost/training-{phase}.csv", "step", column)
         if curve and f"{picture}-{phase}" not in shown:
-            image = chart({words(column): curve}, "optimizer step", filled=True, size=SMALL)
+            image = line_chart({words(column): curve}, "optimizer step", filled=True, size=SMALL)
             yield figure(caption, image)
 
 

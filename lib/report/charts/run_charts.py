@@ -7,7 +7,10 @@ import numpy as np
 import pandas as pd
 
 from lib.evaluation.breakdowns import NSP_CLASSES
-from lib.report.charts.svg import Curve, draw_bars, draw_counts, draw_lines
+from lib.report.charts.axes import svg_file
+from lib.report.charts.bars import bar_chart, confusion_matrix
+from lib.report.charts.lines import Curve, line_chart
+from lib.run.atomic import write_text
 
 _LOSS = "MLM loss (nats per token)"
 
@@ -38,21 +41,24 @@ def _draw_breakdowns(folder: Path, tables: Mapping[str, pd.DataFrame]) -> None:
         # On two lines: large numbers would run into each other.
         bins = [bin.replace("-", "-\n") for bin in table.iloc[:, 0]]
         losses = table["mlm_loss"].tolist()
-        draw_bars(folder / f"{name}.svg", title, label, _LOSS, bins, losses, notes)
+        chart = bar_chart(bins, losses, label, _LOSS, title=title, notes=notes)
+        write_text(folder / f"{name}.svg", svg_file(chart))
     for name, title, label in (
         ("by_position", "Loss by position", "position of the token in its sequence (up to)"),
         ("by_length", "Loss by sequence length", "tokens in the sequence (up to)"),
     ):
         table = tables[name]
-        curve = table.iloc[:, 0].tolist(), table["mlm_loss"].tolist()
-        draw_lines(folder / f"{name}.svg", title, label, _LOSS, {"loss": curve})
+        curves = {"loss": _points(table.iloc[:, 0], table["mlm_loss"])}
+        chart = line_chart(curves, label, _LOSS, title=title)
+        write_text(folder / f"{name}.svg", svg_file(chart))
     pairs = tables["nsp_confusion"]
     actual, predicted = pairs["actual"], pairs["predicted"]
     counts = np.array(
         [[((actual == a) & (predicted == p)).sum() for p in NSP_CLASSES] for a in NSP_CLASSES]
     )  # [actual, predicted]
     title = "NSP confusion matrix" if len(pairs) else "NSP confusion matrix: not evaluated"
-    draw_counts(folder / "nsp_confusion.svg", title, "predicted", "actual", NSP_CLASSES, counts)
+    chart = confusion_matrix(NSP_CLASSES, counts, "predicted", "actual", title=title)
+    write_text(folder / "nsp_confusion.svg", svg_file(chart))
 
 
 def _draw_models(folder: Path, models: pd.DataFrame) -> None:
@@ -61,8 +67,9 @@ def _draw_models(folder: Path, models: pd.DataFrame) -> None:
     for length, group in models.sort_values("step", kind="stable").groupby("length"):
         once = group.drop_duplicates("step")
         label = f"sequences of {length} tokens"
-        curves[label] = once["step"].tolist(), once["bits_per_character"].tolist()
-    draw_lines(folder / "models.svg", "Models by step", "step", "bits per character", curves)
+        curves[label] = _points(once["step"], once["bits_per_character"])
+    chart = line_chart(curves, "step", "bits per character", title="Models by step")
+    write_text(folder / "models.svg", svg_file(chart))
 
 
 def _draw_training(folder: Path, logs: Path) -> None:
@@ -81,18 +88,21 @@ def _draw_training(folder: Path, logs: Path) -> None:
             for split in ("train", "dev")
             if (path := logs / split / f"{head}_{measure}.tsv").exists()
         }
-        draw_lines(folder / f"training_{measure}.svg", title, "step", label, curves)
+        chart = line_chart(curves, "step", label, title=title)
+        write_text(folder / f"training_{measure}.svg", svg_file(chart))
     rate = {"learning rate": _curve(logs / "learning_rate.tsv")}
-    draw_lines(folder / "learning_rate.svg", "Learning rate", "step", "learning rate", rate)
+    chart = line_chart(rate, "step", title="Learning rate")
+    write_text(folder / "learning_rate.svg", svg_file(chart))
 
 
 def _draw_throughput(target: Path, costs: Path) -> None:
     """Tokens per second by step, if training ran on this machine."""
     if costs.exists():
         table = pd.read_csv(costs)
-        curve = table["step"].tolist(), table["tokens_per_second"].tolist()
+        curves = {"tokens": _points(table["step"], table["tokens_per_second"])}
         label = "tokens per second (without padding)"
-        draw_lines(target, "Training throughput", "step", label, {"tokens": curve})
+        chart = line_chart(curves, "step", label, title="Training throughput")
+        write_text(target, svg_file(chart))
 
 
 def _draw_data(folder: Path, records: Path, vocab: Path) -> None:
@@ -106,21 +116,24 @@ def _draw_data(folder: Path, records: Path, vocab: Path) -> None:
         ("sequences", "sequences", "Training sequences by number of tokens"),
     ):
         table = pd.read_csv(records / f"{name}.csv")
-        path = folder / f"records_{name}.svg"
-        counts = table[column].tolist()
-        draw_bars(path, title, "tokens (up to)", column, table["tokens"].tolist(), counts)
+        bins, counts = table["tokens"].tolist(), table[column].tolist()
+        chart = bar_chart(bins, counts, "tokens (up to)", column, title=title)
+        write_text(folder / f"records_{name}.svg", svg_file(chart))
     table = pd.read_csv(vocab / "frequencies.csv")
-    curve = table["log10_rank"].tolist(), table["log10_fraction"].tolist()
-    draw_lines(
-        folder / "token_frequency.svg",
-        "Token frequency by rank, in the training sample",
+    chart = line_chart(
+        {"tokens": _points(table["log10_rank"], table["log10_fraction"])},
         "rank (log10)",
         "fraction of all tokens (log10)",
-        {"tokens": curve},
+        title="Token frequency by rank, in the training sample",
     )
+    write_text(folder / "token_frequency.svg", svg_file(chart))
 
 
 def _curve(path: Path) -> Curve:
     """The two columns of one of DVCLive's files."""
     table = pd.read_csv(path, sep="\t")
-    return table.iloc[:, 0].tolist(), table.iloc[:, 1].tolist()
+    return _points(table.iloc[:, 0], table.iloc[:, 1])
+
+
+def _points(x: pd.Series, y: pd.Series) -> Curve:
+    return list(zip(x.tolist(), y.tolist(), strict=True))

@@ -6,7 +6,8 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lib.report.charts.curves import svg, ticks
+from lib.report.charts.axes import svg_file, ticks
+from lib.report.charts.lines import line_chart, thin_out
 
 
 @given(st.floats(-1e3, 1e3), st.floats(1e-3, 1e4))
@@ -19,7 +20,9 @@ def test_ticks_are_few_even_and_within(low, width):
 
 def test_curves_stay_within_the_image():
     curves = {"one & all": [(1.0, 9.0), (2.0, 5.0), (3.0, 4.5)], "two": [(1.0, 8.0), (3.0, 4.0)]}
-    image = ElementTree.fromstring(svg("t", "minutes", "loss", curves, dashed=["two"]))
+    image = ElementTree.fromstring(
+        svg_file(line_chart(curves, "minutes", "loss", title="t", dashed=["two"]))
+    )
     space = "{http://www.w3.org/2000/svg}"
     lines = [
         [tuple(map(float, point.split(","))) for point in line.get("points", "").split()]
@@ -31,3 +34,9 @@ def test_curves_stay_within_the_image():
     assert lines[0][0][0] == lines[1][0][0] and lines[0][2][0] == lines[1][1][0]
     assert all(0 < x < 720 and 0 < y < 420 for line in lines for x, y in line)
     assert "one & all" in [text.text for text in image.findall(f"{space}text")]
+
+
+def test_long_curves_are_thinned_and_keep_their_last_point():
+    curve = [(float(x), 0.0) for x in range(1234)]
+    thinned = thin_out(curve)
+    assert len(thinned) <= 501 and thinned[-1] == curve[-1] and thinned[0] == curve[0]
