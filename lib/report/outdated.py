@@ -15,9 +15,10 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from ruamel.yaml import YAML
+from ruamel.yaml import YAML, YAMLError
 
 from lib.run import fingerprint
+from lib.run.errors import UserError
 from lib.run.paths import CODE, RESULTS
 from lib.text.reading.input_digest import input_md5
 
@@ -41,6 +42,9 @@ def outdated_stages(root: Path) -> dict[str, str]:
 
     Args:
         root: the folder of the project.
+
+    Raises:
+        UserError: a YAML file of DVC is damaged.
     """
     params = _read(root / _PARAMS)
     locked: dict[str, Stage] = {}
@@ -68,7 +72,11 @@ def outdated_stages(root: Path) -> dict[str, str]:
 def _read(path: Path) -> dict[str, Any]:
     # YAML 1.2, which DVC reads: 2e-3 is a number, and `no` is a word.
     yaml = YAML(typ="safe", pure=True)
-    return dict(yaml.load(path.read_text(encoding="utf-8")) or {}) if path.exists() else {}
+    try:
+        return dict(yaml.load(path.read_text(encoding="utf-8")) or {}) if path.exists() else {}
+    except (YAMLError, ValueError) as failure:
+        line = " ".join(str(failure).split())
+        raise UserError(f"{path}: not valid YAML ({line}); fix it or restore it from git") from None
 
 
 def _declared_deps(stages: Mapping[str, Any], params: Mapping[str, Any]) -> dict[str, set[str]]:
@@ -135,13 +143,16 @@ def _same_on_disk(path: Path, recorded: Mapping[str, Any]) -> bool:
     """Whether a file or folder is as recorded; one that is not on this machine counts as such."""
     if not path.exists():
         return True
-    files = [path] if path.is_file() else [file for file in path.rglob("*") if file.is_file()]
-    size = sum(file.stat().st_size for file in files)
-    if size != recorded.get("size", size) or len(files) != recorded.get("nfiles", len(files)):
-        return False
-    if size > _MAX_HASHED or "md5" not in recorded:
-        return True
-    digest = fingerprint.of_file(path) if path.is_file() else input_md5(path, files, _THREADS)
+    try:
+        files = [path] if path.is_file() else [file for file in path.rglob("*") if file.is_file()]
+        size = sum(file.stat().st_size for file in files)
+        if size != recorded.get("size", size) or len(files) != recorded.get("nfiles", len(files)):
+            return False
+        if size > _MAX_HASHED or "md5" not in recorded:
+            return True
+        digest = fingerprint.of_file(path) if path.is_file() else input_md5(path, files, _THREADS)
+    except FileNotFoundError:
+        return False  # A stage is writing there.
     return bool(digest == recorded["md5"])
 
 

@@ -8,6 +8,7 @@ import yaml
 
 from lib.report.outdated import NOT_RECORDED, OUTDATED, outdated_stages
 from lib.run import fingerprint
+from lib.run.errors import UserError
 
 PARAMS = {
     "preprocess": {"input": "data/raw", "format": "auto"},
@@ -139,6 +140,13 @@ def test_a_stage_that_dvc_did_not_record_is_unverified(root):
 def test_results_of_a_stage_that_was_run_by_hand_are_unverified(root):
     (root / "results/evaluate/metrics.json").write_text("of another model")
     assert outdated_stages(root) == {"evaluate": NOT_RECORDED}
+
+
+def test_a_damaged_lock_is_one_line(root):
+    (root / "dvc.lock").write_text("<<<<<<< HEAD\nstages: [\n")
+    with pytest.raises(UserError, match=r"dvc\.lock: not valid YAML \(.*\); fix it") as caught:
+        outdated_stages(root)
+    assert "\n" not in str(caught.value)
 
 
 def test_folders_are_compared_as_dvc_does(root):
