@@ -5,7 +5,6 @@ import signal
 from pathlib import Path
 
 import pytest
-import yaml
 
 # Before TensorFlow is imported anywhere.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -35,5 +34,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture
 def values() -> dict:
-    """params.yaml as plain values, to change and parse again."""
-    return yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
+    """Default parameters as plain values, to change and parse again."""
+    from tests.helpers.params import default_values
+
+    return default_values()

@@ -9,6 +9,7 @@ from pydantic import ValidationError
 from lib.params import RENAMED, Params, Pretrain, load_params, parse_params
 from lib.run.errors import UserError
 from lib.run.phases import run_length, training_settings
+from tests.helpers.params import shipped_values
 
 
 def training_of(values: dict) -> Pretrain:
@@ -132,8 +133,8 @@ def test_a_wrong_value_gives_one_line_with_key_and_fix(values, key, value, fix):
     assert "\n" not in message
 
 
-def test_defaults_in_code_are_the_values_of_params_yaml(values):
-    parsed = parse_params(values)
+def test_defaults_in_code_are_the_values_of_params_yaml():
+    parsed = parse_params(shipped_values())
     assert Params(phases=parsed.phases) == parsed
     # Every key is in the file, where people look for it.
     assert parsed.model_dump(exclude_unset=True) == parsed.model_dump()

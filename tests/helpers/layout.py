@@ -16,7 +16,6 @@ os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
 
 import numpy as np
 import tensorflow as tf
-import yaml
 
 STEPS, ROWS = 20, 32
 
@@ -31,6 +30,7 @@ def main(distribution: str, folder: str, runs: str) -> None:
     from lib.params import parse_params
     from lib.train.step import Trainer
     from lib.train.strategy import distributed, make_strategy
+    from tests.helpers.params import default_values
     from tests.helpers.tiny_bert import TINY, random_batch
 
     strategy = make_strategy(distribution)
@@ -45,7 +45,7 @@ def main(distribution: str, folder: str, runs: str) -> None:
         )
 
     for run, microbatch, dropout in json.loads(runs):
-        values = yaml.safe_load(Path("params.yaml").read_text(encoding="utf-8"))
+        values = default_values()
         values["pretrain"] |= {
             "batch_size": ROWS,
             "microbatch_size": microbatch,

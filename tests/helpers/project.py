@@ -10,6 +10,7 @@ from pathlib import Path
 import yaml
 
 from lib.commands.recipe import copy_project, merge
+from tests.helpers.params import default_values
 
 TINY = {
     "preprocess": {"input": "data/raw", "document": "blank_line"},
@@ -85,14 +86,17 @@ class Project:
         self.folder = folder
         self.environment = environment()
         copy_project(folder)
-        if settings:
-            self.set(settings)
+        self._write(default_values())
+        self.set(settings)
 
     def set(self, changes: dict) -> None:
-        path = self.folder / "params.yaml"
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+        values = yaml.safe_load((self.folder / "params.yaml").read_text(encoding="utf-8"))
         merge(values, changes)
-        path.write_text(yaml.safe_dump(values, sort_keys=False), encoding="utf-8")
+        self._write(values)
+
+    def _write(self, values: dict) -> None:
+        text = yaml.safe_dump(values, sort_keys=False)
+        (self.folder / "params.yaml").write_text(text, encoding="utf-8")
 
     def start(self, *command: str) -> subprocess.Popen:
         return subprocess.Popen(
