@@ -1,9 +1,8 @@
-"""pretrain: records and a start -> models/<phase>, a Hugging Face directory."""
+"""pretrain: records and initial weights -> models/<phase>, a Hugging Face model directory."""
 
 import math
 import sys
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,27 +11,27 @@ from lib.checkpoints.huggingface import write_model
 from lib.model.parameters import parameter_table
 from lib.params import SAVED, load_params
 from lib.records.manifest import read_manifest
-from lib.run import fingerprint
+from lib.run import cost, fingerprint
 from lib.run.errors import UserError
 from lib.run.metrics import write_metrics
-from lib.run.paths import MODELS, RECORDS, VOCAB
+from lib.run.paths import MODELS, RECORDS, RESULTS, VOCAB
 from lib.run.phases import run_length, training_settings
 from lib.run.stage import run_stage, scratch
-from lib.train.export_check import largest_difference
-from lib.train.initial_weights import read_start
-from lib.train.loop import Data, Places, train
+from lib.train.export_check import max_logit_difference
+from lib.train.initial_weights import read_initial_model
+from lib.train.loop import RunPaths, TrainingData, train
 from lib.train.saving.checkpoint import discard, exclusive
-from lib.train.saving.remote_copies import copies
+from lib.train.saving.remote_copies import remote_copies
 from lib.train.step import Trainer
 from lib.train.strategy import make_strategy
 from lib.train.workers import Workers
 from lib.vocab.export import write_tokenizer
 from lib.vocab.tokenizer import WordPieceTokenizer
 
-# Raised by hand when a checkpoint of an older version must not be gone on from.
-_FORMAT = 3
-# What a killed run may be given otherwise and still go on.
-_FREE = {
+# Raised by hand when checkpoints of an older version must not be resumed.
+_FORMAT = 4
+# Settings that may change between a killed run and the one that resumes it.
+_MAY_CHANGE = {
     "checkpoint_every",
     "checkpoint_minutes",
     "checkpoint_dir",
@@ -52,9 +51,9 @@ def main(
 ) -> None:
     """Trains one phase.
 
-    PHASE is its name in params.yaml, RECORDS its folder of records, INIT what it starts from (the
-    vocabulary's folder or the config file of a BERT: from scratch; or a model's folder), VOCAB the
-    vocabulary, MODEL the folder to write.
+    PHASE is its name in params.yaml, RECORDS its folder of records, INIT its initial weights (the
+    folder of the vocabulary or the config file of a BERT: from scratch; or the folder of a model),
+    VOCAB the folder of the vocabulary, MODEL the folder to write.
     """
     params = load_params()
     params.check_phase(phase)
@@ -67,16 +66,18 @@ def main(
         steps, _ = run_length(settings, manifest.splits["train"].sequences)
     except ValueError as failure:
         raise UserError(f"phases.{phase}: warmup_steps {failure}") from None
-    start = read_start(settings, phase, init, vocab, tokenizer, manifest.max_seq_length)
-    config = start.config
-    for note in start.notes:
+    length = manifest.max_seq_length
+    initial = read_initial_model(settings, phase, init, vocab, tokenizer, length)
+    config = initial.config
+    for note in initial.notes:
         print(f"pretrain: {note}")
     own_text, own_size = params.preprocess.input != "data/demo", init.resolve() == vocab.resolve()
     if own_text and own_size and config.hidden_size < _DEMO_SIZE:
         print(
-            f"pretrain: note: {config.hidden_size} units are a size for trying out; for a model "
-            "of your own text raise pretrain.model (BERT-base: 12 layers, hidden_size 768, heads "
-            "12, intermediate_size 3072), phases.*.max_seq_length and pretrain.steps",
+            f"pretrain: note: hidden_size {config.hidden_size} is for trials; for a real model of "
+            "your own text raise pretrain.model (BERT-base: num_hidden_layers 12, hidden_size 768, "
+            "num_attention_heads 12, intermediate_size 3072), phases.*.max_seq_length and "
+            "pretrain.steps",
             file=sys.stderr,
         )
     identity = fingerprint.of_values(
@@ -85,35 +86,36 @@ def main(
             "records": fingerprint.of_path(records),
             "init": fingerprint.of_path(init),
             "vocab": fingerprint.of_path(vocab),
-            "settings": settings.model_dump(exclude=_FREE),
+            "settings": settings.model_dump(exclude=_MAY_CHANGE),
         }
     )
     run = scratch() / "pretrain" / identity
     tpu = settings.tpu
     strategy = make_strategy(settings.distribution, tpu.name, tpu.zone, tpu.project)
     workers = Workers(strategy)
-    worker = workers.number
-    results = Path("results/pretrain") / phase
-    # Of several workers the first one writes what is kept.
-    places = Places(
+    worker = workers.index
+    results = RESULTS / "pretrain" / phase
+    # Of several workers, the chief writes the results.
+    paths = RunPaths(
         logs=run / f"worker-{worker}" if worker else results / "live",
-        costs=run / f"worker-{worker}.csv"
+        throughput=run / f"worker-{worker}.csv"
         if worker
-        else Path(f"results/cost/training-{phase}.csv"),
+        else RESULTS / f"cost/training-{phase}.csv",
         event_files=(
-            Path("results/tensorboard") / phase if settings.tensorboard and not worker else None
+            RESULTS / "tensorboard" / phase if settings.tensorboard and not worker else None
         ),
         scratch=run,
     )
-    place = None if worker else settings.checkpoint_dir
+    location = None if worker else settings.checkpoint_dir
     with (
-        workers.answering(),
+        workers.reporting_lost_workers(),
         exclusive(run, worker),
-        copies(run, place, settings.keep_checkpoints) as copied,
+        remote_copies(run, location, settings.keep_checkpoints) as copies,
     ):
-        workers.agree_on(identity)
-        places = replace(places, copies=copied)
-        trainer = Trainer(config, settings, manifest.next_sentence, start.weights, strategy)
+        workers.check_same_run(identity)
+        if not worker:
+            cost.OF_STAGE.resume(run / cost.FILE)
+        trainer = Trainer(config, settings, manifest.next_sentence, initial.weights, strategy)
 
         def write(folder: Path, weights: Mapping[str, np.ndarray]) -> None:
             write_tokenizer(
@@ -125,41 +127,42 @@ def main(
             )
             write_model(folder, config, weights, {"pad_token_id": tokenizer.pad_id})
 
-        final, kept = train(
+        final, saved = train(
             trainer,
             settings,
-            Data(records, manifest, tokenizer),
-            places,
+            TrainingData(records, manifest, tokenizer),
+            paths,
+            copies,
             lambda folder: write(folder, trainer.weights()),
-            start.from_scratch,
+            initial.from_scratch,
             workers,
         )
         if worker:
             return
         write(model, trainer.weights())
-        difference = largest_difference(model, config, trainer.weights(), records, manifest)
+        difference = max_logit_difference(model, config, trainer.weights(), records, manifest)
         parameters = sum(math.prod(parameter.shape) for parameter in parameter_table(config))
-        if not start.from_scratch:
-            kept.keep_start(lambda folder: write(folder, start.weights))
-        kept.publish(model.parent / SAVED / model.name)
+        if not initial.from_scratch:
+            saved.save_initial(lambda folder: write(folder, initial.weights))
+        saved.publish(model.parent / SAVED / model.name)
         epochs = steps * settings.batch_size / manifest.splits["train"].sequences
         write_metrics(
             results / "metrics.json",
             {
                 "parameters": parameters,
                 "steps": steps,
-                # A packed row holds more examples than one, some rows more than others.
+                # Packed sequences contain several examples, some more than others.
                 "examples_seen": round(epochs * manifest.splits["train"].examples),
                 "epochs": epochs,
                 **final,
-                "best_step": kept.best_step,
-                "best_dev_mlm_loss": kept.best_loss,
+                "best_step": saved.best_step,
+                "best_dev_mlm_loss": saved.best_loss,
                 "export_check": {"max_logit_difference": difference},
             },
         )
-        # A finished run has nothing to go on with; only killed ones leave their checkpoints.
-        if copied:
-            copied.discard()
+        # Checkpoints are for killed runs; a finished one does not need them.
+        if copies:
+            copies.discard()
         discard(run)
     print(
         f"pretrain: {phase}: {parameters:,} parameters, dev MLM loss "

@@ -16,7 +16,7 @@ from lib.evaluation.held_out import HeldOut
 from lib.params import load_params
 from lib.run import tf
 from lib.run.phases import training_settings
-from lib.train.initial_weights import read_start
+from lib.train.initial_weights import read_initial_model
 from lib.vocab.tokenizer import WordPieceTokenizer
 
 
@@ -40,7 +40,7 @@ def train(job: dict[str, Any], steps: int, meter: Meter) -> None:
         done = end
         settings = settings.model_copy(update=changes)
         length = params.phases[name].max_seq_length
-        start = read_start(settings, name, vocabulary, vocabulary, tokenizer, length)
+        start = read_initial_model(settings, name, vocabulary, vocabulary, tokenizer, length)
         weights = learner.train_phase(
             start.config,
             settings,

@@ -88,7 +88,7 @@ def _speeds(results: Results) -> Element | None:
                 "tokens_per_second",
                 "sequences_per_second",
                 "steps_per_second",
-                "share_of_peak",
+                "fraction_of_peak",
                 "memory_mib",
                 "device_memory_mib",
             )
@@ -105,7 +105,7 @@ def _speeds(results: Results) -> Element | None:
                 f"{median['tokens_per_second']:,.0f}",
                 f"{median['sequences_per_second']:,.1f}",
                 f"{median['steps_per_second']:,.2f}",
-                f"{median['share_of_peak']:.1%}",
+                f"{median['fraction_of_peak']:.1%}",
                 f"{max(speeds['memory_mib'], default=0.0):,.0f} MiB",
                 f"{device:,.0f} MiB" if device else "–",
             ]

@@ -24,6 +24,7 @@ CANNOT_ALTER_OUTPUTS = {
     "lib/report/page.py": "writes results/report.html, which is not an output of a stage",
     "lib/run/atomic.py": "decides when a file appears, not what is in it",
     "lib/run/code_digest.py": "decides when a stage runs",
+    "lib/run/cost.py": "cost files, which are not an output",
     "lib/run/dask_pool.py": "decides where tasks run",
     "lib/run/dask_task.py": "decides where tasks run",
     "lib/run/errors.py": "error messages",

@@ -5,16 +5,14 @@ import ctypes
 import errno
 import inspect
 import os
-import resource
 import select
 import sys
 import threading
-import time
 from collections.abc import Callable
 from pathlib import Path
 
+from lib.run import cost
 from lib.run.errors import UserError
-from lib.run.metrics import write_metrics
 
 _PR_SET_PDEATHSIG = 1
 
@@ -80,21 +78,6 @@ def _one_line(error: OSError) -> str:
     return f"{where}{error.strerror or error}{fix}"
 
 
-def _write_cost(name: str, started: float) -> None:
-    own = resource.getrusage(resource.RUSAGE_SELF)
-    children = resource.getrusage(resource.RUSAGE_CHILDREN)
-    write_metrics(
-        Path("results/cost") / f"{name}.json",
-        {
-            "wall_seconds": round(time.monotonic() - started, 3),
-            "cpu_seconds": round(
-                own.ru_utime + own.ru_stime + children.ru_utime + children.ru_stime, 3
-            ),
-            "peak_memory_mib": round(max(own.ru_maxrss, children.ru_maxrss) / 1024, 1),
-        },
-    )
-
-
 def dvc_item() -> str:
     """The phase or task that DVC runs this stage for: `main` of `records@main`; else empty.
 
@@ -130,10 +113,9 @@ def run_stage(main: Callable[..., object], afterwards: Callable[[], object] | No
     arguments = vars(parser.parse_args())
     debug = arguments.pop("debug")
     items = [value for value in arguments.values() if isinstance(value, str) and value]
-    started = time.monotonic()
     try:
         main(*arguments.values())
-        _write_cost("-".join([name, *items]), started)
+        cost.OF_STAGE.write(Path("results/cost") / f"{'-'.join([name, *items])}.json")
         if afterwards:
             afterwards()
     except (UserError, OSError) as error:

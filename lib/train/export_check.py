@@ -1,4 +1,4 @@
-"""The written model beside the trained one, on real rows."""
+"""Export check: the written model computes the same logits as the trained one."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,36 +12,38 @@ from lib.records.manifest import Manifest
 from lib.run import tf
 from lib.train.input import evaluation_batches
 
-# The reading process is exact, and slow: some 15 seconds for BERT-base and so many tokens [m].
-_TOKENS = 512
+# The verifying process is exact and slow: about 15 seconds for this many tokens with BERT-base.
+_MAX_TOKENS = 512
 
 
-def largest_difference(
+def max_logit_difference(
     directory: Path,
     config: BertConfig,
     weights: Mapping[str, np.ndarray],
     records: Path,
     manifest: Manifest,
 ) -> float:
-    """Reads a written model again, in a new process, and compares its logits with the trainer's.
+    """Reads a written model in a new process and compares its logits with those of the trainer.
 
     Args:
-        directory: the model's.
-        weights: the trainer's, float32 arrays by the names of the parameter table.
-        records: whose first dev rows are asked about.
+        directory: the model directory.
+        weights: the trainer's weights, float32 arrays by name in the parameter table.
+        records: folder of records; the first dev sequences are used.
 
     Returns:
-        The largest absolute difference of a logit, of either head.
+        The largest absolute difference of any logit of either head.
 
     Raises:
-        UserError: the written model does not compute what was trained.
+        UserError: the difference is too large.
     """
-    rows = min(
-        MAX_SEQUENCES, manifest.splits["dev"].sequences, max(1, _TOKENS // manifest.max_seq_length)
+    sequences = min(
+        MAX_SEQUENCES,
+        manifest.splits["dev"].sequences,
+        max(1, _MAX_TOKENS // manifest.max_seq_length),
     )
-    batch = next(iter(evaluation_batches(records, manifest, "dev", rows)))
+    batch = next(iter(evaluation_batches(records, manifest, "dev", sequences)))
     # Other devices may compute in less than float32.
     with tf.device("CPU:0"):
-        of_pieces, of_pairs = head_logits(weights, config, batch, next_sentence=True)
+        mlm_logits, nsp_logits = head_logits(weights, config, batch, next_sentence=True)
     arrays = {name: values.numpy() for name, values in batch.items()}
-    return verify(directory, arrays, np.asarray(of_pieces), np.asarray(of_pairs))
+    return verify(directory, arrays, np.asarray(mlm_logits), np.asarray(nsp_logits))

@@ -1,4 +1,4 @@
-"""What a phase starts from: a fresh model, or one that is there, at the length of its rows."""
+"""Initial weights of a phase: random, or a model extended to the phase's vocabulary and length."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -10,9 +10,9 @@ from lib.checkpoints.formats import compatibility_notes, detect_format, read_che
 from lib.checkpoints.tensors import some_names
 from lib.model.config import BertConfig, read_config
 from lib.model.parameters import initial_values
-from lib.params import Model, Pretrain
+from lib.params import Pretrain
 from lib.run.errors import UserError
-from lib.train.new_token_embeddings import new_rows, with_new_rows
+from lib.train.new_token_embeddings import add_token_embeddings, needed_extension
 from lib.vocab.directory import has_vocabulary, read_directory
 from lib.vocab.extension import read_extension
 from lib.vocab.tokenizer import WordPieceTokenizer
@@ -21,13 +21,13 @@ _POSITIONS = "bert/embeddings/position_embeddings"
 
 
 @dataclass(frozen=True)
-class Start:
+class InitialModel:
     """The model before the first step.
 
     Attributes:
-        weights: float32 arrays by the names of the parameter table.
+        weights: float32 arrays by name in the parameter table.
         from_scratch: the weights are random.
-        notes: what was done to what `init` holds, for people; each a line.
+        notes: lines for the user on how the model at `init` was changed.
     """
 
     config: BertConfig
@@ -36,49 +36,51 @@ class Start:
     notes: tuple[str, ...]
 
 
-def read_start(
+def read_initial_model(
     settings: Pretrain,
     phase: str,
     init: Path,
     vocab: Path,
     tokenizer: WordPieceTokenizer,
     length: int,
-) -> Start:
+) -> InitialModel:
     """Makes or reads the model that a phase starts from.
 
     Args:
         settings: of the phase.
         phase: its name in params.yaml, for errors.
-        init: the vocabulary's folder: from scratch, with the sizes of params.yaml; a config file:
-            from scratch, with its sizes but as many rows as the vocabulary has; the folder of a
-            model in any format of `lib.checkpoints.formats`: that model, with rows for new words
-            and new positions where they are needed, and new heads where they may be missing.
-        vocab: the vocabulary's folder.
-        tokenizer: that of `vocab`.
-        length: tokens of the phase's rows.
+        init: one of
+            - the folder of the vocabulary: from scratch, with the sizes in params.yaml;
+            - a config file: from scratch, with the sizes in it, except for the vocabulary size;
+            - the folder of a model in any format of `lib.checkpoints.formats`: that model, with
+              embeddings for new tokens and positions as needed, and random weights for missing
+              heads if `init_missing_heads` allows it.
+        vocab: the folder of the vocabulary.
+        tokenizer: the tokenizer in `vocab`.
+        length: tokens per sequence of the phase.
 
     Raises:
-        UserError: there is nothing at `init`, what is there is damaged or has another vocabulary,
-            or a fresh model has fewer positions than the phase's rows.
+        UserError: there is nothing at `init`, it is damaged or has another vocabulary, or a new
+            model has fewer positions than the sequences of the phase have tokens.
     """
-    rows = len(tokenizer.vocabulary)
+    vocab_size = len(tokenizer.vocabulary)
     notes: tuple[str, ...] = ()
     if init.resolve() == vocab.resolve():
-        config = of_params(settings.model, rows)
+        config = BertConfig(vocab_size=vocab_size, **settings.model.model_dump())
         key = "pretrain.model.max_position_embeddings"
     elif init.is_file() and init.suffix != ".json":
         raise UserError(
-            f"phases.{phase}.init: {init} is a file, but no config file (.json); name the folder "
-            "of a model"
+            f"phases.{phase}.init: {init} is a file, but not a config file (.json); name the "
+            "folder of a model"
         )
     elif init.is_file():
-        config, notes = _of_file(init, rows)
+        config, notes = _config_from_file(init, vocab_size)
         key = f"max_position_embeddings in {init}"
     elif init.is_dir():
-        return _of_model(settings, init, vocab, tokenizer, length)
+        return _from_model(settings, init, vocab, tokenizer, length)
     else:
         raise UserError(
-            f"phases.{phase}.init: {init} is not there; name {vocab} (from scratch), the config "
+            f"phases.{phase}.init: {init} does not exist; name {vocab} (from scratch), the config "
             "file of a BERT (from scratch with its sizes), or the folder of a model"
         )
     if length > config.max_position_embeddings:
@@ -86,84 +88,76 @@ def read_start(
             f"phases.{phase}.max_seq_length: {length} is more than the "
             f"{config.max_position_embeddings} positions of the model; shorten it or raise {key}"
         )
-    return Start(config, initial_values(config, settings.seed), True, notes)
+    return InitialModel(config, initial_values(config, settings.seed), True, notes)
 
 
-def of_params(sizes: Model, rows: int) -> BertConfig:
-    return BertConfig(
-        vocab_size=rows,
-        hidden_size=sizes.hidden_size,
-        num_hidden_layers=sizes.num_hidden_layers,
-        num_attention_heads=sizes.num_attention_heads,
-        intermediate_size=sizes.intermediate_size,
-        hidden_act=sizes.hidden_act,
-        hidden_dropout_prob=sizes.hidden_dropout_prob,
-        attention_probs_dropout_prob=sizes.attention_probs_dropout_prob,
-        max_position_embeddings=sizes.max_position_embeddings,
-    )
-
-
-def _of_file(path: Path, rows: int) -> tuple[BertConfig, tuple[str, ...]]:
+def _config_from_file(path: Path, vocab_size: int) -> tuple[BertConfig, tuple[str, ...]]:
     config = read_config(path)
-    notes = [f"from scratch with the sizes in {path}; those of pretrain.model do not count"]
-    if config.vocab_size != rows:
+    notes = [f"from scratch with the sizes in {path}; pretrain.model is not used"]
+    if config.vocab_size != vocab_size:
         notes.append(
-            f"the model gets the {rows:,} rows of the vocabulary, not the vocab_size "
-            f"{config.vocab_size:,} in {path}"
+            f"the vocabulary size is {vocab_size:,}, as in the vocabulary, not "
+            f"{config.vocab_size:,} as in {path}"
         )
-    return replace(config, vocab_size=rows), tuple(notes)
+    return replace(config, vocab_size=vocab_size), tuple(notes)
 
 
-def _of_model(
+def _from_model(
     settings: Pretrain, init: Path, vocab: Path, tokenizer: WordPieceTokenizer, length: int
-) -> Start:
+) -> InitialModel:
     found = read_checkpoint(init, settings.init_missing_heads)
     config = found.config
     notes = [f"starts from {init} ({detect_format(init)})", *compatibility_notes(init)]
     if found.unused_tensors:
-        notes.append(f"{init}: {some_names(found.unused_tensors)}: no part of a BERT, left out")
+        notes.append(f"{init}: {some_names(found.unused_tensors)}: not part of a BERT, ignored")
     if found.missing_heads:
-        notes.append(f"{init} has no {' and no '.join(found.missing_heads)}: they begin at random")
-    fresh = initial_values(config, settings.seed, without=found.weights)
-    weights: Mapping[str, np.ndarray] = {**found.weights, **fresh}
+        heads = " and no ".join(found.missing_heads)
+        notes.append(f"{init} has no {heads}: random initial weights")
+    missing = initial_values(config, settings.seed, without=found.weights)
+    weights: Mapping[str, np.ndarray] = {**found.weights, **missing}
     files = read_directory(init) if has_vocabulary(init) else None
-    extension = new_rows(config.vocab_size, files, tokenizer, read_extension(vocab), init)
+    extension = needed_extension(config.vocab_size, files, tokenizer, read_extension(vocab), init)
     if extension:
-        config, weights = with_new_rows(config, weights, extension, len(tokenizer.vocabulary))
+        vocab_size = len(tokenizer.vocabulary)
+        config, weights = add_token_embeddings(config, weights, extension, vocab_size)
         if extension.new_tokens:
             notes.append(
-                f"{len(extension.new_tokens):,} new words begin as the mean of their pieces"
+                f"{len(extension.new_tokens):,} new tokens: each embedding is the mean of the "
+                "embeddings of the tokens it replaces"
             )
     unused = config.vocab_size - len(tokenizer.vocabulary)
     if unused:
-        notes.append(f"{unused} rows of the model are beyond the vocabulary; they stay")
+        notes.append(f"{unused} embeddings of the model are beyond the vocabulary; they are kept")
     positions = config.max_position_embeddings
     if length > positions:
-        config, weights = stretched(config, weights, length)
+        config, weights = extended_positions(config, weights, length)
         notes.append(
-            f"{init} has {positions} positions; those up to {length} begin as copies of them, "
-            "from the first one on"
+            f"{init} has {positions} positions; those up to {length} are initialised as copies of "
+            "them, from the first one on"
         )
-    return Start(config, weights, False, tuple(notes))
+    return InitialModel(config, weights, False, tuple(notes))
 
 
-def stretched(
+def extended_positions(
     config: BertConfig, weights: Mapping[str, np.ndarray], length: int
 ) -> tuple[BertConfig, Mapping[str, np.ndarray]]:
-    """The model with a position embedding for each of `length` tokens, if it has fewer.
+    """The model with position embeddings for `length` tokens, if it has fewer.
 
-    Those that it has stay; the new ones are copies of them from the beginning, again and again:
-    what it learnt of neighbours holds everywhere but at the seams (Beltagy et al., 2020,
-    Longformer, section 5).
+    The new ones repeat the learnt ones from the beginning. From 4 to 10 positions:
+
+        0 1 2 3  0 1 2 3  0 1
+
+    Thus what the model has learnt of neighbouring tokens holds everywhere but at the seams
+    (Beltagy et al., 2020, Longformer, section 5).
 
     Args:
-        weights: float32 arrays by the names of the parameter table.
+        weights: float32 arrays by name in the parameter table.
 
     Returns:
-        The very objects that were given, if there are positions enough.
+        The arguments themselves, if there are enough positions.
     """
-    learnt = weights[_POSITIONS]
+    learnt = weights[_POSITIONS]  # [positions, H]
     if length <= len(learnt):
         return config, weights
-    copies = np.resize(learnt, (length, learnt.shape[1]))
-    return replace(config, max_position_embeddings=length), {**weights, _POSITIONS: copies}
+    repeated = np.resize(learnt, (length, learnt.shape[1]))
+    return replace(config, max_position_embeddings=length), {**weights, _POSITIONS: repeated}

@@ -1,7 +1,7 @@
-"""Records -> batches: an order that is a function of (seed, epoch), sought by row.
+"""tf.data input pipeline: shuffle order is a function of (seed, epoch), resumable at any step.
 
-A row is one record: an example, or several when they are packed. S is the sequence length, K the
-examples a row, P the predictions a row (see `lib.records.manifest`).
+A sequence is one record: an example, or several packed ones. Shapes: n sequences, S tokens per
+sequence, K examples per sequence, P masked positions per sequence (see `lib.records.manifest`).
 """
 
 import math
@@ -16,9 +16,10 @@ from lib.train.dynamic_masking import DynamicMasking, Vocabulary
 
 _PARALLEL_CALLS = 2
 _READ_BYTES = 1 << 20
-# Small batches are parsed and masked together, because each operation has a cost of its own: a
-# batch of 32 rows of 128 takes a fifth less processor time so, with static and dynamic masks [m].
-_CELLS_AT_ONCE = 1 << 15
+# Small batches are parsed and masked together, because each operation has a constant cost: measured
+# with batches of 32 sequences of 128 tokens, that saves a fifth of the processor time with static
+# and with dynamic masks.
+_MAX_TOKENS_AT_ONCE = 1 << 15
 
 
 def training_batches(
@@ -34,50 +35,57 @@ def training_batches(
     worker: int = 0,
     workers: int = 1,
 ) -> tf.data.Dataset:
-    """Endless epochs cut into batches, from optimizer step `first_step` (0 at the start) on.
+    """Batches of consecutive epochs, beginning after `first_step` optimizer steps.
 
-    In each epoch the files are read in a new order and their rows pass a shuffle buffer; both
-    depend on (seed, epoch) only. A batch may hold the end of one epoch and the beginning of the
-    next, so that no row is left out. Unmasked rows get masks that depend on seed and place only.
+    In each epoch the files are read in a new order and their sequences pass a shuffle buffer; both
+    depend on (seed, epoch) only. A batch may contain the end of one epoch and the beginning of the
+    next, so that no sequence is left out. Unmasked sequences get masks that depend on the seed and
+    on their position in the order only.
 
-    Several input workers divide each step's rows equally. Where there are enough files, each has
-    a part of the data for itself: the rows of all files, one after the other, are cut into equal
-    parts (equal to within one row, wherever in a file that is), and each worker runs through its
-    part in epochs of its own; so all have seen their rows equally often, to within one row an
-    epoch. Otherwise all read everything in the order of a single worker and each takes
-    its place in every batch: together they see the very batches that a single worker would.
+    Several input workers divide each batch equally. If there are enough files, each has a part of
+    the data for itself: the sequences of all files in order are cut into equal parts, to within one
+    sequence, which may begin and end within files. Each worker runs through its part in epochs of
+    its own, so that in every epoch all sequences are seen equally often, to within one. Two files
+    of 5 and 4 sequences and 2 workers, with sequences numbered in order:
+
+        file 0: 0 1 2 3 4    file 1: 5 6 7 8    worker 0: 0 1 2 3    worker 1: 4 5 6 7 8
+
+    Otherwise every worker reads everything in the order of a single worker and takes its part of
+    each batch: together they see the same batches as a single worker.
 
     Args:
-        records: the folder that the manifest stands in.
-        vocabulary: that of the records; only dynamic masking looks at it.
-        batch_size: rows of a step, of all workers together.
-        steps: of the whole run; the batches do not end before.
-        buffer: rows to shuffle among.
+        records: the folder that contains the manifest.
+        vocabulary: that of the records; used by dynamic masking only.
+        batch_size: sequences per step, of all workers together.
+        steps: of the whole run; there are at least as many batches.
+        buffer: size of the shuffle buffer, in sequences.
         worker: 0 to workers - 1.
 
     Returns:
-        Batches of batch_size / workers rows as `lib.model.losses.loss_sums` takes them.
+        Batches of batch_size / workers sequences, as for `lib.model.losses.loss_sums`.
 
     Raises:
-        ValueError: `batch_size` is no multiple of `workers`.
+        ValueError: `batch_size` is not a multiple of `workers`.
     """
     if batch_size % workers:
         raise ValueError(f"`batch_size` {batch_size} should be a multiple of {workers} workers")
     split = manifest.splits["train"]
-    share = batch_size // workers
+    own_size = batch_size // workers
     paths = record_files(records, manifest, "train")
-    alone = sum(count > 0 for count in split.file_sequences) >= workers
-    if alone:
+    separate = sum(count > 0 for count in split.file_sequences) >= workers
+    # Of each batch that is read, `read_size` sequences, this worker takes `own_size` from `offset`.
+    if separate:
         files, first, count = _part(split.file_sequences, worker, workers)
-        stream, taken, place = worker, share, 0
-        at_once = min(steps, max(1, _CELLS_AT_ONCE // (share * manifest.max_seq_length)))
+        stream, read_size, offset = worker, own_size, 0
+        tokens = own_size * manifest.max_seq_length
+        batches_at_once = min(steps, max(1, _MAX_TOKENS_AT_ONCE // tokens))
     else:
         files, first, count = _part(split.file_sequences, 0, 1)
-        stream, taken, place = 0, batch_size, worker * share
-        at_once = 1
-    rows = int(count.sum())
-    first_epoch, skipped = divmod(first_step * taken, rows)
-    last_epoch = math.ceil((steps + at_once) * taken / rows)
+        stream, read_size, offset = 0, batch_size, worker * own_size
+        batches_at_once = 1
+    sequences = int(count.sum())
+    first_epoch, skipped = divmod(first_step * read_size, sequences)
+    last_epoch = math.ceil((steps + batches_at_once) * read_size / sequences)
     epochs = range(first_epoch, max(last_epoch, first_epoch + 1))
     orders = np.stack(
         [
@@ -88,50 +96,51 @@ def training_batches(
     seeds = np.array(
         [random.key(seed, "shuffle buffer", epoch, stream) >> 65 for epoch in epochs], np.int64
     )
-    pieces = (tf.constant([str(paths[number]) for number in files]), first, count)
+    ranges = (tf.constant([str(paths[number]) for number in files]), first, count)
 
-    def piece_records(path: tf.Tensor, first: tf.Tensor, count: tf.Tensor) -> tf.data.Dataset:
+    def read_range(path: tf.Tensor, first: tf.Tensor, count: tf.Tensor) -> tf.data.Dataset:
         return _read(path, manifest).skip(first).take(count)
 
-    def epoch_records(order: tf.Tensor, epoch_seed: tf.Tensor) -> tf.data.Dataset:
-        ordered = tuple(tf.gather(values, order) for values in pieces)
-        rows = tf.data.Dataset.from_tensor_slices(ordered).flat_map(piece_records)
-        return rows.shuffle(buffer, seed=epoch_seed, reshuffle_each_iteration=False)
+    def read_epoch(order: tf.Tensor, epoch_seed: tf.Tensor) -> tf.data.Dataset:
+        ordered = tuple(tf.gather(values, order) for values in ranges)
+        sequences = tf.data.Dataset.from_tensor_slices(ordered).flat_map(read_range)
+        return sequences.shuffle(buffer, seed=epoch_seed, reshuffle_each_iteration=False)
 
     masking = None
     if split.masking == "dynamic":
         masking = DynamicMasking(manifest, vocabulary, seed, stream)
 
-    def batches(number: tf.Tensor, serialized: tf.Tensor) -> dict[str, tf.Tensor]:
-        parsed = _parse(serialized[place:][: share * at_once], manifest, split.masking)
+    def make_batches(number: tf.Tensor, serialized: tf.Tensor) -> dict[str, tf.Tensor]:
+        own = serialized[offset:][: own_size * batches_at_once]
+        parsed = _parse(own, manifest, split.masking)
         if masking:
-            parsed = masking(parsed, (first_step + number * at_once) * taken + place)
-        return {
-            name: tf.reshape(values, [at_once, share, *values.shape[1:]])
+            parsed = masking(parsed, (first_step + number * batches_at_once) * read_size + offset)
+        return {  # [batches_at_once * own_size, ...] -> [batches_at_once, own_size, ...]
+            name: tf.reshape(values, [batches_at_once, own_size, *values.shape[1:]])
             for name, values in parsed.items()
         }
 
     return (
         tf.data.Dataset.from_tensor_slices((orders, seeds))
-        .flat_map(epoch_records)
+        .flat_map(read_epoch)
         .skip(skipped)
-        .batch(taken * at_once, drop_remainder=True)
+        .batch(read_size * batches_at_once, drop_remainder=True)
         .enumerate()
-        .map(batches, num_parallel_calls=_PARALLEL_CALLS)
+        .map(make_batches, num_parallel_calls=_PARALLEL_CALLS)
         .unbatch()
         .prefetch(_PARALLEL_CALLS)
     )
 
 
 def _part(
-    file_rows: Sequence[int], worker: int, workers: int
+    file_sequences: Sequence[int], worker: int, workers: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """The worker's part of all rows: int64 arrays of file numbers, first rows, numbers of rows."""
-    ends = np.cumsum(file_rows)
-    starts = ends - file_rows
+    """The part of a worker: int64 arrays of file numbers, first sequences in them, and counts."""
+    ends = np.cumsum(file_sequences)
+    starts = ends - file_sequences
     low, high = (int(ends[-1]) * number // workers for number in (worker, worker + 1))
-    first = np.clip(low - starts, 0, file_rows)
-    count = np.clip(high - starts, 0, file_rows) - first
+    first = np.clip(low - starts, 0, file_sequences)
+    count = np.clip(high - starts, 0, file_sequences) - first
     files = np.flatnonzero(count)
     return files, first[files], count[files]
 
@@ -144,11 +153,12 @@ def evaluation_batches(
     worker: int = 0,
     workers: int = 1,
 ) -> tf.data.Dataset:
-    """All rows of a split with static masks once, in order; each worker has a part of each batch.
+    """All sequences of a statically masked split once, in order.
 
-    The last batch is filled up with rows of weight zero: shapes stay static.
+    Each worker has its part of each batch. The last batch is filled up with sequences of weight 0,
+    so that shapes are static.
     """
-    share = batch_size // workers
+    own_size = batch_size // workers
     files = [str(path) for path in record_files(records, manifest, split)]
 
     def parse(serialized: tf.Tensor) -> dict[str, tf.Tensor]:
@@ -157,9 +167,9 @@ def evaluation_batches(
         return {
             name: tf.ensure_shape(
                 tf.pad(values, [[0, missing], *[[0, 0]] * (values.shape.rank - 1)])[
-                    worker * share : (worker + 1) * share
+                    worker * own_size : (worker + 1) * own_size
                 ],
-                [share, *values.shape[1:]],
+                [own_size, *values.shape[1:]],
             )
             for name, values in parsed.items()
         }
@@ -177,9 +187,9 @@ def _read(files: Sequence[str] | tf.Tensor, manifest: Manifest) -> tf.data.Datas
 
 
 def _parse(serialized: tf.Tensor, manifest: Manifest, masking: str) -> dict[str, tf.Tensor]:
-    """Serialised rows -> int32 and float32 tensors.
+    """Serialised records [n] -> int32 and float32 tensors [n, S, K or P].
 
-    Parsing whole batches is several times faster than parsing rows and batching them.
+    Parsing whole batches is several times faster than parsing single records and batching them.
     """
     length, examples = manifest.max_seq_length, manifest.examples_per_sequence
     integers = {"input_ids": length, "segment_ids": length, "next_sentence_labels": examples}

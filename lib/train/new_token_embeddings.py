@@ -1,4 +1,4 @@
-"""A model to start from, brought to the vocabulary that training uses."""
+"""Embeddings for the tokens that training uses and the initial model does not have."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -12,36 +12,37 @@ from lib.vocab.directory import TokenizerFiles
 from lib.vocab.extension import Extension, digest
 from lib.vocab.tokenizer import WordPieceTokenizer
 
-# Filled up to a multiple of 128 at most.
-_MOST_SPARE_ROWS = 128
+# Vocabularies are padded to multiples of at most 128.
+_MAX_SPARE_ENTRIES = 128
 _EMBEDDINGS, _BIAS = "bert/embeddings/word_embeddings", "cls/predictions/output_bias"
 
 
-def new_rows(
-    rows: int,
+def needed_extension(
+    vocab_size: int,
     files: TokenizerFiles | None,
     tokenizer: WordPieceTokenizer,
     extension: Extension,
     init: Path,
 ) -> Extension | None:
-    """The extension if a model to start from has the vocabulary that it was made from.
+    """The extension, if the initial model has the base vocabulary, from which that was made.
 
-    None: it has the vocabulary of `tokenizer` itself.
+    None if it already has the vocabulary of `tokenizer`.
 
     Args:
-        rows: of the model's word embeddings.
-        files: the model's own tokenizer, None if its directory has none (then `rows` must do).
+        vocab_size: number of the model's word embeddings.
+        files: the model's own tokenizer; None if its directory has none, and only `vocab_size` can
+            be compared.
 
     Raises:
-        UserError: it has another vocabulary, or other switches.
+        UserError: it has another vocabulary, or other tokenizer settings.
     """
     advice = f"start from data/vocab, or set vocab.source: model and vocab.base: {init}"
     if files is None:
-        if _has_rows_for(rows, extension.base_size):
+        if _fits(vocab_size, extension.base_size):
             return extension
-        if not _has_rows_for(rows, len(tokenizer.vocabulary)):
+        if not _fits(vocab_size, len(tokenizer.vocabulary)):
             raise UserError(
-                f"{init}: has {rows} vocabulary rows, data/vocab has "
+                f"{init}: the vocabulary size is {vocab_size}, that of data/vocab "
                 f"{len(tokenizer.vocabulary)}; {advice}"
             )
         return None
@@ -51,10 +52,11 @@ def new_rows(
             f"vocab.{name}: {given}, but the tokenizer of {files.path.parent} has {stated}; "
             f"set {stated}"
         )
-    if not _has_rows_for(rows, len(files.vocabulary)):
+    if not _fits(vocab_size, len(files.vocabulary)):
         raise UserError(
-            f"{init}: the model has {rows} vocabulary rows, its {files.path.name} "
-            f"{len(files.vocabulary)}; give the model the vocabulary that it was trained with"
+            f"{init}: the vocabulary size of the model is {vocab_size}, but its {files.path.name} "
+            f"has {len(files.vocabulary)} tokens; give the model the vocabulary that it was "
+            "trained with"
         )
     if files.vocabulary == tokenizer.vocabulary:
         return None
@@ -63,41 +65,46 @@ def new_rows(
     pairs = enumerate(zip(files.vocabulary, tokenizer.vocabulary, strict=False))
     first = next((number for number, (theirs, own) in pairs if theirs != own), None)
     if first is None:
-        difference = f"{len(files.vocabulary)} pieces, not {len(tokenizer.vocabulary)}"
+        difference = f"{len(files.vocabulary)} tokens, not {len(tokenizer.vocabulary)}"
     else:
         difference = (
-            f"piece {first} is {files.vocabulary[first]!r}, not {tokenizer.vocabulary[first]!r}"
+            f"token {first} is {files.vocabulary[first]!r}, not {tokenizer.vocabulary[first]!r}"
         )
-    raise UserError(f"{files.path}: another vocabulary than data/vocab's ({difference}); {advice}")
+    raise UserError(
+        f"{files.path}: another vocabulary than that of data/vocab ({difference}); {advice}"
+    )
 
 
-def _has_rows_for(rows: int, pieces: int) -> bool:
-    """Whether a model of so many rows has this vocabulary: one row a piece, or some to spare.
+def _fits(vocab_size: int, tokens: int) -> bool:
+    """Whether a model of this vocabulary size has this many tokens, with or without spare entries.
 
-    NVIDIA's BERT among others has its rows filled up to a multiple of 8, for its tensor cores.
+    NVIDIA's BERT, among others, pads its vocabulary to a multiple of 8, for tensor cores.
     """
-    return rows == pieces or (rows % 8 == 0 and 0 < rows - pieces < _MOST_SPARE_ROWS)
+    return vocab_size == tokens or (
+        vocab_size % 8 == 0 and 0 < vocab_size - tokens < _MAX_SPARE_ENTRIES
+    )
 
 
-def with_new_rows(
-    config: BertConfig, weights: Mapping[str, np.ndarray], extension: Extension, rows: int
+def add_token_embeddings(
+    config: BertConfig, weights: Mapping[str, np.ndarray], extension: Extension, vocab_size: int
 ) -> tuple[BertConfig, dict[str, np.ndarray]]:
-    """The model with a row for each new word, all others as they are.
+    """The model with embeddings for new tokens, and all other weights as they are.
 
-    Its embedding begins as the mean of those of the pieces it consisted of. So does its output
-    bias, plus the word's `log_fraction`: without it each word would be as probable as its pieces are
-    with all their other words, and a thousand of them would take several per cent off every
-    prediction. (On general text the loss grew by 3.4 %, with it by 0.1 %.)
+    A new embedding is the mean of the embeddings of the tokens that the word consisted of:
+    with `covid` = co + ##vid, e(covid) = (e(co) + e(##vid)) / 2. So is its output bias, plus the
+    token's `log_fraction`. Without that each new word would be as probable as its parts are with
+    all the other words they occur in, and a thousand of them would take several per cent off every
+    prediction: on general text the loss grew by 3.4 %, with it by 0.1 %.
 
     Args:
-        weights: float32 arrays by the names of the parameter table.
-        rows: of the extended vocabulary.
+        weights: float32 arrays by name in the parameter table.
+        vocab_size: size of the extended vocabulary.
     """
     extended = dict(weights)
     for name in (_EMBEDDINGS, _BIAS):
         old = weights[name]
-        # The old table may have rows to spare, which new words take first.
-        new = np.zeros((max(rows, len(old)), *old.shape[1:]), old.dtype)
+        # The old table may have spare entries, which new tokens take first.
+        new = np.zeros((max(vocab_size, len(old)), *old.shape[1:]), old.dtype)
         new[: len(old)] = old
         for token in extension.new_tokens:
             new[token.id] = old[list(token.base_ids)].mean(axis=0)

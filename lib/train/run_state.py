@@ -1,4 +1,4 @@
-"""Where a run stands beside its weights, and the checkpoints that hold both."""
+"""State of a training run besides its weights, and the checkpoints that hold both."""
 
 import shutil
 import sys
@@ -7,67 +7,67 @@ from pathlib import Path
 
 import numpy as np
 
-from lib.run import tf
+from lib.run import cost, tf
 from lib.run.atomic import remove
 from lib.run.errors import UserError
 from lib.train.saving import checkpoint
-from lib.train.saving.remote_copies import Copies
-from lib.train.saving.saved_models import KeptModels
+from lib.train.saving.remote_copies import RemoteCopies
+from lib.train.saving.saved_models import SavedModels
 from lib.train.step import Trainer
 from lib.train.workers import Workers
 
-# How the names of these arrays begin in a checkpoint.
-_SUMS, _AT_START = "sums/", "start/"
+# Prefixes of the names of these arrays in a checkpoint.
+_SUMS, _INITIAL = "sums/", "initial/"
 _WORKERS = "workers"
 
 
 class RunState:
-    """What the next step depends on.
+    """Everything that the next step and the next line of the log depend on.
 
     Attributes:
-        first: steps that were made before this process began.
-        resumed: this process goes on from a checkpoint and its logs.
-        sums: float32 scalars, of the steps since the last line of the log.
-        at_start: dev metrics of the model that training started from, if there was one.
+        first_step: number of steps made before this process began.
+        resumed: this process resumed a checkpoint and its logs.
+        sums: float32 scalars, summed over the steps since the last line of the log.
+        initial_metrics: dev metrics of the initial model, unless training began from scratch.
     """
 
     def __init__(
         self,
         trainer: Trainer,
-        kept: KeptModels,
+        saved: SavedModels,
         workers: Workers,
         directory: Path,
         logs: Path,
         keep: int,
-        copies: Copies | None,
+        copies: RemoteCopies | None,
     ) -> None:
-        """Goes on from the newest checkpoint, if there is one; brings back the logs of its step.
+        """Resumes the newest checkpoint, if there is one, and restores the logs of its step.
 
         Args:
-            directory: the checkpoints' folder, already locked; the chief alone reads and writes.
-            keep: checkpoints that stay.
-            copies: of the checkpoints in storage, if there are to be any.
+            directory: the folder of checkpoints, already locked; only the chief uses it.
+            keep: number of checkpoints to keep.
+            copies: of the checkpoints in remote storage, if there should be any.
 
         Raises:
-            UserError: it is damaged, or of a run with another number of workers.
+            UserError: the checkpoint is damaged, or of a run with another number of workers.
         """
-        self._trainer, self._kept, self._workers = trainer, kept, workers
+        self._trainer, self._saved, self._workers = trainer, saved, workers
         self._directory, self._logs, self._keep = directory, logs, keep
         self._copies = copies
-        self._chief = workers.number == 0
+        self._chief = workers.index == 0
         self.sums: dict[str, tf.Tensor] = {}
-        self.at_start: dict[str, float] = {}
+        self.initial_metrics: dict[str, float] = {}
         found = checkpoint.latest(directory) if self._chief else None
         self.resumed = found is not None
         remove(logs)
         step = np.array(found.step if found else 0, np.float64)
-        self.first = int(workers.from_chief({"step": step})["step"])
-        if self.first:
+        self.first_step = int(workers.broadcast({"step": step})["step"])
+        if self.first_step:
             arrays = trainer.state()
             if found:
                 arrays = {name: found.arrays[name] for name in arrays}
-            trainer.restore(workers.from_chief(arrays))
-            print(f"pretrain: going on from step {self.first:,}", file=sys.stderr)
+            trainer.restore(workers.broadcast(arrays))
+            print(f"pretrain: resuming from step {self.first_step:,}", file=sys.stderr)
         if found:
             self._restore(found)
 
@@ -76,47 +76,56 @@ class RunState:
         if before != self._workers.count:
             raise UserError(
                 f"{self._directory}: {before} workers trained this run so far, now there are "
-                f"{self._workers.count}, who would read the data in another order; start {before} "
-                "of them, or delete the folder to begin anew"
+                f"{self._workers.count}, which would read the data in another order; start "
+                f"{before} workers, or delete the folder to begin again"
             )
-        self._kept.restore(found.arrays)
+        self._saved.restore(found.arrays)
         self.sums = {
-            name: tf.constant(value) for name, value in _named(found.arrays, _SUMS).items()
+            name: tf.constant(value) for name, value in _with_prefix(found.arrays, _SUMS).items()
         }
-        self.at_start = {
-            name: float(value) for name, value in _named(found.arrays, _AT_START).items()
+        self.initial_metrics = {
+            name: float(value) for name, value in _with_prefix(found.arrays, _INITIAL).items()
         }
         if found.logs.is_dir():
             shutil.copytree(found.logs, self._logs)
 
     def add(self, results: Mapping[str, tf.Tensor]) -> None:
-        """Adds what some steps gave; nothing waits for the device before it is logged."""
+        """Adds the results of some steps; does not wait for the device."""
         for name, value in results.items():
             self.sums[name] = self.sums[name] + value if name in self.sums else value
 
-    def take(self) -> dict[str, float]:
+    def take_sums(self) -> dict[str, float]:
         """The sums since the last call."""
         values = {name: float(value) for name, value in self.sums.items()}
         self.sums.clear()
         return values
 
     def save(self, step: int) -> None:
-        """Writes a checkpoint of this step, if this is the chief."""
+        """Writes a checkpoint of this step, if this worker is the chief."""
         if not self._chief:
             return
         arrays = {
             **self._trainer.state(),
-            **self._kept.state(),
+            **self._saved.state(),
             _WORKERS: np.array(self._workers.count),
             **{_SUMS + name: value.numpy() for name, value in self.sums.items()},
-            **{_AT_START + name: np.array(value) for name, value in self.at_start.items()},
+            **{_INITIAL + name: np.array(value) for name, value in self.initial_metrics.items()},
         }
         checkpoint.save(self._directory, step, arrays, self._logs, self._keep)
+        self.save_cost()
         if self._copies:
             self._copies.save(step)
 
+    def save_cost(self) -> None:
+        """Saves the cost of the run up to now, to which a process that resumes it adds its own.
 
-def _named(arrays: Mapping[str, np.ndarray], prefix: str) -> dict[str, np.ndarray]:
+        Not in the checkpoint itself, which is a function of the step alone.
+        """
+        if self._chief:
+            cost.OF_STAGE.write(self._directory / cost.FILE)
+
+
+def _with_prefix(arrays: Mapping[str, np.ndarray], prefix: str) -> dict[str, np.ndarray]:
     return {
         name.removeprefix(prefix): value
         for name, value in arrays.items()

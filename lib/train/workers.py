@@ -1,4 +1,4 @@
-"""What several workers owe each other: the same start and end, and a word when one is lost."""
+"""Coordination of training workers: same run, broadcast, barrier, report of a lost worker."""
 
 import re
 import traceback
@@ -12,104 +12,106 @@ from lib.run.errors import UserError
 
 
 class Workers:
-    """The processes that train together under tf.distribute; mostly there is one.
+    """The processes that train together under tf.distribute; usually there is one.
 
     Attributes:
         count: number of processes.
-        number: of this one; 0 is the chief, which alone reads and writes checkpoints.
+        index: of this process; 0 is the chief, which alone reads and writes checkpoints.
     """
 
     def __init__(self, strategy: tf.distribute.Strategy) -> None:
         self._strategy = strategy
         self._addresses: list[str] = []
         self._first = {"chief": 0, "worker": 0}
-        self.number = 0
+        self.index = 0
         resolver = strategy.cluster_resolver
         if isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy) and resolver:
             jobs = resolver.cluster_spec().as_dict()
             self._first["worker"] = len(jobs.get("chief", ()))
             self._addresses = [*jobs.get("chief", ()), *jobs.get("worker", ())]
-            self.number = self._first[resolver.task_type] + resolver.task_id
+            self.index = self._first[resolver.task_type] + resolver.task_id
         self.count = max(1, len(self._addresses))
 
     @property
-    def processors(self) -> int:
-        """Accelerators that they have together, or processes where there are none."""
+    def devices(self) -> int:
+        """Number of accelerators of all workers; without any, number of processes."""
         accelerated = any(
             device.device_type != "CPU" for device in tf.config.list_logical_devices()
         )
         return self._strategy.num_replicas_in_sync if accelerated else self.count
 
-    def agree_on(self, identity: str) -> None:
-        """Makes sure that all workers are about to do the same.
+    def check_same_run(self, identity: str) -> None:
+        """Checks that all workers train the same.
 
         Args:
-            identity: hexadecimal digits of what is trained.
+            identity: fingerprint of everything that is trained, hexadecimal.
 
         Raises:
-            UserError: a worker trains something else; each of them raises it.
+            UserError: a worker trains something else; all workers raise it.
         """
         if self.count == 1:
             return
         own = np.frombuffer(bytes.fromhex(identity), np.uint8)
         identities = np.zeros([self.count, len(own)], np.float32)
-        identities[self.number] = own
+        identities[self.index] = own
         identities = self._sum(identities)
         others = np.flatnonzero((identities != identities[0]).any(axis=1))
         if len(others):
             raise UserError(
                 f"{self._name(int(others[0]))} would train something else than worker 0; give all "
-                "workers the same records, vocabulary, start and params.yaml"
+                "workers the same records, vocabulary, initial model and params.yaml"
             )
 
-    def from_chief(self, arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """The arrays of worker 0, in each worker and to the bit.
+    def broadcast(self, arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """Returns the arrays of the chief on every worker, bit for bit.
 
         Args:
-            arrays: floating-point arrays; other workers' say the names, shapes and types only.
+            arrays: floating-point arrays; of other workers only names, shapes and types are used.
         """
         if self.count == 1:
             return dict(arrays)
         # The sum of x and any number of -0.0 is x itself, also where x is 0.0 or -0.0.
         return {
-            name: self._sum(np.full_like(array, -0.0) if self.number else np.asarray(array))
+            name: self._sum(np.full_like(array, -0.0) if self.index else np.asarray(array))
             for name, array in sorted(arrays.items())
         }
 
-    def wait(self) -> None:
-        """Returns when all workers have come here."""
+    def barrier(self) -> None:
+        """Waits until all workers have called it."""
         if self.count > 1:
             self._sum(np.zeros([1], np.float32))
 
     @contextmanager
-    def answering(self) -> Iterator[None]:
-        """Ends training with one line when another worker is gone.
+    def reporting_lost_workers(self) -> Iterator[None]:
+        """Turns TensorFlow's error about a lost worker into one line.
 
-        TensorFlow's workers send each other heartbeats; it notices within some ten seconds.
+        TensorFlow's workers send each other heartbeats, so that a loss is noticed within about ten
+        seconds.
 
         Raises:
-            UserError: it is named if TensorFlow names it.
+            UserError: another worker was lost; it is named if TensorFlow names it.
         """
         try:
             yield
         except tf.errors.OpError as failure:
             if self.count == 1:
                 raise
-            # They hold a thread pool, which complains if Python's end finds it open.
+            # The frames refer to a thread pool, which complains if it is still open at exit.
             traceback.clear_frames(failure.__traceback__)
             tasks = re.findall(r"/job:(chief|worker)/(?:replica:\d+/)?task:(\d+)", str(failure))
-            numbers = (self._first[job] + int(task) for job, task in tasks)
-            lost = next((each for each in numbers if each != self.number), None)
+            indices = (self._first[job] + int(task) for job, task in tasks)
+            lost = next((each for each in indices if each != self.index), None)
             raise UserError(
-                f"{'another worker' if lost is None else self._name(lost)} does not answer worker "
-                f"{self.number} any more; see what it said last, then start all workers again: "
-                "they go on from the last checkpoint"
+                f"{'another worker' if lost is None else self._name(lost)} no longer responds to "
+                f"worker {self.index}; see its last output, then start all workers again: they "
+                "resume from the last checkpoint"
             ) from failure
 
-    def _name(self, number: int) -> str:
-        return f"worker {number} ({self._addresses[number]})"
+    def _name(self, index: int) -> str:
+        return f"worker {index} ({self._addresses[index]})"
 
     def _sum(self, array: np.ndarray) -> np.ndarray:
+        """Sum of the arrays of all workers; only the first replica of each takes part."""
         nothing = np.full_like(array, -0.0)
         replicas = self._strategy.num_replicas_in_sync // self.count
 

@@ -2,8 +2,8 @@
 
 python -m tests.helpers.layout DISTRIBUTION FOLDER RUNS
 
-A distribution is a process (or two) of its own, because TensorFlow's devices are fixed once. RUNS
-is JSON: a list of [name, microbatch size or null, dropout].
+Each distribution needs a process (or two) of its own, because TensorFlow's devices cannot change
+later. RUNS is JSON: a list of [name, microbatch size or null, dropout].
 """
 
 import json
@@ -17,7 +17,7 @@ os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
 import numpy as np
 import tensorflow as tf
 
-STEPS, ROWS = 20, 32
+STEPS, SEQUENCES = 20, 32
 
 
 def main(distribution: str, folder: str, runs: str) -> None:
@@ -29,17 +29,17 @@ def main(distribution: str, folder: str, runs: str) -> None:
     from lib.model.parameters import initial_values
     from lib.params import parse_params
     from lib.train.step import Trainer
-    from lib.train.strategy import distributed, make_strategy
+    from lib.train.strategy import distribute, make_strategy
     from tests.helpers.params import default_values
     from tests.helpers.tiny_bert import TINY, random_batch
 
     strategy = make_strategy(distribution)
-    batches = [random_batch(seed, sequences=ROWS) for seed in range(STEPS)]
+    batches = [random_batch(seed, sequences=SEQUENCES) for seed in range(STEPS)]
     whole = {name: np.stack([batch[name] for batch in batches]) for name in batches[0]}
 
     def part(worker: int, workers: int) -> tf.data.Dataset:
-        rows = ROWS // workers
-        mine = slice(worker * rows, (worker + 1) * rows)
+        count = SEQUENCES // workers
+        mine = slice(worker * count, (worker + 1) * count)
         return tf.data.Dataset.from_tensor_slices(
             {name: values[:, mine] for name, values in whole.items()}
         )
@@ -47,7 +47,7 @@ def main(distribution: str, folder: str, runs: str) -> None:
     for run, microbatch, dropout in json.loads(runs):
         values = default_values()
         values["pretrain"] |= {
-            "batch_size": ROWS,
+            "batch_size": SEQUENCES,
             "microbatch_size": microbatch,
             "clip_norm": 0.5,
         }
@@ -55,11 +55,11 @@ def main(distribution: str, folder: str, runs: str) -> None:
         settings = parse_params(values).pretrain
         trainer = Trainer(config, settings, True, initial_values(config, 1), strategy)
         losses, norms = [], []
-        for number, batch in enumerate(distributed(strategy, part), 1):
+        for number, batch in enumerate(distribute(strategy, part), 1):
             results = trainer.step(batch, tf.constant(number), tf.constant(0.01))
             losses.append(float(results["masked_lm_loss"] / results["masked_lm_weight"]))
             norms.append(float(results["gradient_norm"]))
-        dev = next(iter(distributed(strategy, part)))
+        dev = next(iter(distribute(strategy, part)))
         held_out = {
             f"dev/{name}": value.numpy() for name, value in trainer.evaluation_step(dev).items()
         }

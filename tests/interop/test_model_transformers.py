@@ -1,4 +1,4 @@
-"""The model directory under transformers 5 on PyTorch: the same logits as ours."""
+"""A model directory in transformers 5 on PyTorch has the same logits as in this project."""
 
 import numpy as np
 import pytest
@@ -40,9 +40,9 @@ def test_logits_equal_those_of_transformers(tmp_path, hidden_act):
     logits = masked_lm_logits(weights, config, hidden).numpy()
     real = mask.astype(bool)
     assert np.abs(logits - expected.prediction_logits.numpy())[real].max() <= 1e-4
-    pairs = next_sentence_logits(weights, hidden[:, :1]).numpy()[:, 0]
-    assert np.abs(pairs - expected.seq_relationship_logits.numpy()).max() <= 1e-4
-    # Loading must have found every tensor: nothing of theirs is left at random.
+    nsp_logits = next_sentence_logits(weights, hidden[:, :1]).numpy()[:, 0]
+    assert np.abs(nsp_logits - expected.seq_relationship_logits.numpy()).max() <= 1e-4
+    # transformers has found every tensor: none keeps random values.
     again, arrays = read_model(tmp_path)
     assert again == config
     assert all(np.array_equal(arrays[name], weights[name]) for name in weights)

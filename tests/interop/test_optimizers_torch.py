@@ -1,4 +1,4 @@
-"""Optimizers and schedules against PyTorch's and transformers' own."""
+"""Optimizers and schedules against those of PyTorch and transformers."""
 
 import numpy as np
 import pytest
@@ -26,7 +26,7 @@ def inputs() -> tuple[dict[str, np.ndarray], list[dict[str, np.ndarray]], list[f
     draw = np.random.default_rng(5)
     weights = {p.name: draw.normal(0, 0.02, p.shape).astype(np.float32) for p in TABLE}
     sets = [
-        {p.name: draw.normal(0, 10.0 ** (-2 * place), p.shape) for place, p in enumerate(TABLE)}
+        {p.name: draw.normal(0, 10.0 ** (-2 * index), p.shape) for index, p in enumerate(TABLE)}
         for _ in range(STEPS)
     ]
     rate = schedule("cosine", 0.01, 0.0, 5, STEPS + 1)
@@ -66,17 +66,17 @@ def test_adamw_equals_torch():
 
 
 def test_lamb_equals_the_trust_ratio_on_torch_steps():
-    """Adam's direction does not depend on the weights: torch gives it, NumPy the rest."""
+    """Adam's direction does not depend on the weights: PyTorch computes it, NumPy the rest."""
     weights, sets, rates = inputs()
     for key, array in ours("lamb").items():
-        place = torch.zeros(array.shape, dtype=torch.float64)
-        optimizer = torch.optim.Adam([place], lr=1.0, betas=BETAS, eps=EPSILON)
+        parameter = torch.zeros(array.shape, dtype=torch.float64)
+        optimizer = torch.optim.Adam([parameter], lr=1.0, betas=BETAS, eps=EPSILON)
         expected = weights[key].astype(np.float64)
         for each, rate in zip(sets, rates, strict=True):
-            before = place.clone()
-            place.grad = torch.tensor(each[key])
+            before = parameter.clone()
+            parameter.grad = torch.tensor(each[key])
             optimizer.step()
-            update = (before - place).numpy()
+            update = (before - parameter).numpy()
             if key.endswith("kernel"):
                 update = update + DECAY * expected
                 update *= np.linalg.norm(expected) / np.linalg.norm(update)
@@ -86,7 +86,7 @@ def test_lamb_equals_the_trust_ratio_on_torch_steps():
 
 @pytest.mark.parametrize(("warmup_steps", "steps"), [(0, 1), (0, 50), (7, 50), (49, 50)])
 def test_schedules_equal_those_of_transformers(warmup_steps, steps):
-    """Theirs count from 0: the rate that they give before step k is ours of step k."""
+    """Theirs count from 0: their rate before step k is ours at step k."""
     peak = 3e-4
     optimizer = torch.optim.SGD([torch.zeros(1)], lr=peak)
     linear = transformers.get_linear_schedule_with_warmup(optimizer, warmup_steps, steps)

@@ -188,7 +188,7 @@ def write_everything(folder: Path) -> None:
         write(folder / f"cost/{stage}.json", cost)
     write(
         folder / "cost/training-main.csv",
-        "step,steps_per_second,sequences_per_second,tokens_per_second,share_of_peak,memory_mib,"
+        "step,steps_per_second,sequences_per_second,tokens_per_second,fraction_of_peak,memory_mib,"
         "device_memory_mib\n10,2,64,1000,0.25,900,0\n20,3,96,3000,0.5,901,0\n30,2,80,2000,0.5,901,0\n",
     )
 

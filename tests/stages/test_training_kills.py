@@ -1,4 +1,4 @@
-"""Training that is killed, stopped, or out of disk: it ends as if nothing had been."""
+"""Training that is killed, stopped or loses its disk ends as if nothing had happened."""
 
 import random
 import re
@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from safetensors.numpy import load_file
 
+from lib.run.metrics import read_metrics
 from tests.helpers.bucket import Bucket
 from tests.helpers.gs import proxy_to
 from tests.helpers.project import Project, training, write_text
@@ -19,25 +20,28 @@ from tests.helpers.project import Project, training, write_text
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory) -> Project:
-    """A project up to its records, and models/whole of a run that nothing disturbed."""
+    """A project with records."""
     project = Project(tmp_path_factory.mktemp("training"))
+    # Without it, TensorFlow's log lines must not appear either.
+    project.environment.pop("TF_CPP_MIN_LOG_LEVEL", None)
     write_text(project.folder / "data/raw")
     project.make_records()
     return project
 
 
-def train_whole(project: Project, hidden_size: int, steps: int) -> None:
-    """Settings for the runs to come, and what they must end with."""
+def train_undisturbed(project: Project, hidden_size: int, steps: int) -> None:
+    """Sets the size of the runs to come, and trains the model that they must end with."""
     model = {
         "num_hidden_layers": 2,
         "hidden_size": hidden_size,
         "intermediate_size": 4 * hidden_size,
     }
     project.set({"pretrain": {"model": model, "steps": steps, "checkpoint_every": 1_000_000}})
-    project.run(*training("models/whole"))
-    shutil.rmtree(project.folder / "whole", ignore_errors=True)
-    shutil.copytree(project.folder / "results/pretrain", project.folder / "whole")
-    # How often a checkpoint is written must change nothing.
+    output = project.run(*training("models/undisturbed"))
+    assert all(line.startswith("pretrain: ") for line in output.splitlines()), output
+    shutil.rmtree(project.folder / "undisturbed", ignore_errors=True)
+    shutil.copytree(project.folder / "results/pretrain", project.folder / "undisturbed")
+    # The interval of checkpoints must not change the result.
     project.set({"pretrain": {"checkpoint_every": 1}})
 
 
@@ -87,13 +91,13 @@ def stop(project: Project, process: subprocess.Popen, number: signal.Signals) ->
 
 
 def assert_nothing_is_broken(project: Project, model: str) -> None:
-    """What stands under a final name is whole, and nobody works in the project any more."""
+    """Everything under a final name is complete, and no process works in the project any more."""
     for path in in_scratch(project, "step-*"):
         load_file(path / "arrays.safetensors")
         assert (path / "logs").is_dir()
     weights = project.folder / model / "model.safetensors"
     if weights.exists():
-        whole = project.folder / "models/whole/model.safetensors"
+        whole = project.folder / "models/undisturbed/model.safetensors"
         assert weights.read_bytes() == whole.read_bytes()
     assert not processes_of(project)
 
@@ -110,9 +114,9 @@ def processes_of(project: Project) -> list[str]:
 
 
 def assert_ended_the_same(project: Project, model: str) -> None:
-    """Weights to the bit, and every file of DVCLive and of the results."""
-    kept = (f"models/saved/{Path(name).name}" for name in ("models/whole", model))
-    for whole, other in (("models/whole", model), kept, ("whole", "results/pretrain")):
+    """Equal bytes of the weights, of all files of DVCLive and of the results."""
+    kept = (f"models/saved/{Path(name).name}" for name in ("models/undisturbed", model))
+    for whole, other in (("models/undisturbed", model), kept, ("undisturbed", "results/pretrain")):
         one, two = (
             {
                 path.relative_to(project.folder / folder): path.read_bytes()
@@ -126,27 +130,27 @@ def assert_ended_the_same(project: Project, model: str) -> None:
     assert not in_scratch(project, "*")
 
 
-def test_killed_terminated_and_interrupted_training_ends_the_same(project):
-    train_whole(project, 128, 60)
+def test_training_that_is_killed_terminated_and_interrupted_ends_the_same(project):
+    train_undisturbed(project, 128, 60)
     process = start_training(project, "models/disturbed")
     wait_until(lambda: in_scratch(project, ".step-*.tmp-*"), process)
     assert kill(process)
     assert not (project.folder / "models/disturbed").exists()
     assert_nothing_is_broken(project, "models/disturbed")
 
-    # Other settings are another run: it begins at the beginning.
+    # Other settings make another run, which begins at step 0.
     runs = runs_of(project)
     project.set({"pretrain": {"seed": 2}})
     other = start_training(project, "models/other")
     other.kill()
-    assert "going on from" not in other.communicate()[0]
+    assert "resuming from" not in other.communicate()[0]
     shutil.rmtree(runs_of(project).difference(runs).pop())
     project.set({"pretrain": {"seed": 1}})
 
     process = start_training(project, "models/disturbed")
     process.send_signal(signal.SIGSTOP)
     second = project.run(*training("models/disturbed"), code=1).splitlines()[-1]
-    assert f"process {process.pid} is training this very run" in second
+    assert f"process {process.pid} is training this same run" in second
     process.send_signal(signal.SIGCONT)
     terminated = stop(project, process, signal.SIGTERM)
     assert_nothing_is_broken(project, "models/disturbed")
@@ -155,15 +159,21 @@ def test_killed_terminated_and_interrupted_training_ends_the_same(project):
     assert stop(project, process, signal.SIGINT) > terminated
     assert_nothing_is_broken(project, "models/disturbed")
 
+    (cost_file,) = in_scratch(project, "cost.json")
+    earlier = read_metrics(cost_file)
     output = project.run(*training("models/disturbed"))
-    assert "going on from step" in output
+    assert "resuming from step" in output
     assert_ended_the_same(project, "models/disturbed")
+    # The last process alone takes more than a second to import TensorFlow.
+    total = read_metrics(project.folder / "results/cost/pretrain-main.json")
+    for name in ("wall_seconds", "cpu_seconds"):
+        assert total[name] > earlier[name] + 1 > 4, name
 
 
-def lose_disk_and_go_on(project: Project, place: str, copied: Callable[[], object]) -> None:
-    """Training is killed when a checkpoint is copied, its scratch is gone, and another goes on."""
-    train_whole(project, 128, 60)
-    # So rarely that what is kept before it is needed, too.
+def lose_disk_and_resume(project: Project, place: str, copied: Callable[[], object]) -> None:
+    """Kills training once a checkpoint is copied, removes scratch, and trains again."""
+    train_undisturbed(project, 128, 60)
+    # So rarely that models saved before the checkpoint are needed, too.
     project.set({"pretrain": {"checkpoint_every": 7, "checkpoint_dir": place}})
     try:
         process = project.start(*training("models/moved"))
@@ -173,26 +183,26 @@ def lose_disk_and_go_on(project: Project, place: str, copied: Callable[[], objec
         output = project.run(*training("models/moved"))
     finally:
         project.set({"pretrain": {"checkpoint_dir": None}})
-    assert re.search(r"step-\d+: fetched", output) and "going on from step" in output
+    assert re.search(r"step-\d+: fetched", output) and "resuming from step" in output
     assert_ended_the_same(project, "models/moved")
 
 
 @pytest.mark.slow
 def test_a_machine_that_is_lost_with_its_disk(project, tmp_path):
-    # The model of step 20 is kept, and the best by then is that one.
-    lose_disk_and_go_on(
+    # The model of step 20 is saved, and is the best so far.
+    lose_disk_and_resume(
         project, str(tmp_path / "place"), lambda: [*tmp_path.glob("place/*/step-28/complete.json")]
     )
     assert not [*tmp_path.glob("place/*")]
 
 
 @pytest.mark.slow
-def test_a_machine_that_is_lost_beside_a_bucket(project, tmp_path, monkeypatch):
+def test_a_machine_that_is_lost_with_copies_in_a_bucket(project, tmp_path, monkeypatch):
     bucket = Bucket(tmp_path / "bucket").start()
     with proxy_to(bucket.port, tmp_path) as environment:
         for name, value in environment.items():
             monkeypatch.setitem(project.environment, name, value)
-        lose_disk_and_go_on(
+        lose_disk_and_resume(
             project,
             f"gs://{bucket.name}/runs",
             lambda: any(name.endswith("step-28/complete.json") for name in bucket.objects()),
@@ -203,11 +213,11 @@ def test_a_machine_that_is_lost_beside_a_bucket(project, tmp_path, monkeypatch):
 
 @pytest.mark.slow
 def test_training_disturbed_at_twenty_five_moments_ends_the_same(project):
-    train_whole(project, 256, 400)
+    train_undisturbed(project, 256, 400)
     shutil.rmtree(project.folder / ".scratch", ignore_errors=True)
     draw = random.Random(7)
     model = "models/often"
-    # Anywhere, start-up included; while training; while a checkpoint is written; asked to stop.
+    # At any time, start-up included; while training; while a checkpoint is written; by signal.
     moments = ["anywhere"] * 5 + ["training"] * 8 + ["writing"] * 7 + ["asked"] * 5
     draw.shuffle(moments)
     kills = writing = stops = 0
@@ -230,5 +240,5 @@ def test_training_disturbed_at_twenty_five_moments_ends_the_same(project):
         assert_nothing_is_broken(project, model)
     assert (kills, stops) == (20, 5)
     assert writing >= 5
-    assert "going on from step" in project.run(*training(model))
+    assert "resuming from step" in project.run(*training(model))
     assert_ended_the_same(project, model)

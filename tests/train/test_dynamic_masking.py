@@ -1,4 +1,4 @@
-"""Masking in the input's graph: the rules and shares of the records' own masking, row by row."""
+"""Dynamic masking: the rules and frequencies of static masking, for every sequence."""
 
 import collections
 import itertools
@@ -21,7 +21,7 @@ from tests.helpers.masking import VOCABULARY, check_masked, example_lists, pad, 
 def masking(
     length: int,
     probability: float = 0.15,
-    most: int = 5,
+    max_predictions: int = 5,
     whole_words: bool = False,
     examples: int = 1,
     predictions: int | None = None,
@@ -32,9 +32,9 @@ def masking(
         next_sentence=True,
         packing=examples > 1,
         examples_per_sequence=examples,
-        predictions_per_sequence=predictions or most,
+        predictions_per_sequence=predictions or max_predictions,
         masked_lm_prob=probability,
-        max_predictions_per_seq=most,
+        max_predictions_per_seq=max_predictions,
         whole_word_mask=whole_words,
         compression="",
         splits={},
@@ -64,27 +64,27 @@ probabilities = st.sampled_from([0.0, 0.15, 0.25, 0.5, 1.0])
 )
 @settings(max_examples=50, deadline=None)
 def test_rules_of_an_example(
-    rows: list[list[int]], probability: float, most: int, whole_words: bool, seed: int
+    rows: list[list[int]], probability: float, max_predictions: int, whole_words: bool, seed: int
 ) -> None:
     matrix, lengths = pad(rows, 64)
-    masked = mask(matrix, lengths, probability, most, whole_words, seed=seed)
-    counts = prediction_counts(lengths, probability, min(most, 64))
-    for text, chosen, wanted in zip(
+    masked = mask(matrix, lengths, probability, max_predictions, whole_words, seed=seed)
+    counts = prediction_counts(lengths, probability, min(max_predictions, 64))
+    for text, chosen, target in zip(
         rows, check_masked(matrix, lengths, masked), counts, strict=True
     ):
-        obeys(text, set(chosen), int(wanted), whole_words)
+        obeys(text, set(chosen), int(target), whole_words)
 
 
-def obeys(text: list[int], chosen: set[int], wanted: int, whole_words: bool) -> None:
-    """The number is right, and no word is cut; whatever was skipped did not fit."""
+def obeys(text: list[int], chosen: set[int], target: int, whole_words: bool) -> None:
+    """The count is right, no word is masked in part, and skipped words did not fit."""
     if not whole_words:
-        assert len(chosen) == min(wanted, len(text) - text.count(2) - 1)
+        assert len(chosen) == min(target, len(text) - text.count(2) - 1)
         return
-    assert len(chosen) <= wanted
+    assert len(chosen) <= target
     for word in words_of(text):
         taken = set(word) & chosen
         assert taken in (set(), set(word))
-        assert taken or len(word) > wanted - len(chosen)
+        assert taken or len(word) > target - len(chosen)
 
 
 @given(
@@ -94,8 +94,8 @@ def obeys(text: list[int], chosen: set[int], wanted: int, whole_words: bool) -> 
     st.booleans(),
 )
 @settings(max_examples=50, deadline=None)
-def test_rules_of_the_examples_of_a_packed_row(
-    packs: list[list[list[int]]], probability: float, most: int, whole_words: bool
+def test_rules_of_the_examples_of_a_packed_sequence(
+    packs: list[list[list[int]]], probability: float, max_predictions: int, whole_words: bool
 ) -> None:
     examples = [text for pack in packs for text in pack]
     columns = max(sum(map(len, pack)) for pack in packs) + 3
@@ -110,7 +110,7 @@ def test_rules_of_the_examples_of_a_packed_row(
     packed = assemble_packed(features, lengths, layout, 1, True)
     batch = {name: tf.constant(packed[name].astype(np.int32)) for name in ("input_ids",)}
     batch["example_ids"] = tf.constant(packed["example_ids"].astype(np.int32))
-    masker = masking(columns, probability, most, whole_words, 6, 6 * most)
+    masker = masking(columns, probability, max_predictions, whole_words, 6, 6 * max_predictions)
     masked = as_masked(masker(batch, 0))
 
     filled = (packed["example_ids"] > 0).sum(axis=1)
@@ -118,21 +118,21 @@ def test_rules_of_the_examples_of_a_packed_row(
         for slot, number in enumerate(layout[row][layout[row] >= 0]):
             start = packed["cls_positions"][row, slot]
             own = {column - start for column in chosen if 0 <= column - start < lengths[number]}
-            wanted = prediction_counts(lengths[number], probability, min(most, columns))
-            obeys(examples[number], own, int(wanted), whole_words)
+            target = prediction_counts(lengths[number], probability, min(max_predictions, columns))
+            obeys(examples[number], own, int(target), whole_words)
 
 
 @pytest.mark.parametrize("whole_words", [False, True])
 @pytest.mark.parametrize("packed", [False, True])
-def test_positions_are_distributed_as_those_of_static_masks(
+def test_positions_are_distributed_like_those_of_static_masks(
     whole_words: bool, packed: bool
 ) -> None:
-    """Each set of positions is as frequent in both: chi-square of two samples."""
+    """Each set of positions is equally frequent in both: chi-square test of two samples."""
     text, runs = [1, 4, 10, 5, 6, 11, 12, 2, 13, 14, 7, 2], 10_000
     matrix, lengths = pad([text] * runs, 16)
     settings = (0.3, 20, whole_words)
     static = mask_sequences(matrix, lengths, VOCABULARY, *settings, generator(0, "test"))
-    if packed:  # behind another example; what is chosen in that one is left out
+    if packed:  # after another example, whose masks are left out
         other = np.tile(np.array([1, 4, 5, 2], np.int32), (runs, 1))
         ids = np.concatenate([other, matrix], axis=1)
         examples = (ids > 0) * np.where(np.arange(20) < 4, 1, 2)
@@ -148,18 +148,18 @@ def test_positions_are_distributed_as_those_of_static_masks(
     freedom = len(fast) - 1
     assert abs(statistic - freedom) < 5 * math.sqrt(2 * freedom)
     if not whole_words:
-        tokens = [place for place, piece in enumerate(text) if piece not in (1, 2)]
-        assert fast.keys() == set(itertools.combinations(tokens, 4))
+        positions = [position for position, token in enumerate(text) if token not in (1, 2)]
+        assert fast.keys() == set(itertools.combinations(positions, 4))
 
 
 @pytest.mark.parametrize("whole_words", [False, True])
-def test_shares_of_replacement_are_those_of_static_masks(whole_words: bool) -> None:
+def test_replacements_are_distributed_like_those_of_static_masks(whole_words: bool) -> None:
     draw = np.random.default_rng(0)
     matrix = draw.integers(4, 20, (4000, 64), dtype=np.int32)
     matrix[:, 0], matrix[:, 63] = 1, 2
     lengths = np.full(4000, 64)
     settings = (0.15, 20, whole_words)
-    shown = []
+    counts = []
     for masked in (
         mask(matrix, lengths, *settings),
         mask_sequences(matrix, lengths, VOCABULARY, *settings, generator(0, "test")),
@@ -167,10 +167,10 @@ def test_shares_of_replacement_are_those_of_static_masks(whole_words: bool) -> N
         real = masked.weights > 0
         columns = masked.positions.astype(np.int64)
         seen = np.take_along_axis(masked.input_ids, columns, axis=1)[real]
-        # What became of a token: nothing, [MASK], or which other piece.
+        # What a token was replaced by: itself (20), [MASK] (3), or another token.
         outcome = np.where(seen == masked.ids[real], 20, seen)
-        shown.append(np.bincount(outcome, minlength=21))
-    dynamic, static = shown
+        counts.append(np.bincount(outcome, minlength=21))
+    dynamic, static = counts
     assert dynamic.sum() == pytest.approx(static.sum(), rel=0.01)
     assert abs(dynamic[3] / dynamic.sum() - 0.805) < 0.01
     assert abs(dynamic[20] / dynamic.sum() - 0.105) < 0.01
@@ -179,7 +179,7 @@ def test_shares_of_replacement_are_those_of_static_masks(whole_words: bool) -> N
 
 
 @pytest.mark.parametrize("whole_words", [False, True])
-def test_a_row_has_its_masks_in_whatever_batch(whole_words: bool) -> None:
+def test_masks_of_a_sequence_do_not_depend_on_its_batch(whole_words: bool) -> None:
     draw = np.random.default_rng(1)
     matrix, lengths = pad([[1, *draw.integers(4, 20, 14), 2] for _ in range(11)], 17)
     masker = masking(17, 0.3, 5, whole_words)
@@ -190,7 +190,7 @@ def test_a_row_has_its_masks_in_whatever_batch(whole_words: bool) -> None:
             assert (values[0].numpy() == together[name][row].numpy()).all(), name
 
 
-def test_masks_differ_by_row_and_by_seed() -> None:
+def test_masks_differ_by_sequence_and_seed() -> None:
     matrix, lengths = pad([[1, *range(4, 20), 2]] * 40, 20)
     one, later, other = (
         masking(20, seed=seed)(tensors(matrix, lengths), first)["masked_lm_positions"].numpy()
@@ -198,12 +198,12 @@ def test_masks_differ_by_row_and_by_seed() -> None:
     )
     assert len(np.unique(one, axis=0)) > 30
     assert (one != later).any() and (one != other).any()
-    # A number of rows that 32 bits cannot hold.
+    # The number of a sequence that does not fit into 32 bits.
     far = masking(20)(tensors(matrix, lengths), 1 << 40)
     assert len(np.unique(far["masked_lm_positions"].numpy(), axis=0)) > 30
 
 
-def test_rows_that_only_fill_up_a_batch_have_no_masks() -> None:
+def test_sequences_that_fill_up_a_batch_have_no_masks() -> None:
     matrix, lengths = pad([[1, 4, 5, 2], []], 6)
     masked = mask(matrix, lengths, 0.5, 3)
     assert masked.weights.sum(axis=1).tolist() == [2, 0]

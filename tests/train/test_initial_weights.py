@@ -1,4 +1,4 @@
-"""Models to start from, beside the vocabulary that training uses."""
+"""Initial weights: from scratch, and from models extended to another vocabulary and length."""
 
 import json
 from dataclasses import asdict, replace
@@ -18,21 +18,21 @@ from lib.model.losses import loss_sums
 from lib.model.parameters import initial_values, parameter_table
 from lib.params import Pretrain, parse_params
 from lib.run.errors import UserError
-from lib.train.initial_weights import Start, read_start, stretched
-from lib.train.new_token_embeddings import new_rows, with_new_rows
+from lib.train.initial_weights import InitialModel, extended_positions, read_initial_model
+from lib.train.new_token_embeddings import add_token_embeddings, needed_extension
 from lib.vocab.directory import TokenizerFiles
 from lib.vocab.export import write_tokenizer
 from lib.vocab.extension import Extension, extend, no_extension, write_extension
 from lib.vocab.tokenizer import SPECIAL_TOKENS, WordPieceTokenizer
 from tests.helpers.tiny_bert import TINY, random_batch, random_weights
 
-PIECES = [*SPECIAL_TOKENS, "[unused0]", "co", "##vid", "wu", "##han", "the", "lion"]
-BASE = WordPieceTokenizer(PIECES, True, True)
+TOKENS = [*SPECIAL_TOKENS, "[unused0]", "co", "##vid", "wu", "##han", "the", "lion"]
+BASE = WordPieceTokenizer(TOKENS, True, True)
 INIT = Path("models/base")
 
 
-def files(pieces: list[str], lowercase: bool | None = True) -> TokenizerFiles:
-    return TokenizerFiles(INIT / "vocab.txt", pieces, lowercase, lowercase)
+def files(tokens: list[str], lowercase: bool | None = True) -> TokenizerFiles:
+    return TokenizerFiles(INIT / "vocab.txt", tokens, lowercase, lowercase)
 
 
 def extended(size: int = 14):
@@ -40,60 +40,60 @@ def extended(size: int = 14):
     return WordPieceTokenizer(vocabulary, True, True), extension
 
 
-def test_the_base_gets_new_rows_and_the_extended_model_none():
+def test_a_model_with_the_base_vocabulary_needs_the_extension_and_an_extended_one_does_not():
     tokenizer, extension = extended()
-    for size in (len(PIECES), 14):
+    for size in (len(TOKENS), 14):
         tokenizer, extension = extended(size)
-        assert new_rows(len(PIECES), files(PIECES), tokenizer, extension, INIT) == extension
-        assert new_rows(len(PIECES), None, tokenizer, extension, INIT) == extension
+        assert needed_extension(len(TOKENS), files(TOKENS), tokenizer, extension, INIT) == extension
+        assert needed_extension(len(TOKENS), None, tokenizer, extension, INIT) == extension
         own = tokenizer.vocabulary
-        assert new_rows(len(own), files(own, None), tokenizer, extension, INIT) is None
-    same = no_extension(PIECES)
-    assert new_rows(len(PIECES), files(PIECES), BASE, same, INIT) is None
+        assert needed_extension(len(own), files(own, None), tokenizer, extension, INIT) is None
+    same = no_extension(TOKENS)
+    assert needed_extension(len(TOKENS), files(TOKENS), BASE, same, INIT) is None
 
 
 @pytest.mark.parametrize(
-    ("rows", "theirs", "message"),
+    ("vocab_size", "theirs", "message"),
     [
-        (12, files([*PIECES[:-1], "tiger"]), "piece 11 is 'tiger', not 'lion'"),
-        (11, files(PIECES[:-1]), "11 pieces, not 12"),
-        (13, files(PIECES), "13 vocabulary rows, its vocab.txt 12"),
-        (13, None, "has 13 vocabulary rows, data/vocab has 12"),
+        (12, files([*TOKENS[:-1], "tiger"]), "token 11 is 'tiger', not 'lion'"),
+        (11, files(TOKENS[:-1]), "11 tokens, not 12"),
+        (13, files(TOKENS), "vocabulary size of the model is 13, but its vocab.txt has 12 tokens"),
+        (13, None, "vocabulary size is 13, that of data/vocab 12"),
         (
             12,
-            files(PIECES, lowercase=False),
+            files(TOKENS, lowercase=False),
             r"vocab\.lowercase: true, but the tokenizer of models/base has false",
         ),
     ],
 )
-def test_another_vocabulary_is_refused(rows, theirs, message):
+def test_another_vocabulary_is_refused(vocab_size, theirs, message):
     with pytest.raises(UserError, match=message) as caught:
-        new_rows(rows, theirs, BASE, no_extension(PIECES), INIT)
+        needed_extension(vocab_size, theirs, BASE, no_extension(TOKENS), INIT)
     assert "\n" not in str(caught.value)
 
 
-def test_what_the_model_says_of_old_pieces_hardly_changes():
+def test_new_tokens_hardly_change_predictions_of_old_ones():
     config = BertConfig(50, 16, 1, 2, 32, "gelu", 0, 0, 24)
     draw = np.random.default_rng(1)
     weights = {
         name: (array + draw.normal(0, 0.2, array.shape)).astype(np.float32)
         for name, array in initial_values(config, 1).items()
     }
-    pieces = [
+    tokens = [
         *SPECIAL_TOKENS,
         *(f"w{number}" for number in range(20)),
         *map("##{}".format, "abcde"),
     ]
-    pieces += [f"v{number}" for number in range(50 - len(pieces))]
-    base = WordPieceTokenizer(pieces, True, True)
+    tokens += [f"v{number}" for number in range(50 - len(tokens))]
+    base = WordPieceTokenizer(tokens, True, True)
     vocabulary, extension = extend(base, {"w1a": 9, "w2bc": 8, "w3de": 7}, 53, 1)
     assert len(extension.new_tokens) == 3
-    grown, new = with_new_rows(config, weights, extension, 53)
+    grown, new = add_token_embeddings(config, weights, extension, 53)
     assert grown.vocab_size == len(vocabulary) == 53
     assert all(new[part.name].shape == part.shape for part in parameter_table(grown))
     batch = random_batch(3, sequences=8)
     before, after = loss_sums(weights, config, batch, True), loss_sums(new, grown, batch, True)
-    # Three rows more of 53: the softmax gives them a part of what it gave to the others.
+    # Three tokens more, of 53: the softmax gives them a part of the probability of the others.
     weight = float(before["masked_lm_weight"])
     difference = float(after["masked_lm_loss"] - before["masked_lm_loss"]) / weight
     assert 0 < difference < 2 * np.log(53 / 50)
@@ -105,34 +105,36 @@ WORDS = "bert/embeddings/word_embeddings"
 
 
 @given(st.integers(1, 20), st.integers(1, 70), st.integers(1, 3))
-def test_new_positions_repeat_the_learnt_ones(positions, length, size):
+def test_new_positions_repeat_learnt_ones(positions, length, size):
     config = replace(TINY, max_position_embeddings=positions)
     table = np.arange(positions * size, dtype=np.float32).reshape(positions, size)
     weights = {POSITIONS: table, "other": np.ones(2)}
-    longer, new = stretched(config, weights, length)
+    longer, new = extended_positions(config, weights, length)
     if length <= positions:
         assert longer is config and new is weights
         return
     assert longer == replace(config, max_position_embeddings=length)
     assert new["other"] is weights["other"] and new[POSITIONS].dtype == np.float32
-    assert new[POSITIONS].tolist() == [table[row % positions].tolist() for row in range(length)]
+    assert new[POSITIONS].tolist() == [
+        table[position % positions].tolist() for position in range(length)
+    ]
     assert weights[POSITIONS] is table and table[0, 0] == 0
 
 
-def test_a_stretched_model_says_of_short_rows_what_it_said():
+def test_extended_positions_do_not_change_short_sequences():
     config, weights = TINY, random_weights(1)
-    longer, new = stretched(config, weights, 60)
+    longer, new = extended_positions(config, weights, 60)
     assert all(new[part.name].shape == part.shape for part in parameter_table(longer))
     batch = random_batch(1)
     ids, mask, segments = (batch[key] for key in ("input_ids", "input_mask", "segment_ids"))
-    places = tf.tile(tf.range(12)[None] % 5, [4, 1])
-    for options in ({}, {"position_ids": places}):
+    position_ids = tf.tile(tf.range(12)[None] % 5, [4, 1])
+    for options in ({}, {"position_ids": position_ids}):
         before, after = (
             encode(each, sizes, ids, mask, segments, **options).numpy()
             for each, sizes in ((weights, config), (new, longer))
         )
         assert before.tobytes() == after.tobytes()
-    # Of long rows it says something, and it sees where a token is but for the repetition.
+    # In long sequences positions matter, except for the repetition.
     wide = tf.tile(ids, [1, 5])
     hidden = encode(new, longer, wide, tf.ones_like(wide), tf.zeros_like(wide)).numpy()
     assert hidden.shape == (4, 60, 16) and np.isfinite(hidden).all()
@@ -141,15 +143,15 @@ def test_a_stretched_model_says_of_short_rows_what_it_said():
 
 
 def google(**changes) -> dict:
-    """What stands in a bert_config.json of Google's."""
+    """Content of Google's bert_config.json."""
     names = list(asdict(TINY))[:9]
     return {name: asdict(TINY)[name] for name in names} | {"initializer_range": 0.03} | changes
 
 
 @pytest.fixture
 def vocab(tmp_path) -> Path:
-    """The vocabulary's folder, of twelve pieces."""
-    return write_vocabulary(tmp_path / "vocab", BASE, no_extension(PIECES))
+    """The folder of a vocabulary of twelve tokens."""
+    return write_vocabulary(tmp_path / "vocab", BASE, no_extension(TOKENS))
 
 
 def write_vocabulary(folder: Path, tokenizer: WordPieceTokenizer, extension: Extension) -> Path:
@@ -160,8 +162,8 @@ def write_vocabulary(folder: Path, tokenizer: WordPieceTokenizer, extension: Ext
 
 
 @pytest.fixture
-def start(values, vocab):
-    """`read_start` of a phase called main; takes init and, if it is not 24, the length."""
+def initial_model(values, vocab):
+    """`read_initial_model` for a phase called main; takes init and, if it is not 24, the length."""
     values["pretrain"]["model"] |= {
         "num_hidden_layers": 1,
         "hidden_size": 16,
@@ -171,10 +173,10 @@ def start(values, vocab):
     }
     values["phases"]["main"]["max_seq_length"] = 24
 
-    def read(init: Path, length: int = 24, folder: Path = vocab) -> Start:
+    def read(init: Path, length: int = 24, folder: Path = vocab) -> InitialModel:
         tokenizer = WordPieceTokenizer.load(folder)
         pretrain: Pretrain = parse_params(values).pretrain
-        return read_start(pretrain, "main", init, folder, tokenizer, length)
+        return read_initial_model(pretrain, "main", init, folder, tokenizer, length)
 
     return read
 
@@ -190,80 +192,82 @@ def equal(ones: dict, others: dict) -> bool:
     )
 
 
-def test_from_scratch_with_the_sizes_of_params(start, vocab, values):
-    found = start(vocab.parent / "." / "vocab")
+def test_from_scratch_with_the_sizes_of_params(initial_model, vocab, values):
+    found = initial_model(vocab.parent / "." / "vocab")
     assert found.from_scratch and found.notes == ()
     assert found.config == BertConfig(12, 16, 1, 2, 24, "gelu", 0.0, 0.0, 24)
     assert equal(found.weights, initial_values(found.config, values["pretrain"]["seed"]))
 
 
-def test_from_scratch_with_the_sizes_of_googles_file(start, tmp_path, values):
-    found = start(write_json(tmp_path / "bert_config.json", google()))
-    # Google's gelu is the tanh form, and its code has 16 segments if the file does not say.
+def test_from_scratch_with_the_sizes_of_googles_file(initial_model, tmp_path, values):
+    found = initial_model(write_json(tmp_path / "bert_config.json", google()))
+    # Google's gelu is the tanh form; type_vocab_size is 16 by default.
     assert found.config == replace(
         TINY, vocab_size=12, hidden_act="gelu_new", type_vocab_size=16, initializer_range=0.03
     )
     assert found.from_scratch
     assert equal(found.weights, initial_values(found.config, values["pretrain"]["seed"]))
-    assert any("the 12 rows of the vocabulary, not the vocab_size 50" in x for x in found.notes)
+    assert any("the vocabulary size is 12, as in the vocabulary, not 50" in x for x in found.notes)
     same = google(vocab_size=12, type_vocab_size=2, hidden_act="relu")
-    found = start(write_json(tmp_path / "bert_config.json", same))
+    found = initial_model(write_json(tmp_path / "bert_config.json", same))
     assert (found.config.type_vocab_size, found.config.hidden_act) == (2, "relu")
-    assert not any("vocab_size" in note for note in found.notes)
+    assert not any("vocabulary size" in note for note in found.notes)
     assert all("\n" not in note for note in found.notes)
 
 
-def test_from_scratch_with_the_sizes_of_hugging_faces_file(start, tmp_path):
+def test_from_scratch_with_the_sizes_of_hugging_faces_file(initial_model, tmp_path):
     for marker in ({"model_type": "bert"}, {"architectures": ["BertForMaskedLM"]}):
-        found = start(write_json(tmp_path / "config.json", google() | marker))
+        found = initial_model(write_json(tmp_path / "config.json", google() | marker))
         assert (found.config.type_vocab_size, found.config.hidden_act) == (2, "gelu")
         assert found.from_scratch
 
 
-def test_a_models_folder(start, tmp_path, vocab):
+def test_the_folder_of_a_model(initial_model, tmp_path, vocab):
     config = replace(TINY, vocab_size=12)
     weights = initial_values(config, 5)
     write_model(tmp_path / "model", config, weights, {})
-    found = start(tmp_path / "model")
+    found = initial_model(tmp_path / "model")
     assert (found.config, found.from_scratch) == (config, False)
     assert found.notes == (f"starts from {tmp_path / 'model'} (Hugging Face)",)
     assert equal(found.weights, weights)
-    # Its own config file gives its sizes, but not its weights.
-    fresh = start(tmp_path / "model/config.json")
+    # With its config file, only its sizes are used.
+    fresh = initial_model(tmp_path / "model/config.json")
     assert fresh.config == config and fresh.from_scratch
     assert not equal(fresh.weights, weights)
 
 
-def test_a_model_gets_new_positions_and_new_rows(start, tmp_path):
+def test_a_model_gets_new_positions_and_token_embeddings(initial_model, tmp_path):
     config = replace(TINY, vocab_size=12)
     weights = initial_values(config, 5)
     write_model(tmp_path / "model", config, weights, {})
     tokenizer, extension = extended()
     folder = write_vocabulary(tmp_path / "extended", tokenizer, extension)
-    found = start(tmp_path / "model", 30, folder)
+    found = initial_model(tmp_path / "model", 30, folder)
     assert found.config == replace(config, vocab_size=13, max_position_embeddings=30)
     assert all(
         found.weights[part.name].shape == part.shape for part in parameter_table(found.config)
     )
     assert np.array_equal(found.weights[POSITIONS][24:], weights[POSITIONS][:6])
-    _, words, positions = found.notes
-    assert "2 new words" in words
+    _, tokens, positions = found.notes
+    assert "2 new tokens" in tokens
     assert "has 24 positions" in positions and "up to 30" in positions
 
 
-def test_a_model_with_rows_to_spare(start, tmp_path):
-    # Twelve pieces in sixteen rows: a multiple of eight.
+def test_a_model_with_spare_embeddings(initial_model, tmp_path):
+    # Twelve tokens, padded to sixteen embeddings: a multiple of eight.
     config = replace(TINY, vocab_size=16)
     weights = initial_values(config, 5)
     write_model(tmp_path / "model", config, weights, {})
-    write_tokenizer(tmp_path / "model", PIECES, True, True, 24)
-    found = start(tmp_path / "model")
+    write_tokenizer(tmp_path / "model", TOKENS, True, True, 24)
+    found = initial_model(tmp_path / "model")
     assert found.config == config and equal(found.weights, weights)
-    assert any("4 rows of the model are beyond the vocabulary" in note for note in found.notes)
-    # New words take unused rows, and then those.
+    assert any(
+        "4 embeddings of the model are beyond the vocabulary" in note for note in found.notes
+    )
+    # New tokens take [unused] entries first, then spare ones.
     tokenizer, extension = extended()
     folder = write_vocabulary(tmp_path / "extended", tokenizer, extension)
-    found = start(tmp_path / "model", folder=folder)
+    found = initial_model(tmp_path / "model", folder=folder)
     assert found.config == config
     for token in extension.new_tokens:
         mean = weights[WORDS][list(token.base_ids)].mean(axis=0)
@@ -272,7 +276,7 @@ def test_a_model_with_rows_to_spare(start, tmp_path):
     assert np.array_equal(found.weights[WORDS][untouched], weights[WORDS][untouched])
 
 
-def test_new_heads_when_they_are_asked_for(start, tmp_path, values):
+def test_missing_heads_are_initialised_on_request(initial_model, tmp_path, values):
     config = replace(TINY, vocab_size=12)
     weights = initial_values(config, 5)
     write_model(tmp_path / "model", config, weights, {})
@@ -282,9 +286,9 @@ def test_new_heads_when_they_are_asked_for(start, tmp_path, values):
     with pytest.raises(
         UserError, match=r"no NSP head.*classifier\.weight.*init_missing_heads: true"
     ):
-        start(tmp_path / "model")
+        initial_model(tmp_path / "model")
     values["pretrain"]["init_missing_heads"] = True
-    found = start(tmp_path / "model")
+    found = initial_model(tmp_path / "model")
     head = {name for name in weights if name.startswith("cls/seq")}
     assert equal(
         {n: v for n, v in found.weights.items() if n not in head},
@@ -292,11 +296,11 @@ def test_new_heads_when_they_are_asked_for(start, tmp_path, values):
     )
     fresh = initial_values(config, values["pretrain"]["seed"])
     assert all(np.array_equal(found.weights[name], fresh[name]) for name in head)
-    assert any("classifier.weight: no part of a BERT, left out" in note for note in found.notes)
+    assert any("classifier.weight: not part of a BERT, ignored" in note for note in found.notes)
     assert any("has no NSP head" in note for note in found.notes)
 
 
-def test_what_cannot_be_started_from(start, tmp_path, vocab):
+def test_unusable_initial_models_are_refused(initial_model, tmp_path, vocab):
     empty = tmp_path / "empty"
     empty.mkdir()
     damaged = tmp_path / "damaged.json"
@@ -304,7 +308,7 @@ def test_what_cannot_be_started_from(start, tmp_path, vocab):
     sizes = write_json(tmp_path / "bert_config.json", google())
     nothing = tmp_path / "nothing"
     cases = [
-        (nothing, 24, rf"phases\.main\.init: {nothing} is not there; name {vocab}"),
+        (nothing, 24, rf"phases\.main\.init: {nothing} does not exist; name {vocab}"),
         (empty, 24, "empty: no model found"),
         (damaged, 24, r"damaged\.json: not valid JSON"),
         (write_json(tmp_path / "list.json", [1]), 24, "list.json: should be a JSON object"),
@@ -313,7 +317,7 @@ def test_what_cannot_be_started_from(start, tmp_path, vocab):
     ]
     for init, length, message in cases:
         with pytest.raises(UserError, match=message) as caught:
-            start(init, length)
+            initial_model(init, length)
         assert "\n" not in str(caught.value)
 
 

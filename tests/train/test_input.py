@@ -1,4 +1,4 @@
-"""Batches: every row once an epoch, the same whether sought or reached, divided among workers."""
+"""Batches: every sequence once per epoch, equal after resuming, divided among workers."""
 
 import itertools
 from collections import Counter
@@ -18,30 +18,30 @@ from tests.helpers.masking import VOCABULARY
 LENGTH = 8
 
 
-def write(folder: Path, file_rows: list[int], masking: str = "static") -> Manifest:
-    """Records of rows with a number each, as [CLS] number [SEP] or, unmasked, with tokens."""
-    for number, (rows, start) in enumerate(
-        zip(file_rows, itertools.accumulate(file_rows, initial=0), strict=False)
+def write(folder: Path, file_sequences: list[int], masking: str = "static") -> Manifest:
+    """Records of sequences of 7 tokens; each has its number as `segment_ids`."""
+    for number, (sequences, start) in enumerate(
+        zip(file_sequences, itertools.accumulate(file_sequences, initial=0), strict=False)
     ):
-        numbers = np.arange(start, start + rows, dtype=np.int32)[:, None]
-        ids = np.tile(np.array([1, 4, 5, 6, 7, 8, 2, 0], np.int32), (rows, 1))
+        numbers = np.arange(start, start + sequences, dtype=np.int32)[:, None]
+        ids = np.tile(np.array([1, 4, 5, 6, 7, 8, 2, 0], np.int32), (sequences, 1))
         features = {
             "input_ids": ids,
             "input_mask": (ids > 0).view(np.uint8),
-            # Nobody looks into it but the test: which row it is.
+            # The number of the sequence, which only the test looks at.
             "segment_ids": np.repeat(numbers, LENGTH, axis=1),
         }
         if masking == "static":
             features |= {
-                "masked_lm_positions": np.ones((rows, 2), np.int32),
-                "masked_lm_ids": np.ones((rows, 2), np.int32),
-                "masked_lm_weights": np.ones((rows, 2), np.float32),
+                "masked_lm_positions": np.ones((sequences, 2), np.int32),
+                "masked_lm_ids": np.ones((sequences, 2), np.int32),
+                "masked_lm_weights": np.ones((sequences, 2), np.float32),
             }
-        features["next_sentence_labels"] = np.zeros((rows, 1), np.uint8)
-        data = tfrecord.encode(features) if rows else b""
+        features["next_sentence_labels"] = np.zeros((sequences, 1), np.uint8)
+        data = tfrecord.encode(features) if sequences else b""
         (folder / f"{number}.tfrecord").write_bytes(data)
-    files = tuple(f"{number}.tfrecord" for number in range(len(file_rows)))
-    split = Split(sum(file_rows), sum(file_rows), masking, files, tuple(file_rows))  # type: ignore[arg-type]
+    files = tuple(f"{number}.tfrecord" for number in range(len(file_sequences)))
+    split = Split(sum(file_sequences), sum(file_sequences), masking, files, tuple(file_sequences))  # type: ignore[arg-type]
     return Manifest(LENGTH, True, False, 1, 2, 0.3, 2, False, "", {"train": split})
 
 
@@ -50,14 +50,14 @@ def numbers(batch: dict[str, tf.Tensor]) -> list[int]:
 
 
 def read(folder: Path, manifest: Manifest, count: int, **named: int) -> list[list[int]]:
-    """The rows of the first batches."""
+    """Numbers of the sequences in the first batches."""
     batches = training_batches(folder, manifest, VOCABULARY, seed=1, **named)
     return [numbers(batch) for batch in batches.take(count)]
 
 
 runs = st.fixed_dictionaries(
     {
-        "file_rows": st.lists(st.integers(0, 9), min_size=1, max_size=5).filter(any),
+        "file_sequences": st.lists(st.integers(0, 9), min_size=1, max_size=5).filter(any),
         "batch_size": st.integers(1, 7),
         "buffer": st.integers(1, 12),
         "steps": st.integers(1, 20),
@@ -67,14 +67,14 @@ runs = st.fixed_dictionaries(
 
 @given(runs, st.data())
 @settings(max_examples=6, deadline=None)
-def test_sought_batches_are_those_of_an_uninterrupted_run(tmp_path_factory, run, data):
+def test_batches_from_any_step_on_equal_those_of_an_uninterrupted_run(tmp_path_factory, run, data):
     folder = tmp_path_factory.mktemp("records")
-    manifest = write(folder, run.pop("file_rows"))
+    manifest = write(folder, run.pop("file_sequences"))
     steps, total = run["steps"], manifest.splits["train"].sequences
     whole = read(folder, manifest, steps, **run)
-    assert [len(rows) for rows in whole] == [run["batch_size"]] * steps
-    # Each epoch has each row exactly once.
-    seen = [row for batch in whole for row in batch]
+    assert [len(sequences) for sequences in whole] == [run["batch_size"]] * steps
+    # Each epoch has each sequence exactly once.
+    seen = [sequence for batch in whole for sequence in batch]
     for start in range(0, len(seen), total):
         epoch = seen[start : start + total]
         assert len(set(epoch)) == len(epoch) and set(epoch) <= set(range(total))
@@ -84,20 +84,20 @@ def test_sought_batches_are_those_of_an_uninterrupted_run(tmp_path_factory, run,
 
 @given(runs, st.integers(2, 3), st.data())
 @settings(max_examples=5, deadline=None)
-def test_workers_divide_the_rows(tmp_path_factory, run, workers, data):
+def test_workers_divide_the_sequences(tmp_path_factory, run, workers, data):
     folder = tmp_path_factory.mktemp("records")
-    file_rows = run.pop("file_rows")
-    manifest = write(folder, file_rows)
-    total, steps = sum(file_rows), run["steps"]
+    file_sequences = run.pop("file_sequences")
+    manifest = write(folder, file_sequences)
+    total, steps = sum(file_sequences), run["steps"]
     run["batch_size"] *= workers
     each = [
         read(folder, manifest, steps, **run, worker=worker, workers=workers)
         for worker in range(workers)
     ]
-    share = run["batch_size"] // workers
-    assert all(len(rows) == share for own in each for rows in own)
-    if sum(rows > 0 for rows in file_rows) >= workers:
-        # Each has a part for itself and has seen all of it equally often.
+    own_size = run["batch_size"] // workers
+    assert all(len(sequences) == own_size for own in each for sequences in own)
+    if sum(sequences > 0 for sequences in file_sequences) >= workers:
+        # Each has a part for itself and reads all of it equally often.
         parts = []
         for own in each:
             counts = Counter(itertools.chain.from_iterable(own))
@@ -109,7 +109,7 @@ def test_workers_divide_the_rows(tmp_path_factory, run, workers, data):
         assert sum(map(len, parts)) == len(set().union(*parts))
     else:
         alone = read(folder, manifest, steps, **run)
-        assert [list(itertools.chain(*rows)) for rows in zip(*each, strict=True)] == alone
+        assert [list(itertools.chain(*sequences)) for sequences in zip(*each, strict=True)] == alone
     first = data.draw(st.integers(0, steps - 1))
     worker = data.draw(st.integers(0, workers - 1))
     named = {"worker": worker, "workers": workers, "first_step": first}
@@ -127,17 +127,17 @@ def test_order_depends_on_seed_and_epoch(tmp_path):
     ]
     assert all(sorted(order) == list(range(90)) for order in orders)
     assert len(set(map(tuple, orders))) == 4
-    # Files, too, come in another order: which one is last differs.
+    # The order of files differs, too: another one is last.
     assert len({order[-1] // 30 for order in orders}) > 1
 
 
 @pytest.mark.parametrize("workers", [1, 3])
-def test_masks_are_fresh_each_epoch_and_the_same_after_a_stop(tmp_path, workers):
+def test_dynamic_masks_are_new_in_each_epoch_and_equal_after_resuming(tmp_path, workers):
     manifest = write(tmp_path, [20, 21], "dynamic")
     run = {"batch_size": 6, "steps": 28, "buffer": 8, "seed": 3, "workers": workers}
 
     def masks(first_step: int) -> list[list[tuple]]:
-        """For each batch and row its number, masked positions and what stands there now."""
+        """For each sequence of each batch its number, masked positions and masked ids."""
         batches = [
             training_batches(
                 tmp_path, manifest, VOCABULARY, **run, first_step=first_step, worker=worker
@@ -146,9 +146,9 @@ def test_masks_are_fresh_each_epoch_and_the_same_after_a_stop(tmp_path, workers)
         ]
         return [
             [
-                (row, *positions, *ids)
+                (sequence, *positions, *ids)
                 for batch in step
-                for row, positions, ids in zip(
+                for sequence, positions, ids in zip(
                     numbers(batch),
                     batch["masked_lm_positions"].numpy().tolist(),
                     batch["input_ids"].numpy().tolist(),
@@ -160,24 +160,24 @@ def test_masks_are_fresh_each_epoch_and_the_same_after_a_stop(tmp_path, workers)
 
     whole = masks(0)
     assert masks(13) == whole[13:]
-    by_row: dict[int, list] = {}
-    for row, *mask in itertools.chain.from_iterable(whole):
-        by_row.setdefault(row, []).append(tuple(mask))
-    # Four times each; three kinds of five positions are few, so some come twice.
-    assert np.mean([len(set(found)) / len(found) for found in by_row.values()]) > 0.8
+    by_sequence: dict[int, list] = {}
+    for sequence, *mask in itertools.chain.from_iterable(whole):
+        by_sequence.setdefault(sequence, []).append(tuple(mask))
+    # Four times each; with few choices of positions, some masks come twice.
+    assert np.mean([len(set(found)) / len(found) for found in by_sequence.values()]) > 0.8
     if workers == 3:  # more workers than files: together they are one
         run["workers"], workers = 1, 1
         assert masks(0) == whole
 
 
-def test_unequal_shares_are_refused(tmp_path):
+def test_batches_that_cannot_be_divided_equally_are_refused(tmp_path):
     manifest = write(tmp_path, [5])
     with pytest.raises(ValueError, match="`batch_size` 5 should be a multiple of 2 workers"):
         read(tmp_path, manifest, 1, batch_size=5, steps=1, buffer=1, workers=2)
 
 
 @pytest.mark.parametrize("batch_size", [4, 5, 23, 50])
-def test_evaluation_reads_each_row_once_in_order(tmp_path, batch_size):
+def test_evaluation_reads_each_sequence_once_in_order(tmp_path, batch_size):
     manifest = write(tmp_path, [7, 0, 16])
     batches = list(evaluation_batches(tmp_path, manifest, "train", batch_size))
     assert all(len(numbers(batch)) == batch_size for batch in batches)
@@ -186,7 +186,7 @@ def test_evaluation_reads_each_row_once_in_order(tmp_path, batch_size):
     assert list(itertools.chain(*map(numbers, batches)))[:23] == list(range(23))
 
 
-def test_shapes_are_static_and_types_are_the_model_s(tmp_path):
+def test_shapes_are_static_and_types_as_the_model_needs_them(tmp_path):
     for masking in ("static", "dynamic"):
         manifest = write(tmp_path, [9], masking)
         batches = training_batches(

@@ -22,7 +22,7 @@ Ended = dict[str, dict[str, np.ndarray]]
 
 
 def ended(distribution: str, runs: list, folder: Path) -> Ended:
-    """What each run of a distribution ended with; two workers end with the same."""
+    """Final state of each run of a distribution; two workers end with the same."""
     environments = [{}]
     if distribution == "multiworker":
         environments = [{"TF_CONFIG": config} for config in tf_configs()]
@@ -66,9 +66,9 @@ def tf_configs() -> list[str]:
 
 
 def differences(one: dict[str, np.ndarray], other: dict[str, np.ndarray]) -> tuple[float, float]:
-    """Largest relative norm of a difference over the tensors, and of key biases absolutely.
+    """The largest relative difference of a tensor by norm, and the largest of a key bias.
 
-    The true gradient of a key bias is 0: what moves it is rounding.
+    The true gradient of a key bias is 0: it changes by rounding only.
     """
     assert one.keys() == other.keys()
     relative, key_bias = 0.0, 0.0
@@ -85,12 +85,12 @@ def differences(one: dict[str, np.ndarray], other: dict[str, np.ndarray]) -> tup
 
 
 def assert_agree(one: dict[str, np.ndarray], other: dict[str, np.ndarray]) -> None:
-    assert one["norms"].max() > 0.5  # Clipping really took place.
+    assert one["norms"].max() > 0.5  # So gradients were clipped.
     relative, key_bias = differences(one, other)
     assert relative <= 1e-5 and key_bias <= 1e-6
 
 
-def test_microbatches_and_devices_train_as_one_batch_on_one_device(tmp_path):
+def test_microbatches_and_devices_train_like_one_batch_on_one_device(tmp_path):
     one = ended("one", [WHOLE, PARTS], tmp_path)
     assert_agree(one["whole"], one["parts"])
     assert_agree(one["whole"], ended("mirrored", [WHOLE], tmp_path)["whole"])
@@ -99,7 +99,7 @@ def test_microbatches_and_devices_train_as_one_batch_on_one_device(tmp_path):
 @pytest.mark.slow
 def test_all_layouts_agree_after_twenty_steps(tmp_path):
     one = ended("one", [WHOLE, PARTS, DROPPED_PARTS], tmp_path)
-    # Dropout takes place.
+    # Dropout has an effect.
     assert differences(one["parts"], one["dropped"])[0] > 1e-3
     for distribution in ("mirrored", "multiworker"):
         other = ended(distribution, [WHOLE, DROPPED_PARTS], tmp_path)
@@ -107,10 +107,10 @@ def test_all_layouts_agree_after_twenty_steps(tmp_path):
         assert_agree(one["dropped"], other["dropped"])
 
 
-def test_what_cannot_be_divided_is_refused():
+def test_batch_sizes_that_cannot_be_divided_are_refused():
     assert _microbatches(32, None, 1) == 1
     assert _microbatches(32, 8, 2) == 2
     with pytest.raises(UserError, match=r"batch_size: 33 .* 2 devices; set 32 or 34"):
         _microbatches(33, None, 2)
-    with pytest.raises(UserError, match=r"microbatch_size: 5 should divide the 16 rows"):
+    with pytest.raises(UserError, match=r"microbatch_size: 5 should divide 16"):
         _microbatches(32, 5, 2)

@@ -1,4 +1,4 @@
-"""Packed rows through the model: every example as in a row of its own."""
+"""Packed sequences: every example has the losses and gradients of an unpacked one."""
 
 import numpy as np
 import pytest
@@ -21,33 +21,33 @@ def sums_of(weights: dict, batch: dict) -> dict[str, tf.Tensor]:
     return loss_sums(weights, TINY, batch, True)
 
 
-def restricted(packed: dict, row: int, slot: int) -> dict:
+def restricted(packed: dict, sequence: int, slot: int) -> dict:
     """The batch with the weights of all examples but one set to 0."""
     positions, weights = packed["masked_lm_positions"].numpy(), packed["masked_lm_weights"].numpy()
     number = np.take_along_axis(packed["example_ids"].numpy(), positions, axis=1)
-    own = (number == slot + 1) & (np.arange(len(number))[:, None] == row)
-    sentence = np.zeros(packed["next_sentence_weights"].shape, np.float32)
-    sentence[row, slot] = 1
+    own = (number == slot + 1) & (np.arange(len(number))[:, None] == sequence)
+    pairs = np.zeros(packed["next_sentence_weights"].shape, np.float32)
+    pairs[sequence, slot] = 1
     return {
         **packed,
         "masked_lm_weights": tf.constant(weights * own),
-        "next_sentence_weights": tf.constant(sentence),
+        "next_sentence_weights": tf.constant(pairs),
     }
 
 
 def test_each_example_has_its_unpacked_losses(batches):
     unpacked, packed, packs = batches
     weights = random_weights(1)
-    for row, slot in np.argwhere(packs >= 0):
-        alone = {name: values[packs[row, slot]][None] for name, values in unpacked.items()}
+    for sequence, slot in np.argwhere(packs >= 0):
+        alone = {name: values[packs[sequence, slot]][None] for name, values in unpacked.items()}
         expected = sums_of(weights, alone)
-        found = sums_of(weights, restricted(packed, row, slot))
+        found = sums_of(weights, restricted(packed, sequence, slot))
         assert float(expected["masked_lm_weight"]) >= 1
         for name, value in expected.items():
             assert float(found[name]) == pytest.approx(float(value), rel=1e-5, abs=1e-5), name
 
 
-def test_gradients_of_all_examples_are_those_of_unpacked_rows(batches):
+def test_gradients_equal_those_of_unpacked_sequences(batches):
     weights = {name: tf.constant(array) for name, array in random_weights(2).items()}
     gradients = []
     for batch in batches[:2]:
@@ -58,7 +58,7 @@ def test_gradients_of_all_examples_are_those_of_unpacked_rows(batches):
         gradients.append(tape.gradient(loss, weights))
     for name, expected in gradients[0].items():
         found = gradients[1][name]
-        # No list of rows with duplicates, which an optimizer might square one by one.
+        # Not a list of slices with duplicates, which an optimizer might square one by one.
         assert isinstance(found, tf.Tensor), name
         if name.endswith("key/bias"):  # its true gradient is 0
             assert np.abs(found).max() < 1e-3
@@ -66,15 +66,15 @@ def test_gradients_of_all_examples_are_those_of_unpacked_rows(batches):
             assert np.linalg.norm(found - expected) <= 1e-5 * np.linalg.norm(expected), name
 
 
-def test_no_example_sees_another(batches):
+def test_examples_do_not_attend_to_each_other(batches):
     _, packed, packs = batches
     weights, draw = random_weights(3), np.random.default_rng(0)
     names = ("input_ids", "example_ids", "segment_ids", "position_ids")
     ids, examples, segments, positions = (packed[name].numpy() for name in names)
 
     def hidden(ids: np.ndarray, segments: np.ndarray) -> np.ndarray:
-        rows = map(tf.constant, (ids, examples, segments))
-        return encode(weights, TINY, *rows, position_ids=tf.constant(positions)).numpy()
+        tensors = map(tf.constant, (ids, examples, segments))
+        return encode(weights, TINY, *tensors, position_ids=tf.constant(positions)).numpy()
 
     before = hidden(ids, segments)
     for slot in range(packs.shape[1]):
@@ -84,12 +84,12 @@ def test_no_example_sees_another(batches):
         elsewhere = ~own & (examples > 0)
         assert np.array_equal(after[elsewhere], before[elsewhere])
         assert np.abs(after[own] - before[own]).max() > 0.1
-    # What stands in the padding does not matter either.
+    # The content of padding does not matter either.
     after = hidden(np.where(examples == 0, 7, ids), segments)
     assert np.array_equal(after[examples > 0], before[examples > 0])
 
 
-def test_rows_that_fill_up_a_batch_count_for_nothing(batches):
+def test_sequences_that_fill_up_a_batch_do_not_count(batches):
     packed = batches[1]
     weights = {name: tf.constant(array) for name, array in initial_values(TINY, 1).items()}
     filled = {

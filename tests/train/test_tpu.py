@@ -1,4 +1,4 @@
-"""What a TPU asks of the training step, as far as a machine without one can tell.
+"""What a TPU requires of the training step, tested without one.
 
 XLA compiles the whole step, update included, and no tensor in it has a shape that is known at run
 time only.
@@ -14,11 +14,11 @@ import tensorflow as tf
 from lib.model.parameters import initial_values
 from lib.params import parse_params
 from lib.train.step import Trainer
-from lib.train.strategy import distributed, make_strategy
+from lib.train.strategy import distribute, make_strategy
 from tests.helpers.packed_batches import unpacked_and_packed
 from tests.helpers.tiny_bert import TINY, random_batch
 
-ROWS = 8
+SEQUENCES = 8
 VARIANTS = {
     "adamw": {"microbatch_size": 4},
     "whole batch": {},
@@ -35,7 +35,7 @@ def trainer(
     dropout: float = 0.0,
     strategy: tf.distribute.Strategy | None = None,
 ) -> Trainer:
-    values["pretrain"] |= {"batch_size": ROWS} | changes
+    values["pretrain"] |= {"batch_size": SEQUENCES} | changes
     config = replace(
         TINY,
         num_hidden_layers=1,
@@ -49,10 +49,10 @@ def trainer(
 def unknown_shapes(function: tf.types.experimental.ConcreteFunction) -> list[str]:
     """Operations of a graph, and of all functions that it calls, whose results may have any shape.
 
-    BroadcastGradientArgs is none of them: it computes with shapes, and XLA does so as it compiles.
+    Except for BroadcastGradientArgs, which computes with shapes, as XLA does when it compiles.
     """
     graph = function.graph.as_graph_def(add_shapes=True)
-    assert graph.library.function  # The looked-for would be in there.
+    assert graph.library.function  # Such operations would be in there.
     nodes = [*graph.node, *(node for each in graph.library.function for node in each.node_def)]
     return [
         f"{node.op} {node.name}"
@@ -68,7 +68,7 @@ def arguments(batch: dict[str, tf.Tensor]) -> tuple[dict, tf.Tensor, tf.Tensor]:
 
 
 def compiled_step(made: Trainer, batch: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
-    """One step, everything in it by XLA."""
+    """One step, all of it compiled by XLA."""
     step = tf.function(lambda *given: made.step(*given), jit_compile=True, autograph=False)
     return step(*arguments(batch))
 
@@ -81,14 +81,14 @@ def agree(ours: dict[str, tf.Tensor], theirs: dict[str, tf.Tensor], tolerance: f
 @pytest.mark.parametrize("changes", VARIANTS.values(), ids=VARIANTS)
 def test_every_shape_in_the_step_is_static(values, changes):
     made = trainer(values, changes, dropout=0.1)
-    batch = random_batch(1, sequences=ROWS)
+    batch = random_batch(1, sequences=SEQUENCES)
     assert unknown_shapes(made.step.get_concrete_function(*arguments(batch))) == []
 
 
-@pytest.mark.slow  # XLA on a CPU takes as long for a small model's step as for a large one's.
+@pytest.mark.slow  # On a CPU, XLA takes as long for a small model as for a large one.
 @pytest.mark.parametrize("changes", VARIANTS.values(), ids=VARIANTS)
 def test_xla_compiles_the_whole_step(values, changes):
-    batch = random_batch(1, sequences=ROWS)
+    batch = random_batch(1, sequences=SEQUENCES)
     plain, compiled = trainer(values, changes), trainer(values, changes)
     before = plain.weights()
     ours, theirs = plain.step(*arguments(batch)), compiled_step(compiled, batch)
@@ -98,15 +98,15 @@ def test_xla_compiles_the_whole_step(values, changes):
     moved = [name for name in before if not np.array_equal(before[name], after[name])]
     assert len(moved) > len(before) / 2
     for name in moved:
-        # Adam's first step is the gradient's sign: of noise where the gradient is 0.
+        # Adam's first step is the sign of the gradient: of noise if the gradient is 0.
         if single and not name.endswith("key/bias"):
             error = np.linalg.norm(weights[name] - after[name])
             assert error <= 1e-4 * np.linalg.norm(after[name]), name
 
 
-@pytest.mark.slow  # Random numbers take XLA on a CPU a minute.
+@pytest.mark.slow  # Random numbers take XLA a minute on a CPU.
 def test_xla_compiles_a_step_with_dropout(values):
-    batch = random_batch(1, sequences=ROWS)
+    batch = random_batch(1, sequences=SEQUENCES)
     first, again = (compiled_step(trainer(values, {}, 0.1), batch) for _ in range(2))
     without = compiled_step(trainer(values, {}), batch)
     agree(first, again, 0.0)
@@ -125,11 +125,11 @@ def test_several_steps_in_a_call_and_evaluation_are_static(values):
     made = trainer(values, {"microbatch_size": 4}, strategy=make_strategy("one"))
 
     def part(worker: int, workers: int) -> tf.data.Dataset:
-        batch = random_batch(1, sequences=ROWS)
+        batch = random_batch(1, sequences=SEQUENCES)
         dataset = tf.data.Dataset.from_tensors(batch).repeat()
         return dataset.apply(tf.data.experimental.assert_cardinality(tf.data.INFINITE_CARDINALITY))
 
-    stream: Iterator = iter(distributed(made.strategy, part))
+    stream: Iterator = iter(distribute(made.strategy, part))
     steps = made.steps.get_concrete_function(
         stream, tf.constant(1), tf.constant([0.01] * 3), tf.constant(0.0), tf.constant(3)
     )

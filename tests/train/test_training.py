@@ -1,4 +1,4 @@
-"""What surrounds the step: checks of the loss, speed, numbers of lower precision."""
+"""The training step: lower precision, several steps per call; loss checks and throughput."""
 
 import math
 from dataclasses import replace
@@ -11,29 +11,29 @@ from lib.model.parameters import initial_values
 from lib.params import parse_params
 from lib.run.errors import UserError
 from lib.train.logging.throughput import Throughput
-from lib.train.loss_checks import Sanity
+from lib.train.loss_checks import LossChecks
 from lib.train.step import Trainer
 from lib.train.strategy import make_strategy
 from tests.helpers.tiny_bert import TINY, random_batch
 
 
-def test_the_first_loss_must_be_that_of_guessing():
-    sanity = Sanity(30_000, 100)
-    sanity.check_first(math.log(30_000) + 0.3)
+def test_the_first_loss_must_be_that_of_uniform_guessing():
+    checks = LossChecks(30_000, 100)
+    checks.check_first_loss(math.log(30_000) + 0.3)
     for loss in (5.0, 14.0, math.nan):
         with pytest.raises(UserError, match=r"from scratch it should be near .* 10\.31"):
-            sanity.check_first(loss)
+            checks.check_first_loss(loss)
 
 
-def test_a_loss_that_does_not_move_stops_training():
-    sanity = Sanity(30_000, 800)
-    sanity.check_falls(1599, 10.3)
-    sanity.check_falls(1600, 9.0)
-    with pytest.raises(UserError, match=r"does not move; lower pretrain\.learning_rate"):
-        sanity.check_falls(1600, 10.3)
+def test_a_loss_that_does_not_fall_stops_training():
+    checks = LossChecks(30_000, 800)
+    checks.check_falling(1599, 10.3)
+    checks.check_falling(1600, 9.0)
+    with pytest.raises(UserError, match=r"does not fall .*; lower pretrain\.learning_rate"):
+        checks.check_falling(1600, 10.3)
 
 
-def test_speed_is_logged_step_by_step_and_gone_on_with(tmp_path):
+def test_throughput_is_logged_and_continued_by_a_resumed_run(tmp_path):
     path = tmp_path / "cost/training.csv"
 
     def throughput(first: int) -> Throughput:
@@ -53,12 +53,10 @@ def test_speed_is_logged_step_by_step_and_gone_on_with(tmp_path):
         assert row["sequences_per_second"] == pytest.approx(8 * steps, rel=0.01, abs=0.1)
         assert row["tokens_per_second"] == pytest.approx(tokens * steps, rel=0.01, abs=1)
         assert row["flops_per_second"] == pytest.approx(5e9 * steps, rel=0.01)
-        assert row["share_of_peak"] == pytest.approx(5e-3 * steps, rel=0.01, abs=1e-4)
+        assert row["fraction_of_peak"] == pytest.approx(5e-3 * steps, rel=0.01, abs=1e-4)
         assert 10 < row["memory_mib"] < 100_000
-    assert (
-        shown
-        == f"{rows[0]['tokens_per_second']:,.0f} tokens/s ({rows[0]['share_of_peak']:.0%} of peak)"
-    )
+    speed, fraction = rows[0]["tokens_per_second"], rows[0]["fraction_of_peak"]
+    assert shown == f"{speed:,.0f} tokens/s ({fraction:.0%} of peak)"
 
 
 def trainer(values: dict, **changes) -> Trainer:
@@ -86,7 +84,7 @@ def test_lower_precision_learns_as_float32_does(values, precision):
     np.testing.assert_allclose(rough, exact, rtol=0.05, atol=0.05)
 
 
-def test_an_overflow_of_float16_is_skipped_and_the_scale_halved(values):
+def test_a_step_with_float16_overflow_is_skipped_and_the_loss_scale_halved(values):
     one = trainer(values, precision="float16")
     before = one.state()
     scale = before["scaling/scale"]
@@ -105,7 +103,7 @@ def test_an_overflow_of_float16_is_skipped_and_the_scale_halved(values):
     assert one.state()["scaling/since"] == 0
 
 
-def test_several_steps_in_one_call_are_those_steps(values):
+def test_several_steps_in_one_call_equal_single_steps(values):
     batches = [random_batch(seed, sequences=8) for seed in range(5)]
     rates = [0.01, 0.02, 0.03, 0.02, 0.01]
 

@@ -1,4 +1,4 @@
-"""Two workers through the real stage, each with a disk of its own: together one trainer."""
+"""Two workers that run the real stage, each with its own disk, train like one process."""
 
 import contextlib
 import json
@@ -96,7 +96,7 @@ def weights(machine: Project, model: str) -> dict[str, np.ndarray]:
     return load_file(machine.folder / model / "model.safetensors")
 
 
-def test_two_workers_train_as_one_process_does(machines):
+def test_two_workers_train_like_one_process(machines):
     train(machines, "models/two")
     one, two = (weights(machines[0], f"models/{name}") for name in ("one", "two"))
     for name in one:
@@ -110,13 +110,13 @@ def test_two_workers_train_as_one_process_does(machines):
         assert not list((machine.folder / ".scratch/pretrain").glob("*/step-*"))
 
 
-def test_one_process_has_nobody_to_agree_with():
+def test_one_process_coordinates_with_nobody():
     workers = Workers(make_strategy("one"))
-    assert (workers.number, workers.count) == (0, 1)
-    workers.agree_on("00ff")
-    workers.wait()
-    assert workers.from_chief({"a": np.float32(1)}) == {"a": 1}
-    with pytest.raises(tf.errors.UnavailableError), workers.answering():
+    assert (workers.index, workers.count) == (0, 1)
+    workers.check_same_run("00ff")
+    workers.barrier()
+    assert workers.broadcast({"a": np.float32(1)}) == {"a": 1}
+    with pytest.raises(tf.errors.UnavailableError), workers.reporting_lost_workers():
         raise tf.errors.UnavailableError(None, None, "/job:worker/task:1 is gone")
 
 
@@ -124,15 +124,15 @@ def test_one_process_has_nobody_to_agree_with():
     ("config", "message"),
     [
         (None, r"multiworker needs the environment variable TF_CONFIG"),
-        ("{", r"TF_CONFIG: cannot be understood"),
-        ('{"cluster": {"worker": ["a:1"]}}', r"KeyError\('task'\).*should be like"),
+        ("{", r"TF_CONFIG: invalid"),
+        ('{"cluster": {"worker": ["a:1"]}}', r"KeyError\('task'\).*should look like"),
         (
             '{"cluster": {"worker": ["a:1"]}, "task": {"type": "worker", "index": 1}}',
-            r"TF_CONFIG: cannot be understood",
+            r"TF_CONFIG: invalid",
         ),
     ],
 )
-def test_a_wrong_cluster_is_refused(monkeypatch, config, message):
+def test_an_invalid_cluster_is_refused(monkeypatch, config, message):
     monkeypatch.delenv("TF_CONFIG", raising=False)
     if config:
         monkeypatch.setenv("TF_CONFIG", config)
@@ -140,7 +140,7 @@ def test_a_wrong_cluster_is_refused(monkeypatch, config, message):
         make_strategy("multiworker")
 
 
-def test_sigterm_reaches_a_worker_though_tensorflow_takes_it():
+def test_sigterm_ends_a_worker_although_tensorflow_handles_it():
     (port,) = free_ports(1)
     cluster = {"cluster": {"worker": [f"127.0.0.1:{port}"]}, "task": {"type": "worker", "index": 0}}
     script = (
@@ -157,7 +157,7 @@ def test_sigterm_reaches_a_worker_though_tensorflow_takes_it():
 
 
 @pytest.mark.parametrize("name", [None, "grpc://127.0.0.1:9"])
-def test_a_tpu_that_is_not_there_gives_one_line(name):
+def test_a_tpu_that_cannot_be_reached_gives_one_line(name):
     script = (
         "from lib.run.errors import UserError\n"
         "from lib.train.strategy import make_strategy\n"
@@ -198,7 +198,7 @@ def test_workers_killed_and_stopped_end_the_same(machines):
             else:
                 assert code == 1
                 assert f"error: worker {1 - number} (127.0.0.1:" in line
-                assert f"does not answer worker {number} any more" in line
+                assert f"no longer responds to worker {number}" in line
         assert time.monotonic() - killed < 90
     for asked in ([0, 1], [0], [1]):
         processes = start_training(machines, model)
@@ -235,7 +235,7 @@ def test_a_second_set_of_workers_is_refused(machines):
     for process, (code, line) in zip(
         processes, ends(start(machines, "models/second")), strict=True
     ):
-        assert code == 1 and f"process {process.pid} is training this very run" in line
+        assert code == 1 and f"process {process.pid} is training this same run" in line
     for process in processes:
         process.terminate()
     ends(processes)

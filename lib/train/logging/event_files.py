@@ -1,4 +1,4 @@
-"""Event files: the curves of a run for TensorBoard."""
+"""Event files of a run for TensorBoard."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -7,32 +7,32 @@ from lib.run import tf
 
 
 class EventFiles:
-    """Writes scalars into a file of its own in a folder; TensorBoard joins those of a folder.
+    """Writer of scalars into a new file of a folder; TensorBoard merges the files of a folder.
 
-    A run that is gone on with adds a file. Steps that it makes a second time stand in both, with
-    equal values, as training repeats them to the bit. The files hold times and the machine's name,
-    so no two runs write the same bytes.
+    A resumed run adds a file. Steps that it repeats are in both files with equal values, as
+    training is bit-for-bit reproducible. The files contain times and the name of the machine, so
+    that no two runs write the same bytes.
     """
 
     def __init__(self, folder: Path) -> None:
-        """`folder`: made if it is not there; files in it are left alone."""
+        """`folder`: created if it does not exist; files in it are kept."""
         self._writer = tf.summary.create_file_writer(str(folder))
-        # tf.summary.scalar would do the same, but needs the package of TensorBoard to write.
+        # tf.summary.scalar does the same, but needs the tensorboard package.
         self._kind = tf.compat.v1.SummaryMetadata(
             plugin_data=tf.compat.v1.SummaryMetadata.PluginData(plugin_name="scalars")
         )
 
     def log(self, step: int, values: Mapping[str, float]) -> None:
-        """Adds one point, at an optimizer step, to the curve of each name."""
+        """Adds a point at an optimizer step to the curve of each name."""
         with self._writer.as_default():
             for name, value in values.items():
                 point = tf.constant(value, tf.float32)
                 tf.summary.write(name, point, step=step, metadata=self._kind)
 
     def flush(self) -> None:
-        """Brings to the file what was logged; at the latest two minutes after it was logged."""
+        """Writes to the file now; otherwise that happens within two minutes."""
         self._writer.flush()
 
     def close(self) -> None:
-        """Flushes and ends the file; more cannot be logged."""
+        """Flushes and closes the file; nothing can be logged afterwards."""
         self._writer.close()

@@ -1,4 +1,4 @@
-"""What a run tells while it trains: DVCLive always, TensorBoard's event files on request."""
+"""Metrics logger: DVCLive always, TensorBoard event files on request."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -9,14 +9,14 @@ from lib.run.atomic import remove
 from lib.train.logging.event_files import EventFiles
 
 
-class Telemetry:
-    """A log of metrics by step."""
+class MetricsLogger:
+    """Log of metrics by step."""
 
     def __init__(self, logs: Path, resume: bool, event_files: Path | None) -> None:
         """
         Args:
-            logs: DVCLive's folder; goes on with what it holds if `resume`.
-            event_files: TensorBoard's folder, if there is to be one; begun anew unless `resume`.
+            logs: DVCLive's folder; with `resume`, its content is continued.
+            event_files: TensorBoard's folder, if there should be one; emptied unless `resume`.
         """
         self._live = Live(
             str(logs),
@@ -31,7 +31,7 @@ class Telemetry:
         self._events = EventFiles(event_files) if event_files else None
 
     def log(self, step: int, values: Mapping[str, float]) -> None:
-        """Writes the values of a step everywhere."""
+        """Logs the values of a step."""
         self._live.step = step
         for name, value in values.items():
             self._live.log_metric(name, value)
@@ -41,7 +41,7 @@ class Telemetry:
             self._events.flush()
 
     def close(self) -> None:
-        """Ends the files; more cannot be logged."""
+        """Closes the files; nothing can be logged afterwards."""
         self._live.end()
         if self._events:
             self._events.close()

@@ -1,7 +1,6 @@
-"""How fast training is, how much of the machine that is, and what it holds in memory.
+"""Throughput of training: speed, utilisation of the device, and memory, as a CSV file.
 
-Into a file of the run's costs, beside `results/cost/*.json` and not among the results, which are
-the same in every run.
+The file is in results/cost, not among the results, which are the same in every run.
 """
 
 import resource
@@ -18,14 +17,14 @@ _COLUMNS = (
     "sequences_per_second",
     "tokens_per_second",
     "flops_per_second",
-    "share_of_peak",
+    "fraction_of_peak",
     "memory_mib",
     "device_memory_mib",
 )
 
 
 class Throughput:
-    """Rates between two lines of the log."""
+    """Log of rates, each over the time since the last line."""
 
     def __init__(
         self,
@@ -37,10 +36,10 @@ class Throughput:
     ) -> None:
         """
         Args:
-            path: the CSV file to write anew, or to go on with after `first_step`.
-            batch_size: rows of a step.
-            flops_per_step: floating-point operations of the model in a step.
-            peak: measures how many a second all devices together could do at best.
+            path: the CSV file; it is continued if `first_step` is not 0.
+            batch_size: sequences per step.
+            flops_per_step: floating-point operations of the model per step.
+            peak: measures the peak FLOP/s of all devices together.
         """
         self._path, self._step, self._batch_size = path, first_step, batch_size
         self._flops, self._measure, self._peak = flops_per_step, peak, 0.0
@@ -50,7 +49,11 @@ class Throughput:
             path.write_text(",".join(("step", *_COLUMNS)) + "\n", encoding="utf-8")
 
     def log(self, step: int, tokens_per_step: float) -> str:
-        """Writes a line; gives tokens a second (without padding) and share of the peak, to show."""
+        """Writes a line; returns tokens per second and utilisation as text for the progress line.
+
+        Args:
+            tokens_per_step: without padding.
+        """
         now = time.monotonic()
         rate = (step - self._step) / max(now - self._then, 1e-9)
         if not self._peak:
@@ -62,28 +65,28 @@ class Throughput:
             "sequences_per_second": round(rate * self._batch_size, 1),
             "tokens_per_second": round(rate * tokens_per_step),
             "flops_per_second": round(flops),
-            "share_of_peak": round(flops / self._peak, 4),
+            "fraction_of_peak": round(flops / self._peak, 4),
             "memory_mib": round(_memory_mib()),
             "device_memory_mib": round(_device_memory_mib()),
         }
         with about(self._path), self._path.open("a", encoding="utf-8") as file:
             file.write(",".join(map(str, (step, *line.values()))) + "\n")
-        return f"{line['tokens_per_second']:,} tokens/s ({line['share_of_peak']:.0%} of peak)"
+        return f"{line['tokens_per_second']:,} tokens/s ({line['fraction_of_peak']:.0%} of peak)"
 
-    def start(self) -> None:
-        """Goes on after a pause that is not the training's: an evaluation, a model written."""
+    def resume(self) -> None:
+        """Restarts the clock after something that is not training: evaluation, writing a model."""
         self._then = time.monotonic()
 
 
 def _memory_mib() -> float:
-    """The most that this process held so far."""
+    """Peak memory of this process."""
     # Kibibytes on Linux, bytes on macOS.
     unit = 1 << 20 if sys.platform == "darwin" else 1 << 10
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit
 
 
 def _device_memory_mib() -> float:
-    """The most that the fullest of this process's GPUs held so far; 0 where there is none."""
+    """Peak memory of the fullest GPU of this process; 0 without a GPU."""
     names = [f"GPU:{number}" for number in range(len(tf.config.list_physical_devices("GPU")))]
     peaks = [tf.config.experimental.get_memory_info(name)["peak"] for name in names]
     return max(peaks, default=0) / (1 << 20)

@@ -1,4 +1,15 @@
-"""Checkpoints of training in scratch: whole or absent, found again by what is being trained."""
+"""Checkpoints of a training run in its scratch folder, written atomically.
+
+The folder is named by a fingerprint of everything that is trained, so that the same command finds
+it again:
+
+    .scratch/pretrain/<fingerprint>/
+      step-1000/arrays.safetensors   weights, optimizer slots, sums since the last line of the log
+      step-1000/logs/                DVCLive's folder at that step
+      models/                        saved models (lib.train.saving.saved_models)
+      cost.json                      cost of the run up to now (lib.run.cost)
+      lock-0                         locked by the training process
+"""
 
 import fcntl
 import os
@@ -20,7 +31,7 @@ from lib.run.errors import UserError
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """Everything that the next step depends on."""
+    """A checkpoint: everything that the next step depends on."""
 
     step: int
     arrays: dict[str, np.ndarray]
@@ -29,9 +40,9 @@ class Checkpoint:
 
 @contextmanager
 def exclusive(directory: Path, worker: int = 0) -> Iterator[None]:
-    """Holds the scratch folder of one training run, for one of its workers.
+    """Locks the scratch folder of a training run, for one of its workers.
 
-    Worker 0, which writes the checkpoints, clears away those that it left unfinished.
+    Worker 0, which writes the checkpoints, first removes unfinished ones.
 
     Raises:
         UserError: another process trains there.
@@ -49,36 +60,36 @@ def exclusive(directory: Path, worker: int = 0) -> Iterator[None]:
 
 
 def _locked(path: Path) -> int:
-    """A descriptor of the lock file; the lock lasts until it is closed."""
+    """Locks a file; returns its descriptor, and the lock lasts until that is closed."""
     while True:
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
             lock = os.open(path, os.O_RDWR | os.O_CREAT)
-        except FileNotFoundError:  # A run that ended removed the folder again.
+        except FileNotFoundError:  # Another run ended and removed the folder.
             continue
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             if os.path.samestat(os.fstat(lock), path.stat()):
                 return lock
-        except FileNotFoundError:  # That run removed this very file: lock the next one.
+        except FileNotFoundError:  # That run removed this file, too: lock the next one.
             pass
         except BlockingIOError:
-            owner = os.read(lock, 32).decode() or "unknown"
+            holder = os.read(lock, 32).decode() or "unknown"
             os.close(lock)
             raise UserError(
-                f"{path.parent}: process {owner} is training this very run; wait for it or stop it"
+                f"{path.parent}: process {holder} is training this same run; wait for it or stop it"
             ) from None
         os.close(lock)
 
 
 def steps(directory: Path) -> list[int]:
-    """The optimizer steps that have a checkpoint, in order."""
+    """Steps of which there is a checkpoint, in order."""
     names = (re.fullmatch(r"step-(\d+)", path.name) for path in directory.glob("step-*"))
     return sorted(int(name[1]) for name in names if name)
 
 
 def _drop(directory: Path, step: int) -> None:
-    """Removes a checkpoint; whoever is killed meanwhile leaves no part of it under its name."""
+    """Removes a checkpoint atomically: a process killed meanwhile leaves no part under its name."""
     dropped = directory / f".step-{step}.dropped"
     remove(dropped)
     os.replace(directory / f"step-{step}", dropped)
@@ -86,40 +97,40 @@ def _drop(directory: Path, step: int) -> None:
 
 
 def save(
-    directory: Path, step: int, arrays: Mapping[str, np.ndarray], logs: Path, kept: int
+    directory: Path, step: int, arrays: Mapping[str, np.ndarray], logs: Path, keep: int
 ) -> None:
-    """Writes `step-N/` (arrays, a copy of the folder `logs`), then drops all but `kept`.
+    """Writes `step-N/` (arrays, a copy of the folder `logs`), then removes all but the last `keep`.
 
     Raises:
-        UserError: it cannot be written; those before it are still there.
+        UserError: it cannot be written; earlier checkpoints remain.
     """
     target = directory / f"step-{step}"
     try:
         with new_directory(target) as temporary:
-            # TensorFlow gives scalars as NumPy's scalars, which are no arrays.
-            whole = {name: np.asarray(array) for name, array in arrays.items()}
-            save_file(whole, temporary / "arrays.safetensors")
+            # TensorFlow returns NumPy scalars for scalars; safetensors takes arrays only.
+            arrays = {name: np.asarray(array) for name, array in arrays.items()}
+            save_file(arrays, temporary / "arrays.safetensors")
             if logs.is_dir():
                 shutil.copytree(logs, temporary / "logs")
     except (OSError, SafetensorError) as failure:
-        # `copytree` gives a list of what went wrong.
+        # `copytree` raises a list of failures.
         reason = failure.args[0][0][-1] if isinstance(failure, shutil.Error) else failure
         raise UserError(
-            f"{target}: this checkpoint cannot be written ({reason}); is the disk "
-            "full? Run the same command again, it goes on from the checkpoint before"
+            f"{target}: this checkpoint cannot be written ({reason}); is the disk full? Run the "
+            "same command again to resume from the one before"
         ) from None
-    for old in steps(directory)[:-kept]:
+    for old in steps(directory)[:-keep]:
         _drop(directory, old)
 
 
 def latest(directory: Path) -> Checkpoint | None:
-    """The newest checkpoint that can be read, or None if there are none.
+    """The newest readable checkpoint, or None if there are none.
 
-    A damaged one (by a disk that lost power, say) is passed over and removed, with a note: the
-    one before leads to the same result.
+    Damaged ones (for example by a power failure) are removed with a note: the one before leads to
+    the same result.
 
     Raises:
-        UserError: all are damaged; they are named.
+        UserError: all are damaged.
     """
     damaged: dict[int, str] = {}
     for step in reversed(steps(directory)):
@@ -139,15 +150,15 @@ def latest(directory: Path) -> Checkpoint | None:
     if damaged:
         names = ", ".join(f"step-{step}" for step in damaged)
         raise UserError(
-            f"{directory}: damaged checkpoints only ({names}: {next(iter(damaged.values()))}); "
-            "delete the folder to begin anew"
+            f"{directory}: all checkpoints are damaged ({names}: {next(iter(damaged.values()))}); "
+            "delete the folder to begin again"
         )
     return None
 
 
 def discard(directory: Path) -> None:
-    """Removes the scratch folder of a run that is finished; to be called while it is held."""
+    """Removes the scratch folder of a finished run, while it is locked."""
     for step in steps(directory):
         _drop(directory, step)
-    # What other workers still hold open cannot go on some network file systems.
+    # On some network file systems, files that other workers still have open cannot be removed.
     shutil.rmtree(directory, ignore_errors=True)

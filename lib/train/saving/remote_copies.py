@@ -1,48 +1,49 @@
-"""Copies of a run's checkpoints in a bucket, for machines that may vanish with their disks.
+"""Copies of a run's checkpoints in remote storage, for machines that may vanish with their disks.
 
 A run reads and writes its checkpoints on its own disk; each is copied when it is written. A run
-that finds a newer one in the bucket than on its disk fetches that first. With a checkpoint go the
-models that were kept up to its step, each under a name of its own content.
+that finds a newer one in storage than on its disk fetches that first. With a checkpoint go the
+models saved up to its step, each under a name with a digest of its content.
 """
 
 import re
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from lib.run import fingerprint, tf
+from lib.run import cost, fingerprint, tf
 from lib.run.errors import UserError
+from lib.run.metrics import read_metrics, write_metrics
 from lib.train.saving import checkpoint, storage
-from lib.train.saving.lease import owned
+from lib.train.saving.lease import acquire_lease
 from lib.train.saving.saved_models import FOLDER as MODELS
 
 _FAILURES = (tf.errors.OpError, OSError)
 
 
-class Copies:
-    """The copies of one run, which this process holds."""
+class RemoteCopies:
+    """The remote copies of one run, on which this process holds the lease."""
 
-    def __init__(self, run: Path, folder: str, kept: int, check: Callable[[], None]) -> None:
+    def __init__(self, run: Path, folder: str, keep: int, check: Callable[[], None]) -> None:
         """
         Args:
             run: the scratch folder of the run on this machine, already locked.
-            folder: that of its copies in storage.
-            kept: copies that stay.
+            folder: the folder of its copies in storage.
+            keep: number of copies to keep.
             check: raises UserError if another process has taken over.
         """
-        self._run, self._folder, self._kept, self._check = run, folder, kept, check
+        self._run, self._folder, self._keep, self._check = run, folder, keep, check
         self._names: dict[tuple[int, int], str] = {}
 
     def fetch(self) -> None:
-        """Brings the newest whole checkpoint here, with its models, unless one here is as new."""
-        here = max(checkpoint.steps(self._run), default=0)
-        for step, facts in reversed(self._whole().items()):
-            if step <= here:
+        """Fetches the newest complete checkpoint with its models, if it is newer than the local."""
+        local = max(checkpoint.steps(self._run), default=0)
+        for step, info in reversed(self._complete().items()):
+            if step <= local:
                 return
             try:
-                for name, copy in facts["models"].items():
+                for name, copy in info["models"].items():
                     if self._name(self._run / MODELS / name) != copy:
                         storage.get_folder(
                             f"{self._folder}/{MODELS}/{copy}", self._run / MODELS / name
@@ -50,15 +51,16 @@ class Copies:
                 storage.get_folder(self._path(step), self._run / f"step-{step}")
             except storage.DamagedError as failure:
                 print(
-                    f"pretrain: {self._path(step)}: damaged checkpoint ({failure}), passed over",
+                    f"pretrain: {self._path(step)}: damaged checkpoint ({failure}), skipped",
                     file=sys.stderr,
                 )
                 continue
+            write_metrics(self._run / cost.FILE, info.get("cost", {}))
             print(f"pretrain: {self._path(step)}: fetched", file=sys.stderr)
             return
 
     def save(self, step: int) -> None:
-        """Copies the checkpoint of this step; a failure is told, and training goes on.
+        """Copies the checkpoint of this step; a failure is reported, and training continues.
 
         Raises:
             UserError: another process has taken over.
@@ -69,14 +71,15 @@ class Copies:
             for folder in sorted((self._run / MODELS).glob("[!.]*")):
                 name = models[folder.name] = self._name(folder)
                 target = f"{self._folder}/{MODELS}/{name}"
-                if storage.facts_of(target) is None:
+                if storage.read_info(target) is None:
                     storage.put_folder(folder, target, {})
-            storage.put_folder(self._run / f"step-{step}", self._path(step), {"models": models})
-            self._tidy()
+            info = {"models": models, "cost": self._cost()}
+            storage.put_folder(self._run / f"step-{step}", self._path(step), info)
+            self._remove_old()
         except _FAILURES as failure:
             print(
                 f"pretrain: {self._path(step)}: could not be copied there ({reason(failure)}); "
-                "training goes on with the checkpoint on this disk, and copies the next one",
+                "training continues with the checkpoint on this disk, and copies the next one",
                 file=sys.stderr,
             )
 
@@ -86,8 +89,8 @@ class Copies:
             storage.remove_folder(self._folder)
         except _FAILURES as failure:
             print(
-                f"pretrain: {self._folder}: could not be removed ({reason(failure)}); nothing "
-                "needs it any more",
+                f"pretrain: {self._folder}: could not be removed ({reason(failure)}); it is not "
+                "needed any more",
                 file=sys.stderr,
             )
 
@@ -95,7 +98,7 @@ class Copies:
         return f"{self._folder}/step-{step}"
 
     def _name(self, folder: Path) -> str:
-        """The name of a kept model's copy: with a digest, taken once for each folder written."""
+        """Name of the copy of a saved model: with a digest, computed once per folder written."""
         if not folder.is_dir():
             return ""
         status = folder.stat()
@@ -104,61 +107,67 @@ class Copies:
             self._names[key] = f"{folder.name}-{fingerprint.of_path(folder)}"
         return self._names[key]
 
-    def _whole(self) -> dict[int, dict[str, Any]]:
-        """The steps with a whole copy, in order, and what was said with each."""
+    def _cost(self) -> dict[str, object]:
+        with suppress(OSError, ValueError):
+            return read_metrics(self._run / cost.FILE)
+        return {}
+
+    def _complete(self) -> dict[int, dict[str, Any]]:
+        """The steps with a complete copy, in order, and the info stored with each."""
         found = {}
         for name in storage.names(self._folder):
             if re.fullmatch(r"step-\d+", name):
-                facts = storage.facts_of(f"{self._folder}/{name}")
-                if facts:
-                    found[int(name.removeprefix("step-"))] = facts
+                info = storage.read_info(f"{self._folder}/{name}")
+                if info:
+                    found[int(name.removeprefix("step-"))] = info
         return dict(sorted(found.items()))
 
-    def _tidy(self) -> None:
-        """Removes all checkpoints but the last ones, and the models that none of these needs."""
-        stay = dict(list(self._whole().items())[-self._kept :])
+    def _remove_old(self) -> None:
+        """Removes all checkpoints but the newest, and models that none of these needs."""
+        kept = dict(list(self._complete().items())[-self._keep :])
         for name in storage.names(self._folder):
-            if name.startswith("step-") and name not in {f"step-{step}" for step in stay}:
+            if name.startswith("step-") and name not in {f"step-{step}" for step in kept}:
                 storage.remove_folder(f"{self._folder}/{name}")
-        needed = {name for facts in stay.values() for name in facts["models"].values()}
+        needed = {name for info in kept.values() for name in info["models"].values()}
         for name in storage.names(f"{self._folder}/{MODELS}"):
             if name not in needed:
                 storage.remove_folder(f"{self._folder}/{MODELS}/{name}")
 
 
 def reason(failure: Exception) -> str:
-    """One line of TensorFlow's long ones."""
+    """First line of TensorFlow's long error messages."""
     text = getattr(failure, "message", None) or str(failure)
     return text.strip().splitlines()[0][:300] if text.strip() else type(failure).__name__
 
 
 @contextmanager
-def copies(run: Path, place: str | None, kept: int) -> Iterator[Copies | None]:
-    """The copies of a run in the folder `place` of storage, once what is newer there was fetched.
+def remote_copies(run: Path, location: str | None, keep: int) -> Iterator[RemoteCopies | None]:
+    """The copies of a run below a location in storage; a newer checkpoint there is fetched.
 
     Args:
-        run: the run's scratch folder; its name, a digest, says which run it is.
-        place: None where there are to be no copies.
+        run: the run's scratch folder; its name, a digest, identifies the run.
+        location: None if there should be no copies.
+        keep: number of copies to keep.
 
     Raises:
-        UserError: storage does not answer, or another process trains this run.
+        UserError: storage cannot be reached, or another process trains this run.
     """
-    if place is None:
+    if location is None:
         yield None
         return
-    folder = f"{place}/{run.name}"
+    folder = f"{location}/{run.name}"
     if Path(folder).resolve() == run.resolve():
         raise UserError(
-            f"pretrain.checkpoint_dir: {place}: the checkpoints are there already; name another "
-            "place, or null"
+            f"pretrain.checkpoint_dir: {location}: the checkpoints are there already; set another "
+            "folder, or null"
         )
-    with ExitStack() as held:
+    with ExitStack() as stack:
         try:
-            found = Copies(run, folder, kept, held.enter_context(owned(folder)))
-            found.fetch()
+            copies = RemoteCopies(run, folder, keep, stack.enter_context(acquire_lease(folder)))
+            copies.fetch()
         except tf.errors.OpError as failure:
             raise UserError(
-                f"pretrain.checkpoint_dir: {folder}: cannot be used ({reason(failure)}); is the "
-                "place there, and may this machine write to it?"
+                f"pretrain.checkpoint_dir: {folder}: cannot be used ({reason(failure)}); check "
+                "that it exists and that this machine may write to it"
             ) from None
-        yield found
+        yield copies

@@ -1,7 +1,8 @@
-"""Folders in a bucket (gs://…) or wherever else TensorFlow's file systems reach.
+"""Folders in remote storage: a bucket (gs://…) or any other file system of TensorFlow.
 
-An object store renames no folder at once, so a folder there is whole when the last of its files is
-there: a list of all others with their sizes and digests. Without that it does not count.
+An object store cannot rename a folder in one step, so the last file written to a folder is a list
+of all others with their sizes and digests, complete.json. A folder without it is incomplete and
+does not count.
 """
 
 import json
@@ -16,21 +17,21 @@ _LIST = "complete.json"
 
 
 class DamagedError(Exception):
-    """A folder in storage is not what its list says."""
+    """A folder in storage does not agree with its list of files."""
 
 
 def names(folder: str) -> list[str]:
-    """What a folder holds; nothing, if it is not there.
+    """Names of the entries of a folder; empty if it does not exist.
 
     Raises:
-        tf.errors.OpError: storage does not answer.
+        tf.errors.OpError: storage cannot be reached.
     """
-    # Not listdir: where a bucket cannot be reached, it finds no folder.
+    # Not listdir, which reports a bucket that cannot be reached as a missing folder.
     return sorted(path.rpartition("/")[2] for path in tf.io.gfile.glob(f"{folder}/*"))
 
 
 def read_object(path: str) -> dict[str, Any] | None:
-    """The JSON object in a file; an empty one, if it is not whole; None, if there is no file."""
+    """Reads a JSON object; empty if the file is incomplete, None if there is no file."""
     try:
         with tf.io.gfile.GFile(path, "rb") as stream:
             values = json.loads(stream.read())
@@ -42,7 +43,7 @@ def read_object(path: str) -> dict[str, Any] | None:
 
 
 def write_object(path: str, values: dict[str, Any]) -> None:
-    """Writes a small JSON file, which appears whole."""
+    """Writes a small JSON file atomically."""
     text = json.dumps(values, indent=1).encode()
     temporary = path if _is_object(path) else f"{path}.tmp"
     _make_parent(path)
@@ -52,14 +53,14 @@ def write_object(path: str, values: dict[str, Any]) -> None:
         tf.io.gfile.rename(temporary, path, overwrite=True)
 
 
-def put_folder(source: Path, target: str, facts: dict[str, Any]) -> None:
-    """Copies a folder of this machine into storage.
+def put_folder(source: Path, target: str, info: dict[str, Any]) -> None:
+    """Copies a local folder into storage.
 
     Args:
-        facts: what `facts_of` shall give, beside the list of files.
+        info: for `read_info` to return, together with the list of files.
 
     Raises:
-        tf.errors.OpError: storage does not take it; `target` does not count then.
+        tf.errors.OpError: it cannot be written; `target` is then incomplete.
     """
     if names(target):
         remove_folder(target)
@@ -69,28 +70,28 @@ def put_folder(source: Path, target: str, facts: dict[str, Any]) -> None:
         _make_parent(f"{target}/{name}")
         tf.io.gfile.copy(str(path), f"{target}/{name}", overwrite=True)
         files[name] = {"bytes": path.stat().st_size, "md5": fingerprint.of_file(path)}
-    write_object(f"{target}/{_LIST}", {"files": files, **facts})
+    write_object(f"{target}/{_LIST}", {"files": files, **info})
 
 
-def facts_of(folder: str) -> dict[str, Any] | None:
-    """The list of a folder in storage and what was said with it; None if it is not whole."""
+def read_info(folder: str) -> dict[str, Any] | None:
+    """The list of files of a folder in storage and the info given with it; None if incomplete."""
     return read_object(f"{folder}/{_LIST}") or None
 
 
 def get_folder(source: str, target: Path) -> None:
-    """Copies a folder from storage to this machine, where it appears whole or not at all.
+    """Copies a folder from storage to this machine atomically.
 
     Raises:
-        DamagedError: it is not whole, or not what was put there.
-        tf.errors.OpError: storage does not answer.
+        DamagedError: it is incomplete, or a file differs from what was written.
+        tf.errors.OpError: storage cannot be reached.
     """
-    facts = facts_of(source)
-    if not facts or not isinstance(facts.get("files"), dict):
-        raise DamagedError("no list of its files")
+    info = read_info(source)
+    if not info or not isinstance(info.get("files"), dict):
+        raise DamagedError("without the list of its files")
     with new_directory(target) as temporary:
-        for name, file in facts["files"].items():
+        for name, file in info["files"].items():
             if PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts:
-                raise DamagedError(f"{name} would lie outside")
+                raise DamagedError(f"{name} would be outside the folder")
             path = temporary / name
             path.parent.mkdir(parents=True, exist_ok=True)
             try:
@@ -98,24 +99,24 @@ def get_folder(source: str, target: Path) -> None:
             except tf.errors.NotFoundError:
                 raise DamagedError(f"{name} is missing") from None
             if fingerprint.of_file(path) != file["md5"]:
-                raise DamagedError(f"{name} has other content than was put there")
+                raise DamagedError(f"the content of {name} has changed")
 
 
 def remove_folder(folder: str) -> None:
-    """Removes a folder and all in it, the list first, so that no half of it ever counts."""
+    """Removes a folder: its list first, so that what remains after a failure does not count."""
     remove_file(f"{folder}/{_LIST}")
     with suppress(tf.errors.NotFoundError):
         tf.io.gfile.rmtree(folder)
 
 
 def remove_file(path: str) -> None:
-    """Removes a file, if it is there."""
+    """Removes a file, if it exists."""
     with suppress(tf.errors.NotFoundError):
         tf.io.gfile.remove(path)
 
 
 def _is_object(path: str) -> bool:
-    """An object store shows a file when it is closed, and needs no folder made for it."""
+    """Whether the path is in an object store, where files appear when closed, without folders."""
     return path.startswith("gs://")
 
 

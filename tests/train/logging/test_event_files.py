@@ -27,7 +27,7 @@ def points(file: Path) -> list[Point]:
     return found
 
 
-def test_scalars_come_back(tmp_path):
+def test_scalars_can_be_read_back(tmp_path):
     with closing(EventFiles(tmp_path / "new/main")) as events:
         events.log(10, {"train/mlm_loss": 6.5, "learning_rate": 2e-4})
         events.log(3_000_000_000, {"train/mlm_loss": float("inf")})
@@ -39,7 +39,7 @@ def test_scalars_come_back(tmp_path):
     ]
 
 
-def test_what_was_flushed_is_there_before_the_end(tmp_path):
+def test_flushed_points_can_be_read_before_the_end(tmp_path):
     events = EventFiles(tmp_path)
     events.log(1, {"loss": 3})
     events.flush()
@@ -58,14 +58,14 @@ def test_a_resumed_run_adds_a_file_and_repeats_equal_points(tmp_path):
     assert first[2:] == second[:2]
 
 
-def test_an_error_in_between_keeps_what_was_logged(tmp_path):
+def test_an_error_keeps_what_was_logged_before(tmp_path):
     with pytest.raises(ZeroDivisionError), closing(EventFiles(tmp_path)) as events:
         events.log(1, {"loss": 1.0})
         raise ZeroDivisionError
     assert points(files(tmp_path)[0]) == [(1, "loss", 1.0)]
 
 
-def test_it_works_within_a_strategy_and_beside_a_writer_of_others(tmp_path):
+def test_it_works_within_a_strategy_and_alongside_another_writer(tmp_path):
     other = tf.summary.create_file_writer(str(tmp_path / "other"))
     with (
         tf.distribute.OneDeviceStrategy("/cpu:0").scope(),

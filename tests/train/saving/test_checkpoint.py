@@ -1,4 +1,4 @@
-"""Checkpoints: whole or absent, the newest that can be read, one trainer at a time."""
+"""Checkpoints: atomic, the newest readable one, one trainer at a time."""
 
 import json
 import os
@@ -16,21 +16,21 @@ from tests.conftest import ROOT
 ARRAYS = {"weights": np.arange(6, dtype=np.float32).reshape(2, 3), "scale": np.float32(0.5)}
 
 
-def write(folder: Path, *steps: int, kept: int = 9) -> None:
+def write(folder: Path, *steps: int, keep: int = 9) -> None:
     logs = folder.parent / "logs"
     logs.mkdir(exist_ok=True)
     for step in steps:
         (logs / "loss.tsv").write_text(f"{step}\n")
-        save(folder, step, {**ARRAYS, "step": np.float32(step)}, logs, kept)
+        save(folder, step, {**ARRAYS, "step": np.float32(step)}, logs, keep)
 
 
 def names(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir())
 
 
-def test_what_is_saved_comes_back_and_the_oldest_go(tmp_path):
+def test_saved_arrays_come_back_and_old_checkpoints_are_removed(tmp_path):
     assert latest(tmp_path) is None
-    write(tmp_path / "run", 9, 10, 11, kept=2)
+    write(tmp_path / "run", 9, 10, 11, keep=2)
     assert names(tmp_path / "run") == ["step-10", "step-11"]
     found = latest(tmp_path / "run")
     assert found.step == found.arrays["step"] == 11
@@ -40,7 +40,7 @@ def test_what_is_saved_comes_back_and_the_oldest_go(tmp_path):
 
 
 @pytest.mark.parametrize("size", [0, 4, 100, -1, None])
-def test_a_damaged_checkpoint_is_passed_over(tmp_path, capsys, size):
+def test_damaged_checkpoints_are_skipped_and_removed(tmp_path, capsys, size):
     write(tmp_path / "run", 1, 2, 3)
     for step in (2, 3):
         path = tmp_path / f"run/step-{step}/arrays.safetensors"
@@ -54,20 +54,22 @@ def test_a_damaged_checkpoint_is_passed_over(tmp_path, capsys, size):
     assert len(notes) == 2 and "step-3: damaged checkpoint" in notes[0]
 
 
-def test_damaged_checkpoints_only_are_no_reason_to_begin_anew_unasked(tmp_path):
+def test_if_all_checkpoints_are_damaged_training_does_not_begin_again(tmp_path):
     write(tmp_path / "run", 1, 2)
     for path in (tmp_path / "run").glob("*/arrays.safetensors"):
         path.write_bytes(b"")
-    with pytest.raises(UserError, match=r"run: damaged checkpoints only \(step-2, step-1: .*dele"):
+    with pytest.raises(
+        UserError, match=r"run: all checkpoints are damaged \(step-2, step-1: .*dele"
+    ):
         latest(tmp_path / "run")
     assert names(tmp_path / "run") == ["step-1", "step-2"]
 
 
-def test_other_files_in_the_folder_are_left_alone(tmp_path):
+def test_other_files_in_the_folder_are_kept(tmp_path):
     write(tmp_path / "run", 1)
     (tmp_path / "run/step-7.backup").mkdir()
     assert latest(tmp_path / "run").step == 1
-    write(tmp_path / "run", 2, kept=1)
+    write(tmp_path / "run", 2, keep=1)
     assert names(tmp_path / "run") == ["step-2", "step-7.backup"]
 
 
@@ -88,7 +90,7 @@ except UserError as error:
 
 
 @pytest.mark.parametrize("large", ["arrays", "logs"])
-def test_a_full_disk_gives_one_line_and_leaves_what_was_there(tmp_path, large):
+def test_a_full_disk_gives_one_line_and_keeps_earlier_checkpoints(tmp_path, large):
     write(tmp_path / "run", 1, 2)
     logs = tmp_path / "logs"
     (logs / "long.tsv").write_bytes(b"0" * (30_000 if large == "logs" else 10))
@@ -107,9 +109,9 @@ def test_a_full_disk_gives_one_line_and_leaves_what_was_there(tmp_path, large):
     assert latest(tmp_path / "run").step == 2
 
 
-def test_one_trainer_at_a_time_for_each_worker(tmp_path):
+def test_one_trainer_at_a_time_per_worker(tmp_path):
     with exclusive(tmp_path / "run"):
-        with pytest.raises(UserError, match=rf"run: process {os.getpid()} is training this very"):
+        with pytest.raises(UserError, match=rf"run: process {os.getpid()} is training this same"):
             exclusive(tmp_path / "run").__enter__()
         with exclusive(tmp_path / "run", worker=1):
             pass
@@ -117,7 +119,7 @@ def test_one_trainer_at_a_time_for_each_worker(tmp_path):
         pass
 
 
-def test_the_next_trainer_clears_away_what_a_killed_one_left(tmp_path):
+def test_the_next_trainer_removes_what_a_killed_one_left_unfinished(tmp_path):
     write(tmp_path / "run", 1)
     for name in (".step-2.tmp-1", ".step-0.dropped"):
         (tmp_path / "run" / name).mkdir()
@@ -128,11 +130,11 @@ def test_the_next_trainer_clears_away_what_a_killed_one_left(tmp_path):
         assert names(tmp_path / "run") == ["lock-0", "lock-1", "step-1"]
 
 
-def test_the_folder_of_a_finished_run_is_removed_under_the_lock_of_none(tmp_path):
+def test_the_folder_of_a_finished_run_is_removed_while_locked(tmp_path):
     with exclusive(tmp_path / "run"):
         write(tmp_path / "run", 1)
         discard(tmp_path / "run")
         assert not (tmp_path / "run").exists()
-        # Whoever comes now holds a folder of its own, and is alone there.
+        # A trainer that starts now locks a new folder.
         with exclusive(tmp_path / "run"), pytest.raises(UserError):
             exclusive(tmp_path / "run").__enter__()
