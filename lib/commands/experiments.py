@@ -26,4 +26,7 @@ def command(options: list[str]) -> list[str]:
 
 
 if __name__ == "__main__":
-    os.execvp("dvc", command(sys.argv[1:]))
+    try:
+        os.execvp("dvc", command(sys.argv[1:]))
+    except FileNotFoundError:
+        sys.exit("experiments: error: dvc is not on the PATH; run `source .venv/bin/activate`")
