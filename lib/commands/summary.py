@@ -21,13 +21,16 @@ Describe = Callable[[Results, Mapping[str, Any]], Iterator[str]]
 def summary(root: Path = Path()) -> str:
     """Data, vocabulary, examples, held-out metrics with baselines, fill-mask examples, next steps.
 
-    Results of outdated stages are not shown, but marked.
+    Stages that have not run and stages that are outdated are marked.
 
     Raises:
-        UserError: a stage has not run yet.
+        UserError: no stage has run yet.
     """
     params = load_params(root / "params.yaml")
     results = Results(root / RESULTS, params, outdated_stages(root))
+    first = results.folder / "preprocess" / METRICS
+    if not first.exists():
+        raise UserError(f"{first}: no such file; run the pipeline first: dvc repro")
     phase = params.evaluate.phase
     model = root / MODELS / phase
     metrics = results.metrics("evaluate")
@@ -56,12 +59,10 @@ def summary(root: Path = Path()) -> str:
 
 def _stage(results: Results, stage: str, title: str, describe: Describe) -> Iterator[str]:
     """The lines of a stage, the first one after its title."""
-    path = results.folder / stage / METRICS
-    if not path.exists():
-        raise UserError(f"{path}: no such file; run the pipeline first: dvc repro")
     metrics = results.metrics(stage)
     if metrics is None:
-        lines = iter([f"{results.why_outdated(path)}; run dvc repro"])
+        why = results.why_outdated(results.folder / stage / METRICS)
+        lines = iter([f"{why or 'has not run yet'}; run dvc repro"])
     else:
         lines = describe(results, metrics)
     for number, line in enumerate(lines):

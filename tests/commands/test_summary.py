@@ -99,7 +99,13 @@ def test_outdated_stages_are_marked(project):
     )
 
 
-def test_a_stage_that_has_not_run_is_an_error(project):
+def test_a_stage_that_has_not_run_is_marked(project):
     (project / "results/pretrain/main/metrics.json").unlink()
-    with pytest.raises(UserError, match=r"pretrain/main/metrics\.json: no such file; .* dvc repro"):
+    assert "Trained has not run yet; run dvc repro" in words(project)
+    assert "The model is in" not in summary(project)
+
+
+def test_a_project_in_which_nothing_has_run_is_an_error(project):
+    (project / "results/preprocess/metrics.json").unlink()
+    with pytest.raises(UserError, match=r"preprocess/metrics\.json: no such file; .* dvc repro"):
         summary(project)
