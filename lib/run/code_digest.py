@@ -23,6 +23,7 @@ CANNOT_ALTER_OUTPUTS = {
     "lib/params.py": "checks params.yaml; the values are dependencies of their own in dvc.yaml",
     "lib/report/page.py": "writes results/report.html, which is not an output of a stage",
     "lib/run/atomic.py": "decides when a file appears, not what is in it",
+    "lib/run/attempts.py": "decides how often a failed task is retried",
     "lib/run/code_digest.py": "decides when a stage runs",
     "lib/run/cost.py": "cost files, which are not an output",
     "lib/run/dask_pool.py": "decides where tasks run",

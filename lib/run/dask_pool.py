@@ -1,9 +1,9 @@
-"""The shard map on the workers of a Dask cluster: the same contract as with processes here.
+"""Parallel map over tasks on the workers of a Dask cluster, with the contract of `lib.run.pool`.
 
-Tasks and results are small; the files are on a disk that all machines share. Workers with other
-code, other versions or another disk are refused. A lost worker takes nothing with it: files appear
-whole or not at all, and Dask gives its task to another. When this process ends, in whatever way,
-the scheduler drops what it had asked for.
+Tasks and results are small; the files are on a disk that all machines share. A worker with other
+code, other versions or another disk is refused. Nothing is lost with a worker: files appear
+complete or not at all, and Dask runs its tasks on another worker. When this process ends, for any
+reason, the scheduler drops its tasks.
 """
 
 import atexit
@@ -23,15 +23,22 @@ from typing import Any, TypeVar
 
 import dask.config
 
-# Before Dask sets up its logging: its lines would stand between ours.
+# Set before Dask configures its logging, whose lines would be mixed with ours.
 _LOGGERS = ("distributed", "distributed.client", "tornado", "tornado.application")
 dask.config.set({"logging": dict.fromkeys(_LOGGERS, "critical")})
 
 from distributed import Client, Future, KilledWorker  # noqa: E402
 
-from lib.run.dask_task import DIED, DONE, FAILED, pack, tries, write_ticket  # noqa: E402
+from lib.run.attempts import MAX_ATTEMPTS  # noqa: E402
+from lib.run.dask_task import (  # noqa: E402
+    DIED,
+    DONE,
+    FAILED,
+    serialize_task,
+    unfinished_attempts,
+    write_handshake,
+)
 from lib.run.errors import UserError  # noqa: E402
-from lib.run.pool import TRIES  # noqa: E402
 from lib.run.progress import Progress  # noqa: E402
 from lib.run.stage import exit_with_dvc, scratch  # noqa: E402
 
@@ -39,13 +46,14 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 _CONNECT_SECONDS = 15
-_LOOK_SECONDS = 2.0
-# Without a worker that takes tasks for so long there is nothing to wait for.
-_PATIENCE_SECONDS = 60.0
-_SHARED_SECONDS = 10.0  # that a file may take to be seen on another machine
+_POLL_SECONDS = 2.0
+# The run fails if for this long no worker accepts tasks.
+_NO_WORKER_SECONDS = 60.0
+# Time that a new file may take to appear on another machine.
+_FILE_VISIBLE_SECONDS = 10.0
 
 
-def on_cluster(
+def map_on_cluster(
     function: Callable[[T], R],
     tasks: Sequence[T],
     address: str,
@@ -56,7 +64,7 @@ def on_cluster(
 
     Raises:
         UserError: the scheduler or all workers are gone, a worker is refused, or a task killed its
-            workers; it is named.
+            workers, and is named.
     """
     if not tasks:
         return []
@@ -65,16 +73,18 @@ def on_cluster(
 
 @lru_cache(1)
 def _connect(address: str) -> "_Cluster":
-    """One connection for all passes of a stage."""
+    """The connection to a scheduler, made once per process."""
     return _Cluster(address)
 
 
 class _Cluster:
+    """A connection to a scheduler whose workers have been checked."""
+
     def __init__(self, address: str) -> None:
         self._address = address
-        # The scheduler notices by the connection that this process has ended.
+        # When this process ends, the connection closes, and the scheduler drops its tasks.
         exit_with_dvc(signal.SIGTERM)
-        # Dask compares versions, too, and warns of some that do not matter.
+        # Dask also compares versions, and warns about some that do not matter.
         warnings.filterwarnings("ignore", module="distributed")
         try:
             self._client = Client(
@@ -82,22 +92,22 @@ class _Cluster:
             )
         except (OSError, ImportError, ValueError) as failure:
             raise UserError(
-                f"{address}: no Dask scheduler answers there ({failure}); start it, or leave out "
+                f"{address}: no Dask scheduler there ({failure}); start it, or remove "
                 "cluster.scheduler and DASK_SCHEDULER_ADDRESS"
             ) from None
         atexit.register(self._client.close)
         folder = (scratch() / "cluster" / uuid.uuid4().hex).absolute()
         folder.mkdir(parents=True)
         atexit.register(shutil.rmtree, folder, ignore_errors=True)
-        self._ticket = folder / "ticket.json"
-        write_ticket(self._ticket)
-        self._taken_at = time.monotonic()
-        while not self._look():
+        self._handshake = folder / "handshake.json"
+        write_handshake(self._handshake)
+        self._last_running = time.monotonic()
+        while not self._running_workers():
             time.sleep(0.2)
         self._check_workers()
 
-    def _look(self) -> int:
-        """Workers that take tasks.
+    def _running_workers(self) -> int:
+        """Number of workers that accept tasks.
 
         Raises:
             UserError: the scheduler is gone, or there have been no such workers for a minute.
@@ -105,36 +115,35 @@ class _Cluster:
         if self._client.status != "running":
             raise self._gone()
         states = [worker["status"] for worker in self._client.scheduler_info()["workers"].values()]
-        taking = states.count("running")
+        running = states.count("running")
         now = time.monotonic()
-        if taking:
-            self._taken_at = now
-        elif now - self._taken_at > _PATIENCE_SECONDS:
+        if running:
+            self._last_running = now
+        elif now - self._last_running > _NO_WORKER_SECONDS:
             paused = states.count("paused")
             raise UserError(
                 f"{self._address}: "
                 + (
-                    f"its {paused} workers take no tasks, because their memory is nearly full; "
+                    f"its {paused} workers are paused because their memory is nearly full; "
                     "start them with a larger --memory-limit"
                     if paused
                     else "no workers there; start some"
                 )
                 + ", and run the same command again"
             )
-        return taking
+        return running
 
     def _gone(self) -> UserError:
         return UserError(
-            f"{self._address}: the Dask scheduler does not answer any more; start it and its "
-            "workers, and run the same command again"
+            f"{self._address}: the Dask scheduler no longer responds; start it and its workers, "
+            "and run the same command again"
         )
 
     def _check_workers(self) -> None:
-        """Has every worker show that it is like us; one that comes later does at its first task."""
+        """Checks that every worker is compatible; later ones are checked at their first task."""
 
-        # Dask sends the code of a function that is defined in another: workers that lack ours can
-        # run it.
-        def probe(ticket: str) -> tuple[bool, str]:
+        # Dask sends the code of a nested function, so that workers without our code can run it.
+        def probe(handshake: str) -> tuple[bool, str]:
             from pathlib import Path
 
             try:
@@ -145,29 +154,29 @@ class _Cluster:
                     "folder by `python -m distributed.cli.dask_worker`"
                 )
             try:
-                return True, dask_task.show(Path(ticket)).name
-            except dask_task.WorkerRefusedError as error:
+                return True, dask_task.check_compatible(Path(handshake)).name
+            except dask_task.WorkerIncompatibleError as error:
                 return False, str(error)
 
-        answers = self._client.run(probe, str(self._ticket), on_error="return")
-        for worker, answer in answers.items():
-            if isinstance(answer, OSError):
-                continue  # It has ended meanwhile.
-            if isinstance(answer, Exception):
+        outcomes = self._client.run(probe, str(self._handshake), on_error="return")
+        for worker, outcome in outcomes.items():
+            if isinstance(outcome, OSError):
+                continue  # It has ended in the meantime.
+            if isinstance(outcome, Exception):
                 raise self._refused(
-                    worker, f"has other code in memory ({answer!r}); start it again"
+                    worker, f"has other code in memory ({outcome!r}); start it again"
                 )
-            good, said = answer
-            if not good:
-                raise self._refused(worker, said)
-            self._wait_for(worker, self._ticket.with_name(said))
+            compatible, text = outcome
+            if not compatible:
+                raise self._refused(worker, text)
+            self._wait_for_reply(worker, self._handshake.with_name(text))
         threads = max(
             (each["nthreads"] for each in self._client.scheduler_info()["workers"].values()),
             default=1,
         )
         if threads > 1:
             print(
-                f"{self._address}: note: workers there have up to {threads} threads, and do one "
+                f"{self._address}: note: workers there have up to {threads} threads, but run one "
                 "task at a time; start them with --nworkers N --nthreads 1",
                 file=sys.stderr,
             )
@@ -175,114 +184,116 @@ class _Cluster:
     def _refused(self, worker: str, why: str) -> UserError:
         return UserError(f"{self._address}: worker {worker} {why}")
 
-    def _wait_for(self, worker: str, answer: Path) -> None:
-        deadline = time.monotonic() + _SHARED_SECONDS
-        while not answer.exists():
+    def _wait_for_reply(self, worker: str, reply: Path) -> None:
+        deadline = time.monotonic() + _FILE_VISIBLE_SECONDS
+        while not reply.exists():
             if time.monotonic() > deadline:
                 raise self._refused(
                     worker,
-                    f"wrote {answer}, and it is not there; the project should be on a disk that "
-                    "all machines share, under the same path",
+                    f"wrote {reply}, which does not exist here; the project should be on a disk "
+                    "that all machines share, under the same path",
                 )
             time.sleep(0.1)
 
     def map(
         self, function: Callable[[T], R], tasks: Sequence[T], label: str, progress: Progress
     ) -> list[R]:
-        # Code sent as it is, again; the scheduler, which unpacks it, needs none of ours.
-        def remote(ticket: str, key: str, packed: bytes) -> bytes:
-            from lib.run.dask_task import perform
+        # Nested, so that Dask sends its code: the scheduler unpickles it without having ours.
+        def remote(handshake: str, key: str, serialized: bytes) -> bytes:
+            from lib.run.dask_task import run_task
 
-            return perform(ticket, key, packed)
+            return run_task(handshake, key, serialized)
 
         run = f"{label.replace(' ', '-')}-{uuid.uuid4().hex[:8]}"
-        keys = [f"{run}-{number}" for number in range(len(tasks))]
-        packed = [pack(function, task) for task in tasks]
-        done: queue.SimpleQueue[Future] = queue.SimpleQueue()
+        keys = [f"{run}-{index}" for index in range(len(tasks))]
+        serialized = [serialize_task(function, task) for task in tasks]
+        finished: queue.SimpleQueue[Future] = queue.SimpleQueue()
         pending: dict[int, Future] = {}
-        given_up = dict.fromkeys(range(len(tasks)), 0)
-        number_of: dict[str, int] = {}
+        # How often Dask has given up a task because its workers died.
+        given_up = [0] * len(tasks)
+        index_of: dict[str, int] = {}
 
-        def give(numbers: Sequence[int]) -> None:
-            # A key stands for its result; a second request needs another.
-            names = [f"{keys[number]}-{given_up[number]}" for number in numbers]
+        def submit(indices: Sequence[int]) -> None:
+            # To Dask, equal keys mean equal results: submitted again, a task needs a new one.
+            names = [f"{keys[index]}-{given_up[index]}" for index in indices]
             futures = self._client.map(
                 remote,
-                [str(self._ticket)] * len(numbers),
-                [keys[number] for number in numbers],
-                [packed[number] for number in numbers],
+                [str(self._handshake)] * len(indices),
+                [keys[index] for index in indices],
+                [serialized[index] for index in indices],
                 key=names,
                 pure=False,
             )
-            for name, number, future in zip(names, numbers, futures, strict=True):
-                number_of[name] = number
-                pending[number] = future
-                future.add_done_callback(done.put)
+            for name, index, future in zip(names, indices, futures, strict=True):
+                index_of[name] = index
+                pending[index] = future
+                future.add_done_callback(finished.put)
 
         results: dict[int, R] = {}
         try:
-            give(range(len(tasks)))
+            submit(range(len(tasks)))
             while pending:
                 try:
-                    future = done.get(timeout=_LOOK_SECONDS)
+                    future = finished.get(timeout=_POLL_SECONDS)
                 except queue.Empty:
-                    self._look()
+                    self._running_workers()
                     continue
-                number = number_of[str(future.key)]
-                task = tasks[number]
-                answer = self._take(future, task)
-                if answer is None:
-                    given_up[number] += 1
-                    begun = len(tries(self._ticket, keys[number]))
-                    if TRIES in (begun, given_up[number]):
-                        raise self._died(task, keys[number])
-                    give([number])
+                index = index_of[str(future.key)]
+                task, key = tasks[index], keys[index]
+                outcome = self._outcome(future, task)
+                if outcome is None:
+                    given_up[index] += 1
+                    attempts = len(unfinished_attempts(self._handshake, key))
+                    if MAX_ATTEMPTS in (attempts, given_up[index]):
+                        raise self._died(task, key)
+                    submit([index])
                     continue
-                kind, value = answer
+                kind, value = outcome
                 if kind == DIED:
-                    raise self._died(task, keys[number])
+                    raise self._died(task, key)
                 if kind == FAILED:
                     raise value
                 if kind != DONE:
-                    raise UserError(f"{self._address}: a worker that came later, {value}")
-                results[number] = value
-                del pending[number]
+                    raise UserError(f"{self._address}: a worker that joined later, {value}")
+                results[index] = value
+                del pending[index]
                 progress.advance()
         finally:
             if pending and self._client.status == "running":
                 self._client.cancel(list(pending.values()), force=True)
-        return [results[number] for number in range(len(tasks))]
+        return [results[index] for index in range(len(tasks))]
 
-    def _take(self, future: Future, task: object) -> tuple[str, Any] | None:
-        """The answer of a task; None: too many workers died that had it, by Dask's count."""
+    def _outcome(self, future: Future, task: object) -> tuple[str, Any] | None:
+        """What `run_task` returned; None: Dask gave the task up, because too many workers died."""
         while True:
             try:
-                return pickle.loads(future.result(timeout=_LOOK_SECONDS))
+                return pickle.loads(future.result(timeout=_POLL_SECONDS))
             except KilledWorker:
                 return None
             except (CancelledError, OSError) as failure:
                 if not isinstance(failure, TimeoutError):
                     raise self._gone() from None
-                self._look()  # The worker that had the result died: it is being made again.
+                # The worker that had the result died, and the task is running again.
+                self._running_workers()
             except Exception as failure:
                 raise UserError(
-                    f"{task}: a worker that came later cannot run the project's code "
+                    f"{task}: a worker that joined later cannot run the project's code "
                     f"({failure!r}); start it again, in the project's folder"
                 ) from None
 
     def _died(self, task: object, key: str) -> UserError:
         try:
             logs = self._client.get_worker_logs(nanny=True)
-        except Exception:  # Whatever it is, that the task failed is the news.
+        except Exception:  # Without logs the failed task is still worth reporting.
             logs = {}
         lines = [line for log in logs.values() for _, line in log if "memory" in line]
-        processes = [mark.read_text() for mark in tries(self._ticket, key)]
+        processes = [path.read_text() for path in unfinished_attempts(self._handshake, key)]
         if any(f"(pid={process})" in line for process in processes for line in lines):
             return UserError(
-                f"{task}: its worker was ended {TRIES} times because its memory was full; start "
-                "workers with a larger --memory-limit"
+                f"{task}: its worker was killed {MAX_ATTEMPTS} times because its memory was full; "
+                "start workers with a larger --memory-limit"
             )
         return UserError(
-            f"{task}: its worker died {TRIES} times; if memory ran out, start fewer workers on a "
-            "machine"
+            f"{task}: its worker died {MAX_ATTEMPTS} times; if memory ran out, start fewer workers "
+            "per machine"
         )

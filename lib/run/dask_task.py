@@ -1,10 +1,11 @@
-"""What happens on a worker of a Dask cluster: it shows that it is like us, then takes tasks.
+"""The worker's side of a Dask cluster: checks that it is compatible with the run, and runs tasks.
 
-Nothing is uploaded. A worker runs the project's code from a checkout, in processes that live longer
-than one run; so it is asked what code it has in memory, not only what is on its disk.
+No code is uploaded. A worker imports the project's code from a checkout, and its process may live
+longer than one run. So the check covers the code that the worker had when it started, not the code
+that is on its disk now.
 
-A run's ticket is a file on the shared disk that says what a worker must be like. Who cannot read
-it does not share the disk.
+A run's handshake file, on the shared disk, has the code and versions that a worker must have. A
+worker that cannot read it does not share the disk.
 """
 
 import ctypes
@@ -23,10 +24,10 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from lib.run.pool import TRIES, attempt
+from lib.run.attempts import MAX_ATTEMPTS, attempt
 
 _ROOT = Path(__file__).parents[2]
-# What the tasks of the data stages use.
+# Packages that the tasks of the data stages use.
 _PACKAGES = (
     "distributed",
     "emoji",
@@ -39,20 +40,21 @@ _PACKAGES = (
     "rensa",
     "sentencepiece",
 )
-DONE, FAILED, DIED, REFUSED = "done", "failed", "died", "refused"
-# glibc's numbers for mallopt(3), and what it comes to by itself where nobody has set anything.
+# Outcomes of a task.
+DONE, FAILED, DIED, INCOMPATIBLE = "done", "failed", "died", "incompatible"
+# Parameters of mallopt(3), and the largest mmap threshold that glibc chooses by itself.
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3
-_MOST_BYTES = 32 << 20
-# The caches of the tasks (of the tokenizer, say) are made for one task at a time.
-_at_work = threading.Lock()
+_MAX_MMAP_THRESHOLD = 32 << 20
+# Held while a task runs: the tasks' caches (the tokenizer's, for example) assume one at a time.
+_task_lock = threading.Lock()
 
 
-class WorkerRefusedError(Exception):
-    """What is wrong with a worker, and the mend."""
+class WorkerIncompatibleError(Exception):
+    """What is wrong with a worker, and how to fix it."""
 
 
 def _identity() -> dict[str, dict[str, str]]:
-    """MD5 of each file of code, and the versions that results may depend on."""
+    """MD5s of the code files, and the versions that results may depend on."""
     files = [*_ROOT.glob("lib/**/*.py"), *_ROOT.glob("lib/**/*.json"), *_ROOT.glob("stages/*.py")]
     code = {
         path.relative_to(_ROOT).as_posix(): hashlib.md5(
@@ -61,64 +63,64 @@ def _identity() -> dict[str, dict[str, str]]:
         for path in sorted(files)
     }
     versions = {name: metadata.version(name) for name in _PACKAGES}
-    # Of Python the minor version counts, by its Unicode tables; compressed records are zlib's.
+    # Python's Unicode tables change with the minor version; compressed records depend on zlib.
     versions["Python"] = ".".join(map(str, sys.version_info[:2]))
     versions["zlib"] = zlib.ZLIB_RUNTIME_VERSION
     return {"code": code, "versions": versions}
 
 
-# As it was when this process began: what it imports later, it imports by the same files or is found
-# out by the files that have changed.
+# Computed when the process starts. A module imported later comes from the same files, or the
+# files have changed, and then the process that runs the stage has another identity.
 _IDENTITY = _identity()
 
 
-def write_ticket(ticket: Path) -> None:
-    """Says what workers must be like: as this process is."""
-    ticket.write_text(json.dumps(_IDENTITY), encoding="utf-8")
+def write_handshake(handshake: Path) -> None:
+    """Writes the handshake file: workers must have the code and the versions of this process."""
+    handshake.write_text(json.dumps(_IDENTITY), encoding="utf-8")
 
 
 @lru_cache(maxsize=16)
-def show(ticket: Path) -> Path:
-    """Compares this process with a ticket, and leaves a file beside it.
+def check_compatible(handshake: Path) -> Path:
+    """Compares this process with a handshake file, and writes a reply next to it.
 
     Returns:
-        The file. It holds its own name.
+        The reply: a file that contains its own name.
 
     Raises:
-        WorkerRefusedError: this process is another, or does not share the disk.
+        WorkerIncompatibleError: code or versions differ, or the disk is not shared.
     """
     try:
-        wanted = json.loads(ticket.read_text(encoding="utf-8"))
+        expected = json.loads(handshake.read_text(encoding="utf-8"))
     except OSError as failure:
-        raise WorkerRefusedError(
-            f"cannot read {ticket} ({failure.strerror}); the project should be on a disk that all "
-            "machines share, under the same path"
+        raise WorkerIncompatibleError(
+            f"cannot read {handshake} ({failure.strerror}); the project should be on a disk that "
+            "all machines share, under the same path"
         ) from None
     code, versions = _IDENTITY["code"], _IDENTITY["versions"]
     differing = sorted(
         name
-        for name in code.keys() | wanted["code"].keys()
-        if code.get(name) != wanted["code"].get(name)
+        for name in code.keys() | expected["code"].keys()
+        if code.get(name) != expected["code"].get(name)
     )
     if differing:
         more = f" and {len(differing) - 1} more files" if len(differing) > 1 else ""
-        raise WorkerRefusedError(
+        raise WorkerIncompatibleError(
             f"has other code in memory ({differing[0]}{more}); start it again, in the same "
             "version of the project"
         )
-    for name, version in wanted["versions"].items():
+    for name, version in expected["versions"].items():
         if versions.get(name) != version:
-            raise WorkerRefusedError(
+            raise WorkerIncompatibleError(
                 f"has {name} {versions.get(name)}, not {version}; start it in the same environment"
             )
-    answer = ticket.with_name(f"{platform.node()}-{os.getpid()}")
+    reply = handshake.with_name(f"{platform.node()}-{os.getpid()}")
     try:
-        answer.write_text(answer.name, encoding="utf-8")
+        reply.write_text(reply.name, encoding="utf-8")
     except OSError as failure:
-        raise WorkerRefusedError(
-            f"cannot write {answer} ({failure.strerror}); start it as a user who may"
+        raise WorkerIncompatibleError(
+            f"cannot write {reply} ({failure.strerror}); start it as a user with write permission"
         ) from None
-    return answer
+    return reply
 
 
 class _Pickler(pickle.Pickler):
@@ -131,7 +133,7 @@ class _Pickler(pickle.Pickler):
 
 
 class _Unpickler(pickle.Unpickler):
-    """Finds under its name what is `__main__` to the process that pickled it: a stage."""
+    """Imports the stage, which is `__main__` in the process that pickled it, by its real name."""
 
     def __init__(self, stream: io.BytesIO, main: str) -> None:
         super().__init__(stream)
@@ -141,8 +143,8 @@ class _Unpickler(pickle.Unpickler):
         return super().find_class(self._main if module == "__main__" else module, name)
 
 
-def pack(function: object, task: object) -> bytes:
-    """A task by the names of its function and classes, to be imported where it is done."""
+def serialize_task(function: object, task: object) -> bytes:
+    """Pickles a function and its argument; the worker imports both by name."""
     stream = io.BytesIO()
     main = sys.modules["__main__"].__spec__
     pickle.dump(main.name if main else "__main__", stream)
@@ -151,61 +153,64 @@ def pack(function: object, task: object) -> bytes:
 
 
 @lru_cache(1)
-def _keep_memory() -> None:
-    """Has freed memory used again, as in any other process.
+def _reuse_freed_memory() -> None:
+    """Sets malloc's thresholds to what they grow to in any other process.
 
-    Dask starts its workers with MALLOC_TRIM_THRESHOLD_=65536, to be seen to need little. Then each
-    larger array goes back to the kernel and the next one is paged in anew: records took 1.7 times
-    as long.
+    Dask starts workers with MALLOC_TRIM_THRESHOLD_=65536, so that they appear to use little memory.
+    Then every larger array is returned to the kernel when it is freed, and the next one is paged in
+    again: records took 1.7 times as long.
     """
     with suppress(AttributeError, OSError):  # Not glibc.
         library = ctypes.CDLL(None)
-        library.mallopt(_MMAP_THRESHOLD, _MOST_BYTES)
-        library.mallopt(_TRIM_THRESHOLD, 2 * _MOST_BYTES)
+        library.mallopt(_MMAP_THRESHOLD, _MAX_MMAP_THRESHOLD)
+        library.mallopt(_TRIM_THRESHOLD, 2 * _MAX_MMAP_THRESHOLD)
 
 
-def perform(ticket: str, key: str, packed: bytes) -> bytes:
-    """Does what `pack` packed.
+def run_task(handshake: str, key: str, serialized: bytes) -> bytes:
+    """Runs a task from `serialize_task`.
 
-    A try leaves a file beside the ticket while it lasts. So a task that was running whenever its
-    worker died is told from those that were only waiting there.
+    During an attempt there is a file next to the handshake file. It shows which tasks were running
+    when a worker died, as opposed to those that were only queued there.
 
     Args:
-        key: of the task, unique in the run.
+        handshake: path of the handshake file.
+        key: the task's name, unique in the run.
 
     Returns:
-        Pickled: DONE and the result, FAILED and the error, REFUSED and what is wrong with which
-        worker, DIED and None: its worker died whenever it was tried.
+        A pickled pair: DONE and the result; FAILED and the error; INCOMPATIBLE and the name of
+        this worker with what is wrong with it; DIED and None, if its worker died in MAX_ATTEMPTS
+        attempts.
     """
     try:
-        show(Path(ticket))
-    except WorkerRefusedError as error:
-        return pickle.dumps((REFUSED, f"{platform.node()} (process {os.getpid()}) {error}"))
-    _keep_memory()
-    stream = io.BytesIO(packed)
+        check_compatible(Path(handshake))
+    except WorkerIncompatibleError as error:
+        return pickle.dumps((INCOMPATIBLE, f"{platform.node()} (process {os.getpid()}) {error}"))
+    _reuse_freed_memory()
+    stream = io.BytesIO(serialized)
     main = pickle.load(stream)
     function, task = _Unpickler(stream, main).load()
-    with _at_work:
-        mark = _begin(Path(ticket), key)
-        if not mark:
+    with _task_lock:
+        attempt_file = _start_attempt(Path(handshake), key)
+        if not attempt_file:
             return pickle.dumps((DIED, None))
-        good, answer = attempt(function, task)
-        mark.unlink(missing_ok=True)
-    return pickle.dumps((DONE if good else FAILED, answer))
+        succeeded, outcome = attempt(function, task)
+        attempt_file.unlink(missing_ok=True)
+    return pickle.dumps((DONE if succeeded else FAILED, outcome))
 
 
-def tries(ticket: Path, key: str) -> list[Path]:
-    """Files of the tries of a task that have begun and not ended; each holds a process id."""
-    return [mark for mark in _marks(ticket, key) if mark.exists()]
+def unfinished_attempts(handshake: Path, key: str) -> list[Path]:
+    """Files of the attempts at a task that have started and not ended; each has a process id."""
+    return [path for path in _attempt_files(handshake, key) if path.exists()]
 
 
-def _marks(ticket: Path, key: str) -> list[Path]:
-    return [ticket.with_name(f"{key}.try-{number}") for number in range(TRIES)]
+def _attempt_files(handshake: Path, key: str) -> list[Path]:
+    return [handshake.with_name(f"{key}.attempt-{number}") for number in range(MAX_ATTEMPTS)]
 
 
-def _begin(ticket: Path, key: str) -> Path | None:
-    for mark in _marks(ticket, key):
-        with suppress(FileExistsError), mark.open("x", encoding="utf-8") as stream:
+def _start_attempt(handshake: Path, key: str) -> Path | None:
+    """Creates the file of the next attempt; None: all attempts are used up."""
+    for path in _attempt_files(handshake, key):
+        with suppress(FileExistsError), path.open("x", encoding="utf-8") as stream:
             stream.write(str(os.getpid()))
-            return mark
+            return path
     return None

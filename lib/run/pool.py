@@ -1,14 +1,13 @@
-"""Shard map: one function over many named tasks, in this process, in several or on a cluster.
+"""Parallel map over tasks: in this process, in worker processes or on a Dask cluster.
 
-`concurrent.futures` gives up when a worker is killed (by the out-of-memory killer, say); here the
-task that died with it is handed to a new worker.
+`concurrent.futures` gives up when a worker is killed (by the out-of-memory killer, for example).
+Here a new worker is started, and retries the task.
 """
 
 import multiprocessing
 import os
 import re
 import signal
-import traceback
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from typing import Any, Literal, TypeVar
 
+from lib.run.attempts import MAX_ATTEMPTS, attempt
 from lib.run.errors import UserError
 from lib.run.progress import Progress
 from lib.run.stage import exit_with_parent
@@ -23,25 +23,23 @@ from lib.run.stage import exit_with_parent
 T = TypeVar("T")
 R = TypeVar("R")
 
-TRIES = 3
-
-# How tasks are done: by so many processes here, or by the workers of the Dask scheduler there.
+# Where tasks run: the number of processes on this machine, or the address of a Dask scheduler.
 Workers = int | str
 
 
-def worker_count(wanted: int | Literal["auto"]) -> int:
-    """The number asked for, or one per core that this process may use."""
-    if wanted != "auto":
-        return wanted
+def worker_count(requested: int | Literal["auto"]) -> int:
+    """Number of worker processes; `auto`: one per core that this process may use."""
+    if requested != "auto":
+        return requested
     affinity = getattr(os, "sched_getaffinity", None)
     return len(affinity(0)) if affinity else os.cpu_count() or 1
 
 
 def scheduler_address(value: str) -> str:
-    """The address of a Dask scheduler as it is.
+    """The address of a Dask scheduler, unchanged.
 
     Raises:
-        ValueError: it is none.
+        ValueError: it is not an address.
     """
     if not re.fullmatch(r"(tcp|tls)://[^\s/]+:[0-9]+", value):
         raise ValueError("should be the address of a Dask scheduler, such as tcp://host:8786")
@@ -49,10 +47,15 @@ def scheduler_address(value: str) -> str:
 
 
 def choose_workers(count: int | Literal["auto"], scheduler: str | None) -> Workers:
-    """The scheduler, or that of the environment variable DASK_SCHEDULER_ADDRESS, or processes here.
+    """Where tasks run: on a cluster if there is a scheduler, otherwise in `count` processes.
+
+    Args:
+        count: cluster.workers of params.yaml.
+        scheduler: cluster.scheduler of params.yaml; None: the environment variable
+            DASK_SCHEDULER_ADDRESS, if it is set.
 
     Raises:
-        UserError: the variable holds no address.
+        UserError: the variable is not an address.
     """
     if scheduler is None and (scheduler := os.environ.get("DASK_SCHEDULER_ADDRESS") or None):
         try:
@@ -64,13 +67,15 @@ def choose_workers(count: int | Literal["auto"], scheduler: str | None) -> Worke
 
 @dataclass
 class _Worker:
+    """A worker process, and the index of the task that it is running."""
+
     process: BaseProcess
     pipe: Connection
     task: int
 
 
 def _serve(function: Callable[[Any], Any], pipe: Connection) -> None:
-    """A worker's life: take a task, give (True, result) or (False, what went wrong)."""
+    """Main loop of a worker: receives tasks and sends their outcomes (see `attempt`)."""
     exit_with_parent(signal.SIGKILL)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # The parent stops its workers itself.
     while True:
@@ -81,19 +86,6 @@ def _serve(function: Callable[[Any], Any], pipe: Connection) -> None:
         pipe.send(attempt(function, task))
 
 
-def attempt(function: Callable[[T], R], task: T) -> tuple[bool, Any]:
-    """(True, result) or (False, what went wrong)."""
-    try:
-        return True, function(task)
-    except UserError as error:
-        return False, error
-    except OSError as error:
-        error.filename = error.filename or str(task)
-        return False, error
-    except Exception:
-        return False, RuntimeError(f"{task}: {traceback.format_exc()}")
-
-
 def shard_map(
     function: Callable[[T], R],
     tasks: Sequence[T],
@@ -101,25 +93,26 @@ def shard_map(
     label: str,
     unit: str = "files",
 ) -> list[R]:
-    """Results of `function` for each task, in the order of the tasks.
+    """Results of `function` for all tasks, in the order of the tasks.
 
     Args:
-        function: importable by name; takes one task, gives back small metadata.
-        tasks: what to do; `str(task)` names it in errors.
-        workers: with 1 (or one task) everything runs in this process; the address of a Dask
-            scheduler: on the workers there.
-        label: what the progress line is called.
+        function: importable by name; takes a task and returns small metadata.
+        tasks: the function's arguments; `str(task)` names a task in errors.
+        workers: 1: all tasks run in this process, as a single task always does; more: worker
+            processes; the address of a Dask scheduler: its workers.
+        label: label of the progress line.
         unit: what a task is, in the plural, for the progress line.
 
     Raises:
-        UserError: a task killed its worker three times; it is named. Or the cluster is at fault.
+        UserError: a task killed its worker in MAX_ATTEMPTS attempts, and is named; or the cluster
+            failed.
     """
     if isinstance(workers, str):
-        # Here, because Dask takes a second to import and most work without it.
-        from lib.run.dask_pool import on_cluster
+        # Imported here because Dask takes a second to import, and few use it.
+        from lib.run.dask_pool import map_on_cluster
 
         with Progress(label, len(tasks), unit) as progress:
-            return on_cluster(function, tasks, workers, label, progress)
+            return map_on_cluster(function, tasks, workers, label, progress)
     workers = min(workers, len(tasks))
     with Progress(label, len(tasks), unit) as progress:
         if workers <= 1:
@@ -128,62 +121,62 @@ def shard_map(
                 results.append(function(task))
                 progress.advance()
             return results
-        return _in_processes(function, tasks, workers, progress)
+        return _map_in_processes(function, tasks, workers, progress)
 
 
-def _in_processes(
-    function: Callable[[T], R], tasks: Sequence[T], workers: int, progress: Progress
+def _map_in_processes(
+    function: Callable[[T], R], tasks: Sequence[T], count: int, progress: Progress
 ) -> list[R]:
     # Spawned, not forked: a fork copies locks that another thread may hold.
     context = multiprocessing.get_context("spawn")
     results: dict[int, R] = {}
-    tries = [0] * len(tasks)
-    waiting = list(reversed(range(len(tasks))))
-    crew: list[_Worker] = []
+    attempts = [0] * len(tasks)
+    pending = list(reversed(range(len(tasks))))
+    workers: list[_Worker] = []
 
-    def give(worker: _Worker) -> None:
-        worker.task = waiting.pop()
-        tries[worker.task] += 1
-        # A dead worker is noticed by the next wait, which takes the task back.
+    def assign_task(worker: _Worker) -> None:
+        worker.task = pending.pop()
+        attempts[worker.task] += 1
+        # If the worker is dead, the next `wait` reports it, and the task becomes pending again.
         with suppress(OSError):
             worker.pipe.send(tasks[worker.task])
 
-    def hire() -> None:
-        ours, theirs = context.Pipe()
-        process = context.Process(target=_serve, args=(function, theirs), daemon=True)
+    def start_worker() -> None:
+        our_end, worker_end = context.Pipe()
+        process = context.Process(target=_serve, args=(function, worker_end), daemon=True)
         process.start()
-        theirs.close()  # So that the worker's death closes the pipe.
-        crew.append(_Worker(process, ours, -1))
-        give(crew[-1])
+        worker_end.close()  # So that the pipe closes when the worker dies.
+        workers.append(_Worker(process, our_end, -1))
+        assign_task(workers[-1])
 
     try:
-        for _ in range(workers):
-            hire()
+        for _ in range(count):
+            start_worker()
         while len(results) < len(tasks):
-            ready = wait([worker.pipe for worker in crew])
-            for worker in [worker for worker in crew if worker.pipe in ready]:
+            ready = wait([worker.pipe for worker in workers])
+            for worker in [worker for worker in workers if worker.pipe in ready]:
                 try:
-                    good, answer = worker.pipe.recv()
+                    succeeded, outcome = worker.pipe.recv()
                 except (EOFError, OSError):
-                    crew.remove(worker)
+                    workers.remove(worker)
                     worker.process.join()
-                    if tries[worker.task] == TRIES:
+                    if attempts[worker.task] == MAX_ATTEMPTS:
                         raise UserError(
-                            f"{tasks[worker.task]}: its worker died {TRIES} times (last exit code "
-                            f"{worker.process.exitcode}); if memory ran out, lower "
+                            f"{tasks[worker.task]}: its worker died {MAX_ATTEMPTS} times (last "
+                            f"exit code {worker.process.exitcode}); if memory ran out, lower "
                             "cluster.workers in params.yaml"
                         ) from None
-                    waiting.append(worker.task)
-                    hire()
+                    pending.append(worker.task)
+                    start_worker()
                     continue
-                if not good:
-                    raise answer
-                results[worker.task] = answer
+                if not succeeded:
+                    raise outcome
+                results[worker.task] = outcome
                 progress.advance()
-                if waiting:
-                    give(worker)
+                if pending:
+                    assign_task(worker)
         return [results[index] for index in range(len(tasks))]
     finally:
-        for worker in crew:
+        for worker in workers:
             worker.process.kill()
             worker.process.join()

@@ -14,7 +14,7 @@ from distributed import Client
 from lib.run.errors import UserError
 from tests.conftest import ROOT
 
-_PATIENCE_SECONDS = 120
+_TIMEOUT_SECONDS = 120
 
 
 class Cluster:
@@ -48,7 +48,7 @@ class Cluster:
         options = ("--nworkers", count, "--nthreads", 1, "--memory-limit", memory)
         local = ("--local-directory", self._folder, "--death-timeout", 60)
         process = self._start(folder, "dask_worker", self.address, *options, *local)
-        self._client.wait_for_workers(expected, timeout=_PATIENCE_SECONDS)
+        self._client.wait_for_workers(expected, timeout=_TIMEOUT_SECONDS)
         return process
 
     def workers(self) -> dict[str, int]:

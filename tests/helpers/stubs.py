@@ -1,4 +1,4 @@
-"""Replacements for the modules that no output depends on (lib.run.code_digest), as little as runs.
+"""Stubs for the modules that no output depends on (lib.run.code_digest): the least that works.
 
 Each is code that is appended to its module.
 """
@@ -23,8 +23,9 @@ def write_text(target, text):
     target.unlink(missing_ok=True)
     target.write_bytes(text.encode())
 """,
-    "lib/run/dask_pool.py": "def on_cluster(*_, **__): raise AssertionError\n",
-    "lib/run/dask_task.py": "def perform(*_, **__): raise AssertionError\n",
+    "lib/run/attempts.py": "",
+    "lib/run/dask_pool.py": "def map_on_cluster(*_, **__): raise AssertionError\n",
+    "lib/run/dask_task.py": "def run_task(*_, **__): raise AssertionError\n",
     "lib/run/errors.py": "about = lambda path: __import__('contextlib').nullcontext()\n",
     "lib/run/pool.py": "shard_map = lambda function, tasks, *_: list(map(function, tasks))\n",
     "lib/run/progress.py": "Progress.advance = Progress.skip = lambda *_, **__: None\n",

@@ -11,9 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from lib.run import dask_pool, dask_task, fingerprint
+from lib.run import dask_pool, fingerprint
+from lib.run.attempts import MAX_ATTEMPTS
+from lib.run.dask_task import WorkerIncompatibleError, check_compatible, write_handshake
 from lib.run.errors import UserError
-from lib.run.pool import TRIES, choose_workers, shard_map
+from lib.run.pool import choose_workers, shard_map
 from lib.vocab.export import write_tokenizer
 from lib.vocab.tokenizer import SPECIAL_TOKENS
 from tests.helpers import dask_cluster
@@ -110,7 +112,7 @@ def test_the_task_of_a_killed_worker_is_retried(workers, tmp_path):
 
 
 @pytest.mark.slow
-def test_a_task_that_always_kills_its_worker_is_named_after_three_tries(workers, tmp_path):
+def test_a_task_that_always_kills_its_worker_is_named_after_three_attempts(workers, tmp_path):
     tasks = [tmp_path / name for name in ("a", "b", "mortal", "c", "d", "e", "f")]
     with pytest.raises(UserError, match=r"/mortal: its worker died 3 times"):
         shard_map(dask_cluster.die, tasks, workers, "test")
@@ -181,34 +183,34 @@ def test_a_worker_with_different_code_that_joins_later_is_refused(workers, clust
     assert shard_map(dask_cluster.square, [1, 2], workers, "test") == [1, 4]
     different = cluster.add(1, other_code.folder)
     try:
-        with pytest.raises(UserError, match=r"came later, \S+ \(process \d+\) has other code"):
+        with pytest.raises(UserError, match=r"joined later, \S+ \(process \d+\) has other code"):
             shard_map(dask_cluster.sleep, [0.2] * 40, workers, "test")
     finally:
         cluster.kill(different)
 
 
 def test_requirements_for_a_worker(tmp_path, monkeypatch):
-    ticket = tmp_path / "ticket.json"
-    with pytest.raises(dask_task.WorkerRefusedError, match=r"cannot read .*ticket.json .*a disk"):
-        dask_task.show(ticket)
-    dask_task.write_ticket(ticket)
-    answer = dask_task.show(ticket)
-    assert answer.parent == tmp_path and answer.exists()
-    expected = json.loads(ticket.read_text())
+    handshake = tmp_path / "handshake.json"
+    with pytest.raises(WorkerIncompatibleError, match=r"cannot read .*handshake.json .*a disk"):
+        check_compatible(handshake)
+    write_handshake(handshake)
+    reply = check_compatible(handshake)
+    assert reply.parent == tmp_path and reply.exists()
+    expected = json.loads(handshake.read_text())
     assert {"lib/run/pool.py", "lib/vocab/characters.json", "stages/records.py"} <= set(
         expected["code"]
     )
     assert {"numpy", "emoji", "sentencepiece", "Python", "zlib"} <= set(expected["versions"])
     expected["versions"]["numpy"] = "1.0"
-    ticket.write_text(json.dumps(expected))
-    assert dask_task.show(ticket) == answer  # Checked once per run.
-    dask_task.show.cache_clear()
-    with pytest.raises(dask_task.WorkerRefusedError, match=r"has numpy [0-9.]+, not 1\.0"):
-        dask_task.show(ticket)
+    handshake.write_text(json.dumps(expected))
+    assert check_compatible(handshake) == reply  # Checked once per run.
+    check_compatible.cache_clear()
+    with pytest.raises(WorkerIncompatibleError, match=r"has numpy [0-9.]+, not 1\.0"):
+        check_compatible(handshake)
     expected["code"]["lib/new.py"] = expected["code"]["lib/run/pool.py"] = "0"
-    ticket.write_text(json.dumps(expected))
-    with pytest.raises(dask_task.WorkerRefusedError, match=r"\(lib/new\.py and 1 more files\)"):
-        dask_task.show(ticket)
+    handshake.write_text(json.dumps(expected))
+    with pytest.raises(WorkerIncompatibleError, match=r"\(lib/new\.py and 1 more files\)"):
+        check_compatible(handshake)
 
 
 def test_the_parameter_takes_precedence_over_the_variable(monkeypatch):
@@ -226,9 +228,7 @@ def test_a_missing_scheduler_is_a_one_line_error(monkeypatch, tmp_path):
     monkeypatch.setattr(dask_pool, "exit_with_dvc", lambda number: None)
     monkeypatch.setattr(dask_pool, "_CONNECT_SECONDS", 0.5)
     dask_pool._connect.cache_clear()
-    with pytest.raises(
-        UserError, match=r"tcp://127\.0\.0\.1:9: no Dask scheduler answers"
-    ) as error:
+    with pytest.raises(UserError, match=r"tcp://127\.0\.0\.1:9: no Dask scheduler there") as error:
         shard_map(dask_cluster.square, [1], "tcp://127.0.0.1:9", "test")
     assert "\n" not in str(error.value)
 
@@ -236,7 +236,7 @@ def test_a_missing_scheduler_is_a_one_line_error(monkeypatch, tmp_path):
 def test_a_scheduler_without_workers_is_a_one_line_error(monkeypatch, tmp_path):
     monkeypatch.setenv("DVC_ROOT", str(tmp_path))
     monkeypatch.setattr(dask_pool, "exit_with_dvc", lambda number: None)
-    monkeypatch.setattr(dask_pool, "_PATIENCE_SECONDS", 0.5)
+    monkeypatch.setattr(dask_pool, "_NO_WORKER_SECONDS", 0.5)
     dask_pool._connect.cache_clear()
     empty = Cluster(tmp_path, 0)
     try:
@@ -264,7 +264,7 @@ def test_workers_killed_in_each_stage_change_nothing(cluster, long_project):
         process = project.start("python", "-m", f"stages.{stage}", *words)
         killed = 0
         # A third kill could hit the same task, which would then fail.
-        while process.poll() is None and killed < TRIES - 1:
+        while process.poll() is None and killed < MAX_ATTEMPTS - 1:
             for victim in cluster.busy()[:1]:
                 time.sleep(draw.uniform(0, 0.5))
                 with contextlib.suppress(ProcessLookupError):
@@ -289,7 +289,7 @@ def test_a_scheduler_that_stops_is_a_one_line_error(tmp_path, long_project):
         output, _ = process.communicate(timeout=120)
         assert process.returncode == 1
         assert output.splitlines()[-1] == (
-            f"preprocess: error: {cluster.address}: the Dask scheduler does not answer any more; "
+            f"preprocess: error: {cluster.address}: the Dask scheduler no longer responds; "
             "start it and its workers, and run the same command again"
         )
         assert "Traceback" not in output
