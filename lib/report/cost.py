@@ -8,18 +8,47 @@ from lib.report.results import Results
 from lib.run.json_files import read_object
 from lib.run.progress import duration
 
-_ORDER = ("demo", "preprocess", "sample5M", "vocab", "split", "records", "pretrain", "evaluate")
+_ORDER = (
+    "check",
+    "demo",
+    "preprocess",
+    "sample5M",
+    "vocab",
+    "split",
+    "records",
+    "pretrain",
+    "evaluate",
+)
 
 
 def costs(results: Results) -> dict[str, dict[str, Any]]:
     """The cost of the last run of each stage on this machine, in the order of the pipeline."""
     found = {path.stem: read_object(path) for path in (results.folder / "cost").glob("*.json")}
+    for phase in results.params.phases:
+        training = found.get(f"pretrain-{phase}")
+        if training:
+            training["wall_seconds"] = max(
+                training["wall_seconds"], _logged_seconds(results, phase)
+            )
 
     def position(name: str) -> tuple[int, str]:
         stage = name.partition("-")[0]
         return (_ORDER.index(stage) if stage in _ORDER else len(_ORDER), name)
 
     return {name: found[name] for name in sorted(found, key=position)}
+
+
+def _logged_seconds(results: Results, phase: str) -> float:
+    """The time of all training steps by the log, which a resumed training continues.
+
+    The cost file of a stage has only the time of the process that finished it.
+    """
+    total, before = 0.0, 0.0
+    for step, rate in results.points(f"cost/training-{phase}.csv", "step", "steps_per_second"):
+        # Where training resumed, the log goes back to a step after the checkpoint.
+        steps = step - before if step > before else results.params.pretrain.log_every
+        total, before = total + (steps / rate if rate else 0.0), step
+    return total
 
 
 def total_time(results: Results) -> str | None:
@@ -65,8 +94,8 @@ def cost(results: Results) -> Element:
     heading = ["stage", "time", None, "CPU time", "peak memory", None]
     note = (
         "The last run of each stage on this machine; a stage whose results came from DVC's cache "
-        "did not run, and a training that was resumed counts from there. Peak memory is that of "
-        "the largest process."
+        "did not run. The time of a training that was interrupted and resumed includes all its "
+        "parts, its CPU time only the last one. Peak memory is that of the largest process."
     )
     return section(name, title, element("p", note), table(heading, rows, "cost"), _speeds(results))
 

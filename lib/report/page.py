@@ -110,7 +110,7 @@ def _abstract(results: Results) -> str:
         )
     took = total_time(results)
     if took and not results.outdated:
-        parts.append(f"The last run of each stage took {took} in total on this machine.")
+        parts.append(f"All stages took {took} on this machine.")
     return " ".join(parts) or "No stage has run for this params.yaml yet: dvc repro"
 
 

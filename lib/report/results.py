@@ -102,7 +102,11 @@ class Results:
         return list(csv.DictReader(lines, delimiter="\t" if name.endswith(".tsv") else ","))
 
     def curve(self, name: str, x: str, y: str) -> Curve:
-        """Points of two columns of a CSV or TSV file; rows without numbers are left out."""
+        """Points of two columns of a CSV or TSV file, thinned out for a chart."""
+        return thin_out(self.points(name, x, y))
+
+    def points(self, name: str, x: str, y: str) -> list[tuple[float, float]]:
+        """All points of two columns of a CSV or TSV file; rows without numbers are left out."""
         points = []
         for row in self.rows(name):
             try:
@@ -111,7 +115,7 @@ class Results:
                 continue
             if all(map(math.isfinite, point)):
                 points.append(point)
-        return thin_out(points)
+        return points
 
     def drawn(
         self, name: str, x: tuple[str, str], y: str, caption: str, picture: str | None

@@ -386,6 +386,15 @@ def test_curves_are_drawn_from_the_log_unless_an_image_shows_them(results):
     assert [tag for tag, _ in Page(render(results)).tags].count("img") == 4
 
 
+def test_the_time_of_a_resumed_training_includes_all_its_parts(results):
+    # Killed at step 25 after 2 x 100 s, resumed at 10; the process that finished took 65 s.
+    log = "step,steps_per_second\n10,0.1\n20,0.1\n20,0.5\n30,0.5\n"
+    write(results.folder / "cost/training-main.csv", log)
+    seconds = 100 + 100 + results.params.pretrain.log_every / 0.5 + 20
+    (row,) = (row for row in Page(render(results)).rows() if row[0] == "pretrain-main")
+    assert row[1] == f"{int(seconds // 60)}:{int(seconds % 60):02}"
+
+
 @given(st.text(), st.text())
 def test_any_text_survives_the_page(words, name):
     node = element("p", words, element("bdi", words), title=name)
