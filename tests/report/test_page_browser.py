@@ -12,7 +12,7 @@ from lib.report.page import page
 from lib.report.results import Results
 from tests.helpers.browser import CHROMIUM, Browser
 from tests.helpers.project import Project
-from tests.report.test_report import LANGUAGES, write_everything
+from tests.helpers.results import LANGUAGES, write_everything
 
 pytestmark = [
     pytest.mark.slow,
