@@ -73,7 +73,7 @@ BEFORE = {
     ("docs/remote.md", "dvc repro records@main"): "cd $CLONE && " + OTHER_RECORDS.format(0.2),
     (
         "docs/remote.md",
-        "dvc pull records@main vocab",
+        "dvc pull check records@main vocab",
     ): ("git clone -q $URL ../trains && cd ../trains"),
     # Only commits whose outputs were pushed: the page says what gc does otherwise.
     ("docs/remote.md", "dvc gc --workspace"): (

@@ -165,7 +165,7 @@ def test_records_and_vocabulary_are_enough_to_train(first, tmp_path):
     subprocess.run(["git", "clone", "--quiet", "--bare", first.folder, server], check=True)
     first.run("git", "remote", "add", "origin", str(server))
     trainer = Machine(server, first.bucket).clone(tmp_path / "trainer")
-    trainer.run("dvc", "pull", "records@main", "vocab")
+    trainer.run("dvc", "pull", "check", "records@main", "vocab")
     assert not (trainer.folder / "data/shards").exists()
     assert stages_run(trainer.run("dvc", "repro", "--single-item", "pretrain@main")) == [
         "pretrain@main"
