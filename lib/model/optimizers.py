@@ -266,5 +266,9 @@ def _one_minus_power(beta: float, step: tf.Tensor) -> tf.Tensor:
     return -tf.math.expm1(step * (math.log(beta) if beta else -math.inf))
 
 
-OPTIMIZERS: dict[str, type[Optimizer]] = {"adamw": AdamW, "lamb": LAMB, "novograd": NovoGrad}
+OPTIMIZERS: dict[str, type[Optimizer]] = {
+    "adamw": AdamW,
+    "lamb": LAMB,
+    "novograd": NovoGrad,
+}
 """The optimizers by the names that `pretrain.optimizer` accepts."""
