@@ -7,7 +7,7 @@ that the report can give them its own colours, light or dark.
 """
 
 from collections.abc import Iterator, Sequence
-from xml.etree.ElementTree import Element, tostring
+from xml.etree.ElementTree import Element, indent, tostring
 
 from lib.report.markup import Child, element
 
@@ -148,5 +148,6 @@ def _short(value: float) -> str:
 
 
 def svg_file(image: Element) -> str:
-    """An image as the content of an SVG file."""
+    """An image as the content of an SVG file, one element per line."""
+    indent(image)
     return tostring(image, encoding="unicode") + "\n"
