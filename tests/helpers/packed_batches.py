@@ -38,12 +38,12 @@ def unpacked_and_packed() -> tuple[dict, dict, np.ndarray]:
     ids[(columns == middle) | (columns == lengths[:, None] - 1)] = VOCABULARY.sep_id
     segments = (mask & (columns > middle)).view(np.uint8)
     labels = draw.integers(0, 2, (12, 1)).astype(np.uint8)
-    rows = Sequences(ids, mask.view(np.uint8), segments, labels, lengths)
+    sequences = Sequences(ids, mask.view(np.uint8), segments, labels, lengths)
     masked = mask_sequences(ids, lengths, VOCABULARY, 0.15, 4, False, draw)
-    unpacked = features(rows, masked)
-    packs = pack(rows.lengths, LENGTH, SETTINGS.max_examples_per_pack)
+    unpacked = features(sequences, masked)
+    packs = pack(sequences.lengths, LENGTH, SETTINGS.max_examples_per_pack)
     packed = assemble_packed(
-        unpacked, rows.lengths, packs, SETTINGS.predictions_per_sequence(), True
+        unpacked, sequences.lengths, packs, SETTINGS.predictions_per_sequence(), True
     )
     assert (packs >= 0).sum(axis=1).max() >= 3
     assert (packed["example_ids"] == 0).any()

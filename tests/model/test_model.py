@@ -147,9 +147,9 @@ def test_gradient_checkpointing_recomputes_layers_and_changes_no_gradient():
         traced = tf.function(of, autograph=False).get_concrete_function(tensors)
         return traced(tensors), sum(op.type == "Softmax" for op in traced.graph.get_operations())
 
-    (kept, once), (again, twice) = gradients(False), gradients(True)
+    (stored, once), (again, twice) = gradients(False), gradients(True)
     assert (once, twice) == (TINY.num_hidden_layers, 2 * TINY.num_hidden_layers)
-    for name, values in kept.items():
+    for name, values in stored.items():
         np.testing.assert_allclose(again[name], values, rtol=1e-5, atol=1e-6, err_msg=name)
 
 
@@ -177,6 +177,6 @@ def test_dropout_is_a_function_of_seed_and_call_site():
         first.fold_in(1)(ones, 0.1).numpy(), first.fold_in(2)(ones, 0.1).numpy()
     )
     assert a.mean() == pytest.approx(1, abs=0.05)
-    kept = 1 - round(0.1 * 65536) / 65536
-    assert set(np.unique(a)) == {0, np.float32(1 / kept)}
+    keep_prob = 1 - round(0.1 * 65536) / 65536
+    assert set(np.unique(a)) == {0, np.float32(1 / keep_prob)}
     assert np.mean(first(tf.ones([333, 1001]), 0.1) == 0) == pytest.approx(0.1, abs=0.003)

@@ -115,8 +115,8 @@ def processes_of(project: Project) -> list[str]:
 
 def assert_ended_the_same(project: Project, model: str) -> None:
     """Equal bytes of the weights, of all files of DVCLive and of the results."""
-    kept = (f"models/saved/{Path(name).name}" for name in ("models/undisturbed", model))
-    for whole, other in (("models/undisturbed", model), kept, ("undisturbed", "results/pretrain")):
+    saved = (f"models/saved/{Path(name).name}" for name in ("models/undisturbed", model))
+    for whole, other in (("models/undisturbed", model), saved, ("undisturbed", "results/pretrain")):
         one, two = (
             {
                 path.relative_to(project.folder / folder): path.read_bytes()
@@ -170,11 +170,11 @@ def test_training_that_is_killed_terminated_and_interrupted_ends_the_same(projec
         assert total[name] > earlier[name] + 1 > 4, name
 
 
-def lose_disk_and_resume(project: Project, place: str, copied: Callable[[], object]) -> None:
+def lose_disk_and_resume(project: Project, location: str, copied: Callable[[], object]) -> None:
     """Kills training once a checkpoint is copied, removes scratch, and trains again."""
     train_undisturbed(project, 128, 60)
     # So rarely that models saved before the checkpoint are needed, too.
-    project.set({"pretrain": {"checkpoint_every": 7, "checkpoint_dir": place}})
+    project.set({"pretrain": {"checkpoint_every": 7, "checkpoint_dir": location}})
     try:
         process = project.start(*training("models/moved"))
         assert wait_until(copied, process), process.communicate()[0]
@@ -191,9 +191,11 @@ def lose_disk_and_resume(project: Project, place: str, copied: Callable[[], obje
 def test_a_machine_that_is_lost_with_its_disk(project, tmp_path):
     # The model of step 20 is saved, and is the best so far.
     lose_disk_and_resume(
-        project, str(tmp_path / "place"), lambda: [*tmp_path.glob("place/*/step-28/complete.json")]
+        project,
+        str(tmp_path / "copies"),
+        lambda: [*tmp_path.glob("copies/*/step-28/complete.json")],
     )
-    assert not [*tmp_path.glob("place/*")]
+    assert not [*tmp_path.glob("copies/*")]
 
 
 @pytest.mark.slow

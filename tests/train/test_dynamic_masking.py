@@ -64,13 +64,17 @@ probabilities = st.sampled_from([0.0, 0.15, 0.25, 0.5, 1.0])
 )
 @settings(max_examples=50, deadline=None)
 def test_rules_of_an_example(
-    rows: list[list[int]], probability: float, max_predictions: int, whole_words: bool, seed: int
+    examples: list[list[int]],
+    probability: float,
+    max_predictions: int,
+    whole_words: bool,
+    seed: int,
 ) -> None:
-    matrix, lengths = pad(rows, 64)
+    matrix, lengths = pad(examples, 64)
     masked = mask(matrix, lengths, probability, max_predictions, whole_words, seed=seed)
     counts = prediction_counts(lengths, probability, min(max_predictions, 64))
     for text, chosen, target in zip(
-        rows, check_masked(matrix, lengths, masked), counts, strict=True
+        examples, check_masked(matrix, lengths, masked), counts, strict=True
     ):
         obeys(text, set(chosen), int(target), whole_words)
 
@@ -114,9 +118,9 @@ def test_rules_of_the_examples_of_a_packed_sequence(
     masked = as_masked(masker(batch, 0))
 
     filled = (packed["example_ids"] > 0).sum(axis=1)
-    for row, chosen in enumerate(check_masked(packed["input_ids"], filled, masked)):
-        for slot, number in enumerate(layout[row][layout[row] >= 0]):
-            start = packed["cls_positions"][row, slot]
+    for sequence, chosen in enumerate(check_masked(packed["input_ids"], filled, masked)):
+        for slot, number in enumerate(layout[sequence][layout[sequence] >= 0]):
+            start = packed["cls_positions"][sequence, slot]
             own = {column - start for column in chosen if 0 <= column - start < lengths[number]}
             target = prediction_counts(lengths[number], probability, min(max_predictions, columns))
             obeys(examples[number], own, int(target), whole_words)
@@ -184,10 +188,13 @@ def test_masks_of_a_sequence_do_not_depend_on_its_batch(whole_words: bool) -> No
     matrix, lengths = pad([[1, *draw.integers(4, 20, 14), 2] for _ in range(11)], 17)
     masker = masking(17, 0.3, 5, whole_words)
     together = masker(tensors(matrix, lengths), 7)
-    for row in range(11):
-        alone = masker(tensors(matrix[row:][:1], lengths[row:][:1]), tf.constant(7 + row, tf.int64))
+    for sequence in range(11):
+        alone = masker(
+            tensors(matrix[sequence:][:1], lengths[sequence:][:1]),
+            tf.constant(7 + sequence, tf.int64),
+        )
         for name, values in alone.items():
-            assert (values[0].numpy() == together[name][row].numpy()).all(), name
+            assert (values[0].numpy() == together[name][sequence].numpy()).all(), name
 
 
 def test_masks_differ_by_sequence_and_seed() -> None:
