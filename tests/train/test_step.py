@@ -1,6 +1,5 @@
-"""The training step: lower precision, several steps per call; loss checks and throughput."""
+"""The training step: lower precision, several steps per call."""
 
-import math
 from dataclasses import replace
 
 import numpy as np
@@ -9,54 +8,9 @@ import tensorflow as tf
 
 from lib.model.parameters import initial_values
 from lib.params import parse_params
-from lib.run.errors import UserError
-from lib.train.logging.throughput import Throughput
-from lib.train.loss_checks import LossChecks
 from lib.train.step import Trainer
 from lib.train.strategy import make_strategy
 from tests.helpers.tiny_bert import TINY, random_batch
-
-
-def test_the_first_loss_must_be_that_of_uniform_guessing():
-    checks = LossChecks(30_000, 100)
-    checks.check_first_loss(math.log(30_000) + 0.3)
-    for loss in (5.0, 14.0, math.nan):
-        with pytest.raises(UserError, match=r"from scratch it should be near .* 10\.31"):
-            checks.check_first_loss(loss)
-
-
-def test_a_loss_that_does_not_fall_stops_training():
-    checks = LossChecks(30_000, 800)
-    checks.check_falling(1599, 10.3)
-    checks.check_falling(1600, 9.0)
-    with pytest.raises(UserError, match=r"does not fall .*; lower pretrain\.learning_rate"):
-        checks.check_falling(1600, 10.3)
-
-
-def test_throughput_is_logged_and_continued_by_a_resumed_run(tmp_path):
-    path = tmp_path / "cost/training.csv"
-
-    def throughput(first: int) -> Throughput:
-        return Throughput(path, first, 8, 5e9, lambda: 1e12)
-
-    one = throughput(0)
-    shown = one.log(10, 100.0)
-    one.log(20, 100.0)
-    throughput(20).log(30, 50.0)
-    heading, *lines = path.read_text(encoding="utf-8").splitlines()
-    rows = [
-        dict(zip(heading.split(","), map(float, line.split(",")), strict=True)) for line in lines
-    ]
-    assert [row["step"] for row in rows] == [10, 20, 30]
-    for row, tokens in zip(rows, (100, 100, 50), strict=True):
-        steps = row["steps_per_second"]
-        assert row["sequences_per_second"] == pytest.approx(8 * steps, rel=0.01, abs=0.1)
-        assert row["tokens_per_second"] == pytest.approx(tokens * steps, rel=0.01, abs=1)
-        assert row["flops_per_second"] == pytest.approx(5e9 * steps, rel=0.01)
-        assert row["fraction_of_peak"] == pytest.approx(5e-3 * steps, rel=0.01, abs=1e-4)
-        assert 10 < row["memory_mib"] < 100_000
-    speed, fraction = rows[0]["tokens_per_second"], rows[0]["fraction_of_peak"]
-    assert shown == f"{speed:,.0f} tokens/s ({fraction:.0%} of peak)"
 
 
 def trainer(values: dict, **changes) -> Trainer:
