@@ -1,10 +1,10 @@
-"""Files and folders that appear whole or not at all.
+"""Atomic files and folders: each appears complete or not at all.
 
-Everything is written beside its target, on the same file system, and moved into place by one
-rename. A DVC-tracked file is never opened for writing: it may be a hard link into DVC's cache.
+Everything is written next to its target, on the same file system, and moved into place by one
+rename. A file that DVC tracks is never opened for writing: it may be a hard link into DVC's cache.
 
-Several processes may write the same file at once, on several machines that share a disk: each has
-a temporary name of its own, and the last rename wins.
+Several processes may write the same file at the same time, also on different machines that share a
+disk: each has a temporary name of its own, and the last rename wins.
 """
 
 import errno
@@ -24,24 +24,24 @@ from lib.run.errors import UserError
 
 
 def _machine() -> str:
-    """Eight hex digits for where process ids mean the same: this host, or this container of it."""
-    space = 0
+    """Eight hex digits that identify the scope of process ids: this host, or container on it."""
+    namespace = 0
     with suppress(OSError):
-        space = Path("/proc/self/ns/pid").stat().st_ino
-    name = f"{platform.node()} {space}"
+        namespace = Path("/proc/self/ns/pid").stat().st_ino
+    name = f"{platform.node()} {namespace}"
     return hashlib.blake2b(name.encode(), digest_size=4).hexdigest()
 
 
 _MACHINE = _machine()
-# What was written, machine, process, and a word that tells apart what one process writes.
+# Name of a temporary: target, machine, process id, and digits that make it unique in the process.
 _TEMPORARY = re.compile(r"\..+\.tmp-([0-9a-f]{8})-([0-9]+)-[0-9a-f]{8}", re.DOTALL)
 _ABANDONED_SECONDS = 86_400
-# Names that this process is writing under.
+# Temporaries that this process is writing.
 _own: set[str] = set()
 
 
-def _name(target: Path) -> Path:
-    """A fresh name beside `target`."""
+def _temporary_name(target: Path) -> Path:
+    """A new temporary name next to `target`."""
     return target.with_name(f".{target.name}.tmp-{_MACHINE}-{os.getpid()}-{uuid.uuid4().hex[:8]}")
 
 
@@ -56,32 +56,32 @@ def _is_alive(process: int) -> bool:
 
 
 def _is_abandoned(leftover: Path) -> bool:
-    """Whether nobody writes this any more: its process has ended."""
+    """Whether the process that wrote a temporary has ended."""
     match = _TEMPORARY.fullmatch(leftover.name)
     if match and match[1] == _MACHINE:
         process = int(match[2])
         return leftover.name not in _own if process == os.getpid() else not _is_alive(process)
-    # Of another machine: its processes cannot be seen from here.
+    # Written on another machine, whose processes cannot be seen from here.
     try:
         newest = max(path.lstat().st_mtime for path in (leftover, *leftover.rglob("*")))
     except OSError:
-        return False  # It is being written, or moved into place.
+        return False  # It is being written or moved into place.
     return time.time() - newest > _ABANDONED_SECONDS
 
 
 @contextmanager
 def _temporary(target: Path) -> Iterator[Path]:
-    """A fresh name beside `target`; leftovers of runs that were killed are removed first."""
-    inside = [path for path in target.parents if _TEMPORARY.fullmatch(path.name)]
-    # A task that a cluster gave up may outlive its run: it must not bring the run's folder back.
-    if inside and not inside[-1].exists():
-        raise FileNotFoundError(errno.ENOENT, "the run that it is for has ended", str(target))
+    """A new name next to `target`, after the temporaries of killed runs have been deleted."""
+    enclosing = [path for path in target.parents if _TEMPORARY.fullmatch(path.name)]
+    # A task that a cluster gave up may outlive its run: it must not recreate the run's folder.
+    if enclosing and not enclosing[-1].exists():
+        raise FileNotFoundError(errno.ENOENT, "the run that writes it has ended", str(target))
     target.parent.mkdir(parents=True, exist_ok=True)
-    if not inside:  # There, `new_directory` clears up.
+    if not enclosing:  # In a temporary folder, `new_directory` deletes them.
         for leftover in target.parent.glob(f".{glob.escape(target.name)}.tmp-*"):
             if _is_abandoned(leftover):
                 remove(leftover)
-    temporary = _name(target)
+    temporary = _temporary_name(target)
     _own.add(temporary.name)
     try:
         yield temporary
@@ -90,7 +90,7 @@ def _temporary(target: Path) -> Iterator[Path]:
 
 
 def remove(path: Path) -> None:
-    """Deletes a file, link or folder if it is there."""
+    """Deletes a file, link or folder if it exists."""
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path)
     else:
@@ -107,10 +107,11 @@ def _synchronise(path: Path) -> None:
 
 @contextmanager
 def new_file(target: Path, synchronise: bool = True) -> Iterator[Path]:
-    """Gives a temporary path to write; on success it becomes `target`, on failure it is gone.
+    """Yields a temporary path to write; it becomes `target` on success, and is deleted on failure.
 
     Args:
-        synchronise: wait until it is on the disk; not needed for what dies with its run.
+        synchronise: wait until the file is on the disk; not needed for files that only one run
+            uses.
     """
     with _temporary(target) as temporary:
         try:
@@ -124,24 +125,27 @@ def new_file(target: Path, synchronise: bool = True) -> Iterator[Path]:
 
 @contextmanager
 def new_directory(target: Path, replace: bool = True) -> Iterator[Path]:
-    """Gives an empty temporary folder; on success it becomes `target`.
+    """Yields an empty temporary folder; on success it becomes `target`.
 
     Args:
-        replace: an old one; otherwise one that is not empty by then stays, and is an error.
+        replace: replace an existing folder; if False, one that is not empty in the end is kept.
+
+    Raises:
+        UserError: `target` is a file, or an existing folder that must not be replaced.
     """
     if target.exists() and not target.is_dir():
-        raise UserError(f"{target}: a file, where a folder is to be written; name another")
+        raise UserError(f"{target}: a file, but a folder is to be written there; name another")
     with _temporary(target) as temporary:
         temporary.mkdir()
-        # Under this name nobody can add to it any more, not even a task that outlives its run.
-        closed = _name(target)
+        # After this rename nothing can be added, not even by a task that outlives its run.
+        closed = _temporary_name(target)
         try:
             yield temporary
             os.replace(temporary, closed)
             _remove_leftovers(closed)
             for path in sorted(closed.rglob("*")):
                 _synchronise(path)
-            old = _name(target)
+            old = _temporary_name(target)
             if replace and (target.exists() or target.is_symlink()):
                 os.replace(target, old)
             try:
@@ -149,7 +153,7 @@ def new_directory(target: Path, replace: bool = True) -> Iterator[Path]:
             except OSError as failure:
                 if failure.errno not in (errno.ENOTEMPTY, errno.EEXIST):
                     raise
-                raise UserError(f"{target}: was written by another process meanwhile") from None
+                raise UserError(f"{target}: another process has written it meanwhile") from None
             remove(old)
         finally:
             if temporary.exists():
@@ -158,7 +162,7 @@ def new_directory(target: Path, replace: bool = True) -> Iterator[Path]:
 
 
 def _remove_leftovers(folder: Path) -> None:
-    """Removes what processes that were killed left in a folder that is finished."""
+    """Deletes the temporaries of killed processes in a finished folder."""
     for path in list(folder.rglob(".*.tmp-*")):
         if _TEMPORARY.fullmatch(path.name):
             remove(path)

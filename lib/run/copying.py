@@ -1,4 +1,4 @@
-"""Parts of files copied into others, by the kernel where it can."""
+"""Copying of byte ranges between files, by the kernel where it can."""
 
 import os
 from io import FileIO
@@ -14,17 +14,17 @@ def copy_range(source: FileIO, start: int, stop: int, target: FileIO) -> None:
     """
     by_kernel = hasattr(os, "copy_file_range")
     while start < stop:
-        wanted = min(stop - start, _COPY_BYTES)
+        count = min(stop - start, _COPY_BYTES)
         if by_kernel:
             try:
                 # Twice as fast as reading and writing, and free where the file system can share
                 # blocks.
-                copied = os.copy_file_range(source.fileno(), target.fileno(), wanted, start)
-            except OSError:  # Between these file systems it does not work; a full disk tells again.
+                copied = os.copy_file_range(source.fileno(), target.fileno(), count, start)
+            except OSError:  # Not between these file systems; if the disk is full, `write` fails.
                 by_kernel = False
                 continue
         else:
-            copied = target.write(os.pread(source.fileno(), wanted, start))
+            copied = target.write(os.pread(source.fileno(), count, start))
         if not copied:
-            raise OSError(f"{source.name}: ended at byte {start}; it changed while it was read")
+            raise OSError(f"{source.name}: ended at byte {start}; it was changed while it was read")
         start += copied

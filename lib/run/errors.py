@@ -1,4 +1,4 @@
-"""The one exception that stands for a mistake of the user's: shown as one line, no traceback."""
+"""The exception for mistakes of the user: reported as one line, without a traceback."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -6,15 +6,16 @@ from pathlib import Path
 
 
 class UserError(Exception):
-    """What is wrong, where (file and line, or key), and what to do, in one line.
+    """One line: what is wrong, where (file and line, or key), and how to fix it.
 
-    Anything else that escapes a stage is a defect of ours and keeps its traceback.
+    Apart from file system errors, any other exception is a bug of this project, and keeps its
+    traceback.
     """
 
 
 @contextmanager
 def about(path: Path) -> Iterator[None]:
-    """Gives failures of the file system the name that they lack when a write or a flush fails."""
+    """Adds the file's name to an OSError, which lacks it when a write or a flush fails."""
     try:
         yield
     except OSError as failure:

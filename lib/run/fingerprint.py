@@ -1,4 +1,4 @@
-"""Names for content: what a result was made from, so that a stale one is never taken for it."""
+"""Digests of files, folders and values, by which a result is matched to its inputs."""
 
 import hashlib
 import json
@@ -6,7 +6,7 @@ from pathlib import Path
 
 
 def of_file(path: Path) -> str:
-    """MD5 of a file's bytes as 32 hex digits (the digest that dvc.lock shows)."""
+    """MD5 of a file's bytes as 32 hex digits, as in dvc.lock."""
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "md5").hexdigest()
 
@@ -20,6 +20,6 @@ def of_path(path: Path) -> str:
 
 
 def of_values(values: object) -> str:
-    """Digest of plain values (dicts, lists, numbers, text), whatever the order of dict keys."""
+    """Digest of plain values (dicts, lists, numbers, text); the order of dict keys is ignored."""
     text = json.dumps(values, sort_keys=True, ensure_ascii=True, allow_nan=False)
     return hashlib.md5(text.encode(), usedforsecurity=False).hexdigest()

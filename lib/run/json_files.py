@@ -1,4 +1,4 @@
-"""JSON files that people bring: configs of models and of tokenizers."""
+"""Reader of JSON files that the user provides, such as configs of models and tokenizers."""
 
 import json
 from pathlib import Path
@@ -8,17 +8,17 @@ from lib.run.errors import UserError
 
 
 def read_object(path: Path) -> dict[str, Any]:
-    """The object that a JSON file holds.
+    """The object in a JSON file.
 
     Raises:
-        UserError: the file is missing, or holds something else.
+        UserError: the file is missing, is not JSON, or has another value than an object.
     """
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise UserError(f"{path}: no such file; is the path right?") from None
+        raise UserError(f"{path}: no such file; check the path") from None
     except (ValueError, IsADirectoryError) as failure:
-        raise UserError(f"{path}: not valid JSON ({failure}); fetch or write it anew") from None
+        raise UserError(f"{path}: not valid JSON ({failure}); download or write it again") from None
     if not isinstance(values, dict):
-        raise UserError(f"{path}: should be a JSON object; fetch or write it anew")
+        raise UserError(f"{path}: should be a JSON object; download or write it again")
     return values

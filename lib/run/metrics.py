@@ -1,4 +1,4 @@
-"""The small JSON files that `dvc metrics` shows, and the cost of a stage beside them."""
+"""Metrics files: small JSON files that `dvc metrics` and the report read."""
 
 import json
 import math
@@ -9,7 +9,10 @@ from lib.run.atomic import write_text
 
 
 def _rounded(value: object) -> object:
-    """Floats to six significant digits: what differs beyond them is noise in a diff."""
+    """Rounds floats to six significant digits: a difference beyond them is noise.
+
+    Infinities and NaN, which JSON lacks, become null.
+    """
     if isinstance(value, float):
         if not math.isfinite(value):
             return None
@@ -27,5 +30,5 @@ def write_metrics(path: Path, values: Mapping[str, object]) -> None:
 
 
 def read_metrics(path: Path) -> dict[str, object]:
-    """Reads what `write_metrics` wrote."""
+    """Reads a file of `write_metrics`."""
     return dict(json.loads(path.read_text(encoding="utf-8")))

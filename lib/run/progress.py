@@ -1,4 +1,4 @@
-"""Progress of long work: one live line on a terminal, a plain line now and then in a log."""
+"""Progress lines: one live line on a terminal, a plain line every 20 seconds in a log."""
 
 import sys
 import time
@@ -9,7 +9,7 @@ _LOG_INTERVAL_SECONDS = 20.0
 
 
 def duration(seconds: float) -> str:
-    """Seconds as people read them: 42 s, 3:07, 2:03:07."""
+    """A duration as text: 42 s, 3:07, 2:03:07."""
     if seconds < 60:
         return f"{seconds:.0f} s"
     minutes, rest = divmod(round(seconds), 60)
@@ -18,7 +18,7 @@ def duration(seconds: float) -> str:
 
 
 class Progress:
-    """Counts `unit`s done of `total` and shows rate and time left on standard error."""
+    """Counts finished `unit`s, and shows count, rate and time left on standard error."""
 
     def __init__(self, label: str, total: int, unit: str) -> None:
         self.label, self.total, self.unit = label, total, unit
@@ -40,12 +40,12 @@ class Progress:
             self._show(end="\n")
 
     def skip(self, count: int) -> None:
-        """Counts work done by an earlier run: it does not belong in the rate."""
+        """Counts work of an earlier run, which is left out of the rate."""
         self.done += count
         self._skipped += count
 
     def advance(self, count: int = 1, note: str = "") -> None:
-        """Counts `count` more; `note` (a loss, a file) is shown behind the figures."""
+        """Counts `count` more; `note` (a loss, a file) is shown after the figures."""
         self.done += count
         now = time.monotonic()
         interval = _TERMINAL_INTERVAL_SECONDS if self._live else _LOG_INTERVAL_SECONDS

@@ -1,8 +1,11 @@
-"""Random streams keyed by what they are for, so that no draw depends on another's order.
+"""Random streams keyed by (seed, purpose, indices), such as shard and pass.
 
-A generator that several shards or passes share would make the output depend on the number of
-workers and on where a killed run stopped. Philox is counter-based (Salmon et al., 2011,
-"Parallel random numbers: as easy as 1, 2, 3"): a key is a whole independent stream.
+No draw depends on the order of others. With one generator for several shards or passes, the output
+would depend on the number of workers and on where a killed run stopped. Philox is counter-based
+(Salmon et al., 2011, "Parallel random numbers: as easy as 1, 2, 3"): every key has an independent
+stream.
+
+A purpose is part of the results: renaming one changes every draw.
 """
 
 import hashlib
@@ -13,25 +16,28 @@ _SPLITMIX_INCREMENT = np.uint64(0x9E3779B97F4A7C15)
 
 
 def key(seed: int, purpose: str, *indices: int) -> int:
-    """128-bit key of the stream for `purpose` (and, say, shard and pass numbers)."""
+    """128-bit key of the stream of (seed, purpose, *indices)."""
     text = ":".join([str(seed), purpose, *map(str, indices)])
     return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=16).digest(), "little")
 
 
 def generator(seed: int, purpose: str, *indices: int) -> np.random.Generator:
-    """A NumPy generator on the stream keyed by (seed, purpose, *indices)."""
+    """NumPy generator of the stream of (seed, purpose, *indices)."""
     return np.random.Generator(np.random.Philox(key=key(seed, purpose, *indices)))
 
 
 def hashes(seed: int, purpose: str, ordinals: np.ndarray) -> np.ndarray:
-    """A uint64 hash of each ordinal: SplitMix64 (Steele et al., 2014) from a keyed start.
+    """Hashes of ordinals: SplitMix64 (Steele et al., 2014) with a keyed starting state.
+
+    The N items with the smallest hashes are a random sample, which does not depend on the order in
+    which the items are read.
 
     Args:
-        ordinals: uint64 array of any shape: the numbers of the items to be drawn among.
+        ordinals: uint64 array of any shape: the numbers of the items.
 
     Returns:
-        uint64 array of the same shape. Distinct ordinals give distinct hashes (the mix is a
-        bijection), so that "the N smallest" is always exactly N items.
+        uint64 array of the same shape. Distinct ordinals have distinct hashes, because the mix is a
+        bijection: "the N smallest" are always exactly N items.
     """
     start = np.uint64(key(seed, purpose) & 0xFFFFFFFFFFFFFFFF)
     mixed = start + (ordinals + np.uint64(1)) * _SPLITMIX_INCREMENT

@@ -1,14 +1,14 @@
 """TensorFlow, imported at first use and without its log lines: `from lib.run import tf`.
 
-Every module of this project takes TensorFlow from here. Each attribute is TensorFlow's own object
-(PEP 562); what this adds:
+Every module of this project imports TensorFlow from here. Each attribute is TensorFlow's own object
+(PEP 562). There are two differences:
 
-- It is quiet. While it is imported, TensorFlow prints lines about CPU features and missing CUDA
-  before its own log level counts, and later it warns about functions that are traced again. A
-  user who reads a one-line error should not have to look for it among them. To see all of it,
-  set TF_CPP_MIN_LOG_LEVEL=0.
-- It is imported late, so that what needs names or arithmetic only (reading params.yaml, planning
-  a run) starts in tenths of a second. Such a module has `from __future__ import annotations`.
+- It is quiet. During its import TensorFlow prints lines about CPU features and missing CUDA before
+  its log level takes effect, and later it warns about functions that are traced again. A user
+  should not have to find a one-line error among them. TF_CPP_MIN_LOG_LEVEL=0 shows everything.
+- It is imported late, so that code that needs only names or arithmetic (reading params.yaml,
+  planning a run) starts in tenths of a second. Modules that name TensorFlow's types in annotations
+  have `from __future__ import annotations`.
 """
 
 import importlib
@@ -23,15 +23,15 @@ _LEVEL, _QUIET = "TF_CPP_MIN_LOG_LEVEL", "3"
 
 
 def __getattr__(name: str) -> Any:
-    if name.startswith("__"):  # What Python and its tools look for in any module.
+    if name.startswith("__"):  # Python and its tools look these up in any module.
         raise AttributeError(name)
     value = getattr(load(), name)
-    globals()[name] = value  # The next access does not come here.
+    globals()[name] = value  # The next access does not call this function.
     return value
 
 
 def load() -> ModuleType:
-    """Imports TensorFlow now: to be called before an import from one of its submodules."""
+    """Imports TensorFlow now; needed before an import from one of its submodules."""
     quiet = os.environ.setdefault(_LEVEL, _QUIET) == _QUIET
     tensorflow = sys.modules.get("tensorflow")
     if tensorflow is None:
@@ -42,7 +42,7 @@ def load() -> ModuleType:
 
 
 def _import_silently() -> ModuleType:
-    """Imports TensorFlow with standard error held back; it is shown if the import fails."""
+    """Imports TensorFlow with standard error captured; it is printed if the import fails."""
     sys.stderr.flush()
     original = os.dup(2)
     with tempfile.TemporaryFile() as held:

@@ -1,4 +1,4 @@
-"""What pydantic finds wrong, as one line that names the key and the mend."""
+"""Validation errors of pydantic as one line: the key, what is wrong, and how to fix it."""
 
 import difflib
 from collections.abc import Mapping
@@ -8,21 +8,24 @@ from pydantic import BaseModel, ValidationError
 
 
 def problem_at(key: str, problem: str, received: object) -> str:
-    """Text for a ValueError in a validator, of which `first_problem` shows just this."""
+    """Message of a ValueError in a validator, which `first_problem` reports for this key."""
     return f"@{key}: {problem}. Received: {received!r}"
 
 
 def first_problem(
     failure: ValidationError, model: type[BaseModel], renamed: Mapping[str, str] | None = None
 ) -> str:
-    """The first wrong key of a model, what is wrong with it, and how many more there are.
+    """The first wrong key, what is wrong with it, and how many more wrong keys there are.
+
+        pretrain.steps: should be a whole number. Received: 2.5 (and 1 more)
 
     Args:
-        renamed: new names of keys by their old ones, both with the sections they are in.
+        model: the class that was validated.
+        renamed: new names of keys by their old ones, both with their sections.
     """
-    # A misspelt key first: what is said to be missing may be just that.
+    # Misspelt keys first: a key that is reported as missing may be the same one.
     errors = sorted(failure.errors(), key=lambda error: error["type"] != "extra_forbidden")
-    # What may be a word or a number fails once as each: one report per key is enough.
+    # A key that may be a word or a number has an error for each: they become one report.
     words = {
         _key(error): error["ctx"]["expected"]
         for error in errors
@@ -39,7 +42,7 @@ def first_problem(
 
 
 def _location(error: Any) -> tuple[Any, ...]:
-    """Where an error is, without pydantic's names for alternatives."""
+    """Path of the wrong key, without pydantic's names for the alternatives of a union."""
     return tuple(
         part
         for part in error["loc"]
@@ -59,7 +62,7 @@ def _key(error: Any) -> str:
 
 
 def _describe(error: Any, model: type[BaseModel], renamed: Mapping[str, str]) -> str:
-    """One pydantic error as `key: what is wrong and the mend. Received: …`."""
+    """One pydantic error as `key: what is wrong and how to fix it. Received: …`."""
     location, key = _location(error), _key(error)
     message = error["msg"].removeprefix("Value error, ")
     if message.startswith("@"):
@@ -69,14 +72,14 @@ def _describe(error: Any, model: type[BaseModel], renamed: Mapping[str, str]) ->
             return f"{key}: renamed in version 0.2.0; write {renamed[key]}"
         known = _known_keys(location, model)
         close = difflib.get_close_matches(str(location[-1]), known, n=1)
-        hint = f"did you mean `{close[0]}`?" if close else f"known here: {', '.join(known)}"
+        hint = f"did you mean `{close[0]}`?" if close else f"the keys here are {', '.join(known)}"
         return f"{key}: unknown key; {hint}"
     if error["type"] == "missing":
         return f"{key}: missing; add it (see the comments in the project's own params.yaml)"
     if error["type"] == "model_type":
         message = "should be a section with keys of its own"
     if error["type"] == "string_pattern_mismatch":
-        message = "should have letters, digits, - and _ only, and begin with a letter or digit"
+        message = "should have only letters, digits, - and _, and begin with a letter or digit"
     message = (message[0].lower() + message[1:]).replace("input should", "should")
     received = error["input"]
     shown = "" if isinstance(received, dict) else f". Received: {received!r}"
@@ -84,7 +87,7 @@ def _describe(error: Any, model: type[BaseModel], renamed: Mapping[str, str]) ->
 
 
 def _known_keys(location: tuple[Any, ...], model: type[BaseModel]) -> list[str]:
-    """The keys that the section around `location` may hold."""
+    """The keys that the section around `location` may have."""
     section: Any = model
     path = list(location[:-1])
     while path:

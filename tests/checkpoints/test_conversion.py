@@ -88,7 +88,7 @@ def test_first_of_two_concurrent_conversions_wins(tmp_path, tf1, monkeypatch):
         (target / "theirs").write_text("whole")
 
     monkeypatch.setattr(google, "write_model", while_another_finishes)
-    with pytest.raises(UserError, match="target: was written by another process meanwhile"):
+    with pytest.raises(UserError, match="target: another process has written it meanwhile"):
         convert_model(tf1, target, "google")
     assert [path.name for path in target.iterdir()] == ["theirs"]
     assert not [*tmp_path.glob(".*")]

@@ -123,7 +123,7 @@ def test_a_late_writer_does_not_recreate_a_finished_folder(tmp_path):
         path.touch()
     with pytest.raises(FileNotFoundError):
         later.__exit__(None, None, None)
-    with pytest.raises(FileNotFoundError, match="the run that it is for has ended"):
+    with pytest.raises(FileNotFoundError, match="the run that writes it has ended"):
         atomic.write_text(temporary / "train/2.txt", "")
     assert [path.name for path in tmp_path.rglob("*")] == ["folder", "train", "0.txt"]
 

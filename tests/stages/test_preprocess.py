@@ -179,7 +179,7 @@ def test_a_corpus_never_replaces_raw_text(project, target):
 
 def test_a_file_is_never_replaced_by_the_corpus(project):
     before = (project.folder / "dvc.yaml").read_text()
-    assert "a file, where a folder is to be written" in preprocess(project, "dvc.yaml", code=1)
+    assert "a file, but a folder is to be written there" in preprocess(project, "dvc.yaml", code=1)
     assert (project.folder / "dvc.yaml").read_text() == before
 
 
