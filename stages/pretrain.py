@@ -114,7 +114,7 @@ def main(
     ):
         workers.check_same_run(identity)
         if not worker:
-            cost.OF_STAGE.resume(run / cost.FILE)
+            cost.THIS_STAGE.resume(run / cost.FILE)
         trainer = Trainer(config, settings, manifest.next_sentence, initial.weights, strategy)
 
         def write(folder: Path, weights: Mapping[str, np.ndarray]) -> None:

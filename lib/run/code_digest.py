@@ -1,4 +1,4 @@
-"""Digests of the code that each stage runs, so that only changes that can alter outputs rerun it.
+"""Digests of each stage's code: a stage runs again only if a change can alter its outputs.
 
 The stage `check` writes a listing per stage, data/code/<stage>.txt, on which the stage depends:
 
@@ -7,8 +7,8 @@ The stage `check` writes a listing per stage, data/code/<stage>.txt, on which th
 
 A module is listed if the stage imports it, directly or through other modules, unless it is one of
 `CANNOT_ALTER_OUTPUTS`. Its digest covers the syntax tree without docstrings, so that comments,
-docstrings and formatting may change freely. A data file counts as code if a listed module beside it
-names it in a string (`characters.json`).
+docstrings and formatting may change freely. A data file (`characters.json`) counts as code if a
+listed module in the same folder has its name in a string.
 """
 
 import ast
@@ -17,8 +17,8 @@ from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
-# Modules that no output depends on, each with its reason. tests/run/test_code_digest.py runs a
-# pipeline with all of them replaced by stubs and compares every output.
+# Modules that no output depends on, each with its reason. tests/stages/test_updates.py runs the
+# pipeline with all of them replaced by stubs, and compares every output.
 CANNOT_ALTER_OUTPUTS = {
     "lib/params.py": "checks params.yaml; the values are dependencies of their own in dvc.yaml",
     "lib/report/page.py": "writes results/report.html, which is not an output of a stage",
@@ -52,7 +52,7 @@ def stages(root: Path) -> list[str]:
 
 
 def listing(root: Path, stage: str) -> str:
-    """The code of one stage: a line per file, with its digest.
+    """Listing of a stage's code: a line per file, with its digest.
 
     Raises:
         SyntaxError: a module is not valid Python.
@@ -64,18 +64,18 @@ def listing(root: Path, stage: str) -> str:
 
 
 def closure(root: Path, module: str) -> set[str]:
-    """A module and all modules of lib and stages that it imports, without the excluded ones."""
+    """A module and all modules of lib and stages that it imports, except the excluded ones."""
     found: set[str] = set()
-    waiting = {module}
-    while waiting:
-        path = waiting.pop()
+    pending = {module}
+    while pending:
+        path = pending.pop()
         found.add(path)
-        waiting |= set(imports(root, path)) - found - CANNOT_ALTER_OUTPUTS.keys()
+        pending |= set(imports(root, path)) - found - CANNOT_ALTER_OUTPUTS.keys()
     return found
 
 
 def imports(root: Path, module: str) -> Iterator[str]:
-    """The files of lib and stages that a module imports directly, its own packages' included."""
+    """Files in lib and stages that a module imports directly, with the `__init__` of packages."""
     names = []
     for node in ast.walk(_tree((root / module).read_bytes())):
         if isinstance(node, ast.Import):
@@ -87,13 +87,13 @@ def imports(root: Path, module: str) -> Iterator[str]:
         if parts[0] not in ("lib", "stages"):
             continue
         files = ["/".join(parts) + ".py"]
-        # Python runs the `__init__` of every package on the way.
+        # Python also runs the `__init__` of every package in the path.
         files += ["/".join(parts[:count]) + "/__init__.py" for count in range(1, len(parts) + 1)]
         yield from (file for file in files if (root / file).is_file())
 
 
 def _data_files(root: Path, module: str) -> list[str]:
-    """Files beside a module that its strings name."""
+    """Files in a module's folder whose names are strings in it."""
     folder = Path(module).parent
     texts = {
         node.value

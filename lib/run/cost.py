@@ -1,7 +1,7 @@
-"""Cost of a stage: wall time, processor time and peak memory, written to results/cost.
+"""Cost of a stage: wall time, CPU time and peak memory, written to results/cost.
 
-A stage that resumes a killed run adds the cost of the earlier processes, which each of them saved
-together with its work.
+A stage that resumes a killed run adds the cost of the earlier processes, each of which saved its
+own together with its work.
 """
 
 import resource
@@ -16,14 +16,14 @@ FILE = "cost.json"
 
 
 class Cost:
-    """The cost of a run up to now: of this process, and of earlier ones that it resumes."""
+    """The cost of a run so far: of this process, and of the earlier ones that it resumes."""
 
     def __init__(self) -> None:
         self._started = time.monotonic()
         self._earlier = {"wall_seconds": 0.0, "cpu_seconds": 0.0, "peak_memory_mib": 0.0}
 
     def values(self) -> dict[str, float]:
-        """Seconds are sums over the processes, memory is the peak of the largest."""
+        """Seconds, summed over the processes, and the peak memory of the largest one."""
         own = resource.getrusage(resource.RUSAGE_SELF)
         children = resource.getrusage(resource.RUSAGE_CHILDREN)
         cpu_seconds = own.ru_utime + own.ru_stime + children.ru_utime + children.ru_stime
@@ -39,11 +39,11 @@ class Cost:
         write_metrics(path, self.values())
 
     def resume(self, path: Path) -> None:
-        """Adds what `write` wrote in the process before; nothing if there is no such file."""
+        """Adds the cost that the previous process wrote; does nothing without such a file."""
         with suppress(OSError, ValueError, TypeError, KeyError):
             found = read_metrics(path)
             self._earlier = {name: float(str(found[name])) for name in self._earlier}
 
 
-OF_STAGE = Cost()
+THIS_STAGE = Cost()
 """The cost of the stage that this process runs."""

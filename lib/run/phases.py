@@ -31,7 +31,7 @@ class RunSettings(Protocol):
 def training_settings(pretrain: Settings, phase: BaseModel) -> Settings:
     """The settings of one phase: those of `pretrain`, with the keys that the phase sets.
 
-    A phase that sets steps replaces inherited epochs, and the other way round: with
+    A phase that sets steps replaces inherited epochs, and vice versa: with
     `pretrain: {steps: 8000, epochs: null}` and `phase: {epochs: 3}` steps is None.
 
     Raises:
@@ -54,7 +54,7 @@ def run_length(settings: RunSettings, sequences: int) -> tuple[int, int]:
         sequences: training sequences in the records; epochs are counted in them.
 
     Raises:
-        ValueError: nothing is left after the warm-up.
+        ValueError: no steps are left after the warm-up.
     """
     steps = settings.steps or math.ceil((settings.epochs or 0) * sequences / settings.batch_size)
     warmup = settings.warmup_steps if settings.warmup_steps >= 1 else settings.warmup_steps * steps

@@ -62,8 +62,8 @@ def exit_with_dvc(signal_number: int) -> None:
 def scratch() -> Path:
     """The folder for files that outlive a killed run; DVC does not track it.
 
-    DVC sets DVC_ROOT to the main repository even in `--temp` and queued runs, so that one of
-    them can resume what another was killed in.
+    DVC sets DVC_ROOT to the main repository even in `--temp` and queued runs, so that a run can
+    resume another that was killed.
     """
     return Path(os.environ.get("DVC_ROOT", ".")) / ".scratch"
 
@@ -73,15 +73,15 @@ def _one_line(error: OSError) -> str:
     fix = ""
     if error.errno == errno.ENOSPC:
         fix = "; free some space and run the same command again"
-    elif error.errno is None:  # NumPy's short writes come without a number.
+    elif error.errno is None:  # NumPy's errors after short writes have none.
         fix = "; is the disk full? Free some space and run the same command again"
     return f"{where}{error.strerror or error}{fix}"
 
 
 def dvc_item() -> str:
-    """The phase or task that DVC runs this stage for: `main` of `records@main`; else empty.
+    """The phase or task that DVC runs this stage for: `main` in `records@main`; otherwise empty.
 
-    A name that came as an argument of the command would be read by a shell.
+    It is not an argument of the command, which a shell would interpret.
     """
     return os.environ.get("DVC_STAGE", "").partition("@")[2]
 
@@ -91,8 +91,8 @@ def run_stage(main: Callable[..., object], afterwards: Callable[[], object] | No
 
     The arguments are positional and have the names, types (str or Path) and defaults of `main`'s
     parameters. A string that is not given is the item of DVC's `foreach` (see `dvc_item`).
-    A UserError or an error of the file system ends the process with one line and exit code 1;
-    `--debug` shows its traceback.
+    After a UserError or a file system error the process prints one line and exits with code 1;
+    `--debug` shows the traceback.
     """
     name = Path(sys.argv[0]).stem
     parser = argparse.ArgumentParser(
@@ -115,7 +115,7 @@ def run_stage(main: Callable[..., object], afterwards: Callable[[], object] | No
     items = [value for value in arguments.values() if isinstance(value, str) and value]
     try:
         main(*arguments.values())
-        cost.OF_STAGE.write(Path("results/cost") / f"{'-'.join([name, *items])}.json")
+        cost.THIS_STAGE.write(Path("results/cost") / f"{'-'.join([name, *items])}.json")
         if afterwards:
             afterwards()
     except (UserError, OSError) as error:

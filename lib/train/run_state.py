@@ -122,7 +122,7 @@ class RunState:
         Not in the checkpoint itself, which is a function of the step alone.
         """
         if self._chief:
-            cost.OF_STAGE.write(self._directory / cost.FILE)
+            cost.THIS_STAGE.write(self._directory / cost.FILE)
 
 
 def _with_prefix(arrays: Mapping[str, np.ndarray], prefix: str) -> dict[str, np.ndarray]:
