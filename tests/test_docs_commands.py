@@ -22,7 +22,7 @@ SKIPPED = [
     ("docs/experiments.md", r"dvc exp run --temp", "ends with kill -9 on the page"),
     ("docs/experiments.md", r"make recipe.* dvc exp run", "test_recipe_runs compares recipes"),
     ("docs/recipes/*", r"dvc repro|.*dvc exp run", "test_recipe_runs runs each at tiny scale"),
-    ("docs/cluster.md", r"", "test_dask runs a scheduler, workers and stages"),
+    ("docs/cluster.md", r"", "test_dask_pool runs a scheduler, workers and stages"),
     ("docs/gpu.md", r"export TF_CONFIG|dvc repro|python -m stages", "test_layouts has two workers"),
     ("docs/probe.md", r"", "test_probe_stage runs the probe on labelled text"),
     ("docs/from-google-bert.md", r"", "commands of Google's code"),

@@ -103,7 +103,7 @@ def check_compatible(handshake: Path) -> Path:
         if code.get(name) != expected["code"].get(name)
     )
     if differing:
-        more = f" and {len(differing) - 1} more files" if len(differing) > 1 else ""
+        more = f" and {len(differing) - 1} more" if len(differing) > 1 else ""
         raise WorkerIncompatibleError(
             f"has other code in memory ({differing[0]}{more}); start it again, in the same "
             "version of the project"

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from lib.run.errors import UserError
-from lib.run.pool import shard_map
+from lib.run.pool import choose_workers, shard_map
 
 
 def square(number: int) -> int:
@@ -63,3 +63,14 @@ def test_a_user_error_in_a_worker_is_raised_unchanged():
 def test_an_unexpected_error_in_a_worker_keeps_its_traceback():
     with pytest.raises(RuntimeError, match="ZeroDivisionError"):
         shard_map(divide_by_zero, ["a", "b"], 2, "test")
+
+
+def test_the_parameter_takes_precedence_over_the_variable(monkeypatch):
+    monkeypatch.delenv("DASK_SCHEDULER_ADDRESS", raising=False)
+    assert choose_workers(3, None) == 3
+    monkeypatch.setenv("DASK_SCHEDULER_ADDRESS", "tcp://there:1")
+    assert choose_workers(3, None) == "tcp://there:1"
+    assert choose_workers(3, "tcp://here:2") == "tcp://here:2"
+    monkeypatch.setenv("DASK_SCHEDULER_ADDRESS", "there")
+    with pytest.raises(UserError, match=r"DASK_SCHEDULER_ADDRESS: should be .* tcp://host:8786"):
+        choose_workers(3, None)

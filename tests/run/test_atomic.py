@@ -1,21 +1,14 @@
-"""Atomic files, keyed random streams, copying, metrics, progress."""
+"""Atomic files and folders: failures, killed processes, concurrent writers."""
 
-import errno
-import json
 import os
 import subprocess
 import sys
 import time
 from pathlib import Path
 
-import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from lib.run import atomic, copying, random
-from lib.run.metrics import read_metrics, write_metrics
-from lib.run.progress import duration
+from lib.run import atomic
 
 
 def test_a_failed_write_keeps_the_old_file_and_leaves_no_temporary(tmp_path):
@@ -126,87 +119,3 @@ def test_a_late_writer_does_not_recreate_a_finished_folder(tmp_path):
     with pytest.raises(FileNotFoundError, match="the run that writes it has ended"):
         atomic.write_text(temporary / "train/2.txt", "")
     assert [path.name for path in tmp_path.rglob("*")] == ["folder", "train", "0.txt"]
-
-
-def test_random_streams_depend_on_every_part_of_their_key_and_nothing_else():
-    draws = {
-        name: random.generator(*key).integers(1 << 60)
-        for name, key in {
-            "base": (1, "mask", 0, 0),
-            "again": (1, "mask", 0, 0),
-            "seed": (2, "mask", 0, 0),
-            "purpose": (1, "pairs", 0, 0),
-            "shard": (1, "mask", 1, 0),
-            "pass": (1, "mask", 0, 1),
-        }.items()
-    }
-    assert draws.pop("again") == draws["base"]
-    assert len(set(draws.values())) == len(draws)
-
-
-@given(st.lists(st.integers(0, 2**64 - 1), unique=True, max_size=200), st.integers(0, 2**40))
-def test_distinct_ordinals_have_distinct_hashes(ordinals, seed):
-    hashes = random.hashes(seed, "test", np.array(ordinals, np.uint64))
-    assert len(np.unique(hashes)) == len(ordinals)
-
-
-def test_hashes_are_uniform():
-    hashes = random.hashes(7, "test", np.arange(100_000, dtype=np.uint64))
-    counts = np.bincount((hashes >> np.uint64(60)).astype(int), minlength=16)
-    # Chi-squared with 15 degrees of freedom: 37.7 is the 0.1 % tail.
-    assert ((counts - 6250.0) ** 2 / 6250.0).sum() < 37.7
-
-
-def test_metrics_are_valid_json_even_with_infinities(tmp_path):
-    path = tmp_path / "deep" / "metrics.json"
-    write_metrics(path, {"loss": float("nan"), "share": 1 / 3, "count": 10**12, "nested": {"a": 1}})
-    assert json.loads(path.read_text(), parse_constant=lambda _: pytest.fail("not JSON"))
-    assert read_metrics(path) == {
-        "loss": None,
-        "share": 0.333333,
-        "count": 10**12,
-        "nested": {"a": 1},
-    }
-
-
-@pytest.mark.parametrize(
-    ("seconds", "shown"), [(0, "0 s"), (59, "59 s"), (187, "3:07"), (7387, "2:03:07")]
-)
-def test_durations_are_formatted(seconds, shown):
-    assert duration(seconds) == shown
-
-
-def test_every_stage_has_help():
-    for stage in sorted((Path(__file__).parents[2] / "stages").glob("[a-z]*.py")):
-        done = subprocess.run(
-            [sys.executable, "-m", f"stages.{stage.stem}", "--help"],
-            capture_output=True,
-            text=True,
-            cwd=stage.parent.parent,
-            check=False,
-        )
-        assert done.returncode == 0 and f"stages.{stage.stem}" in done.stdout
-
-
-@pytest.mark.parametrize("by_kernel", [True, False])
-def test_copy_range_appends_a_range(tmp_path, monkeypatch, by_kernel):
-    if not by_kernel:  # As between some file systems.
-
-        def refuse(*_: object) -> int:
-            raise OSError(errno.EXDEV, "Invalid cross-device link")
-
-        monkeypatch.setattr(os, "copy_file_range", refuse, raising=False)
-    monkeypatch.setattr(copying, "_COPY_BYTES", 7)
-    data = bytes(range(256))
-    (tmp_path / "source").write_bytes(data)
-    with (
-        (tmp_path / "source").open("rb", buffering=0) as source,
-        (tmp_path / "target").open("wb", buffering=0) as target,
-    ):
-        target.write(b"before")
-        copying.copy_range(source, 10, 100, target)
-        copying.copy_range(source, 200, 256, target)
-        with pytest.raises(OSError, match="ended at byte 256"):
-            copying.copy_range(source, 250, 300, target)
-    expected = b"before" + data[10:100] + data[200:] + data[250:]
-    assert (tmp_path / "target").read_bytes() == expected

@@ -1,7 +1,6 @@
 """Tasks on a Dask cluster: the same results as with local processes, even if workers fail."""
 
 import contextlib
-import json
 import os
 import random
 import shutil
@@ -13,9 +12,8 @@ import pytest
 
 from lib.run import dask_pool, fingerprint
 from lib.run.attempts import MAX_ATTEMPTS
-from lib.run.dask_task import WorkerIncompatibleError, check_compatible, write_handshake
 from lib.run.errors import UserError
-from lib.run.pool import choose_workers, shard_map
+from lib.run.pool import shard_map
 from lib.vocab.export import write_tokenizer
 from lib.vocab.tokenizer import SPECIAL_TOKENS
 from tests.helpers import dask_cluster
@@ -187,41 +185,6 @@ def test_a_worker_with_different_code_that_joins_later_is_refused(workers, clust
             shard_map(dask_cluster.sleep, [0.2] * 40, workers, "test")
     finally:
         cluster.kill(different)
-
-
-def test_requirements_for_a_worker(tmp_path, monkeypatch):
-    handshake = tmp_path / "handshake.json"
-    with pytest.raises(WorkerIncompatibleError, match=r"cannot read .*handshake.json .*a disk"):
-        check_compatible(handshake)
-    write_handshake(handshake)
-    reply = check_compatible(handshake)
-    assert reply.parent == tmp_path and reply.exists()
-    expected = json.loads(handshake.read_text())
-    assert {"lib/run/pool.py", "lib/vocab/characters.json", "stages/records.py"} <= set(
-        expected["code"]
-    )
-    assert {"numpy", "emoji", "sentencepiece", "Python", "zlib"} <= set(expected["versions"])
-    expected["versions"]["numpy"] = "1.0"
-    handshake.write_text(json.dumps(expected))
-    assert check_compatible(handshake) == reply  # Checked once per run.
-    check_compatible.cache_clear()
-    with pytest.raises(WorkerIncompatibleError, match=r"has numpy [0-9.]+, not 1\.0"):
-        check_compatible(handshake)
-    expected["code"]["lib/new.py"] = expected["code"]["lib/run/pool.py"] = "0"
-    handshake.write_text(json.dumps(expected))
-    with pytest.raises(WorkerIncompatibleError, match=r"\(lib/new\.py and 1 more files\)"):
-        check_compatible(handshake)
-
-
-def test_the_parameter_takes_precedence_over_the_variable(monkeypatch):
-    monkeypatch.delenv("DASK_SCHEDULER_ADDRESS", raising=False)
-    assert choose_workers(3, None) == 3
-    monkeypatch.setenv("DASK_SCHEDULER_ADDRESS", "tcp://there:1")
-    assert choose_workers(3, None) == "tcp://there:1"
-    assert choose_workers(3, "tcp://here:2") == "tcp://here:2"
-    monkeypatch.setenv("DASK_SCHEDULER_ADDRESS", "there")
-    with pytest.raises(UserError, match=r"DASK_SCHEDULER_ADDRESS: should be .* tcp://host:8786"):
-        choose_workers(3, None)
 
 
 def test_a_missing_scheduler_is_a_one_line_error(monkeypatch, tmp_path):
