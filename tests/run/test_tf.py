@@ -48,7 +48,7 @@ def test_only_one_module_imports_tensorflow():
     assert found == ["lib/checkpoints/model_garden.py"]
 
 
-def test_its_log_lines_are_hidden_unless_asked_for():
+def test_log_lines_are_hidden_unless_the_user_sets_a_log_level():
     done = run(WORK)
     assert done.stdout + done.stderr == ""
     assert "retracing" in run(WORK, TF_CPP_MIN_LOG_LEVEL="0").stderr
@@ -59,7 +59,7 @@ def test_importing_the_stages_prints_nothing():
     assert done.stdout + done.stderr == ""
 
 
-def test_what_needs_no_tensorflow_does_not_import_it():
+def test_the_data_stages_do_not_import_tensorflow():
     modules = ["lib.params", "lib.commands.recipe", "lib.model.optimizers", "lib.model.flops"]
     modules += [
         f"stages.{name}" for name in ("preprocess", "sample5M", "vocab", "split", "records")
