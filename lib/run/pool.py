@@ -98,8 +98,8 @@ def shard_map(
     Args:
         function: importable by name; takes a task and returns small metadata.
         tasks: the function's arguments; `str(task)` names a task in errors.
-        workers: 1: all tasks run in this process, as a single task always does; more: worker
-            processes; the address of a Dask scheduler: its workers.
+        workers: the number of worker processes (with 1, or a single task, everything runs in this
+            process), or the address of the Dask scheduler whose workers run the tasks.
         label: label of the progress line.
         unit: what a task is, in the plural, for the progress line.
 
