@@ -40,6 +40,8 @@ def run_stage(main, afterwards=None):
     "lib/train/logging/throughput.py": "Throughput.log = lambda *_: ''\n",
     "lib/train/preemption.py": "stop_on_signal = contextmanager(lambda: (yield StopRequest()))\n",
     "lib/train/saving/lease.py": "",
-    "lib/train/saving/remote_copies.py": "remote_copies = contextmanager(lambda *_: (yield None))\n",
+    "lib/train/saving/remote_copies.py": """
+remote_copies = contextmanager(lambda *_: (yield None))
+""",
     "lib/train/saving/storage.py": "",
 }
