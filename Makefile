@@ -2,7 +2,10 @@
 # reach commands through the environment ("$$NAME"), so that no shell reads them.
 PYTHON ?= python3
 BIN := .venv/bin
-export BUCKET MODEL NAME PORT REVISION SCALE TO
+VALUES := BUCKET FLAGS MODEL NAME PORT REVISION SCALE TO
+# Nor does make expand a `$` in them.
+$(foreach name,$(VALUES),$(if $(value $(name)),$(eval override $(name) := $$(value $(name)))))
+export $(VALUES)
 # The stages call plain `python`: that of the virtual environment.
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 export TF_CPP_MIN_LOG_LEVEL ?= 3
@@ -62,13 +65,13 @@ report: setup ## results/report.html: the whole run on one page, from the files 
 	@python -m lib.commands.report
 
 experiments: setup ## a table of the experiments, the best first: FLAGS=--md, or other flags of dvc exp show
-	@python -m lib.commands.experiments $(FLAGS)
+	@printf '%s' "$$FLAGS" | xargs python -m lib.commands.experiments
 
 import: setup ## a model of the Hugging Face hub, pinned, into models/base: MODEL=bert-base-uncased REVISION=...
-	@python -m lib.commands.import_model "$$MODEL" "$$REVISION" $(if $(TO),--to "$$TO")
+	@python -m lib.commands.import_model "$$MODEL" "$$REVISION" $(if $(TO),--to="$$TO")
 
 recipe: setup ## params.yaml for a known model: NAME=kanarya, SCALE=tiny for minutes; alone: a list
-	@python -m lib.commands.recipe $(if $(NAME),"$$NAME") $(if $(SCALE),--scale "$$SCALE")
+	@python -m lib.commands.recipe $(if $(NAME),"$$NAME") $(if $(SCALE),--scale="$$SCALE")
 
 recipe-text: setup ## synthetic text of a recipe's kind into data/raw, to try it with: NAME=kanarya
 	@python -m lib.samples.recipe_text "$$NAME"
@@ -87,7 +90,7 @@ push: setup ## all outputs to the remote, and the run cache (outputs of runs tha
 	@python -m lib.commands.remote --push-runs
 
 bucket: setup ## a bucket on this machine, to try a remote without an account
-	@python -m lib.commands.bucket $(if $(PORT),--port "$$PORT")
+	@python -m lib.commands.bucket $(if $(PORT),--port="$$PORT")
 
 test: setup ## the test suite
 	python -m pytest -q -n auto --dist loadfile --no-loadscope-reorder

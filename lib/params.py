@@ -4,11 +4,12 @@ DVC and PyYAML read numbers differently: to PyYAML `2e-5` is a string, and `dvc 
 small values in exactly that form. So every number is converted to its declared type here.
 """
 
+import os
 import re
 import unicodedata
 from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
-from typing import Annotated, Literal
+from typing import Annotated, Literal, TypeVar
 
 import yaml
 from pydantic import (
@@ -34,6 +35,7 @@ from lib.run.pool import scheduler_address
 from lib.run.validation import first_problem, problem_at
 from lib.text.cleaning.edits import Cleaning
 from lib.text.reading.formats import FORMATS
+from lib.text.splits import NAMES
 
 
 def _number(value: object) -> object:
@@ -87,11 +89,17 @@ def _steps_or_fraction(value: float) -> float:
 StepsOrFraction = Annotated[NotNegative, AfterValidator(_steps_or_fraction)]
 
 
+def _is_one_line(text: str) -> bool:
+    """Whether a text has no line breaks, control characters or unpaired surrogates."""
+    categories = map(unicodedata.category, text)
+    return not any(category in ("Cc", "Cs", "Zl", "Zp") for category in categories)
+
+
 def _project_path(value: str) -> str:
     """Path of a file or folder, taken literally: no `~`, variable or pattern is expanded in it."""
     if not value.strip():
         raise ValueError("should be the path of a file or folder")
-    if any(unicodedata.category(character) in ("Cc", "Cs", "Zl", "Zp") for character in value):
+    if not _is_one_line(value):
         raise ValueError("should be a path without line breaks or control characters")
     if re.match(r"[A-Za-z][A-Za-z0-9+.-]*://", value):
         raise ValueError("should be a path on this machine; download the data first")
@@ -99,10 +107,25 @@ def _project_path(value: str) -> str:
         raise ValueError("should be a full path: ~ is not expanded here")
     if "${" in value:
         raise ValueError("should be a path without ${, which DVC would expand")
-    return value
+    if any(len(name.encode()) > 255 for name in value.split("/")):
+        raise ValueError("should be a path without names of more than 255 bytes")
+    return str(PurePosixPath(value))
 
 
 ProjectPath = Annotated[str, AfterValidator(_project_path)]
+
+
+def _overlapping(path: str, folders: Iterable[Path]) -> Path | None:
+    """The first folder of the project that a path is, lies in or contains; None if there is none.
+
+    Symbolic links are not followed.
+    """
+    relative = PurePosixPath(os.path.relpath(path))
+    contains_project = set(relative.parts) <= {".."}
+    for folder in folders:
+        if contains_project or relative.is_relative_to(folder) or folder.is_relative_to(relative):
+            return folder
+    return None
 
 
 class Section(BaseModel):
@@ -147,7 +170,7 @@ class Sample5M(Section):
 
 class Vocab(Section):
     source: Literal["sentencepiece", "characters", "file", "model", "extend"] = "sentencepiece"
-    base: str = "data/sample"
+    base: ProjectPath = SAMPLE
     # 5 special tokens, and one letter as the start and as the continuation of a word.
     size: Annotated[Whole, Field(ge=7)] = 7800
     algorithm: Literal["bpe", "unigram"] = "bpe"
@@ -192,15 +215,8 @@ class Split(Section):
         return self
 
 
-def _source(value: str) -> str:
-    folder = PurePosixPath(value)
-    if not folder.parts or folder.parts[:2] in (("data", "records"), ("data", "vocab")):
-        raise ValueError(f"should be {SHARDS} or a folder of external examples")
-    return str(folder)
-
-
 class Records(Section):
-    source: Annotated[str, AfterValidator(_source)] = SHARDS
+    source: ProjectPath = SHARDS
     masked_lm_prob: Annotated[Real, Field(gt=0, lt=1)] = 0.15
     max_predictions_per_seq: Literal["auto"] | Positive = "auto"
     short_seq_prob: Probability = 0.1
@@ -250,18 +266,32 @@ class Model(Section):
         return self
 
 
+def _only(characters: str) -> AfterValidator:
+    """Refuses text with other characters than these of a regular expression's class."""
+
+    def check(value: str) -> str:
+        if not re.fullmatch(f"[A-Za-z0-9][{characters}]*", value):
+            raise ValueError(f"should begin with a letter or digit and have {characters} only")
+        return value
+
+    return AfterValidator(check)
+
+
 class Tpu(Section):
     """A TPU of Google Cloud; names that are null are those of the TPU VM that runs the stage."""
 
-    name: str | None = None
-    zone: str | None = None
-    project: str | None = None
+    name: Annotated[str, _only("A-Za-z0-9._:/,-")] | None = None
+    zone: Annotated[str, _only("a-z0-9-")] | None = None
+    project: Annotated[str, _only("A-Za-z0-9.:-")] | None = None
     steps_per_execution: Positive = 1
 
 
 def _checkpoint_dir(value: str) -> str:
-    if not re.match(r"/|[a-z][a-z0-9]*://[^/]", value):
+    if not re.match(r"/+[^/]|[a-z][a-z0-9]*://[^/]", value):
         raise ValueError("should be gs://bucket/prefix or the absolute path of a folder")
+    # Storage lists folders by patterns.
+    if re.search(r"[*?\[\]\\]", value) or not _is_one_line(value):
+        raise ValueError("should have no control characters, and none of * ? [ ] \\")
     return value.rstrip("/")
 
 
@@ -402,6 +432,16 @@ class Cluster(Section):
     scheduler: Annotated[str, AfterValidator(scheduler_address)] | None = None
 
 
+# Folders of data/ that stages write, beside the demo corpus.
+_DATA_FOLDERS = [
+    paths.CODE,
+    paths.CORPUS,
+    paths.SAMPLE,
+    paths.VOCAB,
+    paths.SHARDS,
+    paths.RECORDS,
+]
+
 # Folders in models/ for models saved during training and for downloaded ones: not names of phases.
 SAVED, BASE = "saved", "base"
 
@@ -413,11 +453,27 @@ def _is_external(init: str) -> bool:
     return is_model and (folders[:1] != ("models",) or folders[1:2] == (BASE,))
 
 
-PhaseName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$")]
+# A part of names of files and of DVC's stages.
+PhaseName = Annotated[
+    str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$", max_length=100)
+]
+
+Named = TypeVar("Named", bound=Section)
+
+
+def _differ_in_letters(sections: dict[str, Named]) -> dict[str, Named]:
+    """Refuses names that are the same file for file systems that ignore case (macOS, Windows)."""
+    seen: dict[str, str] = {}
+    for name in sections:
+        if (other := seen.setdefault(name.lower(), name)) != name:
+            raise ValueError(f"{other} and {name} should differ in more than case; rename one")
+    return sections
 
 
 class Probe(Section):
-    tasks: dict[PhaseName, ProbeTask] = Field(default_factory=dict)
+    tasks: Annotated[dict[PhaseName, ProbeTask], AfterValidator(_differ_in_letters)] = Field(
+        default_factory=dict
+    )
 
 
 class Params(Section):
@@ -429,7 +485,9 @@ class Params(Section):
     vocab: Vocab = Vocab()
     split: Split = Split()
     records: Records = Records()
-    phases: Annotated[dict[PhaseName, Phase], Field(min_length=1)]
+    phases: Annotated[
+        dict[PhaseName, Phase], Field(min_length=1), AfterValidator(_differ_in_letters)
+    ]
     pretrain: Pretrain = Pretrain()
     evaluate: Evaluate = Evaluate()
     probe: Probe = Probe()
@@ -447,7 +505,7 @@ class Params(Section):
             )
         positions = self.pretrain.model.max_position_embeddings
         for name, phase in self.phases.items():
-            if name in (SAVED, BASE):
+            if name.lower() in (SAVED, BASE):
                 raise ValueError(
                     problem_at("phases", f"no phase may be called {name}; rename it", name)
                 )
@@ -481,7 +539,35 @@ class Params(Section):
                     )
                 )
             self._check_training(name, phase)
+        self._check_inputs()
         return self
+
+    def _check_inputs(self) -> None:
+        """Refuses inputs inside or around folders that the pipeline writes."""
+        models = {name: paths.MODELS / name for name in self.phases}
+        written = [*_DATA_FOLDERS, paths.SAVED_MODELS, *models.values(), paths.RESULTS]
+        inputs = {
+            "preprocess.input": (self.preprocess.input, "", written),
+            "vocab.base": (self.vocab.base, SAMPLE, written),
+            "records.source": (self.records.source, SHARDS, written),
+        }
+        for name, phase in self.phases.items():
+            # A phase may start from another one's model, also from one saved during its training.
+            own = [models[name], paths.SAVED_MODELS / name, paths.RESULTS]
+            inputs[f"phases.{name}.init"] = (phase.init, VOCAB, [*_DATA_FOLDERS, *own])
+        for key, (path, usual, folders) in inputs.items():
+            if path != usual and (folder := _overlapping(path, folders)):
+                allowed = f" (or {usual} itself)" if usual else ""
+                problem = f"should be apart from {folder}, which the pipeline writes{allowed}"
+                raise ValueError(problem_at(key, problem, path))
+        if self.records.source != SHARDS:
+            for name in self.phases:
+                if name.lower() in NAMES:
+                    problem = (
+                        f"no phase may be called {name} with external examples: "
+                        f"{self.records.source}/{name} may be a split of them; rename it"
+                    )
+                    raise ValueError(problem_at("phases", problem, name))
 
     def _check_training(self, name: str, phase: Phase) -> None:
         try:

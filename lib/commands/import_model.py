@@ -189,7 +189,7 @@ def main() -> None:
         target = arguments.to or Path("models/base") / model.rpartition("/")[2]
         download_model(hub, model, revision, target)
         # DVC's own output says what to add to git.
-        if subprocess.run([sys.executable, "-m", "dvc", "add", str(target)]).returncode:
+        if subprocess.run([sys.executable, "-m", "dvc", "add", "--", str(target)]).returncode:
             raise UserError(
                 f"{target}: downloaded, but `dvc add {target}` failed; fix the error above and run "
                 "the same command again"

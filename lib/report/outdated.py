@@ -10,6 +10,7 @@ old vocabulary, and evaluate with that of the old model: these three are outdate
 Changed code does not make results outdated here (`dvc status` shows it).
 """
 
+import os
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -51,7 +52,9 @@ def outdated_stages(root: Path) -> dict[str, str]:
     declared: dict[str, set[str]] = {}
     for file in _FILES:
         locked |= _read((root / file).with_suffix(".lock")).get("stages") or {}
-        declared |= _declared_deps(_read(root / file).get("stages") or {}, params)
+        stages = _read(root / file).get("stages") or {}
+        for name, deps in _declared_deps(stages, params).items():
+            declared[name] = {_relative(root, dep) for dep in deps}
     declared.pop(_CHECK, None)
     outs = {
         out["path"]: (name, out)
@@ -94,9 +97,13 @@ def _declared_deps(stages: Mapping[str, Any], params: Mapping[str, Any]) -> dict
 
 
 def _filled(text: str, values: Mapping[str, Any]) -> str:
-    """A path with `${a.b}` replaced by the value, without a slash at its end."""
-    filled = re.sub(r"\$\{([^}]+)\}", lambda found: str(_lookup(values, found[1])), text)
-    return Path(filled).as_posix()
+    """A path with `${a.b}` replaced by the value."""
+    return re.sub(r"\$\{([^}]+)\}", lambda found: str(_lookup(values, found[1])), text)
+
+
+def _relative(root: Path, path: str) -> str:
+    """A path in one form: relative to the project, without `..` inside or a slash at its end."""
+    return Path(os.path.relpath(root / path, root)).as_posix()
 
 
 def _lookup(values: Mapping[str, Any], key: str) -> Any:
@@ -123,7 +130,7 @@ def _is_current(
     outs: Mapping[str, tuple[str, Mapping[str, Any]]],
     root: Path,
 ) -> bool:
-    recorded = {dep["path"]: dep for dep in stage.get("deps", ())}
+    recorded = {_relative(root, dep["path"]): dep for dep in stage.get("deps", ())}
     if set(recorded) != declared:
         return False
     for key, value in stage.get("params", {}).get(_PARAMS, {}).items():

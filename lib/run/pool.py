@@ -41,7 +41,7 @@ def scheduler_address(value: str) -> str:
     Raises:
         ValueError: it is not an address.
     """
-    if not re.fullmatch(r"(tcp|tls)://[^\s/]+:[0-9]+", value):
+    if not re.fullmatch(r"(tcp|tls)://([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\]):[0-9]{1,5}", value):
         raise ValueError("should be the address of a Dask scheduler, such as tcp://host:8786")
     return value
 

@@ -6,6 +6,9 @@ from typing import Any, get_args
 
 from pydantic import BaseModel, ValidationError
 
+# Keys that hold sections by names of the user's choice.
+_NAMED = ("phases", "tasks")
+
 
 def problem_at(key: str, problem: str, received: object) -> str:
     """Message of a ValueError in a validator, which `first_problem` reports for this key."""
@@ -43,22 +46,22 @@ def first_problem(
 
 def _location(error: Any) -> tuple[Any, ...]:
     """Path of the wrong key, without pydantic's names for the alternatives of a union."""
-    return tuple(
-        part
-        for part in error["loc"]
-        if not (
-            isinstance(part, str)
-            and (
-                "literal[" in part
-                or "function-" in part
-                or part in ("int", "constrained-int", "[key]")
-            )
+    location: list[Any] = []
+    for part in error["loc"]:
+        is_alternative = isinstance(part, str) and (
+            "literal[" in part
+            or "function-" in part
+            or part in ("int", "str", "constrained-int", "constrained-str", "[key]")
         )
-    )
+        # A phase or task may have such a name.
+        if not is_alternative or (location and location[-1] in _NAMED and part != "[key]"):
+            location.append(part)
+    return tuple(location)
 
 
 def _key(error: Any) -> str:
-    return ".".join(map(str, _location(error))) or "(whole file)"
+    parts = map(str, _location(error))
+    return ".".join(part if part.isprintable() else repr(part) for part in parts) or "(whole file)"
 
 
 def _describe(error: Any, model: type[BaseModel], renamed: Mapping[str, str]) -> str:
@@ -78,6 +81,8 @@ def _describe(error: Any, model: type[BaseModel], renamed: Mapping[str, str]) ->
         return f"{key}: missing; add it (see the comments in the project's own params.yaml)"
     if error["type"] == "model_type":
         message = "should be a section with keys of its own"
+    if error["type"] == "string_type":
+        message = "should be text, in quotes where YAML would read a number, true or null"
     if error["type"] == "string_pattern_mismatch":
         message = "should have only letters, digits, - and _, and begin with a letter or digit"
     message = (message[0].lower() + message[1:]).replace("input should", "should")

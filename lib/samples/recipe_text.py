@@ -124,7 +124,7 @@ def main() -> None:
         write_recipe_text(arguments.recipe, folder)
         print(f"recipe-text: wrote text for {arguments.recipe} -> {folder}", flush=True)
         # Its own output says what to add to git.
-        if subprocess.run([sys.executable, "-m", "dvc", "add", str(folder)]).returncode:
+        if subprocess.run([sys.executable, "-m", "dvc", "add", "--", str(folder)]).returncode:
             raise UserError(f"{folder}: written, but `dvc add {folder}` failed; see above")
     except UserError as error:
         sys.exit(f"recipe-text: error: {error}")
