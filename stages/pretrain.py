@@ -1,6 +1,7 @@
 """pretrain: records and initial weights -> models/<phase>, a Hugging Face model directory."""
 
 import math
+import shutil
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,6 +13,7 @@ from lib.model.parameters import parameter_table
 from lib.params import SAVED, load_params
 from lib.records.manifest import read_manifest
 from lib.run import cost, fingerprint
+from lib.run.atomic import new_directory, remove
 from lib.run.errors import UserError
 from lib.run.metrics import write_metrics
 from lib.run.paths import MODELS, RECORDS, RESULTS, VOCAB
@@ -146,6 +148,11 @@ def main(
             saved.save_initial(lambda folder: write(folder, initial.weights))
         saved.publish(model.parent / SAVED / model.name)
         epochs = steps * settings.batch_size / manifest.splits["train"].sequences
+        # Outputs appear when they are complete: what an interrupted run has logged would keep
+        # `dvc checkout` from restoring those of the run before.
+        with new_directory(results / "curves") as curves:
+            shutil.copytree(paths.logs / "plots/metrics", curves, dirs_exist_ok=True)
+        remove(paths.logs)
         write_metrics(
             results / "metrics.json",
             {

@@ -114,8 +114,10 @@ def _charts(results: Results, phase: str) -> Iterator[Element]:
 
 
 def _logs(results: Results, phase: str) -> dict[str, dict[str, str]]:
-    """DVCLive's files by metric and by text (train, dev or empty)."""
-    folder = results.folder / f"pretrain/{phase}/live/plots/metrics"
+    """Curves by metric and by text (train, dev or empty); while training runs, its log so far."""
+    folder = results.folder / f"pretrain/{phase}/curves"
+    if not folder.exists():
+        folder = results.folder / f"pretrain/{phase}/live/plots/metrics"
     logs: dict[str, dict[str, str]] = {}
     for path in folder.rglob("*.tsv"):
         text = "" if path.parent == folder else path.parent.name

@@ -77,7 +77,7 @@ def write_everything(folder: Path) -> None:
     write_vocabulary(folder / "vocab")
     write(folder / "records/main/metrics.json", {"train": {"examples": 9, "fill": 0.9873}})
     write(folder / "records/main/lengths.csv", "tokens,examples\n1,0\n2,5\n3,4\n")
-    live = folder / "pretrain/main/live/plots/metrics"
+    live = folder / "pretrain/main/curves"
     for text, loss in (("train", 5.0), ("dev", 6.0)):
         write(live / text / "mlm_loss.tsv", f"step\tmlm_loss\n10\t{loss}\n20\tnan\n30\t2.5\n")
     write(live / "learning_rate.tsv", "step\tlearning_rate\n10\t0.001\n20\t0.0005\n")

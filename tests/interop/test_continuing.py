@@ -52,6 +52,6 @@ def test_the_first_evaluation_equals_that_of_the_initial_model(tmp_path):
     initial = metrics["dev_mlm_loss_initial"], metrics["dev_nsp_loss_initial"]
     np.testing.assert_allclose(initial, expected, atol=1e-4)
     assert metrics["dev_mlm_loss"] != metrics["dev_mlm_loss_initial"]
-    curve = (results / "live/plots/metrics/dev/mlm_loss.tsv").read_text(encoding="utf-8")
+    curve = (results / "curves/dev/mlm_loss.tsv").read_text(encoding="utf-8")
     step, value = curve.splitlines()[1].split("\t")[-2:]
     assert step == "0" and float(value) == pytest.approx(expected[0], abs=1e-4)

@@ -141,7 +141,7 @@ def test_models_of_chosen_steps_and_the_best_are_kept(finished):
     last = fingerprint.of_file(finished.folder / "models/main/model.safetensors")
     assert fingerprint.of_file(kept / "step-40/model.safetensors") == last
     assert fingerprint.of_file(kept / "step-20/model.safetensors") != last
-    logged = finished.folder / "results/pretrain/main/live/plots/metrics/dev/mlm_loss.tsv"
+    logged = finished.folder / "results/pretrain/main/curves/dev/mlm_loss.tsv"
     heading, *lines = logged.read_text().splitlines()
     assert heading.split() == ["step", "mlm_loss"]
     losses = {int(step): float(loss) for step, loss in (line.split() for line in lines)}

@@ -25,7 +25,7 @@ def draw_run(results: Path, phase: str, tables: Mapping[str, pd.DataFrame]) -> N
     target, costs = results / "evaluate", results / "cost"
     _draw_breakdowns(target, tables)
     _draw_models(target, tables["models"])
-    _draw_training(target, results / f"pretrain/{phase}/live/plots/metrics")
+    _draw_training(target, results / f"pretrain/{phase}/curves")
     _draw_data(target, results / f"records/{phase}", results / "vocab")
     _draw_throughput(costs / f"throughput-{phase}.svg", costs / f"training-{phase}.csv")
 
