@@ -97,8 +97,8 @@ def _draw_training(folder: Path, logs: Path) -> None:
 
 def _draw_throughput(target: Path, costs: Path) -> None:
     """Tokens per second by step, if training ran on this machine."""
-    if costs.exists():
-        table = pd.read_csv(costs)
+    table = pd.read_csv(costs) if costs.exists() else pd.DataFrame()
+    if len(table):
         curves = {"tokens": _points(table["step"], table["tokens_per_second"])}
         label = "tokens per second (without padding)"
         chart = line_chart(curves, "step", label, title="Training throughput")
