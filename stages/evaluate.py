@@ -14,6 +14,7 @@ from lib.report.page import write_page
 from lib.run.atomic import write_text
 from lib.run.json_files import read_object
 from lib.run.metrics import write_metrics
+from lib.run.names import write_name
 from lib.run.paths import MODELS, SHARDS, VOCAB
 from lib.run.stage import run_stage
 
@@ -49,6 +50,7 @@ def main(
     metrics = {"phase": phase, **evaluation.metrics}
     write_text(model / "README.md", model_card(facts, evaluation.config, metrics))
     write_metrics(_TARGET / "metrics.json", metrics)
+    write_name("evaluate", phase)
     print(f"evaluate: {phase}: {', '.join(map(str, headlines(metrics)))}")
 
 

@@ -16,6 +16,7 @@ from lib.run import cost, fingerprint
 from lib.run.atomic import new_directory, remove
 from lib.run.errors import UserError
 from lib.run.metrics import write_metrics
+from lib.run.names import write_name
 from lib.run.paths import MODELS, RECORDS, RESULTS, VOCAB
 from lib.run.phases import run_length, training_settings
 from lib.run.stage import run_stage, scratch
@@ -153,6 +154,7 @@ def main(
         with new_directory(results / "curves") as curves:
             shutil.copytree(paths.logs / "plots/metrics", curves, dirs_exist_ok=True)
         remove(paths.logs)
+        write_name("pretrain", phase)
         write_metrics(
             results / "metrics.json",
             {

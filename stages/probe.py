@@ -32,6 +32,7 @@ from lib.probe.task_data import read_task
 from lib.run.atomic import write_text
 from lib.run.errors import UserError
 from lib.run.metrics import write_metrics
+from lib.run.names import write_name
 from lib.run.progress import Progress
 from lib.run.stage import run_stage
 from lib.text.cleaning.cleaner import DocumentCleaner
@@ -137,6 +138,7 @@ def main(
     for name, frame in (("runs", scores_by_run(runs)), ("classes", scores_by_class(runs))):
         write_text(results / f"{name}.csv", frame.to_csv(index=False, float_format="%.6g"))
     write_metrics(results / "metrics.json", {**metrics, **summary})
+    write_name("probe", task_name)
     counted = "entities" if entity_level else "labels"
     print(
         f"probe: {task_name}: {len(train):,} training and {len(test):,} test examples; F1 of "

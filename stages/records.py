@@ -16,6 +16,7 @@ from lib.run import fingerprint, random
 from lib.run.atomic import new_directory, write_text
 from lib.run.errors import UserError
 from lib.run.metrics import write_metrics
+from lib.run.names import write_name
 from lib.run.paths import RECORDS, VOCAB
 from lib.run.pool import choose_workers, shard_map
 from lib.run.stage import run_stage
@@ -165,6 +166,7 @@ def main(
         write_text(temporary / MANIFEST, text)
     results = Path("results/records") / phase
     write_metrics(results / "metrics.json", metrics)
+    write_name("records", phase)
     histograms = total(shards["train"])
     write_text(results / "lengths.csv", histogram_csv(histograms.example_lengths, "examples"))
     write_text(results / "sequences.csv", histogram_csv(histograms.sequence_lengths, "sequences"))

@@ -17,7 +17,7 @@ from lib.params import parse_params
 from lib.run import fingerprint
 from lib.run.errors import UserError
 from tests.conftest import ROOT
-from tests.helpers.project import Project, environment, write_text
+from tests.helpers.project import PERSON, Project, environment, write_text
 
 CANARY = "canary"
 # Names of folders that a shell, DVC or YAML would read as something else.
@@ -445,21 +445,46 @@ def test_dvc_refuses_a_task_and_keeps_what_it_would_replace(guarded):
     assert 1 <= len(errors) <= 2, errors
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("section", ["phases", "probe"])
-@pytest.mark.parametrize(
-    "name", ["../../../outside", "../../outside", "../raw", "..", "$(touch canary)"]
-)
-def test_other_ways_to_run_a_stage_keep_what_is_outside(guarded, section, name):
+NAMES_OF_PATHS = ["../../../outside", "../../outside", "../raw", "..", ".", "a/b", "../" * 9 + "x"]
+
+
+def with_name(guarded: Guarded, section: str, name: str) -> tuple[dict, str]:
+    """Values with a phase or task of this name, and the target of one of its stages."""
     values = copy.deepcopy(guarded.values)
-    file = "dvc.yaml"
+    if section == "phases":
+        values["phases"][name] = dict(values["phases"]["main"])
+        return values, f"records@{name}"
     if section == "probe":
         values["probe"] = {"tasks": {name: dict(TASK)}}
-        file = "probe/dvc.yaml"
-    else:
-        values["phases"][name] = dict(values["phases"]["main"])
-    for flags in (["--keep-going"], ["--ignore-errors"], ["--dry"]):
-        guarded.run(values, "dvc", "repro", *flags, file)
+        return values, f"probe/dvc.yaml:probe@{name}"
+    values["evaluate"]["phase"] = name
+    return values, "evaluate"
+
+
+@pytest.mark.parametrize("section", ["phases", "probe", "evaluate"])
+def test_dvc_runs_no_single_stage_with_the_name_of_a_path(guarded, section):
+    # Without its dependencies, so also without the check.
+    values, target = with_name(guarded, section, "../../../outside")
+    (error,) = guarded.refused(values, "dvc", "repro", "--single-item", target)
+    assert "name-without-slash" in error
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("section", ["phases", "probe", "evaluate"])
+@pytest.mark.parametrize("name", NAMES_OF_PATHS)
+def test_every_command_of_dvc_refuses_the_name_of_a_path(guarded, section, name):
+    values, _ = with_name(guarded, section, name)
+    file = "probe/dvc.yaml" if section == "probe" else "dvc.yaml"
+    for command in (
+        ["repro", file],
+        ["repro", "--ignore-errors", file],
+        ["repro", "--single-item", file],
+        ["checkout", "--force"],
+        ["commit", "--force"],
+    ):
+        guarded.run(values, "dvc", *command)
+    (error,) = guarded.refused(values, "dvc", "repro", file)
+    assert "name-without-slash" in error
 
 
 @pytest.mark.slow
@@ -479,12 +504,30 @@ def test_dvc_takes_other_paths_literally(guarded, key):
 
 
 @pytest.mark.slow
-def test_a_bad_name_given_to_an_experiment(guarded):
+def test_values_of_an_experiment_run_nothing_and_delete_nothing(tmp_path):
+    guarded = Guarded(tmp_path)
+    with (guarded.folder / ".gitignore").open("a", encoding="utf-8") as file:
+        file.write("/data/raw\n")  # Not in DVC either: nobody could bring it back.
+    guarded.project.environment |= PERSON
+    for command in (
+        "dvc config core.no_scm false",
+        "git init -q",
+        "git add -A",
+        "git commit -qm x",
+    ):
+        guarded.project.run(*command.split())
     for change in (
         "preprocess.input=data/$(touch canary)",
         "preprocess.input='data/`touch canary`'",
         "evaluate.phase=../../outside",
+        "evaluate.phase=../data/raw",
+        "phases.main.init='../x; touch canary'",
         "+phases.x={max_seq_length: 32, init: ../../../outside}",
         "+phases.../../../outside={max_seq_length: 32, init: data/vocab}",
+        "pretrain.checkpoint_dir='$(touch canary)'",
     ):
-        guarded.run(guarded.values, "dvc", "exp", "run", "-S", change)
+        guarded.refused(guarded.values, "dvc", "exp", "run", "-S", change)
+    for section in ("phases", "evaluate", "probe"):
+        for name in ("../../../outside", "../raw", "../data/raw", ".."):
+            values, _ = with_name(guarded, section, name)
+            guarded.refused(values, "dvc", "exp", "run")

@@ -47,6 +47,12 @@ class TensorBundle:
         """
         self.source = str(prefix)
         _check_data_files(prefix)
+        # TensorFlow takes the prefix for a pattern.
+        if any(character in self.source for character in "[]\\"):
+            raise UserError(
+                f"{prefix}: TensorFlow reads no checkpoint from a path with [, ] or \\ in it; "
+                "rename its folder"
+            )
         try:
             self._reader = tf.train.load_checkpoint(self.source)
             shapes = self._reader.get_variable_to_shape_map()
