@@ -271,7 +271,7 @@ def _only(characters: str) -> AfterValidator:
 
     def check(value: str) -> str:
         if not re.fullmatch(f"[A-Za-z0-9][{characters}]*", value):
-            raise ValueError(f"should begin with a letter or digit and have {characters} only")
+            raise ValueError(f"should begin with a letter or digit and have only {characters}")
         return value
 
     return AfterValidator(check)
@@ -281,7 +281,7 @@ class Tpu(Section):
     """A TPU of Google Cloud; names that are null are those of the TPU VM that runs the stage."""
 
     name: Annotated[str, _only("A-Za-z0-9._:/,-")] | None = None
-    zone: Annotated[str, _only("a-z0-9-")] | None = None
+    zone: Annotated[str, _only("A-Za-z0-9-")] | None = None
     project: Annotated[str, _only("A-Za-z0-9.:-")] | None = None
     steps_per_execution: Positive = 1
 

@@ -58,7 +58,7 @@ def _checksums(stages: dict[str, Any]) -> str:
         [f"`{out['path']}`", stage, f"`{out['md5']}`"]
         for stage, locked in stages.items()
         for out in locked["outs"]
-        if stage != "check" and not out["path"].startswith("results/")
+        if stage != "check" and not out["path"].startswith(("results/", "data/names/"))
     ]
     return _table(["output", "stage", "MD5"], rows)
 
