@@ -6,7 +6,7 @@ VALUES := BUCKET FLAGS MODEL NAME PORT REVISION SCALE TO
 # Nor does make expand a `$` in them.
 $(foreach name,$(VALUES),$(if $(value $(name)),$(eval override $(name) := $$(value $(name)))))
 export $(VALUES)
-# The stages call plain `python`: that of the virtual environment.
+# The stages call plain `python`, which must be the one of the virtual environment.
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 export TF_CPP_MIN_LOG_LEVEL ?= 3
 
@@ -64,28 +64,28 @@ accept: setup ## keep finished outputs when only code has changed (after an upda
 report: setup ## results/report.html: the whole run on one page, from the files in results/
 	@python -m lib.commands.report
 
-experiments: setup ## a table of the experiments, the best first: FLAGS=--md, or other flags of dvc exp show
+experiments: setup ## a table of the experiments, best first; FLAGS=--md, or other flags of dvc exp show
 	@printf '%s' "$$FLAGS" | xargs python -m lib.commands.experiments
 
-import: setup ## a model of the Hugging Face hub, pinned, into models/base: MODEL=bert-base-uncased REVISION=...
+import: setup ## download a model at a pinned commit to models/base: MODEL=bert-base-uncased REVISION=...
 	@python -m lib.commands.import_model "$$MODEL" "$$REVISION" $(if $(TO),--to="$$TO")
 
-recipe: setup ## params.yaml for a known model: NAME=kanarya, SCALE=tiny for minutes; alone: a list
+recipe: setup ## set params.yaml for a known model: NAME=kanarya; SCALE=tiny: a run of minutes; no NAME: a list
 	@python -m lib.commands.recipe $(if $(NAME),"$$NAME") $(if $(SCALE),--scale="$$SCALE")
 
-recipe-text: setup ## synthetic text of a recipe's kind into data/raw, to try it with: NAME=kanarya
+recipe-text: setup ## write synthetic text for trying a recipe to data/raw: NAME=kanarya
 	@python -m lib.samples.recipe_text "$$NAME"
 
-tiny-base: smoke ## the smoke run's BERT into models/base/tiny, for recipes that continue a model
+tiny-base: smoke ## copy the smoke run's BERT to models/base/tiny, for recipes that continue a model
 	mkdir -p models/base
 	rm -rf models/base/tiny
 	cp -r .scratch/smoke/models/main models/base/tiny
 	dvc add models/base/tiny
 
-remote: setup ## DVC's default remote in a bucket, set and checked: BUCKET=gs://name/prefix
+remote: setup ## set and check DVC's default remote in a bucket: BUCKET=gs://name/prefix
 	@python -m lib.commands.remote $(if $(BUCKET),"$$BUCKET")
 
-push: setup ## all outputs to the remote, and the run cache (outputs of runs that were never committed)
+push: setup ## push all outputs and the run cache (outputs of runs that were never committed)
 	dvc push
 	@python -m lib.commands.remote --push-runs
 

@@ -10,7 +10,7 @@ from lib.run.stage import run_stage
 
 
 def main(code: Path = CODE) -> None:
-    """Refuses a params.yaml that is not valid; lists the code on which each stage depends.
+    """Validates params.yaml, and lists the code on which each stage depends.
 
     CODE is the folder to write.
     """

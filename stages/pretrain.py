@@ -52,7 +52,7 @@ def main(
     vocab: Path = VOCAB,
     model: Path | None = None,
 ) -> None:
-    """Trains one phase.
+    """Trains a BERT for one phase.
 
     PHASE is its name in params.yaml, RECORDS its folder of records, INIT its initial weights (the
     folder of the vocabulary or the config file of a BERT: from scratch; or the folder of a model),

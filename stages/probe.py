@@ -100,7 +100,7 @@ def main(
     """Fine-tunes several models on a labelled task and compares their scores.
 
     TASK_NAME is its name in params.yaml, DATA its labelled text (a file or a folder), MODEL the
-    folder of the model to evaluate, BASELINE that of another model (data/vocab for none).
+    folder of the model to fine-tune, BASELINE the folder of another (data/vocab for none).
     """
     params = load_params()
     if task_name not in params.probe.tasks:

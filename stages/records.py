@@ -48,7 +48,7 @@ class ShardTask:
 def _tokenizer(vocab: Path, digest: str) -> WordPieceTokenizer:
     """The tokenizer, loaded once per process: its cache of words serves all shards.
 
-    A worker of a cluster may outlive the vocabulary; the digest tells one vocabulary from another.
+    A worker of a cluster may outlive the vocabulary; the digest distinguishes vocabularies.
     """
     return WordPieceTokenizer.load(vocab)
 

@@ -99,7 +99,7 @@ def page(project: Path) -> str:
 
 
 def _machine() -> str:
-    """Operating system, and the model name of the CPU where Linux tells it."""
+    """Operating system, and the model name of the CPU where Linux reports it."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:

@@ -19,7 +19,7 @@ from typing import Any
 
 from lib.run.atomic import write_text
 
-# The first steps contain one-off costs; at least so many more give the cost of a step.
+# The first steps contain one-off costs; at least this many more give the cost of a step.
 _FIRST_STEPS, _TIMED_STEPS = 3, 5
 # More steps than any calibration makes, so that its learning rate stays in the warm-up.
 ENDLESS = 1_000_000

@@ -18,7 +18,7 @@ from lib.run.atomic import write_text
 def compare(
     name: str, ours: Sequence[Measured], peer: Sequence[Measured], threshold: float
 ) -> dict[str, Any]:
-    """Compares alternating runs of ours and a peer's.
+    """Compares alternating runs of our system and of a peer.
 
     Args:
         threshold: smallest accepted ratio of the peer's wall time to ours.

@@ -120,7 +120,7 @@ def summarise(
 
 
 def first_steps(sides: Mapping[str, tuple[str, Runs]]) -> list[dict[str, Any]]:
-    """Duration of the first step in each mode of ours and of the peer."""
+    """Duration of the first step in each mode of our system and of the peer."""
     rows = []
     for side in ("ours", "peer"):
         for mode, results in sides[side][1].items():

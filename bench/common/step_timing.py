@@ -12,7 +12,7 @@ import numpy as np
 
 # Steps left out at the beginning and after each compilation.
 _WARMUP_STEPS = 2
-# A framework that keeps compiling is measured anyway after so many extra steps.
+# A framework that keeps compiling is measured anyway after this many extra steps.
 _MAX_EXTRA_STEPS = 40
 # Size of the square matrices whose product gives the peak: 4,096 is no faster, as measured.
 MATMUL_SIZE, MATMUL_REPEATS = 2048, 10

@@ -1,4 +1,4 @@
-"""Token ids of ours against Hugging Face's tokenizers and Google's FullTokenizer, line by line.
+"""Our token ids against Hugging Face's tokenizers and Google's FullTokenizer, line by line.
 
 Google's tokenizer differs from both others on some characters (combining marks, rare ideographs,
 private use, ...). These are found first, by trying every code point. Lines that contain one of

@@ -29,7 +29,7 @@ class Case:
         threshold: smallest accepted ratio of our useful tokens per second to the peer's; in float32
             only.
         steps: steps to time.
-        xla: whether to compile with XLA, for each mode of ours.
+        xla: whether to compile with XLA, for each mode of our system.
         length: maximum sequence length.
         predictions: masked positions per sequence.
     """

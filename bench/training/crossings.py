@@ -180,7 +180,7 @@ def google_reader(checkout: Path, project: Project) -> list[dict[str, Any]]:
 
 
 def google_sample(sample: Path, project: Project) -> list[dict[str, Any]]:
-    """Trains on records published by Google: loss after a few steps over that of guessing."""
+    """Trains on records published by Google: loss after a few steps, over the loss of guessing."""
     source = project.path("data/given")
     source.mkdir(parents=True, exist_ok=True)
     (source / sample.name).write_bytes(sample.read_bytes())

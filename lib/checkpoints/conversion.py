@@ -95,7 +95,7 @@ def _all_weights(
         also = f"; unexpected tensors: {unused}" if unused else ""
         raise UserError(
             f"{source}: no {' and no '.join(missing_heads)}{also}; give --init-missing-heads to "
-            "initialise what is missing randomly"
+            "initialise missing heads randomly"
         )
     if unused and not init_missing_heads:
         raise UserError(

@@ -211,7 +211,7 @@ def one_line_errors(hub: HfApi, model: str, revision: str) -> Iterator[None]:
         ) from None
     except RevisionNotFoundError:
         raise UserError(
-            f"{model}: no revision {revision}; omit REVISION to be shown the latest one"
+            f"{model}: no revision {revision}; omit REVISION to see the latest one"
         ) from None
     except RepositoryNotFoundError:
         raise UserError(

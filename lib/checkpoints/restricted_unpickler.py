@@ -63,7 +63,7 @@ _MAX_SIZE, _MAX_DIMENSIONS = 2**40, 16
 
 
 class UnsafePickleError(Exception):
-    """The pickle uses a name or opcode that weights do not need; the message is that."""
+    """The pickle uses a name or opcode that weights do not need; the message names it."""
 
 
 class CorruptFileError(Exception):

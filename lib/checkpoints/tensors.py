@@ -125,7 +125,7 @@ def assemble(
     if missing_heads and not allow_missing_heads:
         raise UserError(
             f"{source}: no {' and no '.join(missing_heads)}, so this is not a BERT for pretraining"
-            f"{also}; set pretrain.init_missing_heads: true to initialise what is missing randomly"
+            f"{also}; set pretrain.init_missing_heads: true to initialise missing heads randomly"
         )
     if allow_missing_heads:
         wrong = [name for name in unexpected if encoder is not None and name.startswith(encoder)]

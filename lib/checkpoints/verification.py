@@ -270,8 +270,8 @@ def verify(
         if not difference <= _LIMIT * max(1.0, largest):
             raise UserError(
                 f"{directory}: the written model differs from the trained one: its "
-                f"{name.replace('_', ' ')} are off by up to {difference:.3g}, the largest is "
-                f"{largest:.3g}; run the stage again, and do not use the model if this error stays"
+                f"{name.replace('_', ' ')} differ by up to {difference:.3g} (the largest is "
+                f"{largest:.3g}); run the stage again, and do not use the model if this error stays"
             )
     return max(float(difference) for difference, _ in found.values())
 

@@ -1,10 +1,10 @@
 """Keeps finished outputs when only the code has changed: `make accept`.
 
 After an update of this project `dvc repro` runs every stage whose code changed, and trains again.
-CHANGELOG.md says which stages' results differ between versions; where they do not, or where the
-old model is good enough, this records the present code as the one that made the present outputs.
-It does so for stages that differ from their last run in nothing but code and new parameters that
-have their default values; others are listed and left as they are.
+CHANGELOG.md says which stages' results differ between versions. If yours do not, or if the old
+model is good enough, this marks the present outputs as up to date with the new code. It does so for
+stages that differ from their last run only in code, or in new parameters that have their default
+values. Others are listed and left as they are.
 """
 
 import argparse

@@ -72,7 +72,7 @@ def main() -> None:
         dest="folder",
         type=Path,
         metavar="FOLDER",
-        help="keeps the objects (default: .scratch/bucket)",
+        help="folder that keeps the objects (default: .scratch/bucket)",
     )
     arguments = parser.parse_args()
     try:

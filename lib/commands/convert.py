@@ -52,7 +52,7 @@ def _add_model(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
     parser.add_argument(
         "--init-missing-heads",
         action="store_true",
-        help=f"initialise heads that the source lacks randomly (seed {SEED})",
+        help=f"give random weights to heads that the source lacks (seed {SEED})",
     )
     parser.add_argument(
         "--without-tokenizer", action="store_true", help="convert only the weights and the config"

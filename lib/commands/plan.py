@@ -90,13 +90,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m lib.commands.plan", description=__doc__)
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.add_argument(
-        "--text", metavar="SIZE", help="size of the raw text (default: that of preprocess.input)"
+        "--text",
+        metavar="SIZE",
+        help="size of the raw text (default: the size of preprocess.input)",
     )
     parser.add_argument(
         "--kind", choices=TEXTS, default="articles", help="kind of text (default: articles)"
     )
     parser.add_argument(
-        "--device", choices=DEVICES, default="cpu", help="accelerator that trains (default: cpu)"
+        "--device", choices=DEVICES, default="cpu", help="accelerator to train on (default: cpu)"
     )
     parser.add_argument(
         "--devices", type=int, default=1, metavar="N", help="number of accelerators (default: 1)"
@@ -112,7 +114,7 @@ def main() -> None:
         type=int,
         default=os.cpu_count(),
         metavar="N",
-        help="cores that prepare the data (default: this machine's)",
+        help="cores for the data stages (default: this machine's)",
     )
     arguments = parser.parse_args()
     try:

@@ -1,5 +1,6 @@
 """The summary of a finished run on one screen: `python -m lib.commands.summary`."""
 
+import argparse
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -154,6 +155,7 @@ def _fill_mask(results: Results) -> Iterator[str]:
 
 
 if __name__ == "__main__":
+    argparse.ArgumentParser(prog="python -m lib.commands.summary", description=__doc__).parse_args()
     try:
         print(summary())
     except UserError as error:

@@ -102,7 +102,7 @@ class Evaluator:
 def _score_labels(
     weights: Weights, config: BertConfig, features: Mapping[str, tf.Tensor], labels: tf.Tensor
 ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-    """Losses [B, P] of the labels, and how many entries are more likely, and as likely."""
+    """Losses [B, P] of the labels, and numbers of more likely and of equally likely entries."""
     logits, _ = head_logits(weights, config, features, next_sentence=False)  # [B, P, V]
     of_label = tf.gather(logits, labels, batch_dims=2)[..., None]  # [B, P, 1]
     higher = tf.math.count_nonzero(logits > of_label, -1, dtype=tf.int32)  # [B, P]

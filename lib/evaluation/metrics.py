@@ -136,7 +136,7 @@ def top_k(k: int) -> Total:
 
 @dataclass(frozen=True)
 class Baseline:
-    """Something simpler that a model is compared with.
+    """A baseline: a simpler predictor that a model is compared with.
 
     Attributes:
         key: METRIC_KEY is the name of its value in metrics.json.
@@ -291,7 +291,7 @@ class Result:
         return " to ".join(map(self.written, self.interval or ()))
 
     def beats(self, baseline: Baseline) -> bool:
-        """Whether the model is better than a baseline; as good is not better."""
+        """Whether the model is strictly better than a baseline."""
         difference = self.value - self.baselines[baseline]
         return difference > 0 if self.metric.higher_is_better else difference < 0
 
@@ -322,7 +322,7 @@ def results_in(values: Mapping[str, Any]) -> tuple[list[Result], dict[str, Any]]
 
 
 def headlines(values: Mapping[str, Any]) -> Iterator[Result]:
-    """The few metrics that a run is known by."""
+    """The headline metrics, on top of the report and in the summary."""
     return (result for result in results_in(values)[0] if result.metric.headline)
 
 

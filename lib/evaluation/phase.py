@@ -33,7 +33,7 @@ from lib.vocab.tokenizer import WordPieceTokenizer
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What evaluate found out about a phase.
+    """Results of the evaluation of a phase.
 
     Attributes:
         config: of the phase's model.

@@ -32,7 +32,7 @@ _TAIL = 2.5  # per cent on each side of a 95 % interval
 
 
 class DocumentSums:
-    """Totals by document, of which every metric is a quotient.
+    """Totals per document; every metric is the quotient of two.
 
     Attributes:
         by_name: float64 [documents] for each total; documents without a value have 0.

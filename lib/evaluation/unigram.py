@@ -9,7 +9,7 @@ from lib.evaluation.sequences import MaskedWordBatch
 class Unigram:
     """The same prediction for every masked token, from token frequencies alone.
 
-    Its accuracy is that of always predicting the most frequent token.
+    It always predicts the most frequent token first.
 
     Attributes:
         losses: float64 [V], V the vocabulary size: -log p of each token, in nats.

@@ -25,7 +25,7 @@ def loss_sums(
     label_smoothing: float = 0.0,
     gradient_checkpointing: bool = False,
 ) -> dict[str, tf.Tensor]:
-    """Forward pass, and the sums of which losses and accuracies consist.
+    """Forward pass, and the sums from which losses and accuracies are computed.
 
     An example contributes the same to each sum whether it is packed or has a sequence of its own.
 

@@ -28,7 +28,7 @@ from typing import Protocol, Self
 
 import numpy as np
 
-_LAST = np.uint64(0xFFFFFFFFFFFFFFFF)  # key of a position that is no candidate: sorts last
+_LAST = np.uint64(0xFFFFFFFFFFFFFFFF)  # key of a position that is not a candidate: sorts last
 
 
 class Tokenizer(Protocol):

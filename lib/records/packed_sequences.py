@@ -28,7 +28,7 @@ def assemble_packed(
     predictions_per_sequence: int,
     next_sentence: bool,
 ) -> dict[str, np.ndarray]:
-    """Builds packed sequences from examples in sequences of their own.
+    """Builds packed sequences from unpacked ones.
 
     Args:
         examples: Google's features of N examples, as `lib.records.shard.features` gives them;

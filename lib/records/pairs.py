@@ -18,7 +18,7 @@ together have at most 9 tokens:
     s5        one sentence, so random B    s5  s1 s2, cut to 5 tokens   (end)
 
 - A *chunk* takes sentences of one document until it has at least the target length, here 9 tokens.
-- A random B begins at a sentence of another document and goes on until A and B have the target
+- A random B begins at a sentence of another document and continues until A and B have the target
   length. The sentences of the chunk that it replaces are put back: the walk continues with them.
 - A pair that is too long is truncated: s5 has 4 tokens, s1 s2 has 9. The longer segment loses one
   token after the other from its front or its back, here one from the front and three from the back.

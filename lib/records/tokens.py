@@ -55,7 +55,7 @@ class Tokens:
                 ids[line_offsets[i]:line_offsets[i + 1]].
             blank: bool array [lines]: the line is blank and so ends a document. A line without
                 tokens is not necessarily blank: it may hold only characters that the tokenizer
-                drops. Then it is not a sentence, but its document goes on.
+                drops. Then it is not a sentence, but its document continues.
 
         Raises:
             ValueError: the arrays contradict each other, or there are 2^31 tokens or more.

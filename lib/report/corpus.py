@@ -162,8 +162,8 @@ def _samples(results: Results) -> Element:
         "div",
         element(
             "p",
-            "The beginnings of documents drawn at random from those that cleaning changed; "
-            "afterwards with one sentence per line.",
+            "Beginnings of documents, drawn at random from those that cleaning changed. After "
+            "cleaning, every line is a sentence.",
         ),
         shown[:_SHOWN_SAMPLES],
         folded(f"{len(shown) - _SHOWN_SAMPLES} more", shown[_SHOWN_SAMPLES:])

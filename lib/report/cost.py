@@ -41,7 +41,7 @@ def costs(results: Results) -> dict[str, dict[str, Any]]:
 def _logged_seconds(results: Results, phase: str) -> float:
     """The time of all training steps by the log, which a resumed training continues.
 
-    The cost file of a stage has only the time of the process that finished it.
+    The cost file counts a killed process only up to its last checkpoint.
     """
     total, before = 0.0, 0.0
     for step, rate in results.points(f"cost/training-{phase}.csv", "step", "steps_per_second"):
@@ -94,8 +94,8 @@ def cost(results: Results) -> Element:
     heading = ["stage", "time", None, "CPU time", "peak memory", None]
     note = (
         "The last run of each stage on this machine; a stage whose results came from DVC's cache "
-        "did not run. The time of a training that was interrupted and resumed includes all its "
-        "parts, its CPU time only the last one. Peak memory is that of the largest process."
+        "did not run. A training run that was interrupted and resumed counts all its parts. Peak "
+        "memory is the largest of any process."
     )
     return section(name, title, element("p", note), table(heading, rows, "cost"), _speeds(results))
 

@@ -23,7 +23,7 @@ def fill_mask(results: Results) -> Element:
     return section(
         name,
         title,
-        element("p", "Words of test sentences that were masked, and the model's predictions."),
+        element("p", "Test sentences with one word masked, and the model's predictions for it."),
         shown if examples else none,
         folded(f"{len(examples) - _SHOWN} more", more) if examples[_SHOWN:] else None,
     )

@@ -72,7 +72,10 @@ def held_out(results: Results) -> Element:
     return section(
         name,
         title,
-        element("p", "Measured on test documents, which neither training nor vocabulary has seen."),
+        element(
+            "p",
+            "Measured on test documents, which were not used in training or for the vocabulary.",
+        ),
         table(heading, [_row(result, with_initial) for result in found], "measures"),
         figures(*results.images("evaluate", skip=_OTHER_SECTIONS)),
         results.tables("evaluate"),

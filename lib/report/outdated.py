@@ -23,7 +23,7 @@ from lib.run.errors import UserError
 from lib.run.paths import CODE, RESULTS
 from lib.text.reading.input_digest import input_md5
 
-OUTDATED = "outdated: params.yaml or its inputs changed since"
+OUTDATED = "outdated: params.yaml or an input has changed since its last run"
 NOT_RECORDED = "unverified: not run by DVC, so it may belong to other parameters or text"
 
 _FILES = ("dvc.yaml", "data/dvc.yaml", "probe/dvc.yaml")
@@ -39,7 +39,7 @@ Stage = Mapping[str, Any]
 
 
 def outdated_stages(root: Path) -> dict[str, str]:
-    """Each stage of dvc.yaml whose results are not current, by name (`records@main`): why.
+    """Stages whose results are not current: name in dvc.yaml (`records@main`) -> reason.
 
     Args:
         root: the folder of the project.
@@ -107,7 +107,7 @@ def _relative(root: Path, path: str) -> str:
 
 
 def _lookup(values: Mapping[str, Any], key: str) -> Any:
-    """The value of `vocab.size`; None if there is none."""
+    """The value of a dotted key such as `vocab.size`; None if there is none."""
     found: Any = values
     for part in key.split("."):
         found = found.get(part) if isinstance(found, dict) else None

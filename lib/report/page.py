@@ -84,7 +84,7 @@ def page(results: Results, params_text: str) -> str:
         element("p", _abstract(results), class_="lede"),
         tiles(results),
     )
-    footer = element("footer", element("p", "Written from results/ by make report."))
+    footer = element("footer", element("p", "Made from results/; make report updates it."))
     style = Path(__file__).with_name("style.css").read_text(encoding="utf-8")
     body = [header, element("nav", element("div", links)), element("main", sections), footer]
     return document(f"domain-bert: {phase}", style, body)
@@ -111,7 +111,7 @@ def _abstract(results: Results) -> str:
     took = total_time(results)
     if took and not results.outdated:
         parts.append(f"All stages took {took} on this machine.")
-    return " ".join(parts) or "No stage has run for this params.yaml yet: dvc repro"
+    return " ".join(parts) or "No stage has run for this params.yaml yet; run dvc repro"
 
 
 def _more(results: Results) -> list[Element]:

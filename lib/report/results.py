@@ -71,10 +71,10 @@ class Results:
         return read_object(path) if self.exists(path) else None
 
     def absence(self, stage: str) -> Element:
-        """A note for the place of results that are missing or outdated (`pretrain/main`)."""
+        """A note in place of missing or outdated results of a stage (`pretrain/main`)."""
         name = " of ".join(stage.split("/"))
         why = self.why_outdated(self.folder / stage / METRICS)
-        text = f"{name}: {why}; run dvc repro" if why else f"{name} has not run yet: dvc repro"
+        text = f"{name}: {why}; run dvc repro" if why else f"{name} has not run yet; run dvc repro"
         return element("p", text, class_="missing")
 
     def fill_mask(self) -> list[dict[str, Any]] | None:
@@ -120,7 +120,7 @@ class Results:
     def drawn(
         self, name: str, x: tuple[str, str], y: str, caption: str, picture: str | None
     ) -> Element | None:
-        """A table as a chart: the SVG file that a stage drew of it, else one of two columns.
+        """A chart of a table: the SVG file that a stage drew, otherwise a new one of two columns.
 
         Args:
             x: the column of the horizontal axis, and its label.

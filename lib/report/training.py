@@ -6,6 +6,7 @@ from xml.etree.ElementTree import Element
 
 from lib.evaluation.metrics import METRICS
 from lib.report.charts.lines import line_chart
+from lib.report.held_out import flat
 from lib.report.markup import (
     Child,
     element,
@@ -140,6 +141,6 @@ def _outcome(metrics: Mapping[str, Any]) -> Element:
         for name in both
     ]
     shown = {f"{text}_{name}" for text in ("train", "dev") for name in both}
-    others = [(words(key), number(metrics[key], key)) for key in metrics if key not in shown]
+    others = flat({key: value for key, value in metrics.items() if key not in shown})
     last = table(["at the last step", "training text", "dev text"], rows)
     return element("div", facts(others), last if rows else None, class_="columns")

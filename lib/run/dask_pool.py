@@ -164,7 +164,7 @@ class _Cluster:
                 continue  # It has ended in the meantime.
             if isinstance(outcome, Exception):
                 raise self._refused(
-                    worker, f"has other code in memory ({outcome!r}); start it again"
+                    worker, f"has different code in memory ({outcome!r}); start it again"
                 )
             compatible, text = outcome
             if not compatible:

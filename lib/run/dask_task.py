@@ -105,7 +105,7 @@ def check_compatible(handshake: Path) -> Path:
     if differing:
         more = f" and {len(differing) - 1} more" if len(differing) > 1 else ""
         raise WorkerIncompatibleError(
-            f"has other code in memory ({differing[0]}{more}); start it again, in the same "
+            f"has different code in memory ({differing[0]}{more}); start it again, in the same "
             "version of the project"
         )
     for name, version in expected["versions"].items():

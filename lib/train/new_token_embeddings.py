@@ -42,7 +42,7 @@ def needed_extension(
             return extension
         if not _fits(vocab_size, len(tokenizer.vocabulary)):
             raise UserError(
-                f"{init}: the vocabulary size is {vocab_size}, that of data/vocab "
+                f"{init}: the vocabulary size is {vocab_size}, but data/vocab has "
                 f"{len(tokenizer.vocabulary)}; {advice}"
             )
         return None
@@ -70,9 +70,7 @@ def needed_extension(
         difference = (
             f"token {first} is {files.vocabulary[first]!r}, not {tokenizer.vocabulary[first]!r}"
         )
-    raise UserError(
-        f"{files.path}: another vocabulary than that of data/vocab ({difference}); {advice}"
-    )
+    raise UserError(f"{files.path}: not the vocabulary in data/vocab ({difference}); {advice}")
 
 
 def _fits(vocab_size: int, tokens: int) -> bool:

@@ -58,7 +58,7 @@ class Workers:
         others = np.flatnonzero((identities != identities[0]).any(axis=1))
         if len(others):
             raise UserError(
-                f"{self._name(int(others[0]))} would train something else than worker 0; give all "
+                f"{self._name(int(others[0]))} is not training the same run as worker 0; give all "
                 "workers the same records, vocabulary, initial model and params.yaml"
             )
 

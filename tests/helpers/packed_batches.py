@@ -26,7 +26,7 @@ def tensors(arrays: dict[str, np.ndarray]) -> dict[str, tf.Tensor]:
 
 
 def unpacked_and_packed() -> tuple[dict, dict, np.ndarray]:
-    """The same examples unpacked and packed, and int [packed sequences, K]: which is where."""
+    """The same examples unpacked and packed, and int [packed sequences, K]: their indices."""
     draw = np.random.default_rng(0)
     lengths = draw.integers(5, LENGTH + 1, 12) // draw.integers(1, 4, 12)
     lengths = np.maximum(lengths, 5)

@@ -71,7 +71,7 @@ def write_text(folder: Path, documents: int = 120) -> None:
 
 
 def environment() -> dict[str, str]:
-    """That of a command in a project of its own."""
+    """Environment variables of a command that runs in a separate project."""
     values = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", "DVC_NO_ANALYTICS": "1"}
     # Of an outer dvc run: it would send checkpoints to another project's scratch.
     values.pop("DVC_ROOT", None)

@@ -268,7 +268,7 @@ def test_a_norm_that_is_not_finite_is_returned_and_gradients_stay(bad, clip_norm
 
 @pytest.mark.parametrize("dtype", [tf.bfloat16, tf.float16])
 def test_the_norm_of_half_precision_gradients_is_computed_in_float32(dtype):
-    # In float16 the squares overflow; in bfloat16 a sum of so many would stop growing.
+    # In float16 the squares overflow; in bfloat16 a sum of this many would stop growing.
     clipped, norm = clip_by_global_norm([tf.fill([4096], tf.constant(1024.0, dtype))], 64.0)
     assert float(norm) == 65536
     assert clipped[0].dtype == tf.float32 and set(clipped[0].numpy()) == {1.0}

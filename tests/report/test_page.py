@@ -113,7 +113,7 @@ def test_text_of_every_language_is_unchanged_and_in_its_own_direction(results):
 def test_stages_that_have_not_run_are_named(tmp_path, values):
     text = Page(page(Results(tmp_path / "none", parse_params(values)), "")).text
     for stage in (*STAGES[:3], "records of main", "pretrain of main", "evaluate"):
-        assert f"{stage} has not run yet: dvc repro" in text
+        assert f"{stage} has not run yet; run dvc repro" in text
 
 
 @pytest.mark.parametrize("stage", STAGES)

@@ -164,7 +164,9 @@ def other_code(tmp_path) -> Project:
 def test_a_worker_with_different_code_is_refused(tmp_path, workers, cluster, other_code):
     different = cluster.add(1, other_code.folder)
     try:
-        message = r"\S+ has other code in memory \(lib/text/cleaning/chunks\.py\); start it again"
+        message = (
+            r"\S+ has different code in memory \(lib/text/cleaning/chunks\.py\); start it again"
+        )
         with pytest.raises(UserError, match=message):
             shard_map(dask_cluster.square, [1, 2], workers, "test")
         # In a folder without the project's code.

@@ -19,7 +19,7 @@ def make_package(root: Path, name: str, modules: int) -> None:
         (package / f"module{number}.py").write_text(
             f'''"""Module {number} of {name} is the best of all.
 
-The same sentence stands in every one of the modules.
+The same sentence is in every one of the modules.
 """
 class Thing:
     """A thing of the module {number} of {name} and of no other."""

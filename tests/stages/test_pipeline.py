@@ -199,17 +199,17 @@ def test_words_added_to_a_models_vocabulary_start_as_the_mean_of_their_pieces(fi
                 mean = np.mean([old[name][number] for number in token["base_ids"]], axis=0)
                 mean += token["log_fraction"] if "bias" in name else 0
                 np.testing.assert_allclose(new[name][token["id"]], mean, atol=1e-6)
-        # The model that training started from is the baseline, new rows and all: after so small a
-        # step the two are equal. It is asked what it would be asked by itself.
+        # The initial model, with its new embeddings, is a baseline: after so small a step the two
+        # models are equal. Alone it must get the same metrics as next to the trained model.
         path = finished.folder / "results/evaluate/metrics.json"
-        beside = json.loads(path.read_text())
+        together = json.loads(path.read_text())
         start = "models/saved/main/initial"
         finished.stage("evaluate", "main", start, "data/shards/test", "data/vocab")
         alone = json.loads(path.read_text())
         (finished.folder / start / "README.md").unlink()
         for measure in ("mlm_loss", "bits_per_character", "mlm_accuracy_at_5", "nsp_loss"):
-            assert beside[f"{measure}_initial"] == alone[measure], measure
-            assert beside[measure] == pytest.approx(alone[measure], rel=1e-3), measure
+            assert together[f"{measure}_initial"] == alone[measure], measure
+            assert together[measure] == pytest.approx(alone[measure], rel=1e-3), measure
     finally:
         params.write_text(before)
         assert rerun(finished) == []

@@ -58,7 +58,7 @@ def test_a_model_with_the_base_vocabulary_needs_the_extension_and_an_extended_on
         (12, files([*TOKENS[:-1], "tiger"]), "token 11 is 'tiger', not 'lion'"),
         (11, files(TOKENS[:-1]), "11 tokens, not 12"),
         (13, files(TOKENS), "vocabulary size of the model is 13, but its vocab.txt has 12 tokens"),
-        (13, None, "vocabulary size is 13, that of data/vocab 12"),
+        (13, None, "vocabulary size is 13, but data/vocab has 12"),
         (
             12,
             files(TOKENS, lowercase=False),

@@ -224,7 +224,7 @@ def test_workers_that_would_train_different_things_are_refused(machines):
         for code, line in ends(start(machines, "models/different")):
             assert code == 1
             assert "worker 1 (127.0.0.1:" in line
-            assert "would train something else than worker 0" in line
+            assert "is not training the same run as worker 0" in line
     finally:
         params.write_text(before, encoding="utf-8")
 

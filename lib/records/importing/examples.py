@@ -221,7 +221,7 @@ def _common_predictions(
     for file, size in zip(files, sizes, strict=True):
         if size.shortest != longest and not is_padded_here:
             raise UserError(
-                f"{file}: its sequences have {size.shortest} tokens, those of other files "
+                f"{file}: its sequences have {size.shortest} tokens, other files have "
                 f"{longest}; in records.source, give each phase a folder with its name and put the "
                 "files of its length there"
             )
@@ -246,7 +246,7 @@ def _common_predictions(
     predictions = max(size.predictions for size in sizes)
     if not predictions:
         raise UserError(
-            f"{files[0]}: has no masked tokens, nor has any other file; create them with masks"
+            f"{files[0]}: has no masked tokens, and neither do other files; create them with masks"
         )
     return predictions
 

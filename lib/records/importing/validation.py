@@ -37,7 +37,7 @@ class ValidatedBatch:
 def validate_batch(
     batch: ExampleBatch, vocabulary: VocabularyFacts, path: Path, example_name: str
 ) -> ValidatedBatch:
-    """Checks a batch, and sets what nobody reads to 0: padding and unused prediction slots.
+    """Checks a batch, and sets unused values to 0: padding and unused prediction slots.
 
     Args:
         path, example_name: name an example in errors, as in `examples.tfrecord: record 7`.

@@ -101,7 +101,7 @@ model = AutoModelForSequenceClassification.from_pretrained("PATH/TO/THIS/FOLDER"
 
 
 def _held_out(facts: CardFacts, metrics: Mapping[str, Any]) -> str:
-    unseen = "that neither training nor the vocabulary has seen."
+    unseen = "that were not used in training or for the vocabulary."
     if facts.external_examples:
         unseen = "of the text above; the examples that it was trained on may contain them as well."
     elif facts.base:
@@ -130,9 +130,9 @@ def _held_out(facts: CardFacts, metrics: Mapping[str, Any]) -> str:
     ]
     return (
         f"Measured on {metrics['words']:,} masked words ({metrics['masked_tokens']:,} tokens) of "
-        f"{metrics['documents']:,} test documents {unseen} They are in {metrics['examples']:,} "
-        "sequences. The intervals show how much the values would differ if other documents had "
-        f"been drawn.\n\n{table(heading, rows)}\n\n{table(('other value', ''), others)}"
+        f"{metrics['documents']:,} test documents {unseen} They fill {metrics['examples']:,} "
+        "sequences. The intervals show how much the values depend on the choice of test "
+        f"documents.\n\n{table(heading, rows)}\n\n{table(('other value', ''), others)}"
     )
 
 
@@ -172,9 +172,9 @@ def _limits(facts: CardFacts, config: BertConfig) -> str:
         limits.append(
             f"Its training sequences had at most {longest} tokens: "
             + (
-                f"the positions beyond are those of {facts.base.name}."
+                f"position embeddings beyond that come from {facts.base.name}."
                 if facts.base
-                else "the positions beyond were never trained. Truncate its input to that length."
+                else "later positions were never trained. Truncate its input to that length."
             )
         )
     if not params.records.next_sentence:
@@ -184,8 +184,8 @@ def _limits(facts: CardFacts, config: BertConfig) -> str:
     if params.vocab.strip_accents:
         limits.append("It does not distinguish letters with and without accents.")
     limits.append(
-        "It has learnt what is false, private or unfair in its training text, and was not examined "
-        "for that. Do not use it as a source of facts or to make decisions about people."
+        "It may reproduce false, private or unfair statements from its training text; it was not "
+        "examined for them. Do not use it as a source of facts or to make decisions about people."
     )
     if not params.evaluate.license:
         limits.append("No licence is given: ask the author before you use it.")

@@ -85,8 +85,8 @@ def tokenizer(facts: CardFacts) -> str:
         "converted to WordPiece",
         "characters": f"the single characters of {sentences}",
         "file": f"{base}, unchanged",
-        "model": f"that of {base}",
-        "extend": f"that of {base}, with {vocabulary['new_words']:,} words of {sentences} added",
+        "model": f"unchanged, from {base}",
+        "extend": f"from {base}, with {vocabulary['new_words']:,} words of {sentences} added",
     }[settings.source]
     rows = [
         (
@@ -155,7 +155,7 @@ def _settings(facts: CardFacts) -> list[str]:
         copies = records.dupe_factor
         masks = f"drawn once in each of {copies} copies of the text" if copies > 1 else "drawn once"
     pairs = (
-        f"sentence pairs, {records.random_next_prob:g} of them random"
+        f"sentence pairs, {records.random_next_prob:g} of them with a random second segment"
         if records.next_sentence
         else "single segments, no next sentence prediction"
     )
@@ -175,8 +175,8 @@ def _settings(facts: CardFacts) -> list[str]:
         examples = [
             f"masking: {records.masked_lm_prob:g} of the tokens, "
             f"{'whole words' if records.whole_word_mask else 'single tokens'}, {masks}",
-            f"examples: {pairs}; {records.short_seq_prob:g} of the documents split into shorter "
-            f"ones; {packing}",
+            f"examples: {pairs}; {records.short_seq_prob:g} of the documents cut into shorter "
+            f"examples; {packing}",
             f"seeds: sample {params.sample5M.seed}, split {params.split.seed}, records "
             f"{records.seed}, training {training.seed}",
         ]

@@ -1,4 +1,4 @@
-"""What all charts share: SVG elements for background, title, axes, ticks and legend.
+"""Parts of all charts: SVG elements for background, title, axes, ticks and legend.
 
 Charts are drawn without a library: the report loads nothing, and the same data give the same bytes
 on any machine. Text is kept as text and shown in a font of the reader. Colours are attributes, so
@@ -76,7 +76,7 @@ class Axes:
             self.parts.append(text(middle, _TOP + 6, title, font_size=14))
 
     def _legend(self, names: Sequence[str]) -> Iterator[tuple[float, int]]:
-        """Where each name goes, from the top left: as many per line as fit."""
+        """Positions of the legend's names, from the top left, as many per line as fit."""
         x, y = 0.0, 0
         for name in names:
             needed = 34 + _CHARACTER_WIDTH * len(name) + 14
@@ -99,14 +99,14 @@ class Axes:
         self.parts += parts
 
     def add_labels(self, x_label: str, y_label: str) -> None:
-        """What the axes show."""
+        """Adds the labels of the axes."""
         self.add(text((self.left + self.right) / 2, self._size[1] - 8, x_label))
         if y_label:
             middle = (self.top + self.bottom) / 2
             self.add(text(12, middle, y_label, transform=f"rotate(-90 12 {middle:.1f})"))
 
     def add_y_ticks(self) -> None:
-        """Numbers on the left, with lines across the chart."""
+        """Adds numbers on the left, and lines across the chart."""
         for value in ticks(*self._y_range, 5):
             _, y = self.pixel(self._x_range[0], value)
             line = f"M{self.left:.1f} {y:.1f}H{self.right:.1f}"
@@ -114,7 +114,7 @@ class Axes:
             self.add(text(self.left - 6, y + 4, _short(value), "end"))
 
     def add_x_ticks(self) -> None:
-        """Numbers below the chart."""
+        """Adds numbers below the chart."""
         for value in ticks(*self._x_range):
             x, _ = self.pixel(value, self._y_range[0])
             self.add(element("path", d=f"M{x:.1f} {self.bottom:.1f}v5", stroke="#888"))

@@ -140,7 +140,7 @@ _TO_ASCII = {
 
 
 def unescape_html(text: str, present: set[str], counts: Counter[str]) -> str:
-    """HTML entities as the characters they stand for: `&lt;` to <, and so `&amp;amp;lt;`."""
+    """HTML entities as characters, also if escaped repeatedly: `&lt;` and `&amp;amp;lt;` to <."""
     if "&" not in text:
         return text
     text = _ESCAPED_AMPERSAND.sub("&", text)

@@ -1,6 +1,6 @@
 """URLs, e-mail addresses and user names: kept, removed, or replaced by a placeholder word.
 
-Until the last step a placeholder stands in the text as one control character, its mark (raw text
+Until the last step a placeholder is a single control character in the text, its mark (raw text
 has no control characters left by then). So no edit can change a placeholder, whatever its text is,
 or take part of a word for one. An example, with `users` and `urls` set to `replace`:
 

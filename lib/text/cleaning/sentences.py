@@ -7,8 +7,8 @@ A boundary becomes a line end. Examples, with | for the boundaries found:
     love it.| so good!| can't wait
     今天很好。|你呢？|我也是！
 
-Candidates are the matches of `_BOUNDARY`, such as ". S" after "Dr"; `_goes_on` rejects those after
-which the sentence continues. Every rule looks at a bounded stretch around a mark, and every
+Candidates are the matches of `_BOUNDARY`, such as ". S" after "Dr"; `_continues` rejects those
+after which the sentence continues. Every rule looks at a bounded stretch around a mark, and every
 repetition in the patterns is possessive, so that time is linear in the length of the text.
 """
 
@@ -55,7 +55,7 @@ _NUMBERED_AFTER = tuple(_SPACED + _UNSPACED)
 _ABBREVIATIONS = OPEN | EITHER | BEFORE_NUMBER
 
 
-def _goes_on(match: re.Match[str]) -> bool:
+def _continues(match: re.Match[str]) -> bool:
     """Whether the sentence continues after the marks of a candidate boundary."""
     text, start, marks = match.string, match.start(), match[1]
     capital = text[match.end()].isupper()
@@ -104,7 +104,7 @@ def _goes_on(match: re.Match[str]) -> bool:
 
 
 def _end(match: re.Match[str]) -> str:
-    return match[0] if _goes_on(match) else match[0][:-1] + "\n"
+    return match[0] if _continues(match) else match[0][:-1] + "\n"
 
 
 def split_sentences(text: str) -> str:

@@ -94,7 +94,7 @@ def write_signatures(task: SignatureTask) -> None:
 
 
 def slots_per_band(threshold: float) -> int:
-    """The longest bands at which pairs at the threshold share a bucket 99 times in 100, or more.
+    """The longest bands with which at least 99 % of pairs at the threshold share a bucket.
 
     A pair of similarity s agrees in all r slots of a band with probability s^r, so it shares a
     bucket of one of the SLOTS // r bands with probability 1 - (1 - s^r)^(SLOTS // r).
@@ -193,7 +193,7 @@ def _similar(one: np.ndarray, other: np.ndarray, min_equal: int) -> np.ndarray:
 
 
 def _survivors(signatures: np.ndarray, begins: np.ndarray, min_equal: int) -> np.ndarray:
-    """Documents to keep: those not similar to one of the first that are kept in their bucket.
+    """Documents to keep: those unlike each of the first `_LEADERS` kept in their bucket.
 
     Args:
         signatures: uint16 [documents, SLOTS], by bucket.

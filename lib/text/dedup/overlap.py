@@ -1,4 +1,4 @@
-"""Near duplicates of held-out documents in the training text, counted in one pass over the latter.
+"""Near duplicates of held-out documents in the training text, counted in one pass over that text.
 
 Such a document makes held-out numbers look better than they are. Documents are compared exactly, by
 the Jaccard similarity of their sets of shingles, and no near duplicate is missed. The prefix filter

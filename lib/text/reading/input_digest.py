@@ -1,4 +1,4 @@
-"""MD5 of all raw text: the same that DVC gives the folder, so that anyone can compare it."""
+"""MD5 of all raw text, as DVC computes it for a folder, so that anyone can compare it."""
 
 import hashlib
 import json

@@ -213,7 +213,7 @@ def test_a_phase_has_a_folder_of_its_own(import_folder):
     write_as("tfrecord", "long/dev", some_examples(5, 4, length=24))
     assert read_manifest(import_folder(phase="long", length=24)).splits["train"].sequences == 50
     with pytest.raises(
-        UserError, match=r"those of other files 24; .* give each phase a folder with its name"
+        UserError, match=r"other files have 24; .* give each phase a folder with its name"
     ):
         import_folder()
 
@@ -571,8 +571,8 @@ def test_folders_without_usable_files_are_refused(import_folder):
     [
         ({"packing": True}, "records.packing: should be false, because the external examples in"),
         ({"masking": "dynamic"}, "records.masking: should be static, because"),
-        ({"source": "data/records/main"}, "records.source: should be data/shards or a folder"),
-        ({"source": ""}, "records.source: should be data/shards or a folder"),
+        ({"source": "data/records/main"}, "records.source: should be apart from data/records"),
+        ({"source": ""}, "records.source: should be the path of a file or folder"),
     ],
 )
 def test_params_that_contradict_external_examples_are_refused(values, changes, message):
