@@ -19,7 +19,7 @@ import yaml
 from lib.evaluation.metrics import results_in
 from lib.run.atomic import write_text
 
-_COST = ("wall_seconds", "cpu_seconds", "peak_memory_mib")
+_COST = ("cpu_seconds", "peak_memory_mib")
 PAGE = Path("docs/demo.md")
 _INTRODUCTION = """\
 # The demo, as measured
@@ -76,7 +76,7 @@ def page(project: Path) -> str:
         for path in sorted((project / "results/cost").glob("*.json"))
     }
     cost = _table(
-        ["stage", "wall seconds", "CPU seconds", "peak memory, MiB"],
+        ["stage", "CPU seconds", "peak memory, MiB"],
         [
             [
                 name,
