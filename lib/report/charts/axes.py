@@ -13,10 +13,10 @@ from lib.report.markup import Child, element
 
 # Okabe and Ito (2008): can be distinguished with any kind of colour vision.
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
-# Width and height, where text has size 12.
-SIZE = (720, 420)
+# Width and height in pixels, where text has size 12: about half the width of the report.
+SIZE = (560, 340)
 _LEFT, _RIGHT, _TOP, _BOTTOM = 56, 16, 12, 44
-_TITLE_HEIGHT, LINE_HEIGHT, _CHARACTER_WIDTH = 18, 18, 6.6
+_TITLE_HEIGHT, LINE_HEIGHT, LABEL_LINE_HEIGHT, _CHARACTER_WIDTH = 18, 18, 12, 6.6
 
 
 def ticks(low: float, high: float, count: int = 6) -> list[float]:
@@ -55,16 +55,19 @@ class Axes:
         title: str = "",
         legend: Sequence[str] = (),
         size: tuple[int, int] = SIZE,
+        label_lines: int = 1,
     ) -> None:
         """
         Args:
             x_range, y_range: the values at the edges.
             legend: names of the curves, if they are to be shown.
+            label_lines: lines of text per label below the x axis.
         """
         self._size, self._title = size, title
         self._x_range, self._y_range = x_range, y_range
         width, height = size
-        self.left, self.right, self.bottom = float(_LEFT), float(width - _RIGHT), height - _BOTTOM
+        self.left, self.right = float(_LEFT), float(width - _RIGHT)
+        self.bottom = height - _BOTTOM - (label_lines - 1) * LABEL_LINE_HEIGHT
         self._head = _TOP + (_TITLE_HEIGHT if title else 0)
         self.legend = list(self._legend(legend))
         lines = self.legend[-1][1] // LINE_HEIGHT + 1 if legend else 0

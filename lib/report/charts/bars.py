@@ -5,7 +5,7 @@ from xml.etree.ElementTree import Element
 
 import numpy as np
 
-from lib.report.charts.axes import COLOURS, LINE_HEIGHT, SIZE, Axes, text
+from lib.report.charts.axes import COLOURS, LABEL_LINE_HEIGHT, SIZE, Axes, text
 from lib.report.markup import element
 
 _MAX_LABELS = 12
@@ -29,7 +29,9 @@ def bar_chart(
         notes: a small text above each bar, or none at all.
     """
     # Each bar is in the middle of a step of the x axis.
-    axes = Axes((0.0, len(names)), (0.0, 1.08 * max(heights, default=0.0) or 1.0), title, (), size)
+    highest = 1.08 * max(heights, default=0.0) or 1.0
+    lines = max((str(name).count("\n") + 1 for name in names), default=1)
+    axes = Axes((0.0, len(names)), (0.0, highest), title, (), size, lines)
     axes.add_labels(x_label, y_label)
     axes.add_y_ticks()
     every = -(-len(names) // _MAX_LABELS) or 1
@@ -53,7 +55,7 @@ def bar_chart(
             axes.add(text(middle, top - 4, notes[number], font_size=10))
         if number % every == 0:
             for line, words in enumerate(str(name).split("\n")):
-                y = axes.bottom + 14 + (LINE_HEIGHT - 6) * line
+                y = axes.bottom + 14 + LABEL_LINE_HEIGHT * line
                 axes.add(text(middle, y, words, font_size=11 if len(names) < _MAX_LABELS else 10))
     axes.add_x_axis()
     return axes.image(y_label)

@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lib.report.charts.axes import svg_file, ticks
+from lib.report.charts.axes import SIZE, svg_file, ticks
 from lib.report.charts.lines import line_chart, thin_out
 
 
@@ -32,7 +32,7 @@ def test_curves_stay_within_the_image():
     # A lower loss is lower in the image, and equal minutes have the same x.
     assert lines[0][0][1] < lines[0][1][1] < lines[0][2][1] < lines[1][1][1]
     assert lines[0][0][0] == lines[1][0][0] and lines[0][2][0] == lines[1][1][0]
-    assert all(0 < x < 720 and 0 < y < 420 for line in lines for x, y in line)
+    assert all(0 < x < SIZE[0] and 0 < y < SIZE[1] for line in lines for x, y in line)
     assert "one & all" in [text.text for text in image.findall(f"{space}text")]
 
 
