@@ -267,7 +267,7 @@ class Model(Section):
 
 
 def _only(characters: str) -> AfterValidator:
-    """Refuses text with other characters than these of a regular expression's class."""
+    """Refuses text with characters outside a regular expression's character class."""
 
     def check(value: str) -> str:
         if not re.fullmatch(f"[A-Za-z0-9][{characters}]*", value):
@@ -432,7 +432,7 @@ class Cluster(Section):
     scheduler: Annotated[str, AfterValidator(scheduler_address)] | None = None
 
 
-# Folders of data/ that stages write, beside the demo corpus.
+# Folders of data/ that stages write, in addition to the demo corpus.
 _DATA_FOLDERS = [
     paths.CODE,
     paths.CORPUS,
@@ -558,7 +558,7 @@ class Params(Section):
         for key, (path, usual, folders) in inputs.items():
             if path != usual and (folder := _overlapping(path, folders)):
                 allowed = f" (or {usual} itself)" if usual else ""
-                problem = f"should be apart from {folder}, which the pipeline writes{allowed}"
+                problem = f"should be separate from {folder}, which the pipeline writes{allowed}"
                 raise ValueError(problem_at(key, problem, path))
         if self.records.source != SHARDS:
             for name in self.phases:

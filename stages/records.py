@@ -130,7 +130,7 @@ def main(
 ) -> None:
     """Makes the training examples of one phase, by default in Google's TFRecord format.
 
-    PHASE is its name in params.yaml, SOURCE the folder that split wrote or one of external
+    PHASE is its name in params.yaml, SOURCE the folder of text shards or of external
     examples, VOCAB the vocabulary, RECORDS the folder to write.
     """
     params = load_params()

@@ -9,7 +9,7 @@ import pytest
 # Before TensorFlow is imported anywhere.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 # Shells start background jobs of scripts with SIGINT ignored, which child processes inherit; tests
-# that interrupt such a process would wait for ever.
+# that interrupt such a process would wait forever.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 # The stages would go to a cluster of the developer's.

@@ -205,7 +205,7 @@ def test_an_input_inside_or_around_an_output_is_refused(key):
     for path in OUTPUTS:
         for value in (path, f"{Path.cwd()}/{path}", f"docs/../{path}" if path != "/" else path):
             line = refusal(changed(key, value))
-            assert line.startswith(f"params.yaml: {key}: should be apart from "), value
+            assert line.startswith(f"params.yaml: {key}: should be separate from "), value
 
 
 def test_a_phase_may_start_from_the_models_of_another():

@@ -91,7 +91,7 @@ class Bench:
         self._projects: dict[bool, Project] = {}
 
     def project(self, own_vocabulary: bool) -> Project:
-        """The tweets, one per document, in shards; with our own vocabulary or that of --vocab."""
+        """The tweets, one per document, in shards; with our vocabulary or the one in --vocab."""
         if own_vocabulary not in self._projects:
             self._projects[own_vocabulary] = project = Project(
                 self.work / ("project-own-vocabulary" if own_vocabulary else "project"),

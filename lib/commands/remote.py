@@ -85,8 +85,8 @@ def check_access() -> str:
 def push_runs() -> int:
     """Pushes DVC's run cache with all outputs of its runs; returns the number of runs.
 
-    `dvc push --run-cache` leaves out outputs with `cache: false` (the metrics of every stage here),
-    without which another machine cannot use a run and repeats it.
+    `dvc push --run-cache` leaves out outputs with `cache: false`. Without them another machine
+    cannot use a run, and repeats it.
 
     Raises:
         UserError: there is no remote, or it could not be written completely.

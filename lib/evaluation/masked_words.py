@@ -24,9 +24,9 @@ _MAX_CACHED = 500_000
 class WordFinder:
     """Splits text into words as BERT's basic tokenizer does without lower-casing or stripping.
 
-    With these it finds the same words, changed. A word may then become empty (combining marks
-    alone, when accents are stripped) or several words (a letter that decomposes into punctuation),
-    but no word ever begins within another. A special token in the text is a word.
+    With lower-casing or stripping, the tokenizer finds the same words in changed form. A word may
+    then become empty (combining marks alone, when accents are stripped) or several words (a letter
+    that decomposes into punctuation), but no word ever begins within another. A special token in the text is a word.
     """
 
     def __init__(self) -> None:

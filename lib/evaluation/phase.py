@@ -57,7 +57,7 @@ def evaluate_phase(
     vocab: Path,
     training: Mapping[str, Any],
 ) -> Evaluation:
-    """Evaluates a phase's model, and the saved models that params.yaml asks for.
+    """Evaluates a phase's model, and the saved models if params.yaml is set to do so.
 
     Args:
         model: the folder of the model.

@@ -42,7 +42,7 @@ class DocumentSums:
         """
         Args:
             metrics: all of the MLM head, or all of the NSP head.
-            extra: totals that are needed besides those of the metrics.
+            extra: totals that are needed in addition to the metrics'.
         """
         self._metrics = metrics
         totals = [*(each for metric in metrics for each in (metric.total, metric.per)), *extra]

@@ -114,8 +114,8 @@ def _is_number(value: object) -> bool:
 def read_config(path: Path) -> BertConfig:
     """Reads Google's `bert_config.json` or Hugging Face's `config.json`.
 
-    Google's files mean the tanh form by `gelu`, which Hugging Face calls `gelu_new`; a file may
-    have `"gelu_form": "erf"` (a key of this project) to mean the other. Their `type_vocab_size` is
+    In Google's files `gelu` is the tanh form, which Hugging Face calls `gelu_new`, unless the file
+    has `"gelu_form": "erf"`, a key of this project. Their `type_vocab_size` is
     16 by default.
 
     Raises:

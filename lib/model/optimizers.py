@@ -130,7 +130,7 @@ class AdamW(Optimizer):
         step = tf.cast(step, tf.float32)
         corrections = []
         for beta in (self._beta1, self._beta2):
-            # The kernel computes 1 - beta in float32, where that of 0.999 is off by 1e-5: with
+            # The kernel computes 1 - beta in float32, where 1 - 0.999 is off by 1e-5: with
             # constant gradients 1 its moment is 1 - beta^step for the rounded beta, not for beta.
             correction = _one_minus_power(float(np.float32(beta)), step)
             if not self._bias_correction:
@@ -223,8 +223,8 @@ class NovoGrad(Optimizer):
     (NeMo's `grad_averaging: false`), so steps are 1 / (1 - beta1) times as long as with an average;
     there is no bias correction. NeMo's defaults are beta1 0.95, beta2 0.98, epsilon 1e-8.
 
-    The second moment begins as the first squared norm that is not 0, as in NeMo. In the paper it is
-    that of step 1: a tensor without a gradient at step 1 would then take a step
+    The second moment begins as the first squared norm that is not 0, as in NeMo. In the paper it
+    begins as the squared norm at step 1: a tensor without a gradient at step 1 would then take a step
     1 / sqrt(1 - beta2) times too long once it gets one.
     """
 

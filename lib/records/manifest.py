@@ -31,7 +31,7 @@ MANIFEST = "manifest.json"
 FORMAT = "domain-bert records"
 VERSION = 1  # raised when a reader of the older form would misunderstand the new one
 
-# Settings that are null for external examples, because only their author knows them.
+# Settings that are null for external examples, because they are unknown here.
 UNKNOWN_IF_IMPORTED = (
     "masked_lm_prob",
     "short_seq_prob",

@@ -154,7 +154,7 @@ def serialize_task(function: object, task: object) -> bytes:
 
 @lru_cache(1)
 def _reuse_freed_memory() -> None:
-    """Sets malloc's thresholds to what they grow to in any other process.
+    """Sets malloc's thresholds to the values that they reach in ordinary processes.
 
     Dask starts workers with MALLOC_TRIM_THRESHOLD_=65536, so that they appear to use little memory.
     Then every larger array is returned to the kernel when it is freed, and the next one is paged in

@@ -11,7 +11,7 @@ def read_object(path: Path) -> dict[str, Any]:
     """The object in a JSON file.
 
     Raises:
-        UserError: the file is missing, is not JSON, or has another value than an object.
+        UserError: the file is missing, is not JSON, or is not an object.
     """
     try:
         values = json.loads(path.read_text(encoding="utf-8"))

@@ -118,7 +118,7 @@ def write_samples(
 
     Args:
         files: the corpus, in its order.
-        samples: of a split with fewer sentences than a sample asks for, all are written.
+        samples: if a split has fewer sentences than a sample should have, all are written.
         work: an empty folder.
 
     Returns:

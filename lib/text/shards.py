@@ -134,7 +134,7 @@ def plan_shards(
     """Cuts the shuffled documents of a split into as few shards as the limits allow, evenly.
 
     A shard ends when it reaches its target size, and always before it would exceed a limit; only a
-    single document that is larger by itself exceeds it. With max_bytes 100, documents of 250 bytes
+    single document larger than the limit exceeds it. With max_bytes 100, documents of 250 bytes
     in all go to 3 shards of about 83 bytes, not to 100 + 100 + 50.
     """
 

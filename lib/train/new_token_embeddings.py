@@ -89,10 +89,11 @@ def add_token_embeddings(
     """The model with embeddings for new tokens, and all other weights as they are.
 
     A new embedding is the mean of the embeddings of the tokens that the word consisted of:
-    with `covid` = co + ##vid, e(covid) = (e(co) + e(##vid)) / 2. So is its output bias, plus the
-    token's `log_fraction`. Without that each new word would be as probable as its parts are with
-    all the other words they occur in, and a thousand of them would take several per cent off every
-    prediction: on general text the loss grew by 3.4 %, with it by 0.1 %.
+    with `covid` = co + ##vid, e(covid) = (e(co) + e(##vid)) / 2. Its output bias is the mean
+    of their biases, plus the token's `log_fraction`. Without that term, each new word would be as
+    probable as its parts are in all words together, and a thousand new words would take several
+    per cent of the probability off every prediction: on general text the loss grew by 3.4 %
+    without it, and by 0.1 % with it.
 
     Args:
         weights: float32 arrays by name in the parameter table.

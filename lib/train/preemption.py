@@ -15,7 +15,7 @@ _ECHO_SECONDS = 10.0
 
 
 class StopRequest:
-    """The signal that asked training to stop; None as long as none has."""
+    """The signal that stops the training; None if there was none yet."""
 
     def __init__(self) -> None:
         self.signal: signal.Signals | None = None

@@ -46,7 +46,7 @@ class Extension:
     """How a vocabulary differs from the base vocabulary that it was made from.
 
     Attributes:
-        base_size: size of the base. A new token has a higher id, or that of an `[unusedN]` entry.
+        base_size: size of the base. A new token has a higher id, or the id of an `[unusedN]` entry.
         base_digest: see `digest`.
         new_tokens: the new words, by id. Empty if the vocabulary is its own base.
     """

@@ -1,8 +1,8 @@
 """Selection of the tokens that save the most when WordPiece splits the words of the sample.
 
-SentencePiece ranks tokens by how it would split a word itself. WordPiece always takes the longest
-token from the left, so many of SentencePiece's tokens (the first half of a frequent word, say) are
-hardly ever used and take the place of more useful ones. Therefore more tokens are trained than
+SentencePiece ranks tokens by its own way of splitting words. WordPiece always takes the longest
+token from the left. Many of SentencePiece's tokens (the first half of a frequent word, say) are
+then hardly ever used and take the place of more useful ones. Therefore more tokens are trained than
 needed, all words are split with all of them, and the least useful tokens are dropped: in several
 rounds, because every round changes how words are split.
 """

@@ -111,7 +111,7 @@ def test_changed_text_makes_everything_outdated(root):
     assert len(outdated_stages(root)) == 4
     (root / "data/raw").write_text("more text")
     assert len(outdated_stages(root)) == 4
-    # On a machine without the raw text the results are still those of it.
+    # On a machine without the raw text the results still belong to it.
     (root / "data/raw").unlink()
     assert outdated_stages(root) == {}
 

@@ -158,18 +158,18 @@ def test_models_of_chosen_steps_and_the_best_are_kept(finished):
     (kept / "step-20/README.md").unlink()
 
 
-def test_words_added_to_a_models_vocabulary_start_as_the_mean_of_their_pieces(finished):
+def test_words_added_to_a_models_vocabulary_start_as_the_mean_of_their_tokens(finished):
     params = finished.folder / "params.yaml"
     before = params.read_text()
     base = finished.folder / "models/base"
     shutil.copytree(finished.folder / "models/main", base)
     old = load_file(base / "model.safetensors")
-    rows = len(old["bert.embeddings.word_embeddings.weight"])
+    entries = len(old["bert.embeddings.word_embeddings.weight"])
     try:
         finished.set(
             {
-                "vocab": {"source": "extend", "base": "models/base", "size": rows + 6},
-                # So small a step that the weights are still those of the start.
+                "vocab": {"source": "extend", "base": "models/base", "size": entries + 6},
+                # Such a small step that the weights stay practically the initial ones.
                 "phases": {
                     "main": {
                         "init": "models/base",
@@ -182,24 +182,24 @@ def test_words_added_to_a_models_vocabulary_start_as_the_mean_of_their_pieces(fi
         )
         assert rerun(finished) == ["evaluate", "pretrain@main", "records@main", "vocab"]
         extension = json.loads((finished.folder / "data/vocab/extension.json").read_text())
-        pieces = (base / "vocab.txt").read_text(encoding="utf-8").split("\n")[:rows]
+        tokens = (base / "vocab.txt").read_text(encoding="utf-8").split("\n")[:entries]
         extended = (finished.folder / "models/main/vocab.txt").read_text(encoding="utf-8")
-        assert extended.split("\n")[rows:-1] == [
-            token["token"] for token in extension["new_tokens"] if token["id"] >= rows
+        assert extended.split("\n")[entries:-1] == [
+            token["token"] for token in extension["new_tokens"] if token["id"] >= entries
         ]
         new = load_file(finished.folder / "models/main/model.safetensors")
         fresh = [token["id"] for token in extension["new_tokens"]]
-        kept = np.setdiff1d(np.arange(rows), fresh)
+        kept = np.setdiff1d(np.arange(entries), fresh)
         for name in ("bert.embeddings.word_embeddings.weight", "cls.predictions.bias"):
             np.testing.assert_allclose(new[name][kept], old[name][kept], atol=1e-9)
             for token in extension["new_tokens"]:
                 assert token["token"] == "".join(
-                    pieces[number].removeprefix("##") for number in token["base_ids"]
+                    tokens[number].removeprefix("##") for number in token["base_ids"]
                 )
                 mean = np.mean([old[name][number] for number in token["base_ids"]], axis=0)
                 mean += token["log_fraction"] if "bias" in name else 0
                 np.testing.assert_allclose(new[name][token["id"]], mean, atol=1e-6)
-        # The initial model, with its new embeddings, is a baseline: after so small a step the two
+        # The initial model, with its new embeddings, is a baseline: after such a small step the two
         # models are equal. Alone it must get the same metrics as next to the trained model.
         path = finished.folder / "results/evaluate/metrics.json"
         together = json.loads(path.read_text())
@@ -216,7 +216,9 @@ def test_words_added_to_a_models_vocabulary_start_as_the_mean_of_their_pieces(fi
         shutil.rmtree(base)
 
 
-def test_packed_rows_masked_anew_train_to_a_model_that_can_be_evaluated(finished, tmp_path):
+def test_packed_and_dynamically_masked_records_train_a_model_that_can_be_evaluated(
+    finished, tmp_path
+):
     project = Project(tmp_path)
     for name in ("shards", "vocab"):
         shutil.copytree(finished.folder / "data" / name, tmp_path / "data" / name)

@@ -173,7 +173,7 @@ def test_equal_text_gives_equal_samples(tmp_path):
 def test_a_corpus_never_replaces_raw_text(project, target):
     before = fingerprint.of_path(project.folder / "data/raw")
     output = preprocess(project, target, code=1)
-    assert "should lie apart from the raw text" in output and output.count("\n") == 1
+    assert "should be separate from the raw text" in output and output.count("\n") == 1
     assert fingerprint.of_path(project.folder / "data/raw") == before
 
 

@@ -2,7 +2,7 @@
 
 Until the last step a placeholder is a single control character in the text, its mark (raw text
 has no control characters left by then). So no edit can change a placeholder, whatever its text is,
-or take part of a word for one. An example, with `users` and `urls` set to `replace`:
+or mistake a part of a word for one. An example, with `users` and `urls` set to `replace`:
 
     two raw lines     "Hi @bob and @ann!"          "https://t.co/x"
     mark              "Hi \\x05 and \\x05!"        "\\x03"

@@ -53,14 +53,14 @@ def check_apart(raw: Path, corpus: Path) -> None:
     one, other = raw.resolve(), corpus.resolve()
     if one == other or one in other.parents or other in one.parents:
         raise UserError(
-            f"{corpus}: should lie apart from the raw text in {raw}; name another folder"
+            f"{corpus}: should be separate from the raw text in {raw}; name another folder"
         )
 
 
 def examine_all(
     folder: Path, format_name: str, document: str, skip: bool, limit: int
 ) -> Iterator[tuple[Path, RawFile | None, Rejections]]:
-    """Examines every file below a folder: its path, what it is (None: rejected), and why not.
+    """Examines every file below a folder: its path, what it is, or why it is rejected (then None).
 
     Args:
         format_name, document: see `examine`.

@@ -571,7 +571,7 @@ def test_folders_without_usable_files_are_refused(import_folder):
     [
         ({"packing": True}, "records.packing: should be false, because the external examples in"),
         ({"masking": "dynamic"}, "records.masking: should be static, because"),
-        ({"source": "data/records/main"}, "records.source: should be apart from data/records"),
+        ({"source": "data/records/main"}, "records.source: should be separate from data/records"),
         ({"source": ""}, "records.source: should be the path of a file or folder"),
     ],
 )
