@@ -31,8 +31,8 @@ Machine: {machine}; Python {python}, TensorFlow {tensorflow}.
 _CHECKSUMS = """\
 ## Checksums
 
-MD5 of every output, as in `dvc.lock`. Through records they are the same on every machine that has
-been tried; weights and what follows from them are the same on the same type of CPU, with the same
+MD5 of the outputs, as in `dvc.lock`, without results and the model card. Through records they are the
+same on every machine that has been tried; models are the same on the same type of CPU, with the same
 version of TensorFlow.
 """
 
@@ -58,7 +58,8 @@ def _checksums(stages: dict[str, Any]) -> str:
         [f"`{out['path']}`", stage, f"`{out['md5']}`"]
         for stage, locked in stages.items()
         for out in locked["outs"]
-        if stage != "check" and not out["path"].startswith(("results/", "data/names/"))
+        if stage not in ("check", "evaluate")
+        and not out["path"].startswith(("results/", "data/names/"))
     ]
     return _table(["output", "stage", "MD5"], rows)
 
@@ -77,16 +78,7 @@ def page(project: Path) -> str:
     }
     cost = _table(
         ["stage", "CPU seconds", "peak memory, MiB"],
-        [
-            [
-                name,
-                *(
-                    f"{each[key]:,.0f}"
-                    for key in ("wall_seconds", "cpu_seconds", "peak_memory_mib")
-                ),
-            ]
-            for name, each in costs.items()
-        ],
+        [[name, *(f"{each[key]:,.0f}" for key in _COST)] for name, each in costs.items()],
     )
     introduction = _INTRODUCTION.format(
         machine=_machine(),

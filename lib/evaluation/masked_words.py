@@ -26,7 +26,8 @@ class WordFinder:
 
     With lower-casing or stripping, the tokenizer finds the same words in changed form. A word may
     then become empty (combining marks alone, when accents are stripped) or several words (a letter
-    that decomposes into punctuation), but no word ever begins within another. A special token in the text is a word.
+    that decomposes into punctuation), but no word ever begins within another. A special token in
+    the text is a word.
     """
 
     def __init__(self) -> None:

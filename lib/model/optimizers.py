@@ -224,8 +224,8 @@ class NovoGrad(Optimizer):
     there is no bias correction. NeMo's defaults are beta1 0.95, beta2 0.98, epsilon 1e-8.
 
     The second moment begins as the first squared norm that is not 0, as in NeMo. In the paper it
-    begins as the squared norm at step 1: a tensor without a gradient at step 1 would then take a step
-    1 / sqrt(1 - beta2) times too long once it gets one.
+    begins as the squared norm at step 1: a tensor without a gradient at step 1 would then take a
+    step 1 / sqrt(1 - beta2) times too long once it gets one.
     """
 
     tiny_learning_rate = 5e-3
