@@ -31,9 +31,9 @@ Machine: {machine}; Python {python}, TensorFlow {tensorflow}.
 _CHECKSUMS = """\
 ## Checksums
 
-MD5 of the outputs, as in `dvc.lock`, without results and the model card. Through records they are the
-same on every machine that has been tried; models are the same on the same type of CPU, with the same
-version of TensorFlow.
+MD5 of the outputs, as in `dvc.lock`, without results and the model card. Through records they are
+the same on every machine that has been tried. Models are the same on the same type of CPU, with the
+same version of TensorFlow.
 """
 
 

@@ -42,7 +42,7 @@ def main() -> None:
             print(f"accept: {stage}: its outputs are kept")
             accepted += 1
     for stage, reasons in left.items():
-        print(f"accept: {stage}: will run again, because more than its code changed: ", end="")
+        print(f"accept: {stage}: will run again, since it differs in more than code: ", end="")
         print(", ".join(reasons))
     if not accepted and not left:
         print("accept: nothing to accept: no stage differs from its last run")
