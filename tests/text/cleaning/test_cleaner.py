@@ -267,23 +267,21 @@ def test_edits_are_counted_by_reason():
     assert counts == {"special_tokens_in_text": 1}
 
 
+PLACEHOLDER_EXAMPLES = {
+    "user_placeholder": ["twitteruser", "@USER", "U 2 (x)", "é…😀"],
+    "url_placeholder": ["twitterurl", "HTTPURL", "@USER"],
+    "email_placeholder": ["twitteremail"],
+}
+
+
+def values_of(option: str) -> list:
+    """All values of an option; examples, if it is a placeholder."""
+    kind = Cleaning.model_fields[option].annotation
+    return [False, True] if kind is bool else PLACEHOLDER_EXAMPLES.get(option) or [*get_args(kind)]
+
+
 settings = st.fixed_dictionaries(
-    {
-        "unescape_html": st.booleans(),
-        "unicode": st.sampled_from(["keep", "NFC", "NFKC"]),
-        "format_characters": st.sampled_from(["keep", "remove"]),
-        **dict.fromkeys(
-            ["urls", "emails", "users"], st.sampled_from(["keep", "replace", "remove"])
-        ),
-        "user_placeholder": st.sampled_from(["twitteruser", "@USER", "U 2 (x)", "é…😀"]),
-        "url_placeholder": st.sampled_from(["twitterurl", "HTTPURL", "@USER"]),
-        "emoji": st.sampled_from(["keep", "space", "alias", "remove"]),
-        "punctuation": st.sampled_from(["keep", "ascii", "remove"]),
-        **dict.fromkeys(
-            ["symbols", "accents", "arabic_marks"], st.sampled_from(["keep", "remove"])
-        ),
-        **dict.fromkeys(["lowercase", "merge_placeholders"], st.booleans()),
-    }
+    {option: st.sampled_from(values_of(option)) for option in Cleaning.model_fields}
 )
 NASTY = [
     *("@user", "@", "a@b.co", "https://t.co/x", "www.x.y", "&amp;lt;", "&#10;", "&#2;", "[MASK]"),
@@ -405,8 +403,7 @@ def test_the_defaults_edit_only_white_space_and_control_characters():
 
 @pytest.mark.parametrize("option", Cleaning.model_fields)
 def test_every_value_of_an_option_makes_a_difference(option):
-    kind = Cleaning.model_fields[option].annotation
-    values = {bool: (False, True), str: ("one", "two")}.get(kind) or get_args(kind)
+    values = values_of(option) if option not in PLACEHOLDER_EXAMPLES else ["one", "two"]
     # Something for every option to edit; a new option may need more.
     text = "A &lt; “É” e\u0301 Å @a @b www.c.d e@f.gh ★ 😀! 12 \u00ad مُ ﬁ"
     replaced = {"urls": "replace", "emails": "replace", "users": "replace"}
