@@ -9,6 +9,7 @@ from lib.evaluation.metrics import (
     INITIAL,
     METRICS,
     MLM_METRICS,
+    NSP_METRICS,
     TOP_TOKEN,
     UNIGRAM,
     TokenScores,
@@ -142,3 +143,8 @@ def test_names_and_totals_are_unambiguous():
     values |= {metric.key(metric.baseline): 1.0 for metric in METRICS.values() if metric.baseline}
     found, rest = results_in(values)
     assert not rest and len(found) == len(METRICS)
+    for metrics in (MLM_METRICS, NSP_METRICS):
+        totals = {total for metric in metrics for total in (metric.total, metric.per)}
+        # top_k(k) makes a new function each time; its name says which.
+        code = {(total.name, getattr(total.values, "__code__", None)) for total in totals}
+        assert len({name for name, _ in code}) == len(code)
