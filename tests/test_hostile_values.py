@@ -490,7 +490,7 @@ def test_every_command_of_dvc_refuses_the_name_of_a_path(guarded, section, name)
 @pytest.mark.slow
 @pytest.mark.parametrize("key", ["vocab.base", "records.source", "phases.main.init"])
 def test_dvc_takes_other_paths_literally(guarded, key):
-    for value in [*AWKWARD_NAMES, *REFUSED_PATHS]:
+    for value in [*AWKWARD_NAMES[:3], *REFUSED_PATHS[::3]]:
         values = copy.deepcopy(guarded.values)
         values["vocab"].update(source="extend", base="models/base/x")
         *sections, last = key.split(".")
