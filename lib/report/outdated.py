@@ -3,9 +3,9 @@
 `dvc status` cannot be used for that: it refuses to work while a stage runs, and it names the stages
 that changed, not those downstream of them. So this compares what `dvc.lock` recorded when each
 stage finished with params.yaml, with the recorded outputs of the stages before it, and with the
-files on disk. Example: `vocab.size` was changed and `dvc repro` was stopped while
-it made records. Then the lock has vocab with the new size, records and pretrain with the MD5 of the
-old vocabulary, and evaluate with the MD5 of the old model: these three are outdated.
+files on disk. Example: `vocab.size` was changed and `dvc repro` was stopped while it made records.
+Then the lock has vocab with the new size, records and pretrain with the MD5 of the old vocabulary,
+and evaluate with the MD5 of the old model: these three are outdated.
 
 Changed code does not make results outdated here (`dvc status` shows it).
 """
