@@ -168,7 +168,7 @@ def test_model_with_other_logits_is_refused(written, tmp_path, damage):
         "nan": ({key: np.full_like(tensors[key], np.nan)}, {}),
     }[damage]
     with pytest.raises(
-        UserError, match="differs from the trained one: its masked lm logits are off by"
+        UserError, match="differs from the trained one: its masked lm logits differ by"
     ):
         verify(changed(folder, tmp_path, changes, **config), batch, *logits)
 
