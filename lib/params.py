@@ -443,7 +443,7 @@ _DATA_FOLDERS = [
 ]
 
 # Folders in models/ for models saved during training and for downloaded ones: not names of phases.
-SAVED, BASE = "saved", "base"
+SAVED, BASE = paths.SAVED_MODELS.name, paths.BASE_MODELS.name
 
 
 def _is_external(init: str) -> bool:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from lib.evaluation.metrics import headlines
 from lib.evaluation.phase import evaluate_phase
-from lib.params import SAVED, load_params
+from lib.params import load_params
 from lib.report.card.facts import gather
 from lib.report.card.model_card import model_card
 from lib.report.charts.run_charts import draw_run
@@ -15,7 +15,7 @@ from lib.run.atomic import write_text
 from lib.run.json_files import read_object
 from lib.run.metrics import write_metrics
 from lib.run.names import write_name
-from lib.run.paths import MODELS, SHARDS, VOCAB
+from lib.run.paths import MODELS, SAVED_MODELS, SHARDS, VOCAB
 from lib.run.stage import run_stage
 
 _RESULTS, _TARGET = Path("results"), Path("results/evaluate")
@@ -39,7 +39,7 @@ def main(
     model = model or MODELS / phase
     facts = gather(params, phase, _RESULTS)
     training = read_object(_RESULTS / f"pretrain/{phase}/metrics.json")
-    saved = MODELS / SAVED / phase
+    saved = SAVED_MODELS / phase
     evaluation = evaluate_phase(params, phase, model, saved, test, vocab, training)
 
     for name, table in evaluation.tables.items():

@@ -49,7 +49,7 @@ SUBSTITUTIONS = {
 OTHER_RECORDS = (
     "git pull -q --rebase && sed -i 's/short_seq_prob: .*/short_seq_prob: {}/' params.yaml"
 )
-# What the page's prose tells the reader to do before a command ("": at the start of the page).
+# What the text of a page has the reader do before a command ("": at the start of the page).
 BEFORE = {
     ("README.md", "dvc add data/raw"): "cp $FOLDER/text/* data/raw",
     ("README.md", "dvc repro"): "cp $FOLDER/params.yaml .",
