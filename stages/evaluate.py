@@ -44,6 +44,9 @@ def main(
 
     for name, table in evaluation.tables.items():
         write_text(_TARGET / f"{name}.csv", table.to_csv(index=False, float_format="%.6g"))
+    # As many digits as the metrics that are computed from them need.
+    documents = evaluation.documents.to_csv(index=False, float_format="%.9g")
+    write_text(_TARGET / "documents.csv", documents)
     draw_run(_RESULTS, phase, evaluation.tables)
     examples = json.dumps(evaluation.fill_mask, indent=2, ensure_ascii=False)
     write_text(_TARGET / "fill_mask.json", examples + "\n")

@@ -2,10 +2,12 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 from lib.evaluation.breakdowns import Breakdowns
 from lib.evaluation.evaluator import Evaluator
+from lib.evaluation.masked_words import document_digest
 from lib.evaluation.metrics import (
     MLM_METRICS,
     NSP_METRICS,
@@ -15,10 +17,11 @@ from lib.evaluation.metrics import (
 )
 from lib.evaluation.nsp_pairs import pair_batches
 from lib.evaluation.sequences import MaskedWordBatch, MaskedWordSequences
-from lib.evaluation.sums import DocumentSums
+from lib.evaluation.sums import DocumentSums, ModelSums
 from lib.params import Evaluate, Records
 from lib.records.settings import RecordSettings
 from lib.run.errors import UserError
+from lib.text.documents import read_corpus
 from lib.vocab.tokenizer import WordPieceTokenizer
 
 MlmPredictor = Callable[[MaskedWordBatch], TokenScores]
@@ -40,11 +43,18 @@ class HeldOut:
 
     def evaluate(self, evaluator: Evaluator, length: int) -> dict[str, float]:
         """All metrics of a model on sequences of one length."""
-        (sums,), _ = self.evaluate_mlm([evaluator.predict_mlm], length)
-        metrics = sums.metrics()
-        if self.records.next_sentence:
-            metrics |= self.evaluate_nsp(evaluator, length).metrics()
-        return metrics
+        return self.sums(evaluator, length).metrics()
+
+    def sums(self, evaluator: Evaluator, length: int) -> ModelSums:
+        """The totals per document of a model on sequences of one length."""
+        (mlm,), _ = self.evaluate_mlm([evaluator.predict_mlm], length)
+        nsp = self.evaluate_nsp(evaluator, length) if self.records.next_sentence else None
+        return ModelSums(mlm, nsp)
+
+    def digests(self, documents: int) -> list[str]:
+        """Digests of the first documents, in the order in which sums number them."""
+        texts = (document for path in self.shards for document in read_corpus(path))
+        return [document_digest(text) for text in islice(texts, documents)]
 
     def evaluate_mlm(
         self,

@@ -44,6 +44,11 @@ class WordFinder:
         return [text] if text in SPECIAL_TOKENS else self._basic.words(text)
 
 
+def document_digest(document: bytes) -> str:
+    """Identifies a document by its bytes, as split wrote them: 32 hex digits."""
+    return hashlib.blake2b(document, digest_size=16).hexdigest()
+
+
 def masked_words(document: bytes, words: int, probability: float, seed: int) -> np.ndarray:
     """Which of the first words of a document are masked, each with the same probability.
 
@@ -54,7 +59,7 @@ def masked_words(document: bytes, words: int, probability: float, seed: int) -> 
     Returns:
         bool [words].
     """
-    digest = hashlib.blake2b(document, digest_size=16).hexdigest()
+    digest = document_digest(document)
     # The purpose is part of every result: it must stay as it is.
     draws = random.hashes(seed, f"hidden words of {digest}", np.arange(words, dtype=np.uint64))
     masked: np.ndarray = draws < np.uint64(int(probability * 2**64))

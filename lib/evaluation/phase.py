@@ -23,7 +23,9 @@ from lib.evaluation.metrics import (
     PAIRS,
     RANDOM_PAIRS,
     TOKENS,
+    UNIGRAM,
 )
+from lib.evaluation.sums import ModelSums
 from lib.evaluation.unigram import Unigram
 from lib.model.config import BertConfig
 from lib.params import Params
@@ -39,12 +41,14 @@ class Evaluation:
         config: of the phase's model.
         metrics: the content of metrics.json but for the phase's name.
         tables: the CSV files by name.
+        documents: totals per document, by `model` and `length`: the phase's own model first.
         fill_mask: the content of fill_mask.json.
     """
 
     config: BertConfig
     metrics: dict[str, Any]
     tables: dict[str, pd.DataFrame]
+    documents: pd.DataFrame
     fill_mask: list[dict[str, object]]
 
 
@@ -83,7 +87,11 @@ def evaluate_phase(
         )
     held_out = HeldOut(sorted(test.glob("*.txt")), tokenizer, settings, params.records)
     unigram, breakdowns = Unigram(counts), Breakdowns(counts, length)
-    metrics = _with_baselines(held_out, evaluator, unigram, breakdowns, length)
+    metrics, own_sums, unigram_sums = _with_baselines(
+        held_out, evaluator, unigram, breakdowns, length
+    )
+    sums = {(phase, length): own_sums}
+    sums.setdefault((UNIGRAM.key, length), unigram_sums)
     examples = fill_mask_examples(
         evaluator,
         tokenizer,
@@ -102,26 +110,42 @@ def evaluate_phase(
             evaluator = load_evaluator(saved / name, lengths[-1])
         for each in lengths:
             if (name, each) != (phase, length):
-                found = held_out.evaluate(evaluator, each)
+                sums[name, each] = held_out.sums(evaluator, each)
+                found = sums[name, each].metrics()
                 lines.append({"model": name, "step": step, "length": each, **found})
                 if (name, each) == (INITIAL_MODEL, length):
                     metrics |= {METRICS[key].key(INITIAL): own for key, own in found.items()}
     tables = {**breakdowns.tables(), "models": comparison_table(lines)}
-    return Evaluation(config, metrics, tables, examples)
+    return Evaluation(config, metrics, tables, _document_table(held_out, sums), examples)
+
+
+def _document_table(held_out: HeldOut, sums: Mapping[tuple[str, int], ModelSums]) -> pd.DataFrame:
+    digests = held_out.digests(max(own.documents() for own in sums.values()))
+    tables = []
+    for (name, length), own in sums.items():
+        table = own.table(digests)
+        table.insert(1, "model", name)
+        table.insert(2, "length", length)
+        tables.append(table)
+    return pd.concat(tables)
 
 
 def _with_baselines(
     held_out: HeldOut, evaluator: Evaluator, unigram: Unigram, breakdowns: Breakdowns, length: int
-) -> dict[str, Any]:
-    """The metrics of a model and of the baselines without a model, intervals, and counts."""
+) -> tuple[dict[str, Any], ModelSums, ModelSums]:
+    """The metrics of a model and of the baselines without a model, intervals, and counts.
+
+    Returns:
+        These, and the sums of the model and of the unigram baseline.
+    """
     (by_frequency, sums), counts = held_out.evaluate_mlm(
         [unigram.predict_mlm, evaluator.predict_mlm], length, breakdowns
     )
     seed = held_out.settings.seed
     metrics, intervals = sums.metrics(), sums.intervals(seed)
-    values = by_frequency.metrics()
+    without_model, pairs = by_frequency.metrics(), None
     baselines = {
-        metric.key(metric.baseline): values[metric.name]
+        metric.key(metric.baseline): without_model[metric.name]
         for metric in MLM_METRICS
         if metric.baseline
     }
@@ -140,4 +164,5 @@ def _with_baselines(
         "masked_tokens": int(sums.total(TOKENS)),
         "characters": int(sums.total(CHARACTERS)),
     }
-    return {**metrics, **baselines, "intervals": intervals, **counts}
+    values = {**metrics, **baselines, "intervals": intervals, **counts}
+    return values, ModelSums(sums, pairs), ModelSums(by_frequency)

@@ -16,19 +16,19 @@ Example: three documents with these totals.
 One resample draws three documents with replacement, say 0, 2 and 2, and computes the same quotient
 of sums: (300 + 110 + 110) / (100 + 40 + 40) = 2.889. A long document weighs more than a short one,
 as it does in the metric itself. After 1,000 resamples the interval is [2.5th percentile, 97.5th
-percentile] of the 1,000 values.
+percentile] of the 1,000 values (for few documents further out, see `lib.evaluation.intervals`).
 """
 
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
+from lib.evaluation.intervals import RESAMPLES, ends, resamples
 from lib.evaluation.metrics import Metric, Total
 from lib.run import random
-
-_RESAMPLES = 1000
-_TAIL = 2.5  # per cent on each side of a 95 % interval
 
 
 class DocumentSums:
@@ -78,23 +78,74 @@ class DocumentSums:
             for metric in self._metrics
         }
 
-    def intervals(self, seed: int, resamples: int = _RESAMPLES) -> dict[str, list[float]]:
-        """95 % intervals: [low, high] of each metric that has one, see the module's example."""
+    def intervals(self, seed: int, number: int = RESAMPLES) -> dict[str, list[float]]:
+        """95 % intervals: [low, high] of each metric that has one, see the module's example.
+
+        There are none for a single document.
+        """
         names = list(self.by_name)
         sums = np.stack([self.by_name[name] for name in names])  # [totals, documents]
         sums = sums[:, sums.any(axis=0)]  # Only documents in which something was evaluated.
         documents = sums.shape[1]
+        if documents < 2:
+            return {}
         draws = random.generator(seed, "bootstrap")
-        resampled = np.empty((resamples, len(names)))
-        for number in range(resamples):
-            times = np.bincount(draws.integers(documents, size=documents), minlength=documents)
-            resampled[number] = sums @ times
+        resampled = np.stack(list(resamples(sums, draws, number)))  # [resamples, totals]
         by_name = dict(zip(names, resampled.T, strict=True))
         found = {}
         for metric in self._metrics:
             if metric.interval:
                 quotients = by_name[metric.total.name] / np.maximum(by_name[metric.per.name], 1.0)
-                ends = np.percentile(quotients, [_TAIL, 100 - _TAIL])
                 # Percentiles before the transform: it is increasing, so the order is the same.
-                found[metric.name] = [metric.value(float(end), 1.0) for end in ends]
+                found[metric.name] = [metric.value(end, 1.0) for end in ends(quotients, documents)]
         return found
+
+
+@dataclass(frozen=True)
+class ModelSums:
+    """Totals per document of one model on sequences of one length.
+
+    Attributes:
+        nsp: None: not evaluated on sentence pairs.
+    """
+
+    mlm: DocumentSums
+    nsp: DocumentSums | None = None
+
+    def metrics(self) -> dict[str, float]:
+        """Each metric by its name."""
+        return self.mlm.metrics() | (self.nsp.metrics() if self.nsp else {})
+
+    def intervals(self, seed: int) -> dict[str, list[float]]:
+        """95 % intervals of all metrics."""
+        return self.mlm.intervals(seed) | (self.nsp.intervals(seed) if self.nsp else {})
+
+    def documents(self) -> int:
+        """The number of documents up to the last one in which something was evaluated."""
+        evaluated = np.flatnonzero(self._columns().to_numpy().any(axis=1))
+        return int(evaluated[-1]) + 1 if len(evaluated) else 0
+
+    def table(self, digests: Sequence[str]) -> pd.DataFrame:
+        """One line per document in which something was evaluated.
+
+        Args:
+            digests: of the documents, at least as many as `documents()`.
+
+        Returns:
+            `document` (the digest) and the totals, such as `mlm.tokens` and `nsp.pairs`.
+        """
+        table = self._columns()[: len(digests)]
+        table.insert(0, "document", list(digests[: len(table)]))
+        evaluated = table.drop(columns="document").any(axis=1)
+        return table.loc[evaluated]
+
+    def _columns(self) -> pd.DataFrame:
+        """The totals [documents] by head and name."""
+        heads = {"mlm": self.mlm, **({"nsp": self.nsp} if self.nsp else {})}
+        columns = {
+            f"{head}.{name}": pd.Series(values)
+            for head, sums in heads.items()
+            for name, values in sums.by_name.items()
+        }
+        table: pd.DataFrame = pd.DataFrame(columns).fillna(0.0)
+        return table

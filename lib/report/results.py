@@ -20,6 +20,8 @@ from lib.run.json_files import read_object
 
 _SVG = "{http://www.w3.org/2000/svg}"
 _MAX_TABLE_LINES = 40
+# Tables that are not shown.
+_FOR_PROGRAMS = ("documents.csv",)
 # Width and height of a chart next to others.
 SMALL = (440, 250)
 METRICS = "metrics.json"
@@ -170,6 +172,8 @@ class Results:
         shown: list[Element] = []
         with_chart: list[Element] = []
         for path in self.files(folder, "*.csv"):
+            if path.name in _FOR_PROGRAMS:
+                continue
             rows = self.rows(path.relative_to(self.folder).as_posix())
             is_drawn, is_long = path.with_suffix(".svg").exists(), len(rows) > _MAX_TABLE_LINES
             if not rows or (is_drawn and is_long):

@@ -1,0 +1,85 @@
+"""95 % intervals: bootstrap over documents, and Student's t for the few runs of several seeds."""
+
+import math
+from collections.abc import Iterator
+from functools import lru_cache
+from statistics import NormalDist
+
+import numpy as np
+
+RESAMPLES = 1000
+_TAIL = 0.025  # on each side of a 95 % interval
+# Student's t hardly changes beyond (1.962 at 1,000 degrees of freedom, 1.960 in the limit).
+_MAX_DEGREES = 1000
+
+
+def resamples(
+    sums: np.ndarray, draws: np.random.Generator, number: int = RESAMPLES
+) -> Iterator[np.ndarray]:
+    """Sums over documents that are drawn with replacement, as many as there are.
+
+    Args:
+        sums: float64 [..., documents].
+        draws: equal draws for equal numbers of documents: sums of several models in one array are
+            sums of the same documents in every resample.
+
+    Yields:
+        [...]: the sums of one resample.
+    """
+    documents = sums.shape[-1]
+    for _ in range(number):
+        times = np.bincount(draws.integers(documents, size=documents), minlength=documents)
+        yield sums @ times
+
+
+def ends(values: np.ndarray, documents: int) -> tuple[float, float]:
+    """The 95 % interval from values of resamples [resamples].
+
+    Percentiles, expanded for few documents as Student's t is (Hesterberg, 2015, What Teachers
+    Should Know about the Bootstrap, section 5.3): the 2.5th and 97.5th for many documents, the
+    2.1th and 97.9th for 45, the 0.6th and 99.4th for 8.
+
+    Args:
+        documents: at least 2.
+    """
+    wider = math.sqrt(documents / (documents - 1)) * student_t(documents - 1)
+    tail = 100 * NormalDist().cdf(-wider)
+    low, high = np.percentile(values, [tail, 100 - tail])
+    return float(low), float(high)
+
+
+@lru_cache
+def student_t(degrees: int) -> float:
+    """The 97.5th percentile of Student's t distribution: 12.706, 4.303, 3.182, …
+
+    Args:
+        degrees: degrees of freedom, at least 1.
+    """
+    degrees = min(degrees, _MAX_DEGREES)
+    low, high = 0.0, 1.0
+    while _student_t_cdf(high, degrees) < 1 - _TAIL:
+        low, high = high, 2 * high
+    for _ in range(60):
+        middle = (low + high) / 2
+        below = _student_t_cdf(middle, degrees) < 1 - _TAIL
+        low, high = (middle, high) if below else (low, middle)
+    return high
+
+
+def _student_t_cdf(value: float, degrees: int) -> float:
+    """For a positive value; Abramowitz and Stegun (1964), 26.7.3 and 26.7.4."""
+    angle = math.atan(value / math.sqrt(degrees))
+    sine, square = math.sin(angle), math.cos(angle) ** 2
+    if degrees % 2:
+        term, total = math.cos(angle), 0.0
+        for number in range(3, degrees + 1, 2):
+            total += term
+            term *= square * (number - 1) / number
+        inside = 2 / math.pi * (angle + sine * total)
+    else:
+        term = total = 1.0
+        for number in range(2, degrees, 2):
+            term *= square * (number - 1) / number
+            total += term
+        inside = sine * total
+    return 0.5 + inside / 2
