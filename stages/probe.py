@@ -1,60 +1,35 @@
 """probe: labelled text and models to compare -> results/probe/<task>, mean F1 over seeds."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import replace
 from itertools import chain
 from pathlib import Path
 
-import numpy as np
-
 from lib.checkpoints.formats import read_checkpoint
-from lib.model.config import BertConfig
-from lib.model.parameters import initial_values
 from lib.params import VOCAB, ProbeTask, load_params
 from lib.probe.comparison import (
     Run,
+    better_without_pretraining,
     format_summary,
     scores_by_class,
     scores_by_run,
     summarize,
 )
-from lib.probe.fine_tuning import FineTuner
 from lib.probe.labelled import Example
-from lib.probe.scores import Labels, are_entity_tags, scores
-from lib.probe.sequences import (
-    LabelledSequence,
-    batch_count,
-    sentence_sequences,
-    text_sequences,
-)
-from lib.probe.task_data import read_task
+from lib.probe.linear import Baseline, bag_of_words, most_frequent_tag, word_features
+from lib.probe.runs import ComparedModel, TaskLabels, fine_tune
+from lib.probe.scores import are_entity_tags, scores
+from lib.probe.sequences import LabelledSequence, sentence_sequences, text_sequences
+from lib.probe.task_data import assign_folds, read_task
 from lib.run.atomic import write_text
 from lib.run.errors import UserError
 from lib.run.metrics import write_metrics
 from lib.run.names import write_name
-from lib.run.progress import Progress
 from lib.run.stage import run_stage
 from lib.text.cleaning.cleaner import DocumentCleaner
 from lib.text.cleaning.edits import Cleaning
 from lib.vocab.tokenizer import WordPieceTokenizer
-
-
-@dataclass(frozen=True)
-class ComparedModel:
-    """A model to fine-tune, with the task's examples tokenized for it.
-
-    Attributes:
-        weights: float32 arrays by the names of the parameter table. Missing ones (all, for a model
-            without pretraining) are drawn for each seed.
-        test: the sequences of each test example.
-    """
-
-    config: BertConfig
-    weights: Mapping[str, np.ndarray]
-    pad_id: int
-    train: Sequence[LabelledSequence]
-    test: Sequence[Sequence[LabelledSequence]]
 
 
 def _clean(examples: Sequence[Example], settings: Cleaning) -> list[Example]:
@@ -80,14 +55,14 @@ def _read_model(
             f"{path}: the vocabulary has {len(tokenizer.vocabulary)} tokens, the model only "
             f"{config.vocab_size} embeddings; use the vocabulary that it was trained with"
         )
-    if task.kind == "tagging":
-        train_sequences = list(chain(*sentence_sequences(train, tokenizer, length)))
-        test_sequences = sentence_sequences(test, tokenizer, length)
-    else:
-        train_sequences = text_sequences(train, tokenizer, length)
-        test_sequences = [[sequence] for sequence in text_sequences(test, tokenizer, length)]
+
+    def sequences(examples: list[Example]) -> Sequence[Sequence[LabelledSequence]]:
+        if task.kind == "tagging":
+            return sentence_sequences(examples, tokenizer, length)
+        return [[sequence] for sequence in text_sequences(examples, tokenizer, length)]
+
     return ComparedModel(
-        config, checkpoint.weights, tokenizer.pad_id, train_sequences, test_sequences
+        config, checkpoint.weights, tokenizer.pad_id, sequences(train), sequences(test)
     )
 
 
@@ -97,7 +72,7 @@ def main(
     model: Path | None = None,
     baseline: Path | None = None,
 ) -> None:
-    """Fine-tunes several models on a labelled task and compares their scores.
+    """Fine-tunes several models on a labelled task and compares them, also with simple baselines.
 
     TASK_NAME is its name in params.yaml, DATA its labelled text (a file or a folder), MODEL the
     folder of the model to fine-tune, BASELINE the folder of another (data/vocab for none).
@@ -132,11 +107,22 @@ def main(
     if baseline.resolve() != Path(VOCAB).resolve():
         models["baseline"] = _read_model(baseline, task, train, test)
     models["untrained"] = replace(models["model"], weights={})
-    runs = _fine_tune(task_name, task, models, classes, gold, entity_level)
+    labels = TaskLabels(classes, [example.labels for example in train], gold, entity_level)
+    runs, learning_rate = fine_tune(task_name, task, models, labels, assign_folds(train))
+    chosen = {}
+    for name, without_network in _baselines(task, train, test, entity_level).items():
+        predictions = without_network.predictions
+        # They have no seed, and no loss.
+        result = {**scores(gold, predictions, entity_level), "train_loss": None}
+        runs.append(Run(name, 0, result))
+        chosen[name] = without_network.description
     summary = summarize(runs)
     results = Path("results/probe") / task_name
     for name, frame in (("runs", scores_by_run(runs)), ("classes", scores_by_class(runs))):
         write_text(results / f"{name}.csv", frame.to_csv(index=False, float_format="%.6g"))
+    for name, description in chosen.items():
+        summary[name]["chosen"] = description
+    summary["untrained"]["learning_rate"] = learning_rate
     write_metrics(results / "metrics.json", {**metrics, **summary})
     write_name("probe", task_name)
     counted = "entities" if entity_level else "labels"
@@ -145,40 +131,26 @@ def main(
         f"{counted}, mean ± standard deviation over {task.seeds} seeds\n"
         f"{format_summary(summary).to_string()}"
     )
+    print(f"untrained: learning rate {learning_rate:.3g}, chosen within the training examples")
+    for name, description in chosen.items():
+        print(f"{name}: {description}")
+    if better := better_without_pretraining(summary):
+        print(
+            f"probe: {task_name}: without pretraining, {' and '.join(better)} had an F1 at least "
+            "as high as the model's; see docs/probe.md"
+        )
 
 
-def _fine_tune(
-    task_name: str,
-    task: ProbeTask,
-    models: Mapping[str, ComparedModel],
-    classes: Sequence[str],
-    gold: Labels,
-    entity_level: bool,
-) -> list[Run]:
-    """Fine-tunes every model once per seed and scores its predictions on the test examples."""
-    runs = []
-    steps = sum(batch_count(len(model.train), task.batch_size) for model in models.values())
-    tuners: dict[tuple[BertConfig, int], FineTuner] = {}
-    with Progress(f"probe {task_name}", steps * task.epochs * task.seeds, "steps") as progress:
-        for name, model in models.items():
-            # Models of the same config share the graphs compiled for the first of them.
-            key = model.config, model.pad_id
-            if key not in tuners:
-                tuners[key] = FineTuner(model.config, task, classes, model.pad_id)
-            tuner = tuners[key]
-            for seed in range(1, task.seeds + 1):
-                drawn = initial_values(model.config, seed, without=model.weights)
-                weights = {**model.weights, **drawn}
-                loss = tuner.train(weights, model.train, seed, lambda: progress.advance())
-                predictions = iter(tuner.predict(list(chain(*model.test))))
-                # One tuple of labels per example, from all of its sequences.
-                by_example = [
-                    tuple(chain(*(next(predictions) for _ in sequences)))
-                    for sequences in model.test
-                ]
-                result = {**scores(gold, by_example, entity_level), "train_loss": loss}
-                runs.append(Run(name, seed, result))
-    return runs
+def _baselines(
+    task: ProbeTask, train: list[Example], test: list[Example], entity_level: bool
+) -> dict[str, Baseline]:
+    """Baselines without a network."""
+    if task.kind == "classification":
+        return {"bag_of_words": bag_of_words(train, test)}
+    return {
+        "word_features": word_features(train, test, entity_level),
+        "most_frequent_tag": most_frequent_tag(train, test),
+    }
 
 
 if __name__ == "__main__":

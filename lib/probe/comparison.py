@@ -1,4 +1,4 @@
-"""Comparison of several models on one task: scores per run, and mean ± deviation over seeds."""
+"""Comparison of models and baselines on one task: scores per run, mean ± deviation over seeds."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -12,12 +12,13 @@ SCORES = ("f1_macro", "f1_micro", "accuracy")
 
 @dataclass(frozen=True)
 class Run:
-    """One fine-tuning run of one model.
+    """One fine-tuning run of one model, or a baseline.
 
     Attributes:
         model: name of the model among those compared.
+        seed: 0 for a baseline that depends on none.
         scores: the result of `lib.probe.scores.scores`, and `train_loss`: the mean loss of the last
-            epoch, in nats.
+            epoch, in nats; None for a baseline without a network.
     """
 
     model: str
@@ -61,6 +62,15 @@ def summarize(runs: Sequence[Run]) -> dict[str, dict[str, Any]]:
             values[f"{name}_sd"] = stdev(each[name] for each in scores) if len(scores) > 1 else None
         summary[model] = values
     return summary
+
+
+def better_without_pretraining(summary: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """Names of the baselines without pretraining whose macro F1 is not below that of `model`."""
+    return [
+        name
+        for name, values in summary.items()
+        if name not in ("model", "baseline") and values[SCORES[0]] >= summary["model"][SCORES[0]]
+    ]
 
 
 def format_summary(summary: Mapping[str, Mapping[str, Any]]) -> pd.DataFrame:

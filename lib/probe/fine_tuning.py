@@ -4,6 +4,7 @@ A text's class is predicted from its pooled [CLS], a word's tag from its first t
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from itertools import chain
 
 import numpy as np
 
@@ -94,6 +95,7 @@ class FineTuner:
         sequences: Sequence[LabelledSequence],
         seed: int,
         on_step: Callable[[], None],
+        learning_rate: float | None = None,
     ) -> float:
         """Runs one fine-tuning from the given weights; nothing of an earlier run is kept.
 
@@ -102,6 +104,7 @@ class FineTuner:
             seed: determines the initial weights of the head, the order of the sequences, and
                 dropout.
             on_step: called after every step.
+            learning_rate: the peak; None for the task's.
 
         Returns:
             The mean loss of the last epoch, in nats per label.
@@ -112,9 +115,8 @@ class FineTuner:
         self._initialize(weights, seed)
         per_epoch = batch_count(len(sequences), self._task.batch_size)
         steps = per_epoch * self._task.epochs
-        rate = schedule(
-            "polynomial", self._task.learning_rate, 0.0, round(_WARMUP_RATIO * steps), steps
-        )
+        peak = learning_rate or self._task.learning_rate
+        rate = schedule("polynomial", peak, 0.0, round(_WARMUP_RATIO * steps), steps)
         step, loss, labels = 0, 0.0, 0.0
         for epoch in range(self._task.epochs):
             loss, labels = 0.0, 0.0
@@ -145,6 +147,13 @@ class FineTuner:
             for index, sequence, own in zip(indices, batch, classes, strict=False):
                 predictions[index] = tuple(self._names[x] for x in own[sequence.positions])
         return predictions
+
+    def predict_examples(
+        self, examples: Sequence[Sequence[LabelledSequence]]
+    ) -> list[tuple[str, ...]]:
+        """The most likely labels of each example, which may have several sequences."""
+        predictions = iter(self.predict(list(chain(*examples))))
+        return [tuple(chain(*(next(predictions) for _ in each))) for each in examples]
 
     def _initialize(self, weights: Mapping[str, np.ndarray], seed: int) -> None:
         draw = random.generator(seed, "probe head")

@@ -4,6 +4,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain
+from typing import Any
 
 _ENTITY_TAG = re.compile(r"O|[BIES](-.+)?")
 Labels = Sequence[Sequence[str]]
@@ -41,7 +42,7 @@ def entities(tags: Sequence[str]) -> Iterator[tuple[str, int, int]]:
         previous_letter, previous_kind = letter, kind
 
 
-def scores(gold: Labels, predictions: Labels, entity_level: bool) -> dict[str, object]:
+def scores(gold: Labels, predictions: Labels, entity_level: bool) -> dict[str, Any]:
     """Scores of a model's predictions.
 
     Args:
@@ -69,6 +70,12 @@ def scores(gold: Labels, predictions: Labels, entity_level: bool) -> dict[str, o
         "accuracy": sum(label == prediction for label, prediction in pairs) / max(len(pairs), 1),
         "f1_by_class": f1_by_class,
     }
+
+
+def selection_score(gold: Labels, predictions: Labels, entity_level: bool) -> tuple[float, float]:
+    """What baselines are chosen by: macro F1, which models are compared by; then accuracy."""
+    result = scores(gold, predictions, entity_level)
+    return result["f1_macro"], result["accuracy"]
 
 
 def _items(labels: Labels, entity_level: bool) -> Iterator[tuple[str, int, int, int]]:

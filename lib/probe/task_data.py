@@ -1,9 +1,11 @@
-"""Training and test examples of a labelled task."""
+"""Training and test examples of a labelled task, and folds of the training examples."""
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+
+import numpy as np
 
 from lib.params import ProbeTask
 from lib.probe.labelled import SUFFIXES, Example, read_examples
@@ -12,6 +14,8 @@ from lib.text.splits import given_split
 
 # If no file is named test or dev.
 _TEST_FRACTION = 0.2
+# Parts of the training examples, for choices among baselines.
+_FOLDS = 5
 
 
 @dataclass(frozen=True)
@@ -88,10 +92,29 @@ def _split_by_hash(examples: list[Example]) -> tuple[list[Example], list[Example
     """(training, test) examples. A new example never moves another one to the other part."""
     parts: tuple[list[Example], list[Example]] = ([], [])
     for example in examples:
-        content = "\n".join(example.words).encode("utf-8", "surrogatepass")
-        digest = hashlib.blake2b(content, digest_size=8, person=b"probe").digest()
-        parts[int.from_bytes(digest, "little") < _TEST_FRACTION * 2**64].append(example)
+        parts[_hash(example.words) < _TEST_FRACTION * 2**64].append(example)
     return parts
+
+
+def assign_folds(examples: Sequence[Example]) -> np.ndarray:
+    """int64 [examples]: the fold of each training example, 0 to 4.
+
+    What a baseline needs to be chosen is chosen by these: train on all folds but one, evaluate on
+    that one. Equal texts are in the same fold, and each class is spread evenly over the folds.
+    """
+    labels: dict[tuple[str, ...], tuple[str, ...]] = {}
+    for example in examples:
+        labels.setdefault(example.words, example.labels)
+    order = sorted(labels, key=lambda words: (labels[words], _hash(words), words))
+    folds = {words: number % _FOLDS for number, words in enumerate(order)}
+    return np.array([folds[example.words] for example in examples], np.int64)
+
+
+def _hash(words: Iterable[str]) -> int:
+    """Of 64 bits."""
+    content = "\n".join(words).encode("utf-8", "surrogatepass")
+    digest = hashlib.blake2b(content, digest_size=8, person=b"probe").digest()
+    return int.from_bytes(digest, "little")
 
 
 def _is_hidden(path: Path) -> bool:

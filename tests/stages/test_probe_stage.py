@@ -9,6 +9,7 @@ import pytest
 
 from lib.checkpoints.huggingface import write_model
 from lib.model.parameters import initial_values
+from lib.probe.learning_rate import FACTORS
 from lib.vocab.export import write_tokenizer
 from tests.helpers.labelled import (
     CLASSIFICATION,
@@ -66,18 +67,30 @@ def test_a_task_runs_once_and_writes_its_results(project):
     with (results / "runs.csv").open() as file:
         runs = list(csv.DictReader(file))
     assert [(run["model"], run["seed"]) for run in runs] == [
-        (name, seed) for name in ("model", "baseline", "untrained") for seed in "12"
+        *((name, seed) for name in ("model", "baseline", "untrained") for seed in "12"),
+        ("bag_of_words", "0"),
     ]
     own = [float(run["f1_macro"]) for run in runs[:2]]
     assert metrics["model"]["f1_macro"] == pytest.approx(sum(own) / 2, rel=1e-4)
     assert metrics["model"]["f1_macro_sd"] == pytest.approx(abs(own[0] - own[1]) / 2**0.5, rel=1e-3)
+    # A colour decides, after too few steps for the networks.
+    assert metrics["bag_of_words"]["f1_macro"] == 1.0 > metrics["model"]["f1_macro"]
+    assert metrics["bag_of_words"]["f1_macro_sd"] is None and not runs[-1]["train_loss"]
+    assert f"bag_of_words: {metrics['bag_of_words']['chosen']}" in output
+    assert re.search("without pretraining,.* bag_of_words had an F1 at least as high", output)
+    rate = metrics["untrained"]["learning_rate"]
+    assert rate / TASK["learning_rate"] in [pytest.approx(x) for x in FACTORS]
     # models/own has the weights that the first untrained run draws, those of seed 1.
-    assert runs[0]["train_loss"] == runs[4]["train_loss"] != runs[2]["train_loss"]
+    same_rate = rate == TASK["learning_rate"]
+    assert (runs[0]["train_loss"] == runs[4]["train_loss"]) is same_rate
     # The model card is not a dependency of the stage.
     (project.folder / "models/own/README.md").write_text("About it.")
     assert "Running stage" not in project.run("dvc", "repro", "probe/dvc.yaml:probe@colours")
     shown = project.run("dvc", "metrics", "show", "--json", "results/probe/colours/metrics.json")
-    assert json.loads(shown)[""]["data"]["results/probe/colours/metrics.json"]["data"] == metrics
+    # DVC leaves out what has no value: standard deviations of a baseline without seeds.
+    without = {name: value for name, value in metrics["bag_of_words"].items() if value is not None}
+    expected = metrics | {"bag_of_words": without}
+    assert json.loads(shown)[""]["data"]["results/probe/colours/metrics.json"]["data"] == expected
 
 
 @pytest.mark.parametrize(
@@ -113,6 +126,8 @@ def test_tagging_without_a_baseline(project):
     )
     metrics = json.loads((project.folder / "results/probe/towns/metrics.json").read_text())
     assert "baseline" not in metrics and metrics["model"]["f1_micro_sd"] is None
+    # Every word has one tag, and is in both parts.
+    assert metrics["word_features"]["f1_micro"] == metrics["most_frequent_tag"]["f1_micro"] == 1.0
     # With so few words there are equal sentences, but they are all in the same part.
     assert metrics["test_examples_also_in_training"] == 0 < metrics["test_examples"]
     shutil.rmtree(project.folder / "results/probe/towns")

@@ -1,0 +1,123 @@
+"""Memory of a training step: what its forward pass keeps for the backward pass.
+
+The layers of `lib.model` are counted one by one, as TensorFlow runs them without XLA: every tensor
+that the forward pass makes and an operation of the backward pass reads. XLA fuses operations and
+may keep less.
+
+Shapes: B sequences in a microbatch, S tokens per sequence, T = B * S tokens, H hidden size, I
+intermediate size, N heads, V vocabulary size, P masked positions and K examples per sequence.
+"""
+
+from dataclasses import dataclass
+
+from lib.model.config import BertConfig
+
+_FLOAT32 = 4
+
+
+@dataclass(frozen=True)
+class Microbatch:
+    """Sizes of what a device computes at a time, and how.
+
+    Attributes:
+        sequences, length: B and S.
+        predictions: P.
+        examples: K with the NSP head, 0 without.
+        packed: sequences hold several examples, each of which attends to itself only.
+        item_bytes: of a number of the precision in use: 4 for float32, 2 for the others.
+        gradient_checkpointing: layers keep their input only.
+    """
+
+    sequences: int
+    length: int
+    predictions: int
+    examples: int
+    packed: bool
+    item_bytes: int
+    gradient_checkpointing: bool
+
+    @property
+    def tokens(self) -> int:
+        return self.sequences * self.length
+
+
+def kept_activations(config: BertConfig, batch: Microbatch) -> int:
+    """Bytes of activations that are kept when the backward pass begins.
+
+    With gradient checkpointing, the layer that is computed again is included.
+    """
+    hidden, layers = config.hidden_size, config.num_hidden_layers
+    layer_inputs = layers * batch.tokens * hidden * batch.item_bytes
+    full, last = _layer(config, batch, is_last=False), _layer(config, batch, is_last=True)
+    if batch.gradient_checkpointing:
+        bias = batch.tokens * (batch.length if batch.packed else 1) * _FLOAT32
+        inside = bias + (max(full, last) if layers > 1 else last)
+    else:
+        inside = (layers - 1) * full + last
+    return _embeddings(config, batch) + layer_inputs + inside + _heads(config, batch)
+
+
+def kept_weight_copies(config: BertConfig, batch: Microbatch) -> int:
+    """Bytes of copies of weights that are kept for the backward pass.
+
+    In 16 bits, every matrix in its precision; in float32, query, key and value as one matrix. With
+    gradient checkpointing, those of one layer at a time.
+    """
+    hidden = config.hidden_size
+    attention, inner = 4 * hidden * hidden, 2 * hidden * config.intermediate_size
+    heads = hidden * (hidden + config.vocab_size)
+    heads += hidden * hidden if batch.examples else 0
+    if batch.item_bytes == _FLOAT32:
+        # The last layer joins key and value only.
+        layer, last, heads = 3 * hidden * hidden, 2 * hidden * hidden, 0
+    else:
+        layer = last = attention + inner
+    layers = config.num_hidden_layers
+    in_layers = layer if batch.gradient_checkpointing else (layers - 1) * layer + last
+    return batch.item_bytes * (in_layers + heads)
+
+
+def _layer(config: BertConfig, batch: Microbatch, is_last: bool) -> int:
+    """Bytes that one layer keeps besides its input; the last layer computes P + K positions."""
+    hidden, size, tokens = config.hidden_size, batch.item_bytes, batch.tokens
+    computed = batch.sequences * (batch.predictions + batch.examples) if is_last else tokens
+    # Key and value; query, which is in the same block of memory in all but the last layer, where
+    # its input is; the scaled query; the mean of the values.
+    numbers = (2 * tokens + 3 * computed) * hidden * size
+    weights = computed * batch.length * config.num_attention_heads
+    numbers += weights * _FLOAT32  # softmax
+    if config.attention_probs_dropout_prob:
+        numbers += weights * 2 * size  # the mask, and what it leaves
+    elif size != _FLOAT32:
+        numbers += weights * size
+    if config.hidden_dropout_prob:
+        numbers += 2 * computed * hidden * size  # two masks
+    numbers += 2 * _layer_norm(hidden, computed)
+    numbers += computed * hidden * size  # input of the feed-forward part
+    # GELU needs its input for the gradient, and the next product its output. ReLU's is enough.
+    inner = 1 if config.hidden_act == "relu" else 2
+    return numbers + inner * computed * config.intermediate_size * size
+
+
+def _layer_norm(hidden: int, count: int) -> int:
+    """Bytes that layer normalisation keeps: centred and scaled values, and one factor."""
+    return count * (2 * hidden + 1) * _FLOAT32
+
+
+def _embeddings(config: BertConfig, batch: Microbatch) -> int:
+    numbers = _layer_norm(config.hidden_size, batch.tokens)
+    numbers += batch.tokens * config.type_vocab_size * _FLOAT32  # one-hot segments
+    if config.hidden_dropout_prob:
+        numbers += batch.tokens * config.hidden_size * _FLOAT32
+    return numbers
+
+
+def _heads(config: BertConfig, batch: Microbatch) -> int:
+    hidden, size = config.hidden_size, batch.item_bytes
+    masked = batch.sequences * batch.predictions
+    # Input, transformed before its activation, and normalised.
+    numbers = masked * 3 * hidden * size + _layer_norm(hidden, masked)
+    numbers += masked * config.vocab_size * _FLOAT32  # logits
+    pooled = batch.sequences * batch.examples
+    numbers += pooled * 2 * hidden * size
+    return numbers + (pooled * hidden * _FLOAT32 if size != _FLOAT32 else 0)
