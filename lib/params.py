@@ -325,6 +325,7 @@ class Pretrain(Section):
     shuffle_buffer: Positive = 20_000
     log_every: Positive = 100
     evaluate_every: Positive = 2000
+    max_dev_sequences: Positive | None = None
     checkpoint_every: Positive = 1000
     checkpoint_minutes: PositiveReal | None = None
     checkpoint_dir: Annotated[str, AfterValidator(_checkpoint_dir)] | None = None

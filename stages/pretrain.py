@@ -1,5 +1,6 @@
 """pretrain: records and initial weights -> models/<phase>, a Hugging Face model directory."""
 
+import json
 import math
 import shutil
 import sys
@@ -11,7 +12,7 @@ import numpy as np
 from lib.checkpoints.huggingface import write_model
 from lib.model.parameters import parameter_table
 from lib.params import SAVED, load_params
-from lib.records.manifest import read_manifest
+from lib.records.manifest import MANIFEST, read_manifest
 from lib.run import cost, fingerprint
 from lib.run.atomic import new_directory, remove
 from lib.run.errors import UserError
@@ -19,11 +20,14 @@ from lib.run.metrics import write_metrics
 from lib.run.names import write_name
 from lib.run.paths import MODELS, RECORDS, RESULTS, VOCAB
 from lib.run.phases import run_length, training_settings
-from lib.run.stage import run_stage, scratch
+from lib.run.stage import run_stage
 from lib.train.export_check import max_logit_difference
 from lib.train.initial_weights import read_initial_model
 from lib.train.loop import RunPaths, TrainingData, train
-from lib.train.saving.checkpoint import discard, exclusive
+from lib.train.machine import machine
+from lib.train.preemption import stop_on_signal
+from lib.train.saving import runs
+from lib.train.saving.checkpoint import exclusive
 from lib.train.saving.remote_copies import remote_copies
 from lib.train.step import Trainer
 from lib.train.strategy import make_strategy
@@ -31,17 +35,6 @@ from lib.train.workers import Workers
 from lib.vocab.export import write_tokenizer
 from lib.vocab.tokenizer import WordPieceTokenizer
 
-# Raised by hand when checkpoints of an older version must not be resumed.
-_FORMAT = 4
-# Settings that may change between a killed run and the one that resumes it.
-_MAY_CHANGE = {
-    "checkpoint_every",
-    "checkpoint_minutes",
-    "checkpoint_dir",
-    "keep_checkpoints",
-    "tensorboard",
-    "tpu",
-}
 _DEMO_SIZE = 256
 
 
@@ -83,16 +76,8 @@ def main(
             "pretrain.steps",
             file=sys.stderr,
         )
-    identity = fingerprint.of_values(
-        {
-            "format": _FORMAT,
-            "records": fingerprint.of_path(records),
-            "init": fingerprint.of_path(init),
-            "vocab": fingerprint.of_path(vocab),
-            "settings": settings.model_dump(exclude=_MAY_CHANGE),
-        }
-    )
-    run = scratch() / "pretrain" / identity
+    identity = runs.identify(settings, fingerprint.of_file(records / MANIFEST), init, vocab)
+    run = runs.phase_folder(phase) / identity.name
     tpu = settings.tpu
     strategy = make_strategy(settings.distribution, tpu.name, tpu.zone, tpu.project)
     workers = Workers(strategy)
@@ -110,14 +95,18 @@ def main(
         scratch=run,
     )
     location = None if worker else settings.checkpoint_dir
+    if not worker:
+        runs.prepare(run, identity)
     with (
         workers.reporting_lost_workers(),
+        stop_on_signal() as stop,
         exclusive(run, worker),
         remote_copies(run, location, settings.keep_checkpoints) as copies,
     ):
-        workers.check_same_run(identity)
+        workers.check_same_run(identity.digest + identity.code)
         if not worker:
             cost.THIS_STAGE.resume(run / cost.FILE)
+            runs.begin(run, phase, identity)
         trainer = Trainer(config, settings, manifest.next_sentence, initial.weights, strategy)
 
         def write(folder: Path, weights: Mapping[str, np.ndarray]) -> None:
@@ -139,6 +128,12 @@ def main(
             lambda folder: write(folder, trainer.weights()),
             initial.from_scratch,
             workers,
+            stop,
+            {
+                **machine(strategy),
+                "training code": identity.code,
+                **{name: json.dumps(getattr(settings, name)) for name in runs.INTERVALS},
+            },
         )
         if worker:
             return
@@ -148,6 +143,7 @@ def main(
         if not initial.from_scratch:
             saved.save_initial(lambda folder: write(folder, initial.weights))
         saved.publish(model.parent / SAVED / model.name)
+        changes = runs.changes(runs.read_record(run).get("history", []))
         epochs = steps * settings.batch_size / manifest.splits["train"].sequences
         # Outputs appear when they are complete: what an interrupted run has logged would keep
         # `dvc checkout` from restoring those of the run before.
@@ -167,12 +163,14 @@ def main(
                 "best_step": saved.best_step,
                 "best_dev_mlm_loss": saved.best_loss,
                 "export_check": {"max_logit_difference": difference},
+                # For most runs nothing.
+                **({"changed": changes} if changes else {}),
             },
         )
-        # Checkpoints are for killed runs; a finished one does not need them.
         if copies:
             copies.discard()
-        discard(run)
+        stop.ignore()
+        runs.finish(run)
     print(
         f"pretrain: {phase}: {parameters:,} parameters, dev MLM loss "
         f"{final['dev_mlm_loss']:.3f}, accuracy {final['dev_mlm_accuracy']:.1%} -> {model}"

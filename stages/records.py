@@ -11,6 +11,7 @@ from lib.records.masking import VocabularyFacts
 from lib.records.settings import RecordSettings
 from lib.records.shard import FILE_SUFFIXES, write_shard
 from lib.records.statistics import WrittenShard, histogram_csv, total
+from lib.records.tfrecord import new_digest
 from lib.records.tokens import read_tokens
 from lib.run import fingerprint, random
 from lib.run.atomic import new_directory, write_text
@@ -57,6 +58,7 @@ def make_records(task: ShardTask) -> WrittenShard:
     """Tokenizes, pairs, masks, packs and encodes one shard."""
     tokenizer = _tokenizer(task.vocab, task.vocab_digest)
     tokens = read_tokens(task.source, tokenizer.encode_lines)
+    digest = new_digest()
     statistics = write_shard(
         task.target,
         tokens,
@@ -64,12 +66,14 @@ def make_records(task: ShardTask) -> WrittenShard:
         VocabularyFacts.from_tokenizer(tokenizer),
         task.seed,
         int(task.source.stem),
+        digest,
     )
     return WrittenShard(
         "/".join(task.target.parts[-2:]),
         "/".join(task.source.parts[-2:]),
         fingerprint.of_file(task.source),
         statistics,
+        digest.hexdigest(),
     )
 
 

@@ -5,12 +5,15 @@ CHANGELOG.md says which stages' results differ between versions. If yours do not
 model is good enough, this marks the present outputs as up to date with the new code. It does so for
 stages that differ from their last run only in code, or in new parameters that have their default
 values. Others are listed and left as they are.
+
+Training that was interrupted is resumed with the new code then, and a finished run can be continued
+with it (`make continue`).
 """
 
 import argparse
 import json
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +21,7 @@ from lib.commands.tools import run_dvc
 from lib.params import Params, load_params
 from lib.run.errors import UserError
 from lib.run.paths import CODE, DEMO
+from lib.train.saving import checkpoint, runs
 
 
 def main() -> None:
@@ -41,11 +45,31 @@ def main() -> None:
             run_dvc("commit", "-q", "-f", stage)
             print(f"accept: {stage}: its outputs are kept")
             accepted += 1
+    for line in accept_runs():
+        print(line)
+        accepted += 1
     for stage, reasons in left.items():
         print(f"accept: {stage}: will run again, since it differs in more than code: ", end="")
         print(", ".join(reasons))
     if not accepted and not left:
         print("accept: nothing to accept: no stage differs from its last run")
+
+
+def accept_runs() -> Iterator[str]:
+    """Lets the runs in scratch be resumed and continued with the present training code.
+
+    Yields:
+        A line per run.
+    """
+    code = runs.training_code()
+    for run in runs.all_runs():
+        old = runs.code_of(run)
+        if old and not runs.is_accepted(old, code):
+            runs.accept_code(old, code)
+        if old and old != code:
+            last = max(checkpoint.steps(run), default=0)
+            what = "finished run" if run.name == runs.FINISHED else "unfinished run"
+            yield f"accept: phase {run.parent.name}: its {what} of {last:,} steps can be resumed"
 
 
 def other_changes(changes: Iterable[Any], params: Params) -> list[str]:

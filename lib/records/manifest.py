@@ -9,14 +9,17 @@
         "train": {
           "masking": "static", "dupe_factor": 10, "examples": 5120, "sequences": 5120, ...,
           "shards": [{"file": "train/00000.tfrecord", "examples": 2560, "sequences": 2560,
-                      "source": "train/00000.txt", "source_md5": "0cc1..."}, ...]
+                      "source": "train/00000.txt", "source_md5": "0cc1...",
+                      "digest": "5d02..."}, ...]
         },
         "dev": {...}, "test": {...}
       }
     }
 
-It holds no times and no machine names, so that equal records have equal manifests. The module
-imports nothing that makes records: a change there must not count as a change of training.
+It holds no times and no machine names, so that equal records have equal manifests, and a digest of
+each record file, so that other records have another manifest: a digest of the manifest identifies
+them. The module imports nothing that makes records: a change there must not count as a change of
+training.
 """
 
 import json
@@ -154,6 +157,7 @@ class ShardEntry:
         source: path of the text within the folder of shards, or of the file of external examples
             within `records.source`.
         source_md5: MD5 of that file.
+        digest: of the records in the file (see `lib.records.tfrecord.new_digest`).
     """
 
     file: str
@@ -161,6 +165,7 @@ class ShardEntry:
     sequences: int
     source: str
     source_md5: str
+    digest: str
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ sequence.
 """
 
 import gzip
+import hashlib
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from itertools import islice
@@ -50,11 +51,16 @@ def write_shard(
     vocabulary: VocabularyFacts,
     seed: int,
     shard: int,
+    digest: hashlib.blake2b | None = None,
 ) -> RecordStatistics:
-    """Writes the TFRecord file of one shard; it appears at `path` only when it is complete."""
+    """Writes the TFRecord file of one shard; it appears at `path` only when it is complete.
+
+    Args:
+        digest: becomes that of its records (see `lib.records.tfrecord.new_digest`).
+    """
     total = RecordStatistics()
     with new_records(path, settings.compression) as target:
-        for records, statistics in shard_records(tokens, settings, vocabulary, seed, shard):
+        for records, statistics in shard_records(tokens, settings, vocabulary, seed, shard, digest):
             target.write(records)
             total += statistics
     return total
@@ -73,7 +79,12 @@ def new_records(path: Path, compression: str) -> Iterator[IO[bytes] | gzip.GzipF
 
 
 def shard_records(
-    tokens: Tokens, settings: RecordSettings, vocabulary: VocabularyFacts, seed: int, shard: int
+    tokens: Tokens,
+    settings: RecordSettings,
+    vocabulary: VocabularyFacts,
+    seed: int,
+    shard: int,
+    digest: hashlib.blake2b | None = None,
 ) -> Iterator[tuple[bytes, RecordStatistics]]:
     """The shard's records, batch by batch, in an order shuffled over all passes.
 
@@ -85,13 +96,15 @@ def shard_records(
     yield b"", RecordStatistics(dropped_segments=examples.dropped_segments)
     batches = sequence_batches(tokens, examples, settings, vocabulary, seed, shard)
     if settings.packing:
-        yield from _packed_records(batches, len(examples), settings, vocabulary, seed, shard)
+        yield from _packed_records(
+            batches, len(examples), settings, vocabulary, seed, shard, digest
+        )
         return
     for sequences, masked in batches:
         statistics = _count(sequences, masked, vocabulary)
         statistics.sequences = statistics.examples
         statistics.sequence_lengths = statistics.example_lengths
-        yield tfrecord.encode(features(sequences, masked)), statistics
+        yield tfrecord.encode(features(sequences, masked), digest), statistics
 
 
 def make_examples(tokens: Tokens, settings: RecordSettings, seed: int, shard: int) -> Examples:
@@ -166,6 +179,7 @@ def _packed_records(
     vocabulary: VocabularyFacts,
     seed: int,
     shard: int,
+    digest: hashlib.blake2b | None,
 ) -> Iterator[tuple[bytes, RecordStatistics]]:
     """Packs the batches' sequences, which are masked as if they were not packed."""
     batch_size = sequences_per_batch(settings)
@@ -201,7 +215,7 @@ def _packed_records(
                 predictions_per_sequence,
                 settings.next_sentence,
             )
-            yield tfrecord.encode(packed), statistics
+            yield tfrecord.encode(packed, digest), statistics
             statistics = RecordStatistics()
 
 

@@ -80,7 +80,7 @@ class WrittenShard:
 
     Attributes:
         file: its path within the folder of records, such as train/00000.tfrecord.
-        source, source_md5: see `lib.records.manifest.ShardEntry`.
+        source, source_md5, digest: see `lib.records.manifest.ShardEntry`.
         statistics: what the file holds.
     """
 
@@ -88,6 +88,7 @@ class WrittenShard:
     source: str
     source_md5: str
     statistics: RecordStatistics
+    digest: str
 
     @property
     def split(self) -> str:
@@ -97,7 +98,7 @@ class WrittenShard:
     def entry(self) -> ShardEntry:
         """The manifest's entry for the file."""
         counts = self.statistics.examples, self.statistics.sequences
-        return ShardEntry(self.file, *counts, self.source, self.source_md5)
+        return ShardEntry(self.file, *counts, self.source, self.source_md5, self.digest)
 
 
 def total(shards: Iterable[WrittenShard]) -> RecordStatistics:

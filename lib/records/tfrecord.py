@@ -30,6 +30,7 @@ Shapes: B records in the batch, V values of a feature.
 """
 
 import functools
+import hashlib
 import itertools
 import struct
 from collections.abc import Iterable
@@ -43,13 +44,23 @@ _MASK_DELTA = 0xA282EAD8
 _TABLE_BITS = 21  # varints of values below 2^21, at most 3 bytes long, are looked up in a table
 
 
-def encode(features: dict[str, np.ndarray]) -> bytes:
+def new_digest() -> hashlib.blake2b:
+    """A digest of records: BLAKE2b, 128 bits, of their masked CRC-32Cs in order.
+
+    Any change of a record changes its CRC, which is computed in any case: hashing these four bytes
+    per record takes no time worth measuring.
+    """
+    return hashlib.blake2b(digest_size=16)
+
+
+def encode(features: dict[str, np.ndarray], digest: hashlib.blake2b | None = None) -> bytes:
     """A batch of framed tf.train.Examples, one after the other.
 
     Args:
         features: name -> matrix [B, V], with the same B for all: integers from 0 to 2^31 - 1 (any
             integer type, or bool) become an Int64List, float32 a FloatList. They are written in
             the order of the dict.
+        digest: is updated with the checksums of the records (see `new_digest`).
 
     Raises:
         ValueError: a matrix has another shape, type or range.
@@ -70,7 +81,10 @@ def encode(features: dict[str, np.ndarray]) -> bytes:
     examples = [openings[size] + body for size, body in zip(sizes, bodies, strict=True)]
     headers = {size: _frame_header(size + len(start)) for size, start in openings.items()}
     checksums = np.fromiter(map(google_crc32c.value, examples), np.uint32, count=len(examples))
-    footers = _cut(_masked(checksums).astype("<u4").tobytes(), itertools.repeat(4, len(examples)))
+    masked = _masked(checksums).astype("<u4").tobytes()
+    if digest is not None:
+        digest.update(masked)
+    footers = _cut(masked, itertools.repeat(4, len(examples)))
     frames = zip((headers[size] for size in sizes), examples, footers, strict=True)
     return b"".join(itertools.chain.from_iterable(frames))
 

@@ -41,7 +41,8 @@ CANNOT_ALTER_OUTPUTS = {
     "lib/train/saving/storage.py": "file operations of copies of checkpoints",
 }
 
-
+ROOT = Path(__file__).resolve().parents[2]
+"""The folder of this project's code."""
 _WITH_DOCSTRING = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
 
 

@@ -20,6 +20,9 @@ _READ_BYTES = 1 << 20
 # with batches of 32 sequences of 128 tokens, that saves a fifth of the processor time with static
 # and with dynamic masks.
 _MAX_TOKENS_AT_ONCE = 1 << 15
+# A sequence stays in a shuffle buffer of B for another draw with probability 1 - 1/B, and so for
+# 40 B draws with less than e^-40: among 100 million sequences there is one with probability 4e-10.
+_BUFFERS_UNTIL_READ = 40
 
 
 def training_batches(
@@ -53,6 +56,9 @@ def training_batches(
     Otherwise every worker reads everything in the order of a single worker and takes its part of
     each batch: together they see the same batches as a single worker.
 
+    Files of which everything comes before `first_step` are not read: placeholders pass the shuffle
+    buffer instead, so that it makes the same draws.
+
     Args:
         records: the folder that contains the manifest.
         vocabulary: that of the records; used by dynamic masking only.
@@ -76,12 +82,12 @@ def training_batches(
     # Of each batch that is read, `read_size` sequences, this worker takes `own_size` from `offset`.
     if separate:
         files, first, count = _part(split.file_sequences, worker, workers)
-        stream, read_size, offset = worker, own_size, 0
+        stream_number, read_size, offset = worker, own_size, 0
         tokens = own_size * manifest.max_seq_length
         batches_at_once = min(steps, max(1, _MAX_TOKENS_AT_ONCE // tokens))
     else:
         files, first, count = _part(split.file_sequences, 0, 1)
-        stream, read_size, offset = 0, batch_size, worker * own_size
+        stream_number, read_size, offset = 0, batch_size, worker * own_size
         batches_at_once = 1
     sequences = int(count.sum())
     first_epoch, skipped = divmod(first_step * read_size, sequences)
@@ -89,14 +95,18 @@ def training_batches(
     epochs = range(first_epoch, max(last_epoch, first_epoch + 1))
     orders = np.stack(
         [
-            random.generator(seed, "file order", epoch, stream).permutation(len(files))
+            random.generator(seed, "file order", epoch, stream_number).permutation(len(files))
             for epoch in epochs
         ]
     )
     seeds = np.array(
-        [random.key(seed, "shuffle buffer", epoch, stream) >> 65 for epoch in epochs], np.int64
+        [random.key(seed, "shuffle buffer", epoch, stream_number) >> 65 for epoch in epochs],
+        np.int64,
     )
     ranges = (tf.constant([str(paths[number]) for number in files]), first, count)
+    ends = np.cumsum(count[orders[0]])
+    read_files = int(np.count_nonzero(ends + _BUFFERS_UNTIL_READ * buffer <= skipped))
+    read_sequences = int(ends[read_files - 1]) if read_files else 0
 
     def read_range(path: tf.Tensor, first: tf.Tensor, count: tf.Tensor) -> tf.data.Dataset:
         return _read(path, manifest).skip(first).take(count)
@@ -106,9 +116,17 @@ def training_batches(
         sequences = tf.data.Dataset.from_tensor_slices(ordered).flat_map(read_range)
         return sequences.shuffle(buffer, seed=epoch_seed, reshuffle_each_iteration=False)
 
+    def rest_of_first_epoch() -> tf.data.Dataset:
+        ordered = tuple(tf.gather(values, orders[0][read_files:]) for values in ranges)
+        sequences = _placeholders(read_sequences).concatenate(
+            tf.data.Dataset.from_tensor_slices(ordered).flat_map(read_range)
+        )
+        shuffled = sequences.shuffle(buffer, seed=seeds[0], reshuffle_each_iteration=False)
+        return shuffled.skip(skipped)
+
     masking = None
     if split.masking == "dynamic":
-        masking = DynamicMasking(manifest, vocabulary, seed, stream)
+        masking = DynamicMasking(manifest, vocabulary, seed, stream_number)
 
     def make_batches(number: tf.Tensor, serialized: tf.Tensor) -> dict[str, tf.Tensor]:
         own = serialized[offset:][: own_size * batches_at_once]
@@ -120,11 +138,14 @@ def training_batches(
             for name, values in parsed.items()
         }
 
+    if read_files:
+        later = tf.data.Dataset.from_tensor_slices((orders[1:], seeds[1:])).flat_map(read_epoch)
+        stream = rest_of_first_epoch().concatenate(later)
+    else:
+        every = tf.data.Dataset.from_tensor_slices((orders, seeds))
+        stream = every.flat_map(read_epoch).skip(skipped)
     return (
-        tf.data.Dataset.from_tensor_slices((orders, seeds))
-        .flat_map(read_epoch)
-        .skip(skipped)
-        .batch(read_size * batches_at_once, drop_remainder=True)
+        stream.batch(read_size * batches_at_once, drop_remainder=True)
         .enumerate()
         .map(make_batches, num_parallel_calls=_PARALLEL_CALLS)
         .unbatch()
@@ -152,14 +173,22 @@ def evaluation_batches(
     batch_size: int,
     worker: int = 0,
     workers: int = 1,
+    max_sequences: int | None = None,
 ) -> tf.data.Dataset:
-    """All sequences of a statically masked split once, in order.
+    """The sequences of a statically masked split once, in order.
 
     Each worker has its part of each batch. The last batch is filled up with sequences of weight 0,
     so that shapes are static.
+
+    Args:
+        max_sequences: read so many at most: of each file its first ones, in proportion to its size.
     """
     own_size = batch_size // workers
-    files = [str(path) for path in record_files(records, manifest, split)]
+    counts = np.array(manifest.splits[split].file_sequences)
+    if max_sequences is not None and counts.sum() > max_sequences:
+        ends = np.cumsum(counts) * max_sequences // counts.sum()
+        counts = np.diff(ends, prepend=0)
+    files = tf.constant([str(path) for path in record_files(records, manifest, split)])
 
     def parse(serialized: tf.Tensor) -> dict[str, tf.Tensor]:
         parsed = _parse(serialized, manifest, manifest.splits[split].masking)
@@ -174,12 +203,22 @@ def evaluation_batches(
             for name, values in parsed.items()
         }
 
+    def read_first(path: tf.Tensor, count: tf.Tensor) -> tf.data.Dataset:
+        return _read(path, manifest).take(count)
+
     return (
-        _read(files, manifest)
+        tf.data.Dataset.from_tensor_slices((files, counts))
+        .flat_map(read_first)
         .batch(batch_size)
         .map(parse, num_parallel_calls=_PARALLEL_CALLS)
         .prefetch(_PARALLEL_CALLS)
     )
+
+
+def _placeholders(count: int) -> tf.data.Dataset:
+    """So many empty strings, at a fraction of the cost of reading records."""
+    some = tf.data.Dataset.from_tensor_slices(tf.fill([1024], ""))
+    return some.repeat(-(-count // 1024)).take(count)
 
 
 def _read(files: Sequence[str] | tf.Tensor, manifest: Manifest) -> tf.data.Dataset:

@@ -1,13 +1,12 @@
 """Training loop: steps, log, evaluation, saved models, checkpoints."""
 
 import math
-import signal
-import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NoReturn
 
 from lib.model.flops import matmul_peak, training_flops
 from lib.model.losses import Batch, mean_metrics
@@ -23,8 +22,9 @@ from lib.train.input import evaluation_batches, training_batches
 from lib.train.logging.metrics_logger import MetricsLogger
 from lib.train.logging.throughput import Throughput
 from lib.train.loss_checks import LossChecks
-from lib.train.preemption import StopRequest, stop_on_signal
+from lib.train.preemption import StopRequest
 from lib.train.run_state import RunState
+from lib.train.saving import runs
 from lib.train.saving.remote_copies import RemoteCopies
 from lib.train.saving.saved_models import SavedModels
 from lib.train.step import Trainer
@@ -67,16 +67,21 @@ def train(
     write_model: Callable[[Path], None],
     from_scratch: bool,
     workers: Workers,
+    stop: StopRequest,
+    facts: Mapping[str, str],
 ) -> tuple[dict[str, float], SavedModels]:
     """Runs all steps of a phase; resumes from the newest checkpoint in scratch if there is one.
 
-    SIGTERM and Ctrl-C end it (SystemExit) with a checkpoint of the last finished step.
+    A signal ends it (SystemExit) with a checkpoint of the last finished step. What was still to be
+    done at that step (its line of the log, evaluation, saved models) the resumed run does first.
 
     Args:
         copies: copies of the checkpoints in remote storage, if there should be any.
         write_model: writes the current model into an empty folder.
         from_scratch: whether the weights are random, and the loss is checked accordingly.
         workers: this worker among all; the chief reads and writes checkpoints and models.
+        stop: the signal to stop, if there was one.
+        facts: what this process trains with, for the record of the run.
 
     Returns:
         The last dev metrics and training loss, and the initial dev metrics unless training began
@@ -87,9 +92,16 @@ def train(
     """
     steps, warmup_steps = run_length(settings, data.manifest.splits["train"].sequences)
     saved = SavedModels(paths.scratch, settings.save_model_every, write_model)
-    chief = workers.index == 0
+    chief, alone = workers.index == 0, workers.count == 1
     state = RunState(
-        trainer, saved, workers, paths.scratch, paths.logs, settings.keep_checkpoints, copies
+        trainer,
+        saved,
+        workers,
+        paths.scratch,
+        paths.logs,
+        settings.keep_checkpoints,
+        copies,
+        settings.max_dev_sequences,
     )
     batches, dev = _datasets(trainer, settings, data, steps, state.first_step)
     checks = LossChecks(trainer.config.vocab_size, warmup_steps) if from_scratch else None
@@ -102,75 +114,128 @@ def train(
         settings.power,
     )
     throughput = _throughput(trainer, settings, data.manifest, paths, state.first_step, workers)
-    final: dict[str, float] = {}
     speed = ""
 
-    with (
-        stop_on_signal() as stop,
-        about(paths.logs),
-        closing(MetricsLogger(paths.logs, state.resumed, paths.event_files)) as logger,
-        Progress("pretrain", steps, "steps") as progress,
-    ):
-        progress.skip(state.first_step)
-        if state.first_step == 0 and not from_scratch:
+    def evaluate_dev() -> dict[str, float] | None:
+        """Dev metrics; None if training is to stop before all batches are evaluated."""
+        return evaluate(trainer, dev, lambda: workers.any(bool(stop)))
+
+    def end(step: int) -> NoReturn:
+        workers.barrier()  # Until the chief has written the checkpoint.
+        stop.last_step = step
+        stop.exit()
+
+    with stop.deferred():
+        initial: dict[str, float] | None = None
+        if not from_scratch and (state.first_step == 0 or state.other_dev):
             # Metrics of the initial model, which training should improve on.
-            state.initial_metrics = evaluate(trainer, dev)
-            logger.log(0, _prefixed("dev/", state.initial_metrics))
-        step, last_checkpoint = state.first_step, time.monotonic()
-        throughput.resume()
-        while step < steps:
-            before, step = step, _last_step_of_call(settings, step, steps)
-            results = _run_steps(trainer, settings, batches, learning_rate, before, step, stop)
-            # All workers stop after the same step, whichever of them got the signal.
-            any_stop = results.pop("stop")
-            stopping = bool(stop.signal) if workers.count == 1 else bool(any_stop)
-            progress.advance(step - before, note=_progress_note(final, speed))
-            state.add(results)
-            if step == 1 and checks:
-                loss = results["masked_lm_loss"] / results["masked_lm_weight"]
-                checks.check_first_loss(float(loss))
+            initial = evaluate_dev()
+            if initial is None:
+                end(state.first_step)
+        state.restore()
+        if initial is not None:
+            state.initial_metrics = initial
+        if chief:
+            runs.start(paths.scratch, state.first_step, facts)
+        stop.last_step = step = state.first_step
+        with (
+            about(paths.logs),
+            closing(MetricsLogger(paths.logs, state.resumed, paths.event_files)) as logger,
+            Progress("pretrain", steps, "steps") as progress,
+        ):
+            progress.skip(step)
+            if step == 0 and initial is not None:
+                logger.log(0, _prefixed("dev/", initial))
+            last_checkpoint = time.monotonic()
+            throughput.resume()
+            is_due = state.pending
+            while True:
+                last = step == steps
+                if is_due:
+                    evaluating = step % settings.evaluate_every == 0 or last
+                    logging = step % settings.log_every == 0 or evaluating
+                    metrics: dict[str, float] = {}
+                    if logging:
+                        sums = state.sums_since_log()
+                        metrics = _training_metrics(sums, learning_rate(step), settings)
+                        _check_loss(step, sums["masked_lm_loss"], metrics["train/mlm_loss"], checks)
+                        if step > state.first_step:
+                            speed = throughput.log(step, sums["tokens"] / sums["steps"])
+                    if evaluating:
+                        dev_metrics = evaluate_dev()
+                        if dev_metrics is None:
+                            state.save(step, pending=True)
+                            end(step)
+                        metrics |= _prefixed("dev/", dev_metrics)
+                    if logging:
+                        logger.log(step, metrics)
+                        state.logged(
+                            {
+                                name.replace("/", "_"): value
+                                for name, value in metrics.items()
+                                if "/" in name
+                            }
+                        )
+                        state.save_cost()
+                    if chief:
+                        saved.after_step(step, metrics["dev/mlm_loss"] if evaluating else None)
+                    minutes = (time.monotonic() - last_checkpoint) / 60
+                    if (
+                        last
+                        or step % settings.checkpoint_every == 0
+                        or minutes >= (settings.checkpoint_minutes or math.inf)
+                        or (stop and alone)
+                    ):
+                        state.save(step)
+                        stop.last_step, last_checkpoint = step, time.monotonic()
+                        if stop and alone:
+                            end(step)
+                    if logging:
+                        throughput.resume()
+                if last:
+                    break
 
-            last = step == steps
-            evaluating = step % settings.evaluate_every == 0 or last
-            logging = step % settings.log_every == 0 or evaluating
-            if logging:
-                sums = state.take_sums()
-                metrics = _training_metrics(sums, learning_rate(step), settings)
-                _check_loss(step, sums["masked_lm_loss"], metrics["train/mlm_loss"], checks)
-                speed = throughput.log(step, sums["tokens"] / sums["steps"])
-                if evaluating:
-                    metrics |= _prefixed("dev/", evaluate(trainer, dev))
-                logger.log(step, metrics)
-                final |= {
-                    name.replace("/", "_"): value for name, value in metrics.items() if "/" in name
-                }
-                state.save_cost()
-            if chief:
-                saved.after_step(step, metrics["dev/mlm_loss"] if evaluating else None)
-
-            due = step % settings.checkpoint_every == 0 or (
-                settings.checkpoint_minutes is not None
-                and time.monotonic() - last_checkpoint >= 60 * settings.checkpoint_minutes
-            )
-            if (due or stopping) and not last:
-                state.save(step)
-                last_checkpoint = time.monotonic()
-            if stopping and not last:
-                workers.barrier()  # Until the chief has written the checkpoint.
-                _exit(step, stop)
-            if logging:
-                throughput.resume()
-    workers.barrier()  # The chief removes the folder that the others log into.
-    final |= {f"dev_{name}_initial": value for name, value in state.initial_metrics.items()}
-    return final, saved
+                before, step = step, _last_step_of_call(settings, step, steps)
+                # Until the first call is compiled, which takes a while, nothing new is trained.
+                with stop.deferred(before > state.first_step or not alone):
+                    results = _run_steps(
+                        trainer, settings, batches, learning_rate, before, step, stop
+                    )
+                # All workers stop after the same step, whichever of them got the signal.
+                any_stop = results.pop("stop")
+                progress.advance(step - before, note=_progress_note(state.final, speed))
+                state.add(results)
+                if step == 1 and checks:
+                    loss = results["masked_lm_loss"] / results["masked_lm_weight"]
+                    checks.check_first_loss(float(loss))
+                if (alone and stop) or (not alone and bool(any_stop)):
+                    state.save(step, pending=True)
+                    end(step)
+                is_due = True
+        workers.barrier()  # The chief removes the folder that the others log into.
+    initial_metrics = {f"dev_{name}_initial": x for name, x in state.initial_metrics.items()}
+    return state.final | initial_metrics, saved
 
 
-def evaluate(trainer: Trainer, batches: tf.distribute.DistributedDataset) -> dict[str, float]:
-    """Metrics over all batches; sums are in float64, so that the order hardly matters."""
+def evaluate(
+    trainer: Trainer,
+    batches: tf.distribute.DistributedDataset,
+    is_stopping: Callable[[], bool] = lambda: False,
+) -> dict[str, float] | None:
+    """Metrics over all batches; sums are in float64, so that the order hardly matters.
+
+    Args:
+        is_stopping: asked after each batch.
+
+    Returns:
+        None if `is_stopping` said so.
+    """
     totals: dict[str, float] = {}
     for batch in batches:
         for name, value in trainer.evaluation_step(batch).items():
             totals[name] = totals.get(name, 0.0) + float(value)
+        if is_stopping():
+            return None
     return mean_metrics(totals)
 
 
@@ -198,7 +263,15 @@ def _datasets(
 
     def dev_part(worker: int, workers: int) -> tf.data.Dataset:
         batch_size = settings.batch_size // trainer.microbatches
-        return evaluation_batches(data.records, data.manifest, "dev", batch_size, worker, workers)
+        return evaluation_batches(
+            data.records,
+            data.manifest,
+            "dev",
+            batch_size,
+            worker,
+            workers,
+            settings.max_dev_sequences,
+        )
 
     batches = iter(distribute(trainer.strategy, training_part))
     return batches, distribute(trainer.strategy, dev_part)
@@ -260,7 +333,7 @@ def _run_steps(
         batches,
         tf.constant(before + 1),
         tf.constant(rates),
-        tf.constant(float(stop.signal is not None)),
+        tf.constant(float(bool(stop))),
         tf.constant(last - before) if steps_per_call > 1 else None,
     )
     results["steps"] = tf.constant(float(last - before))
@@ -289,15 +362,6 @@ def _check_loss(step: int, loss_sum: float, loss: float, checks: LossChecks | No
         )
     if checks:
         checks.check_falling(step, loss)
-
-
-def _exit(step: int, stop: StopRequest) -> None:
-    by = stop.signal.name if stop.signal else "another worker"
-    print(
-        f"pretrain: stopped by {by} after step {step:,}; run the same command again to resume",
-        file=sys.stderr,
-    )
-    sys.exit(128 + (stop.signal or signal.SIGTERM))
 
 
 def _prefixed(prefix: str, values: Mapping[str, float]) -> dict[str, float]:

@@ -2,7 +2,7 @@
 
 import shutil
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -10,15 +10,15 @@ import numpy as np
 from lib.run import cost, tf
 from lib.run.atomic import remove
 from lib.run.errors import UserError
-from lib.train.saving import checkpoint
+from lib.train.saving import checkpoint, runs
 from lib.train.saving.remote_copies import RemoteCopies
 from lib.train.saving.saved_models import SavedModels
 from lib.train.step import Trainer
 from lib.train.workers import Workers
 
 # Prefixes of the names of these arrays in a checkpoint.
-_SUMS, _INITIAL = "sums/", "initial/"
-_WORKERS = "workers"
+_SUMS, _INITIAL, _FINAL = "sums/", "initial/", "final/"
+_WORKERS, _PENDING, _DEV = "workers", "pending", "max_dev_sequences"
 
 
 class RunState:
@@ -26,9 +26,12 @@ class RunState:
 
     Attributes:
         first_step: number of steps made before this process began.
-        resumed: this process resumed a checkpoint and its logs.
+        pending: training was stopped before the log, evaluation and saved models of that step.
+        resumed: this process resumes a checkpoint and its logs.
+        other_dev: earlier evaluations used another number of dev sequences.
         sums: float32 scalars, summed over the steps since the last line of the log.
         initial_metrics: dev metrics of the initial model, unless training began from scratch.
+        final: the metrics of the last line of the log.
     """
 
     def __init__(
@@ -40,52 +43,69 @@ class RunState:
         logs: Path,
         keep: int,
         copies: RemoteCopies | None,
+        max_dev_sequences: int | None,
     ) -> None:
-        """Resumes the newest checkpoint, if there is one, and restores the logs of its step.
+        """Reads the newest checkpoint, if there is one; `restore` then sets the state to it.
 
         Args:
             directory: the folder of checkpoints, already locked; only the chief uses it.
             keep: number of checkpoints to keep.
             copies: of the checkpoints in remote storage, if there should be any.
+            max_dev_sequences: number of dev sequences that are evaluated at most.
 
         Raises:
-            UserError: the checkpoint is damaged, or of a run with another number of workers.
+            UserError: the checkpoint is of a run with another number of workers.
         """
         self._trainer, self._saved, self._workers = trainer, saved, workers
         self._directory, self._logs, self._keep = directory, logs, keep
-        self._copies = copies
+        self._copies, self._dev = copies, max_dev_sequences or 0
         self._chief = workers.index == 0
         self.sums: dict[str, tf.Tensor] = {}
         self.initial_metrics: dict[str, float] = {}
-        found = checkpoint.latest(directory) if self._chief else None
-        self.resumed = found is not None
-        remove(logs)
-        step = np.array(found.step if found else 0, np.float64)
-        self.first_step = int(workers.broadcast({"step": step})["step"])
-        if self.first_step:
-            arrays = trainer.state()
-            if found:
-                arrays = {name: found.arrays[name] for name in arrays}
-            trainer.restore(workers.broadcast(arrays))
-            print(f"pretrain: resuming from step {self.first_step:,}", file=sys.stderr)
-        if found:
-            self._restore(found)
+        self.final: dict[str, float] = {}
+        self._found = checkpoint.latest(directory) if self._chief else None
+        self.resumed = self._found is not None
+        self._check_workers()
+        facts = np.zeros(3, np.float64)
+        if self._found:
+            arrays = self._found.arrays
+            facts[:] = self._found.step, arrays[_PENDING], arrays[_DEV] != self._dev
+        facts = workers.broadcast({"facts": facts})["facts"]
+        self.first_step = int(facts[0])
+        self.pending, self.other_dev = bool(facts[1]), bool(facts[2])
 
-    def _restore(self, found: checkpoint.Checkpoint) -> None:
-        before = int(found.arrays[_WORKERS])
+    def _check_workers(self) -> None:
+        before = int(self._found.arrays[_WORKERS]) if self._found else self._workers.count
         if before != self._workers.count:
             raise UserError(
                 f"{self._directory}: {before} workers trained this run so far, now there are "
                 f"{self._workers.count}, which would read the data in another order; start "
                 f"{before} workers, or delete the folder to begin again"
             )
-        self._saved.restore(found.arrays)
-        self.sums = {
-            name: tf.constant(value) for name, value in _with_prefix(found.arrays, _SUMS).items()
-        }
-        self.initial_metrics = {
-            name: float(value) for name, value in _with_prefix(found.arrays, _INITIAL).items()
-        }
+
+    def restore(self) -> None:
+        """Sets model, optimizer and this state to the checkpoint, and restores its logs."""
+        remove(self._logs)
+        if not self.first_step:
+            return
+        arrays = self._trainer.state()
+        if self._found:
+            arrays = {name: self._found.arrays[name] for name in arrays}
+        self._trainer.restore(self._workers.broadcast(arrays))
+        print(f"pretrain: resuming from step {self.first_step:,}", file=sys.stderr)
+        if self._found:
+            self._restore(self._found)
+        self._found = None  # Its arrays are as large as the model and the optimizer.
+
+    def _restore(self, found: checkpoint.Checkpoint) -> None:
+        self._saved.restore(found.arrays, found.models)
+        self.sums = {name: tf.constant(value) for name, value in _with_prefix(found.arrays, _SUMS)}
+        self.initial_metrics, self.final = (
+            {name[3:]: float(value) for name, value in sorted(_with_prefix(found.arrays, prefix))}
+            for prefix in (_INITIAL, _FINAL)
+        )
+        if self.other_dev:
+            self._saved.choose_best_again()
         if found.logs.is_dir():
             shutil.copytree(found.logs, self._logs)
 
@@ -94,24 +114,40 @@ class RunState:
         for name, value in results.items():
             self.sums[name] = self.sums[name] + value if name in self.sums else value
 
-    def take_sums(self) -> dict[str, float]:
-        """The sums since the last call."""
-        values = {name: float(value) for name, value in self.sums.items()}
-        self.sums.clear()
-        return values
+    def sums_since_log(self) -> dict[str, float]:
+        """The sums since the last line of the log."""
+        return {name: float(value) for name, value in self.sums.items()}
 
-    def save(self, step: int) -> None:
-        """Writes a checkpoint of this step, if this worker is the chief."""
+    def logged(self, metrics: Mapping[str, float]) -> None:
+        """Begins new sums after a line of the log."""
+        self.sums.clear()
+        self.final = {k: v for k, v in self.final.items() if k not in metrics} | dict(metrics)
+
+    def save(self, step: int, pending: bool = False) -> None:
+        """Writes a checkpoint of this step, if this worker is the chief.
+
+        Args:
+            pending: log, evaluation and saved models of this step are still to be made.
+        """
         if not self._chief:
             return
+        floats = {  # numbered, as their order is part of the results
+            f"{prefix}{number:02}/{name}": np.array(value)
+            for prefix, values in ((_INITIAL, self.initial_metrics), (_FINAL, self.final))
+            for number, (name, value) in enumerate(values.items())
+        }
         arrays = {
             **self._trainer.state(),
             **self._saved.state(),
             _WORKERS: np.array(self._workers.count),
+            _PENDING: np.array(pending),
+            _DEV: np.array(self._dev),
             **{_SUMS + name: value.numpy() for name, value in self.sums.items()},
-            **{_INITIAL + name: np.array(value) for name, value in self.initial_metrics.items()},
+            **floats,
         }
-        checkpoint.save(self._directory, step, arrays, self._logs, self._keep)
+        checkpoint.save(self._directory, step, arrays, self._logs, self._keep, self._saved.digests)
+        # From now on this run is the one to continue.
+        runs.drop_finished(self._directory.parent)
         self.save_cost()
         if self._copies:
             self._copies.save(step)
@@ -125,9 +161,8 @@ class RunState:
             cost.THIS_STAGE.write(self._directory / cost.FILE)
 
 
-def _with_prefix(arrays: Mapping[str, np.ndarray], prefix: str) -> dict[str, np.ndarray]:
-    return {
-        name.removeprefix(prefix): value
-        for name, value in arrays.items()
-        if name.startswith(prefix)
-    }
+def _with_prefix(arrays: Mapping[str, np.ndarray], prefix: str) -> Iterator[tuple[str, np.ndarray]]:
+    """The arrays whose names begin with a prefix, and the rest of these names."""
+    for name, value in arrays.items():
+        if name.startswith(prefix):
+            yield name.removeprefix(prefix), value

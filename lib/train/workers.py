@@ -76,6 +76,12 @@ class Workers:
             for name, array in sorted(arrays.items())
         }
 
+    def any(self, flag: bool) -> bool:
+        """Whether the flag of any worker is set; all workers call it and get the same answer."""
+        if self.count == 1:
+            return flag
+        return bool(self._sum(np.array([flag], np.float32))[0])
+
     def barrier(self) -> None:
         """Waits until all workers have called it."""
         if self.count > 1:

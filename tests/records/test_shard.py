@@ -1,5 +1,7 @@
 """Records of a shard, from tokens to a file that TensorFlow reads."""
 
+import gzip
+import hashlib
 from collections import Counter
 from pathlib import Path
 
@@ -10,6 +12,7 @@ import tensorflow as tf
 from lib.records.masking import VocabularyFacts
 from lib.records.settings import RecordSettings
 from lib.records.shard import shard_records, write_shard
+from lib.records.tfrecord import new_digest
 from lib.records.tfrecord_reader import decode, read_records
 from lib.records.tokens import Tokens, read_tokens
 from lib.vocab.tokenizer import WordPieceTokenizer
@@ -152,3 +155,20 @@ def test_a_very_long_line(tmp_path: Path) -> None:
         assert statistics.examples >= 3
         if not next_sentence:  # no token is lost
             assert statistics.tokens - 2 * statistics.examples == 200_004
+
+
+@pytest.mark.parametrize("packing", [False, True])
+@pytest.mark.parametrize("compression", ["none", "gzip"])
+def test_the_digest_is_that_of_the_checksums_in_the_file(tmp_path, packing, compression):
+    settings = RecordSettings(64, 20, dupe_factor=1, packing=packing, compression=compression)
+    digest = new_digest()
+    path = tmp_path / "records"
+    total = write_shard(path, some_tokens(), settings, VOCABULARY, 7, 0, digest)
+    data = path.read_bytes() if compression == "none" else gzip.decompress(path.read_bytes())
+    checksums, start = b"", 0
+    while start < len(data):
+        end = start + 12 + int.from_bytes(data[start : start + 8], "little")
+        checksums += data[end : end + 4]
+        start = end + 4
+    assert len(checksums) == 4 * total.sequences
+    assert digest.hexdigest() == hashlib.blake2b(checksums, digest_size=16).hexdigest()

@@ -75,7 +75,8 @@ def test_everything_promised_is_there(finished):
     assert "models/main" in summary and "masked:" in summary
     # No leftover of an unfinished write, no checkpoint of the finished run.
     assert not list(finished.folder.rglob(".*.tmp-*"))
-    assert not list((finished.folder / ".scratch/pretrain").rglob("step-*"))
+    (last,) = (finished.folder / ".scratch/pretrain").rglob("step-*")
+    assert last.parent.name == "finished"
 
 
 def test_evaluate_leaves_the_report_of_the_whole_run(finished):

@@ -13,6 +13,7 @@ import pytest
 from safetensors.numpy import load_file
 
 from lib.run.metrics import read_metrics
+from lib.train.saving import checkpoint
 from tests.helpers.bucket import Bucket
 from tests.helpers.gs import proxy_to
 from tests.helpers.project import Project, training, write_text
@@ -46,11 +47,17 @@ def train_undisturbed(project: Project, hidden_size: int, steps: int) -> None:
 
 
 def in_scratch(project: Project, pattern: str) -> set[Path]:
-    return set((project.folder / ".scratch/pretrain").glob(f"*/{pattern}"))
+    """Of the runs that have not finished."""
+    return {path for run in runs_of(project) for path in run.glob(pattern)}
 
 
 def runs_of(project: Project) -> set[Path]:
-    return set((project.folder / ".scratch/pretrain").glob("*"))
+    """The folders of the runs that have not finished."""
+    return set((project.folder / ".scratch/pretrain/main").glob("[!.]*-*"))
+
+
+def finished_run(project: Project) -> Path:
+    return project.folder / ".scratch/pretrain/main/finished"
 
 
 def wait_until(condition: Callable[[], object], process: subprocess.Popen) -> bool:
@@ -127,7 +134,9 @@ def assert_ended_the_same(project: Project, model: str) -> None:
         )
         assert [name for name in one if one[name] != two.get(name)] == []
         assert one.keys() == two.keys()
-    assert not in_scratch(project, "*")
+    assert not runs_of(project)
+    (last,) = checkpoint.steps(finished_run(project))
+    assert checkpoint.damage(finished_run(project), last) is None
 
 
 def test_training_that_is_killed_terminated_and_interrupted_ends_the_same(project):

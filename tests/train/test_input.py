@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from lib.records import tfrecord
 from lib.records.manifest import Manifest, Split
+from lib.train import input as batches_from
 from lib.train.input import evaluation_batches, training_batches
 from tests.helpers.masking import VOCABULARY
 
@@ -116,6 +117,28 @@ def test_workers_divide_the_sequences(tmp_path_factory, run, workers, data):
     assert read(folder, manifest, steps - first, **run, **named) == each[worker][first:]
 
 
+@pytest.mark.parametrize(("masking", "workers"), [("static", 2), ("dynamic", 1)])
+def test_files_that_were_read_before_the_first_step_are_not_read_again(
+    tmp_path, monkeypatch, masking, workers
+):
+    """An epoch of 8 files and 60 steps per worker; resumed at step 45, three are not needed."""
+    manifest = write(tmp_path, [30] * 8 * workers, masking)
+    run = {"batch_size": 4 * workers, "steps": 60, "buffer": 2, "seed": 3, "workers": workers}
+    run["worker"] = workers - 1
+    whole = list(training_batches(tmp_path, manifest, VOCABULARY, **run).take(60))
+    counts = []
+    original = batches_from._placeholders
+    monkeypatch.setattr(
+        batches_from, "_placeholders", lambda count: counts.append(count) or original(count)
+    )
+    for first in (20, 45):
+        rest = training_batches(tmp_path, manifest, VOCABULARY, **run, first_step=first)
+        for one, two in zip(rest.take(60 - first), whole[first:], strict=True):
+            for name, values in one.items():
+                assert np.array_equal(values, two[name]), name
+    assert counts == [90]
+
+
 def test_order_depends_on_seed_and_epoch(tmp_path):
     manifest = write(tmp_path, [30, 30, 30])
     orders = [
@@ -174,6 +197,22 @@ def test_batches_that_cannot_be_divided_equally_are_refused(tmp_path):
     manifest = write(tmp_path, [5])
     with pytest.raises(ValueError, match="`batch_size` 5 should be a multiple of 2 workers"):
         read(tmp_path, manifest, 1, batch_size=5, steps=1, buffer=1, workers=2)
+
+
+@pytest.mark.parametrize("limit", [1, 5, 22, 23, 99])
+def test_evaluation_reads_the_first_sequences_of_each_file_up_to_a_limit(tmp_path, limit):
+    manifest = write(tmp_path, [7, 0, 16])
+    batches = evaluation_batches(tmp_path, manifest, "train", 4, max_sequences=limit)
+    found = [
+        number
+        for batch in batches
+        for number, weight in zip(numbers(batch), batch["example_weights"].numpy(), strict=True)
+        if weight
+    ]
+    assert len(found) == min(limit, 23)
+    first = sum(number < 7 for number in found)
+    assert abs(first - 7 * limit / 23) < 1 or limit > 23
+    assert found == [*range(first), *range(7, 7 + len(found) - first)]
 
 
 @pytest.mark.parametrize("batch_size", [4, 5, 23, 50])

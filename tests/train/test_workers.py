@@ -81,10 +81,10 @@ def train(machines: list[Project], model: str) -> None:
 def start_training(machines: list[Project], model: str) -> list[subprocess.Popen]:
     """Returns when they have trained a few steps."""
     scratch = machines[0].folder / ".scratch/pretrain"
-    before = set(scratch.glob("*/step-*"))
+    before = set(scratch.glob("main/*-*/step-*"))
     processes = start(machines, model)
     deadline = time.monotonic() + 180
-    while len(set(scratch.glob("*/step-*")) - before) < 2:
+    while len(set(scratch.glob("main/*-*/step-*")) - before) < 2:
         for process in processes:
             assert process.poll() is None, process.communicate()[0]
         assert time.monotonic() < deadline
@@ -107,7 +107,7 @@ def test_two_workers_train_like_one_process(machines):
             assert difference <= 1e-5 * np.linalg.norm(one[name]), name
     assert not (machines[1].folder / "models").exists()
     for machine in machines:
-        assert not list((machine.folder / ".scratch/pretrain").glob("*/step-*"))
+        assert not list((machine.folder / ".scratch/pretrain").glob("main/*-*/step-*"))
 
 
 def test_one_process_coordinates_with_nobody():
@@ -184,7 +184,7 @@ def test_workers_killed_and_stopped_end_the_same(machines):
             steps.add(int(re.search(r"stopped by .* after step (\d+)", line)[1]))
         (step,) = steps
         scratch = machines[0].folder / ".scratch/pretrain"
-        assert max(int(path.name[5:]) for path in scratch.glob("*/step-*")) == step > reached
+        assert max(int(path.name[5:]) for path in scratch.glob("main/*-*/step-*")) == step > reached
         return step
 
     for victims in ([0, 1], [0], [1]):
@@ -208,7 +208,7 @@ def test_workers_killed_and_stopped_end_the_same(machines):
     ((code, line),) = ends(start(machines[:1], model))
     assert code == 1 and "2 workers trained this run so far, now there are 1" in line
     # The second machine has no checkpoint, and needs none.
-    assert not list((machines[1].folder / ".scratch/pretrain").glob("*/step-*"))
+    assert not list((machines[1].folder / ".scratch/pretrain").glob("main/*-*/step-*"))
     train(machines, model)
     two, disturbed = (weights(machines[0], name) for name in ("models/two", model))
     for name in two:

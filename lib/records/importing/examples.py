@@ -282,10 +282,10 @@ def _import_file(task: _Task) -> list[WrittenShard]:
         task.vocabulary,
         settings.compression,
     )
-    digest = fingerprint.of_file(file.path)
+    md5 = fingerprint.of_file(file.path)
     return [
-        WrittenShard("/".join(path.parts[-2:]), file.name, digest, statistics)
-        for path, statistics in written
+        WrittenShard("/".join(path.parts[-2:]), file.name, md5, statistics, digest)
+        for path, statistics, digest in written
     ]
 
 

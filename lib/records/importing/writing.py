@@ -25,7 +25,7 @@ def write_sequences(
     dev_fraction: float,
     vocabulary: VocabularyFacts,
     compression: str,
-) -> list[tuple[Path, RecordStatistics]]:
+) -> list[tuple[Path, RecordStatistics, str]]:
     """Writes the examples of one file to one record file, or to two.
 
     Args:
@@ -35,10 +35,12 @@ def write_sequences(
         compression: of the record files: none or gzip.
 
     Returns:
-        The files written and their statistics; a file that would be empty is not written.
+        The files written, their statistics and the digests of their records; a file that would be
+        empty is not written.
     """
     paths = [target] if dev_target is None else [target, dev_target]
     totals = [RecordStatistics() for _ in paths]
+    digests = [tfrecord.new_digest() for _ in paths]
     dev_below = np.uint64(dev_fraction * 2**64)
     with ExitStack() as stack:
         files = [stack.enter_context(new_records(path, compression)) for path in paths]
@@ -49,12 +51,12 @@ def write_sequences(
             for number, file in enumerate(files):
                 chosen = np.flatnonzero(in_dev == number)
                 features = {name: matrix[chosen] for name, matrix in batch.features.items()}
-                file.write(tfrecord.encode(features))
+                file.write(tfrecord.encode(features, digests[number]))
                 totals[number] += _count(features, batch.lengths[chosen], vocabulary)
     written = []
-    for path, total in zip(paths, totals, strict=True):
+    for path, total, digest in zip(paths, totals, digests, strict=True):
         if total.sequences:
-            written.append((path, total))
+            written.append((path, total, digest.hexdigest()))
         else:
             path.unlink()
     return written

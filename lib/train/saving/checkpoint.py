@@ -1,17 +1,17 @@
-"""Checkpoints of a training run in its scratch folder, written atomically.
+"""Checkpoints of a training run in its scratch folder: written atomically, verified when read.
 
-The folder is named by a fingerprint of everything that is trained, so that the same command finds
-it again:
+A run's folder (`lib.train.saving.runs` has its name) holds
 
-    .scratch/pretrain/<fingerprint>/
-      step-1000/arrays.safetensors   weights, optimizer slots, sums since the last line of the log
-      step-1000/logs/                DVCLive's folder at that step
-      models/                        saved models (lib.train.saving.saved_models)
-      cost.json                      cost of the run up to now (lib.run.cost)
-      lock-0                         locked by the training process
+    step-1000/arrays.safetensors   weights, optimizer slots, sums since the last line of the log
+    step-1000/logs/                DVCLive's folder at that step
+    step-1000/digests.json         digests of these files, and of the saved models up to this step
+    models/                        saved models (lib.train.saving.saved_models)
+    cost.json                      cost of the run up to now (lib.run.cost)
+    lock-0                         locked by the training process
 """
 
 import fcntl
+import json
 import os
 import re
 import shutil
@@ -27,15 +27,27 @@ from safetensors.numpy import load_file, save_file
 
 from lib.run.atomic import new_directory, remove
 from lib.run.errors import UserError
+from lib.train.saving import digests
+
+MODELS = "models"
+"""Folder of the saved models, in a run's folder."""
+_ARRAYS, _DIGESTS = "arrays.safetensors", "digests.json"
+# Of each saved model, the digest of each file.
+ModelDigests = Mapping[str, Mapping[str, str]]
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A checkpoint: everything that the next step depends on."""
+    """A checkpoint: everything that the next step depends on.
+
+    Attributes:
+        models: digests of the models saved up to this step, by name and file.
+    """
 
     step: int
     arrays: dict[str, np.ndarray]
     logs: Path
+    models: ModelDigests
 
 
 @contextmanager
@@ -88,7 +100,7 @@ def steps(directory: Path) -> list[int]:
     return sorted(int(name[1]) for name in names if name)
 
 
-def _drop(directory: Path, step: int) -> None:
+def drop(directory: Path, step: int) -> None:
     """Removes a checkpoint atomically: a process killed meanwhile leaves no part under its name."""
     dropped = directory / f".step-{step}.dropped"
     remove(dropped)
@@ -97,9 +109,19 @@ def _drop(directory: Path, step: int) -> None:
 
 
 def save(
-    directory: Path, step: int, arrays: Mapping[str, np.ndarray], logs: Path, keep: int
+    directory: Path,
+    step: int,
+    arrays: Mapping[str, np.ndarray],
+    logs: Path,
+    keep: int,
+    models: ModelDigests | None = None,
 ) -> None:
     """Writes `step-N/` (arrays, a copy of the folder `logs`), then removes all but the last `keep`.
+
+    Saved models that none of these needs are removed, too.
+
+    Args:
+        models: digests of the saved models that belong to this step.
 
     Raises:
         UserError: it cannot be written; earlier checkpoints remain.
@@ -109,9 +131,12 @@ def save(
         with new_directory(target) as temporary:
             # TensorFlow returns NumPy scalars for scalars; safetensors takes arrays only.
             arrays = {name: np.asarray(array) for name, array in arrays.items()}
-            save_file(arrays, temporary / "arrays.safetensors")
+            save_file(arrays, temporary / _ARRAYS)
             if logs.is_dir():
                 shutil.copytree(logs, temporary / "logs")
+            listed = {"files": digests.of_folder(temporary), "models": models or {}}
+            text = json.dumps(listed, indent=1) + "\n"
+            (temporary / _DIGESTS).write_text(text, encoding="utf-8")
     except (OSError, SafetensorError) as failure:
         # `copytree` raises a list of failures.
         reason = failure.args[0][0][-1] if isinstance(failure, shutil.Error) else failure
@@ -120,45 +145,73 @@ def save(
             "same command again to resume from the one before"
         ) from None
     for old in steps(directory)[:-keep]:
-        _drop(directory, old)
+        drop(directory, old)
+    needed = {name for kept in steps(directory) for name in _listed(directory, kept)[1]}
+    for folder in directory.glob(f"{MODELS}/[!.]*"):
+        if folder.name not in needed:
+            remove(folder)
 
 
-def latest(directory: Path) -> Checkpoint | None:
-    """The newest readable checkpoint, or None if there are none.
+def _listed(directory: Path, step: int) -> tuple[dict[str, str], dict[str, dict[str, str]]]:
+    """The digests of a checkpoint's files, and of its saved models; empty if not readable."""
+    try:
+        listed = json.loads((directory / f"step-{step}" / _DIGESTS).read_bytes())
+        return dict(listed["files"]), {name: dict(of) for name, of in listed["models"].items()}
+    except (FileNotFoundError, ValueError, KeyError, TypeError, AttributeError):
+        return {}, {}
 
-    Damaged ones (for example by a power failure) are removed with a note: the one before leads to
-    the same result.
 
-    Raises:
-        UserError: all are damaged.
-    """
-    damaged: dict[int, str] = {}
-    for step in reversed(steps(directory)):
-        path = directory / f"step-{step}"
-        try:
-            arrays = load_file(path / "arrays.safetensors")
-        except (FileNotFoundError, SafetensorError) as failure:
-            damaged[step] = str(failure)
-            continue
-        for other, reason in damaged.items():
-            print(
-                f"pretrain: {directory}/step-{other}: damaged checkpoint ({reason}), removed",
-                file=sys.stderr,
-            )
-            _drop(directory, other)
-        return Checkpoint(step, arrays, path / "logs")
-    if damaged:
-        names = ", ".join(f"step-{step}" for step in damaged)
-        raise UserError(
-            f"{directory}: all checkpoints are damaged ({names}: {next(iter(damaged.values()))}); "
-            "delete the folder to begin again"
-        )
+def damage(directory: Path, step: int) -> str | None:
+    """What is wrong with a checkpoint or a saved model that it needs; None if nothing is."""
+    files, models = _listed(directory, step)
+    if not files:
+        return f"{_DIGESTS} is missing or unreadable"
+    if found := digests.difference(directory / f"step-{step}", files, besides=_DIGESTS):
+        return found
+    for name, expected in models.items():
+        if found := digests.difference(directory / MODELS / name, expected):
+            return f"{MODELS}/{name}, which it needs: {found}"
     return None
 
 
-def discard(directory: Path) -> None:
-    """Removes the scratch folder of a finished run, while it is locked."""
+def newest(directory: Path) -> int:
+    """The step of the newest checkpoint that is as it was written; 0 if there is none.
+
+    Damaged ones (for example by a power failure) are removed with a note: the one before, or step
+    0, leads to the same result.
+    """
+    found = steps(directory)
+    for step in reversed(found):
+        reason = damage(directory, step)
+        if reason is None:
+            return step
+        then = "" if step > found[0] else "; no checkpoint is left, so training starts at step 0"
+        print(
+            f"pretrain: {directory}/step-{step}: damaged checkpoint ({reason}), removed{then}",
+            file=sys.stderr,
+        )
+        drop(directory, step)
+    return 0
+
+
+def latest(directory: Path) -> Checkpoint | None:
+    """The checkpoint `newest`, or None if there is none."""
+    step = newest(directory)
+    return load(directory, step) if step else None
+
+
+def load(directory: Path, step: int) -> Checkpoint:
+    """Reads a checkpoint, without a comparison with its digests."""
+    path = directory / f"step-{step}"
+    return Checkpoint(step, load_file(path / _ARRAYS), path / "logs", _listed(directory, step)[1])
+
+
+def drop_all(directory: Path) -> None:
+    """Removes all checkpoints."""
     for step in steps(directory):
-        _drop(directory, step)
-    # On some network file systems, files that other workers still have open cannot be removed.
+        drop(directory, step)
+
+
+def remove_quietly(directory: Path) -> None:
+    """Removes a folder, as far as possible."""
     shutil.rmtree(directory, ignore_errors=True)

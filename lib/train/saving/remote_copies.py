@@ -15,9 +15,9 @@ from typing import Any
 from lib.run import cost, fingerprint, tf
 from lib.run.errors import UserError
 from lib.run.metrics import read_metrics, write_metrics
-from lib.train.saving import checkpoint, storage
+from lib.train.saving import checkpoint, runs, storage
+from lib.train.saving.checkpoint import MODELS
 from lib.train.saving.lease import acquire_lease
-from lib.train.saving.saved_models import FOLDER as MODELS
 
 _FAILURES = (tf.errors.OpError, OSError)
 
@@ -38,7 +38,7 @@ class RemoteCopies:
 
     def fetch(self) -> None:
         """Fetches the newest complete checkpoint with its models, if it is newer than the local."""
-        local = max(checkpoint.steps(self._run), default=0)
+        local = checkpoint.newest(self._run)
         for step, info in reversed(self._complete().items()):
             if step <= local:
                 return
@@ -56,6 +56,8 @@ class RemoteCopies:
                 )
                 continue
             write_metrics(self._run / cost.FILE, info.get("cost", {}))
+            if record := info.get("record"):
+                runs.write_record(self._run, record)
             print(f"pretrain: {self._path(step)}: fetched", file=sys.stderr)
             return
 
@@ -73,7 +75,7 @@ class RemoteCopies:
                 target = f"{self._folder}/{MODELS}/{name}"
                 if storage.read_info(target) is None:
                     storage.put_folder(folder, target, {})
-            info = {"models": models, "cost": self._cost()}
+            info = {"models": models, "cost": self._cost(), "record": runs.read_record(self._run)}
             storage.put_folder(self._run / f"step-{step}", self._path(step), info)
             self._remove_old()
         except _FAILURES as failure:
@@ -84,7 +86,7 @@ class RemoteCopies:
             )
 
     def discard(self) -> None:
-        """Removes all copies of the run, which is finished."""
+        """Removes all copies of the run."""
         try:
             storage.remove_folder(self._folder)
         except _FAILURES as failure:

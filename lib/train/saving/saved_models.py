@@ -1,8 +1,14 @@
 """Saved models of a run: at fixed steps, at the lowest dev loss so far, and the initial one.
 
 They are written alongside the checkpoints, where a resumed run finds them, and become an output of
-the stage when it ends. A checkpoint records the best step so far, so that a resumed run makes the
-same decisions as an uninterrupted one and writes the same models.
+the stage when it ends:
+
+    scratch: models/step-2000    models/best-1500    models/initial
+    output:  step-2000           best                initial
+
+A checkpoint records the best step so far and the digests of the models saved up to its step, so
+that a resumed run makes the same decisions as an uninterrupted one and publishes the same models.
+An earlier best model stays as long as a checkpoint needs it.
 """
 
 import math
@@ -13,15 +19,20 @@ from pathlib import Path
 
 import numpy as np
 
-from lib.run.atomic import new_directory
+from lib.run.atomic import new_directory, remove
+from lib.run.errors import UserError
+from lib.train.saving import digests
+from lib.train.saving.checkpoint import MODELS, ModelDigests
 
-# In the scratch folder of a run.
-FOLDER = "models"
 _BEST, _INITIAL = "best", "initial"
 
 
 class SavedModels:
-    """The saved models of one run, in its scratch folder."""
+    """The saved models of one run, in its scratch folder.
+
+    Attributes:
+        digests: of each model, except for the initial one, the digests of its files.
+    """
 
     def __init__(self, scratch: Path, every: int | None, write: Callable[[Path], None]) -> None:
         """
@@ -29,28 +40,39 @@ class SavedModels:
             every: steps between saved models; None saves only the best.
             write: writes the current model into an empty folder.
         """
-        self._folder, self.every, self._write = scratch / FOLDER, every, write
+        self._folder, self.every, self._write = scratch / MODELS, every, write
         self.best_step, self.best_loss = 0, math.inf
+        self.digests: dict[str, Mapping[str, str]] = {}
 
     def after_step(self, step: int, dev_loss: float | None) -> None:
         """Saves the model if it is due at this step, or if its dev loss is the lowest so far."""
         if self.every and step % self.every == 0:
             self._save(f"step-{step}")
         if dev_loss is not None and dev_loss < self.best_loss:
-            self._save(_BEST)
+            self._save(f"{_BEST}-{step}")
+            self.digests.pop(f"{_BEST}-{self.best_step}", None)
             self.best_step, self.best_loss = step, dev_loss
 
     def _save(self, name: str) -> None:
         with new_directory(self._folder / name) as temporary:
             self._write(temporary)
+            self.digests[name] = digests.of_folder(temporary)
 
     def state(self) -> dict[str, np.ndarray]:
         """Arrays to store in a checkpoint."""
         return {"best/step": np.array(self.best_step), "best/loss": np.array(self.best_loss)}
 
-    def restore(self, state: Mapping[str, np.ndarray]) -> None:
-        """Sets the state to what `state` returned."""
+    def restore(self, state: Mapping[str, np.ndarray], models: ModelDigests) -> None:
+        """Sets the state to what `state` and `digests` were; later models are removed."""
         self.best_step, self.best_loss = int(state["best/step"]), float(state["best/loss"])
+        self.digests = dict(models)
+        for folder in self._folder.glob("[!.]*"):
+            if folder.name not in models:
+                remove(folder)
+
+    def choose_best_again(self) -> None:
+        """Forgets the lowest dev loss, with which later ones cannot be compared."""
+        self.best_loss = math.inf
 
     def save_initial(self, write: Callable[[Path], None]) -> None:
         """Saves the initial model for comparison, with its embeddings for new tokens and the like.
@@ -62,16 +84,31 @@ class SavedModels:
             write(temporary)
 
     def publish(self, target: Path) -> None:
-        """Makes `target` a folder of all saved models."""
+        """Makes `target` a folder of all saved models.
+
+        Raises:
+            UserError: one is damaged.
+        """
         self._folder.mkdir(exist_ok=True)
         with new_directory(target) as temporary:
-            shutil.copytree(
-                self._folder, temporary, copy_function=_link_or_copy, dirs_exist_ok=True
-            )
+            for name, expected in self.digests.items():
+                if found := digests.difference(self._folder / name, expected):
+                    raise UserError(
+                        f"{self._folder / name}: damaged ({found}); run the same command again to "
+                        "resume from a checkpoint that does not need it"
+                    )
+                published = _BEST if name.startswith(f"{_BEST}-") else name
+                link_folder(self._folder / name, temporary / published)
+            if (self._folder / _INITIAL).is_dir():
+                link_folder(self._folder / _INITIAL, temporary / _INITIAL)
+
+
+def link_folder(source: Path, target: Path) -> None:
+    """Copies a folder whose files are never written again, as second names of the same files."""
+    shutil.copytree(source, target, copy_function=_link_or_copy)
 
 
 def _link_or_copy(source: str, target: str) -> None:
-    """Makes a second name for the file: models are large, and the first is about to be removed."""
     try:
         os.link(source, target)
     except OSError:  # Scratch may be on another file system.

@@ -2,6 +2,7 @@
 
 import json
 import os
+import random
 import subprocess
 import sys
 from pathlib import Path
@@ -10,7 +11,8 @@ import numpy as np
 import pytest
 
 from lib.run.errors import UserError
-from lib.train.saving.checkpoint import discard, exclusive, latest, save
+from lib.train.saving import digests
+from lib.train.saving.checkpoint import MODELS, exclusive, latest, save
 from tests.conftest import ROOT
 
 ARRAYS = {"weights": np.arange(6, dtype=np.float32).reshape(2, 3), "scale": np.float32(0.5)}
@@ -39,8 +41,55 @@ def test_saved_arrays_come_back_and_old_checkpoints_are_removed(tmp_path):
         assert np.array_equal(found.arrays[name], array)
 
 
+def write_with_models(run: Path) -> dict[str, dict[str, str]]:
+    """Checkpoints of steps 1 to 4; from 2 on they need one saved model, from 3 on another."""
+    models = {}
+    for step in range(1, 5):
+        if step in (2, 3):
+            folder = run / MODELS / f"step-{step}"
+            folder.mkdir(parents=True)
+            (folder / "config.json").write_text("{}")
+            (folder / "model.safetensors").write_bytes(bytes(range(step, 200)))
+            models[f"step-{step}"] = digests.of_folder(folder)
+        logs = run.parent / "logs/deep"
+        logs.mkdir(parents=True, exist_ok=True)
+        (logs / "loss.tsv").write_text(f"{step}\n")
+        save(run, step, {**ARRAYS, "step": np.float32(step)}, run.parent / "logs", 9, models)
+    return models
+
+
+@pytest.mark.parametrize(
+    ("file", "resumed"),
+    [
+        ("step-4/arrays.safetensors", 3),
+        ("step-4/logs/deep/loss.tsv", 3),
+        ("step-4/digests.json", 3),
+        ("models/step-3/model.safetensors", 2),
+        ("models/step-3/config.json", 2),
+        ("models/step-2/model.safetensors", 1),
+    ],
+)
+def test_after_a_flipped_bit_an_earlier_checkpoint_is_used(tmp_path, capsys, file, resumed):
+    """One bit at random positions of every kind of file; none is resumed from."""
+    draw = random.Random(file)
+    for trial in range(6):
+        run = tmp_path / f"{trial}/run"
+        write_with_models(run)
+        content = bytearray((run / file).read_bytes())
+        content[draw.randrange(len(content))] ^= 1 << draw.randrange(8)
+        (run / file).write_bytes(content)
+        found = latest(run)
+        assert found.step == found.arrays["step"] == resumed
+        assert (found.logs / "deep/loss.tsv").read_text() == f"{resumed}\n"
+        notes = capsys.readouterr().err.splitlines()
+        assert len(notes) == 4 - resumed and "step-4: damaged checkpoint (" in notes[0]
+        assert [name for name in names(run) if name != MODELS] == [
+            f"step-{step}" for step in range(1, resumed + 1)
+        ]
+
+
 @pytest.mark.parametrize("size", [0, 4, 100, -1, None])
-def test_damaged_checkpoints_are_skipped_and_removed(tmp_path, capsys, size):
+def test_checkpoints_with_missing_or_shorter_files_are_skipped_and_removed(tmp_path, capsys, size):
     write(tmp_path / "run", 1, 2, 3)
     for step in (2, 3):
         path = tmp_path / f"run/step-{step}/arrays.safetensors"
@@ -54,15 +103,25 @@ def test_damaged_checkpoints_are_skipped_and_removed(tmp_path, capsys, size):
     assert len(notes) == 2 and "step-3: damaged checkpoint" in notes[0]
 
 
-def test_if_all_checkpoints_are_damaged_training_does_not_begin_again(tmp_path):
+def test_if_all_checkpoints_are_damaged_training_begins_again_with_a_note(tmp_path, capsys):
     write(tmp_path / "run", 1, 2)
     for path in (tmp_path / "run").glob("*/arrays.safetensors"):
         path.write_bytes(b"")
-    with pytest.raises(
-        UserError, match=r"run: all checkpoints are damaged \(step-2, step-1: .*dele"
-    ):
-        latest(tmp_path / "run")
-    assert names(tmp_path / "run") == ["step-1", "step-2"]
+    assert latest(tmp_path / "run") is None
+    assert names(tmp_path / "run") == []
+    notes = capsys.readouterr().err.splitlines()
+    assert "no checkpoint is left" not in notes[0]
+    assert "no checkpoint is left, so training starts at step 0" in notes[1]
+
+
+def test_saved_models_are_kept_as_long_as_a_checkpoint_needs_them(tmp_path):
+    run = tmp_path / "run"
+    write_with_models(run)
+    models = {"step-3": digests.of_folder(run / MODELS / "step-3")}
+    save(run, 5, ARRAYS, tmp_path / "logs", 2, models)
+    assert names(run / MODELS) == ["step-2", "step-3"]
+    save(run, 6, ARRAYS, tmp_path / "logs", 2, models)
+    assert names(run / MODELS) == ["step-3"]
 
 
 def test_other_files_in_the_folder_are_kept(tmp_path):
@@ -79,6 +138,7 @@ import json, resource, sys
 import numpy as np
 from pathlib import Path
 from lib.run.errors import UserError
+from lib.train.saving import digests
 from lib.train.saving.checkpoint import save
 folder, logs, limit = json.loads(sys.argv[1])
 resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
@@ -128,13 +188,3 @@ def test_the_next_trainer_removes_what_a_killed_one_left_unfinished(tmp_path):
         assert len(names(tmp_path / "run")) == 4
     with exclusive(tmp_path / "run"):
         assert names(tmp_path / "run") == ["lock-0", "lock-1", "step-1"]
-
-
-def test_the_folder_of_a_finished_run_is_removed_while_locked(tmp_path):
-    with exclusive(tmp_path / "run"):
-        write(tmp_path / "run", 1)
-        discard(tmp_path / "run")
-        assert not (tmp_path / "run").exists()
-        # A trainer that starts now locks a new folder.
-        with exclusive(tmp_path / "run"), pytest.raises(UserError):
-            exclusive(tmp_path / "run").__enter__()

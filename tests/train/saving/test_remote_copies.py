@@ -15,7 +15,7 @@ import tensorflow as tf
 
 from lib.run import fingerprint
 from lib.run.errors import UserError
-from lib.train.saving import checkpoint, storage
+from lib.train.saving import checkpoint, digests, storage
 from lib.train.saving.lease import acquire_lease
 from lib.train.saving.remote_copies import remote_copies
 from tests.helpers.bucket import Bucket
@@ -46,16 +46,16 @@ def location(request, tmp_path, monkeypatch) -> str:
 
 
 def write(run: Path, step: int, keep: int = 9) -> None:
-    """A checkpoint with logs, and the model that was the best up to it."""
+    """A checkpoint with logs, and the model that was the best up to it: another each 20 steps."""
     logs = run.parent / "logs"
     (logs / "deep").mkdir(parents=True, exist_ok=True)
     (logs / "deep/loss.tsv").write_text(f"{step}\n")
     (logs / "empty.tsv").write_text("")
-    best = run / "models/best"
-    shutil.rmtree(best, ignore_errors=True)
-    best.mkdir(parents=True)
+    best = run / f"models/best-{step // 20}"
+    best.mkdir(parents=True, exist_ok=True)
     (best / "model.safetensors").write_bytes(b"best of %d" % (step // 20))
-    checkpoint.save(run, step, {"step": np.float32(step)}, logs, keep)
+    models = {best.name: digests.of_folder(best)}
+    checkpoint.save(run, step, {"step": np.float32(step)}, logs, keep, models)
 
 
 def train_to(machine: Path, location: str, *steps: int, keep: int = 9) -> Path:
@@ -118,7 +118,7 @@ def test_damaged_copies_are_skipped(tmp_path, location, file, capsys):
 def test_a_checkpoint_whose_saved_model_is_missing_is_skipped(tmp_path, location):
     train_to(tmp_path / "one", location, 10, 20)
     info = storage.read_info(f"{location}/{RUN}/step-20")
-    storage.remove_folder(f"{location}/{RUN}/models/{info['models']['best']}")
+    storage.remove_folder(f"{location}/{RUN}/models/{info['models']['best-1']}")
     assert fetched(tmp_path / "two", location) == 10
 
 

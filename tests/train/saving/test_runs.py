@@ -1,0 +1,162 @@
+"""Runs in scratch: what makes another run, which is resumed, what a finished one keeps."""
+
+import random
+
+import numpy as np
+import pytest
+
+from lib.commands.accept import accept_runs
+from lib.params import parse_params
+from lib.run.errors import UserError
+from lib.train.saving import checkpoint, runs
+
+FACTS = {"processor": "one (avx2)", "tensorflow": "2.0", "log_every": "100"}
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path, monkeypatch):
+    """An empty folder of the project; the code is called `new`."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("DVC_ROOT", raising=False)
+    monkeypatch.setattr(runs, "training_code", lambda: "new")
+    (tmp_path / "init.json").write_text("{}")
+    (tmp_path / "vocab").mkdir()
+    (tmp_path / "vocab/vocab.txt").write_text("[PAD]\n")
+    return tmp_path
+
+
+def identity(folder, values, code="new", records="1", **changes) -> runs.Identity:
+    settings = parse_params({**values, "pretrain": values["pretrain"] | changes}).pretrain
+    found = runs.identify(settings, records, folder / "init.json", folder / "vocab")
+    return runs.Identity(found.inputs, found.settings, code)
+
+
+def train(phase, identity, *steps):
+    """A run with these checkpoints."""
+    run = runs.phase_folder(phase) / identity.name
+    with checkpoint.exclusive(run):
+        runs.begin(run, phase, identity)
+        for step in steps:
+            checkpoint.save(run, step, {"step": np.float32(step)}, run / "logs", 9)
+    return run
+
+
+def test_a_run_is_identified_by_what_determines_its_weights(folder, values):
+    first = identity(folder, values)
+    unchanged = {
+        "log_every": 7,
+        "evaluate_every": 70,
+        "save_model_every": 3,
+        "max_dev_sequences": 9,
+        "checkpoint_every": 5,
+        "checkpoint_minutes": 2,
+        "checkpoint_dir": "gs://bucket/x",
+        "keep_checkpoints": 3,
+        "tensorboard": True,
+        "tpu": {"name": "x", "steps_per_execution": 9},
+    }
+    for key, value in unchanged.items():
+        assert identity(folder, values, **{key: value}).name == first.name, key
+    changed = {"learning_rate": 1e-4, "seed": 2, "steps": 9000, "batch_size": 8, "power": 2.0}
+    names = {identity(folder, values, **{key: value}).name for key, value in changed.items()}
+    names |= {identity(folder, values, code="old").name, identity(folder, values, records="2").name}
+    for path in ("init.json", "vocab/vocab.txt"):
+        (folder / path).write_text("{ }")
+        names.add(identity(folder, values).name)
+    assert len(names - {first.name}) == len(changed) + 4
+    # Every other setting counts.
+    left_out = set(type(parse_params(values).pretrain).model_fields) - first.settings.keys()
+    assert left_out == unchanged.keys()
+
+
+def test_a_run_by_other_code_is_resumed_after_make_accept_only(folder, values, capsys):
+    train("main", identity(folder, values, "old"), 10, 20)
+    new = identity(folder, values)
+    run = runs.phase_folder("main") / new.name
+    runs.prepare(run, new)
+    assert "training code has changed since step 20 of this run" in capsys.readouterr().err
+    assert checkpoint.steps(run) == []
+    (line,) = accept_runs()
+    assert line == "accept: phase main: its unfinished run of 20 steps can be resumed"
+    # Also where the new code has made some steps meanwhile, and changed once more.
+    train("main", new, 10)
+    runs.accept_code("new", "newest")
+    newest = identity(folder, values, "newest")
+    run = runs.phase_folder("main") / newest.name
+    runs.prepare(run, newest)
+    assert checkpoint.steps(run) == [10, 20] and runs.code_of(run) == "old"
+    assert [path.name for path in runs.unfinished(run.parent)] == [newest.name]
+    assert not runs.is_accepted("newest", "old")
+
+
+def test_a_run_with_other_settings_is_left_alone(folder, values, capsys):
+    other = train("main", identity(folder, values, "old", seed=7), 10)
+    runs.accept_code("old", "new")
+    new = identity(folder, values)
+    runs.prepare(runs.phase_folder("main") / new.name, new)
+    assert checkpoint.steps(other) == [10] and capsys.readouterr().err == ""
+
+
+def test_a_finished_run_keeps_its_last_checkpoint_until_the_next_one_finishes(folder, values):
+    train("main", identity(folder, values, "old"), 10)
+    run = train("main", identity(folder, values), 10, 20)
+    with checkpoint.exclusive(run):
+        runs.finish(run)
+    finished = runs.phase_folder("main") / runs.FINISHED
+    assert checkpoint.steps(finished) == [20] and runs.read_record(finished)["finished"]
+    # That of the same run by other code is of no use any more.
+    assert runs.unfinished(runs.phase_folder("main")) == []
+    next_run = train("main", identity(folder, values, seed=2), 30)
+    with checkpoint.exclusive(next_run):
+        runs.finish(next_run)
+    assert checkpoint.steps(finished) == [30]
+    with checkpoint.exclusive(finished):
+        runs.drop_finished(runs.phase_folder("main"))
+        assert finished.exists()  # It is in use.
+    runs.drop_finished(runs.phase_folder("main"))
+    assert not finished.exists()
+
+
+def test_the_history_names_what_changed_and_at_which_step(folder, values, capsys):
+    run = train("main", identity(folder, values), 10)
+    runs.start(run, 0, FACTS)
+    runs.start(run, 10, FACTS)
+    assert capsys.readouterr().err == ""
+    assert runs.changes(runs.read_record(run)["history"]) == {}
+    runs.start(run, 20, {**FACTS, "processor": "two (avx512f)"})
+    lines = capsys.readouterr().err.splitlines()
+    assert lines == [
+        "pretrain: processor changed at step 20: one (avx2) -> two (avx512f); the weights may "
+        "differ from those of a run without this change"
+    ]
+    runs.start(run, 30, {**FACTS, "log_every": "50"})
+    # What was made after step 25 is lost.
+    runs.start(run, 25, {**FACTS, "log_every": "50"})
+    assert runs.changes(runs.read_record(run)["history"]) == {
+        "after_step_20": {"processor": "one (avx2) -> two (avx512f)"},
+        "after_step_25": {"processor": "two (avx512f) -> one (avx2)", "log_every": "100 -> 50"},
+    }
+    # A run that begins again has no past.
+    runs.start(run, 0, FACTS)
+    assert runs.changes(runs.read_record(run)["history"]) == {}
+
+
+def test_a_damaged_record_is_noticed(folder, values, capsys):
+    run = train("main", identity(folder, values), 10)
+    whole = (run / runs.RECORD).read_bytes()
+    written = runs.read_record(run)
+    draw = random.Random(1)
+    for _ in range(20):
+        content = bytearray(whole)
+        content[draw.randrange(len(content))] ^= 1 << draw.randrange(8)
+        (run / runs.RECORD).write_bytes(content)
+        # A flip in a space between two values changes nothing.
+        assert runs.read_record(run) in ({}, written)
+    assert "run.json: damaged" in capsys.readouterr().err
+
+
+def test_an_unreadable_file_of_accepted_code_is_reported(folder):
+    runs.accept_code("old", "new")
+    (folder / ".scratch/accepted_code.json").write_text("[[")
+    with pytest.raises(UserError, match=r"accepted_code.json: not readable; delete it"):
+        runs.is_accepted("old", "new")
