@@ -23,12 +23,12 @@ def bucket(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def first(tmp_path_factory, bucket) -> Machine:
-    """A machine that has made and pushed its records."""
+    """A machine that has made and pushed its corpus."""
     machine = first_machine(tmp_path_factory.mktemp("first"), bucket)
     write_text(machine.folder / "data/raw")
     machine.run("dvc", "add", "--quiet", "data/raw")
-    machine.run("dvc", "repro", "--quiet", "records@main")
-    machine.commit("Records")
+    machine.run("dvc", "repro", "--quiet", "preprocess")
+    machine.commit("Corpus")
     assert "pushed" in machine.run("dvc", "push")
     return machine
 
@@ -59,11 +59,11 @@ def test_make_remote_writes_only_the_url_to_the_tracked_config(first):
 
 
 def test_nothing_reruns_on_another_machine(first, tmp_path):
-    assert "in sync" in first.run("dvc", "status", "--cloud", "records@main", "vocab")
+    assert "in sync" in first.run("dvc", "status", "--cloud", "preprocess")
     second = first.clone(tmp_path / "second")
     second.run("dvc", "pull", "--quiet", "--allow-missing")
     assert second.files(*DATA) == first.files(*DATA)
-    assert stages_run(second.run("dvc", "repro", "records@main")) == []
+    assert stages_run(second.run("dvc", "repro", "preprocess")) == []
     assert second.run("git", "status", "--porcelain") == ""
 
 
@@ -160,6 +160,9 @@ def test_transfers_survive_kills_and_a_stopped_server(large, tmp_path):
 
 @pytest.mark.slow
 def test_records_and_vocabulary_are_enough_to_train(first, tmp_path):
+    first.run("dvc", "repro", "--quiet", "records@main")
+    first.commit("Records")
+    first.run("dvc", "push")
     # A bare git repository that all machines share.
     server = tmp_path / "server.git"
     subprocess.run(["git", "clone", "--quiet", "--bare", first.folder, server], check=True)

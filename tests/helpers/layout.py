@@ -7,15 +7,14 @@ later. RUNS is JSON: a list of [name, microbatch size or null, dropout].
 """
 
 import json
-import os
 import sys
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
-os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
-
 import numpy as np
-import tensorflow as tf
+
+from lib.run import tf
 
 STEPS, SEQUENCES = 20, 32
 
@@ -26,6 +25,14 @@ def main(distribution: str, folder: str, runs: str) -> None:
         tf.config.set_logical_device_configuration(
             processor, [tf.config.LogicalDeviceConfiguration()] * 2
         )
+    for run, results in train_runs(distribution, json.loads(runs), STEPS):
+        np.savez(Path(folder) / run, **results)
+
+
+def train_runs(
+    distribution: str, runs: list, steps: int
+) -> Iterator[tuple[str, dict[str, np.ndarray]]]:
+    """Name and final state of each run, with its losses and gradient norms."""
     from lib.model.parameters import initial_values
     from lib.params import parse_params
     from lib.train.step import Trainer
@@ -34,7 +41,7 @@ def main(distribution: str, folder: str, runs: str) -> None:
     from tests.helpers.tiny_bert import TINY, random_batch
 
     strategy = make_strategy(distribution)
-    batches = [random_batch(seed, sequences=SEQUENCES) for seed in range(STEPS)]
+    batches = [random_batch(seed, sequences=SEQUENCES) for seed in range(steps)]
     whole = {name: np.stack([batch[name] for batch in batches]) for name in batches[0]}
 
     def part(worker: int, workers: int) -> tf.data.Dataset:
@@ -44,7 +51,7 @@ def main(distribution: str, folder: str, runs: str) -> None:
             {name: values[:, mine] for name, values in whole.items()}
         )
 
-    for run, microbatch, dropout in json.loads(runs):
+    for run, microbatch, dropout in runs:
         values = default_values()
         values["pretrain"] |= {
             "batch_size": SEQUENCES,
@@ -63,8 +70,8 @@ def main(distribution: str, folder: str, runs: str) -> None:
         held_out = {
             f"dev/{name}": value.numpy() for name, value in trainer.evaluation_step(dev).items()
         }
-        results = {"losses": losses, "norms": norms, **held_out, **trainer.state()}
-        np.savez(Path(folder) / run, **results)
+        own = {"losses": np.array(losses), "norms": np.array(norms)}
+        yield run, {**own, **held_out, **trainer.state()}
 
 
 if __name__ == "__main__":

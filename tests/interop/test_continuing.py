@@ -33,6 +33,7 @@ def their_losses(model, sequences) -> tuple[float, float]:
     return float((loss * weights).sum() / weights.sum()), float(pairs)
 
 
+@pytest.mark.slow
 def test_the_first_evaluation_equals_that_of_the_initial_model(tmp_path):
     project = Project(tmp_path / "project")
     write_text(project.folder / "data/raw")

@@ -68,6 +68,11 @@ def test_the_data_stages_do_not_import_tensorflow():
     assert run(code).stdout == "False\n"
 
 
+def test_keras_is_not_imported_but_can_be():
+    code = "import sys; from lib.run import tf; tf.Tensor; print('keras' in sys.modules); "
+    assert run(code + "tf.keras.layers; import keras").stdout == "False\n"
+
+
 def test_an_import_that_fails_is_shown(tmp_path):
     broken = tmp_path / "tensorflow/__init__.py"
     broken.parent.mkdir()

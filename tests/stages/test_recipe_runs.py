@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from lib.checkpoints.huggingface import read_model
-from lib.commands.recipe import apply_recipe, find_recipe, merge
+from lib.commands.recipe import apply_recipe, find_recipe
 from lib.commands.tiny_scale import TINY_BASE
 from lib.params import load_params
 from lib.samples.recipe_text import write_recipe_text
@@ -19,8 +19,8 @@ from lib.vocab.directory import read_directory
 from tests.helpers.project import Project
 from tests.helpers.recipes import PUBLISHED
 
-# The fastest: no base model, short sequences, one phase.
-QUICK = ["kanarya", "qarib"]
+pytestmark = pytest.mark.slow
+
 _MAX_SECONDS = 600
 
 
@@ -72,22 +72,6 @@ def check(project: Project) -> None:
     assert logits.shape == (1, len(ids), config.vocab_size) and logits.isfinite().all()
 
 
-@pytest.mark.parametrize("name", [name for name in QUICK if name in PUBLISHED])
-def test_the_smallest_recipes_run(tmp_path, name):
-    project = Project(tmp_path, {})
-    prepare(project, name, 400, None)
-    values = {
-        "sample5M": {"sentences": 300},
-        "vocab": {"size": 500},
-        "pretrain": {"steps": 12, "warmup_steps": 2, "save_model_every": None},
-    }
-    merge(values, {"evaluate": {"max_examples": 50}})
-    project.set(values)
-    project.run("dvc", "repro")
-    check(project)
-
-
-@pytest.mark.slow
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_a_recipe_runs_at_tiny_scale(tmp_path, name, base, capsys):
     project = Project(tmp_path, {})
@@ -101,7 +85,6 @@ def test_a_recipe_runs_at_tiny_scale(tmp_path, name, base, capsys):
     assert seconds < _MAX_SECONDS
 
 
-@pytest.mark.slow
 def test_two_recipes_can_be_compared_as_experiments(tmp_path, base):
     project = Project(tmp_path, {})
     project.run("git", "init", "-q")

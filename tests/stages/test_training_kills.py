@@ -139,33 +139,20 @@ def assert_ended_the_same(project: Project, model: str) -> None:
     assert checkpoint.damage(finished_run(project), last) is None
 
 
-def test_training_that_is_killed_terminated_and_interrupted_ends_the_same(project):
-    train_undisturbed(project, 128, 60)
+def test_training_that_is_killed_and_terminated_ends_the_same(project):
+    train_undisturbed(project, 128, 40)
     process = start_training(project, "models/disturbed")
     wait_until(lambda: in_scratch(project, ".step-*.tmp-*"), process)
     assert kill(process)
     assert not (project.folder / "models/disturbed").exists()
     assert_nothing_is_broken(project, "models/disturbed")
 
-    # Other settings make another run, which begins at step 0.
-    runs = runs_of(project)
-    project.set({"pretrain": {"seed": 2}})
-    other = start_training(project, "models/other")
-    other.kill()
-    assert "resuming from" not in other.communicate()[0]
-    shutil.rmtree(runs_of(project).difference(runs).pop())
-    project.set({"pretrain": {"seed": 1}})
-
     process = start_training(project, "models/disturbed")
     process.send_signal(signal.SIGSTOP)
     second = project.run(*training("models/disturbed"), code=1).splitlines()[-1]
     assert f"process {process.pid} is training this same run" in second
     process.send_signal(signal.SIGCONT)
-    terminated = stop(project, process, signal.SIGTERM)
-    assert_nothing_is_broken(project, "models/disturbed")
-
-    process = start_training(project, "models/disturbed")
-    assert stop(project, process, signal.SIGINT) > terminated
+    stop(project, process, signal.SIGTERM)
     assert_nothing_is_broken(project, "models/disturbed")
 
     (cost_file,) = in_scratch(project, "cost.json")
@@ -177,6 +164,19 @@ def test_training_that_is_killed_terminated_and_interrupted_ends_the_same(projec
     total = read_metrics(project.folder / "results/cost/pretrain-main.json")
     for name in ("wall_seconds", "cpu_seconds"):
         assert total[name] > earlier[name] + 1 > 4, name
+
+
+@pytest.mark.slow
+def test_other_settings_begin_another_run(project):
+    train_undisturbed(project, 128, 60)
+    assert kill(start_training(project, "models/disturbed"))
+    project.set({"pretrain": {"seed": 2}})
+    other = start_training(project, "models/other")
+    other.kill()
+    assert "resuming from" not in other.communicate()[0]
+    for run in runs_of(project):
+        shutil.rmtree(run)
+    project.set({"pretrain": {"seed": 1}})
 
 
 def lose_disk_and_resume(project: Project, location: str, copied: Callable[[], object]) -> None:

@@ -29,13 +29,13 @@ def losses(one: Trainer, steps: int) -> list[float]:
     return found
 
 
-@pytest.mark.parametrize("precision", ["bfloat16", "float16"])
-def test_lower_precision_learns_as_float32_does(values, precision):
+def test_lower_precision_learns_as_float32_does(values):
     exact = losses(trainer(values), 25)
-    rough = losses(trainer(values, precision=precision), 25)
     assert exact[-1] < 0.7 * exact[0]
-    assert rough != exact
-    np.testing.assert_allclose(rough, exact, rtol=0.05, atol=0.05)
+    for precision in ("bfloat16", "float16"):
+        rough = losses(trainer(values, precision=precision), 25)
+        assert rough != exact
+        np.testing.assert_allclose(rough, exact, rtol=0.05, atol=0.05)
 
 
 def test_a_step_with_float16_overflow_is_skipped_and_the_loss_scale_halved(values):
