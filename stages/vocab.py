@@ -12,6 +12,7 @@ from lib.run.paths import SAMPLE, VOCAB
 from lib.run.pool import worker_count
 from lib.run.stage import run_stage
 from lib.vocab.characters import BasicTokenizer
+from lib.vocab.counts import TOKEN_COUNTS, TOKENS_PER_WORD, write_counts
 from lib.vocab.export import write_tokenizer
 from lib.vocab.extension import Extension, extend, no_extension, write_extension
 from lib.vocab.report import (
@@ -69,10 +70,8 @@ def main(sample: Path = SAMPLE, base: Path | None = None, vocab: Path = VOCAB) -
         if made.model:
             (temporary / "sentencepiece.model").write_bytes(made.model)
         write_extension(temporary, extension or no_extension(vocabulary))
-        # For the unigram baseline of evaluate: line i is the count of id i.
-        (temporary / "token_counts.txt").write_text(
-            "".join(f"{count}\n" for count in fits["train"].counts), encoding="utf-8"
-        )
+        write_counts(temporary / TOKEN_COUNTS, fits["train"].counts)
+        write_counts(temporary / TOKENS_PER_WORD, fits["train"].words_by_tokens)
     facts = {
         "size": len(vocabulary),
         "alphabet": sum(len(token) == 1 for token in vocabulary),

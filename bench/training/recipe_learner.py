@@ -13,10 +13,12 @@ from bench.common.budget import Meter, run
 from bench.training import learner
 from lib.evaluation.evaluator import load_evaluator
 from lib.evaluation.held_out import HeldOut
+from lib.evaluation.metrics import TokenCountCode
 from lib.params import load_params
 from lib.run import tf
 from lib.run.phases import training_settings
 from lib.train.initial_weights import read_initial_model
+from lib.vocab.counts import TOKENS_PER_WORD, read_counts
 from lib.vocab.tokenizer import WordPieceTokenizer
 
 
@@ -57,8 +59,8 @@ def score(job: dict[str, Any], result: dict[str, Any]) -> None:
     params = load_params(project / "params.yaml")
     tokenizer = WordPieceTokenizer.load(project / "data/vocab")
     shards = sorted((project / "data/shards/test").glob("*.txt"))
-    without_pairs = params.records.model_copy(update={"next_sentence": False})
-    held_out = HeldOut(shards, tokenizer, params.evaluate, without_pairs)
+    count_code = TokenCountCode(read_counts(project / "data/vocab" / TOKENS_PER_WORD))
+    held_out = HeldOut(shards, tokenizer, params.evaluate, params.records, count_code)
     for point in result["points"]:
         evaluator = load_evaluator(Path(point["model"]), job["length"])
         point |= held_out.evaluate(evaluator, job["length"])

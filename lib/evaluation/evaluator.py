@@ -10,7 +10,7 @@ import numpy as np
 
 from lib.checkpoints.huggingface import read_model
 from lib.evaluation.metrics import TokenScores
-from lib.evaluation.sequences import MaskedWordBatch
+from lib.evaluation.sequences import MaskedTokens
 from lib.model.bert import encode, masked_lm_logits, next_sentence_logits
 from lib.model.config import BertConfig
 from lib.model.layers import Weights
@@ -44,8 +44,8 @@ class Evaluator:
         self.config = config
         self._weights = {name: tf.constant(array) for name, array in weights.items()}
 
-    def predict_mlm(self, batch: MaskedWordBatch) -> TokenScores:
-        """Scores [B, P] of masked tokens, all of a sequence masked at once."""
+    def predict_mlm(self, batch: MaskedTokens) -> TokenScores:
+        """Scores [B, P] of the tokens at the batch's positions."""
         features = {name: tf.constant(array) for name, array in batch.features().items()}
         labels = tf.constant(batch.labels)
         losses, higher, equal = _score_labels(self._weights, self.config, features, labels)

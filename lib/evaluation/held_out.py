@@ -1,11 +1,12 @@
 """Held-out evaluation: every model on the same masked words and sentence pairs of test text."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
 from lib.evaluation.breakdowns import Breakdowns
+from lib.evaluation.code_length import MlmPredictor, left_to_right_losses
 from lib.evaluation.evaluator import Evaluator
 from lib.evaluation.masked_words import document_digest
 from lib.evaluation.metrics import (
@@ -13,10 +14,10 @@ from lib.evaluation.metrics import (
     NSP_METRICS,
     RANDOM_PAIRS,
     PairScores,
-    TokenScores,
+    TokenCountCode,
 )
 from lib.evaluation.nsp_pairs import pair_batches
-from lib.evaluation.sequences import MaskedWordBatch, MaskedWordSequences
+from lib.evaluation.sequences import MaskedWordSequences
 from lib.evaluation.sums import DocumentSums, ModelSums
 from lib.params import Evaluate, Records
 from lib.records.settings import RecordSettings
@@ -24,7 +25,8 @@ from lib.run.errors import UserError
 from lib.text.documents import read_corpus
 from lib.vocab.tokenizer import WordPieceTokenizer
 
-MlmPredictor = Callable[[MaskedWordBatch], TokenScores]
+# Batches of masked words whose later passes share batches (see `lib.evaluation.code_length`).
+_BATCHES_PER_WINDOW = 16
 
 
 @dataclass(frozen=True)
@@ -33,13 +35,16 @@ class HeldOut:
 
     Attributes:
         shards: files of test text, in order.
-        records: how sentence pairs are made, if any are.
+        records: how sentence pairs are made. With `next_sentence`, masked words are in pairs too,
+            since the model was trained on pairs.
+        count_code: of the numbers of tokens of words.
     """
 
     shards: list[Path]
     tokenizer: WordPieceTokenizer
     settings: Evaluate
     records: Records
+    count_code: TokenCountCode
 
     def evaluate(self, evaluator: Evaluator, length: int) -> dict[str, float]:
         """All metrics of a model on sequences of one length."""
@@ -75,15 +80,23 @@ class HeldOut:
         """
         settings = self.settings
         sequences = MaskedWordSequences(
-            self.tokenizer, length, settings.masked_lm_prob, settings.seed
+            self.tokenizer,
+            length,
+            settings.masked_lm_prob,
+            settings.seed,
+            self.records.next_sentence,
         )
         sums = [DocumentSums(MLM_METRICS) for _ in predictors]
-        for batch in sequences.batches(self.shards, settings.max_examples):
-            for predict, own in zip(predictors, sums, strict=True):
-                scores = predict(batch)
-                own.update(batch.documents, batch.word_scores(scores))
+        batches = sequences.batches(self.shards, settings.max_examples)
+        while window := list(islice(batches, _BATCHES_PER_WINDOW)):
+            scores = [[predict(batch) for batch in window] for predict in predictors]
+            losses = left_to_right_losses(predictors, window, scores)
+            for own, *predictions in zip(sums, scores, losses, strict=True):
+                for batch, *values in zip(window, *predictions, strict=True):
+                    own.update(batch.documents, batch.word_scores(*values, self.count_code))
             if breakdowns:
-                breakdowns.update(batch, scores)
+                for batch, last in zip(window, scores[-1], strict=True):
+                    breakdowns.update(batch, last)
         if not sequences.counts["words"]:
             raise UserError(
                 "data/shards/test: none of its words is masked; raise split.test_fraction or "

@@ -59,8 +59,21 @@ def masked_words(document: bytes, words: int, probability: float, seed: int) -> 
     Returns:
         bool [words].
     """
-    digest = document_digest(document)
     # The purpose is part of every result: it must stay as it is.
-    draws = random.hashes(seed, f"hidden words of {digest}", np.arange(words, dtype=np.uint64))
+    draws = _draws("hidden words of", document, words, seed)
     masked: np.ndarray = draws < np.uint64(int(probability * 2**64))
     return masked
+
+
+def segment_draws(document: bytes, words: int, seed: int) -> np.ndarray:
+    """uint64 [words]: of the words at which segment B can begin, the one with the lowest draw.
+
+    Args:
+        document, words: see `masked_words`.
+    """
+    return _draws("segment B of", document, words, seed)
+
+
+def _draws(purpose: str, document: bytes, words: int, seed: int) -> np.ndarray:
+    ordinals = np.arange(words, dtype=np.uint64)
+    return random.hashes(seed, f"{purpose} {document_digest(document)}", ordinals)

@@ -45,21 +45,51 @@ class TokenScores:
         return inside
 
 
+class TokenCountCode:
+    """The cost of the number of tokens of a word, by its frequency in training text.
+
+    P(k) = (n_k + 2^-k) / (N + 1) for k = 1, 2, ...: of N words in training text, n_k have k tokens.
+    2^-k adds up to 1 over all k, so the probabilities do too, and no k is impossible. With N of
+    millions, the k that occur cost practically what their frequency says.
+    """
+
+    def __init__(self, words_by_tokens: np.ndarray) -> None:
+        """
+        Args:
+            words_by_tokens: int64 [K]: words of training text that have 1, 2, ... K tokens.
+        """
+        self._counts = words_by_tokens
+
+    def bits(self, token_counts: np.ndarray) -> np.ndarray:
+        """float64 [W]: -log2 P of numbers of tokens, int64 [W], each at least 1."""
+        seen = token_counts <= len(self._counts)
+        words = np.zeros(len(token_counts))
+        words[seen] = self._counts[token_counts[seen] - 1]
+        logs = np.log2(words, out=np.full(len(words), -np.inf), where=words > 0)
+        # In logarithms: 2^-k is 0 in floating point for k above 1,074.
+        bits: np.ndarray = math.log2(self._counts.sum() + 1) - np.logaddexp2(logs, -token_counts)
+        return bits
+
+
 @dataclass(frozen=True)
 class MaskedWordScores:
     """W masked words and the predictions for their T tokens.
 
     Attributes:
         words: int64 [T]: which of the W words a token belongs to.
-        tokens: the predictions, arrays [T].
+        tokens: the predictions with all tokens masked, arrays [T].
         characters: int64 [W].
         spelling_bits: float64 [W]: see `lib.evaluation.sequences.spelling_bits`.
+        left_to_right: float64 [T]: -log p of each token given those before it in its word, in nats.
+        token_count_bits: float64 [W]: see `TokenCountCode`.
     """
 
     words: np.ndarray
     tokens: TokenScores
     characters: np.ndarray
     spelling_bits: np.ndarray
+    left_to_right: np.ndarray
+    token_count_bits: np.ndarray
 
     def per_word(self, values: np.ndarray) -> np.ndarray:
         """Sums [W] over the tokens of each word of values [T]."""
@@ -72,6 +102,11 @@ class MaskedWordScores:
     def bits(self) -> np.ndarray:
         """float64 [W]: cost of each word in bits, with the spelling of words that are [UNK]."""
         return self.per_word(self.tokens.losses) / math.log(2) + self.spelling_bits
+
+    def code_bits(self) -> np.ndarray:
+        """float64 [W]: length of the code of each word, see `lib.evaluation.code_length`."""
+        tokens = self.per_word(self.left_to_right) / math.log(2)
+        return self.token_count_bits + tokens + self.spelling_bits
 
     def correct(self) -> np.ndarray:
         """bool [W]: every token is the single most likely one, and none is [UNK]."""
@@ -119,6 +154,7 @@ TOKENS = Total("tokens", MaskedWordScores.token_counts)
 WORDS = Total("words", lambda scores: np.ones(len(scores.characters)))
 CHARACTERS = Total("characters", lambda scores: scores.characters)
 BITS = Total("bits", MaskedWordScores.bits)
+CODE_BITS = Total("code_bits", MaskedWordScores.code_bits)
 MLM_LOSS = Total("loss", lambda scores: scores.per_word(scores.tokens.losses))
 CORRECT_WORDS = Total("correct_words", MaskedWordScores.correct)
 PAIRS = Total("pairs", lambda scores: np.ones(len(scores.labels)))
@@ -206,6 +242,17 @@ MLM_METRICS = (
         ".3f",
         False,
         BITS,
+        CHARACTERS,
+        UNIGRAM,
+        headline=True,
+        any_vocabulary=True,
+    ),
+    Metric(
+        "code_length_per_character",
+        "code length per character (bits)",
+        ".3f",
+        False,
+        CODE_BITS,
         CHARACTERS,
         UNIGRAM,
         headline=True,

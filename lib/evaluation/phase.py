@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from lib.evaluation.breakdowns import Breakdowns
@@ -24,12 +23,14 @@ from lib.evaluation.metrics import (
     RANDOM_PAIRS,
     TOKENS,
     UNIGRAM,
+    TokenCountCode,
 )
 from lib.evaluation.sums import ModelSums
 from lib.evaluation.unigram import Unigram
 from lib.model.config import BertConfig
 from lib.params import Params
 from lib.run.errors import UserError
+from lib.vocab.counts import TOKEN_COUNTS, TOKENS_PER_WORD, read_counts
 from lib.vocab.tokenizer import WordPieceTokenizer
 
 
@@ -68,7 +69,7 @@ def evaluate_phase(
         saved: the folder of the models that training saved.
         test: the folder of test shards.
         vocab: the folder of the vocabulary, with the token counts of training text.
-        training: `steps` and `best_step` of the phase, as pretrain reports them.
+        training: `steps`, `best_step` and dev metrics of the phase, as pretrain reports them.
 
     Raises:
         UserError: a model cannot be read, or model and vocabulary do not belong together.
@@ -77,7 +78,7 @@ def evaluate_phase(
     lengths = sorted({length, *settings.lengths})
     evaluator = load_evaluator(model, lengths[-1])
     tokenizer = WordPieceTokenizer.load(model)
-    counts = np.array([int(line) for line in (vocab / "token_counts.txt").read_text().split()])
+    counts = read_counts(vocab / TOKEN_COUNTS)
     # The model may have spare entries.
     if not len(counts) == len(tokenizer.vocabulary) <= evaluator.config.vocab_size:
         raise UserError(
@@ -85,7 +86,11 @@ def evaluate_phase(
             f"{evaluator.config.vocab_size} embeddings, but {vocab} has {len(counts)} tokens; "
             "train the model with this vocabulary"
         )
-    held_out = HeldOut(sorted(test.glob("*.txt")), tokenizer, settings, params.records)
+    # As the model was trained: for external records, params.yaml does not say it.
+    records = params.records.model_copy(update={"next_sentence": "dev_nsp_loss" in training})
+    shards = sorted(test.glob("*.txt"))
+    count_code = TokenCountCode(read_counts(vocab / TOKENS_PER_WORD))
+    held_out = HeldOut(shards, tokenizer, settings, records, count_code)
     unigram, breakdowns = Unigram(counts), Breakdowns(counts, length)
     metrics, own_sums, unigram_sums = _with_baselines(
         held_out, evaluator, unigram, breakdowns, length
@@ -96,7 +101,7 @@ def evaluate_phase(
         evaluator,
         tokenizer,
         unigram,
-        example_sentences(held_out.shards),
+        example_sentences(shards),
         settings.fill_mask_examples,
         settings.seed,
     )

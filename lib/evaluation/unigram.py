@@ -3,7 +3,7 @@
 import numpy as np
 
 from lib.evaluation.metrics import TokenScores
-from lib.evaluation.sequences import MaskedWordBatch
+from lib.evaluation.sequences import MaskedTokens
 
 
 class Unigram:
@@ -30,7 +30,7 @@ class Unigram:
         self.ranks[by_frequency] = np.arange(len(counts))
         self.top = int(by_frequency[0])
 
-    def predict_mlm(self, batch: MaskedWordBatch) -> TokenScores:
+    def predict_mlm(self, batch: MaskedTokens) -> TokenScores:
         """See `lib.evaluation.evaluator.Evaluator.predict_mlm`."""
         labels = batch.labels  # [B, P]
         return TokenScores(self.losses[labels], self.ranks[labels], np.ones_like(labels))

@@ -1,5 +1,6 @@
 """Report on how well a vocabulary fits a text: metrics for DVC and a Markdown page."""
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,12 +24,14 @@ class VocabularyFit:
     Attributes:
         metrics: numbers by name.
         counts: int64 [vocabulary size]: how often each token is used.
+        words_by_tokens: int64 [K]: how many words have 1, 2, ... K tokens.
         most_split: (word, count, tokens) of the words that add the most tokens beyond one each.
         unknown: (word, count) of the most frequent unknown words within the length limit.
     """
 
     metrics: dict[str, float]
     counts: np.ndarray
+    words_by_tokens: np.ndarray
     most_split: list[tuple[str, int, list[str]]]
     unknown: list[tuple[str, int]]
 
@@ -41,6 +44,7 @@ def measure_fit(tokenizer: WordPieceTokenizer, counted: WordCounts) -> Vocabular
     """
     counts = np.zeros(len(tokenizer.vocabulary), np.int64)
     words = tokens = whole = unknown = too_long = 0
+    words_by_tokens: Counter[int] = Counter()
     split_words: list[tuple[int, str, int, list[int]]] = []
     unknown_words: list[tuple[str, int]] = []
     for word, count in by_frequency(counted.words):
@@ -57,6 +61,7 @@ def measure_fit(tokenizer: WordPieceTokenizer, counted: WordCounts) -> Vocabular
             split_words.append((count * (len(split) - 1), word, count, split))
         split = split or [tokenizer.unk_id]
         tokens += count * len(split)
+        words_by_tokens[len(split)] += count
         for token_id in split:
             counts[token_id] += count
     split_words.sort(key=lambda item: -item[0])
@@ -75,6 +80,7 @@ def measure_fit(tokenizer: WordPieceTokenizer, counted: WordCounts) -> Vocabular
             "unused_tokens": int(np.count_nonzero(counts == 0)),
         },
         counts,
+        np.array([words_by_tokens[n] for n in range(1, max(words_by_tokens, default=0) + 1)], int),
         [
             (word, count, [tokenizer.vocabulary[token_id] for token_id in split])
             for _, word, count, split in split_words[:_LIST_LENGTH]

@@ -8,7 +8,7 @@ from lib.evaluation.breakdowns import Breakdowns
 from lib.evaluation.metrics import MLM_METRICS, TokenScores
 from lib.evaluation.sequences import MaskedWordSequences
 from lib.evaluation.sums import DocumentSums
-from tests.helpers.held_out import PROBABILITY, SEED, SMALL, all_batches
+from tests.helpers.held_out import PROBABILITY, SEED, SMALL, all_batches, word_scores
 
 
 def test_breakdowns_add_up_to_the_metrics(shards):
@@ -20,7 +20,7 @@ def test_breakdowns_add_up_to_the_metrics(shards):
         losses = draw.random(batch.labels.shape)
         scores = TokenScores(losses, np.where(losses < 0.2, 0, 1), np.ones(losses.shape, int))
         breakdowns.update(batch, scores)
-        sums.update(batch.documents, batch.word_scores(scores))
+        sums.update(batch.documents, word_scores(batch, scores))
         for row, column in np.argwhere(batch.words >= 0):
             word = batch.words[row, column]
             is_first = column == 0 or batch.words[row, column - 1] != word

@@ -27,6 +27,7 @@ from tests.helpers.held_out import (
     SMALL,
     all_batches,
     make_tokenizer,
+    word_scores,
     write_shard,
 )
 
@@ -51,7 +52,7 @@ def test_bits_per_character_do_not_depend_on_the_vocabulary(shards, length):
         sums = DocumentSums(MLM_METRICS)
         for batch in all_batches(MaskedWordSequences(tokenizer, length, PROBABILITY, SEED), shards):
             cost = 3 * math.log(2) * sizes[batch.labels]
-            sums.update(batch.documents, batch.word_scores(scores(cost, np.zeros(cost.shape))))
+            sums.update(batch.documents, word_scores(batch, scores(cost, np.zeros(cost.shape))))
         metrics = sums.metrics()
         assert metrics["bits_per_character"] == pytest.approx(3)
         losses.append(metrics["mlm_loss"])
@@ -65,7 +66,7 @@ def test_an_unknown_word_costs_its_spelling_and_is_never_correct(tmp_path):
     shape = batch.labels.shape
     predictions = scores(np.full(shape, math.log(2)), np.ones(shape))
     sums = DocumentSums(MLM_METRICS)
-    sums.update(batch.documents, batch.word_scores(predictions))
+    sums.update(batch.documents, word_scores(batch, predictions))
     # One bit for each of three tokens, and the spelling.
     assert sums.by_name["bits"].sum() == pytest.approx(3 + 56)
     assert (sums.by_name["characters"].sum(), sums.by_name["correct_words"].sum()) == (3, 1)
@@ -76,7 +77,7 @@ def test_a_word_is_correct_only_if_all_its_tokens_are(shards):
     draw = np.random.default_rng(0)
     correct = (draw.random(batch.labels.shape) < 0.7).astype(float)
     sums = DocumentSums(MLM_METRICS)
-    sums.update(batch.documents, batch.word_scores(scores(correct, correct)))
+    sums.update(batch.documents, word_scores(batch, scores(correct, correct)))
     words = sum(all(correct[batch.words == number]) for number in range(len(batch.documents)))
     assert sums.by_name["correct_words"].sum() == words
     assert sums.by_name["tokens"].sum() == (batch.words >= 0).sum()
@@ -93,13 +94,16 @@ def test_the_unigram_baseline_in_closed_form(tmp_path):
     unigram = Unigram(counts)
     (batch,) = all_batches(MaskedWordSequences(tokenizer, 16, 0.999999, SEED), [path])
     sums = DocumentSums(MLM_METRICS)
-    sums.update(batch.documents, batch.word_scores(unigram.predict_mlm(batch)))
+    sums.update(batch.documents, word_scores(batch, unigram.predict_mlm(batch)))
     size = len(tokenizer.vocabulary)
     logs = [math.log((count + 1) / (40 + size)) for count in (30, 10, 0)]
     metrics = sums.metrics()
     assert metrics["mlm_loss"] == pytest.approx(-sum(logs) / 3)
     assert metrics["mlm_perplexity"] == pytest.approx(math.exp(-sum(logs) / 3))
     assert metrics["bits_per_character"] == pytest.approx(-sum(logs) / math.log(2) / 8)
+    # One bit for each word, whose number of tokens half of all words have.
+    bits = 3 - sum(logs) / math.log(2)
+    assert metrics["code_length_per_character"] == pytest.approx(bits / 8, abs=1e-5)
     assert metrics["mlm_accuracy"] == metrics["word_accuracy"] == pytest.approx(1 / 3)
     # The five most frequent tokens are these two and the first three that never occur.
     assert metrics["mlm_accuracy_at_5"] == pytest.approx(2 / 3)

@@ -1,5 +1,6 @@
 """Sequences with masked words: every model predicts the same words, and none is lost."""
 
+import math
 import re
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from tests.helpers.held_out import (
     SEED,
     SMALL,
     all_batches,
+    make_tokenizer,
     read_documents,
     write_shard,
 )
@@ -36,8 +38,11 @@ def masked_by_the_rule(shards: list[Path], max_sentences: int = 10**6) -> list[t
 
 @pytest.mark.parametrize("tokenizer", [LARGE, SMALL], ids=["large", "small"])
 @pytest.mark.parametrize("length", [12, 32, 128])
-def test_every_vocabulary_and_length_has_the_same_masked_words(shards, tokenizer, length):
-    sequences = MaskedWordSequences(tokenizer, length, PROBABILITY, SEED)
+@pytest.mark.parametrize("pairs", [False, True], ids=["single", "pairs"])
+def test_every_vocabulary_length_and_layout_has_the_same_masked_words(
+    shards, tokenizer, length, pairs
+):
+    sequences = MaskedWordSequences(tokenizer, length, PROBABILITY, SEED, pairs)
     found = []
     for batch in all_batches(sequences, shards):
         tokens: dict[int, list[str]] = {}
@@ -77,12 +82,16 @@ def test_every_masked_word_is_evaluated_or_counted(tmp_path_factory, documents, 
         words = sum(len(finder.words(line)) for line in lines)
         whole = "".join(f"{line}\n" for line in lines).encode()
         expected += int(masked_words(whole, words, 0.5, SEED).sum())
-    sequences = MaskedWordSequences(LARGE if lowercase else SMALL, length, 0.5, SEED)
-    found = sum(len(batch.documents) for batch in all_batches(sequences, [path]))
-    counts = sequences.counts
-    assert found == counts["words"]
-    left_out = counts["masked_words_too_long"] + counts["masked_words_without_tokens"]
-    assert found + left_out == expected
+    tokenizer, found = LARGE if lowercase else SMALL, []
+    for pairs in (False, True):
+        sequences = MaskedWordSequences(tokenizer, length, 0.5, SEED, pairs)
+        labels = [batch.labels[batch.words >= 0] for batch in all_batches(sequences, [path])]
+        counts = sequences.counts
+        left_out = counts["masked_words_too_long"] + counts["masked_words_without_tokens"]
+        assert counts["words"] + left_out == expected
+        found.append(np.concatenate([*labels, []]).tolist())
+    # Even a word that fills a single segment, but not a pair.
+    assert found[0] == found[1]
 
 
 def test_sequences_are_whole_sentences_of_the_text_with_words_masked(shards):
@@ -111,6 +120,62 @@ def test_sequences_are_whole_sentences_of_the_text_with_words_masked(shards):
                     for b in range(a + 1, len(sentences) + 1)
                 ]
                 assert inside in runs
+
+
+@pytest.mark.parametrize(("tokenizer", "length"), [(LARGE, 24), (LARGE, 128), (SMALL, 200)])
+def test_pairs_are_the_text_with_b_at_a_sentence_or_else_at_a_word(shards, tokenizer, length):
+    sentences = {
+        tuple(tokenizer.encode(line)) for lines in read_documents(shards) for line in lines
+    }
+    finder, inside = WordFinder(), 0
+    words = {
+        tuple(tokenizer.encode(word))
+        for lines in read_documents(shards)
+        for line in lines
+        for word in finder.words(line)
+    }
+    sequences = MaskedWordSequences(tokenizer, length, PROBABILITY, SEED, pairs=True)
+    for batch in all_batches(sequences, shards):
+        features = batch.features()
+        masked = np.nonzero(batch.words >= 0)
+        ids = batch.input_ids.copy()
+        assert (ids[masked[0], batch.positions[masked]] == tokenizer.mask_id).all()
+        ids[masked[0], batch.positions[masked]] = batch.labels[masked]
+        for row in np.flatnonzero(batch.lengths):
+            size = batch.lengths[row]
+            seps = np.flatnonzero(ids[row] == tokenizer.sep_id)
+            segments = features["segment_ids"][row].tolist()
+            assert features["input_mask"][row].sum() == size and seps[-1] == size - 1
+            if len(seps) == 1:
+                assert tuple(ids[row, 1 : size - 1]) in words and not any(segments)
+                continue
+            a_end, b_start = seps[0], seps[0] + 1
+            assert batch.b_starts[row] == b_start < size - 1
+            assert segments == [0] * b_start + [1] * (size - b_start) + [0] * (length - size)
+            a, b = ids[row, 1:a_end].tolist(), ids[row, b_start : size - 1].tolist()
+            assert not tokenizer.continuation[b[0]]
+            if tuple(a + b) in sentences:
+                inside += 1
+            elif length > 100:  # Each sentence fits into a sequence.
+                assert any(tuple(b[:end]) in sentences for end in range(1, len(b) + 1))
+    assert inside
+
+
+def test_b_begins_at_every_sentence_equally_often(tmp_path):
+    """1,000 documents of five sentences: B begins at one of the last four."""
+    lines = ["one two", "three", "four five six", "seven"]
+    path = write_shard(tmp_path, ["\n".join([*lines, f"{n}"]) for n in range(1000)])
+    tokenizer = make_tokenizer("one", "two", "three", "four", "five", "six", "seven")
+    # The same document always has the same segments.
+    starts, again = (
+        np.concatenate([batch.b_starts[batch.lengths > 0] for batch in all_batches(each, [path])])
+        for each in [MaskedWordSequences(tokenizer, 64, 0.5, SEED, pairs=True) for _ in range(2)]
+    )
+    assert (starts == again).all()
+    found, counts = np.unique(starts, return_counts=True)
+    # After [CLS], one to four sentences and [SEP]. Four standard deviations.
+    assert found.tolist() == [4, 5, 8, 9]
+    assert abs(counts - counts.mean()).max() < 4 * math.sqrt(len(starts) * 0.25 * 0.75)
 
 
 def test_every_vocabulary_gets_the_same_number_of_sentences(shards):

@@ -2,6 +2,9 @@
 
 from pathlib import Path
 
+import numpy as np
+
+from lib.evaluation.metrics import MaskedWordScores, TokenCountCode, TokenScores
 from lib.evaluation.sequences import MaskedWordBatch, MaskedWordSequences
 from lib.vocab.tokenizer import SPECIAL_TOKENS, WordPieceTokenizer
 
@@ -19,6 +22,8 @@ def make_tokenizer(*tokens: str, lowercase: bool = True) -> WordPieceTokenizer:
 
 LARGE = make_tokenizer("The", "the", "bridge", "##ing", "river", "water", "##er", "stone")
 SMALL = make_tokenizer(lowercase=False)
+# Half of all words have one token, the others two (but for one word in a million).
+COUNT_CODE = TokenCountCode(np.array([500_000, 500_000]))
 
 
 def write_shard(folder: Path, documents: list[str], number: int = 0) -> Path:
@@ -38,3 +43,8 @@ def read_documents(shards: list[Path]) -> list[list[str]]:
 
 def all_batches(sequences: MaskedWordSequences, shards: list[Path]) -> list[MaskedWordBatch]:
     return list(sequences.batches(shards, 10**6))
+
+
+def word_scores(batch: MaskedWordBatch, scores: TokenScores) -> MaskedWordScores:
+    """Scores of a predictor that does not look at the text, such as the unigram baseline."""
+    return batch.word_scores(scores, scores.losses, COUNT_CODE)

@@ -4,11 +4,14 @@ import json
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 import yaml
 
+from lib.evaluation.masked_words import WordFinder
 from lib.run.errors import UserError
 from lib.samples.languages import synthetic_text
+from lib.vocab.counts import TOKEN_COUNTS, TOKENS_PER_WORD, read_counts
 from lib.vocab.directory import read_vocabulary
 from lib.vocab.extension import read_extension
 from lib.vocab.tokenizer import WordPieceTokenizer
@@ -30,15 +33,21 @@ def test_every_source(tmp_path, monkeypatch):
         main(Path("data/sample"), Path(base), Path("data/vocab"))
         vocabulary = read_vocabulary(Path("data/vocab/vocab.txt"))
         metrics = json.loads(Path("results/vocab/metrics.json").read_text(encoding="utf-8"))
-        counts = Path("data/vocab/token_counts.txt").read_text(encoding="utf-8").split()
+        counts = read_counts(Path("data/vocab") / TOKEN_COUNTS)
         assert metrics["size"] == len(vocabulary) == len(counts)
-        assert sum(map(int, counts)) == metrics["train"]["tokens"]
+        assert counts.sum() == metrics["train"]["tokens"]
+        by_tokens = read_counts(Path("data/vocab") / TOKENS_PER_WORD)
+        assert by_tokens.sum() == metrics["train"]["words"]
+        assert by_tokens @ np.arange(1, len(by_tokens) + 1) == metrics["train"]["tokens"]
         assert metrics["train"]["words"] > metrics["heldout"]["words"] > 0
         if source != "file":
             assert metrics["train"]["unknown_word_fraction"] == 0
         tokenizer = WordPieceTokenizer.load(Path("data/vocab"))
         lines = Path("data/sample/heldout.txt").read_text(encoding="utf-8")
         assert len(tokenizer.encode(lines)) == metrics["heldout"]["tokens"]
+        text = Path("data/sample/train.txt").read_text(encoding="utf-8")
+        numbers = [len(tokenizer.encode(word)) for word in WordFinder().words(text)]
+        assert np.bincount(numbers)[1:].tolist() == by_tokens.tolist()
         report = Path("results/vocab/report.md").read_text(encoding="utf-8")
         assert report.startswith("# Vocabulary")
         return vocabulary
