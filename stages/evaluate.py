@@ -40,7 +40,8 @@ def main(
     facts = gather(params, phase, _RESULTS)
     training = read_object(_RESULTS / f"pretrain/{phase}/metrics.json")
     saved = SAVED_MODELS / phase
-    evaluation = evaluate_phase(params, phase, model, saved, test, vocab, training)
+    tokens_per_word = _RESULTS / "vocab/tokens_per_word.csv"
+    evaluation = evaluate_phase(params, phase, model, saved, test, vocab, tokens_per_word, training)
 
     for name, table in evaluation.tables.items():
         write_text(_TARGET / f"{name}.csv", table.to_csv(index=False, float_format="%.6g"))

@@ -12,7 +12,7 @@ from lib.run.paths import SAMPLE, VOCAB
 from lib.run.pool import worker_count
 from lib.run.stage import run_stage
 from lib.vocab.characters import BasicTokenizer
-from lib.vocab.counts import TOKEN_COUNTS, TOKENS_PER_WORD, write_counts
+from lib.vocab.counts import write_tokens_per_word
 from lib.vocab.export import write_tokenizer
 from lib.vocab.extension import Extension, extend, no_extension, write_extension
 from lib.vocab.report import (
@@ -70,8 +70,10 @@ def main(sample: Path = SAMPLE, base: Path | None = None, vocab: Path = VOCAB) -
         if made.model:
             (temporary / "sentencepiece.model").write_bytes(made.model)
         write_extension(temporary, extension or no_extension(vocabulary))
-        write_counts(temporary / TOKEN_COUNTS, fits["train"].counts)
-        write_counts(temporary / TOKENS_PER_WORD, fits["train"].words_by_tokens)
+        # For the unigram baseline of evaluate: line i is the count of id i.
+        (temporary / "token_counts.txt").write_text(
+            "".join(f"{count}\n" for count in fits["train"].counts), encoding="utf-8"
+        )
     facts = {
         "size": len(vocabulary),
         "alphabet": sum(len(token) == 1 for token in vocabulary),
@@ -83,6 +85,7 @@ def main(sample: Path = SAMPLE, base: Path | None = None, vocab: Path = VOCAB) -
     metrics = {name: result.metrics for name, result in fits.items()}
     write_metrics(_RESULTS / "metrics.json", {**facts, **metrics})
     write_frequencies(_RESULTS / "frequencies.csv", fits["train"].counts)
+    write_tokens_per_word(_RESULTS / "tokens_per_word.csv", fits["train"].words_by_tokens)
     write_report(_RESULTS / "report.md", tokenizer, facts, fits)
     _print_summary(settings, made, fits)
 

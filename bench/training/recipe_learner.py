@@ -18,7 +18,7 @@ from lib.params import load_params
 from lib.run import tf
 from lib.run.phases import training_settings
 from lib.train.initial_weights import read_initial_model
-from lib.vocab.counts import TOKENS_PER_WORD, read_counts
+from lib.vocab.counts import read_tokens_per_word
 from lib.vocab.tokenizer import WordPieceTokenizer
 
 
@@ -59,8 +59,8 @@ def score(job: dict[str, Any], result: dict[str, Any]) -> None:
     params = load_params(project / "params.yaml")
     tokenizer = WordPieceTokenizer.load(project / "data/vocab")
     shards = sorted((project / "data/shards/test").glob("*.txt"))
-    count_code = TokenCountCode(read_counts(project / "data/vocab" / TOKENS_PER_WORD))
-    held_out = HeldOut(shards, tokenizer, params.evaluate, params.records, count_code)
+    words = read_tokens_per_word(project / "results/vocab/tokens_per_word.csv")
+    held_out = HeldOut(shards, tokenizer, params.evaluate, params.records, TokenCountCode(words))
     for point in result["points"]:
         evaluator = load_evaluator(Path(point["model"]), job["length"])
         point |= held_out.evaluate(evaluator, job["length"])

@@ -91,9 +91,10 @@ class HeldOut:
         while window := list(islice(batches, _BATCHES_PER_WINDOW)):
             scores = [[predict(batch) for batch in window] for predict in predictors]
             losses = left_to_right_losses(predictors, window, scores)
-            for own, *predictions in zip(sums, scores, losses, strict=True):
-                for batch, *values in zip(window, *predictions, strict=True):
-                    own.update(batch.documents, batch.word_scores(*values, self.count_code))
+            for own, own_scores, own_losses in zip(sums, scores, losses, strict=True):
+                for batch, score, loss in zip(window, own_scores, own_losses, strict=True):
+                    words = batch.word_scores(score, loss, self.count_code)
+                    own.update(batch.documents, words)
             if breakdowns:
                 for batch, last in zip(window, scores[-1], strict=True):
                     breakdowns.update(batch, last)

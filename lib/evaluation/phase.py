@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from lib.evaluation.breakdowns import Breakdowns
@@ -30,7 +31,7 @@ from lib.evaluation.unigram import Unigram
 from lib.model.config import BertConfig
 from lib.params import Params
 from lib.run.errors import UserError
-from lib.vocab.counts import TOKEN_COUNTS, TOKENS_PER_WORD, read_counts
+from lib.vocab.counts import read_tokens_per_word
 from lib.vocab.tokenizer import WordPieceTokenizer
 
 
@@ -60,6 +61,7 @@ def evaluate_phase(
     saved: Path,
     test: Path,
     vocab: Path,
+    tokens_per_word: Path,
     training: Mapping[str, Any],
 ) -> Evaluation:
     """Evaluates a phase's model, and the saved models if params.yaml is set to do so.
@@ -69,6 +71,7 @@ def evaluate_phase(
         saved: the folder of the models that training saved.
         test: the folder of test shards.
         vocab: the folder of the vocabulary, with the token counts of training text.
+        tokens_per_word: the file of `lib.vocab.counts`.
         training: `steps`, `best_step` and dev metrics of the phase, as pretrain reports them.
 
     Raises:
@@ -78,7 +81,7 @@ def evaluate_phase(
     lengths = sorted({length, *settings.lengths})
     evaluator = load_evaluator(model, lengths[-1])
     tokenizer = WordPieceTokenizer.load(model)
-    counts = read_counts(vocab / TOKEN_COUNTS)
+    counts = np.array([int(line) for line in (vocab / "token_counts.txt").read_text().split()])
     # The model may have spare entries.
     if not len(counts) == len(tokenizer.vocabulary) <= evaluator.config.vocab_size:
         raise UserError(
@@ -89,7 +92,7 @@ def evaluate_phase(
     # As the model was trained: for external records, params.yaml does not say it.
     records = params.records.model_copy(update={"next_sentence": "dev_nsp_loss" in training})
     shards = sorted(test.glob("*.txt"))
-    count_code = TokenCountCode(read_counts(vocab / TOKENS_PER_WORD))
+    count_code = TokenCountCode(read_tokens_per_word(tokens_per_word))
     held_out = HeldOut(shards, tokenizer, settings, records, count_code)
     unigram, breakdowns = Unigram(counts), Breakdowns(counts, length)
     metrics, own_sums, unigram_sums = _with_baselines(

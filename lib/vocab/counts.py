@@ -1,34 +1,41 @@
-"""Counts of the training sample, written beside the vocabulary for evaluate."""
+"""Words of the training sample by their number of tokens: `results/vocab/tokens_per_word.csv`."""
 
+import csv
 from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
 
+from lib.run.atomic import write_text
 from lib.run.errors import UserError
 
-# Line i, from 0: how often the token with id i occurs.
-TOKEN_COUNTS = "token_counts.txt"
-# Line k, from 1: how many words have k tokens.
-TOKENS_PER_WORD = "tokens_per_word.txt"
+
+def write_tokens_per_word(path: Path, words: Iterable[int]) -> None:
+    """Writes a line for each number of tokens.
+
+    Args:
+        words: how many words have 1, 2, ... tokens.
+    """
+    lines = [f"{tokens},{count}\n" for tokens, count in enumerate(words, 1)]
+    write_text(path, "".join(["tokens,words\n", *lines]))
 
 
-def write_counts(path: Path, counts: Iterable[int]) -> None:
-    """Writes whole numbers, one per line."""
-    path.write_text("".join(f"{count}\n" for count in counts), encoding="utf-8")
-
-
-def read_counts(path: Path) -> np.ndarray:
-    """The numbers of a file of `write_counts`, int64.
+def read_tokens_per_word(path: Path) -> np.ndarray:
+    """int64 [K]: how many words have 1, 2, ... K tokens.
 
     Raises:
-        UserError: the file is missing, or has something else in it.
+        UserError: the file is missing, or is not one of `write_tokens_per_word`.
     """
-    again = "make the vocabulary again: dvc repro -f -s vocab"
+    again = "make it again: dvc repro -f -s vocab"
     try:
-        lines = path.read_text(encoding="utf-8").split()
-        return np.array([int(line) for line in lines], np.int64)
+        with path.open(encoding="utf-8", newline="") as lines:
+            rows = [(int(line["tokens"]), int(line["words"])) for line in csv.DictReader(lines)]
+        if [tokens for tokens, _ in rows] != list(range(1, len(rows) + 1)):
+            raise ValueError
     except FileNotFoundError:
         raise UserError(f"{path}: no such file; {again}") from None
-    except ValueError:
-        raise UserError(f"{path}: should have a whole number per line; {again}") from None
+    except (ValueError, KeyError, TypeError):
+        raise UserError(
+            f"{path}: should have the numbers of tokens 1, 2, ... and their words; {again}"
+        ) from None
+    return np.array([words for _, words in rows], np.int64)

@@ -2,6 +2,7 @@
 
 import hashlib
 import math
+from dataclasses import dataclass
 
 import numpy as np
 import pytest
@@ -16,6 +17,7 @@ from tokenizers.pre_tokenizers import BertPreTokenizer  # noqa: E402
 from lib.checkpoints.huggingface import write_model  # noqa: E402
 from lib.evaluation.evaluator import load_evaluator  # noqa: E402
 from lib.evaluation.held_out import HeldOut  # noqa: E402
+from lib.evaluation.metrics import TokenCountCode  # noqa: E402
 from lib.evaluation.nsp_pairs import pair_batches  # noqa: E402
 from lib.model.config import BertConfig  # noqa: E402
 from lib.model.parameters import initial_values  # noqa: E402
@@ -29,6 +31,7 @@ TOKENS = ["the", "cat", "##ting", "café", "sat", "dogs", ".", ",", "中"]
 VOCABULARY = [*SPECIAL_TOKENS, *LETTERS, *(f"##{one}" for one in LETTERS), *TOKENS]
 WORDS = ["The", "Café", "cat", "sitting", "sat", "dogs", "中文", "ran,", "9", "éclair", "mat"]
 LENGTH, PROBABILITY, SEED = 24, 0.2, 7
+WORDS_BY_TOKENS = [500, 90, 70, 0, 30]
 
 
 @pytest.fixture(scope="module")
@@ -61,59 +64,114 @@ def shard(documents, tmp_path_factory):
     return path
 
 
-@pytest.fixture
-def held_out(model, shard, values) -> HeldOut:
+@pytest.fixture(params=[True, False], ids=["pairs", "single segments"])
+def held_out(request, model, shard, values) -> HeldOut:
     values["evaluate"] |= {"masked_lm_prob": PROBABILITY, "seed": SEED}
+    values["records"] |= {"next_sentence": request.param}
     params = parse_params(values)
     tokenizer = WordPieceTokenizer.load(model)
-    return HeldOut([shard], tokenizer, params.evaluate, params.records)
+    code = TokenCountCode(np.array(WORDS_BY_TOKENS))
+    return HeldOut([shard], tokenizer, params.evaluate, params.records, code)
 
 
-def is_masked(document: bytes, number: int) -> bool:
-    """The rule as docs/evaluation.md states it, in whole numbers."""
+def draw(purpose: str, document: bytes, number: int) -> int:
+    """The hash as docs/evaluation.md states it, in whole numbers."""
     mask = (1 << 64) - 1
-    purpose = f"hidden words of {hashlib.blake2b(document, digest_size=16).hexdigest()}"
+    purpose += f" of {hashlib.blake2b(document, digest_size=16).hexdigest()}"
     start = hashlib.blake2b(f"{SEED}:{purpose}".encode(), digest_size=16).digest()
     mixed = int.from_bytes(start[:8], "little") + (number + 1) * 0x9E3779B97F4A7C15 & mask
     mixed = (mixed ^ mixed >> 30) * 0xBF58476D1CE4E5B9 & mask
     mixed = (mixed ^ mixed >> 27) * 0x94D049BB133111EB & mask
-    return (mixed ^ mixed >> 31) < PROBABILITY * 2**64
+    return mixed ^ mixed >> 31
 
 
-def sequences(documents, tokenizer):
-    """(ids with [MASK], [(positions, labels, word)]) of every sequence, filled word by word."""
+@dataclass
+class Word:
+    """A word of a sequence; `starts` if it is the first of its sentence."""
+
+    text: str
+    ids: list[int]
+    masked: bool
+    draw: int
+    starts: bool
+
+
+def sequences(documents, tokenizer, room: int):
+    """The words of every sequence."""
     clean = BertNormalizer(True, True, False, False)
     for lines in documents:
         whole = "".join(f"{line}\n" for line in lines).encode()
-        number, ids, masked = 0, [], []
+        number, own = 0, []
         for line in lines:
-            words = [w for w, _ in BertPreTokenizer().pre_tokenize_str(clean.normalize_str(line))]
-            tokens = [tokenizer(word, add_special_tokens=False)["input_ids"] for word in words]
-            if len(ids) + sum(map(len, tokens)) > LENGTH - 2:
-                yield ids, masked
-                ids, masked = [], []
-            for word, own in zip(words, tokens, strict=True):
-                if len(ids) + len(own) > LENGTH - 2:
-                    yield ids, masked
-                    ids, masked = [], []
-                if is_masked(whole, number):
-                    masked.append((range(len(ids) + 1, len(ids) + 1 + len(own)), own, word))
-                    own = [tokenizer.mask_token_id] * len(own)
-                ids = ids + own
+            texts = [w for w, _ in BertPreTokenizer().pre_tokenize_str(clean.normalize_str(line))]
+            words = []
+            for text in texts:
+                ids = tokenizer(text, add_special_tokens=False)["input_ids"]
+                masked = draw("hidden words", whole, number) < PROBABILITY * 2**64
+                chance = draw("segment B", whole, number)
+                words.append(Word(text, ids, masked, chance, not words))
                 number += 1
-        yield ids, masked
+            if sum(len(word.ids) for word in own + words) > room:
+                yield own
+                own = []
+            for word in words:
+                if sum(len(each.ids) for each in [*own, word]) > room:
+                    yield own
+                    own = []
+                own = [*own, word]
+        yield own
+
+
+def segments(words: list[Word], pairs: bool) -> tuple[list[Word], list[Word]]:
+    """A and B. B begins at a sentence if it can, of these at the one with the lowest draw."""
+    if not pairs or len(words) < 2:
+        return words, []
+    at = min(range(1, len(words)), key=lambda n: (not words[n].starts, words[n].draw))
+    return words[:at], words[at:]
+
+
+def model_input(tokenizer, a, b, revealed: int):
+    """Ids, segments, and the positions of each masked word, whose first tokens are revealed."""
+    ids, kinds, positions = [tokenizer.cls_token_id], [0], []
+    for kind, words in ((0, a), (1, b)):
+        for word in words:
+            shown = word.ids
+            if word.masked:
+                positions.append(range(len(ids), len(ids) + len(shown)))
+                hidden = len(shown[revealed:])
+                shown = shown[:revealed] + [tokenizer.mask_token_id] * hidden
+            ids, kinds = ids + shown, kinds + [kind] * len(shown)
+        if words:
+            ids, kinds = [*ids, tokenizer.sep_token_id], [*kinds, kind]
+    return ids, kinds, positions
 
 
 def test_masked_words_are_scored_as_transformers_scores_them(model, documents, held_out):
     tokenizer = transformers.AutoTokenizer.from_pretrained(model)
     theirs = transformers.BertForMaskedLM.from_pretrained(model).eval()
     losses, top_1, top_5, bits, characters, correct, unknown_words = [], [], [], 0.0, 0, [], 0
-    for ids, masked in sequences(documents, tokenizer):
-        inputs = torch.tensor([[tokenizer.cls_token_id, *ids, tokenizer.sep_token_id]])
-        assert inputs.shape[1] <= LENGTH
+    code_bits, pairs, words_in_b = 0.0, held_out.records.next_sentence, 0
+
+    def predict(a, b, revealed: int):
+        ids, kinds, positions = model_input(tokenizer, a, b, revealed)
+        assert len(ids) <= LENGTH
+        inputs = {"input_ids": torch.tensor([ids]), "token_type_ids": torch.tensor([kinds])}
         with torch.no_grad():
-            logits = theirs(inputs).logits[0].double()  # [S, V]
-        for positions, labels, word in masked:
+            return theirs(**inputs).logits[0].double(), positions  # [S, V]
+
+    for words in sequences(documents, tokenizer, LENGTH - (3 if pairs else 2)):
+        a, b = segments(words, pairs)
+        logits, places = predict(a, b, 0)
+        words_in_b += sum(word.masked for word in b)
+        masked = [word for word in words if word.masked]
+        for step in range(max((len(word.ids) for word in masked), default=0)):
+            ordered, _ = predict(a, b, step)
+            for word, positions in zip(masked, places, strict=True):
+                if step < len(word.ids):
+                    logs = torch.log_softmax(ordered[positions[step]], -1)
+                    code_bits -= logs[word.ids[step]].item() / math.log(2)
+        for word, positions in zip(masked, places, strict=True):
+            labels = word.ids
             logs = torch.log_softmax(logits[list(positions)], -1)
             own = -logs[range(len(labels)), labels]
             best = logs.topk(5).indices
@@ -123,11 +181,14 @@ def test_masked_words_are_scored_as_transformers_scores_them(model, documents, h
             unknown = tokenizer.unk_token_id in labels
             correct.append(bool((best[:, 0] == torch.tensor(labels)).all()) and not unknown)
             bits += own.sum().item() / math.log(2)
+            known = WORDS_BY_TOKENS[len(labels) - 1] if len(labels) <= len(WORDS_BY_TOKENS) else 0
+            code_bits -= math.log2((known + 2 ** -len(labels)) / (sum(WORDS_BY_TOKENS) + 1))
             if unknown:
-                bits += 8 * (len(word.encode()) + 1)
+                spelling = 8 * (len(word.text.encode()) + 1)
+                bits, code_bits = bits + spelling, code_bits + spelling
                 unknown_words += 1
-            characters += len(word)
-    assert unknown_words > 3 and len(correct) > 100
+            characters += len(word.text)
+    assert unknown_words > 3 and len(correct) > 100 and (words_in_b > 30) == pairs
     ours = held_out.evaluate(load_evaluator(model, LENGTH), LENGTH)
     expected = {
         "mlm_loss": np.mean(losses),
@@ -135,12 +196,14 @@ def test_masked_words_are_scored_as_transformers_scores_them(model, documents, h
         "mlm_accuracy": np.mean(top_1),
         "mlm_accuracy_at_5": np.mean(top_5),
         "bits_per_character": bits / characters,
+        "code_length_per_character": code_bits / characters,
         "word_accuracy": np.mean(correct),
     }
     for name, value in expected.items():
         assert ours[name] == pytest.approx(value, rel=1e-4, abs=1e-4), name
 
 
+@pytest.mark.parametrize("held_out", [True], indirect=True)
 def test_pairs_are_scored_as_transformers_scores_them(model, shard, held_out):
     theirs = transformers.BertForNextSentencePrediction.from_pretrained(model).eval()
     settings = RecordSettings.from_params(held_out.records, LENGTH)

@@ -11,7 +11,7 @@ import yaml
 from lib.evaluation.masked_words import WordFinder
 from lib.run.errors import UserError
 from lib.samples.languages import synthetic_text
-from lib.vocab.counts import TOKEN_COUNTS, TOKENS_PER_WORD, read_counts
+from lib.vocab.counts import read_tokens_per_word
 from lib.vocab.directory import read_vocabulary
 from lib.vocab.extension import read_extension
 from lib.vocab.tokenizer import WordPieceTokenizer
@@ -33,10 +33,10 @@ def test_every_source(tmp_path, monkeypatch):
         main(Path("data/sample"), Path(base), Path("data/vocab"))
         vocabulary = read_vocabulary(Path("data/vocab/vocab.txt"))
         metrics = json.loads(Path("results/vocab/metrics.json").read_text(encoding="utf-8"))
-        counts = read_counts(Path("data/vocab") / TOKEN_COUNTS)
+        counts = Path("data/vocab/token_counts.txt").read_text(encoding="utf-8").split()
         assert metrics["size"] == len(vocabulary) == len(counts)
-        assert counts.sum() == metrics["train"]["tokens"]
-        by_tokens = read_counts(Path("data/vocab") / TOKENS_PER_WORD)
+        assert sum(map(int, counts)) == metrics["train"]["tokens"]
+        by_tokens = read_tokens_per_word(Path("results/vocab/tokens_per_word.csv"))
         assert by_tokens.sum() == metrics["train"]["words"]
         assert by_tokens @ np.arange(1, len(by_tokens) + 1) == metrics["train"]["tokens"]
         assert metrics["train"]["words"] > metrics["heldout"]["words"] > 0
