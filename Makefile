@@ -2,7 +2,7 @@
 # reach commands through the environment ("$$NAME"), so that no shell reads them.
 PYTHON ?= python3
 BIN := .venv/bin
-VALUES := BUCKET FLAGS MODEL NAME PORT REVISION SCALE TO
+VALUES := BUCKET FLAGS MODEL NAME PHASE PORT REVISION SCALE TO
 # Nor does make expand a `$` in them.
 $(foreach name,$(VALUES),$(if $(value $(name)),$(eval override $(name) := $$(value $(name)))))
 export $(VALUES)
@@ -10,7 +10,7 @@ export $(VALUES)
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 export TF_CPP_MIN_LOG_LEVEL ?= 3
 
-.PHONY: help setup interop gpu tpu smoke demo report accept experiments import recipe recipe-text tiny-base remote \
+.PHONY: help setup interop gpu tpu smoke demo report accept continue finish experiments import recipe recipe-text tiny-base remote \
 	push bucket test check-slow lint hooks lock clean bench
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -60,6 +60,12 @@ demo: setup ## the whole pipeline on the demo corpus
 
 accept: setup ## keep finished outputs when only code has changed (after an update; see README)
 	@python -m lib.commands.accept
+
+continue: setup ## let the next run go on from the last one with another length or learning rate: PHASE=main
+	@python -m lib.commands.continue_run "$$PHASE"
+
+finish: setup ## export the models of a run that has not finished to models/unfinished: PHASE=main
+	@python -m lib.commands.finish "$$PHASE"
 
 report: setup ## results/report.html: the whole run on one page, from the files in results/
 	@python -m lib.commands.report

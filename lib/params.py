@@ -443,8 +443,10 @@ _DATA_FOLDERS = [
     paths.RECORDS,
 ]
 
-# Folders in models/ for models saved during training and for downloaded ones: not names of phases.
+# Folders in models/ for models saved during training, downloaded ones, and those of runs that did
+# not finish: not names of phases.
 SAVED, BASE = paths.SAVED_MODELS.name, paths.BASE_MODELS.name
+_RESERVED = (SAVED, BASE, paths.UNFINISHED_MODELS.name)
 
 
 def _is_external(init: str) -> bool:
@@ -506,7 +508,7 @@ class Params(Section):
             )
         positions = self.pretrain.model.max_position_embeddings
         for name, phase in self.phases.items():
-            if name.lower() in (SAVED, BASE):
+            if name.lower() in _RESERVED:
                 raise ValueError(
                     problem_at("phases", f"no phase may be called {name}; rename it", name)
                 )

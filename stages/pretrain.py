@@ -2,14 +2,18 @@
 
 import json
 import math
+import os
 import shutil
 import sys
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 
 from lib.checkpoints.huggingface import write_model
+from lib.checkpoints.weight_files import SAFETENSORS
+from lib.model.config import BertConfig
 from lib.model.parameters import parameter_table
 from lib.params import SAVED, load_params
 from lib.records.manifest import MANIFEST, read_manifest
@@ -20,13 +24,13 @@ from lib.run.metrics import write_metrics
 from lib.run.names import write_name
 from lib.run.paths import MODELS, RECORDS, RESULTS, VOCAB
 from lib.run.phases import run_length, training_settings
-from lib.run.stage import run_stage
+from lib.run.stage import forced_by_dvc, run_stage
 from lib.train.export_check import max_logit_difference
 from lib.train.initial_weights import read_initial_model
 from lib.train.loop import RunPaths, TrainingData, train
 from lib.train.machine import machine
 from lib.train.preemption import stop_on_signal
-from lib.train.saving import runs
+from lib.train.saving import digests, runs
 from lib.train.saving.checkpoint import exclusive
 from lib.train.saving.remote_copies import remote_copies
 from lib.train.step import Trainer
@@ -44,12 +48,14 @@ def main(
     init: Path | None = None,
     vocab: Path = VOCAB,
     model: Path | None = None,
+    from_start: bool = False,
 ) -> None:
     """Trains a BERT for one phase.
 
     PHASE is its name in params.yaml, RECORDS its folder of records, INIT its initial weights (the
     folder of the vocabulary or the config file of a BERT: from scratch; or the folder of a model),
-    VOCAB the folder of the vocabulary, MODEL the folder to write.
+    VOCAB the folder of the vocabulary, MODEL the folder to write. A run that was interrupted is
+    resumed, except with --from-start and under `dvc repro -f`.
     """
     params = load_params()
     params.check_phase(phase)
@@ -95,28 +101,25 @@ def main(
         scratch=run,
     )
     location = None if worker else settings.checkpoint_dir
+    from_start = from_start or forced_by_dvc()
+    intervals = {name: json.dumps(getattr(settings, name)) for name in runs.INTERVALS}
     if not worker:
-        runs.prepare(run, identity)
+        by_dvc = "DVC_STAGE" in os.environ
+        runs.prepare(run, identity, from_start, intervals if by_dvc else None)
     with (
         workers.reporting_lost_workers(),
         stop_on_signal() as stop,
         exclusive(run, worker),
-        remote_copies(run, location, settings.keep_checkpoints) as copies,
+        remote_copies(run, location, settings.keep_checkpoints, from_start) as copies,
     ):
         workers.check_same_run(identity.digest + identity.code)
         if not worker:
             cost.THIS_STAGE.resume(run / cost.FILE)
-            runs.begin(run, phase, identity)
+            _begin(run, phase, identity, config, tokenizer, steps)
         trainer = Trainer(config, settings, manifest.next_sentence, initial.weights, strategy)
 
         def write(folder: Path, weights: Mapping[str, np.ndarray]) -> None:
-            write_tokenizer(
-                folder,
-                tokenizer.vocabulary,
-                tokenizer.lowercase,
-                tokenizer.strip_accents,
-                config.max_position_embeddings,
-            )
+            _write_tokenizer(folder, config, tokenizer)
             write_model(folder, config, weights, {"pad_token_id": tokenizer.pad_id})
 
         final, saved = train(
@@ -132,7 +135,7 @@ def main(
             {
                 **machine(strategy),
                 "training code": identity.code,
-                **{name: json.dumps(getattr(settings, name)) for name in runs.INTERVALS},
+                **intervals,
             },
         )
         if worker:
@@ -143,7 +146,12 @@ def main(
         if not initial.from_scratch:
             saved.save_initial(lambda folder: write(folder, initial.weights))
         saved.publish(model.parent / SAVED / model.name)
-        changes = runs.changes(runs.read_record(run).get("history", []))
+        record = runs.read_record(run)
+        # For most runs there are none of these.
+        unusual = {
+            "changed": runs.changes(record.get("history", [])),
+            "continued": record.get("continued", {}),
+        }
         epochs = steps * settings.batch_size / manifest.splits["train"].sequences
         # Outputs appear when they are complete: what an interrupted run has logged would keep
         # `dvc checkout` from restoring those of the run before.
@@ -163,17 +171,42 @@ def main(
                 "best_step": saved.best_step,
                 "best_dev_mlm_loss": saved.best_loss,
                 "export_check": {"max_logit_difference": difference},
-                # For most runs nothing.
-                **({"changed": changes} if changes else {}),
+                **{name: found for name, found in unusual.items() if found},
             },
         )
         if copies:
             copies.discard()
         stop.ignore()
-        runs.finish(run)
+        runs.finish(run, model / SAFETENSORS)
     print(
         f"pretrain: {phase}: {parameters:,} parameters, dev MLM loss "
         f"{final['dev_mlm_loss']:.3f}, accuracy {final['dev_mlm_accuracy']:.1%} -> {model}"
+    )
+
+
+def _begin(
+    run: Path,
+    phase: str,
+    identity: runs.Identity,
+    config: BertConfig,
+    tokenizer: WordPieceTokenizer,
+    steps: int,
+) -> None:
+    """Writes what identifies the run, and what its models need besides weights, into its folder."""
+    with new_directory(run / runs.TOKENIZER) as temporary:
+        _write_tokenizer(temporary, config, tokenizer)
+        files = digests.of_folder(temporary)
+    facts = {"config": asdict(config), "pad_token_id": tokenizer.pad_id, "tokenizer": files}
+    runs.begin(run, phase, identity, {**facts, "total_steps": steps})
+
+
+def _write_tokenizer(folder: Path, config: BertConfig, tokenizer: WordPieceTokenizer) -> None:
+    write_tokenizer(
+        folder,
+        tokenizer.vocabulary,
+        tokenizer.lowercase,
+        tokenizer.strip_accents,
+        config.max_position_embeddings,
     )
 
 

@@ -41,7 +41,8 @@ def test_paths_are_those_of_dvc_yaml():
     text = "\n".join((ROOT / file).read_text(encoding="utf-8") for file in FILES)
     named = set(re.findall(r"(?<![\w/.])(?:data|models|results)/[\w/]+", text))
     for name, path in vars(paths).items():
-        if isinstance(path, Path) and name.isupper() and name not in ("BASE_MODELS", "MODELS"):
+        is_path = isinstance(path, Path) and name.isupper()
+        if is_path and name not in ("BASE_MODELS", "MODELS", "UNFINISHED_MODELS"):
             assert any(Path(each).is_relative_to(path) for each in named), name
 
 

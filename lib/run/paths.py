@@ -15,4 +15,5 @@ RECORDS = Path("data/records")
 MODELS = Path("models")
 SAVED_MODELS = MODELS / "saved"
 BASE_MODELS = MODELS / "base"
+UNFINISHED_MODELS = MODELS / "unfinished"
 RESULTS = Path("results")

@@ -5,10 +5,11 @@ import ctypes
 import errno
 import inspect
 import os
+import re
 import select
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from lib.run import cost
@@ -86,11 +87,40 @@ def dvc_item() -> str:
     return os.environ.get("DVC_STAGE", "").partition("@")[2]
 
 
+def forced_by_dvc() -> bool:
+    """Whether dvc runs this stage whatever has changed: `dvc repro -f`, `dvc exp run -f`.
+
+    dvc does not tell its stages, so the command lines of the processes above are read.
+    """
+    ancestor = os.getppid()
+    while ancestor > 1:
+        try:
+            words = Path(f"/proc/{ancestor}/cmdline").read_bytes().decode(errors="replace")
+            status = Path(f"/proc/{ancestor}/status").read_text()
+        except OSError:
+            return False
+        names = [Path(word).name for word in words.split("\0")]
+        if "dvc" in names:
+            return has_force(words.split("\0")[names.index("dvc") + 1 :])
+        ancestor = int(status.partition("PPid:")[2].split(None, 1)[0])
+    return False
+
+
+def has_force(words: Sequence[str]) -> bool:
+    """Whether the arguments of dvc force a stage to run."""
+    # Of one letter each, alone or together with others that take no value.
+    return any(
+        word in ("--force", "--force-downstream") or re.fullmatch("-[qvsmipPRk]*f[a-zA-Z]*", word)
+        for word in words
+    )
+
+
 def run_stage(main: Callable[..., object], afterwards: Callable[[], object] | None = None) -> None:
     """Runs `main` with arguments from the command line, then `afterwards`.
 
     The arguments are positional and have the names, types (str or Path) and defaults of `main`'s
-    parameters. A string that is not given is the item of DVC's `foreach` (see `dvc_item`).
+    parameters; those of type bool are options. A string that is not given is the item of DVC's
+    `foreach` (see `dvc_item`).
     After a UserError or a file system error the process prints one line and exits with code 1;
     `--debug` shows the traceback.
     """
@@ -101,6 +131,10 @@ def run_stage(main: Callable[..., object], afterwards: Callable[[], object] | No
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     for parameter in inspect.signature(main).parameters.values():
+        if parameter.annotation is bool:
+            option = f"--{parameter.name.replace('_', '-')}"
+            parser.add_argument(option, action="store_true", help=f"see {parameter.name.upper()}")
+            continue
         is_text = parameter.annotation is str
         parser.add_argument(
             parameter.name,
@@ -114,7 +148,7 @@ def run_stage(main: Callable[..., object], afterwards: Callable[[], object] | No
     debug = arguments.pop("debug")
     items = [value for value in arguments.values() if isinstance(value, str) and value]
     try:
-        main(*arguments.values())
+        main(**arguments)
         cost.THIS_STAGE.write(Path("results/cost") / f"{'-'.join([name, *items])}.json")
         if afterwards:
             afterwards()

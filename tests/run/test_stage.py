@@ -1,11 +1,12 @@
 """Stage runner: the command line."""
 
 import importlib
+import subprocess
 import sys
 
 import pytest
 
-from lib.run.stage import run_stage
+from lib.run.stage import has_force, run_stage
 from tests.conftest import ROOT
 
 STAGES = sorted(path.stem for path in (ROOT / "stages").glob("[a-z]*.py"))
@@ -20,3 +21,36 @@ def test_every_stage_has_help(stage, monkeypatch, capsys):
     shown = capsys.readouterr().out
     assert ended.value.code == 0
     assert f"python -m stages.{stage}" in shown and main.__doc__.splitlines()[0] in shown
+
+
+@pytest.mark.parametrize(
+    ("words", "forced"),
+    [
+        ("repro -f", True),
+        ("repro --force pretrain@main", True),
+        ("repro --force-downstream split", True),
+        ("repro -qfs", True),
+        ("-v exp run -f -S pretrain.steps=9", True),
+        ("repro", False),
+        ("repro -s fast", False),
+        ("exp run -Spretrain.clip_norm=0.5 -n foo -nfast", False),
+        ("exp run --queue", False),
+    ],
+)
+def test_force_is_recognised_in_the_arguments_of_dvc(words, forced):
+    assert bool(has_force(words.split())) is forced
+
+
+def test_the_arguments_of_the_dvc_that_runs_a_stage_are_found(tmp_path):
+    """Through shells, as dvc runs its stages; of several, the innermost dvc counts."""
+    stage = "from lib.run.stage import forced_by_dvc; print(forced_by_dvc())"
+    dvc = tmp_path / "dvc"
+    dvc.write_text(
+        "import subprocess, sys\n"
+        "command = f\"'{sys.executable}' -c '{sys.argv[1]}'; true\"\n"
+        "subprocess.run(command, shell=True, check=True)\n"
+    )
+    for words, expected in ((["-f"], "True"), ([], "False")):
+        command = [sys.executable, str(dvc), stage, "repro", *words]
+        done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT)
+        assert done.stdout.strip() == expected

@@ -253,3 +253,87 @@ def test_training_disturbed_at_twenty_five_moments_ends_the_same(project):
     assert writing >= 5
     assert "resuming from step" in project.run(*training(model))
     assert_ended_the_same(project, model)
+
+
+@pytest.mark.slow
+def test_intervals_that_change_within_a_run_leave_the_weights_as_they_are(project):
+    train_undisturbed(project, 128, 60)
+    model = "models/intervals"
+    process = start_training(project, model)
+    assert stop(project, process, signal.SIGTERM) < 50
+    intervals = {"log_every": 7, "evaluate_every": 9, "save_model_every": 25}
+    try:
+        project.set({"pretrain": intervals})
+        assert "resuming from step" in project.run(*training(model))
+    finally:
+        project.set({"pretrain": {"log_every": 10, "evaluate_every": 20, "save_model_every": 20}})
+    one, two = (project.folder / name for name in ("models/undisturbed", model))
+    for path in one.iterdir():
+        assert path.read_bytes() == (two / path.name).read_bytes(), path.name
+    metrics = read_metrics(project.folder / "results/pretrain/main/metrics.json")
+    ((_, change),) = metrics["changed"].items()
+    assert change == {
+        "log_every": "10 -> 7",
+        "evaluate_every": "20 -> 9",
+        "save_model_every": "20 -> 25",
+    }
+    # The means of the log, over other steps, are still means over all of them.
+    for name in ("mlm_loss", "mlm_accuracy"):
+        lines = (project.folder / f"results/pretrain/main/curves/train/{name}.tsv").read_text()
+        steps = [int(line.split()[0]) for line in lines.splitlines()[1:]]
+        assert steps[-1] == 60 and {56, 49, 54, 45} <= set(steps)
+    saved = {path.name for path in (project.folder / "models/saved/intervals").iterdir()}
+    assert "best" in saved and "step-50" in saved
+
+
+@pytest.mark.slow
+def test_a_changed_constant_in_the_loss_starts_at_step_0(project):
+    train_undisturbed(project, 128, 60)
+    model = "models/changed"
+    stop(project, start_training(project, model), signal.SIGTERM)
+    losses, step = (project.folder / f"lib/{name}.py" for name in ("model/losses", "train/step"))
+    before = {path: path.read_text(encoding="utf-8") for path in (losses, step)}
+    losses.write_text(before[losses] + "\n# A comment.\n", encoding="utf-8")
+    assert "_FIRST_SCALE = 2.0**15" in before[step]
+    step.write_text(before[step].replace("2.0**15", "2.0**14"), encoding="utf-8")
+    try:
+        process = start_training(project, model)
+        process.terminate()
+        output = process.communicate()[0]
+        assert "the training code has changed since step" in output
+        assert "resuming" not in output
+        # With the code as it was, except for the comment, the run is found again.
+        step.write_text(before[step], encoding="utf-8")
+        assert "resuming from step" in project.run(*training(model))
+    finally:
+        for path, text in before.items():
+            path.write_text(text, encoding="utf-8")
+    assert_ended_the_same(project, model)
+
+
+@pytest.mark.slow
+def test_sigterm_at_twenty_random_moments_most_of_them_in_evaluations_ends_the_same(project):
+    """Evaluations of all dev records after every other step take most of the time."""
+    project.set({"pretrain": {"evaluate_every": 2}})
+    try:
+        train_undisturbed(project, 256, 120)
+        shutil.rmtree(project.folder / ".scratch", ignore_errors=True)
+        project.set({"pretrain": {"checkpoint_every": 1_000_000}})
+        draw = random.Random(18)
+        model = "models/twenty"
+        pending = 0
+        for _ in range(20):
+            process = project.start(*training(model))
+            time.sleep(draw.uniform(0, 12))
+            process.terminate()
+            output, _ = process.communicate(timeout=60)
+            assert process.returncode in (128 + signal.SIGTERM, -signal.SIGTERM, 0), output
+            assert_nothing_is_broken(project, model)
+            for run in runs_of(project):
+                for step in checkpoint.steps(run)[-1:]:
+                    pending += bool(checkpoint.load(run, step).arrays["pending"])
+        assert pending >= 3
+        project.run(*training(model))
+    finally:
+        project.set({"pretrain": {"evaluate_every": 20}})
+    assert_ended_the_same(project, model)

@@ -41,6 +41,7 @@ class PhaseFacts:
         steps: optimizer steps of this phase that the model was trained for.
         epochs: the same as passes over the training records.
         examples, tokens: seen in these steps, repeated ones each time; without padding.
+        changes: what was changed on purpose or by chance within the run: step -> name -> values.
     """
 
     name: str
@@ -50,6 +51,7 @@ class PhaseFacts:
     epochs: float
     examples: int
     tokens: int
+    changes: Mapping[str, Mapping[str, str]]
 
 
 @dataclass(frozen=True)
@@ -162,18 +164,23 @@ def _phase(params: Params, name: str, saved: str | None, results: Path) -> Phase
         steps = known[saved] if saved in known else int(saved.removeprefix("step-"))
     sequences = steps * settings.batch_size
     epochs = sequences / records["sequences"]
-    return PhaseFacts(
-        name,
-        length,
-        settings,
-        steps,
-        epochs,
-        # A packed sequence holds several examples: scaled by the averages over all records.
-        *(
-            round(sequences * records[measure] / records["sequences"])
-            for measure in ("examples", "tokens")
-        ),
+    # A packed sequence holds several examples: scaled by the averages over all records.
+    examples, tokens = (
+        round(sequences * records[measure] / records["sequences"])
+        for measure in ("examples", "tokens")
     )
+    changes = _changes(training, steps)
+    return PhaseFacts(name, length, settings, steps, epochs, examples, tokens, changes)
+
+
+def _changes(training: Mapping[str, Any], steps: int) -> dict[str, dict[str, str]]:
+    """What was changed within a run before a step, from its metrics."""
+    found: dict[str, dict[str, str]] = {}
+    for kind in ("continued", "changed"):
+        for after, changes in training.get(kind, {}).items():
+            if int(after.removeprefix("after_step_")) < steps:
+                found[after] = {**found.get(after, {}), **changes}
+    return found
 
 
 def _named(path: Path) -> NamedModel:

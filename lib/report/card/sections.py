@@ -139,7 +139,13 @@ def training(facts: CardFacts) -> str:
     )
     total = sum(phase.tokens for phase in facts.phases)
     together = f"Tokens seen, without padding: {total:,}.\n\n"
-    return f"{table(heading, phases)}\n\n{together}{bullets(_settings(facts))}"
+    changes = [
+        f"Changed within phase {phase.name} {after.replace('_', ' ')}: "
+        + "; ".join(f"{in_words(name)} {values}" for name, values in changed.items())
+        for phase in facts.phases
+        for after, changed in phase.changes.items()
+    ]
+    return f"{table(heading, phases)}\n\n{together}{bullets([*_settings(facts), *changes])}"
 
 
 def _warmup(steps_or_fraction: float) -> object:

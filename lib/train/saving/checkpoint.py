@@ -31,7 +31,7 @@ from lib.train.saving import digests
 
 MODELS = "models"
 """Folder of the saved models, in a run's folder."""
-_ARRAYS, _DIGESTS = "arrays.safetensors", "digests.json"
+ARRAYS, _DIGESTS = "arrays.safetensors", "digests.json"
 # Of each saved model, the digest of each file.
 ModelDigests = Mapping[str, Mapping[str, str]]
 
@@ -131,7 +131,7 @@ def save(
         with new_directory(target) as temporary:
             # TensorFlow returns NumPy scalars for scalars; safetensors takes arrays only.
             arrays = {name: np.asarray(array) for name, array in arrays.items()}
-            save_file(arrays, temporary / _ARRAYS)
+            save_file(arrays, temporary / ARRAYS)
             if logs.is_dir():
                 shutil.copytree(logs, temporary / "logs")
             listed = {"files": digests.of_folder(temporary), "models": models or {}}
@@ -146,7 +146,7 @@ def save(
         ) from None
     for old in steps(directory)[:-keep]:
         drop(directory, old)
-    needed = {name for kept in steps(directory) for name in _listed(directory, kept)[1]}
+    needed = {name for kept in steps(directory) for name in models_of(directory, kept)}
     for folder in directory.glob(f"{MODELS}/[!.]*"):
         if folder.name not in needed:
             remove(folder)
@@ -203,7 +203,12 @@ def latest(directory: Path) -> Checkpoint | None:
 def load(directory: Path, step: int) -> Checkpoint:
     """Reads a checkpoint, without a comparison with its digests."""
     path = directory / f"step-{step}"
-    return Checkpoint(step, load_file(path / _ARRAYS), path / "logs", _listed(directory, step)[1])
+    return Checkpoint(step, load_file(path / ARRAYS), path / "logs", models_of(directory, step))
+
+
+def models_of(directory: Path, step: int) -> ModelDigests:
+    """The digests of the saved models that a checkpoint needs."""
+    return _listed(directory, step)[1]
 
 
 def drop_all(directory: Path) -> None:

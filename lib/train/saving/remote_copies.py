@@ -61,6 +61,12 @@ class RemoteCopies:
             print(f"pretrain: {self._path(step)}: fetched", file=sys.stderr)
             return
 
+    def clear(self) -> None:
+        """Removes all checkpoints: the run starts at step 0."""
+        for name in storage.names(self._folder):
+            if name == MODELS or name.startswith("step-"):
+                storage.remove_folder(f"{self._folder}/{name}")
+
     def save(self, step: int) -> None:
         """Copies the checkpoint of this step; a failure is reported, and training continues.
 
@@ -143,13 +149,16 @@ def reason(failure: Exception) -> str:
 
 
 @contextmanager
-def remote_copies(run: Path, location: str | None, keep: int) -> Iterator[RemoteCopies | None]:
+def remote_copies(
+    run: Path, location: str | None, keep: int, from_start: bool = False
+) -> Iterator[RemoteCopies | None]:
     """The copies of a run below a location in storage; a newer checkpoint there is fetched.
 
     Args:
         run: the run's scratch folder; its name, a digest, identifies the run.
         location: None if there should be no copies.
         keep: number of copies to keep.
+        from_start: remove the copies instead of fetching any.
 
     Raises:
         UserError: storage cannot be reached, or another process trains this run.
@@ -166,7 +175,10 @@ def remote_copies(run: Path, location: str | None, keep: int) -> Iterator[Remote
     with ExitStack() as stack:
         try:
             copies = RemoteCopies(run, folder, keep, stack.enter_context(acquire_lease(folder)))
-            copies.fetch()
+            if from_start:
+                copies.clear()
+            else:
+                copies.fetch()
         except tf.errors.OpError as failure:
             raise UserError(
                 f"pretrain.checkpoint_dir: {folder}: cannot be used ({reason(failure)}); check "

@@ -5,12 +5,14 @@
         run.json                      its record
         tokenizer/                    the files of a model directory besides config and weights
       finished/                       the last run that finished: its record and last checkpoint
+      continue.json                   what `make continue` asked for, until a run has done it
     .scratch/accepted_code.json       pairs of training code that `make accept` declared equal
 
 A run is identified by the digests of its records, initial weights and vocabulary, by the settings
 that determine its result, and by its code: the listing of `lib.run.code_digest`. The same command
 finds the folder of its run and resumes it; anything else is another run, which starts at step 0. A
-run whose code differs is resumed after `make accept` only.
+run whose code differs is resumed after `make accept` only. `make continue` lets a run with another
+length or learning rate go on from the last checkpoint of an earlier one.
 
 `run.json` is for people and for the checks of this module. Its history has an entry for each
 process that trained the run with something new: another machine, TensorFlow, code or interval.
@@ -20,18 +22,22 @@ import itertools
 import json
 import os
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from lib.params import Pretrain
 from lib.run import cost, fingerprint
-from lib.run.atomic import remove, write_text
+from lib.run.atomic import new_directory, remove, write_text
 from lib.run.code_digest import ROOT, listing
 from lib.run.errors import UserError
 from lib.run.stage import scratch
 from lib.train.saving import checkpoint
+from lib.train.saving.links import link
 
 # Raised by hand when checkpoints of an older version must not be resumed.
 _FORMAT = 5
@@ -45,7 +51,20 @@ _NO_DIFFERENCE = (
     "tensorboard",
     "tpu",
 )
+# Settings with which a run may be continued on purpose: they change neither data nor state.
+CONTINUABLE = (
+    "steps",
+    "epochs",
+    "learning_rate",
+    "end_learning_rate",
+    "schedule",
+    "power",
+    "warmup_steps",
+    "weight_decay",
+    "clip_norm",
+)
 FINISHED = "finished"
+_CONTINUE = "continue.json"
 TOKENIZER = "tokenizer"
 RECORD = "run.json"
 
@@ -111,6 +130,16 @@ def unfinished(folder: Path) -> list[Path]:
     return sorted(path for path in folder.glob("[!.]*") if path.name != FINISHED and path.is_dir())
 
 
+def last_trained(candidates: Iterable[Path]) -> Path | None:
+    """The run whose newest checkpoint was written last; None if none has a checkpoint."""
+    found = []
+    for run in candidates:
+        with suppress(FileNotFoundError):  # A run that trains replaces its checkpoints.
+            for step in checkpoint.steps(run)[-1:]:
+                found.append(((run / f"step-{step}").stat().st_mtime_ns, run))
+    return max(found)[1] if found else None
+
+
 def all_runs() -> list[Path]:
     """The runs of all phases, the finished ones included."""
     return sorted(path.parent for path in (scratch() / "pretrain").glob(f"*/[!.]*/{RECORD}"))
@@ -118,7 +147,7 @@ def all_runs() -> list[Path]:
 
 def code_of(run: Path) -> str:
     """Digest of the code of a run; empty if its record is lost."""
-    return str(read_record(run).get("identity", {}).get("code", ""))
+    return str(read_record(run).get("code", ""))
 
 
 # Accepted code.
@@ -181,17 +210,24 @@ def write_record(run: Path, values: Mapping[str, Any]) -> None:
     write_text(run / RECORD, json.dumps({**values, "digest": digest}, indent=1) + "\n")
 
 
-def begin(run: Path, phase: str, identity: Identity) -> None:
-    """Writes what identifies a run into its record; the history stays."""
-    parts = {"inputs": dict(identity.inputs), "settings": dict(identity.settings)}
-    history = read_record(run).get("history", [])
+def begin(run: Path, phase: str, identity: Identity, facts: Mapping[str, Any]) -> None:
+    """Writes what identifies a run into its record; what happened to it stays.
+
+    Args:
+        facts: what else `lib.commands.finish` needs to export a model.
+    """
+    before = read_record(run)
     write_record(
         run,
         {
             "phase": phase,
-            "identity": {**parts, "code": identity.code},
+            "inputs": dict(identity.inputs),
+            "settings": dict(identity.settings),
+            "code": identity.code,
+            **facts,
             "finished": False,
-            "history": history,
+            "history": before.get("history", []),
+            "continued": before.get("continued", {}),
         },
     )
 
@@ -232,13 +268,42 @@ def changes(history: list[Mapping[str, Any]]) -> dict[str, dict[str, str]]:
 # Which run is resumed.
 
 
-def prepare(run: Path, identity: Identity) -> None:
-    """Gives the folder of a run the checkpoints of the same run by accepted code, if there are any.
+def prepare(
+    run: Path,
+    identity: Identity,
+    from_start: bool = False,
+    intervals: Mapping[str, str] | None = None,
+) -> None:
+    """Gives the folder of a run the checkpoints that it is to resume, if there are any.
 
+    They are its own, those of the same run by accepted code, or those that `make continue` named.
     If there is the same run by other code that is not accepted, a line says so.
+
+    Args:
+        from_start: resume nothing.
+        intervals: of this process, if dvc runs it. Then the finished run is taken up again, to
+            write its outputs, if only these have changed, or if dvc has not recorded its end.
+
+    Raises:
+        UserError: `make continue` named a run that cannot be continued any more.
     """
     for leftover in run.parent.glob(".*.dropped"):
         checkpoint.remove_quietly(leftover)
+    asked = _asked_to_continue(run.parent)
+    asked = asked if asked.get("target") == identity.digest else {}
+    if from_start:
+        with checkpoint.exclusive(run):
+            clear(run)
+        if asked:
+            remove(run.parent / _CONTINUE)
+            print("pretrain: forced to start at step 0; `make continue` is void", file=sys.stderr)
+        return
+    if asked:
+        _continue(run, run.parent / asked["source"], identity)
+        remove(run.parent / _CONTINUE)
+        return
+    if intervals is not None and not checkpoint.steps(run):
+        _take_up_finished(run, identity, intervals)
     for other in _by_other_code(run):
         if is_accepted(code_of(other), identity.code):
             _rename(other, run)
@@ -249,6 +314,34 @@ def prepare(run: Path, identity: Identity) -> None:
                 "instead, stop, run `make accept`, and repeat the command)",
                 file=sys.stderr,
             )
+
+
+def _take_up_finished(run: Path, identity: Identity, intervals: Mapping[str, str]) -> None:
+    finished = run.parent / FINISHED
+    if not finished.is_dir():
+        return
+    record = read_record(finished)
+    if not record or differences(finished, identity):
+        return
+    last = record["history"][-1]
+    same = all(last.get(name) == value for name, value in intervals.items())
+    if (same and _is_recorded(record)) or not is_accepted(record["code"], identity.code):
+        return
+    _rename(finished, run)
+    print(
+        "pretrain: this run has finished: its outputs are written from its last checkpoint "
+        "(to train again: `dvc repro -f`)",
+        file=sys.stderr,
+    )
+
+
+def _is_recorded(record: Mapping[str, Any]) -> bool:
+    """Whether dvc.lock has the model of a finished run."""
+    with suppress(OSError, ValueError, yaml.YAMLError, AttributeError, TypeError, KeyError):
+        lock = yaml.safe_load(Path("dvc.lock").read_text(encoding="utf-8"))
+        outs = lock["stages"][f"pretrain@{record['phase']}"]["outs"]
+        return any(out.get("md5") == record["model_md5"] for out in outs)
+    return False
 
 
 def _by_other_code(run: Path) -> Iterator[Path]:
@@ -268,6 +361,83 @@ def _rename(other: Path, run: Path) -> None:
         remove(dropped)
 
 
+# Continuing on purpose.
+
+
+def ask_to_continue(folder: Path, source: Path, identity: Identity) -> None:
+    """Lets the next run of a phase with this identity go on from the last checkpoint of another."""
+    values = {"source": source.name, "target": identity.digest}
+    write_text(folder / _CONTINUE, json.dumps(values, indent=1) + "\n")
+
+
+def _asked_to_continue(folder: Path) -> dict[str, str]:
+    path = folder / _CONTINUE
+    try:
+        values = json.loads(path.read_bytes())
+        return {name: str(values[name]) for name in ("source", "target")}
+    except FileNotFoundError:
+        return {}
+    except (ValueError, KeyError, TypeError):
+        raise UserError(f"{path}: not readable; delete it, and run `make continue` again") from None
+
+
+def differences(source: Path, identity: Identity) -> dict[str, str]:
+    """The inputs and settings in which a run differs: name -> old and new value."""
+    record = read_record(source)
+    pairs = [(record.get("inputs", {}), identity.inputs)]
+    pairs += [(record.get("settings", {}), identity.settings)]
+    return {
+        name: f"{json.dumps(old.get(name))} -> {json.dumps(value)}"
+        for old, new in pairs
+        for name, value in new.items()
+        if old.get(name) != value
+    }
+
+
+def check_continuable(source: Path, identity: Identity) -> dict[str, str]:
+    """Whether a run can be continued with another identity; returns `differences`.
+
+    Raises:
+        UserError: it cannot; the message says what to do.
+    """
+    found = differences(source, identity)
+    if wrong := [name for name in found if name not in CONTINUABLE]:
+        raise UserError(
+            f"{source}: cannot be continued: {', '.join(wrong)} differs from the run there; only "
+            f"{', '.join(CONTINUABLE)} may"
+        )
+    if not is_accepted(code_of(source), identity.code):
+        raise UserError(
+            f"{source}: the training code has changed since; run `make accept` to continue the run "
+            "with the present code"
+        )
+    return found
+
+
+def _continue(run: Path, source: Path, identity: Identity) -> None:
+    """Copies the last checkpoint of a run, its models and its record into the folder of another."""
+    if not source.is_dir():
+        raise UserError(
+            f"{source}: is gone; run `make continue` again, or delete {_CONTINUE} there"
+        )
+    with checkpoint.exclusive(source), checkpoint.exclusive(run):
+        found = check_continuable(source, identity)
+        step = checkpoint.newest(source)
+        if not step:
+            raise UserError(f"{source}: has no checkpoint any more; delete {_CONTINUE} next to it")
+        clear(run)
+        record = read_record(source)
+        changes_by_step = {**record.get("continued", {}), f"after_step_{step}": found}
+        write_record(run, {**record, "continued": changes_by_step})
+        if (source / cost.FILE).exists():
+            link(source / cost.FILE, run / cost.FILE)
+        for name in checkpoint.models_of(source, step):
+            link(source / checkpoint.MODELS / name, run / checkpoint.MODELS / name)
+        with new_directory(run / f"step-{step}") as temporary:
+            link(source / f"step-{step}", temporary)
+    print(f"pretrain: continues the run of {step:,} steps in {source}", file=sys.stderr)
+
+
 def clear(run: Path) -> None:
     """Removes everything that a run could resume, while it is locked."""
     checkpoint.drop_all(run)
@@ -275,11 +445,16 @@ def clear(run: Path) -> None:
         remove(run / name)
 
 
-def finish(run: Path) -> None:
-    """Makes a run, while it is locked, the finished one of its phase, with its last checkpoint."""
+def finish(run: Path, weights: Path) -> None:
+    """Makes a run, while it is locked, the finished one of its phase, with its last checkpoint.
+
+    Args:
+        weights: the file of the trained model, an output of the stage.
+    """
     for step in checkpoint.steps(run)[:-1]:
         checkpoint.drop(run, step)
-    write_record(run, {**read_record(run), "finished": True})
+    md5 = fingerprint.of_file(weights)
+    write_record(run, {**read_record(run), "finished": True, "model_md5": md5})
     drop_finished(run.parent)
     os.replace(run, run.parent / FINISHED)
     for other in _by_other_code(run):

@@ -12,8 +12,6 @@ An earlier best model stays as long as a checkpoint needs it.
 """
 
 import math
-import os
-import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -23,8 +21,14 @@ from lib.run.atomic import new_directory, remove
 from lib.run.errors import UserError
 from lib.train.saving import digests
 from lib.train.saving.checkpoint import MODELS, ModelDigests
+from lib.train.saving.links import link
 
 _BEST, _INITIAL = "best", "initial"
+
+
+def best_model(step: int) -> str:
+    """The name of the best model's folder in scratch, if the best step is `step`."""
+    return f"{_BEST}-{step}"
 
 
 class SavedModels:
@@ -49,8 +53,8 @@ class SavedModels:
         if self.every and step % self.every == 0:
             self._save(f"step-{step}")
         if dev_loss is not None and dev_loss < self.best_loss:
-            self._save(f"{_BEST}-{step}")
-            self.digests.pop(f"{_BEST}-{self.best_step}", None)
+            self._save(best_model(step))
+            self.digests.pop(best_model(self.best_step), None)
             self.best_step, self.best_loss = step, dev_loss
 
     def _save(self, name: str) -> None:
@@ -98,18 +102,6 @@ class SavedModels:
                         "resume from a checkpoint that does not need it"
                     )
                 published = _BEST if name.startswith(f"{_BEST}-") else name
-                link_folder(self._folder / name, temporary / published)
+                link(self._folder / name, temporary / published)
             if (self._folder / _INITIAL).is_dir():
-                link_folder(self._folder / _INITIAL, temporary / _INITIAL)
-
-
-def link_folder(source: Path, target: Path) -> None:
-    """Copies a folder whose files are never written again, as second names of the same files."""
-    shutil.copytree(source, target, copy_function=_link_or_copy)
-
-
-def _link_or_copy(source: str, target: str) -> None:
-    try:
-        os.link(source, target)
-    except OSError:  # Scratch may be on another file system.
-        shutil.copyfile(source, target)
+                link(self._folder / _INITIAL, temporary / _INITIAL)

@@ -4,9 +4,11 @@ import random
 
 import numpy as np
 import pytest
+import yaml
 
 from lib.commands.accept import accept_runs
 from lib.params import parse_params
+from lib.run import fingerprint
 from lib.run.errors import UserError
 from lib.train.saving import checkpoint, runs
 
@@ -35,10 +37,19 @@ def train(phase, identity, *steps):
     """A run with these checkpoints."""
     run = runs.phase_folder(phase) / identity.name
     with checkpoint.exclusive(run):
-        runs.begin(run, phase, identity)
+        runs.begin(run, phase, identity, {})
+        runs.start(run, 0, FACTS)
         for step in steps:
             checkpoint.save(run, step, {"step": np.float32(step)}, run / "logs", 9)
     return run
+
+
+def finish(folder, run):
+    """Makes it the finished run; returns its folder."""
+    (folder / "weights").write_bytes(run.name.encode())
+    with checkpoint.exclusive(run):
+        runs.finish(run, folder / "weights")
+    return run.parent / runs.FINISHED
 
 
 def test_a_run_is_identified_by_what_determines_its_weights(folder, values):
@@ -100,15 +111,12 @@ def test_a_run_with_other_settings_is_left_alone(folder, values, capsys):
 def test_a_finished_run_keeps_its_last_checkpoint_until_the_next_one_finishes(folder, values):
     train("main", identity(folder, values, "old"), 10)
     run = train("main", identity(folder, values), 10, 20)
-    with checkpoint.exclusive(run):
-        runs.finish(run)
-    finished = runs.phase_folder("main") / runs.FINISHED
+    finished = finish(folder, run)
     assert checkpoint.steps(finished) == [20] and runs.read_record(finished)["finished"]
     # That of the same run by other code is of no use any more.
     assert runs.unfinished(runs.phase_folder("main")) == []
     next_run = train("main", identity(folder, values, seed=2), 30)
-    with checkpoint.exclusive(next_run):
-        runs.finish(next_run)
+    finish(folder, next_run)
     assert checkpoint.steps(finished) == [30]
     with checkpoint.exclusive(finished):
         runs.drop_finished(runs.phase_folder("main"))
@@ -119,7 +127,6 @@ def test_a_finished_run_keeps_its_last_checkpoint_until_the_next_one_finishes(fo
 
 def test_the_history_names_what_changed_and_at_which_step(folder, values, capsys):
     run = train("main", identity(folder, values), 10)
-    runs.start(run, 0, FACTS)
     runs.start(run, 10, FACTS)
     assert capsys.readouterr().err == ""
     assert runs.changes(runs.read_record(run)["history"]) == {}
@@ -160,3 +167,97 @@ def test_an_unreadable_file_of_accepted_code_is_reported(folder):
     (folder / ".scratch/accepted_code.json").write_text("[[")
     with pytest.raises(UserError, match=r"accepted_code.json: not readable; delete it"):
         runs.is_accepted("old", "new")
+
+
+def test_a_run_that_is_forced_to_start_at_step_0_forgets_its_checkpoints(folder, values):
+    new = identity(folder, values)
+    run = train("main", new, 10)
+    runs.prepare(run, new, from_start=True)
+    assert checkpoint.steps(run) == [] and runs.read_record(run) == {}
+
+
+@pytest.mark.parametrize("is_finished", [True, False])
+def test_a_run_is_continued_once_with_another_length_and_rate(folder, values, capsys, is_finished):
+    source = train("main", identity(folder, values), 10, 20)
+    before = source
+    if is_finished:
+        source = finish(folder, source)
+    longer = identity(folder, values, steps=9000, learning_rate=1e-4)
+    run = before.parent / longer.name
+    # Without being asked to, a run with other settings starts at step 0.
+    runs.prepare(run, longer)
+    assert checkpoint.steps(run) == []
+    assert runs.check_continuable(source, longer) == {
+        "steps": "8000 -> 9000",
+        "learning_rate": "0.002 -> 0.0001",
+    }
+    runs.ask_to_continue(run.parent, source, longer)
+    other = identity(folder, values, steps=7000)
+    runs.prepare(run.parent / other.name, other)  # Another run, which is not meant.
+    runs.prepare(run, longer)
+    assert checkpoint.steps(run) == [20] and checkpoint.damage(run, 20) is None
+    assert "continues the run of 20 steps" in capsys.readouterr().err
+    runs.begin(run, "main", longer, {})
+    assert list(runs.read_record(run)["continued"]) == ["after_step_20"]
+    assert checkpoint.steps(source)[-1] == 20  # Nothing is taken away from it.
+    # Once: from now on this is a run as any other.
+    checkpoint.save(run, 30, {"step": np.float32(30)}, run / "logs", 9)
+    runs.prepare(run, longer)
+    assert checkpoint.steps(run) == [20, 30]
+
+
+def test_what_is_forced_is_not_continued(folder, values, capsys):
+    source = train("main", identity(folder, values), 10)
+    longer = identity(folder, values, steps=9000)
+    run = source.parent / longer.name
+    runs.ask_to_continue(run.parent, source, longer)
+    runs.prepare(run, longer, from_start=True)
+    runs.prepare(run, longer)
+    assert checkpoint.steps(run) == [] and "is void" in capsys.readouterr().err
+
+
+def test_a_run_of_other_data_sizes_or_code_cannot_be_continued(folder, values):
+    source = train("main", identity(folder, values), 10)
+    for other in (
+        identity(folder, values, batch_size=8),
+        identity(folder, values, records="2"),
+        identity(folder, values, model={**values["pretrain"]["model"], "hidden_size": 64}),
+    ):
+        with pytest.raises(UserError, match=r"cannot be continued: .* differs"):
+            runs.check_continuable(source, other)
+    with pytest.raises(UserError, match="run `make accept` to continue"):
+        runs.check_continuable(source, identity(folder, values, code="newer", steps=9000))
+    longer = identity(folder, values, steps=9000)
+    runs.ask_to_continue(source.parent, source, longer)
+    (source / "step-10/arrays.safetensors").write_bytes(b"")
+    with pytest.raises(UserError, match="has no checkpoint any more"):
+        runs.prepare(source.parent / longer.name, longer)
+
+
+def test_a_finished_run_is_taken_up_by_dvc_if_only_intervals_changed_or_its_end_is_not_recorded(
+    folder, values, capsys
+):
+    new = identity(folder, values)
+    run = train("main", new, 10, 20)
+    finished = finish(folder, run)
+    md5 = fingerprint.of_file(folder / "weights")
+    lock = {"stages": {"pretrain@main": {"outs": [{"path": "models/main/x", "md5": md5}]}}}
+    (folder / "dvc.lock").write_text(yaml.safe_dump(lock))
+    same, other = {"log_every": "100"}, {"log_every": "50"}
+    for identity_, intervals in (
+        (new, None),  # not run by dvc
+        (new, same),  # dvc has recorded it: its outputs are missing on purpose
+        (identity(folder, values, seed=2), other),
+        (identity(folder, values, code="newer"), other),
+    ):
+        runs.prepare(run.parent / identity_.name, identity_, intervals=intervals)
+        assert finished.exists()
+    runs.prepare(run, new, intervals=other)
+    assert checkpoint.steps(run) == [20] and not finished.exists()
+    assert "its outputs are written from its last checkpoint" in capsys.readouterr().err
+    finish(folder, run)
+    (folder / "dvc.lock").unlink()
+    runs.prepare(run, new, from_start=True, intervals=same)
+    assert checkpoint.steps(run) == [] and finished.exists()
+    runs.prepare(run, new, intervals=same)
+    assert checkpoint.steps(run) == [20]
