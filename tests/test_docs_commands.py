@@ -17,6 +17,7 @@ from tests.helpers.project import TINY, write_text
 # Page, command, and why it is not run here: first what other tests run, then what is unavailable.
 SKIPPED = [
     ("*", r"make (test|interop|lint|check-slow)$", "runs this test"),
+    ("*", r"make (finish|continue) ", "needs a run that was stopped, as in test_continuing"),
     ("docs/remote.md", r"make bucket$", "the test's bucket is started by the same module"),
     ("docs/experiments.md", r"dvc exp run --queue -S", "test_experiments queues a grid"),
     ("docs/experiments.md", r"dvc exp run --temp", "ends with kill -9 on the page"),
