@@ -11,7 +11,7 @@ from pathlib import Path
 from lib.run import tf
 
 # Instructions for vectors and matrices, by the beginnings of their names on Linux.
-_VECTOR = ("avx", "amx", "fma", "f16c", "sse4", "asimd", "sve", "sme", "bf16", "i8mm")
+_VECTOR = ("avx", "amx", "fma", "f16c", "sse4", "asimd", "sve", "bf16", "i8mm")
 
 
 def machine(strategy: tf.distribute.Strategy) -> dict[str, str]:

@@ -144,6 +144,11 @@ def save(
             f"{target}: this checkpoint cannot be written ({reason}); is the disk full? Run the "
             "same command again to resume from the one before"
         ) from None
+    keep_newest(directory, keep)
+
+
+def keep_newest(directory: Path, keep: int) -> None:
+    """Removes all checkpoints but the newest, and the saved models that none of these needs."""
     for old in steps(directory)[:-keep]:
         drop(directory, old)
     needed = {name for kept in steps(directory) for name in models_of(directory, kept)}

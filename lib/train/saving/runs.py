@@ -451,8 +451,7 @@ def finish(run: Path, weights: Path) -> None:
     Args:
         weights: the file of the trained model, an output of the stage.
     """
-    for step in checkpoint.steps(run)[:-1]:
-        checkpoint.drop(run, step)
+    checkpoint.keep_newest(run, 1)
     md5 = fingerprint.of_file(weights)
     write_record(run, {**read_record(run), "finished": True, "model_md5": md5})
     drop_finished(run.parent)
