@@ -5,11 +5,14 @@ import ctypes
 import errno
 import inspect
 import os
+import pickletools
 import re
 import select
+import subprocess
 import sys
 import threading
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from lib.run import cost
@@ -101,7 +104,8 @@ def forced_by_dvc() -> bool:
             return False
         names = [Path(word).name for word in words.split("\0")]
         if "dvc" in names:
-            return has_force(words.split("\0")[names.index("dvc") + 1 :])
+            arguments = words.split("\0")[names.index("dvc") + 1 :]
+            return has_force(arguments) or ("exec-run" in arguments and _queued_with_force())
         ancestor = int(status.partition("PPid:")[2].split(None, 1)[0])
     return False
 
@@ -113,6 +117,30 @@ def has_force(words: Sequence[str]) -> bool:
         word in ("--force", "--force-downstream") or re.fullmatch("-[qvsmipPRk]*f[a-zA-Z]*", word)
         for word in words
     )
+
+
+def _queued_with_force() -> bool:
+    """Whether the queued experiment that runs here was queued with -f.
+
+    `dvc exp run --queue` keeps its arguments, pickled, in the commit of the experiment's changes.
+    """
+    file = "refs/exps/exec/EXEC_MERGE:.dvc/tmp/repro.dat"
+    try:
+        done = subprocess.run(["git", "cat-file", "blob", file], capture_output=True, check=True)
+    except (OSError, subprocess.CalledProcessError):
+        return False
+    return pickled_force(done.stdout)
+
+
+def pickled_force(pickled: bytes) -> bool:
+    """Whether pickled arguments of dvc have `force` or `force_downstream` set; runs no pickle."""
+    before = None
+    with suppress(ValueError):
+        for operation, argument, _ in pickletools.genops(pickled):
+            if operation.name == "NEWTRUE" and before in ("force", "force_downstream"):
+                return True
+            before = before if "MEMOIZE" in operation.name else argument
+    return False
 
 
 def run_stage(main: Callable[..., object], afterwards: Callable[[], object] | None = None) -> None:

@@ -1,12 +1,13 @@
 """Stage runner: the command line."""
 
 import importlib
+import pickle
 import subprocess
 import sys
 
 import pytest
 
-from lib.run.stage import has_force, run_stage
+from lib.run.stage import has_force, pickled_force, run_stage
 from tests.conftest import ROOT
 
 STAGES = sorted(path.stem for path in (ROOT / "stages").glob("[a-z]*.py"))
@@ -39,6 +40,17 @@ def test_every_stage_has_help(stage, monkeypatch, capsys):
 )
 def test_force_is_recognised_in_the_arguments_of_dvc(words, forced):
     assert bool(has_force(words.split())) is forced
+
+
+def test_force_is_recognised_in_the_arguments_of_a_queued_experiment():
+    for words, forced in (
+        ({"force": True}, True),
+        ({"force_downstream": True, "dry": False}, True),
+        ({"dry": True, "force": False, "pull": True}, False),
+    ):
+        pickled = pickle.dumps({"args": (), "kwargs": words})
+        assert pickled_force(pickled) is forced
+        pickled_force(pickled[:-9])  # Damaged: no exception.
 
 
 def test_the_arguments_of_the_dvc_that_runs_a_stage_are_found(tmp_path):
