@@ -2,7 +2,7 @@
 # reach commands through the environment ("$$NAME"), so that no shell reads them.
 PYTHON ?= python3
 BIN := .venv/bin
-VALUES := BUCKET FLAGS MODEL NAME PHASE PORT REVISION SCALE TO
+VALUES := A B BUCKET FLAGS MODEL NAME PHASE PORT REVISION SCALE SEEDS TO
 # Nor does make expand a `$` in them.
 $(foreach name,$(VALUES),$(if $(value $(name)),$(eval override $(name) := $$(value $(name)))))
 export $(VALUES)
@@ -10,8 +10,8 @@ export $(VALUES)
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 export TF_CPP_MIN_LOG_LEVEL ?= 3
 
-.PHONY: help setup interop gpu tpu smoke demo report accept continue finish experiments import recipe recipe-text tiny-base remote \
-	push bucket test check-slow lint hooks lock clean bench
+.PHONY: help setup interop gpu tpu smoke demo report accept continue finish experiments compare repeat \
+	import recipe recipe-text tiny-base remote push bucket test check-slow lint hooks lock clean bench
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
 
@@ -72,6 +72,12 @@ report: setup ## results/report.html: the whole run on one page, from the files 
 
 experiments: setup ## a table of the experiments, best first; FLAGS=--md, or other flags of dvc exp show
 	@printf '%s' "$$FLAGS" | xargs python -m lib.commands.experiments
+
+compare: setup ## the difference of two models on the same test documents: A=main B=initial; or experiments
+	@python -m lib.commands.compare "$$A" "$$B"
+
+repeat: setup ## the present parameters with several training seeds: SEEDS=3; mean ± sd of every metric
+	@printf '%s' "$$FLAGS" | xargs python -m lib.commands.repeat "$${SEEDS:-3}" $(if $(NAME),--name="$$NAME")
 
 import: setup ## download a model at a pinned commit to models/base: MODEL=bert-base-uncased REVISION=...
 	@python -m lib.commands.import_model "$$MODEL" "$$REVISION" $(if $(TO),--to="$$TO")

@@ -39,9 +39,9 @@ def check_access() -> str:
         UserError: it cannot be read; with the reason and how to fix it.
     """
     from aiohttp import ClientError
-    from dvc.config import NoRemoteError  # type: ignore[import-untyped]
-    from dvc.exceptions import DvcException  # type: ignore[import-untyped]
-    from dvc.repo import Repo  # type: ignore[import-untyped]
+    from dvc.config import NoRemoteError
+    from dvc.exceptions import DvcException
+    from dvc.repo import Repo
     from gcsfs.retry import HttpError  # type: ignore[import-untyped]
     from google.auth.exceptions import GoogleAuthError
 

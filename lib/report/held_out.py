@@ -17,6 +17,7 @@ from lib.report.markup import (
     table,
     words,
 )
+from lib.report.repeats import Repeats, repeats_of
 from lib.report.results import Results
 
 # Charts that other sections show.
@@ -36,9 +37,11 @@ def flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str
 
 def tiles(results: Results) -> Element | None:
     """The headline metrics, large."""
-    found = list(headlines(results.metrics("evaluate") or {}))
+    metrics = results.metrics("evaluate") or {}
+    found = list(headlines(metrics))
     if not found:
         return None
+    repeats = repeats_of(results.folder, metrics)
     return element(
         "ul",
         (
@@ -50,10 +53,18 @@ def tiles(results: Results) -> Element | None:
                     element("small", f"{baseline.label}: {result.written(value)}")
                     for baseline, value in result.baselines.items()
                 ),
+                _over_seeds(repeats, result),
             )
             for result in found
         ),
         class_="tiles",
+    )
+
+
+def _over_seeds(repeats: Repeats | None, result: Result) -> Element | None:
+    written = repeats.written(result.metric) if repeats else ""
+    return (
+        element("small", f"{len(repeats.runs)} seeds: {written}") if repeats and written else None
     )
 
 
@@ -67,7 +78,9 @@ def held_out(results: Results) -> Element:
     rest.pop("phase", None)
     with_initial = any(INITIAL in result.baselines for result in found)
     heading = ["metric", "this model", "95 % interval", "baseline"]
-    heading += ["initial model", ""] if with_initial else [""]
+    heading += ["initial model"] if with_initial else []
+    repeats = repeats_of(results.folder, metrics)
+    heading += [f"{len(repeats.runs)} seeds: mean ± sd", ""] if repeats else [""]
     others = list(flat(rest))
     return section(
         name,
@@ -76,14 +89,17 @@ def held_out(results: Results) -> Element:
             "p",
             "Measured on test documents, which were not used in training or for the vocabulary.",
         ),
-        table(heading, [_row(result, with_initial) for result in found], "measures"),
+        element("p", f"Repeated: {repeats.described()}, all else being equal.")
+        if repeats
+        else None,
+        table(heading, [_row(result, with_initial, repeats) for result in found], "measures"),
         figures(*results.images("evaluate", skip=_OTHER_SECTIONS)),
         results.tables("evaluate"),
         folded("Other values of evaluate", facts(others)) if others else None,
     )
 
 
-def _row(result: Result, with_initial: bool) -> list[Child]:
+def _row(result: Result, with_initial: bool, repeats: Repeats | None) -> list[Child]:
     baseline: Child = "–"
     if result.without_model:
         what, value = result.without_model
@@ -97,6 +113,8 @@ def _row(result: Result, with_initial: bool) -> list[Child]:
     if with_initial:
         initial = result.baselines.get(INITIAL)
         row.append("–" if initial is None else result.written(initial))
+    if repeats:
+        row.append(repeats.written(result.metric) or "–")
     return [*row, _bars(result)]
 
 

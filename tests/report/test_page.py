@@ -179,6 +179,30 @@ def test_metrics_are_shown_with_their_intervals_and_baselines(results):
         assert row in rows, row
 
 
+def test_runs_with_other_seeds_are_shown_if_this_model_is_one_of_them(results):
+    def write_runs(loss: float) -> None:
+        runs = [
+            {"seed": seed, "experiment": "x", "rev": "y", "metrics": {"mlm_loss": own}}
+            for seed, own in ((1, loss), (2, 2.25))
+        ]
+        write(results.folder / "repeats.json", {"varied": "pretrain.seed", "runs": runs})
+
+    write_runs(2.0)
+    shown = Page(render(results))
+    head = next(row for row in shown.rows() if row[0] == "metric")
+    assert head[-1] == "2 seeds: mean ± sd"
+    loss = next(row for row in shown.rows() if row[0].startswith("MLM loss"))
+    assert loss[-1] == "2.125 ± 0.177"
+    assert "2 runs with pretrain.seed 1, 2" in shown.text
+    write_runs(2.1)
+    assert "2 seeds" not in Page(render(results)).text
+
+
+def test_tables_for_programs_are_not_shown(results):
+    write(results.folder / "evaluate/documents.csv", "document,mlm.bits\nd1g3st,1\n")
+    assert "d1g3st" not in Page(render(results)).text
+
+
 def test_words_of_the_vocabulary_report_are_read_back_from_its_markdown(results):
     rows = list(Page(render(results)).rows())
     for row in (

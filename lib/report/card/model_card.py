@@ -13,6 +13,7 @@ from lib.model.config import BertConfig
 from lib.report.card.facts import CardFacts
 from lib.report.card.markdown import bullets, in_words, table
 from lib.report.card.sections import model_name, tokenizer, training, training_data
+from lib.report.repeats import Repeats
 
 # 16 GB of English text (Liu et al., 2019, RoBERTa, section 3.2).
 _BERT_CHARACTERS = 16e9
@@ -22,13 +23,19 @@ _TRIAL_SIZE = 256
 _IN_TEXT = ("phase", "masked_tokens", "examples", "documents", "words")
 
 
-def model_card(facts: CardFacts, config: BertConfig, metrics: Mapping[str, Any]) -> str:
+def model_card(
+    facts: CardFacts,
+    config: BertConfig,
+    metrics: Mapping[str, Any],
+    repeats: Repeats | None = None,
+) -> str:
     """The model card as Markdown, with the front matter that the Hugging Face hub reads.
 
     Args:
         facts: see `lib.report.card.facts.gather`.
         config: of the model.
         metrics: of evaluate, with the baselines.
+        repeats: runs with other training seeds, of which this model is one.
     """
     sections = [
         f"---\n{_front_matter(facts)}---",
@@ -44,6 +51,7 @@ def model_card(facts: CardFacts, config: BertConfig, metrics: Mapping[str, Any])
         training(facts),
         "## Evaluation",
         _held_out(facts, metrics),
+        *([_repeated(repeats)] if repeats else []),
         "## Limits",
         _limits(facts, config),
     ]
@@ -133,6 +141,19 @@ def _held_out(facts: CardFacts, metrics: Mapping[str, Any]) -> str:
         f"{metrics['documents']:,} test documents {unseen} They fill {metrics['examples']:,} "
         "sequences. The intervals show how much the values depend on the choice of test "
         f"documents.\n\n{table(heading, rows)}\n\n{table(('other value', ''), others)}"
+    )
+
+
+def _repeated(repeats: Repeats) -> str:
+    rows = [
+        (metric.label, repeats.written(metric), ", ".join(format(v, metric.format) for v in values))
+        for metric, values in repeats.of_metrics()
+        if metric.headline
+    ]
+    return (
+        f"How much the metrics depend on the training seed: {repeats.described()}, all else equal; "
+        "this model is one of them.\n\n"
+        f"{table(('metric', 'mean ± standard deviation', 'runs'), rows)}"
     )
 
 

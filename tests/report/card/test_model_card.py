@@ -15,6 +15,7 @@ from lib.model.config import BertConfig
 from lib.params import parse_params
 from lib.report.card.facts import gather
 from lib.report.card.model_card import model_card
+from lib.report.repeats import Repeat, Repeats
 from lib.run.errors import UserError
 
 CONFIG = BertConfig(300, 64, 3, 4, 256, "gelu_new", 0.1, 0.1, 512)
@@ -113,6 +114,24 @@ def tables(text: str) -> Iterator[list[list[str]]]:
 def rows(text: str) -> dict[str, list[str]]:
     """The lines of all tables, by their first cells."""
     return {line[0]: line[1:] for table in tables(text) for line in table}
+
+
+def test_runs_with_other_seeds_have_a_table(values, results):
+    runs = [
+        Repeat(seed, f"repeat-{seed}", "abc", {"mlm_loss": loss, "nsp_loss": 0.5})
+        for seed, loss in ((1, 2.0), (2, 2.25), (3, 2.5))
+    ]
+    facts = gather(parse_params(values), "main", results)
+    text = model_card(facts, CONFIG, METRICS, Repeats("pretrain.seed", runs))
+    *_, repeated = tables(text)
+    # Headline metrics only.
+    assert repeated == [
+        ["metric", "mean ± standard deviation", "runs"],
+        ["---"] * 3,
+        ["MLM loss (nats)", "2.250 ± 0.250", "2.000, 2.250, 2.500"],
+    ]
+    assert "3 runs with pretrain.seed 1, 2, 3" in text
+    assert "pretrain.seed" not in card(values, results)
 
 
 def test_the_hub_reads_the_front_matter(values, results):
