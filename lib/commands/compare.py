@@ -30,7 +30,7 @@ from lib.evaluation.paired import Comparison, Run, compare
 from lib.params import load_params
 from lib.report.repeats import Repeats, mean_and_deviation
 from lib.run.errors import UserError
-from lib.run.paths import RESULTS, SHARDS
+from lib.run.paths import RESULTS, SAMPLE, SHARDS
 
 
 def load(names: str) -> list[Run]:
@@ -88,10 +88,10 @@ def _workspace() -> tuple[str, set[str]] | None:
 
 
 def _evaluated(folder: Path) -> Run:
-    from lib.evaluation.phase import evaluate_folder  # TensorFlow, only where it is needed.
+    from lib.evaluation.folder import evaluate_folder  # TensorFlow, only where it is needed.
 
     params = load_params()
-    length, totals = evaluate_folder(params, folder, SHARDS / "test")
+    length, totals = evaluate_folder(params, folder, SHARDS / "test", SAMPLE)
     return Run(f"{folder}, evaluated now", length, totals)
 
 

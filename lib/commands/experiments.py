@@ -32,6 +32,8 @@ from lib.report.repeats import mean_and_deviation
 from lib.run.errors import UserError
 
 _COMPARED = tuple(metric for metric in METRICS.values() if metric.any_vocabulary)
+# The first one that all experiments have.
+_RANKED_BY = ("code_length_per_character", "bits_per_character")
 
 
 @dataclass
@@ -229,8 +231,9 @@ def _written(value: object) -> str:
 
 def _sort_metric(name: str | None, found: Sequence[Setting]) -> Metric:
     if name is None:
-        present = (m for m in _COMPARED if all(setting.values(m) for setting in found))
-        return next(present, _COMPARED[0])
+        ranked = (METRICS[each] for each in _RANKED_BY)
+        present = (metric for metric in ranked if all(each.values(metric) for each in found))
+        return next(present, METRICS[_RANKED_BY[-1]])
     if name not in METRICS:
         raise UserError(f"--sort {name}: not a metric; choose one of {', '.join(METRICS)}")
     return METRICS[name]

@@ -127,28 +127,6 @@ def evaluate_phase(
     return Evaluation(config, metrics, tables, _document_table(held_out, sums), examples)
 
 
-def evaluate_folder(params: Params, model: Path, test: Path) -> tuple[int, pd.DataFrame]:
-    """Evaluates any model on the test documents, as the phase's own model is evaluated.
-
-    Returns:
-        Tokens of the sequences: as many as the phase's have, or fewer if the model has fewer
-        positions. And totals per document, see `ModelSums.table`.
-
-    Raises:
-        UserError: the model cannot be read, or there is no test text.
-    """
-    shards = sorted(test.glob("*.txt"))
-    if not shards:
-        raise UserError(f"{test}: has no test text; make it with dvc repro split")
-    evaluator = load_evaluator(model)
-    length = params.phases[params.evaluate.phase].max_seq_length
-    length = min(length, evaluator.config.max_position_embeddings)
-    tokenizer = WordPieceTokenizer.load(model)
-    held_out = HeldOut(shards, tokenizer, params.evaluate, params.records)
-    sums = held_out.sums(evaluator, length)
-    return length, sums.table(held_out.digests(sums.documents()))
-
-
 def _document_table(held_out: HeldOut, sums: Mapping[tuple[str, int], ModelSums]) -> pd.DataFrame:
     digests = held_out.digests(max(own.documents() for own in sums.values()))
     tables = []

@@ -1,0 +1,55 @@
+"""Evaluation of a model in any folder, for comparisons."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from lib.evaluation.evaluator import load_evaluator
+from lib.evaluation.held_out import HeldOut
+from lib.evaluation.metrics import TokenCountCode
+from lib.params import Params
+from lib.run.errors import UserError
+from lib.run.pool import worker_count
+from lib.vocab.characters import BasicTokenizer
+from lib.vocab.report import measure_fit
+from lib.vocab.tokenizer import WordPieceTokenizer
+from lib.vocab.words import count_words
+
+
+def evaluate_folder(
+    params: Params, model: Path, test: Path, sample: Path
+) -> tuple[int, pd.DataFrame]:
+    """Evaluates any model on the test documents, as a model of this project is evaluated.
+
+    With `records.next_sentence`, its masked words are in pairs.
+
+    Args:
+        sample: the folder of the training sample, for the numbers of tokens of its words.
+
+    Returns:
+        Tokens of the sequences: as many as the phase's have, or fewer if the model has fewer
+        positions. And totals per document, see `ModelSums.table`.
+
+    Raises:
+        UserError: the model cannot be read, or there is no text.
+    """
+    shards, training_text = sorted(test.glob("*.txt")), sample / "train.txt"
+    if not shards or not training_text.exists():
+        raise UserError(
+            f"{training_text if shards else test}: no such text; make it with dvc repro split"
+        )
+    evaluator = load_evaluator(model)
+    length = params.phases[params.evaluate.phase].max_seq_length
+    length = min(length, evaluator.config.max_position_embeddings)
+    tokenizer = WordPieceTokenizer.load(model)
+    counted = count_words(
+        training_text,
+        BasicTokenizer(tokenizer.lowercase, tokenizer.strip_accents),
+        params.vocab.max_sentence_length,
+        worker_count(params.cluster.workers),
+    )
+    count_code = TokenCountCode(np.array(measure_fit(tokenizer, counted).words_by_tokens))
+    held_out = HeldOut(shards, tokenizer, params.evaluate, params.records, count_code)
+    sums = held_out.sums(evaluator, length)
+    return length, sums.table(held_out.digests(sums.documents()))
