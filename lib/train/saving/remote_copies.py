@@ -35,13 +35,18 @@ class RemoteCopies:
         """
         self._run, self._folder, self._keep, self._check = run, folder, keep, check
         self._names: dict[tuple[int, int], str] = {}
+        self._superseded: str | None = None
 
-    def fetch(self) -> None:
-        """Fetches the newest complete checkpoint with its models, if it is newer than the local."""
+    def fetch(self) -> bool:
+        """Fetches the newest complete checkpoint with its models, if it is newer than the local.
+
+        Returns:
+            Whether there is a checkpoint to resume now, fetched or local.
+        """
         local = checkpoint.newest(self._run)
         for step, info in reversed(self._complete().items()):
             if step <= local:
-                return
+                return True
             try:
                 for name, copy in info["models"].items():
                     if self._name(self._run / MODELS / name) != copy:
@@ -59,7 +64,38 @@ class RemoteCopies:
             if record := info.get("record"):
                 runs.write_record(self._run, record)
             print(f"pretrain: {self._path(step)}: fetched", file=sys.stderr)
-            return
+            return True
+        return local > 0
+
+    def fetch_by_other_code(self) -> None:
+        """Fetches the same run as trained by other, accepted code, or says that there is one.
+
+        The copies of that run are removed when there is the first copy of this one. A run of code
+        that is not accepted gets a folder on this machine, where `make accept` finds it.
+        """
+        location, _, name = self._folder.rpartition("/")
+        inputs, _, _ = name.partition("-")
+        for other in storage.names(location):
+            if other == name or not other.startswith(f"{inputs}-"):
+                continue
+            copies = RemoteCopies(self._run, f"{location}/{other}", self._keep, self._check)
+            complete = copies._complete()
+            if not complete:
+                continue
+            step, info = list(complete.items())[-1]
+            record = info.get("record") or {}
+            if runs.is_accepted(str(record.get("code")), runs.training_code()):
+                if copies.fetch():
+                    self._superseded = copies._folder
+                    return
+            else:
+                runs.write_record(self._run.with_name(other), record)
+                print(
+                    f"pretrain: {copies._path(step)}: by other training code, so that this run "
+                    "starts at step 0 (to resume that one instead, stop, run `make accept`, and "
+                    "repeat the command)",
+                    file=sys.stderr,
+                )
 
     def clear(self) -> None:
         """Removes all checkpoints: the run starts at step 0."""
@@ -84,6 +120,9 @@ class RemoteCopies:
             info = {"models": models, "cost": self._cost(), "record": runs.read_record(self._run)}
             storage.put_folder(self._run / f"step-{step}", self._path(step), info)
             self._remove_old()
+            if self._superseded:
+                storage.remove_folder(self._superseded)
+                self._superseded = None
         except _FAILURES as failure:
             print(
                 f"pretrain: {self._path(step)}: could not be copied there ({reason(failure)}); "
@@ -177,8 +216,8 @@ def remote_copies(
             copies = RemoteCopies(run, folder, keep, stack.enter_context(acquire_lease(folder)))
             if from_start:
                 copies.clear()
-            else:
-                copies.fetch()
+            elif not copies.fetch():
+                copies.fetch_by_other_code()
         except tf.errors.OpError as failure:
             raise UserError(
                 f"pretrain.checkpoint_dir: {folder}: cannot be used ({reason(failure)}); check "

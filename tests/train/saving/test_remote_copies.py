@@ -13,9 +13,10 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from lib.commands.accept import accept_runs
 from lib.run import fingerprint
 from lib.run.errors import UserError
-from lib.train.saving import checkpoint, digests, storage
+from lib.train.saving import checkpoint, digests, runs, storage
 from lib.train.saving.lease import acquire_lease
 from lib.train.saving.remote_copies import remote_copies
 from tests.helpers.bucket import Bucket
@@ -87,6 +88,39 @@ def test_another_machine_resumes_the_newest_checkpoint_with_its_models(tmp_path,
     write(second, 40)
     assert fetched(tmp_path / "two", location) == 40
     assert fetched(tmp_path / "three", location) == 30
+
+
+def test_copies_by_other_code_are_resumed_after_make_accept_only(
+    tmp_path, location, monkeypatch, capsys
+):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("DVC_ROOT", raising=False)
+    monkeypatch.setattr(runs, "training_code", lambda: "new")
+    phase = runs.phase_folder("main")
+    old, new = phase / f"{RUN}-old", phase / f"{RUN}-new"
+    with remote_copies(old, location, 9) as copies:
+        runs.write_record(old, {"code": "old"})
+        write(old, 10)
+        copies.save(10)
+    shutil.rmtree(old)  # With the machine.
+    with remote_copies(new, location, 9):
+        assert checkpoint.steps(new) == []
+    assert "step-10: by other training code" in capsys.readouterr().err
+    assert list(accept_runs())
+    with remote_copies(new, location, 9) as copies:
+        assert checkpoint.steps(new) == [10]
+        write(new, 20)
+        copies.save(20)
+    assert storage.names(location) == [new.name]
+
+
+def test_a_run_from_step_0_removes_its_copies(tmp_path, location):
+    train_to(tmp_path / "one", location, 10, 20)
+    with remote_copies(tmp_path / "two" / RUN, location, 9, True) as copies:
+        assert checkpoint.steps(tmp_path / "two" / RUN) == []
+        write(tmp_path / "two" / RUN, 5)
+        copies.save(5)
+    assert storage.names(f"{location}/{RUN}") == ["models", "step-5"]
 
 
 def test_incomplete_copies_do_not_count(tmp_path, location):
