@@ -129,5 +129,5 @@ lock: setup ## new lock files from pyproject.toml (needs uv)
 bench: ## benchmarks against other tools; `make -C bench help` lists them and their inputs
 	@$(MAKE) --no-print-directory -C bench all
 
-clean: ## remove .scratch (cleaned text kept for the next run, checkpoints of unfinished training)
+clean: ## remove .scratch (cleaned text kept for the next run, checkpoints)
 	rm -rf .scratch

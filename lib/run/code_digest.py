@@ -31,7 +31,7 @@ CANNOT_ALTER_OUTPUTS = {
     "lib/run/errors.py": "error messages",
     "lib/run/pool.py": "decides where tasks run",
     "lib/run/progress.py": "progress lines",
-    "lib/run/stage.py": "command line, error lines, cost files",
+    "lib/run/stage.py": "command line, error lines, cost files, resume or start at step 0",
     "lib/run/validation.py": "wording of errors about params.yaml",
     "lib/train/logging/event_files.py": "event files for TensorBoard, which are not an output",
     "lib/train/logging/throughput.py": "timings in results/cost",
