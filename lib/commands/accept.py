@@ -68,8 +68,10 @@ def accept_runs() -> Iterator[str]:
             runs.accept_code(old, code)
         if old and old != code:
             last = max(checkpoint.steps(run), default=0)
-            what = "finished run" if run.name == runs.FINISHED else "unfinished run"
-            yield f"accept: phase {run.parent.name}: its {what} of {last:,} steps can be resumed"
+            what, then = "unfinished run", "resumed"
+            if run.name == runs.FINISHED:
+                what, then = "finished run", "continued (make continue)"
+            yield f"accept: phase {run.parent.name}: its {what} of {last:,} steps can be {then}"
 
 
 def other_changes(changes: Iterable[Any], params: Params) -> list[str]:

@@ -116,9 +116,11 @@ def train(
     throughput = _throughput(trainer, settings, data.manifest, paths, state.first_step, workers)
     speed = ""
 
-    def evaluate_dev() -> dict[str, float] | None:
+    def evaluate_dev(step: int) -> dict[str, float] | None:
         """Dev metrics; None if training is to stop before all batches are evaluated."""
-        return evaluate(trainer, dev, lambda: workers.any(bool(stop)))
+        # Several workers stop after the same batch. Without new steps nothing would be lost.
+        with stop.deferred(step > state.first_step or not alone):
+            return evaluate(trainer, dev, lambda: workers.any(bool(stop)))
 
     def end(step: int) -> NoReturn:
         workers.barrier()  # Until the chief has written the checkpoint.
@@ -129,7 +131,7 @@ def train(
         initial: dict[str, float] | None = None
         if not from_scratch and (state.first_step == 0 or state.other_dev):
             # Metrics of the initial model, which training should improve on.
-            initial = evaluate_dev()
+            initial = evaluate_dev(state.first_step)
             if initial is None:
                 end(state.first_step)
         state.restore()
@@ -162,7 +164,7 @@ def train(
                         if step > state.first_step:
                             speed = throughput.log(step, sums["tokens"] / sums["steps"])
                     if evaluating:
-                        dev_metrics = evaluate_dev()
+                        dev_metrics = evaluate_dev(step)
                         if dev_metrics is None:
                             state.save(step, pending=True)
                             end(step)

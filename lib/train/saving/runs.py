@@ -245,9 +245,7 @@ def start(run: Path, step: int, now: Mapping[str, str]) -> None:
     if not history or {**before, "step": step} != {**now, "step": step}:
         history.append({"step": step, **now})
         write_record(run, {**record, "history": history})
-    differing = {name: f"{before.get(name)} -> {now[name]}" for name in sorted(now)}
-    differing = {name: text for name, text in differing.items() if before.get(name) != now[name]}
-    for name, text in differing.items():
+    for name, text in _differing(before, now).items():
         effect = "; the weights may differ from those of a run without this change"
         effect = "" if name in INTERVALS else effect
         print(f"pretrain: {name} changed at step {step:,}: {text}{effect}", file=sys.stderr)
@@ -257,12 +255,18 @@ def changes(history: list[Mapping[str, Any]]) -> dict[str, dict[str, str]]:
     """What changed within a run: step -> name -> old and new value; empty for most runs."""
     found = {}
     for before, after in itertools.pairwise(history):
-        found[f"after_step_{after['step']}"] = {
-            name: f"{before.get(name)} -> {value}"
-            for name, value in after.items()
-            if name != "step" and before.get(name) != value
-        }
+        if differing := _differing(before, after):
+            found[f"after_step_{after['step']}"] = differing
     return found
+
+
+def _differing(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, str]:
+    """Old and new value of what both entries of a history have, and have differently."""
+    return {
+        name: f"{before[name]} -> {value}"
+        for name, value in after.items()
+        if name != "step" and name in before and before[name] != value
+    }
 
 
 # Which run is resumed.
