@@ -96,9 +96,13 @@ def test_a_missing_remote_is_reported_with_the_command_to_set_one(tmp_path):
     )
 
 
-def test_a_missing_dvc_is_reported_by_the_experiments_command(tmp_path):
-    message = error_of(tmp_path, "lib.commands.experiments", PATH="/nowhere", PYTHONPATH=str(ROOT))
-    assert message.startswith("experiments: error: dvc is not on the PATH")
+@pytest.mark.parametrize(
+    ("module", "words"), [("experiments", []), ("compare", ["a", "b"]), ("repeat", ["2"])]
+)
+def test_commands_on_experiments_in_a_downloaded_zip(downloaded, module, words):
+    message = error_of(downloaded, f"lib.commands.{module}", *words)
+    assert message.startswith(f"{module}: error: ")
+    assert "not a git repository" in message and "clone the project" in message
 
 
 def test_dvc_failures_are_passed_on(tmp_path):
