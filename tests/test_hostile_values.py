@@ -313,11 +313,13 @@ def test_make_hands_values_to_commands_as_they_are(tmp_path, value):
         assert make("recipe", "NAME", "SCALE") == [value, f"--scale={value}"]
         assert make("recipe-text", "NAME") == [value]
         assert make("remote", "BUCKET") == [value]
+        assert make("compare", "A", "B") == [value, value]
+        assert make("repeat", "SEEDS", "NAME") == [value, f"--name={value}"]
         assert make("bucket", "PORT") == [f"--port={value}"]
     assert sorted(path.name for path in tmp_path.iterdir()) == [".venv", "Makefile"]
 
 
-def test_flags_of_experiments_are_words_for_no_shell(tmp_path):
+def test_flags_are_words_for_no_shell(tmp_path):
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8").replace(": setup ##", ": ##")
     (tmp_path / "Makefile").write_text(makefile, encoding="utf-8")
     (tmp_path / ".venv/bin").mkdir(parents=True)
@@ -325,9 +327,11 @@ def test_flags_of_experiments_are_words_for_no_shell(tmp_path):
     python.write_text('#!/bin/sh\nprintf "%s\\0" "$@"\n', encoding="utf-8")
     python.chmod(0o755)
     flags = "--md --keep 'a|b c' ; touch canary $(touch canary) `touch canary`"
-    command = ["make", "-s", "experiments", f"FLAGS={flags}"]
-    words = subprocess.check_output(command, cwd=tmp_path, text=True).split("\0")[2:-1]
-    assert words[:4] == ["--md", "--keep", "a|b c", ";"] and words[-1] == "canary`"
+    for target, own in (("experiments", []), ("repeat", ["3"])):
+        command = ["make", "-s", target, f"FLAGS={flags}"]
+        words = subprocess.check_output(command, cwd=tmp_path, text=True).split("\0")[2:-1]
+        assert words[: len(own) + 4] == [*own, "--md", "--keep", "a|b c", ";"]
+        assert words[-1] == "canary`"
     assert not (tmp_path / CANARY).exists()
 
 

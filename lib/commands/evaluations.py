@@ -82,9 +82,10 @@ def experiments(options: Sequence[str] = ()) -> list[Experiment]:
     return found
 
 
-def _last(revs: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
+def _last(revs: Sequence[Mapping[str, Any]] | None) -> Mapping[str, Any]:
     # The newest commit comes first, where an experiment has several.
-    return {key: value for key, value in revs[0].items() if key != "name" or value}
+    newest = revs[0] if revs else {"rev": ""}
+    return {key: value for key, value in newest.items() if key != "name" or value}
 
 
 def _experiment(shown: Mapping[str, Any], state: str, relevant: "re.Pattern[str]") -> Experiment:
@@ -120,7 +121,7 @@ def _experiment(shown: Mapping[str, Any], state: str, relevant: "re.Pattern[str]
 
 def _digest(values: Mapping[str, str]) -> str:
     text = json.dumps(values, sort_keys=True)
-    return hashlib.blake2b(text.encode(), digest_size=3).hexdigest()
+    return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
 
 
 def _is_made(path: str, outs: Mapping[str, Any]) -> bool:
@@ -146,9 +147,8 @@ def _relevant_keys() -> "re.Pattern[str]":
 def _params(values: Mapping[str, Any]) -> dict[str, Any]:
     """Dotted keys, with values of their declared types, and defaults of keys that were unknown."""
     try:
-        given = dict(_flat(values))
-        typed = dict(_flat(parse_params(dict(values), "params.yaml").model_dump()))
-        return {key: typed.get(key, value) for key, value in given.items()}
+        typed = parse_params(dict(values), "params.yaml").model_dump()
+        return dict(_flat(values)) | dict(_flat(typed))
     except UserError:  # Of another version.
         return dict(_flat(values))
 

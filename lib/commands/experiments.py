@@ -155,7 +155,7 @@ def table(
                 line["from the best"] = "best" if is_best else shown
                 line["95 % interval"] = "-" if difference is None else difference.written_interval()
         line |= {key: _written(first.params.get(key, "-")) for key in params}
-        line |= {name: getattr(first, name) for name in sources}
+        line |= {name: getattr(first, name)[:6] for name in sources}
         if any(len(each.runs) > 1 for each in found) or SEED in differing(runs):
             line["seeds"] = ", ".join(_written(run.params.get(SEED)) for run in setting.runs)
         line |= {

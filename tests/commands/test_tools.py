@@ -96,9 +96,7 @@ def test_a_missing_remote_is_reported_with_the_command_to_set_one(tmp_path):
     )
 
 
-@pytest.mark.parametrize(
-    ("module", "words"), [("experiments", []), ("compare", ["a", "b"]), ("repeat", ["2"])]
-)
+@pytest.mark.parametrize(("module", "words"), [("compare", ["a", "b"]), ("repeat", ["2"])])
 def test_commands_on_experiments_in_a_downloaded_zip(downloaded, module, words):
     message = error_of(downloaded, f"lib.commands.{module}", *words)
     assert message.startswith(f"{module}: error: ")

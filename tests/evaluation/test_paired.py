@@ -59,14 +59,14 @@ def test_95_percent_intervals_contain_the_true_difference_in_95_percent_of_test_
     for number in range(1000):
         chosen = draw.integers(0, len(sizes), (12, 50, 200)[number % 3])
         first, second = (np.stack([each, sizes])[:, chosen][None] for each in (a, b))
-        (found,) = differences(first, second, ["loss", "pairs"], [LOSS], number, 200)
+        (found,) = differences(first, second, ["loss", "pairs"], [LOSS], number, 120)
         low, high = found.interval
         covered += low <= truth <= high
         assert found.relative
         quotients += found.relative[1] <= a.sum() / b.sum() - 1 <= found.relative[2]
         if number < 50:
             unpaired = second[..., ::-1]
-            (other,) = differences(first, unpaired, ["loss", "pairs"], [LOSS], number, 200)
+            (other,) = differences(first, unpaired, ["loss", "pairs"], [LOSS], number, 120)
             narrower.append((other.interval[1] - other.interval[0]) / (high - low))
     assert 900 <= covered <= 990
     assert 900 <= quotients <= 990
