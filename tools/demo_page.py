@@ -2,9 +2,10 @@
 
     python -m tools.demo_page [PROJECT]
 
-PROJECT is a clone in which `make demo` has run, by default this one. The page lets anyone compare
-a run of their own: outputs through records are the same on every machine, weights on the same
-type of CPU with the same version of TensorFlow.
+PROJECT is a clone in which `make demo` has run, by default this one; if `make repeat SEEDS=3` has
+run too, the page has mean and standard deviation over the seeds. The page lets anyone compare a run
+of their own: outputs through records are the same on every machine, weights on the same type of CPU
+with the same version of TensorFlow.
 """
 
 import argparse
@@ -17,6 +18,7 @@ from typing import Any
 import yaml
 
 from lib.evaluation.metrics import results_in
+from lib.report.repeats import Repeats, repeats_of
 from lib.run.atomic import write_text
 
 _COST = ("cpu_seconds", "peak_memory_mib")
@@ -42,15 +44,21 @@ def _table(heading: list[str], rows: list[list[str]]) -> str:
     return "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n"
 
 
-def _held_out(metrics: dict[str, Any]) -> str:
+def _held_out(metrics: dict[str, Any], repeats: Repeats | None) -> str:
+    heading = ["metric, held-out test text", "model", "95 % interval", "baseline"]
+    heading += [f"{len(repeats.runs)} training seeds, mean ± sd"] if repeats else []
     rows = []
     for result in results_in(metrics)[0]:
         value, other = result.written(result.value), ""
         if result.without_model:
             baseline, of_baseline = result.without_model
             other = f"{result.written(of_baseline)} ({baseline.label})"
-        rows.append([result.metric.label, value, result.written_interval(), other])
-    return _table(["metric, held-out test text", "model", "95 % interval", "baseline"], rows)
+        row = [result.metric.label, value, result.written_interval(), other]
+        rows.append(row + ([repeats.written(result.metric)] if repeats else []))
+    described = (
+        f"\nThe last column is of `make repeat`: {repeats.described()}.\n" if repeats else ""
+    )
+    return _table(heading, rows) + described
 
 
 def _checksums(stages: dict[str, Any]) -> str:
@@ -85,9 +93,8 @@ def page(project: Path) -> str:
         python=platform.python_version(),
         tensorflow=metadata.version("tensorflow"),
     )
-    return "\n".join(
-        [introduction, _held_out(metrics), "## Cost\n", cost, _CHECKSUMS, _checksums(stages)]
-    )
+    held_out = _held_out(metrics, repeats_of(project / "results", metrics))
+    return "\n".join([introduction, held_out, "## Cost\n", cost, _CHECKSUMS, _checksums(stages)])
 
 
 def _machine() -> str:
