@@ -7,6 +7,7 @@ from lib.run.atomic import new_directory
 from lib.run.code_digest import listing, stages
 from lib.run.paths import CODE
 from lib.run.stage import run_stage
+from lib.train.base_models import check_base_models
 
 
 def main(code: Path = CODE) -> None:
@@ -22,4 +23,4 @@ def main(code: Path = CODE) -> None:
 
 
 if __name__ == "__main__":
-    run_stage(main)
+    run_stage(main, before=check_base_models)

@@ -25,17 +25,11 @@ from lib.run.names import write_name
 from lib.run.paths import MODELS, RECORDS, RESULTS, VOCAB
 from lib.run.phases import run_length, training_settings
 from lib.run.stage import forced_by_dvc, run_stage
-from lib.train.export_check import max_logit_difference
+from lib.train.base_models import check_base_models
 from lib.train.initial_weights import read_initial_model
-from lib.train.loop import RunPaths, TrainingData, train
-from lib.train.machine import machine
 from lib.train.preemption import stop_on_signal
 from lib.train.saving import digests, runs
 from lib.train.saving.checkpoint import exclusive
-from lib.train.saving.remote_copies import remote_copies
-from lib.train.step import Trainer
-from lib.train.strategy import make_strategy
-from lib.train.workers import Workers
 from lib.vocab.export import write_tokenizer
 from lib.vocab.tokenizer import WordPieceTokenizer
 
@@ -57,6 +51,15 @@ def main(
     VOCAB the folder of the vocabulary, MODEL the folder to write. A run that was interrupted is
     resumed, except with --from-start and under `dvc repro -f`.
     """
+    # Here, because they import TensorFlow, which takes longer than the check of base models before.
+    from lib.train.export_check import max_logit_difference
+    from lib.train.loop import RunPaths, TrainingData, train
+    from lib.train.machine import machine
+    from lib.train.saving.remote_copies import remote_copies
+    from lib.train.step import Trainer
+    from lib.train.strategy import make_strategy
+    from lib.train.workers import Workers
+
     params = load_params()
     params.check_phase(phase)
     records, model = records or RECORDS / phase, model or MODELS / phase
@@ -69,7 +72,16 @@ def main(
     except ValueError as failure:
         raise UserError(f"phases.{phase}: warmup_steps {failure}") from None
     length = manifest.max_seq_length
-    initial = read_initial_model(settings, phase, init, vocab, tokenizer, length)
+    initial = read_initial_model(
+        settings,
+        phase,
+        init,
+        vocab,
+        tokenizer,
+        length,
+        manifest.next_sentence,
+        manifest.segments,
+    )
     config = initial.config
     for note in initial.notes:
         print(f"pretrain: {note}")
@@ -211,4 +223,4 @@ def _write_tokenizer(folder: Path, config: BertConfig, tokenizer: WordPieceToken
 
 
 if __name__ == "__main__":
-    run_stage(main)
+    run_stage(main, before=check_base_models)

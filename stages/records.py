@@ -5,7 +5,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from lib.params import SHARDS, Params, load_params
-from lib.records.importing.examples import find_examples, import_examples
+from lib.records.importing.examples import find_examples, import_examples, phase_folder
 from lib.records.manifest import MANIFEST, SplitEntry, manifest_json
 from lib.records.masking import VocabularyFacts
 from lib.records.settings import RecordSettings
@@ -22,6 +22,7 @@ from lib.run.paths import RECORDS, VOCAB
 from lib.run.pool import choose_workers, shard_map
 from lib.run.stage import run_stage
 from lib.text.splits import SPLITS, given_split
+from lib.train.base_models import check_base_models
 from lib.vocab.directory import CONFIG, VOCABULARY
 from lib.vocab.tokenizer import WordPieceTokenizer
 
@@ -112,9 +113,8 @@ def from_external_examples(
     params: Params, phase: str, source: Path, vocab: Path, target: Path
 ) -> tuple[dict[str, RecordSettings], list[WrittenShard]]:
     """Imports the external examples of a folder; returns the same as `from_text`."""
-    folder = source / phase if (source / phase).is_dir() else source
     settings, written = import_examples(
-        find_examples(folder, given_split),
+        find_examples(phase_folder(source, phase), given_split),
         target,
         phase,
         params.phases[phase].max_seq_length,
@@ -149,9 +149,12 @@ def main(
         settings, written = write(params, phase, source, vocab, temporary)
         shards = {split: [shard for shard in written if shard.split == split] for split in SPLITS}
         metrics = {
-            split: total(shards[split]).metrics(own.max_seq_length, own.masking == "static")
+            split: total(shards[split]).metrics(
+                own.max_seq_length, own.masking == "static", imported=not from_shards
+            )
             for split, own in settings.items()
         }
+        segments = 2 if total(written).two_segments else 1
         text = manifest_json(
             {
                 split: SplitEntry(
@@ -166,6 +169,7 @@ def main(
             params.records.seed,
             {name: fingerprint.of_file(vocab / name) for name in (VOCABULARY, CONFIG)},
             imported=not from_shards,
+            segments=None if from_shards else segments,
         )
         write_text(temporary / MANIFEST, text)
     results = Path("results/records") / phase
@@ -179,7 +183,13 @@ def main(
         f"records: {phase}: {train['examples']:,} training examples in {train['sequences']:,} "
         f"sequences of {settings['train'].max_seq_length} tokens, {train['fill']:.1%} full"
     )
+    for split in SPLITS:
+        if unmasked := metrics[split].get("unmasked_sequences"):
+            print(
+                f"records: {phase}: note: {unmasked:,} of {metrics[split]['sequences']:,} {split} "
+                "sequences have no masked tokens, so nothing is learnt from them about words"
+            )
 
 
 if __name__ == "__main__":
-    run_stage(main)
+    run_stage(main, before=check_base_models)

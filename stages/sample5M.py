@@ -12,6 +12,7 @@ from lib.run.pool import worker_count
 from lib.run.stage import run_stage
 from lib.text.sampling import Sample, write_samples
 from lib.text.splits import SplitRule, corpus_files
+from lib.train.base_models import check_base_models
 
 
 def main(corpus: Path = CORPUS, sample: Path = SAMPLE) -> None:
@@ -51,4 +52,4 @@ def main(corpus: Path = CORPUS, sample: Path = SAMPLE) -> None:
 
 
 if __name__ == "__main__":
-    run_stage(main)
+    run_stage(main, before=check_base_models)

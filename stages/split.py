@@ -14,6 +14,7 @@ from lib.run.stage import run_stage
 from lib.text.dedup.overlap import measure_overlap
 from lib.text.shards import write_shards
 from lib.text.splits import SPLITS, SplitRule, corpus_files
+from lib.train.base_models import check_base_models
 
 
 def main(corpus: Path = CORPUS, shards: Path = SHARDS) -> None:
@@ -64,4 +65,4 @@ def main(corpus: Path = CORPUS, shards: Path = SHARDS) -> None:
 
 
 if __name__ == "__main__":
-    run_stage(main)
+    run_stage(main, before=check_base_models)

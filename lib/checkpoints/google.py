@@ -21,11 +21,12 @@ The parameter table uses this code's names and shapes, so nothing is renamed or 
     .../bias, .../LayerNorm/gamma, .../LayerNorm/beta               [outputs]
 
 Step counters, loss scales and optimizer slots are skipped. Refused: missing, unexpected or
-misshapen tensors, missing data files, and checkpoints without an `.index` (TensorFlow before 2016).
+misshapen tensors, missing data files, weights that are not finite, and checkpoints without an
+`.index` (TensorFlow before 2016).
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from dataclasses import asdict
 from pathlib import Path
 
@@ -38,7 +39,7 @@ from lib.checkpoints.tensor_bundle import (
     read_checkpoint_config,
     write_bundle,
 )
-from lib.checkpoints.tensors import Checkpoint, StoredTensor, assemble
+from lib.checkpoints.tensors import Checkpoint, OpenCheckpoint, StoredTensor, assemble
 from lib.model.config import BertConfig
 from lib.model.parameters import parameter_table
 from lib.run.atomic import write_text
@@ -56,12 +57,14 @@ def stored_tensors(config: BertConfig) -> dict[str, StoredTensor]:
     }
 
 
-def read_checkpoint(path: Path, allow_missing_heads: bool = False) -> Checkpoint:
-    """Reads a checkpoint written by TF1's Saver, with or without optimizer slots.
+def open_checkpoint(
+    path: Path, allow_missing_heads: bool = False, unneeded_heads: Container[str] = ()
+) -> OpenCheckpoint:
+    """Opens a checkpoint written by TF1's Saver, with or without optimizer slots.
 
     Args:
         path: its folder, or the prefix of its file names.
-        allow_missing_heads: see `assemble`.
+        allow_missing_heads, unneeded_heads: see `assemble`.
 
     Raises:
         UserError: a file is missing or damaged, or the tensors do not match the config.
@@ -80,8 +83,14 @@ def read_checkpoint(path: Path, allow_missing_heads: bool = False) -> Checkpoint
         lambda name: bundle.shapes[names[name]],
         lambda name: bundle.read(names[name]),
         allow_missing_heads,
+        unneeded_heads,
         encoder="bert/",
     )
+
+
+def read_checkpoint(path: Path, allow_missing_heads: bool = False) -> Checkpoint:
+    """The model in a checkpoint; see `open_checkpoint`."""
+    return open_checkpoint(path, allow_missing_heads).load()
 
 
 def _is_training_state(

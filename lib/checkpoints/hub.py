@@ -35,6 +35,8 @@ _OPTIONAL = (
     "vocab.txt",
     "tokenizer.json",
     "tokenizer_config.json",
+    "added_tokens.json",
+    "special_tokens_map.json",
     "README.md",
     "LICENSE",
     "LICENSE.md",

@@ -18,27 +18,34 @@ and the others accordingly: `weight` is the transposed `kernel`, and in a LayerN
 is tied to the word embeddings: it is not written, and a copy that is read must be equal to them.
 
 Older files are read too: names without `bert.` (a model saved without heads), `LayerNorm.gamma` and
-`.beta` (2018), float16 and bfloat16 (as float32). Refused: a model type other than bert, an untied
-output matrix, and missing, unexpected or misshapen tensors.
+`.beta` (2018), `bert_config.json` in place of `config.json`, names that all begin with `module.` (a
+model saved inside DataParallel), float16 and bfloat16 (as float32). Refused: a model type other
+than bert, an untied output matrix, missing, unexpected or misshapen tensors, and weights that are
+not finite.
 """
 
 import json
 import shutil
-from collections.abc import Mapping
-from dataclasses import asdict
+from collections.abc import Collection, Container, Mapping
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import save_file
 
-from lib.checkpoints.tensors import Checkpoint, StoredTensor, assemble, printable
+from lib.checkpoints.tensors import (
+    Checkpoint,
+    OpenCheckpoint,
+    StoredTensor,
+    assemble,
+    printable,
+)
 from lib.checkpoints.weight_files import SAFETENSORS, TensorFile, open_weights
-from lib.model.config import BertConfig
+from lib.model.config import BertConfig, read_config
 from lib.model.parameters import parameter_table
 from lib.run.atomic import new_file, write_text
 from lib.run.errors import UserError
-from lib.run.json_files import read_object
 
 _EMBEDDINGS = ("word_embeddings", "token_type_embeddings", "position_embeddings")
 # Scope within a layer: parameter table -> Hugging Face.
@@ -70,6 +77,10 @@ _NAMES = {
 }
 # A buffer with the numbers 0, 1, 2, ..., saved by transformers up to version 4.30.
 _POSITION_IDS = "bert.embeddings.position_ids"
+# In order of preference; before 2019, files for PyTorch had Google's name.
+CONFIG_NAMES = ("config.json", "bert_config.json")
+# What DataParallel, torch.compile and Lightning put before the names of a model inside them.
+_WRAPPERS = ("module.", "_orig_mod.", "model.")
 # Tied parameters of the MLM head -> their second name in a file.
 _TIED = {
     "bert/embeddings/word_embeddings": "cls.predictions.decoder.weight",
@@ -149,21 +160,33 @@ def read_model(directory: Path) -> tuple[BertConfig, dict[str, np.ndarray]]:
 
 
 def read_checkpoint(directory: Path, allow_missing_heads: bool = False) -> Checkpoint:
-    """Reads a Hugging Face directory: safetensors or PyTorch files, whole or sharded.
+    """The model in a directory; see `open_checkpoint`."""
+    return open_checkpoint(directory, allow_missing_heads).load()
+
+
+def open_checkpoint(
+    directory: Path, allow_missing_heads: bool = False, unneeded_heads: Container[str] = ()
+) -> OpenCheckpoint:
+    """Opens a Hugging Face directory: safetensors or PyTorch files, whole or sharded.
 
     Args:
         allow_missing_heads: accept a model without heads, and ignore tensors that are not part of a
             BERT (the classifier of a fine-tuned model).
+        unneeded_heads: see `assemble`.
 
     Raises:
         UserError: there is no model, a file is damaged or a pickle with code, the config and the
-            weights disagree, a tensor is missing, misshapen or unexpected, or the output layer of
-            the MLM head is not tied to the word embeddings.
+            weights disagree, a tensor is missing, misshapen or unexpected. Reading weights raises
+            one if they are not finite, or if the output layer of the MLM head is not tied to the
+            word embeddings.
     """
-    path = directory / "config.json"
-    if not path.exists():
-        raise UserError(f"{path}: no such file; {directory} is not a model directory")
-    config = BertConfig.from_dict(read_object(path), str(path))
+    path = config_path(directory)
+    if path is None:
+        raise UserError(
+            f"{directory / CONFIG_NAMES[0]}: no such file, and no {CONFIG_NAMES[1]} either; put "
+            "the config that belongs to the weights there"
+        )
+    config = read_config(path, hugging_face=True)
     file = open_weights(directory)
     source = str(file.source)
     names = _current_names(file)
@@ -183,24 +206,36 @@ def read_checkpoint(directory: Path, allow_missing_heads: bool = False) -> Check
         lambda name: file.shapes[names[name]],
         lambda name: file.read(names[name]),
         allow_missing_heads,
+        unneeded_heads,
         encoder="bert.",
     )
-    for parameter, copy in copies.items():
-        if not _same_bits(file, copy, checkpoint.weights[parameter]):
+
+    def read(parameter: str) -> np.ndarray:
+        array = checkpoint.read(parameter)
+        copy = copies.get(parameter)
+        if copy is not None and not _same_bits(file, copy, array):
             raise UserError(
                 f"{source}: {copy} differs from {table[parameter].name}; models whose output layer "
-                "is not tied to the word embeddings are not supported"
+                "is not tied to the word embeddings are not supported; use another model"
             )
-    return checkpoint
+        return array
+
+    return replace(checkpoint, read=read)
+
+
+def config_path(directory: Path) -> Path | None:
+    """The config of a directory's PyTorch weights, or None if it has none."""
+    return next((directory / name for name in CONFIG_NAMES if (directory / name).exists()), None)
 
 
 def _current_names(file: TensorFile) -> dict[str, str]:
     """The name that each tensor has in today's transformers -> its name in the file."""
-    bare = not any(name.startswith("bert.") for name in file.shapes)
+    prefix = _common_prefix(file.shapes)
+    bare = not any(name.startswith(f"{prefix}bert.") for name in file.shapes)
     names: dict[str, str] = {}
     for name in file.shapes:
-        scope, _, leaf = name.rpartition(".")
-        current = name
+        current = name.removeprefix(prefix)
+        scope, _, leaf = current.rpartition(".")
         if scope.endswith("LayerNorm") and leaf in _LEAF:
             current = f"{scope}.{_LEAF[leaf]}"
         if bare and current.startswith(("embeddings.", "encoder.", "pooler.")):
@@ -212,6 +247,23 @@ def _current_names(file: TensorFile) -> dict[str, str]:
             )
         names[current] = name
     return names
+
+
+def _common_prefix(names: Collection[str]) -> str:
+    """The prefix that a wrapper around the model has given to all names, such as `module.`."""
+    prefix = ""
+    while names and (
+        longer := next(
+            (
+                prefix + wrapper
+                for wrapper in _WRAPPERS
+                if all(name.startswith(prefix + wrapper) for name in names)
+            ),
+            None,
+        )
+    ):
+        prefix = longer
+    return prefix
 
 
 def _same_bits(file: TensorFile, name: str, array: np.ndarray) -> bool:

@@ -37,20 +37,20 @@ Optimizer slots, step counters and the untrained pooler of an encoder whose head
 skipped. Refused: checkpoints without a BERT encoder, and missing, unexpected or misshapen tensors.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Container, Iterator
 from pathlib import Path
 
 from lib.checkpoints.model_garden_config import PARAMS, read_params
+from lib.checkpoints.protobuf import DecodeError, decode
 from lib.checkpoints.tensor_bundle import (
     CONFIG_NAMES,
     TensorBundle,
     find_prefix,
     read_checkpoint_config,
 )
-from lib.checkpoints.tensors import Checkpoint, StoredTensor, assemble, some_names
+from lib.checkpoints.tensors import OpenCheckpoint, StoredTensor, assemble, some_names
 from lib.model.config import BertConfig
 from lib.model.parameters import parameter_table
-from lib.run import tf
 from lib.run.errors import UserError
 
 # Paths from the encoder: by attribute, by order of computation.
@@ -97,12 +97,29 @@ class _ObjectGraph:
     """A checkpoint's object graph. Objects are node numbers; 0 is the object that was saved."""
 
     def __init__(self, serialized: bytes) -> None:
-        tf.load()  # Before its submodule, so that it is quiet.
-        from tensorflow.core.protobuf.trackable_object_graph_pb2 import TrackableObjectGraph
+        """
+        Args:
+            serialized: a TrackableObjectGraph, whose messages and fields are
 
-        nodes = TrackableObjectGraph.FromString(serialized).nodes
-        self.children = [{c.local_name: c.node_id for c in node.children} for node in nodes]
-        self._keys = [[a.checkpoint_key for a in node.attributes] for node in nodes]
+                TrackableObjectGraph { 1: repeated TrackableObject }
+                TrackableObject { 1: repeated child, 2: repeated attribute }
+                child { 1: node_id, 2: local_name }
+                attribute { 3: checkpoint_key }
+
+        Raises:
+            DecodeError: it is damaged.
+        """
+        nodes = [decode(node) for node in decode(serialized).messages(1)]
+        self.children = []
+        self._keys = []
+        for node in nodes:
+            children = [decode(child) for child in node.messages(1)]
+            if any(child.number(1) >= len(nodes) for child in children):
+                raise DecodeError("an object that is missing")
+            self.children.append({_text(child.message(2)): child.number(1) for child in children})
+            self._keys.append([_text(decode(each).message(3)) for each in node.messages(2)])
+        if not nodes:
+            raise DecodeError("no objects")
 
     def find(self, start: int | None, path: str) -> int | None:
         """The object at the end of a path of edge names, or None."""
@@ -139,6 +156,19 @@ class _ObjectGraph:
         if start is None:
             return set()
         return {key for node in self.reachable(start) for key in self._keys[node]}
+
+
+def _read_graph(bundle: TensorBundle) -> _ObjectGraph:
+    try:
+        return _ObjectGraph(bundle.object_graph())
+    except DecodeError as failure:
+        raise UserError(
+            f"{bundle.source}: its object graph is damaged ({failure}); copy the checkpoint again"
+        ) from None
+
+
+def _text(value: bytes) -> str:
+    return value.decode(errors="replace")
 
 
 def _find_mlm_head(graph: _ObjectGraph) -> int | None:
@@ -240,12 +270,14 @@ def _read_config(prefix: Path) -> BertConfig:
     return read_checkpoint_config(prefix)
 
 
-def read_checkpoint(path: Path, allow_missing_heads: bool = False) -> Checkpoint:
-    """Reads a checkpoint that `tf.train.Checkpoint` wrote of one of the Model Garden's BERTs.
+def open_checkpoint(
+    path: Path, allow_missing_heads: bool = False, unneeded_heads: Container[str] = ()
+) -> OpenCheckpoint:
+    """Opens a checkpoint that `tf.train.Checkpoint` wrote of one of the Model Garden's BERTs.
 
     Args:
         path: its folder, or the prefix of its file names.
-        allow_missing_heads: see `assemble`.
+        allow_missing_heads, unneeded_heads: see `assemble`.
 
     Raises:
         UserError: a file is missing or damaged, or the tensors do not match the config.
@@ -253,7 +285,7 @@ def read_checkpoint(path: Path, allow_missing_heads: bool = False) -> Checkpoint
     prefix = find_prefix(path)
     config = _read_config(prefix)
     bundle = TensorBundle(prefix)
-    graph = _ObjectGraph(bundle.object_graph())
+    graph = _read_graph(bundle)
     bert = _BertObjects(graph, config.num_hidden_layers)
     if bert.encoder is None:
         raise UserError(
@@ -285,6 +317,7 @@ def read_checkpoint(path: Path, allow_missing_heads: bool = False) -> Checkpoint
         bundle.shapes.__getitem__,
         bundle.read,
         allow_missing_heads,
+        unneeded_heads,
     )
 
 
@@ -294,7 +327,7 @@ def compatibility_notes(path: Path) -> list[str]:
     Args:
         path: see `read_checkpoint`.
     """
-    graph = _ObjectGraph(TensorBundle(find_prefix(path)).object_graph())
+    graph = _read_graph(TensorBundle(find_prefix(path)))
     if graph.find(_find_mlm_head(graph), "layer_with_weights-0") is None:
         return []
     return [

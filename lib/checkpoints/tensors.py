@@ -20,7 +20,7 @@ Model Garden has an axis for the attention heads, so that its query kernel [768,
 to [768, 768]. No format needs more than a rename, a transpose or a reshape: all bits are kept.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -29,8 +29,9 @@ from lib.model.config import BertConfig
 from lib.model.parameters import parameter_table
 from lib.run.errors import UserError
 
+NSP_HEADS = ("NSP head", "pooler")
 # Head -> prefix of its parameters' names.
-_HEADS = {
+HEADS = {
     "MLM head": "cls/predictions/",
     "NSP head": "cls/seq_relationship/",
     "pooler": "bert/pooler/",
@@ -80,6 +81,43 @@ class Checkpoint:
     unused_tensors: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True)
+class OpenCheckpoint:
+    """A checkpoint whose names and shapes have been checked, and whose weights are read on demand.
+
+    Attributes:
+        source: the file or the prefix of the files.
+        config, missing_heads, unused_tensors: see `Checkpoint`.
+        parameters: names in the parameter table, without those of `missing_heads`.
+        read: gives the float32 array of a parameter; a UserError if a value is not finite.
+    """
+
+    source: str
+    config: BertConfig
+    parameters: tuple[str, ...]
+    missing_heads: tuple[str, ...]
+    unused_tensors: tuple[str, ...]
+    read: Callable[[str], np.ndarray]
+
+    def load(self) -> Checkpoint:
+        """Reads all weights.
+
+        Raises:
+            UserError: a file is damaged, or a weight is not a finite number.
+        """
+        weights = {name: self.read(name) for name in self.parameters}
+        return Checkpoint(self.config, weights, self.missing_heads, self.unused_tensors)
+
+    def check_weights(self) -> None:
+        """Reads all weights, one tensor at a time, and keeps none.
+
+        Raises:
+            UserError: see `load`.
+        """
+        for name in self.parameters:
+            self.read(name)
+
+
 def assemble(
     source: str,
     config: BertConfig,
@@ -88,9 +126,10 @@ def assemble(
     shape_of: Callable[[str], tuple[int, ...]],
     read: Callable[[str], np.ndarray],
     allow_missing_heads: bool = False,
+    unneeded_heads: Container[str] = (),
     encoder: str | None = None,
-) -> Checkpoint:
-    """Checks the names and shapes of a checkpoint's tensors, then reads every parameter.
+) -> OpenCheckpoint:
+    """Checks the names and shapes of a checkpoint's tensors.
 
     Args:
         source: the file, for errors.
@@ -100,6 +139,7 @@ def assemble(
         shape_of, read: give the shape and the values of a tensor by its name.
         allow_missing_heads: accept a checkpoint without heads, and ignore tensors that are not part
             of a BERT; otherwise both are errors.
+        unneeded_heads: heads that may be missing in any case.
         encoder: prefix of the encoder's tensor names. These are never ignored: reading only some
             of a model's layers would give another model.
 
@@ -109,7 +149,7 @@ def assemble(
     present = set(names)
     missing = [name for name, tensor in table.items() if tensor.name not in present]
     missing_heads = []
-    for head, prefix in _HEADS.items():
+    for head, prefix in HEADS.items():
         parameters = [name for name in table if name.startswith(prefix)]
         if set(parameters) <= set(missing):
             missing_heads.append(head)
@@ -122,10 +162,14 @@ def assemble(
             f"{source}: tensors ({some_names([table[name].name for name in missing])}) of a BERT "
             f"with {layers} layers are missing{also}; use the config that belongs to these weights"
         )
-    if missing_heads and not allow_missing_heads:
+    needed = [head for head in missing_heads if head not in unneeded_heads]
+    if needed and not allow_missing_heads:
+        fix = "set pretrain.init_missing_heads: true to initialise missing heads randomly"
+        if set(needed) <= set(NSP_HEADS):
+            fix += ", or records.next_sentence: false to train without them"
         raise UserError(
-            f"{source}: no {' and no '.join(missing_heads)}, so this is not a BERT for pretraining"
-            f"{also}; set pretrain.init_missing_heads: true to initialise missing heads randomly"
+            f"{source}: no {' and no '.join(needed)}, so this is not a BERT for pretraining"
+            f"{also}; {fix}"
         )
     if allow_missing_heads:
         wrong = [name for name in unexpected if encoder is not None and name.startswith(encoder)]
@@ -145,11 +189,30 @@ def assemble(
                 f"{source}: {tensor.name} has shape {list(shape)}, but its config requires "
                 f"{list(tensor.shape)}; use the config that the model was trained with"
             )
-    weights = {
-        name: tensor.to_parameter(read(tensor.name), shapes[name])
-        for name, tensor in stored.items()
-    }
-    return Checkpoint(config, weights, tuple(missing_heads), tuple(unexpected))
+
+    def read_parameter(name: str) -> np.ndarray:
+        values = read(stored[name].name)
+        refuse_not_finite(values, source, stored[name].name)
+        return stored[name].to_parameter(values, shapes[name])
+
+    return OpenCheckpoint(
+        source, config, tuple(stored), tuple(missing_heads), tuple(unexpected), read_parameter
+    )
+
+
+def refuse_not_finite(values: np.ndarray, source: str, name: str) -> None:
+    """Checks that all values of a tensor are numbers.
+
+    Raises:
+        UserError: some are NaN or infinite.
+    """
+    finite = np.isfinite(values)
+    if not finite.all():
+        raise UserError(
+            f"{source}: {printable(name)} has {finite.size - np.count_nonzero(finite):,} values of "
+            f"{finite.size:,} that are NaN or infinite; the training that made it diverged, or the "
+            "file is damaged: use an earlier checkpoint, or download it again"
+        )
 
 
 def as_float32(tensor: np.ndarray, source: str, name: str) -> np.ndarray:

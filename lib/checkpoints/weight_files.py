@@ -22,12 +22,11 @@ from lib.checkpoints.pytorch_files import PickledTensors
 from lib.checkpoints.tensors import as_float32, printable
 from lib.run.errors import UserError
 from lib.run.json_files import read_object
+from lib.run.lfs import refuse_lfs_pointer
 
 SAFETENSORS, PICKLED = "model.safetensors", "pytorch_model.bin"
 # In order of preference, as in transformers.
 WEIGHT_FILES = (SAFETENSORS, f"{SAFETENSORS}.index.json", PICKLED, f"{PICKLED}.index.json")
-# First bytes of what a clone made without `git lfs` has in place of the file.
-_LFS_POINTER = b"version https://git-lfs"
 
 
 class TensorFile(Protocol):
@@ -52,7 +51,13 @@ def open_weights(directory: Path) -> TensorFile:
         UserError: there are none, or a file is damaged.
     """
     paths = [directory / name for name in WEIGHT_FILES]
-    path = next((path for path in paths if path.exists()), None)
+    path = next((path for path in paths if path.exists() or path.is_symlink()), None)
+    if path is not None and not path.is_file():
+        raise UserError(
+            f"{path}: a link to a file that does not exist; copy the file itself there"
+            if path.is_symlink()
+            else f"{path}: not a file; copy the weights there"
+        )
     if path is None:
         raise UserError(
             f"{directory}: not a model directory; it has none of {', '.join(WEIGHT_FILES)}"
@@ -61,12 +66,7 @@ def open_weights(directory: Path) -> TensorFile:
 
 
 def _open(path: Path) -> TensorFile:
-    with path.open("rb") as file:
-        beginning = file.read(len(_LFS_POINTER))
-    if beginning == _LFS_POINTER:
-        raise UserError(
-            f"{path}: a Git LFS pointer, not the file itself; run `git lfs pull` in that clone"
-        )
+    refuse_lfs_pointer(path)
     return PickledTensors(path) if path.suffix == ".bin" else _SafetensorsFile(path)
 
 
@@ -85,7 +85,14 @@ class _SafetensorsFile:
         self.shapes = {name: tuple(each.get_shape()) for name, each in slices.items()}
 
     def read(self, name: str) -> np.ndarray:
-        return as_float32(self._file.get_tensor(name), str(self.source), name)
+        try:
+            tensor = self._file.get_tensor(name)
+        except (SafetensorError, TypeError, ValueError, AttributeError) as failure:
+            raise UserError(
+                f"{self.source}: {printable(name)} cannot be read ({printable(failure)}); save the "
+                "model in float32, float16 or bfloat16"
+            ) from None
+        return as_float32(tensor, str(self.source), name)
 
 
 class _ShardedFile:

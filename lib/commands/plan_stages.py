@@ -158,6 +158,8 @@ def phase_config(params: Params, name: str) -> BertConfig:
     file = Path(init)
     if file.suffix != ".json":
         names = ("config.json", "bert_config.json")
-        files = [file / each for each in names]
+        # The name of one of several checkpoints ends in .index.
+        folder = file.parent if file.suffix == ".index" else file
+        files = [folder / each for each in names]
         file = next((each for each in files if each.exists()), files[0])
     return read_config(file)

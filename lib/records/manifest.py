@@ -77,6 +77,7 @@ class Manifest:
         masked_lm_prob: fraction of an example's tokens to predict.
         max_predictions_per_seq: maximum number of masked positions per example.
         whole_word_mask: words are masked as a whole.
+        segments: per example, at most; pairs have 2.
         compression: of the files, by TensorFlow's name: GZIP, or empty for none.
         splits: train, dev and test.
     """
@@ -89,6 +90,7 @@ class Manifest:
     masked_lm_prob: float
     max_predictions_per_seq: int
     whole_word_mask: bool
+    segments: int
     compression: str
     splits: dict[str, Split]
 
@@ -117,6 +119,7 @@ def read_manifest(records: Path) -> Manifest:
             **{key: settings[key] for key in same},
             examples_per_sequence=values["examples_per_sequence"],
             predictions_per_sequence=values["predictions_per_sequence"],
+            segments=values.get("segments", 2 if settings["next_sentence"] else 1),
             compression={"none": "", "gzip": "GZIP"}[settings["compression"]],
             splits={split: _read_split(facts) for split, facts in values["splits"].items()},
         )
@@ -190,6 +193,7 @@ def manifest_json(
     seed: int,
     vocabulary_md5: Mapping[str, str],
     imported: bool = False,
+    segments: int | None = None,
 ) -> str:
     """The text of `manifest.json`.
 
@@ -200,6 +204,7 @@ def manifest_json(
         seed: `records.seed`.
         vocabulary_md5: MD5 of the vocabulary's files, by name.
         imported: the examples are external, see `UNKNOWN_IF_IMPORTED`.
+        segments: of external examples, which may have two without being pairs with a label.
     """
     unknown = dict.fromkeys(UNKNOWN_IF_IMPORTED) if imported else {}
     manifest = {
@@ -208,6 +213,7 @@ def manifest_json(
         "settings": {**splits["train"].settings, "seed": seed, **unknown},
         "examples_per_sequence": examples_per_sequence,
         "predictions_per_sequence": predictions_per_sequence,
+        **({} if segments is None else {"segments": segments}),
         "vocabulary_md5": dict(vocabulary_md5),
         "splits": {
             split: {

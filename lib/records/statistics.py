@@ -28,6 +28,8 @@ class RecordStatistics:
         predictions: masked positions.
         masked_tokens: tokens replaced by [MASK]: about 80 % of the predictions.
         random_next: pairs whose second segment is random.
+        unmasked_sequences: external sequences without a masked position.
+        two_segments: external sequences with two segments.
         dropped_segments: sentences too short to be an example (see `make_pairs`).
         example_lengths: int64 [max_seq_length + 1]: number of examples of each length.
         sequence_lengths: int64 [max_seq_length + 1]: number of sequences of each length.
@@ -39,6 +41,8 @@ class RecordStatistics:
     predictions: int = 0
     masked_tokens: int = 0
     random_next: int = 0
+    unmasked_sequences: int = 0
+    two_segments: int = 0
     dropped_segments: int = 0
     example_lengths: np.ndarray = field(default_factory=_histogram)
     sequence_lengths: np.ndarray = field(default_factory=_histogram)
@@ -53,11 +57,14 @@ class RecordStatistics:
             sums[attribute.name] = a + b
         return type(self)(**sums)
 
-    def metrics(self, max_seq_length: int, masked: bool) -> dict[str, float]:
+    def metrics(
+        self, max_seq_length: int, masked: bool, imported: bool = False
+    ) -> dict[str, float]:
         """The counts and fractions of `metrics.json`; `fill` is tokens / token positions.
 
         Args:
             masked: the sequences are masked; otherwise there are no figures on predictions.
+            imported: the examples are external, of which some may lack masks.
         """
         predictions = {
             "predictions": self.predictions,
@@ -69,6 +76,7 @@ class RecordStatistics:
             "tokens": self.tokens,
             "fill": self.tokens / max(self.sequences * max_seq_length, 1),
             **(predictions if masked else {}),
+            **({"unmasked_sequences": self.unmasked_sequences} if imported else {}),
             "random_next_fraction": self.random_next / max(self.examples, 1),
             "dropped_segments": self.dropped_segments,
         }

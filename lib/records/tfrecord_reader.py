@@ -34,7 +34,9 @@ _CHUNK_BYTES = 1 << 20
 # The features that Google's run_pretraining.py reads: [S] and [P] values, and one.
 _PER_TOKEN = ("input_ids", "input_mask", "segment_ids")
 _PER_PREDICTION = ("masked_lm_positions", "masked_lm_ids", "masked_lm_weights")
-FEATURES = (*_PER_TOKEN, *_PER_PREDICTION, "next_sentence_labels")
+# Absent where examples were made without sentence pairs.
+NEXT_SENTENCE = "next_sentence_labels"
+FEATURES = (*_PER_TOKEN, *_PER_PREDICTION, NEXT_SENTENCE)
 # Names in files of Model Garden's create_pretraining_data.py with --use_v2_feature_names.
 _V2_NAMES = {"input_word_ids": "input_ids", "input_type_ids": "segment_ids"}
 
@@ -47,8 +49,8 @@ def read_examples(path: Path) -> Iterator[dict[str, np.ndarray]]:
 
     Yields:
         input_ids, input_mask, segment_ids: int64 [S]; masked_lm_positions, masked_lm_ids: int64
-        [P]; masked_lm_weights: float32 [P]; next_sentence_labels: int64 [1]; and any other
-        feature of the record. The first record determines S and P.
+        [P]; masked_lm_weights: float32 [P]; next_sentence_labels: int64 [1], 0 if the records have
+        none; and any other feature of the record. The first record determines S and P.
 
     Raises:
         UserError: the file is damaged, holds something else, or sequences of different sizes; the
@@ -75,7 +77,8 @@ def pretraining_example(
         expected: sizes and dtypes of the records before it, or None.
 
     Returns:
-        The features, and the sizes and dtypes that all records of the file should have.
+        The features, and the sizes and dtypes that all records of the file should have; without
+        `next_sentence_labels` if the record has none.
 
     Raises:
         UserError: the record holds something else, or a sequence of another size.
@@ -84,20 +87,29 @@ def pretraining_example(
         example = {canonical_name(name): values for name, values in decode(record).items()}
     except UserError as error:
         raise UserError(f"{where}: {error}") from None
-    if missing := [name for name in FEATURES if name not in example]:
+    needed = [name for name in FEATURES if name != NEXT_SENTENCE]
+    if missing := [name for name in needed if name not in example]:
         raise UserError(
             f"{where} is not a pretraining example: it lacks {', '.join(missing)} (it has "
             f"{', '.join(sorted(example)) or 'nothing'}); use a file of the records stage with "
             "masking: static and packing: false, or one of Google's create_pretraining_data.py"
         )
-    specs = {name: (example[name].size, example[name].dtype) for name in FEATURES}
+    specs = {
+        name: (example[name].size, example[name].dtype) for name in FEATURES if name in example
+    }
     expected = expected or _expected(specs)
-    if wrong := [name for name in FEATURES if specs[name] != expected[name]]:
+    if (has_label := NEXT_SENTENCE in specs) != (NEXT_SENTENCE in expected):
+        raise UserError(
+            f"{where} {'has' if has_label else 'lacks'} {NEXT_SENTENCE}, unlike the records before "
+            "it; add it to all examples or to none"
+        )
+    if wrong := [name for name in expected if specs[name] != expected[name]]:
         (size, dtype), (expected_size, expected_dtype) = specs[wrong[0]], expected[wrong[0]]
         raise UserError(
             f"{where}: {wrong[0]} has {size} values of {dtype}, but should have {expected_size} of "
             f"{expected_dtype}; create the file again"
         )
+    example.setdefault(NEXT_SENTENCE, np.zeros(1, np.int64))
     return example, expected
 
 
@@ -108,7 +120,7 @@ def _expected(specs: FeatureSpecs) -> FeatureSpecs:
         **dict.fromkeys(_PER_TOKEN, (specs["input_ids"][0], integers)),
         **dict.fromkeys(_PER_PREDICTION, (specs["masked_lm_positions"][0], integers)),
         "masked_lm_weights": (specs["masked_lm_positions"][0], floats),
-        "next_sentence_labels": (1, integers),
+        **({NEXT_SENTENCE: (1, integers)} if NEXT_SENTENCE in specs else {}),
     }
 
 

@@ -33,6 +33,7 @@ CANNOT_ALTER_OUTPUTS = {
     "lib/run/progress.py": "progress lines",
     "lib/run/stage.py": "command line, error lines, cost files, resume or start at step 0",
     "lib/run/validation.py": "wording of errors about params.yaml",
+    "lib/train/base_models.py": "refuses base models early; vocab and pretrain read them again",
     "lib/train/logging/event_files.py": "event files for TensorBoard, which are not an output",
     "lib/train/logging/throughput.py": "timings in results/cost",
     "lib/train/preemption.py": "decides when training stops early; a resumed run ends the same",

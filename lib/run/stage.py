@@ -143,8 +143,12 @@ def pickled_force(pickled: bytes) -> bool:
     return False
 
 
-def run_stage(main: Callable[..., object], afterwards: Callable[[], object] | None = None) -> None:
-    """Runs `main` with arguments from the command line, then `afterwards`.
+def run_stage(
+    main: Callable[..., object],
+    afterwards: Callable[[], object] | None = None,
+    before: Callable[[], object] | None = None,
+) -> None:
+    """Runs `before`, then `main` with arguments from the command line, then `afterwards`.
 
     The arguments are positional and have the names, types (str or Path) and defaults of `main`'s
     parameters; those of type bool are options. A string that is not given is the item of DVC's
@@ -176,6 +180,8 @@ def run_stage(main: Callable[..., object], afterwards: Callable[[], object] | No
     debug = arguments.pop("debug")
     items = [value for value in arguments.values() if isinstance(value, str) and value]
     try:
+        if before:
+            before()
         main(**arguments)
         cost.THIS_STAGE.write(Path("results/cost") / f"{'-'.join([name, *items])}.json")
         if afterwards:

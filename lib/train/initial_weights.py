@@ -6,14 +6,15 @@ from pathlib import Path
 
 import numpy as np
 
-from lib.checkpoints.formats import compatibility_notes, detect_format, read_checkpoint
-from lib.checkpoints.tensors import some_names
+from lib.checkpoints.formats import compatibility_notes, detect_format, open_checkpoint
+from lib.checkpoints.tensor_bundle import INDEX
+from lib.checkpoints.tensors import NSP_HEADS, OpenCheckpoint, some_names
 from lib.model.config import BertConfig, read_config
 from lib.model.parameters import initial_values
 from lib.params import Pretrain
 from lib.run.errors import UserError
 from lib.train.new_token_embeddings import add_token_embeddings, needed_extension
-from lib.vocab.directory import has_vocabulary, read_directory
+from lib.vocab.directory import TokenizerFiles, has_vocabulary, read_directory
 from lib.vocab.extension import read_extension
 from lib.vocab.tokenizer import WordPieceTokenizer
 
@@ -43,6 +44,8 @@ def read_initial_model(
     vocab: Path,
     tokenizer: WordPieceTokenizer,
     length: int,
+    next_sentence: bool = True,
+    segments: int = 2,
 ) -> InitialModel:
     """Makes or reads the model that a phase starts from.
 
@@ -52,43 +55,111 @@ def read_initial_model(
         init: one of
             - the folder of the vocabulary: from scratch, with the sizes in params.yaml;
             - a config file: from scratch, with the sizes in it, except for the vocabulary size;
-            - the folder of a model in any format of `lib.checkpoints.formats`: that model, with
-              embeddings for new tokens and positions as needed, and random weights for missing
-              heads if `init_missing_heads` allows it.
+            - the folder of a model in any format of `lib.checkpoints.formats`, or the `.index` file
+              of a TensorFlow checkpoint: that model, with embeddings for new tokens and positions
+              as needed, and random weights for missing heads if `init_missing_heads` allows it or
+              training does not need them.
         vocab: the folder of the vocabulary.
         tokenizer: the tokenizer in `vocab`.
         length: tokens per sequence of the phase.
+        next_sentence: training predicts next sentences.
+        segments: segments per example in the records: 2 if there are pairs.
 
     Raises:
-        UserError: there is nothing at `init`, it is damaged or has another vocabulary, or a new
-            model has fewer positions than the sequences of the phase have tokens.
+        UserError: there is nothing at `init`, it is damaged, has another vocabulary or too few
+            segments, or a new model has fewer positions than the sequences of the phase have
+            tokens.
     """
     vocab_size = len(tokenizer.vocabulary)
     notes: tuple[str, ...] = ()
+    sizes: Path | None = None
     if init.resolve() == vocab.resolve():
         config = BertConfig(vocab_size=vocab_size, **settings.model.model_dump())
-        key = "pretrain.model.max_position_embeddings"
-    elif init.is_file() and init.suffix != ".json":
-        raise UserError(
-            f"phases.{phase}.init: {init} is a file, but not a config file (.json); name the "
-            "folder of a model"
-        )
-    elif init.is_file():
+    elif names_config(phase, init, vocab):
         config, notes = _config_from_file(init, vocab_size)
-        key = f"max_position_embeddings in {init}"
-    elif init.is_dir():
-        return _from_model(settings, init, vocab, tokenizer, length)
+        sizes = init
     else:
-        raise UserError(
-            f"phases.{phase}.init: {init} does not exist; name {vocab} (from scratch), the config "
-            "file of a BERT (from scratch with its sizes), or the folder of a model"
-        )
+        initial = _from_model(settings, init, vocab, tokenizer, length, next_sentence)
+        refuse_too_few_segments(initial.config, segments, f"phases.{phase}.init: {init}")
+        return initial
+    refuse_too_few_segments(config, segments, f"phases.{phase}.init: {init}")
+    refuse_short_model(phase, length, config, sizes)
+    return InitialModel(config, initial_values(config, settings.seed), True, notes)
+
+
+def names_config(phase: str, init: Path, vocab: Path) -> bool:
+    """Whether a phase's `init` is a config file; otherwise it is a model.
+
+    Raises:
+        UserError: it is neither, or does not exist.
+    """
+    if init.is_dir():
+        return False
+    if init.is_file():
+        if init.suffix not in (".json", INDEX):
+            raise UserError(
+                f"phases.{phase}.init: {init} is a file, but neither a config file (.json) nor the "
+                f"{INDEX} of a checkpoint; name the folder of a model"
+            )
+        return init.suffix == ".json"
+    where = f"phases.{phase}.init: {init}"
+    if Path(f"{init}{INDEX}").is_file():
+        raise UserError(f"{where} is not a file that DVC can follow; write {init}{INDEX}")
+    if Path(f"{init}.dvc").is_file():
+        raise UserError(f"{where} is not there, but {init}.dvc is; get it with `dvc pull {init}`")
+    if init.is_symlink():
+        raise UserError(f"{where} is a link to something that does not exist; fix the link")
+    raise UserError(
+        f"{where} does not exist; name {vocab} (from scratch), the config file of a BERT (from "
+        "scratch with its sizes), or the folder of a model"
+    )
+
+
+def open_initial_model(init: Path, init_missing_heads: bool, next_sentence: bool) -> OpenCheckpoint:
+    """Opens the model of a phase that does not start from scratch, and checks what it has.
+
+    Args:
+        init_missing_heads: of the settings.
+        next_sentence: training predicts next sentences; otherwise it does not need the NSP head.
+
+    Raises:
+        UserError: see `lib.checkpoints.formats.open_checkpoint`.
+    """
+    return open_checkpoint(init, init_missing_heads, () if next_sentence else NSP_HEADS)
+
+
+def refuse_short_model(
+    phase: str, length: int, config: BertConfig, init: Path | None = None
+) -> None:
+    """Checks that a new model has a position for each token of a sequence.
+
+    Args:
+        init: the config file of its sizes; None if they are those of params.yaml.
+
+    Raises:
+        UserError: it has not.
+    """
     if length > config.max_position_embeddings:
+        key = "pretrain.model.max_position_embeddings"
+        where = key if init is None else f"max_position_embeddings in {init}"
         raise UserError(
             f"phases.{phase}.max_seq_length: {length} is more than the "
-            f"{config.max_position_embeddings} positions of the model; shorten it or raise {key}"
+            f"{config.max_position_embeddings} positions of the model; shorten it or raise {where}"
         )
-    return InitialModel(config, initial_values(config, settings.seed), True, notes)
+
+
+def refuse_too_few_segments(config: BertConfig, segments: int, where: str) -> None:
+    """Checks that a model has an embedding for each segment of an example.
+
+    Raises:
+        UserError: it has not.
+    """
+    if config.type_vocab_size < segments:
+        raise UserError(
+            f"{where}: type_vocab_size is {config.type_vocab_size}, so the model has no second "
+            "segment, which sentence pairs need; set records.next_sentence: false to train it on "
+            "single segments (with records.source, import examples that have one segment)"
+        )
 
 
 def _config_from_file(path: Path, vocab_size: int) -> tuple[BertConfig, tuple[str, ...]]:
@@ -103,20 +174,29 @@ def _config_from_file(path: Path, vocab_size: int) -> tuple[BertConfig, tuple[st
 
 
 def _from_model(
-    settings: Pretrain, init: Path, vocab: Path, tokenizer: WordPieceTokenizer, length: int
+    settings: Pretrain,
+    init: Path,
+    vocab: Path,
+    tokenizer: WordPieceTokenizer,
+    length: int,
+    next_sentence: bool,
 ) -> InitialModel:
-    found = read_checkpoint(init, settings.init_missing_heads)
+    found = open_initial_model(init, settings.init_missing_heads, next_sentence).load()
     config = found.config
     notes = [f"starts from {init} ({detect_format(init)})", *compatibility_notes(init)]
     if found.unused_tensors:
         notes.append(f"{init}: {some_names(found.unused_tensors)}: not part of a BERT, ignored")
     if found.missing_heads:
         heads = " and no ".join(found.missing_heads)
-        notes.append(f"{init} has no {heads}: random initial weights")
+        unneeded = set(found.missing_heads) <= set(NSP_HEADS) and not next_sentence
+        rest = ", which training without next sentences leaves as they are" if unneeded else ""
+        notes.append(f"{init} has no {heads}: random initial weights{rest}")
     missing = initial_values(config, settings.seed, without=found.weights)
     weights: Mapping[str, np.ndarray] = {**found.weights, **missing}
-    files = read_directory(init) if has_vocabulary(init) else None
-    extension = needed_extension(config.vocab_size, files, tokenizer, read_extension(vocab), init)
+    files = tokenizer_files(init)
+    extension = needed_extension(
+        config.vocab_size, files, tokenizer, read_extension(vocab), folder_of(init)
+    )
     if extension:
         vocab_size = len(tokenizer.vocabulary)
         config, weights = add_token_embeddings(config, weights, extension, vocab_size)
@@ -136,6 +216,17 @@ def _from_model(
             "them, from the first one on"
         )
     return InitialModel(config, weights, False, tuple(notes))
+
+
+def folder_of(init: Path) -> Path:
+    """The folder of a model, of which `init` may name one of several checkpoints."""
+    return init if init.is_dir() else init.parent
+
+
+def tokenizer_files(init: Path) -> TokenizerFiles | None:
+    """The tokenizer of a model; None if its folder has no vocabulary."""
+    folder = folder_of(init)
+    return read_directory(folder) if has_vocabulary(folder) else None
 
 
 def extended_positions(

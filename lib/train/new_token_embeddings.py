@@ -12,8 +12,9 @@ from lib.vocab.directory import TokenizerFiles
 from lib.vocab.extension import Extension, digest
 from lib.vocab.tokenizer import WordPieceTokenizer
 
-# Vocabularies are padded to multiples of at most 128.
-_MAX_SPARE_ENTRIES = 128
+# What is accepted where the model's own vocabulary is not there to be compared: NVIDIA's BERT,
+# among others, pads its vocabulary to a multiple of 8, for tensor cores.
+_MULTIPLE, _MAX_PADDING = 8, 128
 _EMBEDDINGS, _BIAS = "bert/embeddings/word_embeddings", "cls/predictions/output_bias"
 
 
@@ -52,7 +53,8 @@ def needed_extension(
             f"vocab.{name}: {given}, but the tokenizer of {files.path.parent} has {stated}; "
             f"set {stated}"
         )
-    if not _fits(vocab_size, len(files.vocabulary)):
+    # Published models have up to a thousand embeddings to spare.
+    if vocab_size < len(files.vocabulary):
         raise UserError(
             f"{init}: the vocabulary size of the model is {vocab_size}, but its {files.path.name} "
             f"has {len(files.vocabulary)} tokens; give the model the vocabulary that it was "
@@ -74,12 +76,9 @@ def needed_extension(
 
 
 def _fits(vocab_size: int, tokens: int) -> bool:
-    """Whether a model of this vocabulary size has this many tokens, with or without spare entries.
-
-    NVIDIA's BERT, among others, pads its vocabulary to a multiple of 8, for tensor cores.
-    """
+    """Whether a model of this vocabulary size has this many tokens, with or without padding."""
     return vocab_size == tokens or (
-        vocab_size % 8 == 0 and 0 < vocab_size - tokens < _MAX_SPARE_ENTRIES
+        vocab_size % _MULTIPLE == 0 and 0 < vocab_size - tokens < _MAX_PADDING
     )
 
 

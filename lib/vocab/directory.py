@@ -2,16 +2,52 @@
 
 Google's checkpoints have only `vocab.txt`; transformers up to version 4 writes `vocab.txt`,
 `tokenizer_config.json` and `tokenizer.json`; transformers 5 writes only the last two.
+
+    vocab.txt                   a token per line
+    tokenizer.json              the vocabulary, the settings, added tokens
+    tokenizer_config.json       the settings, the class, special and added tokens
+    added_tokens.json           token -> id
+    special_tokens_map.json     names of the special tokens
+    config.json                 `tokenizer_class` (older models)
+
+Every key that changes the ids of some text is either honoured or refused (`lib.vocab.settings`).
+Added tokens are honoured if they are words: they become entries of the vocabulary, with their ids.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 from lib.run.errors import UserError
 from lib.run.json_files import read_object
+from lib.run.lfs import refuse_lfs_pointer
+from lib.vocab.characters import BasicTokenizer
+from lib.vocab.settings import (
+    SPECIAL_TOKENS,
+    added_tokens,
+    check_class,
+    check_special_tokens,
+    never_split,
+    parse_tokenizer,
+    stated_settings,
+)
 
 VOCABULARY, TOKENIZER, CONFIG = "vocab.txt", "tokenizer.json", "tokenizer_config.json"
+ADDED, SPECIAL, MODEL_CONFIG = "added_tokens.json", "special_tokens_map.json", "config.json"
+# Files of tokenizers that are not WordPiece.
+_OTHER_TOKENIZERS = (
+    "merges.txt",
+    "vocab.json",
+    "spiece.model",
+    "spm.model",
+    "tokenizer.model",
+    "sentencepiece.bpe.model",
+)
+_MAX_BYTES = 1 << 28
+# An id this far beyond the number of tokens is a damaged number, not a gap.
+_MAX_GAP = 100_000
 
 
 @dataclass(frozen=True)
@@ -22,12 +58,14 @@ class TokenizerFiles:
         path: the file that the vocabulary was read from.
         vocabulary: one token per id.
         lowercase, strip_accents: None if no file states them.
+        added: tokens that were added to the tokenizer's own vocabulary.
     """
 
     path: Path
     vocabulary: list[str]
     lowercase: bool | None
     strip_accents: bool | None
+    added: tuple[str, ...] = ()
 
     def conflict(self, lowercase: bool, strip_accents: bool) -> tuple[str, str, str] | None:
         """The first setting that differs: its name, the given value, the directory's value."""
@@ -46,7 +84,7 @@ def read_vocabulary(path: Path) -> list[str]:
     Raises:
         UserError: it is missing, not UTF-8 or empty.
     """
-    lines = [line.strip(" \t\r") for line in _read(path).split("\n")]
+    lines = [line.strip(" \t\r") for line in _read(path).removeprefix("\ufeff").split("\n")]
     while lines and not lines[-1]:
         lines.pop()
     if not lines:
@@ -63,100 +101,164 @@ def read_directory(directory: Path) -> TokenizerFiles:
     """Reads vocab.txt or tokenizer.json, and the tokenizer's settings.
 
     Raises:
-        UserError: there is no vocabulary, a file is damaged, or the tokenizer is not BERT's.
+        UserError: there is no vocabulary, a file is damaged, files contradict each other, or the
+            tokenizer gives other ids than BERT's.
     """
     if not directory.is_dir():
         raise UserError(f"{directory}: no such folder; name one with {VOCABULARY} or {TOKENIZER}")
-    tokenizer_path, config_path = directory / TOKENIZER, directory / CONFIG
-    tokenizer, config = _read_json(tokenizer_path), _read_json(config_path)
+    files = {
+        name: read_object(directory / name)
+        for name in (TOKENIZER, CONFIG, ADDED, SPECIAL, MODEL_CONFIG)
+        if (directory / name).exists()
+    }
+    for name in (CONFIG, MODEL_CONFIG):
+        check_class(directory / name, files.get(name, {}), TOKENIZER in files)
     path = directory / VOCABULARY
     vocabulary: list[str] = []
     settings: dict[str, bool] = {}
-    if tokenizer is not None:
-        vocabulary, settings = _parse_tokenizer(tokenizer_path, tokenizer)
     if path.exists():
         vocabulary = read_vocabulary(path)
-    elif tokenizer is not None:
-        path = tokenizer_path
-    else:
+    if TOKENIZER in files:
+        ids, settings = parse_tokenizer(directory / TOKENIZER, files[TOKENIZER])
+        vocabulary = _merge(vocabulary, ids, directory / TOKENIZER, path)
+        path = path if path.exists() else directory / TOKENIZER
+    if not vocabulary:
+        other = next((name for name in _OTHER_TOKENIZERS if (directory / name).exists()), None)
+        if other:
+            raise UserError(
+                f"{directory}: its tokenizer ({other}) is not BERT's WordPiece; use a BERT"
+            )
         raise UserError(
             f"{path}: missing, and so is {TOKENIZER}; add the vocabulary that the model was "
             "trained with"
         )
-    if config is not None:
-        stated = _parse_config(config_path, config)
+    if CONFIG in files:
+        stated = stated_settings(directory / CONFIG, files[CONFIG])
         for key in settings.keys() & stated.keys():
             if settings[key] != stated[key]:
                 raise UserError(
-                    f"{config_path}: {key} is {str(stated[key]).lower()}, but in {TOKENIZER} it "
-                    f"is {str(settings[key]).lower()}; make them agree"
+                    f"{directory / CONFIG}: {key} is {str(stated[key]).lower()}, but in "
+                    f"{TOKENIZER} it is {str(settings[key]).lower()}; make them agree"
                 )
         # Google's BERT lower-cases by default, and strips accents exactly when it lower-cases.
         lowercase = stated.get("do_lower_case", True)
         settings = {"do_lower_case": lowercase, "strip_accents": lowercase} | stated | settings
-    return TokenizerFiles(
+    found = TokenizerFiles(
         path, vocabulary, settings.get("do_lower_case"), settings.get("strip_accents")
+    )
+    return _with_added_tokens(found, directory, files)
+
+
+def _merge(vocabulary: list[str], ids: Mapping[str, int], tokenizer: Path, path: Path) -> list[str]:
+    """The vocabulary of tokenizer.json, which must agree with vocab.txt, if that is there."""
+    size = max(ids.values(), default=-1) + 1
+    if size > len(ids) + len(vocabulary) + _MAX_GAP:
+        token = max(ids, key=ids.__getitem__)
+        raise UserError(
+            f"{tokenizer}: {token!r:.60} has the id {ids[token]:,}, but there are only "
+            f"{len(ids):,} tokens; download the file again"
+        )
+    # Ids without a token keep a placeholder, so that all other tokens keep their ids.
+    merged = [*vocabulary, *(f"[unused-id-{n}]" for n in range(len(vocabulary), size))]
+    for token, number in ids.items():
+        if number >= len(vocabulary):
+            # A token that a line of vocab.txt cannot hold never matches a word either.
+            if token.strip(" \t\r") == token and "\n" not in token:
+                merged[number] = token
+        elif merged[number] != token.strip(" \t\r"):
+            raise UserError(
+                f"{path}: token {number} is {vocabulary[number]!r}, but in {TOKENIZER} it is "
+                f"{token!r}; remove the file that does not belong to the model"
+            )
+    return merged
+
+
+def _with_added_tokens(
+    files: TokenizerFiles, directory: Path, contents: Mapping[str, Mapping[str, Any]]
+) -> TokenizerFiles:
+    """The files with the tokens that were added to the vocabulary, after a check of all names."""
+    for name in (CONFIG, SPECIAL):
+        check_special_tokens(directory / name, contents.get(name, {}))
+    # A word that the tokenizer leaves as it is anyway may be there.
+    for word in never_split(directory / CONFIG, contents.get(CONFIG, {})):
+        if not _is_word(word, files):
+            raise UserError(
+                f"{directory / CONFIG}: never_split ({word!r:.60}) is not supported, such words "
+                "would get other ids; use another model, or remove them from the key if your text "
+                "has none of them"
+            )
+    vocabulary = list(files.vocabulary)
+    # As in BERT's code, the last of equal tokens counts.
+    ids = {token: number for number, token in enumerate(vocabulary)}
+    added = []
+    for name in (ADDED, TOKENIZER, CONFIG, SPECIAL):
+        path = directory / name
+        for token, number in added_tokens(path, name == ADDED, contents.get(name, {})).items():
+            if token in SPECIAL_TOKENS and (number is None or ids.get(token) == number):
+                continue
+            if token not in SPECIAL_TOKENS and not _is_word(token, files):
+                raise UserError(
+                    f"{path}: the added token {token!r:.60} is not a word for BERT's tokenizer "
+                    "(one word without white space or punctuation, in the tokenizer's case), so "
+                    "it cannot be honoured; remove it from the file, which leaves its embedding "
+                    "unused"
+                )
+            if number is None:
+                number = ids.get(token)
+                if number is None:
+                    raise UserError(
+                        f"{path}: {token!r:.60} is a special token without an id; add it to "
+                        f"{ADDED} with its id, or remove it"
+                    )
+            if ids.setdefault(token, number) != number:
+                raise UserError(
+                    f"{path}: {token!r:.60} has the id {number}, but in {files.path.name} it has "
+                    f"the id {ids[token]}; use the files that the model was trained with"
+                )
+            if number > len(vocabulary) + _MAX_GAP:
+                raise UserError(
+                    f"{path}: {token!r:.60} has the id {number:,}, but there are only "
+                    f"{len(vocabulary):,} tokens; download the file again"
+                )
+            while len(vocabulary) <= number:
+                vocabulary.append(f"[unused-id-{len(vocabulary)}]")
+            if vocabulary[number] == token:
+                continue
+            if vocabulary[number] != f"[unused-id-{number}]":
+                raise UserError(
+                    f"{path}: {token!r:.60} has the id {number}, which is that of "
+                    f"{vocabulary[number]!r:.60} in {files.path.name}; use the files that the "
+                    "model was trained with"
+                )
+            vocabulary[number] = token
+            added.append(token)
+    return TokenizerFiles(
+        files.path, vocabulary, files.lowercase, files.strip_accents, tuple(added)
     )
 
 
-def _parse_tokenizer(path: Path, tokenizer: dict[str, Any]) -> tuple[list[str], dict[str, bool]]:
-    """The vocabulary and settings in tokenizer.json, which must be a BERT tokenizer."""
-    try:
-        model, normalizer = tokenizer["model"], tokenizer["normalizer"]
-        kinds = model["type"], normalizer["type"], tokenizer["pre_tokenizer"]["type"]
-        ids = {str(token): int(token_id) for token, token_id in model["vocab"].items()}
-        cleans = normalizer["clean_text"] and normalizer["handle_chinese_chars"]
-        prefix = model["continuing_subword_prefix"]
-        lowercase, strip_accents = normalizer["lowercase"], normalizer["strip_accents"]
-        added = {str(token["content"]) for token in tokenizer["added_tokens"]}
-    except (KeyError, TypeError, AttributeError, ValueError):
-        kinds = None
-    if kinds != ("WordPiece", "BertNormalizer", "BertPreTokenizer"):
-        raise UserError(f"{path}: not a BERT tokenizer (WordPiece); use another model")
-    if not cleans or prefix != "##":
-        raise UserError(
-            f"{path}: clean_text, handle_chinese_chars and the prefix ## are required; use another "
-            "model, or only its vocabulary (vocab.source: file)"
-        )
-    if missing := added - ids.keys():
-        raise UserError(
-            f"{path}: tokens added outside the vocabulary ({', '.join(sorted(missing)[:3])}) are "
-            "not supported; use the model without them"
-        )
-    # Ids without a token keep a placeholder, so that all other tokens keep their ids.
-    size = max(ids.values(), default=-1) + 1
-    vocabulary = [f"[unused-id-{token_id}]" for token_id in range(size)]
-    for token, token_id in ids.items():
-        vocabulary[token_id] = token
-    if strip_accents is None:
-        strip_accents = lowercase
-    return vocabulary, {"do_lower_case": lowercase, "strip_accents": strip_accents}
+def _is_word(token: str, files: TokenizerFiles) -> bool:
+    """Whether the tokenizer leaves a token as it is; in either case, if no file states which."""
+    cases = (True, False) if files.lowercase is None else (files.lowercase,)
+    return all(
+        _basic(case, case if files.strip_accents is None else files.strip_accents).words(token)
+        == [token]
+        for case in cases
+    )
 
 
-def _parse_config(path: Path, config: dict[str, Any]) -> dict[str, bool]:
-    """The settings in tokenizer_config.json; null counts as absent."""
-    stated = {}
-    for key in ("do_lower_case", "strip_accents", "tokenize_chinese_chars"):
-        value = config.get(key)
-        if value is None:
-            continue
-        if not isinstance(value, bool):
-            raise UserError(f"{path}: {key} should be true, false or null; it is {value!r}")
-        stated[key] = value
-    if not stated.pop("tokenize_chinese_chars", True):
-        raise UserError(
-            f"{path}: tokenize_chinese_chars: false is not supported; use a model whose tokenizer "
-            "isolates ideographs"
-        )
-    return stated
-
-
-def _read_json(path: Path) -> dict[str, Any] | None:
-    return read_object(path) if path.exists() else None
+@cache
+def _basic(lowercase: bool, strip_accents: bool) -> BasicTokenizer:
+    return BasicTokenizer(lowercase, strip_accents)
 
 
 def _read(path: Path) -> str:
     try:
+        refuse_lfs_pointer(path)
+        if path.stat().st_size > _MAX_BYTES:
+            raise UserError(
+                f"{path}: larger than {_MAX_BYTES >> 20} MiB, so not a vocabulary; name a vocab.txt"
+            )
         return path.read_text(encoding="utf-8")
     except FileNotFoundError:
         raise UserError(f"{path}: no such file; name a vocab.txt with one token per line") from None

@@ -90,21 +90,14 @@ def extend(
         UserError: `size` is smaller than the base.
     """
     vocabulary = list(base.vocabulary)
-    free_ids = [token_id for token_id, token in enumerate(vocabulary) if _UNUSED.fullmatch(token)]
-    if size < len(vocabulary):
-        raise UserError(
-            f"vocab.size: {size} is smaller than the vocabulary to extend ({len(vocabulary)} "
-            f"entries); set {len(vocabulary)} to use only its {len(free_ids)} [unusedN] entries, "
-            "or more"
-        )
-    free_ids += range(len(vocabulary), size)
+    ids = free_ids(vocabulary, size)
     new_tokens = []
-    chosen = _select_words(base, words, len(free_ids), min_frequency)
+    chosen = _select_words(base, words, len(ids), min_frequency)
     uses: Counter[int] = Counter()
     for word, count in words.items():
         for token_id in base.encode_word(word):
             uses[token_id] += count
-    for new_id, word in zip(free_ids, chosen, strict=False):
+    for new_id, word in zip(ids, chosen, strict=False):
         base_ids = base.encode_word(word)
         log_fractions = (math.log(words[word] / uses[token_id]) for token_id in base_ids)
         log_fraction = sum(log_fractions) / len(base_ids)
@@ -115,6 +108,22 @@ def extend(
         else:
             vocabulary.append(word)
     return vocabulary, Extension(len(base.vocabulary), digest(base.vocabulary), tuple(new_tokens))
+
+
+def free_ids(vocabulary: Sequence[str], size: int) -> list[int]:
+    """The ids for new tokens in a vocabulary that may have `size` entries, in order of their use.
+
+    Raises:
+        UserError: `size` is smaller than the vocabulary.
+    """
+    unused = [token_id for token_id, token in enumerate(vocabulary) if _UNUSED.fullmatch(token)]
+    if size < len(vocabulary):
+        raise UserError(
+            f"vocab.size: {size} is smaller than the vocabulary to extend ({len(vocabulary)} "
+            f"entries); set {len(vocabulary)} to use only its {len(unused)} [unusedN] entries, "
+            "or more"
+        )
+    return [*unused, *range(len(vocabulary), size)]
 
 
 def _select_words(

@@ -23,12 +23,9 @@ import numpy as np
 from lib.run.errors import UserError
 from lib.vocab.characters import BasicTokenizer, word_pattern
 from lib.vocab.directory import CONFIG, read_directory
+from lib.vocab.settings import MAX_WORD_LENGTH, SPECIAL_TOKENS
 from lib.vocab.wordpiece import CONTINUATION, WordPiece
 
-# In characters; 200 in Google's code, 100 in Hugging Face's tokenizers.
-MAX_WORD_LENGTH = 100
-_UNKNOWN = "[UNK]"
-SPECIAL_TOKENS = ("[PAD]", _UNKNOWN, "[CLS]", "[SEP]", "[MASK]")
 # Bounds on memory, for texts of any length and any number of different words.
 _CHUNK_CHARACTERS = 1 << 20
 _MAX_CACHED_SPANS = 500_000
@@ -100,7 +97,8 @@ class WordPieceTokenizer:
         for token in SPECIAL_TOKENS:
             if token not in self._ids:
                 raise UserError(
-                    f"the vocabulary lacks the special token {token}; add it on a line of its own"
+                    f"the vocabulary lacks the special token {token}; put it in place of an "
+                    "[unused] entry, or on a line of its own at the end"
                 )
         self._special_ids = {token: self._ids[token] for token in SPECIAL_TOKENS}
         self.pad_id, self.unk_id, self.cls_id, self.sep_id, self.mask_id = (

@@ -274,8 +274,7 @@ def test_safetensors_and_whole_files_are_preferred(folder):
 def test_directory_without_a_model(tmp_path, folder):
     empty = tmp_path / "empty"
     empty.mkdir()
-    assert "empty/config.json: no such file" in refusal(empty)
-    assert "empty is not a model directory" in refusal(empty)
+    assert "empty/config.json: no such file, and no bert_config.json either" in refusal(empty)
     (folder / "model.safetensors").unlink()
     message = refusal(folder)
     for name in ("model.safetensors", "pytorch_model.bin"):

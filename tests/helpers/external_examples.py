@@ -113,9 +113,10 @@ def as_objects(arrays: Arrays, padded: bool = True) -> list[dict]:
                 "attention_mask": arrays["input_mask"][index, :length].tolist(),
                 "token_type_ids": arrays["segment_ids"][index, :length].tolist(),
                 "labels": labels,
-                "next_sentence_label": int(arrays["next_sentence_labels"][index, 0]),
             }
         )
+        if "next_sentence_labels" in arrays:
+            objects[-1]["next_sentence_label"] = int(arrays["next_sentence_labels"][index, 0])
     return objects
 
 

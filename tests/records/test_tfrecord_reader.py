@@ -149,8 +149,16 @@ FINETUNING = {
         (
             [google_record(**FINETUNING)],
             "record 1 is not a pretraining example: it lacks masked_lm_positions, masked_lm_ids, "
-            "masked_lm_weights, next_sentence_labels (it has input_ids, input_mask, "
-            "is_real_example, label_ids, segment_ids)",
+            "masked_lm_weights (it has input_ids, input_mask, is_real_example, label_ids, "
+            "segment_ids)",
+        ),
+        (
+            [google_record(), google_record(next_sentence_labels=None)],
+            "record 2 lacks next_sentence_labels, unlike the records before it",
+        ),
+        (
+            [google_record(next_sentence_labels=None), google_record()],
+            "record 2 has next_sentence_labels, unlike the records before it",
         ),
         ([google_record(), google_record(length=20)], "record 2: input_ids has 20 values"),
         ([google_record(segment_ids=[0])], "record 1: segment_ids has 1 values"),

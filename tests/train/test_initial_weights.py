@@ -57,7 +57,7 @@ def test_a_model_with_the_base_vocabulary_needs_the_extension_and_an_extended_on
     [
         (12, files([*TOKENS[:-1], "tiger"]), "token 11 is 'tiger', not 'lion'"),
         (11, files(TOKENS[:-1]), "11 tokens, not 12"),
-        (13, files(TOKENS), "vocabulary size of the model is 13, but its vocab.txt has 12 tokens"),
+        (11, files(TOKENS), "vocabulary size of the model is 11, but its vocab.txt has 12 tokens"),
         (13, None, "vocabulary size is 13, but data/vocab has 12"),
         (
             12,
@@ -253,26 +253,28 @@ def test_a_model_gets_new_positions_and_token_embeddings(initial_model, tmp_path
     assert "has 24 positions" in positions and "up to 30" in positions
 
 
-def test_a_model_with_spare_embeddings(initial_model, tmp_path):
-    # Twelve tokens, padded to sixteen embeddings: a multiple of eight.
-    config = replace(TINY, vocab_size=16)
+@pytest.mark.parametrize("spare", [4, 1, 1001])
+def test_a_model_with_spare_embeddings(initial_model, tmp_path, spare):
+    # Twelve tokens, and some more embeddings. Published models have up to a thousand of them.
+    config = replace(TINY, vocab_size=spare + 12)
     weights = initial_values(config, 5)
     write_model(tmp_path / "model", config, weights, {})
     write_tokenizer(tmp_path / "model", TOKENS, True, True, 24)
     found = initial_model(tmp_path / "model")
     assert found.config == config and equal(found.weights, weights)
     assert any(
-        "4 embeddings of the model are beyond the vocabulary" in note for note in found.notes
+        f"{spare} embeddings of the model are beyond the vocabulary" in note for note in found.notes
     )
     # New tokens take [unused] entries first, then spare ones.
     tokenizer, extension = extended()
     folder = write_vocabulary(tmp_path / "extended", tokenizer, extension)
     found = initial_model(tmp_path / "model", folder=folder)
     assert found.config == config
+    assert len(extension.new_tokens) == 2
     for token in extension.new_tokens:
         mean = weights[WORDS][list(token.base_ids)].mean(axis=0)
         np.testing.assert_allclose(found.weights[WORDS][token.id], mean, rtol=1e-6)
-    untouched = sorted(set(range(16)) - {token.id for token in extension.new_tokens})
+    untouched = sorted(set(range(spare + 12)) - {token.id for token in extension.new_tokens})
     assert np.array_equal(found.weights[WORDS][untouched], weights[WORDS][untouched])
 
 

@@ -10,7 +10,7 @@ from lib.run.errors import UserError
 from lib.vocab.directory import read_directory, read_vocabulary
 from lib.vocab.export import write_tokenizer
 from lib.vocab.sources import existing_tokenizer
-from lib.vocab.tokenizer import SPECIAL_TOKENS
+from lib.vocab.tokenizer import SPECIAL_TOKENS, WordPieceTokenizer
 from tests.helpers.vocabulary import CASED, UNCASED
 
 
@@ -82,3 +82,137 @@ def test_files_that_are_not_a_vocabulary_are_refused(tmp_path):
             read_vocabulary(tmp_path / name)
     with pytest.raises(UserError, match="folder"):
         read_vocabulary(tmp_path)
+
+
+def drop(path: Path, *keys: str) -> None:
+    edit(path, lambda values: [values.pop(key) for key in keys])
+
+
+def test_values_that_change_no_id_are_accepted(tmp_path):
+    vocabulary = [*SPECIAL_TOKENS, "a"]
+    write_tokenizer(tmp_path, vocabulary, True, True, 128)
+    path, config = tmp_path / "tokenizer.json", tmp_path / "tokenizer_config.json"
+    edit(path, lambda values: values["normalizer"].update(strip_accents=None))
+    drop(path, "added_tokens", "version")
+    edit(
+        config,
+        lambda values: values.update(
+            tokenizer_class="PreTrainedTokenizerFast",
+            strip_accents=None,
+            added_tokens_decoder={"0": {"content": "[PAD]", "special": True}},
+            extra_special_tokens={},
+        ),
+    )
+    files = read_directory(tmp_path)
+    assert (files.vocabulary, files.lowercase, files.strip_accents) == (vocabulary, True, True)
+
+
+NUMBERS = "should be a whole number from 0 to below 16,777,216. Received: "
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda v: v["model"]["vocab"].update(b=-1), f"the id of 'b' {NUMBERS}-1"),
+        (lambda v: v["model"]["vocab"].update(b=6.5), f"the id of 'b' {NUMBERS}6.5"),
+        (lambda v: v["model"]["vocab"].update(b="6"), f"the id of 'b' {NUMBERS}6"),
+        (lambda v: v["model"]["vocab"].update(b=True), f"the id of 'b' {NUMBERS}True"),
+        (lambda v: v["model"]["vocab"].update(b=10**12), f"the id of 'b' {NUMBERS}1000000000000"),
+        (lambda v: v["model"]["vocab"].update(b=10**7), "'b' has the id 10,000,000, but there are"),
+        (lambda v: v["model"]["vocab"].update(b=5), "'a' and 'b' have the same id 5"),
+        (lambda v: v["model"].update(vocab=[["a", 0]]), "model.vocab should give an id for each"),
+        (lambda v: v["normalizer"].update(lowercase="false"), "lowercase should be true, false or"),
+        (
+            lambda v: v["normalizer"].update(lowercase=None),
+            "normalizer.lowercase should be true or",
+        ),
+        (lambda v: v["normalizer"].update(clean_text="true"), "clean_text should be true, false"),
+        (
+            lambda v: v["normalizer"].update(handle_chinese_chars=False),
+            "normalizer.handle_chinese_chars should be true",
+        ),
+        (
+            lambda v: v["model"].update(max_input_chars_per_word=200),
+            "model.max_input_chars_per_word should be 100. Received: 200",
+        ),
+        (lambda v: v["model"].update(unk_token="<unk>"), "model.unk_token should be [UNK]"),
+        (lambda v: v["model"].update(continuing_subword_prefix=""), "continuing_subword_prefix"),
+        (lambda v: v.update(model=None), "not a BERT tokenizer"),
+        (lambda v: v.update(normalizer=[]), "not a BERT tokenizer"),
+        (lambda v: v.update(added_tokens={"id": 0}), "added_tokens should be a list of objects"),
+        (lambda v: v.update(added_tokens=[{"id": 0}]), "added_tokens should be a token"),
+        (
+            lambda v: v.update(added_tokens=[{"id": 3, "content": "[PAD]"}]),
+            "'[PAD]' has the id 3, but in tokenizer.json it has the id 0",
+        ),
+    ],
+)
+def test_values_of_tokenizer_json_that_would_change_ids_are_refused(tmp_path, change, message):
+    write_tokenizer(tmp_path, [*SPECIAL_TOKENS, "a"], True, True, 128)
+    (tmp_path / "vocab.txt").unlink()
+    edit(tmp_path / "tokenizer.json", change)
+    with pytest.raises(UserError) as caught:
+        read_directory(tmp_path)
+    assert str(caught.value).startswith(f"{tmp_path / 'tokenizer.json'}: ")
+    assert message in str(caught.value) and str(caught.value).isprintable()
+
+
+def test_vocab_txt_and_tokenizer_json_must_agree(tmp_path):
+    vocabulary = [*SPECIAL_TOKENS, "a", "b", "a"]
+    write_tokenizer(tmp_path, vocabulary, True, True, 128)
+    assert read_directory(tmp_path).vocabulary == vocabulary
+    path = tmp_path / "tokenizer.json"
+    edit(path, lambda values: values["model"]["vocab"].update(c=8))
+    assert read_directory(tmp_path).vocabulary == [*vocabulary, "c"]
+    edit(path, lambda values: values["model"]["vocab"].update(c=6))
+    edit(path, lambda values: values["model"]["vocab"].pop("b"))
+    message = r"vocab\.txt: token 6 is 'b', but in tokenizer\.json it is 'c'; remove the file"
+    with pytest.raises(UserError, match=message):
+        read_directory(tmp_path)
+
+
+@pytest.mark.parametrize("form", ["added_tokens.json", "tokenizer.json", "tokenizer_config.json"])
+def test_added_tokens_have_their_ids_in_whatever_file_they_are(tmp_path, form):
+    vocabulary = [*SPECIAL_TOKENS, "co", "##vid", "##s"]
+    write_tokenizer(tmp_path, vocabulary, True, True, 128)
+    # With a gap: number 8 has no token.
+    added = {"covid": 10, "sars": 9}
+    objects = [{"id": number, "content": token} for token, number in added.items()]
+    if form == "added_tokens.json":
+        (tmp_path / form).write_text(json.dumps(added))
+    elif form == "tokenizer.json":
+        edit(tmp_path / form, lambda values: values["added_tokens"].extend(objects))
+    else:
+        decoder = {str(each["id"]): {"content": each["content"]} for each in objects}
+        edit(tmp_path / form, lambda values: values.update(added_tokens_decoder=decoder))
+    files = read_directory(tmp_path)
+    assert files.vocabulary == [*vocabulary, "[unused-id-8]", "sars", "covid"]
+    assert sorted(files.added) == ["covid", "sars"]
+    tokenizer = WordPieceTokenizer.load(tmp_path)
+    assert tokenizer.encode("SARS covid covids") == [9, 10, 10, 7]
+    # What is exported has them as entries like any other.
+    write_tokenizer(tmp_path / "..", files.vocabulary, True, True, 128)
+    assert read_directory(tmp_path / "..").vocabulary == files.vocabulary
+
+
+def test_added_tokens_of_several_files_must_agree(tmp_path):
+    write_tokenizer(tmp_path, [*SPECIAL_TOKENS, "a"], True, True, 128)
+    (tmp_path / "added_tokens.json").write_text('{"tiger": 6}')
+    special = tmp_path / "special_tokens_map.json"
+    special.write_text('{"additional_special_tokens": ["tiger"]}')
+    assert read_directory(tmp_path).vocabulary == [*SPECIAL_TOKENS, "a", "tiger"]
+    # A special token may be an added one.
+    (tmp_path / "vocab.txt").write_text("[PAD]\n[UNK]\n[CLS]\n[SEP]\na\n")
+    (tmp_path / "tokenizer.json").unlink()
+    (tmp_path / "added_tokens.json").write_text('{"[MASK]": 5, "tiger": 6}')
+    assert read_directory(tmp_path).vocabulary == [*SPECIAL_TOKENS[:4], "a", "[MASK]", "tiger"]
+    (tmp_path / "vocab.txt").write_text("\n".join([*SPECIAL_TOKENS, "a"]))
+    (tmp_path / "added_tokens.json").write_text('{"tiger": 6}')
+    special.write_text('{"additional_special_tokens": ["lion"]}')
+    with pytest.raises(UserError, match="'lion' is a special token without an id; add it to"):
+        read_directory(tmp_path)
+    special.unlink()
+    config = tmp_path / "tokenizer_config.json"
+    edit(config, lambda values: values.update(added_tokens_decoder={"7": {"content": "tiger"}}))
+    with pytest.raises(UserError, match=r"'tiger' has the id 7, but in vocab\.txt it has the id 6"):
+        read_directory(tmp_path)

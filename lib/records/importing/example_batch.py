@@ -20,6 +20,7 @@ import numpy as np
 from lib.records.tfrecord import FLOAT_LIST, INT64_LIST, entry_header, opening
 from lib.records.tfrecord_reader import (
     FEATURES,
+    NEXT_SENTENCE,
     FeatureSpecs,
     canonical_name,
     pretraining_example,
@@ -56,7 +57,7 @@ class ExampleBatch:
         numbers: int64 [B]: their positions in the file, counted from 1 (JSON lines: line numbers).
         features: by Google's names: input_ids, input_mask, segment_ids int64 [B, S];
             masked_lm_positions, masked_lm_ids int64 [B, P]; masked_lm_weights float32 [B, P];
-            next_sentence_labels int64 [B, 1].
+            next_sentence_labels int64 [B, 1], 0 if the examples have none.
     """
 
     numbers: np.ndarray
@@ -72,7 +73,8 @@ def tfrecord_sizes(path: Path, compressed: bool) -> SequenceSizes:
     for record in read_records(path, compressed):
         _, specs = pretraining_example(record, f"{path}: record 1", None)
         length = specs["input_ids"][0]
-        return SequenceSizes(length, length, specs["masked_lm_positions"][0])
+        predictions = specs["masked_lm_positions"][0]
+        return SequenceSizes(length, length, predictions, NEXT_SENTENCE in specs)
     raise UserError(f"{path}: holds no records; remove it or create it again")
 
 
@@ -110,14 +112,21 @@ def read_tfrecords(path: Path, compressed: bool, batch_size: int) -> Iterator[Ex
         elif expected is None:
             # The sizes of the first record have to be consistent, too.
             _, expected = pretraining_example(batch[0], f"{path}: record {first}", None)
+        features.setdefault(NEXT_SENTENCE, np.zeros((len(batch), 1), np.int64))
         yield ExampleBatch(np.arange(first, first + len(batch)), features)
 
 
 def _decode_batch(records: list[bytes]) -> dict[str, np.ndarray]:
-    """Google's features as matrices [B, V]; {} if the records cannot be decoded together."""
+    """Google's features as matrices [B, V]; {} if the records cannot be decoded together.
+
+    Next-sentence labels are missing if no record has them.
+    """
     packed = [_packed_values(record) for record in records]
+    labelled = any(NEXT_SENTENCE in values for values in packed)
     features = {}
     for name in FEATURES:
+        if name == NEXT_SENTENCE and not labelled:
+            continue
         try:
             columns = [values[name] for values in packed]
         except KeyError:

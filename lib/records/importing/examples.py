@@ -18,14 +18,14 @@ from lib.records.importing.example_batch import (
     tfrecord_sizes,
 )
 from lib.records.importing.hdf5 import hdf5_sizes, read_hdf5
-from lib.records.importing.json_lines import json_sizes, read_json
+from lib.records.importing.json_lines import first_has_label, json_sizes, read_json
 from lib.records.importing.validation import validate_batch
 from lib.records.importing.writing import write_sequences
 from lib.records.manifest import MANIFEST
 from lib.records.masking import VocabularyFacts
 from lib.records.settings import RecordSettings
 from lib.records.shard import FILE_SUFFIXES, sequences_per_batch
-from lib.records.statistics import WrittenShard
+from lib.records.statistics import WrittenShard, total
 from lib.records.tfrecord import checksum_bytes
 from lib.run import fingerprint
 from lib.run.errors import UserError
@@ -134,6 +134,22 @@ def _recognise(path: Path) -> tuple[Format, bool]:
     )
 
 
+def phase_folder(source: Path, phase: str) -> Path:
+    """The folder of a phase's external examples: one of its name, or all of `records.source`."""
+    return source / phase if (source / phase).is_dir() else source
+
+
+def has_next_sentence(file: ExampleFile) -> bool:
+    """Whether the first example of a file has a next-sentence label.
+
+    Raises:
+        UserError: it cannot be read.
+    """
+    if file.format == "JSON lines":
+        return first_has_label(file.path, file.compressed)
+    return _sequence_sizes(file).next_sentence
+
+
 def import_examples(
     files: Sequence[ExampleFile],
     target: Path,
@@ -161,7 +177,7 @@ def import_examples(
 
     Raises:
         UserError: a file is damaged, examples do not fit the phase or the vocabulary, or there are
-            no examples for training or dev.
+            no examples for training or dev, or only some without masks.
     """
     sizes = shard_map(_sequence_sizes, files, workers, f"records {phase}: sizes")
     predictions = _common_predictions(files, sizes, phase, max_seq_length)
@@ -194,6 +210,14 @@ def import_examples(
             f"{files[0]}: no file is for dev, and no example was drawn for it; call one file dev, "
             "or raise split.dev_fraction"
         )
+    paths = {file.name: file.path for file in files}
+    for split in ("train", "dev"):
+        own = [shard for shard in written if shard.split == split]
+        if not total(own).predictions:
+            raise UserError(
+                f"{paths[own[0].source]}: has no masked tokens, and neither have other files for "
+                f"{split}; create them with masks"
+            )
     return settings, written
 
 
@@ -239,9 +263,9 @@ def _common_predictions(
             )
         if size.next_sentence != sizes[0].next_sentence:
             has, lacks = (file, files[0]) if size.next_sentence else (files[0], file)
+            label = "next_sentence_label" + ("s" if file.format != "JSON lines" else "")
             raise UserError(
-                f"{lacks}: lacks next_sentence_label, which {has} has; add it to all files or to "
-                "none"
+                f"{lacks}: lacks {label}, which {has} has; add it to all files or to none"
             )
     predictions = max(size.predictions for size in sizes)
     if not predictions:

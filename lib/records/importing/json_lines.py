@@ -58,6 +58,17 @@ def json_sizes(path: Path, compressed: bool) -> SequenceSizes:
     return SequenceSizes(shortest, longest, predictions, next_sentence)
 
 
+def first_has_label(path: Path, compressed: bool) -> bool:
+    """Whether the first example of a file has a next-sentence label.
+
+    Raises:
+        UserError: as `json_sizes`.
+    """
+    for _, example in _examples(path, compressed):
+        return "next_sentence_label" in example
+    return False
+
+
 def read_json(
     path: Path, compressed: bool, batch_size: int, length: int, predictions: int
 ) -> Iterator[ExampleBatch]:

@@ -76,12 +76,15 @@ def _hashes(batch: ValidatedBatch) -> np.ndarray:
 def _count(
     features: dict[str, np.ndarray], lengths: np.ndarray, vocabulary: VocabularyFacts
 ) -> RecordStatistics:
+    predictions = np.count_nonzero(features["masked_lm_weights"], axis=1)  # [B]
     histogram = np.bincount(lengths, minlength=features["input_ids"].shape[1] + 1)
     return RecordStatistics(
         examples=len(lengths),
         sequences=len(lengths),
         tokens=int(lengths.sum()),
-        predictions=int(np.count_nonzero(features["masked_lm_weights"])),
+        predictions=int(predictions.sum()),
+        unmasked_sequences=int(np.count_nonzero(predictions == 0)),
+        two_segments=int(np.count_nonzero(features["segment_ids"].any(axis=1))),
         masked_tokens=int(np.count_nonzero(features["input_ids"] == vocabulary.mask_id)),
         random_next=int(np.count_nonzero(features["next_sentence_labels"])),
         example_lengths=histogram,

@@ -2,6 +2,7 @@
 
 import gzip
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import h5py
@@ -253,6 +254,76 @@ def test_segments_and_next_sentence_labels_are_optional(import_folder):
     assert not found["segment_ids"].any() and not found["next_sentence_labels"].any()
 
 
+LABEL = "next_sentence_labels"
+
+
+@pytest.mark.parametrize("form", ["tfrecord", "HDF5", "JSON lines"])
+def test_examples_without_next_sentence_labels_are_read_in_every_format(import_folder, form):
+    train, dev = some_examples(30, 1), some_examples(5, 2)
+    labelled = write_as(form, "dev", dev)
+    del train[LABEL]
+    lacking = write_as(form, "train", train)
+    with pytest.raises(UserError) as failure:
+        import_folder()
+    assert str(failure.value).startswith(f"{lacking}: lacks next_sentence_label")
+    assert f"which {labelled} has; add it to all files or to none" in str(failure.value)
+    del dev[LABEL]
+    write_as(form, "dev", dev)
+    folder = import_folder()
+    manifest = read_manifest(folder)
+    assert not manifest.next_sentence and manifest.segments == 2
+    found = read_unpacked(record_files(folder, manifest, "train"), LENGTH, PREDICTIONS)
+    assert not found[LABEL].any()
+    for name, matrix in train.items():
+        np.testing.assert_array_equal(found[name], matrix, err_msg=name)
+
+
+def test_one_file_with_and_without_next_sentence_labels_is_refused(import_folder):
+    """In the same batch, and in a later one."""
+    for count in (3, 3000):
+        path = write_as("tfrecord", "train", some_examples(count, 1))
+        lacking = some_examples(2, 2)
+        del lacking[LABEL]
+        other = write_as("tfrecord", "other", lacking)
+        path.write_bytes(path.read_bytes() + other.read_bytes())
+        other.unlink()
+        message = rf"record {count + 1} lacks next_sentence_labels, unlike the records before it"
+        with pytest.raises(UserError, match=message):
+            import_folder()
+
+
+@pytest.mark.parametrize("form", ["tfrecord", "HDF5", "JSON lines"])
+def test_sequences_without_masks_are_counted_in_every_format(import_folder, capsys, form):
+    def unmask(arrays: dict[str, np.ndarray], count: int) -> dict[str, np.ndarray]:
+        for name in ("masked_lm_positions", "masked_lm_ids", "masked_lm_weights"):
+            arrays[name][:count] = 0
+        return arrays
+
+    write_as(form, "train", unmask(some_examples(30, 1), 7))
+    write_as(form, "dev", some_examples(5, 2))
+    folder = import_folder()
+    metrics = json.loads(Path("results/records/main/metrics.json").read_text(encoding="utf-8"))
+    assert [metrics[split]["unmasked_sequences"] for split in ("train", "dev")] == [7, 0]
+    assert "note: 7 of 30 train sequences have no masked tokens" in capsys.readouterr().out
+    assert read_manifest(folder).splits["train"].sequences == 30
+    for split, count in (("train", 30), ("dev", 5)):
+        write_as(form, "train", some_examples(30, 1))
+        write_as(form, "dev", some_examples(5, 2))
+        path = write_as(form, split, unmask(some_examples(count, 1), count))
+        with pytest.raises(UserError) as failure:
+            import_folder()
+        assert str(failure.value).startswith(f"{path}: has no masked tokens, and neither ")
+
+
+def test_examples_of_one_segment_are_known_as_such(import_folder):
+    for name in ("train", "dev"):
+        arrays = some_examples(30, 1)
+        del arrays[LABEL]
+        arrays["segment_ids"][:] = 0
+        write_as("tfrecord", name, arrays)
+    assert read_manifest(import_folder()).segments == 1
+
+
 def test_predictions_of_json_lines_are_the_maximum_of_all_files(import_folder):
     """Here the maximum is in dev."""
     objects = as_objects(some_examples(30, 1))
@@ -401,8 +472,8 @@ def test_examples_of_other_tasks_are_refused(import_folder):
     """Such as fine-tuning data."""
     arrays = some_examples(5, 1)
     found = "(it has input_ids, input_mask, segment_ids)"
-    lacks = ["masked_lm_positions", "masked_lm_ids", "masked_lm_weights", "next_sentence_labels"]
-    for name in lacks:
+    lacks = ["masked_lm_positions", "masked_lm_ids", "masked_lm_weights"]
+    for name in (*lacks, "next_sentence_labels"):
         del arrays[name]
     path = write_tfrecords(Path("external/a"), arrays)
     with pytest.raises(UserError) as failure:
@@ -545,6 +616,40 @@ def test_misshapen_hdf5_is_refused(import_folder):
         file.create_dataset("input_ids", (10,), dtype=h5py.vlen_dtype(np.int32))
     with pytest.raises(UserError, match="input_ids should be a matrix of integers"):
         import_folder()
+
+
+def test_hdf5_that_leads_to_other_files_is_refused(import_folder):
+    """Otherwise it would bring any readable file into the records."""
+    path = write_as("HDF5", "train", some_examples(10, 1))
+    secret = Path("secret.h5")
+    write_hdf5(secret, some_examples(10, 2))
+    Path("secret.bin").write_bytes(bytes(10 * LENGTH * 4))
+    layout = h5py.VirtualLayout((10, LENGTH), "i4")
+    layout[:] = h5py.VirtualSource(secret, "input_ids", (10, LENGTH))
+
+    def external(file: h5py.File) -> None:
+        storage = [("secret.bin", 0, 10 * LENGTH * 4)]
+        file.create_dataset("input_ids", (10, LENGTH), "i4", external=storage)
+
+    def link(target: object) -> Callable[[h5py.File], None]:
+        return lambda file: file.__setitem__("input_ids", target)
+
+    for write, message in (
+        (link(h5py.ExternalLink("../secret.h5", "input_ids")), "input_ids is a link"),
+        (link(h5py.ExternalLink("nowhere.h5", "input_ids")), "input_ids is a link"),
+        (link(h5py.SoftLink("/input_mask")), "input_ids is a link"),
+        (external, "the values of input_ids are in other files"),
+        (
+            lambda file: file.create_virtual_dataset("input_ids", layout),
+            "the values of input_ids are in other files",
+        ),
+    ):
+        with h5py.File(path, "a") as file:
+            del file["input_ids"]
+            write(file)
+        with pytest.raises(UserError) as failure:
+            import_folder()
+        assert str(failure.value).startswith(f"{path}: {message}, which is refused because")
 
 
 def test_folders_without_usable_files_are_refused(import_folder):
