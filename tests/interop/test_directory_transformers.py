@@ -64,3 +64,16 @@ def test_auto_classes_load_without_missing_tensors(directory):
         "a dog ran."
     )
     assert masked(**encoded).logits.shape[-1] == len(WORDS) + 5
+
+
+def test_added_words_have_the_ids_that_transformers_gives_them(tmp_path):
+    (tmp_path / "base").mkdir()
+    write_tokenizer(tmp_path / "base", [*SPECIAL_TOKENS, *WORDS], True, True, 24)
+    theirs = transformers.AutoTokenizer.from_pretrained(tmp_path / "base")
+    assert theirs.add_tokens(["covid", "sars"]) == 2
+    theirs.save_pretrained(tmp_path)
+    ours = WordPieceTokenizer.load(tmp_path)
+    assert ours.vocabulary[-2:] == ["covid", "sars"]
+    for text in ("the covid, a cats sars.", "sars covid", "Covid SARS ran"):
+        expected = theirs(text, add_special_tokens=False)["input_ids"]
+        assert ours.encode(text) == expected, text

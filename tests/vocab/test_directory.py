@@ -191,8 +191,9 @@ def test_added_tokens_have_their_ids_in_whatever_file_they_are(tmp_path, form):
     tokenizer = WordPieceTokenizer.load(tmp_path)
     assert tokenizer.encode("SARS covid covids") == [9, 10, 10, 7]
     # What is exported has them as entries like any other.
-    write_tokenizer(tmp_path / "..", files.vocabulary, True, True, 128)
-    assert read_directory(tmp_path / "..").vocabulary == files.vocabulary
+    (tmp_path / "exported").mkdir()
+    write_tokenizer(tmp_path / "exported", files.vocabulary, True, True, 128)
+    assert read_directory(tmp_path / "exported").vocabulary == files.vocabulary
 
 
 def test_added_tokens_of_several_files_must_agree(tmp_path):
