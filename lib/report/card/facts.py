@@ -140,7 +140,8 @@ def _chain(
         init = params.phases[name].init
         earlier = _phase_of(params, init)
     from_scratch = init == VOCAB or Path(init).suffix == ".json"
-    return tuple(reversed(phases)), None if from_scratch else _named(Path(init))
+    folder = Path(init).parent if init.endswith(".index") else Path(init)
+    return tuple(reversed(phases)), None if from_scratch else _named(folder)
 
 
 def _phase_of(params: Params, init: str) -> tuple[str, str | None] | None:
