@@ -270,8 +270,10 @@ def _may_be_extended(
     Only pretrain can compare these. Such a vocabulary has the base's tokens at their ids, except
     for [unusedN] entries.
     """
-    if params.vocab.source != "extend" or files is None:
+    if params.vocab.source != "extend":
         return False
+    if files is None:
+        return True
     if digest(files.vocabulary) == digest(base.vocabulary):
         return False
     pairs = zip(files.vocabulary, base.vocabulary, strict=False)
