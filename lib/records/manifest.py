@@ -77,9 +77,9 @@ class Manifest:
         masked_lm_prob: fraction of an example's tokens to predict.
         max_predictions_per_seq: maximum number of masked positions per example.
         whole_word_mask: words are masked as a whole.
-        segments: per example, at most; pairs have 2.
         compression: of the files, by TensorFlow's name: GZIP, or empty for none.
         splits: train, dev and test.
+        segments: per example, at most; pairs have 2.
     """
 
     max_seq_length: int
@@ -90,9 +90,9 @@ class Manifest:
     masked_lm_prob: float
     max_predictions_per_seq: int
     whole_word_mask: bool
-    segments: int
     compression: str
     splits: dict[str, Split]
+    segments: int = 2
 
 
 def read_manifest(records: Path) -> Manifest:
