@@ -155,7 +155,7 @@ def parse_tokenizer(
     if kinds != ["WordPiece", "BertNormalizer", "BertPreTokenizer"]:
         raise UserError(
             f"{path}: not a BERT tokenizer (WordPiece with BertNormalizer and BertPreTokenizer). "
-            f"Received: {', '.join(map(str, kinds)):.80}; use another model"
+            f"Received: {', '.join(map(repr, kinds)):.80}; use another model"
         )
     model, normalizer = tokenizer["model"], tokenizer["normalizer"]
     vocabulary = model.get("vocab")
@@ -201,7 +201,7 @@ def token_id(path: Path, token: str, number: object) -> int:
     if type(number) is not int or not 0 <= number < _MAX_ID:
         raise UserError(
             f"{path}: the id of {token!r:.60} should be a whole number from 0 to below "
-            f"{_MAX_ID:,}. Received: {number!s:.60}; download the file again"
+            f"{_MAX_ID:,}. Received: {number!r:.60}; download the file again"
         )
     return number
 

@@ -5,6 +5,7 @@ The kinds of models are those that people reported to have trouble with.
 
 import json
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -323,7 +324,7 @@ REFUSED = [
     (tokenizer(additional_special_tokens=["[E1]"]), r"the added token '\[E1\]' is not a word"),
     (
         tokenizer(added_tokens_decoder={"-1": {"content": "lion"}}),
-        "id of 'lion' should be a whole number from 0 .* Received: -1",
+        "id of 'lion' should be a whole number from 0 .* Received: '-1'",
     ),
     # 34: added tokens that cannot be honoured.
     (lambda _: write_json(ADDED, {"[URL]": 12}), r"the added token '\[URL\]' is not a word"),
@@ -456,6 +457,34 @@ def test_what_is_not_pulled_is_not_checked(project, capsys):
             ("vocab.base", "models/far/vocab"),
         )
     )
+
+
+def test_one_of_several_checkpoints_is_named_as_init(project, capsys):
+    """38: the advice in the error works. The checkpoint is one of the Model Garden's own."""
+    shutil.rmtree(BASE)
+    shutil.copytree(ROOT / "tests/fixtures/model_garden/run_pretraining", BASE)
+    for path in [*BASE.glob("bert_model.ckpt-1.*")]:
+        for number in ("9", "10"):
+            shutil.copy(path, BASE / path.name.replace("ckpt-1.", f"ckpt-{number}."))
+        path.unlink()
+    tokens = [*TOKENS, *(f"word{number}" for number in range(40 - len(TOKENS)))]
+    (BASE / "vocab.txt").write_text("\n".join(tokens) + "\n")
+    named = BASE / "bert_model.ckpt-10.index"
+    assert refusal() == (
+        f"{BASE}: several checkpoints: bert_model.ckpt-9, bert_model.ckpt-10; name one of them in "
+        f"place of the folder, such as {named}"
+    )
+    project(str(named.with_suffix("")))
+    assert refusal().endswith(f"is not a file that DVC can follow; write {named}")
+    project(str(named))
+    assert f"phases.main.init: {named}: Model Garden TF2, 40 embed" in described(capsys)
+    project(str(named), vocab={"base": str(named)})
+    assert refusal() == f"vocab.base: {named} is a file; name its folder, {BASE}"
+    # Its state file decides as well.
+    state = 'model_checkpoint_path: "bert_model.ckpt-9"\n'
+    (BASE / "checkpoint").write_text(state)
+    project()
+    assert f"phases.main.init: {BASE}: Model Garden TF2, 40 embed" in described(capsys)
 
 
 def test_sizes_in_a_config_file_are_checked(project, capsys):

@@ -115,7 +115,7 @@ NUMBERS = "should be a whole number from 0 to below 16,777,216. Received: "
     [
         (lambda v: v["model"]["vocab"].update(b=-1), f"the id of 'b' {NUMBERS}-1"),
         (lambda v: v["model"]["vocab"].update(b=6.5), f"the id of 'b' {NUMBERS}6.5"),
-        (lambda v: v["model"]["vocab"].update(b="6"), f"the id of 'b' {NUMBERS}6"),
+        (lambda v: v["model"]["vocab"].update(b="6"), f"the id of 'b' {NUMBERS}'6'"),
         (lambda v: v["model"]["vocab"].update(b=True), f"the id of 'b' {NUMBERS}True"),
         (lambda v: v["model"]["vocab"].update(b=10**12), f"the id of 'b' {NUMBERS}1000000000000"),
         (lambda v: v["model"]["vocab"].update(b=10**7), "'b' has the id 10,000,000, but there are"),
