@@ -26,6 +26,7 @@ from lib.run.paths import MODELS, RECORDS, RESULTS, VOCAB
 from lib.run.phases import run_length, training_settings
 from lib.run.stage import forced_by_dvc, run_stage
 from lib.train.base_models import check_base_models
+from lib.train.damaged_records import naming_damaged_records
 from lib.train.initial_weights import read_initial_model
 from lib.train.preemption import stop_on_signal
 from lib.train.saving import digests, runs
@@ -120,6 +121,7 @@ def main(
         runs.prepare(run, identity, from_start, intervals if by_dvc else None)
     with (
         workers.reporting_lost_workers(),
+        naming_damaged_records(records, manifest, config),
         stop_on_signal() as stop,
         exclusive(run, worker),
         remote_copies(run, location, settings.keep_checkpoints, from_start) as copies,

@@ -55,6 +55,8 @@ class Split:
         masking: static: the sequences are masked; dynamic: the reader has to mask them.
         files: record files, by their paths within the folder of records.
         file_sequences: sequences per file.
+        file_digests: of the records of each file (see `lib.records.tfrecord.new_digest`); none in
+            manifests of earlier versions.
     """
 
     sequences: int
@@ -62,6 +64,7 @@ class Split:
     masking: Literal["static", "dynamic"]
     files: tuple[str, ...]
     file_sequences: tuple[int, ...]
+    file_digests: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -142,12 +145,34 @@ def _read_split(facts: dict[str, Any]) -> Split:
         masking,
         tuple(shard["file"] for shard in shards),
         tuple(shard["sequences"] for shard in shards),
+        tuple(shard["digest"] for shard in shards if "digest" in shard),
     )
 
 
 def record_files(records: Path, manifest: Manifest, split: str) -> list[Path]:
     """The record files of one split, in the order of their numbers."""
     return [records / name for name in manifest.splits[split].files]
+
+
+def feature_sizes(manifest: Manifest, masking: str) -> tuple[dict[str, int], dict[str, int]]:
+    """Values per sequence of each feature: those of integers, and those of float32.
+
+    Args:
+        masking: of the split.
+    """
+    length, examples = manifest.max_seq_length, manifest.examples_per_sequence
+    integers = {"input_ids": length, "segment_ids": length, "next_sentence_labels": examples}
+    floats = {}
+    if manifest.packing:
+        integers |= {"position_ids": length, "example_ids": length, "cls_positions": examples}
+        floats["next_sentence_weights"] = examples
+    else:
+        integers["input_mask"] = length
+    if masking == "static":
+        predictions = manifest.predictions_per_sequence
+        integers |= {"masked_lm_positions": predictions, "masked_lm_ids": predictions}
+        floats["masked_lm_weights"] = predictions
+    return integers, floats
 
 
 @dataclass(frozen=True)

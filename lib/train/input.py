@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from lib.records.manifest import Manifest, record_files
+from lib.records.manifest import Manifest, feature_sizes, record_files
 from lib.run import random, tf
 from lib.train.dynamic_masking import DynamicMasking, Vocabulary
 
@@ -109,7 +109,7 @@ def training_batches(
     read_sequences = int(ends[read_files - 1]) if read_files else 0
 
     def read_range(path: tf.Tensor, first: tf.Tensor, count: tf.Tensor) -> tf.data.Dataset:
-        return _read(path, manifest).skip(first).take(count)
+        return _read(path, manifest, count, first)
 
     def read_epoch(order: tf.Tensor, epoch_seed: tf.Tensor) -> tf.data.Dataset:
         ordered = tuple(tf.gather(values, order) for values in ranges)
@@ -204,7 +204,7 @@ def evaluation_batches(
         }
 
     def read_first(path: tf.Tensor, count: tf.Tensor) -> tf.data.Dataset:
-        return _read(path, manifest).take(count)
+        return _read(path, manifest, count)
 
     return (
         tf.data.Dataset.from_tensor_slices((files, counts))
@@ -221,8 +221,12 @@ def _placeholders(count: int) -> tf.data.Dataset:
     return some.repeat(-(-count // 1024)).take(count)
 
 
-def _read(files: Sequence[str] | tf.Tensor, manifest: Manifest) -> tf.data.Dataset:
-    return tf.data.TFRecordDataset(files, manifest.compression, buffer_size=_READ_BYTES)
+def _read(
+    path: tf.Tensor, manifest: Manifest, count: tf.Tensor, first: tf.Tensor | int = 0
+) -> tf.data.Dataset:
+    """So many records of a file from a number on; an error if it has fewer."""
+    records = tf.data.TFRecordDataset(path, manifest.compression, buffer_size=_READ_BYTES)
+    return records.skip(first).take(count).apply(tf.data.experimental.assert_cardinality(count))
 
 
 def _parse(serialized: tf.Tensor, manifest: Manifest, masking: str) -> dict[str, tf.Tensor]:
@@ -230,18 +234,7 @@ def _parse(serialized: tf.Tensor, manifest: Manifest, masking: str) -> dict[str,
 
     Parsing whole batches is several times faster than parsing single records and batching them.
     """
-    length, examples = manifest.max_seq_length, manifest.examples_per_sequence
-    integers = {"input_ids": length, "segment_ids": length, "next_sentence_labels": examples}
-    floats = {}
-    if manifest.packing:
-        integers |= {"position_ids": length, "example_ids": length, "cls_positions": examples}
-        floats["next_sentence_weights"] = examples
-    else:
-        integers["input_mask"] = length
-    if masking == "static":
-        predictions = manifest.predictions_per_sequence
-        integers |= {"masked_lm_positions": predictions, "masked_lm_ids": predictions}
-        floats["masked_lm_weights"] = predictions
+    integers, floats = feature_sizes(manifest, masking)
     sizes = [(integers, tf.int64), (floats, tf.float32)]
     parsed = tf.io.parse_example(
         serialized,
