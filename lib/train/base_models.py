@@ -92,6 +92,9 @@ def check_base_models() -> None:
     tokenizer = _base_tokenizer(params, base)
     for name, checkpoint in opened.items():
         lines += _check_model(params, name, models[name], checkpoint, tokenizer)
+    # Once per model, although several phases may start from it.
+    for checkpoint in {models[name]: checkpoint for name, checkpoint in opened.items()}.values():
+        checkpoint.check_weights()
     if base and tokenizer and base not in [folder_of(models[name]) for name in opened]:
         lines.append(f"vocab.base: {base}: {len(tokenizer.vocabulary):,} tokens")
     for line in lines:
@@ -226,13 +229,12 @@ def _check_model(
     checkpoint: OpenCheckpoint,
     tokenizer: WordPieceTokenizer | None,
 ) -> list[str]:
-    """Checks a model's tokenizer and weights; returns the lines that describe the model."""
+    """Checks a model's tokenizer; returns the lines that describe the model."""
     files = tokenizer_files(init)
     config = checkpoint.config
     if tokenizer and not _may_be_extended(params, files, tokenizer):
         vocabulary = no_extension(tokenizer.vocabulary)
         needed_extension(config.vocab_size, files, tokenizer, vocabulary, folder_of(init))
-    checkpoint.check_weights()
     length = params.phases[name].max_seq_length
     tokens = f" for {len(files.vocabulary):,} tokens" if files else ""
     if files and files.added:
