@@ -78,13 +78,14 @@ def settings(found: Iterable[Experiment], evaluations: Evaluations) -> list[Sett
 
 def rank(found: Sequence[Setting], metric: Metric) -> tuple[list[Setting], list[str]]:
     """The settings, the best first, each compared with the best; and notes about the comparison."""
+    without = [name for each in found if not each.values(metric) for name in each.names]
+    notes = [f"not shown, without {metric.name}: {', '.join(without)}"] if without else []
     found = [setting for setting in found if setting.values(metric)]
     if not found:
-        return [], []
+        return [], notes
     found = sorted(found, key=lambda each: each.mean(metric), reverse=bool(metric.higher_is_better))
     best, *others = found
     deviation = seed_deviation([setting.values(metric) for setting in found])
-    notes: list[str] = []
     documents = set()
     for setting in others:
         if not best.evaluations or not setting.evaluations:
@@ -257,12 +258,13 @@ def main(arguments: Sequence[str]) -> str:
     grouped = settings(found, Evaluations())
     metric = _sort_metric(options.sort, grouped)
     ranked, notes = rank(grouped, metric)
-    shown = {run.rev for setting in grouped for run in setting.runs}
-    # A commit without results is no experiment.
+    shown = {name for setting in grouped for name in setting.names}
+    # A commit without results is no experiment. A killed run stays in DVC's list as running, also
+    # after another one has finished under its name.
     unfinished = [
         each
         for each in found
-        if not each.metrics and each.rev not in shown and each.state != "no results"
+        if not each.metrics and each.name not in shown and each.state != "no results"
     ]
     if not ranked and not unfinished:
         return "No experiment has finished here; `dvc exp run -S KEY=VALUE` runs one."

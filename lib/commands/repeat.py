@@ -85,7 +85,8 @@ def repeat(params: Params, seeds: Sequence[int], overrides: Sequence[str], start
         print(f"repeat: {number} of {len(names)}: {SEED}={seed} as experiment {experiment}")
         sys.stdout.flush()
         run_seed(experiment, seed, overrides)
-    found = {each.name: each for each in experiments()}
+    # A killed one stays in DVC's list as running.
+    found = {each.name: each for each in experiments() if each.metrics}
     if len({found[experiment].setting() for experiment in names}) > 1:
         raise UserError(
             "params.yaml, the text or the code changed between the runs; give the same command "

@@ -187,6 +187,11 @@ def test_without_documents_the_reason_is_given():
     assert found[1].difference is None and "older version" in notes[0]
 
 
+def test_experiments_without_the_metric_are_named():
+    found, notes = rank(settings([made("a", 2.0)], Documents()), METRICS["nsp_accuracy"])
+    assert found == [] and notes == ["not shown, without nsp_accuracy: a"]
+
+
 def test_further_columns_are_chosen_by_name():
     assert "pretrain.learning_rate" in shown(made("a", 2.0), made("b", 3.0), keep="pretrain.l")
     with pytest.raises(UserError, match="not a regular expression"):
