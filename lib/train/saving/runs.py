@@ -74,7 +74,7 @@ class Identity:
     """What identifies a run.
 
     Attributes:
-        inputs: digests of its records, initial weights and vocabulary.
+        inputs: digests of its records, initial weights and vocabulary; the format of checkpoints.
         settings: those that determine the weights.
         code: digest of the training code.
     """
@@ -86,9 +86,7 @@ class Identity:
     @property
     def digest(self) -> str:
         """Of everything but the code, hexadecimal."""
-        return fingerprint.of_values(
-            {"format": _FORMAT, **self.inputs, "settings": dict(self.settings)}
-        )
+        return fingerprint.of_values({**self.inputs, "settings": dict(self.settings)})
 
     @property
     def name(self) -> str:
@@ -106,6 +104,7 @@ def identify(settings: Pretrain, records: str, init: Path, vocab: Path) -> Ident
     """
     return Identity(
         {
+            "format": str(_FORMAT),
             "records": records,
             "init": fingerprint.of_path(init),
             "vocab": fingerprint.of_path(vocab),
@@ -309,6 +308,8 @@ def prepare(
     if intervals is not None and not checkpoint.steps(run):
         _take_up_finished(run, identity, intervals)
     for other in _by_other_code(run):
+        with checkpoint.exclusive(other):
+            pass  # No other process trains it: that one would write the same outputs.
         if is_accepted(code_of(other), identity.code):
             _rename(other, run)
         elif checkpoint.steps(other) and not checkpoint.steps(run):
@@ -459,7 +460,11 @@ def finish(run: Path, weights: Path) -> None:
     md5 = fingerprint.of_file(weights)
     write_record(run, {**read_record(run), "finished": True, "model_md5": md5})
     drop_finished(run.parent)
-    os.replace(run, run.parent / FINISHED)
+    # The one from before may be in use: then that is the one that stays.
+    kept = run.parent / FINISHED
+    if kept.exists():
+        kept = run.with_name(f".{run.name}.dropped")
+    os.replace(run, kept)
     for other in _by_other_code(run):
         _remove_unless_in_use(other)
 

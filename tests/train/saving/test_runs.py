@@ -121,6 +121,8 @@ def test_a_finished_run_keeps_its_last_checkpoint_until_the_next_one_finishes(fo
     with checkpoint.exclusive(finished):
         runs.drop_finished(runs.phase_folder("main"))
         assert finished.exists()  # It is in use.
+        finish(folder, train("main", identity(folder, values, seed=3), 40))
+        assert checkpoint.steps(finished) == [30]
     runs.drop_finished(runs.phase_folder("main"))
     assert not finished.exists()
 
