@@ -31,12 +31,13 @@ class StopRequest:
 
     Attributes:
         signal: None if there was none yet.
-        last_step: the step that is in the last checkpoint, for the line that is printed.
+        last_step: the step that is in the last checkpoint, for the line that is printed; None as
+            long as it is not known.
     """
 
     def __init__(self) -> None:
         self.signal: signal.Signals | None = None
-        self.last_step = 0
+        self.last_step: int | None = None
         self._deferred = self._printed = False
 
     def __bool__(self) -> bool:
@@ -82,7 +83,9 @@ class StopRequest:
             return
         self._printed = True
         by = number.name if number else "another worker"
-        where = f"after step {self.last_step:,}" if self.last_step else "before the first step"
+        where = "while it started"
+        if self.last_step is not None:
+            where = f"after step {self.last_step:,}" if self.last_step else "before the first step"
         line = f"pretrain: stopped by {by} {where}; run the same command again to resume\n"
         # Not `print`, which the signal may have interrupted.
         with suppress(OSError):
