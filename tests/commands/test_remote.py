@@ -195,7 +195,7 @@ def test_records_and_vocabulary_are_enough_to_train(first, tmp_path):
 
     # The run cache: a run of another machine that was never committed is fetched.
     third.set({"records": {"dupe_factor": 2}})
-    assert stages_run(third.run("dvc", "repro", "records@main")) == ["records@main"]
+    assert stages_run(third.run("dvc", "repro", "records@main")) == ["check", "records@main"]
     third.run("make", "-o", "setup", "push")
     fourth = Machine(server, first.bucket).clone(tmp_path / "fourth")
     fourth.set({"records": {"dupe_factor": 2}})

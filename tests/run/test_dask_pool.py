@@ -183,7 +183,9 @@ def test_a_worker_with_different_code_that_joins_later_is_refused(workers, clust
     assert shard_map(dask_cluster.square, [1, 2], workers, "test") == [1, 4]
     different = cluster.add(1, other_code.folder)
     try:
-        with pytest.raises(UserError, match=r"joined later, \S+ \(process \d+\) has other code"):
+        with pytest.raises(
+            UserError, match=r"joined later, \S+ \(process \d+\) has different code"
+        ):
             shard_map(dask_cluster.sleep, [0.2] * 40, workers, "test")
     finally:
         cluster.kill(different)
