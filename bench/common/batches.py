@@ -21,10 +21,10 @@ def example_lengths(example_ids: np.ndarray) -> np.ndarray:
 
 
 def random_sequences(
-    count: int, length: int, predictions: int, vocab_size: int
+    count: int, length: int, predictions: int, vocab_size: int, seed: int = 1
 ) -> dict[str, np.ndarray]:
     """Random sequences without padding, each with `predictions` masked positions, as in records."""
-    draw = np.random.default_rng(1)
+    draw = np.random.default_rng(seed)
     order = np.argsort(draw.random((count, length - 2)), axis=1)[:, :predictions]
     shape = (count, length)
     return {

@@ -5,14 +5,16 @@ what each estimate is based on. docs/planning.md explains the formulas and their
 """
 
 import argparse
+import csv
 import math
 import os
 import re
+import statistics
 import sys
 from dataclasses import replace
 from pathlib import Path
 
-from lib.commands.plan_rates import DEVICES, HASH_BYTES_PER_SECOND, TEXTS
+from lib.commands.plan_rates import ASSUMED_MFU, DEVICES, HASH_BYTES_PER_SECOND, TEXTS
 from lib.commands.plan_stages import MEASURED, StageEstimate, estimate_stages
 from lib.params import load_params
 from lib.run.errors import UserError
@@ -54,6 +56,34 @@ def _format_time(seconds: float) -> str:
     return f"{seconds:.2g} s"
 
 
+def _format_range(least: float, most: float | None) -> str:
+    ends = [_format_time(seconds) for seconds in (least, most or least)]
+    return " to ".join(dict.fromkeys(ends))
+
+
+def measured_speed(path: Path) -> float:
+    """FLOP/s in an earlier run: the median of its `results/cost/training-PHASE.csv`.
+
+    Raises:
+        UserError: the file cannot be read, or has no line.
+    """
+    try:
+        with path.open(encoding="utf-8", newline="") as file:
+            rates = [float(row["flops_per_second"]) for row in csv.DictReader(file)]
+    except OSError as failure:
+        raise UserError(f"--measured {path}: {failure.strerror}; check the path") from None
+    except (KeyError, TypeError, ValueError):
+        raise UserError(
+            f"--measured {path}: has no column flops_per_second with numbers; give the file "
+            "results/cost/training-PHASE.csv of a run"
+        ) from None
+    if not rates or min(rates) <= 0:
+        raise UserError(
+            f"--measured {path}: has no measurement above 0; train for some hundred steps first"
+        )
+    return statistics.median(rates)
+
+
 def table(estimates: list[StageEstimate], raw: float) -> str:
     """The estimates as aligned text, with DVC's hashing and the total.
 
@@ -65,7 +95,7 @@ def table(estimates: list[StageEstimate], raw: float) -> str:
     lines += [
         (
             stage.name,
-            _format_time(stage.seconds),
+            _format_range(stage.seconds, stage.most_seconds),
             _format_bytes(stage.disk),
             _format_bytes(stage.memory),
             stage.basis,
@@ -75,8 +105,9 @@ def table(estimates: list[StageEstimate], raw: float) -> str:
     hashing = disk / HASH_BYTES_PER_SECOND
     lines.append(("DVC hashing", _format_time(hashing), "", "", MEASURED))
     seconds = hashing + sum(stage.seconds for stage in estimates)
+    most = hashing + sum(stage.most_seconds or stage.seconds for stage in estimates)
     total = "with the raw text; DVC's cache by links, not copies"
-    lines.append(("total", _format_time(seconds), _format_bytes(disk), "", total))
+    lines.append(("total", _format_range(seconds, most), _format_bytes(disk), "", total))
     widths = [max(len(line[column]) for line in lines) for column in range(4)]
     return "\n".join(
         "  ".join(
@@ -103,11 +134,21 @@ def main() -> None:
     parser.add_argument(
         "--devices", type=int, default=1, metavar="N", help="number of accelerators (default: 1)"
     )
-    parser.add_argument(
+    speeds = parser.add_mutually_exclusive_group()
+    low, high = ASSUMED_MFU
+    speeds.add_argument(
         "--mfu",
         "--share",
         type=float,
-        help="fraction of the peak FLOP/s that training reaches (default: 0.35; measured for cpu)",
+        help="fraction of the peak FLOP/s that training reaches (default: a range, "
+        f"{low:.0%}% to {high:.0%}%; measured for cpu)",
+    )
+    speeds.add_argument(
+        "--measured",
+        type=Path,
+        metavar="FILE",
+        help="results/cost/training-PHASE.csv of a run with this device, precision and number of "
+        "devices: its speed",
     )
     parser.add_argument(
         "--cores",
@@ -123,8 +164,15 @@ def main() -> None:
             raw = parse_size(arguments.text)
         else:
             raw = folder_size(Path(params.preprocess.input))
-        if arguments.mfu:
+        if arguments.mfu is not None:
+            if not 0 < arguments.mfu <= 1:
+                raise UserError(
+                    f"--mfu: should be above 0 and at most 1. Received: {arguments.mfu:g}"
+                )
             device = replace(device, mfu=arguments.mfu, basis="given")
+        if arguments.measured:
+            speed = measured_speed(arguments.measured) / arguments.devices
+            device = replace(device, speed=speed, basis=f"measured, {arguments.measured}")
         text, cores = TEXTS[arguments.kind], arguments.cores or 1
         print(table(estimate_stages(params, raw, text, device, arguments.devices, cores), raw))
     except UserError as error:

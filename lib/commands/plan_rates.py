@@ -87,6 +87,11 @@ STAGE_MEMORY = {
 HASH_BYTES_PER_SECOND = 0.5 * GB  # DVC hashing large files.
 
 
+# Fractions of the peak FLOP/s between which training is assumed to be where nothing was measured
+# (docs/planning.md).
+ASSUMED_MFU = (0.1, 0.4)
+
+
 @dataclass(frozen=True)
 class Device:
     """One accelerator (for TPUs, one chip), with its maker's figures.
@@ -96,15 +101,18 @@ class Device:
         single: peak FLOP/s of float32 matrix products as TensorFlow computes them (TF32 if the
             device has it).
         memory: bytes.
-        mfu: model FLOPs utilisation, the fraction of the peak that training reaches.
-        basis: where `mfu` comes from.
+        mfu: model FLOPs utilisation, the fraction of the peak that training reaches; None if it was
+            not measured.
+        speed: the FLOP/s of training itself, measured in a run; takes the place of `mfu`.
+        basis: where these come from.
     """
 
     half: float
     single: float
     memory: float
-    mfu: float = 0.35
-    basis: str = "assumed"
+    mfu: float | None = None
+    basis: str = "an assumption"
+    speed: float | None = None
 
 
 DEVICES = {
@@ -118,5 +126,5 @@ DEVICES = {
     "tpu-v4": Device(275e12, 275e12, 32 * GB),
     "tpu-v5e": Device(197e12, 197e12, 16 * GB),
     "tpu-v6e": Device(918e12, 918e12, 32 * GB),
-    "cpu": Device(0.56e12, 0.306e12, 24 * GB, 0.71, "measured"),
+    "cpu": Device(0.56e12, 0.306e12, 24 * GB, 0.71, "measured with BERT-base"),
 }

@@ -8,26 +8,38 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lib.commands import plan_rates as rates
-from lib.commands.plan_rates import Device, Text
+from lib.commands.plan_rates import ASSUMED_MFU, Device, Text
 from lib.model.config import BertConfig, read_config
 from lib.model.flops import training_flops
+from lib.model.memory import Microbatch, peak_activations
 from lib.model.parameters import parameter_table
-from lib.params import VOCAB, Params, Pretrain
+from lib.params import VOCAB, Params
 from lib.records.settings import RecordSettings
 from lib.run.phases import run_length, training_settings
 
 MEASURED = "measured"
+# Per parameter: weights, gradients and two slots of the optimizer, and one more set of gradients,
+# of earlier microbatches or clipped.
+STATE_BYTES = 20
 
 
 @dataclass(frozen=True)
 class StageEstimate:
-    """Estimated wall seconds, bytes on disk and bytes of memory of a stage, and their basis."""
+    """Estimates for a stage.
+
+    Attributes:
+        seconds: wall seconds; the least, if there is a range.
+        disk, memory: bytes.
+        basis: what the estimates are based on.
+        most_seconds: the other end of the range; None without one.
+    """
 
     name: str
     seconds: float
     disk: float
     memory: float
     basis: str
+    most_seconds: float | None = None
 
 
 def estimate_stages(
@@ -116,31 +128,35 @@ def estimate_training(
     peak = device.single if training.precision == "float32" else device.half
     parameters = sum(math.prod(parameter.shape) for parameter in parameter_table(config))
     microbatch = training.microbatch_size or math.ceil(batch / devices)
+    work = (steps + evaluation) * flops
+    mfu = device.speed / peak if device.speed else device.mfu
+    least, most = ASSUMED_MFU if mfu is None else (mfu, mfu)
+    reached = f"{most:.0%}" if least == most else f"{least:.0%} to {most:.0%}"
     return StageEstimate(
         f"pretrain {name}",
-        (steps + evaluation) * flops / (peak * devices * device.mfu),
+        work / (peak * devices * most),
         # A checkpoint holds the weights and two optimizer slots, 4 bytes each; the last and the
         # best model hold the weights.
         parameters * (12 * training.keep_checkpoints + 8),
-        20 * parameters + activation_bytes(config, training, microbatch, length),
+        STATE_BYTES * parameters
+        + peak_activations(
+            config,
+            Microbatch(
+                sequences=microbatch,
+                length=length,
+                predictions=predictions,
+                examples=examples if settings.next_sentence else 0,
+                packed=settings.packing,
+                item_bytes=4 if training.precision == "float32" else 2,
+                gradient_checkpointing=training.gradient_checkpointing,
+            ),
+        ),
         f"{parameters / 1e6:.0f} M parameters, {steps:,} steps of {flops / 1e12:.3g} TFLOP, "
-        f"{evaluation / steps:.0%} more for dev evaluations; {device.mfu:.0%} of "
-        f"{peak / 1e12:g} TFLOP/s ({device.basis}); memory per device",
+        f"{evaluation / steps:.0%} more for dev evaluations, {work / 1e15:,.0f} PFLOP in all; "
+        f"{reached} of {peak / 1e12:g} TFLOP/s ({device.basis}); memory per device, {microbatch} "
+        "sequences at a time",
+        work / (peak * devices * least) if least < most else None,
     )
-
-
-def activation_bytes(config: BertConfig, training: Pretrain, microbatch: int, length: int) -> float:
-    """Bytes of the activations that a microbatch keeps for its backward pass.
-
-    In 16 bits: Korthikanti et al. (2022), Reducing Activation Recomputation in Large Transformer
-    Models, equation 1, and section 5 for recomputation. In 32 bits twice as many.
-    """
-    size, heads = config.hidden_size, config.num_attention_heads
-    layer = microbatch * length * (34 * size + 5 * heads * length)
-    layer_input = 2 * microbatch * length * size
-    layers = config.num_hidden_layers
-    total = layer_input * layers + layer if training.gradient_checkpointing else layer * layers
-    return total * (2 if training.precision == "float32" else 1)
 
 
 def phase_config(params: Params, name: str) -> BertConfig:

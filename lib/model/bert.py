@@ -92,7 +92,8 @@ def encode(
     for number in range(config.num_hidden_layers):
         scope = f"bert/encoder/layer_{number}/"
         own = {name: value for name, value in weights.items() if name.startswith(scope)}
-        layer = partial(_layer, config, dropout, number, positions if number == last else None)
+        computed = positions if number == last else None
+        layer = partial(_layer, config, dropout, number, computed, gradient_checkpointing)
         hidden = (tf.recompute_grad(layer) if gradient_checkpointing else layer)(hidden, bias, own)
     # [B * S, H] -> [B, S, H], or [B * C, H] -> [B, C, H]
     return tf.reshape(hidden, [-1, length if positions is None else positions.shape[1], size])
@@ -103,15 +104,18 @@ def _layer(
     dropout: Dropout,
     number: int,
     positions: tf.Tensor | None,
+    late_masks: bool,
     hidden: tf.Tensor,
     bias: tf.Tensor,
     weights: Weights,
 ) -> tf.Tensor:
     """One encoder layer: [B * S, H] -> [B * S, H], or [B * C, H] with `positions`.
 
-    For `bias` and `positions` see `lib.model.layers.self_attention`.
+    For `bias` and `positions` see `lib.model.layers.self_attention`; with `late_masks` dropout
+    makes its masks when the layer has its input, not before.
     """
-    layer, dropout = f"bert/encoder/layer_{number}", dropout.fold_in(number)
+    layer = f"bert/encoder/layer_{number}"
+    dropout = dropout.fold_in(number, hidden if late_masks else None)
     rate, epsilon = config.hidden_dropout_prob, config.layer_norm_eps
     context = self_attention(
         weights,

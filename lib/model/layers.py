@@ -25,15 +25,23 @@ class Dropout:
         self._seed = seed
         self._calls = 0
 
-    def fold_in(self, number: int) -> "Dropout":
+    def fold_in(self, number: int, after: tf.Tensor | None = None) -> "Dropout":
         """Dropout for one layer, with call sites of its own.
 
         They count from 1 whenever the layer is traced, so that gradient checkpointing, which
         traces it a second time, drops the same values.
+
+        Args:
+            after: a tensor before which no mask is made. Masks need nothing but the seed:
+                otherwise TensorFlow makes those of all layers at once, at the start of the step.
         """
         if self._seed is None:
             return self
-        return Dropout(tf.random.experimental.stateless_fold_in(self._seed, number))
+        seed = tf.random.experimental.stateless_fold_in(self._seed, number)
+        if after is not None:
+            with tf.control_dependencies([after]):
+                seed = tf.identity(seed)
+        return Dropout(seed)
 
     def __call__(self, values: tf.Tensor, rate: float) -> tf.Tensor:
         """Sets a fraction `rate` of the values to 0 and scales the others up; any shape.

@@ -1,8 +1,8 @@
-"""Memory of a training step: what its forward pass keeps for the backward pass.
+"""Memory of a training step: what its forward pass keeps for the backward pass, and the peak.
 
 The layers of `lib.model` are counted one by one, as TensorFlow runs them without XLA: every tensor
-that the forward pass makes and an operation of the backward pass reads. XLA fuses operations and
-may keep less.
+that the forward pass makes and an operation of the backward pass reads. A test compares this with
+the graph of the step. XLA fuses operations and may keep less.
 
 Shapes: B sequences in a microbatch, S tokens per sequence, T = B * S tokens, H hidden size, I
 intermediate size, N heads, V vocabulary size, P masked positions and K examples per sequence.
@@ -41,40 +41,58 @@ class Microbatch:
         return self.sequences * self.length
 
 
-def kept_activations(config: BertConfig, batch: Microbatch) -> int:
-    """Bytes of activations that are kept when the backward pass begins.
+def peak_activations(config: BertConfig, batch: Microbatch) -> int:
+    """Bytes of activations and copies of weights at the peak of a training step.
 
-    With gradient checkpointing, the layer that is computed again is included.
+    The peak is at the beginning of the backward pass: in the MLM head, or in the attention of the
+    last layers. What operations there use beside kept tensors was measured on a CPU: five times the
+    logits, or four times the attention weights (docs/planning.md).
     """
-    hidden, layers = config.hidden_size, config.num_hidden_layers
-    layer_inputs = layers * batch.tokens * hidden * batch.item_bytes
+    kept = kept_activations(config, batch) + kept_weight_copies(config, batch)
+    head_work = 5 * _logits(config, batch)
     full, last = _layer(config, batch, is_last=False), _layer(config, batch, is_last=True)
+    weights = config.num_attention_heads * batch.tokens * batch.length
+    attention_work = 4 * weights * batch.item_bytes
+    if not batch.gradient_checkpointing:
+        return kept + max(head_work, attention_work)
+    # The heads are done when a layer is computed again.
+    layer = full if config.num_hidden_layers > 1 else last
+    layer += _layer_weight_copies(config, batch, is_last=False) + attention_work
+    return kept + max(head_work, layer - _heads(config, batch))
+
+
+def kept_activations(config: BertConfig, batch: Microbatch) -> int:
+    """Bytes of activations that are kept when the backward pass begins."""
+    layers = config.num_hidden_layers
+    numbers = _embeddings(config, batch) + _heads(config, batch)
+    numbers += layers * batch.tokens * config.hidden_size * batch.item_bytes  # inputs of layers
     if batch.gradient_checkpointing:
-        bias = batch.tokens * (batch.length if batch.packed else 1) * _FLOAT32
-        inside = bias + (max(full, last) if layers > 1 else last)
-    else:
-        inside = (layers - 1) * full + last
-    return _embeddings(config, batch) + layer_inputs + inside + _heads(config, batch)
+        # What is added to the scores; the layers have no inputs besides.
+        return numbers + batch.tokens * (batch.length if batch.packed else 1) * _FLOAT32
+    full, last = _layer(config, batch, is_last=False), _layer(config, batch, is_last=True)
+    return numbers + (layers - 1) * full + last
 
 
 def kept_weight_copies(config: BertConfig, batch: Microbatch) -> int:
-    """Bytes of copies of weights that are kept for the backward pass.
+    """Bytes of copies of weights that are kept when the backward pass begins."""
+    hidden, copies = config.hidden_size, 0
+    if batch.item_bytes != _FLOAT32:
+        heads = hidden * (hidden + config.vocab_size)
+        heads += hidden * hidden if batch.examples else 0
+        copies += heads * batch.item_bytes
+    if batch.gradient_checkpointing:
+        return copies
+    full, last = (_layer_weight_copies(config, batch, is_last) for is_last in (False, True))
+    return copies + (config.num_hidden_layers - 1) * full + last
 
-    In 16 bits, every matrix in its precision; in float32, query, key and value as one matrix. With
-    gradient checkpointing, those of one layer at a time.
-    """
+
+def _layer_weight_copies(config: BertConfig, batch: Microbatch, is_last: bool) -> int:
+    """In 16 bits every matrix; in float32 query, key and value as one, or the last two of them."""
     hidden = config.hidden_size
-    attention, inner = 4 * hidden * hidden, 2 * hidden * config.intermediate_size
-    heads = hidden * (hidden + config.vocab_size)
-    heads += hidden * hidden if batch.examples else 0
     if batch.item_bytes == _FLOAT32:
-        # The last layer joins key and value only.
-        layer, last, heads = 3 * hidden * hidden, 2 * hidden * hidden, 0
-    else:
-        layer = last = attention + inner
-    layers = config.num_hidden_layers
-    in_layers = layer if batch.gradient_checkpointing else (layers - 1) * layer + last
-    return batch.item_bytes * (in_layers + heads)
+        return (2 if is_last else 3) * hidden * hidden * _FLOAT32
+    matrices = 4 * hidden * hidden + 2 * hidden * config.intermediate_size
+    return matrices * batch.item_bytes
 
 
 def _layer(config: BertConfig, batch: Microbatch, is_last: bool) -> int:
@@ -117,7 +135,11 @@ def _heads(config: BertConfig, batch: Microbatch) -> int:
     masked = batch.sequences * batch.predictions
     # Input, transformed before its activation, and normalised.
     numbers = masked * 3 * hidden * size + _layer_norm(hidden, masked)
-    numbers += masked * config.vocab_size * _FLOAT32  # logits
+    numbers += _logits(config, batch)
     pooled = batch.sequences * batch.examples
     numbers += pooled * 2 * hidden * size
     return numbers + (pooled * hidden * _FLOAT32 if size != _FLOAT32 else 0)
+
+
+def _logits(config: BertConfig, batch: Microbatch) -> int:
+    return batch.sequences * batch.predictions * config.vocab_size * _FLOAT32

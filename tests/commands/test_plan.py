@@ -1,7 +1,9 @@
 """Estimates against cases computed by hand, and the size of a record against the codec's."""
 
+import re
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -15,6 +17,8 @@ from lib.commands.plan_stages import (
     phase_config,
     records_size,
 )
+from lib.model.config import BertConfig
+from lib.model.memory import Microbatch, peak_activations
 from lib.params import Params, parse_params
 from lib.records import tfrecord
 from lib.records.settings import RecordSettings
@@ -132,13 +136,28 @@ def test_epochs_are_converted_to_steps(values):
 def test_memory_per_device(values):
     values["pretrain"]["microbatch_size"] = 32
     training = estimate(values)["pretrain main"]
-    # Korthikanti et al. (2022): s b h (34 + 5 a s / h) bytes per layer.
-    layers = 12 * 128 * 32 * 768 * (34 + 5 * 12 * 128 / 768)
-    assert training.memory == pytest.approx(20 * 110.1e6 + layers, rel=0.01)
-    values["pretrain"]["gradient_checkpointing"] = True
-    assert estimate(values)["pretrain main"].memory == pytest.approx(
-        20 * 110.1e6 + layers / 12 + 12 * 2 * 128 * 32 * 768, rel=0.01
+    config = BertConfig(30522, **values["pretrain"]["model"])
+    batch = Microbatch(32, 128, 20, 1, False, 2, False)
+    # 110.1 million parameters.
+    assert training.memory == pytest.approx(
+        20 * 110.1e6 + peak_activations(config, batch), rel=0.001
     )
+    values["pretrain"] |= {"gradient_checkpointing": True, "precision": "float32"}
+    batch = replace(batch, gradient_checkpointing=True, item_bytes=4)
+    assert estimate(values)["pretrain main"].memory == pytest.approx(
+        20 * 110.1e6 + peak_activations(config, batch), rel=0.001
+    )
+
+
+def test_without_a_measurement_training_time_is_a_range(values):
+    stages = estimate_stages(parse_params(values), 1e9, TEXT, replace(DEVICE, mfu=None), 1, 4)
+    (training,) = [stage for stage in stages if stage.name == "pretrain main"]
+    low, high = rates.ASSUMED_MFU
+    measured = estimate(values)["pretrain main"]
+    assert training.seconds == pytest.approx(measured.seconds * 0.5 / high)
+    assert training.most_seconds == pytest.approx(measured.seconds * 0.5 / low)
+    assert measured.most_seconds is None
+    assert "10% to 40% of 100 TFLOP/s (an assumption)" in training.basis
 
 
 def test_a_phase_has_the_config_of_its_initial_model(values, tmp_path):
@@ -214,7 +233,43 @@ def test_the_table_has_all_stages_and_a_total(monkeypatch, capsys):
     stages = [line.split()[0] for line in lines]
     assert stages == ["preprocess", "sample5M", "vocab", "split", "records", "pretrain", "DVC"]
     assert total.startswith("total ")
-    assert "35% of 156 TFLOP/s (assumed)" in lines[-2]
+    assert re.search("10% to 40% of 156 TFLOP/s .an assumption", lines[-2])
+    assert " to " in lines[-2].split("GB")[0]
+
+
+def test_a_speed_that_was_given_or_measured(monkeypatch, capsys, tmp_path):
+    common = ("--text", "1GB", "--device", "a100", "--devices", "2")
+    run(monkeypatch, *common, "--mfu", "0.2")
+    assert "20% of 156 TFLOP/s (given)" in capsys.readouterr().out
+    path = tmp_path / "training-main.csv"
+    # Of both devices; the first line still has the compilation in it.
+    path.write_text("step,flops_per_second\n1,1e12\n100,78e12\n200,80e12\n", encoding="utf-8")
+    run(monkeypatch, *common, "--measured", str(path))
+    assert f"25% of 156 TFLOP/s (measured, {path})" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (None, "No such file"),
+        ("step,loss\n1,2\n", "no column flops_per_second"),
+        ("step,flops_per_second\n1,\n", "no column flops_per_second with numbers"),
+        ("step,flops_per_second\n", "no measurement"),
+        ("step,flops_per_second\n1,0\n", "no measurement above 0"),
+    ],
+)
+def test_a_file_without_measurements_is_refused(tmp_path, content, message):
+    path = tmp_path / "training.csv"
+    if content is not None:
+        path.write_text(content, encoding="utf-8")
+    with pytest.raises(UserError, match=f"--measured {path}: .*{message}"):
+        command.measured_speed(path)
+
+
+@pytest.mark.parametrize("mfu", ["0", "-1", "35", "nan"])
+def test_an_impossible_fraction_is_refused(monkeypatch, mfu):
+    with pytest.raises(SystemExit, match="--mfu: should be above 0 and at most 1"):
+        run(monkeypatch, "--text", "1GB", "--mfu", mfu)
 
 
 def test_the_size_of_existing_text_is_measured(monkeypatch, capsys, tmp_path, values):
@@ -244,4 +299,5 @@ def test_every_rate_is_plausible():
         assert all(value > 0 for value in vars(text).values())
         assert text.fill <= 1
     for device in DEVICES.values():
-        assert 0 < device.mfu < 1 and device.half >= device.single
+        assert device.mfu is None or 0 < device.mfu < 1
+        assert device.half >= device.single

@@ -1,0 +1,226 @@
+"""Training steps on this machine's first accelerator: speed, share of the peak, memory, bfloat16.
+
+For every model: steps per second, the fraction of the measured matmul peak, the peak of the
+device's memory beside the one that `lib.commands.plan` counts, and the loss after some steps, in
+float32 and in bfloat16, with and without XLA. Sequences are random, so it needs no files. A case
+that does not fit into the device's memory is reported as such.
+"""
+
+import argparse
+import gc
+import itertools
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import yaml
+
+from bench import ROOT
+from bench.common import cli
+from bench.common.batches import random_sequences
+from bench.common.report import machine, table, write_json
+from bench.training.cases import sizes
+from lib.commands.plan_stages import STATE_BYTES
+from lib.model.config import BertConfig
+from lib.model.flops import matmul_peak, training_flops
+from lib.model.losses import Batch
+from lib.model.memory import Microbatch, peak_activations
+from lib.model.parameters import initial_values
+from lib.params import parse_params
+from lib.run import tf
+from lib.train.step import Trainer
+from lib.train.strategy import make_strategy
+
+# Sizes, and sequences of 128 tokens per step; of longer ones as many as have as many tokens.
+MODELS = {
+    "tiny": (sizes(2, 64), 16),
+    "mini": (sizes(4, 256), 256),
+    "base": (sizes(12, 768), 64),
+    "large": (sizes(24, 1024), 32),
+}
+PRECISIONS = ("float32", "bfloat16")
+_VOCAB_SIZE, _MASKED = 30_522, 0.15
+# Different batches, which the loss is measured on; steps before the clock starts.
+_BATCHES, _WARMUP_STEPS = 4, 3
+_COLUMNS = {
+    "name": "model",
+    "precision": "precision",
+    "xla": "XLA",
+    "sequences": "sequences",
+    "steps_per_second": "steps/s",
+    "tokens_per_second": "tokens/s",
+    "peak_fraction": "of peak",
+    "device_mib": "MiB",
+    "counted_mib": "counted",
+    "loss": "MLM loss",
+    "first_step_seconds": "first step, s",
+    "failure": "",
+}
+_RATIOS = {
+    "name": "bfloat16 over float32",
+    "speed": "speed",
+    "memory": "memory",
+    "loss_difference": "MLM loss, difference",
+}
+
+
+def measure(
+    name: str, length: int, sequences: int, precision: str, xla: bool, options: argparse.Namespace
+) -> dict[str, Any]:
+    """One case: the first step, steps for some seconds, and the loss after `--loss-steps`."""
+    config = BertConfig(_VOCAB_SIZE, **MODELS[name][0])
+    predictions = round(_MASKED * length)
+    row: dict[str, Any] = {
+        "name": f"{name}, {length} tokens",
+        "precision": precision,
+        "xla": xla,
+        "sequences": sequences,
+    }
+    values = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
+    values["pretrain"] |= {"batch_size": sequences, "precision": precision, "xla": xla}
+    values["pretrain"] |= {"microbatch_size": None, "gradient_checkpointing": False}
+    weights = initial_values(config, 1)
+    parameters = sum(array.size for array in weights.values())
+    batch = Microbatch(
+        sequences, length, predictions, 1, False, 4 if precision == "float32" else 2, False
+    )
+    row["counted_mib"] = (STATE_BYTES * parameters + peak_activations(config, batch)) / 2**20
+    gpus = tf.config.list_logical_devices("GPU")
+    if gpus:
+        tf.config.experimental.reset_memory_stats(gpus[0].name)
+    try:
+        trainer = Trainer(
+            config, parse_params(values).pretrain, True, weights, make_strategy("one")
+        )
+        batches = [_batch(sequences, length, predictions, seed) for seed in range(_BATCHES)]
+        row |= _time_steps(trainer, batches, options.seconds, options.loss_steps)
+    except tf.errors.ResourceExhaustedError:
+        return row | {"failure": "out of memory"}
+    flops = training_flops(config, sequences, length, predictions, 1, True)
+    row["tokens_per_second"] = row["steps_per_second"] * sequences * length
+    row["flops_per_second"] = row["steps_per_second"] * flops
+    row["peak_flops_per_second"] = matmul_peak(precision)
+    row["peak_fraction"] = row["flops_per_second"] / row["peak_flops_per_second"]
+    if gpus:
+        row["device_mib"] = row.pop("peak_bytes") / 2**20
+    return row
+
+
+def _batch(sequences: int, length: int, predictions: int, seed: int) -> Batch:
+    arrays = random_sequences(sequences, length, predictions, _VOCAB_SIZE, seed)
+    batch = {
+        name: tf.constant(values, tf.float32 if values.dtype.kind == "f" else tf.int32)
+        for name, values in arrays.items()
+    }
+    return batch | {"example_weights": tf.ones(sequences)}
+
+
+def _time_steps(
+    trainer: Trainer, batches: Sequence[Batch], seconds: float, loss_steps: int
+) -> dict[str, Any]:
+    numbers, queue = itertools.count(1), itertools.cycle(batches)
+    result: dict[str, Any] = {}
+
+    def step() -> dict[str, tf.Tensor]:
+        return trainer.step(next(queue), tf.constant(next(numbers)), tf.constant(1e-4))
+
+    started = time.perf_counter()
+    float(step()["masked_lm_loss"])  # waits for the device
+    result["first_step_seconds"] = time.perf_counter() - started
+    for _ in range(_WARMUP_STEPS):
+        float(step()["masked_lm_loss"])
+    steps, started = 0, time.perf_counter()
+    while (elapsed := time.perf_counter() - started) < seconds or not steps:
+        # The host waits every tenth step only, as in training.
+        for _ in range(10):
+            sums = step()
+        float(sums["masked_lm_loss"])
+        steps += 10
+    result["steps_per_second"] = steps / elapsed
+    if gpus := tf.config.list_logical_devices("GPU"):
+        result["peak_bytes"] = tf.config.experimental.get_memory_info(gpus[0].name)["peak"]
+    done = next(numbers) - 1
+    # A multiple of the batches, so that the last of them are all of them.
+    for _ in range(done, max(loss_steps, done + len(batches))):
+        sums = step()
+    last = [step() for _ in batches]
+    result["steps"] = max(loss_steps, done + len(batches)) + len(batches)
+    total = sum(float(each["masked_lm_loss"]) for each in last)
+    result["loss"] = total / sum(float(each["masked_lm_weight"]) for each in last)
+    return result
+
+
+def ratios(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """bfloat16 against float32: the faster of with and without XLA each; and memory without XLA."""
+    found = []
+    for name in dict.fromkeys(row["name"] for row in rows):
+        own = [row for row in rows if row["name"] == name and "steps_per_second" in row]
+        best = {}
+        for precision in PRECISIONS:
+            same = [row for row in own if row["precision"] == precision]
+            best[precision] = max(same, key=lambda row: row["steps_per_second"], default=None)
+        single, half = best["float32"], best["bfloat16"]
+        if single is None or half is None:
+            continue
+        row = {
+            "name": name,
+            "speed": half["steps_per_second"] / single["steps_per_second"],
+            "loss_difference": half["loss"] - single["loss"],
+        }
+        if "device_mib" in single and "device_mib" in half:
+            row["memory"] = half["device_mib"] / single["device_mib"]
+        found.append(row)
+    return found
+
+
+def main() -> None:
+    parser = cli.make_parser("training.device", __doc__)
+    parser.add_argument(
+        "--models",
+        nargs="+",
+        choices=MODELS,
+        default=["mini", "base", "large"],
+        help="models to measure (default: mini base large)",
+    )
+    parser.add_argument(
+        "--lengths", nargs="+", type=int, default=[128], help="tokens per sequence (default: 128)"
+    )
+    parser.add_argument(
+        "--xla", nargs="+", choices=("off", "on"), default=["off", "on"], help="(default: off on)"
+    )
+    parser.add_argument(
+        "--sequences", type=int, help="per step, instead of a number for each model"
+    )
+    parser.add_argument(
+        "--seconds", type=float, default=5.0, help="seconds to time each case (default: 5)"
+    )
+    parser.add_argument(
+        "--loss-steps", type=int, default=200, help="steps before the loss (default: 200)"
+    )
+    cli.add_outputs(parser, "device")
+    options = parser.parse_args()
+    conditions = machine(["numpy", "tensorflow"])
+    names = [device.name for device in tf.config.list_logical_devices()]
+    details = [
+        tf.config.experimental.get_device_details(device)
+        for device in tf.config.list_physical_devices("GPU")
+    ]
+    rows: list[dict[str, Any]] = []
+    for name, length, precision, xla in itertools.product(
+        options.models, options.lengths, PRECISIONS, options.xla
+    ):
+        sequences = options.sequences or max(1, MODELS[name][1] * 128 // length)
+        rows.append(measure(name, length, sequences, precision, xla == "on", options))
+        gc.collect()  # The trainer before is part of a cycle, and holds the device's memory.
+        # After each case, because a lease may end.
+        print(table(rows[-1:], _COLUMNS), flush=True)
+        if options.out:
+            results = {"machine": conditions, "devices": names, "details": details}
+            write_json(options.out, results | {"cases": rows, "ratios": ratios(rows)})
+    print(table(rows, _COLUMNS))
+    print(table(ratios(rows), _RATIOS))
+    print(f"devices: {', '.join(names)} {details or ''}")
+
+
+if __name__ == "__main__":
+    cli.run_main(main)

@@ -1,0 +1,207 @@
+"""Memory that a training step keeps, against the graph that TensorFlow makes of it."""
+
+import math
+import subprocess
+import sys
+
+import pytest
+import tensorflow as tf
+
+from lib.model.config import BertConfig
+from lib.model.memory import Microbatch, kept_activations, kept_weight_copies, peak_activations
+from lib.model.parameters import initial_values, parameter_table
+from lib.params import Pretrain
+from lib.train.step import Trainer
+from tests.conftest import ROOT
+
+B, S, P, K = 2, 32, 5, 3
+# These pass a block of memory on, or a part of it.
+_ALIASES = ("Reshape", "Identity", "IdentityN", "ExpandDims", "Squeeze", "StopGradient", "Unpack")
+
+
+def config(dropout: float, activation: str = "gelu") -> BertConfig:
+    return BertConfig(101, 16, 3, 2, 64, activation, dropout, dropout, 64)
+
+
+def traced(config: BertConfig, precision: str, checkpointing: bool, packed: bool, nsp: bool):
+    """The graph of forward and backward pass, its gradients, and its sums."""
+    settings = Pretrain(
+        batch_size=B, precision=precision, gradient_checkpointing=checkpointing, xla=False
+    )
+    trainer = Trainer(config, settings, nsp, initial_values(config, 1))
+    shapes = {"input_ids": S, "segment_ids": S, "masked_lm_positions": P, "masked_lm_ids": P}
+    if packed:
+        shapes |= {"position_ids": S, "example_ids": S, "cls_positions": K}
+    else:
+        shapes["input_mask"] = S
+    shapes["next_sentence_labels"] = K if packed else 1
+    batch = {name: tf.TensorSpec((B, size), tf.int32) for name, size in shapes.items()}
+    batch |= {"masked_lm_weights": tf.TensorSpec((B, P)), "example_weights": tf.TensorSpec((B,))}
+    if packed:
+        batch["next_sentence_weights"] = tf.TensorSpec((B, K))
+    weights = [tf.TensorSpec(parameter.shape) for parameter in parameter_table(config)]
+    step = tf.function(trainer._gradients, autograph=False).get_concrete_function(
+        weights, batch, tf.TensorSpec((2,)), tf.TensorSpec((2,), tf.int32), tf.TensorSpec(())
+    )
+    gradients, sums = step.structured_outputs
+    return step, gradients, list(sums.values())
+
+
+def needed(tensors) -> set:
+    """The operations that these tensors are computed from."""
+    found, queue = set(), [tensor.op for tensor in tensors]
+    while queue:
+        operation = queue.pop()
+        if operation not in found:
+            found.add(operation)
+            queue += [tensor.op for tensor in operation.inputs]
+    return found
+
+
+def block(tensor):
+    """The tensor whose memory this one uses."""
+    while tensor.op.type in _ALIASES:
+        several = tensor.op.type == "IdentityN"
+        tensor = tensor.op.inputs[tensor.value_index if several else 0]
+    return tensor
+
+
+def kept_in_graph(config: BertConfig, *case) -> int:
+    """Bytes of what the forward pass makes and the backward pass reads; inputs do not count."""
+    step, gradients, sums = traced(config, *case)
+    forward = needed(sums)
+    backward = needed(gradients) - forward
+    blocks = {}
+    for operation in forward:
+        for tensor in operation.outputs:
+            if any(reader in backward for reader in tensor.consumers()):
+                blocks[block(tensor).name] = block(tensor)
+    assert step.graph  # The operations live as long as their graph.
+    return sum(
+        math.prod(tensor.shape) * tensor.dtype.size
+        for tensor in blocks.values()
+        if tensor.op.type not in ("Const", "Placeholder")
+    )
+
+
+def microbatch(precision: str, checkpointing: bool, packed: bool, nsp: bool) -> Microbatch:
+    return Microbatch(
+        sequences=B,
+        length=S,
+        predictions=P,
+        examples=(K if packed else 1) if nsp else 0,
+        packed=packed,
+        item_bytes=4 if precision == "float32" else 2,
+        gradient_checkpointing=checkpointing,
+    )
+
+
+FEW = [
+    (0.1, "gelu", "float32", False, False, True),
+    (0.1, "gelu", "bfloat16", False, True, True),
+    (0.1, "gelu", "bfloat16", True, True, False),
+]
+ALL = [
+    (dropout, activation, precision, checkpointing, packed, nsp)
+    for dropout in (0.0, 0.1)
+    for activation in ("gelu", "relu")
+    for precision in ("float32", "float16")
+    for checkpointing in (False, True)
+    for packed, nsp in ((False, False), (True, True))
+]
+
+
+@pytest.mark.parametrize(
+    "case", [*FEW, *(pytest.param(each, marks=pytest.mark.slow) for each in ALL)], ids=str
+)
+def test_what_is_kept_is_what_the_graph_passes_on(case):
+    dropout, activation, *rest = case
+    bert = config(dropout, activation)
+    counted = kept_activations(bert, microbatch(*rest)) + kept_weight_copies(
+        bert, microbatch(*rest)
+    )
+    # A few vectors with a number per sequence or masked position are not counted.
+    assert counted == pytest.approx(kept_in_graph(bert, *rest), abs=20 * B * (P + K) * 4)
+
+
+def test_bert_large_by_hand():
+    """8 sequences of 512, in 16 bits: 11.2 GB of activations."""
+    bert = BertConfig(30522, 1024, 24, 16, 4096, "gelu", 0.1, 0.1, 512)
+    batch = Microbatch(8, 512, 77, 1, False, 2, False)
+    # Bytes per token and unit of a layer: its input 2, query, key and value 6, the scaled query 2,
+    # context 2, two masks 4, two normalisations 16, between them 2, around GELU 16; per attention
+    # weight: softmax 4, mask 2, what it leaves 2.
+    layer = 8 * 512 * 1024 * 50 + 8 * 16 * 512 * 512 * 8
+    # The last layer computes a sixth of the positions.
+    assert 23 * layer < kept_activations(bert, batch) < 24 * layer
+    assert kept_activations(bert, batch) == pytest.approx(11.23e9, rel=0.001)
+    assert peak_activations(bert, batch) < 1.1 * kept_activations(bert, batch)
+
+
+_MEASURE = """
+import resource, sys
+import numpy as np
+from lib.model.config import BertConfig
+from lib.model.parameters import initial_values
+from lib.params import Pretrain
+from lib.run import tf
+from lib.train.step import Trainer
+sequences, length, predictions, vocab = map(int, sys.argv[1:5])
+config = BertConfig(vocab, 256, 4, 4, 1024, "gelu", 0.1, 0.1, 512)
+settings = Pretrain(batch_size=sequences, precision=sys.argv[5], xla=False,
+                    gradient_checkpointing=sys.argv[6] == "1")
+trainer = Trainer(config, settings, True, initial_values(config, 1))
+draw = np.random.default_rng(1)
+def integers(size, below):
+    return tf.constant(draw.integers(0, below, (sequences, size)), tf.int32)
+batch = {
+    "input_ids": integers(length, vocab), "segment_ids": integers(length, 2),
+    "input_mask": tf.ones((sequences, length), tf.int32),
+    "masked_lm_positions": integers(predictions, length),
+    "masked_lm_ids": integers(predictions, vocab),
+    "masked_lm_weights": tf.ones((sequences, predictions)),
+    "example_weights": tf.ones(sequences), "next_sentence_labels": integers(1, 2),
+}
+for number in (1, 2):
+    results = trainer.step(batch, tf.constant(number), tf.constant(1e-5))
+    float(results["gradient_norm"])
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="memory is returned at once by glibc only")
+@pytest.mark.parametrize(
+    ("vocab", "precision", "checkpointing"),
+    [
+        (8000, "float32", False),
+        (1000, "bfloat16", False),
+        (8000, "float32", True),
+        (8000, "bfloat16", True),
+    ],
+)
+def test_the_peak_grows_with_the_sequences_as_counted(vocab, precision, checkpointing):
+    """The difference of two batch sizes, as weights and TensorFlow itself take memory too."""
+    length, predictions, bert = 256, 38, BertConfig(vocab, 256, 4, 4, 1024, "gelu", 0.1, 0.1, 512)
+    environment = {
+        "PATH": "/usr/bin:/bin",
+        "PYTHONPATH": str(ROOT),
+        "TF_CPP_MIN_LOG_LEVEL": "3",
+        # Freed blocks go back to the system, and do not count.
+        "MALLOC_MMAP_THRESHOLD_": "65536",
+        "MALLOC_TRIM_THRESHOLD_": "65536",
+        "MALLOC_ARENA_MAX": "1",
+    }
+    peaks, counted = [], []
+    for sequences in (4, 16):
+        sizes = map(str, (sequences, length, predictions, vocab))
+        command = [sys.executable, "-c", _MEASURE, *sizes, precision, str(int(checkpointing))]
+        run = subprocess.run(
+            command, cwd=ROOT, env=environment, check=True, capture_output=True, text=True
+        )
+        peaks.append(int(run.stdout))
+        item_bytes = 4 if precision == "float32" else 2
+        batch = Microbatch(sequences, length, predictions, 1, False, item_bytes, checkpointing)
+        counted.append(peak_activations(bert, batch))
+    measured, expected = peaks[1] - peaks[0], counted[1] - counted[0]
+    assert measured == pytest.approx(expected, rel=0.1)
