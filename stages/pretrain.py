@@ -29,8 +29,9 @@ from lib.train.base_models import check_base_models
 from lib.train.damaged_records import naming_damaged_records
 from lib.train.initial_weights import read_initial_model
 from lib.train.preemption import stop_on_signal
-from lib.train.saving import digests, runs
+from lib.train.saving import digests, run_record, runs
 from lib.train.saving.checkpoint import exclusive
+from lib.train.saving.identity import INTERVALS, Identity, identify
 from lib.vocab.export import write_tokenizer
 from lib.vocab.tokenizer import WordPieceTokenizer
 
@@ -95,7 +96,7 @@ def main(
             "pretrain.steps",
             file=sys.stderr,
         )
-    identity = runs.identify(settings, fingerprint.of_file(records / MANIFEST), init, vocab)
+    identity = identify(settings, fingerprint.of_file(records / MANIFEST), init, vocab)
     run = runs.phase_folder(phase) / identity.name
     tpu = settings.tpu
     strategy = make_strategy(settings.distribution, tpu.name, tpu.zone, tpu.project)
@@ -115,7 +116,7 @@ def main(
     )
     location = None if worker else settings.checkpoint_dir
     from_start = from_start or forced_by_dvc()
-    intervals = {name: json.dumps(getattr(settings, name)) for name in runs.INTERVALS}
+    intervals = {name: json.dumps(getattr(settings, name)) for name in INTERVALS}
     if not worker:
         by_dvc = "DVC_STAGE" in os.environ
         runs.prepare(run, identity, from_start, intervals if by_dvc else None)
@@ -160,10 +161,10 @@ def main(
         if not initial.from_scratch:
             saved.save_initial(lambda folder: write(folder, initial.weights))
         saved.publish(model.parent / SAVED / model.name)
-        record = runs.read_record(run)
+        record = run_record.read(run)
         # For most runs there are none of these.
         unusual = {
-            "changed": runs.changes(record.get("history", [])),
+            "changed": run_record.changes(record.get("history", [])),
             "continued": record.get("continued", {}),
         }
         epochs = steps * settings.batch_size / manifest.splits["train"].sequences
@@ -201,7 +202,7 @@ def main(
 def _begin(
     run: Path,
     phase: str,
-    identity: runs.Identity,
+    identity: Identity,
     config: BertConfig,
     tokenizer: WordPieceTokenizer,
     steps: int,
@@ -211,7 +212,7 @@ def _begin(
         _write_tokenizer(temporary, config, tokenizer)
         files = digests.of_folder(temporary)
     facts = {"config": asdict(config), "pad_token_id": tokenizer.pad_id, "tokenizer": files}
-    runs.begin(run, phase, identity, {**facts, "total_steps": steps})
+    run_record.begin(run, phase, identity, {**facts, "total_steps": steps})
 
 
 def _write_tokenizer(folder: Path, config: BertConfig, tokenizer: WordPieceTokenizer) -> None:

@@ -21,7 +21,7 @@ from lib.commands.tools import run_dvc
 from lib.params import Params, load_params
 from lib.run.errors import UserError
 from lib.run.paths import CODE, DEMO
-from lib.train.saving import checkpoint, runs
+from lib.train.saving import accepted_code, checkpoint, identity, run_record, runs
 
 
 def main() -> None:
@@ -61,11 +61,11 @@ def accept_runs() -> Iterator[str]:
     Yields:
         A line per run.
     """
-    code = runs.training_code()
+    code = identity.training_code()
     for run in runs.all_runs():
-        old = runs.code_of(run)
-        if old and not runs.is_accepted(old, code):
-            runs.accept_code(old, code)
+        old = run_record.code_of(run)
+        if old and not accepted_code.is_accepted(old, code):
+            accepted_code.accept(old, code)
         if old and old != code:
             last = max(checkpoint.steps(run), default=0)
             what, then = "unfinished run", "resumed"

@@ -17,7 +17,8 @@ from lib.run import fingerprint
 from lib.run.errors import UserError
 from lib.run.paths import RECORDS, VOCAB
 from lib.run.phases import run_length, training_settings
-from lib.train.saving import checkpoint, runs
+from lib.train.saving import checkpoint, continuing, runs
+from lib.train.saving.identity import identify
 
 
 def main() -> None:
@@ -44,7 +45,7 @@ def continue_run(phase: str) -> str:
     settings = training_settings(params.pretrain, params.phases[phase])
     records = RECORDS / phase
     manifest = read_manifest(records)
-    identity = runs.identify(
+    identity = identify(
         settings,
         fingerprint.of_file(records / MANIFEST),
         Path(params.phases[phase].init),
@@ -54,7 +55,7 @@ def continue_run(phase: str) -> str:
     source = runs.last_trained([folder / runs.FINISHED, *runs.unfinished(folder)])
     if source is None:
         raise UserError(f"{folder}: no checkpoint of a run of phase {phase}; start one: dvc repro")
-    found = runs.check_continuable(source, identity)
+    found = continuing.check(source, identity)
     if not found:
         then = "dvc repro resumes it"
         if source.name == runs.FINISHED:
@@ -66,7 +67,7 @@ def continue_run(phase: str) -> str:
         raise UserError(
             f"phases.{phase}.steps: {steps:,} steps, but {source} has made {made:,}; set more"
         )
-    runs.ask_to_continue(folder, source, identity)
+    continuing.ask(folder, source, identity)
     changed = ", ".join(f"{name} {text}" for name, text in found.items())
     return f"the next dvc repro goes on from step {made:,} of {source} with {changed}"
 

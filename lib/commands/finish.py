@@ -21,7 +21,7 @@ from lib.model.parameters import parameter_table
 from lib.run.atomic import new_directory
 from lib.run.errors import UserError
 from lib.run.paths import UNFINISHED_MODELS
-from lib.train.saving import checkpoint, digests, runs
+from lib.train.saving import checkpoint, digests, run_record, runs
 from lib.train.saving.saved_models import best_model
 
 _ATTEMPTS = 5
@@ -75,11 +75,11 @@ def finish(phase: str, target: Path) -> Iterator[str]:
 
 def _export(phase: str, run: Path, target: Path) -> list[str]:
     lines = []
-    record = runs.read_record(run)
+    record = run_record.read(run)
     if digests.difference(run / runs.TOKENIZER, record.get("tokenizer", {})) is not None:
         raise UserError(
-            f"{run}: {runs.RECORD} or the tokenizer is damaged; run the same command as before, "
-            "which writes them again"
+            f"{run}: {run_record.RECORD} or the tokenizer is damaged; run the same command as "
+            "before, which writes them again"
         )
     step = 0
     for step in reversed(checkpoint.steps(run)):

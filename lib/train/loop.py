@@ -24,7 +24,7 @@ from lib.train.logging.throughput import Throughput
 from lib.train.loss_checks import LossChecks
 from lib.train.preemption import StopRequest
 from lib.train.run_state import RunState
-from lib.train.saving import runs
+from lib.train.saving import run_record
 from lib.train.saving.remote_copies import RemoteCopies
 from lib.train.saving.saved_models import SavedModels
 from lib.train.step import Trainer
@@ -138,7 +138,7 @@ def train(
         if initial is not None:
             state.initial_metrics = initial
         if chief:
-            runs.start(paths.scratch, state.first_step, facts)
+            run_record.start(paths.scratch, state.first_step, facts)
         stop.last_step = step = state.first_step
         with (
             about(paths.logs),

@@ -12,7 +12,7 @@ from lib.commands.finish import finish
 from lib.model.parameters import initial_values
 from lib.run import fingerprint
 from lib.run.errors import UserError
-from lib.train.saving import checkpoint, digests, runs
+from lib.train.saving import checkpoint, digests, run_record, runs
 from lib.vocab.export import write_tokenizer
 from tests.helpers.tiny_bert import TINY
 
@@ -25,7 +25,7 @@ def train(run, *steps, best=20):
     if not tokenizer.exists():
         write_tokenizer(tokenizer, VOCABULARY, True, True, TINY.max_position_embeddings)
     record = {"config": asdict(TINY), "pad_token_id": 0, "total_steps": 90}
-    runs.write_record(run, {**record, "tokenizer": digests.of_folder(tokenizer)})
+    run_record.write(run, {**record, "tokenizer": digests.of_folder(tokenizer)})
     name = f"best-{best}"
     if not (run / "models" / name).exists():
         write_model(run / "models" / name, TINY, initial_values(TINY, best), {"pad_token_id": 0})

@@ -15,7 +15,7 @@ from typing import Any
 from lib.run import cost, fingerprint, tf
 from lib.run.errors import UserError
 from lib.run.metrics import read_metrics, write_metrics
-from lib.train.saving import checkpoint, runs, storage
+from lib.train.saving import accepted_code, checkpoint, identity, run_record, storage
 from lib.train.saving.checkpoint import MODELS
 from lib.train.saving.lease import acquire_lease
 
@@ -62,7 +62,7 @@ class RemoteCopies:
                 continue
             write_metrics(self._run / cost.FILE, info.get("cost", {}))
             if record := info.get("record"):
-                runs.write_record(self._run, record)
+                run_record.write(self._run, record)
             print(f"pretrain: {self._path(step)}: fetched", file=sys.stderr)
             return True
         return local > 0
@@ -84,12 +84,12 @@ class RemoteCopies:
                 continue
             step, info = list(complete.items())[-1]
             record = info.get("record") or {}
-            if runs.is_accepted(str(record.get("code")), runs.training_code()):
+            if accepted_code.is_accepted(str(record.get("code")), identity.training_code()):
                 if copies.fetch():
                     self._superseded = copies._folder
                     return
             else:
-                runs.write_record(self._run.with_name(other), record)
+                run_record.write(self._run.with_name(other), record)
                 print(
                     f"pretrain: {copies._path(step)}: by other training code, so that this run "
                     "starts at step 0 (to resume that one instead, stop, run `make accept`, and "
@@ -117,7 +117,7 @@ class RemoteCopies:
                 target = f"{self._folder}/{MODELS}/{name}"
                 if storage.read_info(target) is None:
                     storage.put_folder(folder, target, {})
-            info = {"models": models, "cost": self._cost(), "record": runs.read_record(self._run)}
+            info = {"models": models, "cost": self._cost(), "record": run_record.read(self._run)}
             storage.put_folder(self._run / f"step-{step}", self._path(step), info)
             self._remove_old()
             if self._superseded:

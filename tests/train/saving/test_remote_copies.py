@@ -16,7 +16,7 @@ import tensorflow as tf
 from lib.commands.accept import accept_runs
 from lib.run import fingerprint
 from lib.run.errors import UserError
-from lib.train.saving import checkpoint, digests, runs, storage
+from lib.train.saving import checkpoint, digests, identity, run_record, runs, storage
 from lib.train.saving.lease import acquire_lease
 from lib.train.saving.remote_copies import remote_copies
 from tests.helpers.bucket import Bucket
@@ -95,11 +95,11 @@ def test_copies_by_other_code_are_resumed_after_make_accept_only(
 ):
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("DVC_ROOT", raising=False)
-    monkeypatch.setattr(runs, "training_code", lambda: "new")
+    monkeypatch.setattr(identity, "training_code", lambda: "new")
     phase = runs.phase_folder("main")
     old, new = phase / f"{RUN}-old", phase / f"{RUN}-new"
     with remote_copies(old, location, 9) as copies:
-        runs.write_record(old, {"code": "old"})
+        run_record.write(old, {"code": "old"})
         write(old, 10)
         copies.save(10)
     shutil.rmtree(old)  # With the machine.

@@ -10,7 +10,7 @@ from lib.commands.accept import accept_runs
 from lib.params import parse_params
 from lib.run import fingerprint
 from lib.run.errors import UserError
-from lib.train.saving import checkpoint, runs
+from lib.train.saving import accepted_code, checkpoint, continuing, identity, run_record, runs
 
 FACTS = {"processor": "one (avx2)", "tensorflow": "2.0", "log_every": "100"}
 
@@ -20,25 +20,25 @@ def folder(tmp_path, monkeypatch):
     """An empty folder of the project; the code is called `new`."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("DVC_ROOT", raising=False)
-    monkeypatch.setattr(runs, "training_code", lambda: "new")
+    monkeypatch.setattr(identity, "training_code", lambda: "new")
     (tmp_path / "init.json").write_text("{}")
     (tmp_path / "vocab").mkdir()
     (tmp_path / "vocab/vocab.txt").write_text("[PAD]\n")
     return tmp_path
 
 
-def identity(folder, values, code="new", records="1", **changes) -> runs.Identity:
+def identity_of(folder, values, code="new", records="1", **changes) -> identity.Identity:
     settings = parse_params({**values, "pretrain": values["pretrain"] | changes}).pretrain
-    found = runs.identify(settings, records, folder / "init.json", folder / "vocab")
-    return runs.Identity(found.inputs, found.settings, code)
+    found = identity.identify(settings, records, folder / "init.json", folder / "vocab")
+    return identity.Identity(found.inputs, found.settings, code)
 
 
-def train(phase, identity, *steps):
+def train(phase, own, *steps):
     """A run with these checkpoints."""
-    run = runs.phase_folder(phase) / identity.name
+    run = runs.phase_folder(phase) / own.name
     with checkpoint.exclusive(run):
-        runs.begin(run, phase, identity, {})
-        runs.start(run, 0, FACTS)
+        run_record.begin(run, phase, own, {})
+        run_record.start(run, 0, FACTS)
         for step in steps:
             checkpoint.save(run, step, {"step": np.float32(step)}, run / "logs", 9)
     return run
@@ -53,7 +53,7 @@ def finish(folder, run):
 
 
 def test_a_run_is_identified_by_what_determines_its_weights(folder, values):
-    first = identity(folder, values)
+    first = identity_of(folder, values)
     unchanged = {
         "log_every": 7,
         "evaluate_every": 70,
@@ -67,13 +67,16 @@ def test_a_run_is_identified_by_what_determines_its_weights(folder, values):
         "tpu": {"name": "x", "steps_per_execution": 9},
     }
     for key, value in unchanged.items():
-        assert identity(folder, values, **{key: value}).name == first.name, key
+        assert identity_of(folder, values, **{key: value}).name == first.name, key
     changed = {"learning_rate": 1e-4, "seed": 2, "steps": 9000, "batch_size": 8, "power": 2.0}
-    names = {identity(folder, values, **{key: value}).name for key, value in changed.items()}
-    names |= {identity(folder, values, code="old").name, identity(folder, values, records="2").name}
+    names = {identity_of(folder, values, **{key: value}).name for key, value in changed.items()}
+    names |= {
+        identity_of(folder, values, code="old").name,
+        identity_of(folder, values, records="2").name,
+    }
     for path in ("init.json", "vocab/vocab.txt"):
         (folder / path).write_text("{ }")
-        names.add(identity(folder, values).name)
+        names.add(identity_of(folder, values).name)
     assert len(names - {first.name}) == len(changed) + 4
     # Every other setting counts.
     left_out = set(type(parse_params(values).pretrain).model_fields) - first.settings.keys()
@@ -81,8 +84,8 @@ def test_a_run_is_identified_by_what_determines_its_weights(folder, values):
 
 
 def test_a_run_by_other_code_is_resumed_after_make_accept_only(folder, values, capsys):
-    train("main", identity(folder, values, "old"), 10, 20)
-    new = identity(folder, values)
+    train("main", identity_of(folder, values, "old"), 10, 20)
+    new = identity_of(folder, values)
     run = runs.phase_folder("main") / new.name
     runs.prepare(run, new)
     assert "training code has changed since step 20 of this run" in capsys.readouterr().err
@@ -91,116 +94,116 @@ def test_a_run_by_other_code_is_resumed_after_make_accept_only(folder, values, c
     assert line == "accept: phase main: its unfinished run of 20 steps can be resumed"
     # Also where the new code has made some steps meanwhile, and changed once more.
     train("main", new, 10)
-    runs.accept_code("new", "newest")
-    newest = identity(folder, values, "newest")
+    accepted_code.accept("new", "newest")
+    newest = identity_of(folder, values, "newest")
     run = runs.phase_folder("main") / newest.name
     runs.prepare(run, newest)
-    assert checkpoint.steps(run) == [10, 20] and runs.code_of(run) == "old"
+    assert checkpoint.steps(run) == [10, 20] and run_record.code_of(run) == "old"
     assert [path.name for path in runs.unfinished(run.parent)] == [newest.name]
-    assert not runs.is_accepted("newest", "old")
+    assert not accepted_code.is_accepted("newest", "old")
 
 
 def test_a_run_with_other_settings_is_left_alone(folder, values, capsys):
-    other = train("main", identity(folder, values, "old", seed=7), 10)
-    runs.accept_code("old", "new")
-    new = identity(folder, values)
+    other = train("main", identity_of(folder, values, "old", seed=7), 10)
+    accepted_code.accept("old", "new")
+    new = identity_of(folder, values)
     runs.prepare(runs.phase_folder("main") / new.name, new)
     assert checkpoint.steps(other) == [10] and capsys.readouterr().err == ""
 
 
 def test_a_finished_run_keeps_its_last_checkpoint_until_the_next_one_finishes(folder, values):
-    train("main", identity(folder, values, "old"), 10)
-    run = train("main", identity(folder, values), 10, 20)
+    train("main", identity_of(folder, values, "old"), 10)
+    run = train("main", identity_of(folder, values), 10, 20)
     finished = finish(folder, run)
-    assert checkpoint.steps(finished) == [20] and runs.read_record(finished)["finished"]
+    assert checkpoint.steps(finished) == [20] and run_record.read(finished)["finished"]
     # That of the same run by other code is of no use any more.
     assert runs.unfinished(runs.phase_folder("main")) == []
-    next_run = train("main", identity(folder, values, seed=2), 30)
+    next_run = train("main", identity_of(folder, values, seed=2), 30)
     finish(folder, next_run)
     assert checkpoint.steps(finished) == [30]
     with checkpoint.exclusive(finished):
         runs.drop_finished(runs.phase_folder("main"))
         assert finished.exists()  # It is in use.
-        finish(folder, train("main", identity(folder, values, seed=3), 40))
+        finish(folder, train("main", identity_of(folder, values, seed=3), 40))
         assert checkpoint.steps(finished) == [30]
     runs.drop_finished(runs.phase_folder("main"))
     assert not finished.exists()
 
 
 def test_the_history_names_what_changed_and_at_which_step(folder, values, capsys):
-    run = train("main", identity(folder, values), 10)
-    runs.start(run, 10, FACTS)
+    run = train("main", identity_of(folder, values), 10)
+    run_record.start(run, 10, FACTS)
     assert capsys.readouterr().err == ""
-    assert runs.changes(runs.read_record(run)["history"]) == {}
-    runs.start(run, 20, {**FACTS, "processor": "two (avx512f)"})
+    assert run_record.changes(run_record.read(run)["history"]) == {}
+    run_record.start(run, 20, {**FACTS, "processor": "two (avx512f)"})
     lines = capsys.readouterr().err.splitlines()
     assert lines == [
         "pretrain: processor changed at step 20: one (avx2) -> two (avx512f); the weights may "
         "differ from those of a run without this change"
     ]
-    runs.start(run, 30, {**FACTS, "log_every": "50"})
+    run_record.start(run, 30, {**FACTS, "log_every": "50"})
     # What was made after step 25 is lost.
-    runs.start(run, 25, {**FACTS, "log_every": "50"})
-    assert runs.changes(runs.read_record(run)["history"]) == {
+    run_record.start(run, 25, {**FACTS, "log_every": "50"})
+    assert run_record.changes(run_record.read(run)["history"]) == {
         "after_step_20": {"processor": "one (avx2) -> two (avx512f)"},
         "after_step_25": {"processor": "two (avx512f) -> one (avx2)", "log_every": "100 -> 50"},
     }
     # A run that begins again has no past.
-    runs.start(run, 0, FACTS)
-    assert runs.changes(runs.read_record(run)["history"]) == {}
+    run_record.start(run, 0, FACTS)
+    assert run_record.changes(run_record.read(run)["history"]) == {}
 
 
 def test_a_damaged_record_is_noticed(folder, values, capsys):
-    run = train("main", identity(folder, values), 10)
-    whole = (run / runs.RECORD).read_bytes()
-    written = runs.read_record(run)
+    run = train("main", identity_of(folder, values), 10)
+    whole = (run / run_record.RECORD).read_bytes()
+    written = run_record.read(run)
     draw = random.Random(1)
     for _ in range(20):
         content = bytearray(whole)
         content[draw.randrange(len(content))] ^= 1 << draw.randrange(8)
-        (run / runs.RECORD).write_bytes(content)
+        (run / run_record.RECORD).write_bytes(content)
         # A flip in a space between two values changes nothing.
-        assert runs.read_record(run) in ({}, written)
+        assert run_record.read(run) in ({}, written)
     assert "run.json: damaged" in capsys.readouterr().err
 
 
 def test_an_unreadable_file_of_accepted_code_is_reported(folder):
-    runs.accept_code("old", "new")
+    accepted_code.accept("old", "new")
     (folder / ".scratch/accepted_code.json").write_text("[[")
     with pytest.raises(UserError, match=r"accepted_code.json: not readable; delete it"):
-        runs.is_accepted("old", "new")
+        accepted_code.is_accepted("old", "new")
 
 
 def test_a_run_that_is_forced_to_start_at_step_0_forgets_its_checkpoints(folder, values):
-    new = identity(folder, values)
+    new = identity_of(folder, values)
     run = train("main", new, 10)
     runs.prepare(run, new, from_start=True)
-    assert checkpoint.steps(run) == [] and runs.read_record(run) == {}
+    assert checkpoint.steps(run) == [] and run_record.read(run) == {}
 
 
 @pytest.mark.parametrize("is_finished", [True, False])
 def test_a_run_is_continued_once_with_another_length_and_rate(folder, values, capsys, is_finished):
-    source = train("main", identity(folder, values), 10, 20)
+    source = train("main", identity_of(folder, values), 10, 20)
     before = source
     if is_finished:
         source = finish(folder, source)
-    longer = identity(folder, values, steps=9000, learning_rate=1e-4)
+    longer = identity_of(folder, values, steps=9000, learning_rate=1e-4)
     run = before.parent / longer.name
     # Without being asked to, a run with other settings starts at step 0.
     runs.prepare(run, longer)
     assert checkpoint.steps(run) == []
-    assert runs.check_continuable(source, longer) == {
+    assert continuing.check(source, longer) == {
         "steps": "8000 -> 9000",
         "learning_rate": "0.002 -> 0.0001",
     }
-    runs.ask_to_continue(run.parent, source, longer)
-    other = identity(folder, values, steps=7000)
+    continuing.ask(run.parent, source, longer)
+    other = identity_of(folder, values, steps=7000)
     runs.prepare(run.parent / other.name, other)  # Another run, which is not meant.
     runs.prepare(run, longer)
     assert checkpoint.steps(run) == [20] and checkpoint.damage(run, 20) is None
     assert "continues the run of 20 steps" in capsys.readouterr().err
-    runs.begin(run, "main", longer, {})
-    assert list(runs.read_record(run)["continued"]) == ["after_step_20"]
+    run_record.begin(run, "main", longer, {})
+    assert list(run_record.read(run)["continued"]) == ["after_step_20"]
     assert checkpoint.steps(source)[-1] == 20  # Nothing is taken away from it.
     # Once: from now on this is a run as any other.
     checkpoint.save(run, 30, {"step": np.float32(30)}, run / "logs", 9)
@@ -209,28 +212,28 @@ def test_a_run_is_continued_once_with_another_length_and_rate(folder, values, ca
 
 
 def test_what_is_forced_is_not_continued(folder, values, capsys):
-    source = train("main", identity(folder, values), 10)
-    longer = identity(folder, values, steps=9000)
+    source = train("main", identity_of(folder, values), 10)
+    longer = identity_of(folder, values, steps=9000)
     run = source.parent / longer.name
-    runs.ask_to_continue(run.parent, source, longer)
+    continuing.ask(run.parent, source, longer)
     runs.prepare(run, longer, from_start=True)
     runs.prepare(run, longer)
     assert checkpoint.steps(run) == [] and "is void" in capsys.readouterr().err
 
 
 def test_a_run_of_other_data_sizes_or_code_cannot_be_continued(folder, values):
-    source = train("main", identity(folder, values), 10)
+    source = train("main", identity_of(folder, values), 10)
     for other in (
-        identity(folder, values, batch_size=8),
-        identity(folder, values, records="2"),
-        identity(folder, values, model={**values["pretrain"]["model"], "hidden_size": 64}),
+        identity_of(folder, values, batch_size=8),
+        identity_of(folder, values, records="2"),
+        identity_of(folder, values, model={**values["pretrain"]["model"], "hidden_size": 64}),
     ):
         with pytest.raises(UserError, match=r"cannot be continued: .* differs"):
-            runs.check_continuable(source, other)
+            continuing.check(source, other)
     with pytest.raises(UserError, match="run `make accept` to continue"):
-        runs.check_continuable(source, identity(folder, values, code="newer", steps=9000))
-    longer = identity(folder, values, steps=9000)
-    runs.ask_to_continue(source.parent, source, longer)
+        continuing.check(source, identity_of(folder, values, code="newer", steps=9000))
+    longer = identity_of(folder, values, steps=9000)
+    continuing.ask(source.parent, source, longer)
     (source / "step-10/arrays.safetensors").write_bytes(b"")
     with pytest.raises(UserError, match="has no checkpoint any more"):
         runs.prepare(source.parent / longer.name, longer)
@@ -239,7 +242,7 @@ def test_a_run_of_other_data_sizes_or_code_cannot_be_continued(folder, values):
 def test_a_finished_run_is_taken_up_by_dvc_if_only_intervals_changed_or_its_end_is_not_recorded(
     folder, values, capsys
 ):
-    new = identity(folder, values)
+    new = identity_of(folder, values)
     run = train("main", new, 10, 20)
     finished = finish(folder, run)
     md5 = fingerprint.of_file(folder / "weights")
@@ -249,8 +252,8 @@ def test_a_finished_run_is_taken_up_by_dvc_if_only_intervals_changed_or_its_end_
     for identity_, intervals in (
         (new, None),  # not run by dvc
         (new, same),  # dvc has recorded it: its outputs are missing on purpose
-        (identity(folder, values, seed=2), other),
-        (identity(folder, values, code="newer"), other),
+        (identity_of(folder, values, seed=2), other),
+        (identity_of(folder, values, code="newer"), other),
     ):
         runs.prepare(run.parent / identity_.name, identity_, intervals=intervals)
         assert finished.exists()
