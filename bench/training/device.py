@@ -1,8 +1,8 @@
 """Training steps on this machine's first accelerator: speed, share of the peak, memory, bfloat16.
 
-For every model: steps per second, the fraction of the measured matmul peak, the peak of the
-device's memory beside the one that `lib.commands.plan` counts, and the loss after some steps, in
-float32 and in bfloat16, with and without XLA. Sequences are random, so it needs no files. A case
+For every model: steps and FLOPs per second, the fraction of the measured matmul peak, the peak of
+the device's memory beside the one that `lib.commands.plan` counts, and the loss after some steps,
+in float32 and in bfloat16, with and without XLA. Sequences are random, so it needs no files. A case
 that does not fit into the device's memory is reported as such.
 """
 
@@ -49,7 +49,8 @@ _COLUMNS = {
     "sequences": "sequences",
     "steps_per_second": "steps/s",
     "tokens_per_second": "tokens/s",
-    "peak_fraction": "of peak",
+    "tflops_per_second": "TFLOP/s",
+    "peak_fraction": "of measured peak",
     "device_mib": "MiB",
     "counted_mib": "counted",
     "loss": "MLM loss",
@@ -98,9 +99,9 @@ def measure(
         return row | {"failure": "out of memory"}
     flops = training_flops(config, sequences, length, predictions, 1, True)
     row["tokens_per_second"] = row["steps_per_second"] * sequences * length
-    row["flops_per_second"] = row["steps_per_second"] * flops
-    row["peak_flops_per_second"] = matmul_peak(precision)
-    row["peak_fraction"] = row["flops_per_second"] / row["peak_flops_per_second"]
+    row["tflops_per_second"] = row["steps_per_second"] * flops / 1e12
+    row["peak_tflops_per_second"] = matmul_peak(precision) / 1e12
+    row["peak_fraction"] = row["tflops_per_second"] / row["peak_tflops_per_second"]
     if gpus:
         row["device_mib"] = row.pop("peak_bytes") / 2**20
     return row
