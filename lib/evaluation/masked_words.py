@@ -66,7 +66,7 @@ def masked_words(document: bytes, words: int, probability: float, seed: int) -> 
 
 
 def segment_draws(document: bytes, words: int, seed: int) -> np.ndarray:
-    """uint64 [words]: of the words at which segment B can begin, the one with the lowest draw.
+    """uint64 [words]: segment B begins at the lowest draw among the words at which it can begin.
 
     Args:
         document, words: see `masked_words`.

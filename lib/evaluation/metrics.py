@@ -237,22 +237,22 @@ class Metric:
 # In the order in which they are shown.
 MLM_METRICS = (
     Metric(
-        "bits_per_character",
-        "bits per character",
+        "code_length_per_character",
+        "code length per character (bits)",
         ".3f",
         False,
-        BITS,
+        CODE_BITS,
         CHARACTERS,
         UNIGRAM,
         headline=True,
         any_vocabulary=True,
     ),
     Metric(
-        "code_length_per_character",
-        "code length per character (bits)",
+        "bits_per_character",
+        "bits per character",
         ".3f",
         False,
-        CODE_BITS,
+        BITS,
         CHARACTERS,
         UNIGRAM,
         headline=True,

@@ -4,11 +4,12 @@ Shapes: B sequences per batch, S token positions per sequence, P masked tokens p
 W masked words per batch.
 """
 
+from bisect import bisect_left, bisect_right
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import lru_cache
-from itertools import islice, repeat
+from itertools import accumulate, islice, pairwise
 from pathlib import Path
 
 import numpy as np
@@ -133,36 +134,112 @@ class MaskedWordBatch(MaskedTokens):
         )
 
 
-@dataclass
-class _Sequence:
-    """A sequence that is being filled, without [CLS] and [SEP].
+@dataclass(frozen=True)
+class _Document:
+    """A tokenized document of which some words are masked.
 
     Attributes:
-        masked: (index, label, number among the sequence's masked words) by token.
-        words: (characters, spelling bits) of each masked word.
-        b_start: (0 at the start of a sentence, else 1; draw; index) of the first token of segment
-            B: the lowest of those at which it can begin.
+        words: as in the text.
+        tokens: the ids of each word.
+        masked: whether a word is masked and evaluated.
+        seen: the ids of each word as the model sees them: [MASK] where it is masked; cut if they
+            are more than fit into a sequence.
+        offsets: number of ids seen before each word, and of all.
+        sentence_starts: the first word of each sentence, and the number of words.
+        draws: uint64 [words], see `segment_draws`.
     """
 
-    ids: list[int]
+    words: list[str]
+    tokens: list[list[int]]
+    masked: list[bool]
+    seen: list[list[int]]
+    offsets: list[int]
+    sentence_starts: list[int]
+    draws: np.ndarray
+
+    def ids(self, start: int, stop: int) -> list[int]:
+        """What the model sees of the words from `start` to `stop`."""
+        return [token for ids in self.seen[start:stop] for token in ids]
+
+    def ranges(self, room: int) -> Iterator[tuple[int, int]]:
+        """Words that go into one sequence: as many whole sentences as fit into `room` tokens.
+
+        A longer sentence is split between words; a word that is longer is alone.
+
+        Yields:
+            The first word of a sequence, and the first one that is not in it.
+        """
+        start, offsets = 0, self.offsets
+        for first, stop in pairwise(self.sentence_starts):
+            if offsets[stop] - offsets[start] > room:
+                yield start, first
+                start = first
+            for word in range(first, stop):
+                if offsets[word] > offsets[start] and offsets[word + 1] - offsets[start] > room:
+                    yield start, word
+                    start = word
+        yield start, self.sentence_starts[-1]
+
+    def next_sentence(self, word: int) -> list[int]:
+        """Ids of the sentence that begins at a word; none if no sentence begins there."""
+        at, after = (find(self.sentence_starts, word) for find in (bisect_left, bisect_right))
+        if at == after or after == len(self.sentence_starts):
+            return []
+        return self.ids(word, self.sentence_starts[after])
+
+    def b_start(self, start: int, stop: int, length: int) -> int | None:
+        """At which of the ids from word `start` on segment B begins: at a sentence, or nowhere.
+
+        Args:
+            stop: the last word at which it may begin.
+            length: number of ids of the sequence; neither A nor B is empty.
+        """
+        first, last = (
+            bisect_left(self.sentence_starts, start),
+            bisect_right(self.sentence_starts, stop),
+        )
+        candidates = [
+            (int(self.draws[word]), offset)
+            for word in self.sentence_starts[first:last]
+            if word < len(self.words)
+            and 0 < (offset := self.offsets[word] - self.offsets[start]) < length
+        ]
+        return min(candidates)[1] if candidates else None
+
+
+@dataclass(frozen=True)
+class _Sequence:
+    """A sequence with masked words.
+
+    Attributes:
+        a, b: ids of the segments, without special tokens; `b` is empty in a single segment.
+        masked: (position in the sequence, label, number among its masked words) by token.
+        words: (characters, spelling bits) of each masked word.
+    """
+
     document: int
-    masked: list[tuple[int, int, int]] = field(default_factory=list)
-    words: list[tuple[int, float]] = field(default_factory=list)
-    b_start: tuple[int, int, int] | None = None
+    a: list[int]
+    b: list[int]
+    masked: list[tuple[int, int, int]]
+    words: list[tuple[int, float]]
 
 
 class MaskedWordSequences:
     """Packs test documents into sequences of one length, for one vocabulary.
 
     As many whole sentences as fit go into one sequence; a sentence that is longer than a sequence
-    is split between words. Example for 10 token positions (8 without [CLS] and [SEP]):
+    is split between words. Example for 11 token positions:
 
-        sentences        a b c d | e f g | h i j k
-        single segments  [CLS] a b c d e f g [SEP]          then    [CLS] h i j k [SEP]
-        pairs            [CLS] a b c d [SEP] e f g [SEP]    then    [CLS] h i [SEP] j k [SEP]
+        sentences        a b c d | e f g | h i j k l
+        single segments  [CLS] a b c d e f g [SEP]            [CLS] h i j k l [SEP]
+        pairs            [CLS] a b c d [SEP] e f g h [SEP]    [CLS] h i j k l [SEP] x y z [SEP]
 
-    In a pair, B begins at a random sentence, as in training (see `lib.records.pairs`); where the
-    sequence is a single sentence, at a random word. A single word has no B.
+    Pairs are made as in training (`lib.records.pairs`): they also have the beginning of the next
+    sentence (h), as much of it as fits, and B begins at a random sentence (e or h). A single
+    sentence at the end of a document has text of another document as B (x y z: the beginning of the
+    document before). Of this additional text no word is evaluated here: a masked one is masked, and
+    is evaluated in its own sequence. So the words to evaluate are the same in both layouts. Without
+    room for a B, a sentence is a single segment.
 
     Attributes:
         counts: after a pass: masked words (`words`, of them `unknown_words`); words chosen for
@@ -190,6 +267,7 @@ class MaskedWordSequences:
         self._batch_size = max(1, BATCH_POSITIONS // length)
         self._finder = WordFinder()
         self._encode = lru_cache(_MAX_CACHED)(tokenizer.encode)
+        self._document_before: list[int] = []
         self.counts: Counter[str] = Counter()
 
     def batches(self, shards: list[Path], max_sentences: int) -> Iterator[MaskedWordBatch]:
@@ -202,48 +280,80 @@ class MaskedWordSequences:
             masked_words_too_long=0,
             masked_words_without_tokens=0,
         )
+        self._document_before = []
         sequences = (
             sequence
             for number, (document, count) in enumerate(first_documents(shards, max_sentences))
             for sequence in self._sequences(number, document, count)
-            if sequence.masked
         )
         while batch := list(islice(sequences, self._batch_size)):
             self.counts["examples"] += len(batch)
             yield self._batch(batch)
 
-    def _sequences(self, number: int, document: bytes, sentences: int) -> Iterator[_Sequence]:
+    def _sequences(self, number: int, text: bytes, sentences: int) -> Iterator[_Sequence]:
+        """The sequences of a document that have a masked word."""
         self.counts["documents"] += 1
-        lines = document.decode().split("\n")[:sentences]
-        words = [self._finder.words(line) for line in lines]
-        total = sum(map(len, words))
-        masked = iter(masked_words(document, total, self._probability, self._seed).tolist())
-        draws = repeat(0)
-        if self._pairs:
-            draws = iter(segment_draws(document, total, self._seed).tolist())
-        longest_word = self._length - SINGLE_SPECIAL_TOKENS
-        room = self._length - PAIR_SPECIAL_TOKENS if self._pairs else longest_word
-        sequence = _Sequence([], number)
-        for sentence in words:
-            tokens = [self._encode(word) for word in sentence]
-            if len(sequence.ids) + sum(map(len, tokens)) > room:
-                yield sequence
-                sequence = _Sequence([], number)
-            within_sentence = 0
-            for word, ids in zip(sentence, tokens, strict=True):
-                if sequence.ids and len(sequence.ids) + len(ids) > room:
-                    yield sequence
-                    sequence = _Sequence([], number)
-                draw = next(draws)
-                if ids and sequence.ids:
-                    here = within_sentence, draw, len(sequence.ids)
-                    sequence.b_start = min(sequence.b_start or here, here)
-                within_sentence = within_sentence or int(bool(ids))
-                if next(masked) and word not in SPECIAL_TOKENS and self._can_mask(ids):
-                    self._mask(sequence, word, ids)
-                else:
-                    sequence.ids.extend(ids[:longest_word])
-        yield sequence
+        document = self._document(text, sentences)
+        special = PAIR_SPECIAL_TOKENS if self._pairs else SINGLE_SPECIAL_TOKENS
+        for start, stop in document.ranges(self._length - special):
+            if any(document.masked[start:stop]):
+                ids = document.ids(start, stop)
+                a, b = self._pair(document, start, stop, ids) if self._pairs else (ids, [])
+                yield self._sequence(number, document, range(start, stop), a, b)
+        self._document_before = document.ids(0, self._length) or self._document_before
+
+    def _document(self, text: bytes, sentences: int) -> _Document:
+        lines = [self._finder.words(line) for line in text.decode().split("\n")[:sentences]]
+        words = [word for line in lines for word in line]
+        tokens = [self._encode(word) for word in words]
+        masked = masked_words(text, len(words), self._probability, self._seed).tolist()
+        for index in np.flatnonzero(masked).tolist():
+            masked[index] = words[index] not in SPECIAL_TOKENS and self._can_mask(tokens[index])
+        seen = [
+            [self._tokenizer.mask_id] * len(ids)
+            if is_masked
+            else ids[: self._length - SINGLE_SPECIAL_TOKENS]
+            for ids, is_masked in zip(tokens, masked, strict=True)
+        ]
+        return _Document(
+            words,
+            tokens,
+            masked,
+            seen,
+            list(accumulate(map(len, seen), initial=0)),
+            list(accumulate(map(len, lines), initial=0)),
+            segment_draws(text, len(words), self._seed),
+        )
+
+    def _pair(
+        self, document: _Document, start: int, stop: int, ids: list[int]
+    ) -> tuple[list[int], list[int]]:
+        """Segments A and B of the words from `start` to `stop`; see the class."""
+        room = max(0, self._length - PAIR_SPECIAL_TOKENS - len(ids))
+        ids = ids + document.next_sentence(stop)[:room]
+        b_start = document.b_start(start, stop, len(ids))
+        if b_start is not None:
+            return ids[:b_start], ids[b_start:]
+        at_end = stop == len(document.words)
+        return ids, self._document_before[:room] if at_end else []
+
+    def _sequence(
+        self, number: int, document: _Document, words: range, a: list[int], b: list[int]
+    ) -> _Sequence:
+        masked: list[tuple[int, int, int]] = []
+        facts: list[tuple[int, float]] = []
+        for index in words:
+            if document.masked[index]:
+                word, ids = document.words[index], document.tokens[index]
+                at = document.offsets[index] - document.offsets[words.start]
+                # [CLS] comes before every token, [SEP] before those of B.
+                at += 2 if at >= len(a) else 1
+                masked += [(at + n, token, len(facts)) for n, token in enumerate(ids)]
+                unknown = self._tokenizer.unk_id in ids
+                facts.append((len(word), spelling_bits(word) if unknown else 0.0))
+                self.counts["words"] += 1
+                self.counts["unknown_words"] += unknown
+        return _Sequence(number, a, b, masked, facts)
 
     def _can_mask(self, ids: list[int]) -> bool:
         if not ids:
@@ -253,15 +363,6 @@ class MaskedWordSequences:
         else:
             return True
         return False
-
-    def _mask(self, sequence: _Sequence, word: str, ids: list[int]) -> None:
-        unknown = self._tokenizer.unk_id in ids
-        self.counts["words"] += 1
-        self.counts["unknown_words"] += unknown
-        for token in ids:
-            sequence.masked.append((len(sequence.ids), token, len(sequence.words)))
-            sequence.ids.append(self._tokenizer.mask_id)
-        sequence.words.append((len(word), spelling_bits(word) if unknown else 0.0))
 
     def _batch(self, sequences: list[_Sequence]) -> MaskedWordBatch:
         predictions = prediction_slots(self._length, max(len(each.masked) for each in sequences))
@@ -273,21 +374,16 @@ class MaskedWordSequences:
         words = np.full(shape, -1, np.int32)
         words_before = 0
         for row, sequence in enumerate(sequences):
-            index, label, word = np.array(sequence.masked).T  # [3, count]
-            a_length = len(sequence.ids)
-            if self._pairs and sequence.b_start:
-                a_length = sequence.b_start[-1]
-            a, b = sequence.ids[:a_length], sequence.ids[a_length:]
-            ids = [self._tokenizer.cls_id, *a, self._tokenizer.sep_id]
+            ids = [self._tokenizer.cls_id, *sequence.a, self._tokenizer.sep_id]
             b_starts[row] = len(ids)
-            if b:
-                ids += [*b, self._tokenizer.sep_id]
+            if sequence.b:
+                ids += [*sequence.b, self._tokenizer.sep_id]
             input_ids[row, : len(ids)] = ids
             lengths[row] = len(ids)
-            # [CLS] comes before every token, [SEP] before those of B.
-            positions[row, : len(index)] = index + 1 + (index >= a_length)
-            labels[row, : len(index)] = label
-            words[row, : len(index)] = word + words_before
+            count = len(sequence.masked)
+            own = np.array(sequence.masked).T  # [3, count]
+            positions[row, :count], labels[row, :count] = own[:2]
+            words[row, :count] = own[2] + words_before
             words_before += len(sequence.words)
         values = [value for sequence in sequences for value in sequence.words]
         return MaskedWordBatch(

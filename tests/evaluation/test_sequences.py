@@ -2,6 +2,7 @@
 
 import math
 import re
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -122,43 +123,53 @@ def test_sequences_are_whole_sentences_of_the_text_with_words_masked(shards):
                 assert inside in runs
 
 
-@pytest.mark.parametrize(("tokenizer", "length"), [(LARGE, 24), (LARGE, 128), (SMALL, 200)])
-def test_pairs_are_the_text_with_b_at_a_sentence_or_else_at_a_word(shards, tokenizer, length):
-    sentences = {
-        tuple(tokenizer.encode(line)) for lines in read_documents(shards) for line in lines
-    }
-    finder, inside = WordFinder(), 0
-    words = {
-        tuple(tokenizer.encode(word))
-        for lines in read_documents(shards)
-        for line in lines
-        for word in finder.words(line)
-    }
+@pytest.mark.parametrize(("tokenizer", "length"), [(LARGE, 24), (SMALL, 32), (LARGE, 128)])
+def test_pairs_are_laid_out_as_in_training(shards, tokenizer, length):
+    seen, starts = [], []
+    for lines in read_documents(shards):
+        text = "".join(f"{line}\n" for line in lines).encode()
+        words = [(number, word) for number, line in enumerate(lines) for word in line.split()]
+        words = [(n, part) for n, word in words for part in re.findall(r"\w+|\.", word)]
+        masked = masked_words(text, len(words), PROBABILITY, SEED)
+        ids: list[int] = []
+        sentence_starts = {}
+        for (number, word), is_masked in zip(words, masked, strict=True):
+            sentence_starts.setdefault(number, len(ids))
+            own = tokenizer.encode(word)
+            ids += [tokenizer.mask_id] * len(own) if is_masked else own
+        seen.append(ids)
+        starts.append(set(sentence_starts.values()))
+    kinds = Counter()
     sequences = MaskedWordSequences(tokenizer, length, PROBABILITY, SEED, pairs=True)
     for batch in all_batches(sequences, shards):
         features = batch.features()
-        masked = np.nonzero(batch.words >= 0)
-        ids = batch.input_ids.copy()
-        assert (ids[masked[0], batch.positions[masked]] == tokenizer.mask_id).all()
-        ids[masked[0], batch.positions[masked]] = batch.labels[masked]
         for row in np.flatnonzero(batch.lengths):
-            size = batch.lengths[row]
-            seps = np.flatnonzero(ids[row] == tokenizer.sep_id)
-            segments = features["segment_ids"][row].tolist()
-            assert features["input_mask"][row].sum() == size and seps[-1] == size - 1
-            if len(seps) == 1:
-                assert tuple(ids[row, 1 : size - 1]) in words and not any(segments)
-                continue
-            a_end, b_start = seps[0], seps[0] + 1
-            assert batch.b_starts[row] == b_start < size - 1
-            assert segments == [0] * b_start + [1] * (size - b_start) + [0] * (length - size)
-            a, b = ids[row, 1:a_end].tolist(), ids[row, b_start : size - 1].tolist()
-            assert not tokenizer.continuation[b[0]]
-            if tuple(a + b) in sentences:
-                inside += 1
-            elif length > 100:  # Each sentence fits into a sequence.
-                assert any(tuple(b[:end]) in sentences for end in range(1, len(b) + 1))
-    assert inside
+            ids, size = batch.input_ids[row].tolist(), batch.lengths[row]
+            document = batch.documents[batch.words[row, 0]]
+            text = seen[document]
+            a_end = ids.index(tokenizer.sep_id)
+            a, b = ids[1:a_end], ids[a_end + 1 : size - 1]
+            assert ids[0] == tokenizer.cls_id and ids[size - 1] == tokenizer.sep_id
+            assert not any(ids[size:]) and batch.b_starts[row] == a_end + 1
+            in_b = size - a_end - 1
+            segments = [0] * (a_end + 1) + [1] * in_b + [0] * (length - size)
+            assert features["segment_ids"][row].tolist() == segments
+            assert features["input_mask"][row].tolist() == [1] * size + [0] * (length - size)
+            # Where A is in the document, and what comes after it.
+            ends = [at + len(a) for at in range(len(text)) if text[at : at + len(a)] == a]
+            assert ends
+            if any(end in starts[document] and b and text[end : end + len(b)] == b for end in ends):
+                kinds["next"] += 1
+                assert size == length or text[-len(b) :] == b
+            elif b:
+                kinds["other"] += 1
+                assert ends[-1] == len(text) and b == seen[document - 1][: len(b)]
+                assert size == length or b == seen[document - 1]
+            else:
+                kinds["single"] += 1
+                inside = [end for end in ends if end < len(text) and end not in starts[document]]
+                assert size >= length - 1 or inside or document == 0
+    assert kinds["next"] > 20 and kinds["other"] > 2
 
 
 def test_b_begins_at_every_sentence_equally_often(tmp_path):

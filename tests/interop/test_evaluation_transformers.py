@@ -87,7 +87,7 @@ def draw(purpose: str, document: bytes, number: int) -> int:
 
 @dataclass
 class Word:
-    """A word of a sequence; `starts` if it is the first of its sentence."""
+    """A word of the text; `starts` if it is the first of its sentence."""
 
     text: str
     ids: list[int]
@@ -96,53 +96,76 @@ class Word:
     starts: bool
 
 
-def sequences(documents, tokenizer, room: int):
-    """The words of every sequence."""
-    clean = BertNormalizer(True, True, False, False)
+def words_of(lines, tokenizer) -> list[Word]:
+    clean, found = BertNormalizer(True, True, False, False), []
+    whole = "".join(f"{line}\n" for line in lines).encode()
+    for line in lines:
+        texts = [w for w, _ in BertPreTokenizer().pre_tokenize_str(clean.normalize_str(line))]
+        for place, text in enumerate(texts):
+            ids = tokenizer(text, add_special_tokens=False)["input_ids"]
+            masked = draw("hidden words", whole, len(found)) < PROBABILITY * 2**64
+            chance = draw("segment B", whole, len(found))
+            found.append(Word(text, ids, masked, chance, not place))
+    return found
+
+
+def size_of(words) -> int:
+    return sum(len(word.ids) for word in words)
+
+
+def sequences(documents, tokenizer, pairs: bool):
+    """The words of A and of B of every sequence, and those of them to evaluate."""
+    room, before = LENGTH - (3 if pairs else 2), []
     for lines in documents:
-        whole = "".join(f"{line}\n" for line in lines).encode()
-        number, own = 0, []
-        for line in lines:
-            texts = [w for w, _ in BertPreTokenizer().pre_tokenize_str(clean.normalize_str(line))]
-            words = []
-            for text in texts:
-                ids = tokenizer(text, add_special_tokens=False)["input_ids"]
-                masked = draw("hidden words", whole, number) < PROBABILITY * 2**64
-                chance = draw("segment B", whole, number)
-                words.append(Word(text, ids, masked, chance, not words))
-                number += 1
-            if sum(len(word.ids) for word in own + words) > room:
-                yield own
-                own = []
-            for word in words:
-                if sum(len(each.ids) for each in [*own, word]) > room:
-                    yield own
-                    own = []
-                own = [*own, word]
-        yield own
+        document, start = words_of(lines, tokenizer), 0
+        while start < len(document):
+            # Whole sentences, or else the beginning of one.
+            fitting = [
+                stop
+                for stop in range(start + 1, len(document) + 1)
+                if size_of(document[start:stop]) <= room
+            ]
+            whole = [n for n in fitting if n == len(document) or document[n].starts]
+            stop = (whole or fitting)[-1]
+            own = document[start:stop]
+            a, b = own, []
+            if pairs:
+                following, at_end = [], stop == len(document)
+                if not at_end and document[stop].starts:
+                    end = next(
+                        (n for n in range(stop + 1, len(document)) if document[n].starts),
+                        len(document),
+                    )
+                    following = document[stop:end] if size_of(own) < room else []
+                begins = [n for n, word in enumerate([*own, *following[:1]]) if n and word.starts]
+                if begins:
+                    at = min(begins, key=lambda n: [*own, *following][n].draw)
+                    a, b = [*own, *following][:at], [*own, *following][at:]
+                elif at_end:
+                    b = before
+            yield a, b, own
+            start = stop
+        before = document
 
 
-def segments(words: list[Word], pairs: bool) -> tuple[list[Word], list[Word]]:
-    """A and B. B begins at a sentence if it can, of these at the one with the lowest draw."""
-    if not pairs or len(words) < 2:
-        return words, []
-    at = min(range(1, len(words)), key=lambda n: (not words[n].starts, words[n].draw))
-    return words[:at], words[at:]
-
-
-def model_input(tokenizer, a, b, revealed: int):
-    """Ids, segments, and the positions of each masked word, whose first tokens are revealed."""
+def model_input(tokenizer, a, b, own, revealed: int):
+    """Ids and segments with the first tokens of words revealed, and the words' positions."""
     ids, kinds, positions = [tokenizer.cls_token_id], [0], []
     for kind, words in ((0, a), (1, b)):
         for word in words:
             shown = word.ids
             if word.masked:
-                positions.append(range(len(ids), len(ids) + len(shown)))
-                hidden = len(shown[revealed:])
-                shown = shown[:revealed] + [tokenizer.mask_token_id] * hidden
+                evaluated = any(word is each for each in own)
+                seen = revealed if evaluated else 0
+                if evaluated:
+                    positions.append(range(len(ids), len(ids) + len(shown)))
+                shown = shown[:seen] + [tokenizer.mask_token_id] * len(shown[seen:])
             ids, kinds = ids + shown, kinds + [kind] * len(shown)
         if words:
-            ids, kinds = [*ids, tokenizer.sep_token_id], [*kinds, kind]
+            # Text that does not fit is cut.
+            end = LENGTH - (1 if kind or not b else 2)
+            ids = [*ids[:end], tokenizer.sep_token_id]
+            kinds = [*kinds[:end], kind]
     return ids, kinds, positions
 
 
@@ -152,20 +175,20 @@ def test_masked_words_are_scored_as_transformers_scores_them(model, documents, h
     losses, top_1, top_5, bits, characters, correct, unknown_words = [], [], [], 0.0, 0, [], 0
     code_bits, pairs, words_in_b = 0.0, held_out.records.next_sentence, 0
 
-    def predict(a, b, revealed: int):
-        ids, kinds, positions = model_input(tokenizer, a, b, revealed)
+    def predict(sequence, revealed: int):
+        ids, kinds, positions = model_input(tokenizer, *sequence, revealed)
         assert len(ids) <= LENGTH
         inputs = {"input_ids": torch.tensor([ids]), "token_type_ids": torch.tensor([kinds])}
         with torch.no_grad():
             return theirs(**inputs).logits[0].double(), positions  # [S, V]
 
-    for words in sequences(documents, tokenizer, LENGTH - (3 if pairs else 2)):
-        a, b = segments(words, pairs)
-        logits, places = predict(a, b, 0)
-        words_in_b += sum(word.masked for word in b)
-        masked = [word for word in words if word.masked]
+    for sequence in sequences(documents, tokenizer, pairs):
+        _, b, own = sequence
+        logits, places = predict(sequence, 0)
+        masked = [word for word in own if word.masked]
+        words_in_b += sum(any(word is each for each in b) for word in masked)
         for step in range(max((len(word.ids) for word in masked), default=0)):
-            ordered, _ = predict(a, b, step)
+            ordered, _ = predict(sequence, step)
             for word, positions in zip(masked, places, strict=True):
                 if step < len(word.ids):
                     logs = torch.log_softmax(ordered[positions[step]], -1)
@@ -173,14 +196,14 @@ def test_masked_words_are_scored_as_transformers_scores_them(model, documents, h
         for word, positions in zip(masked, places, strict=True):
             labels = word.ids
             logs = torch.log_softmax(logits[list(positions)], -1)
-            own = -logs[range(len(labels)), labels]
+            costs = -logs[range(len(labels)), labels]
             best = logs.topk(5).indices
-            losses += own.tolist()
+            losses += costs.tolist()
             top_1 += (best[:, 0] == torch.tensor(labels)).tolist()
             top_5 += (best == torch.tensor(labels)[:, None]).any(1).tolist()
             unknown = tokenizer.unk_token_id in labels
             correct.append(bool((best[:, 0] == torch.tensor(labels)).all()) and not unknown)
-            bits += own.sum().item() / math.log(2)
+            bits += costs.sum().item() / math.log(2)
             known = WORDS_BY_TOKENS[len(labels) - 1] if len(labels) <= len(WORDS_BY_TOKENS) else 0
             code_bits -= math.log2((known + 2 ** -len(labels)) / (sum(WORDS_BY_TOKENS) + 1))
             if unknown:

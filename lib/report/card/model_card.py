@@ -176,8 +176,9 @@ def _limits(facts: CardFacts, config: BertConfig) -> str:
         f"{trained}. Expect worse results on text of another kind; they were not measured.",
         "The evaluation shows how well it predicts words of text from the same collection, not how "
         "well it does on a task: fine-tune it and measure that. To compare it with a model of "
-        "another vocabulary, use bits per character, on the same text and with the same treatment "
-        "of case and accents: MLM loss, perplexity and accuracy depend on the vocabulary.",
+        "another vocabulary, use code length per character, on the same text and with the same "
+        "treatment of case and accents: MLM loss, perplexity and accuracy depend on the "
+        "vocabulary.",
     ]
     if not facts.external_examples:
         overlap = facts.split["overlap"]["test"]
