@@ -28,9 +28,11 @@ from lib.probe.labelled import Example
 from lib.probe.scores import selection_score
 from lib.probe.task_data import assign_folds
 
-# Labels (texts or words) that the choice is made with, so that its cost does not grow with the
-# training examples.
-_MAX_TUNING_LABELS = 10_000
+# Time and memory grow with the number of classes. The choice is made with so many labels (texts or
+# words) times classes, but with a number of labels between the other two; and with so many
+# weights at most: of the features, the most frequent ones stay.
+_TUNING_LABELS_TIMES_CLASSES, _MIN_TUNING_LABELS, _MAX_TUNING_LABELS = 40_000, 2_000, 10_000
+_MAX_WEIGHTS = 2_000_000
 # Inverse strength of the L2 penalty of logistic regression; pseudocounts of naive Bayes.
 _PENALTIES, _SMOOTHINGS = (0.1, 1.0, 10.0, 100.0), (0.01, 0.1, 1.0)
 _MAX_ITERATIONS = 1000
@@ -198,8 +200,10 @@ def _best(
     entity_level: bool,
 ) -> Baseline:
     """Predictions of the candidate that is best in cross-validation, fitted to all of `train`."""
+    classes = len({label for example in train for label in example.labels})
+    limit = max(_TUNING_LABELS_TIMES_CLASSES // classes, _MIN_TUNING_LABELS)
     labels = sum(len(example.labels) for example in train)
-    tuning = train[:: -(-labels // _MAX_TUNING_LABELS)]
+    tuning = train[:: -(-labels // min(limit, _MAX_TUNING_LABELS))]
     folds = assign_folds(tuning)
     folds_of_items = np.repeat(folds, [len(example.labels) for example in tuning])
     gold = [example.labels for example in tuning]
@@ -209,6 +213,7 @@ def _best(
         warnings.simplefilter("ignore", ConvergenceWarning)
         for features, group in groupby(candidates, key=lambda candidate: candidate.features):
             counts = _vectorizer(features).fit_transform(_items(tuning))
+            counts = counts[:, _most_frequent(counts, _MAX_WEIGHTS // classes)]
             for candidate in group:
                 predicted = _cross_validate(candidate, counts, _labels(tuning), folds_of_items)
                 score = selection_score(gold, _by_example(predicted, tuning), entity_level)
@@ -216,9 +221,9 @@ def _best(
                     best, best_score = candidate, score
         vectorizer = _vectorizer(best.features)
         counts = vectorizer.fit_transform(_items(train))
-        predicted = _fit_and_predict(
-            best, counts, _labels(train), vectorizer.transform(_items(test))
-        )
+        columns = _most_frequent(counts, _MAX_WEIGHTS // classes)
+        test_counts = vectorizer.transform(_items(test))[:, columns]
+        predicted = _fit_and_predict(best, counts[:, columns], _labels(train), test_counts)
     return Baseline(_by_example(predicted, test), best.name)
 
 
@@ -243,6 +248,12 @@ def _vectorizer(features: Callable[[Item], Iterable[str]]) -> CountVectorizer:
         return list(features(item)) or [""]
 
     return CountVectorizer(analyzer=analyze, dtype=np.float64)
+
+
+def _most_frequent(counts: Any, limit: int) -> np.ndarray:
+    """The columns of the most frequent features; of equally frequent ones, the first."""
+    totals = np.asarray(counts.sum(axis=0)).ravel()
+    return np.sort(np.argsort(-totals, kind="stable")[:limit])
 
 
 def _cross_validate(

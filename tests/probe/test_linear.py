@@ -4,6 +4,7 @@ import random
 
 import pytest
 
+from lib.probe import linear
 from lib.probe.labelled import Example
 from lib.probe.linear import bag_of_words, most_frequent_tag, word_features
 from lib.probe.scores import scores
@@ -68,6 +69,16 @@ def test_few_and_odd_examples_get_a_prediction(examples):
     predictions = bag_of_words(train, [*train, Example(("unknown",), ("other",))]).predictions
     assert len(predictions) == len(train) + 1
     assert {label for each in predictions for label in each} <= {label for _, label in examples}
+
+
+def test_many_classes_and_features_are_limited(monkeypatch):
+    """With few labels to choose by, and only the most frequent features, keywords still decide."""
+    monkeypatch.setattr(linear, "_TUNING_LABELS_TIMES_CLASSES", 150)
+    monkeypatch.setattr(linear, "_MIN_TUNING_LABELS", 40)
+    monkeypatch.setattr(linear, "_MAX_WEIGHTS", 3 * 80)
+    train, test = texts_with_keywords(240, 1), texts_with_keywords(120, 2)
+    # 66 words: the keywords are among the 80 most frequent if features are single words.
+    assert macro_f1(test, bag_of_words(train, test).predictions) > 0.9
 
 
 def sentence(text: str) -> Example:
