@@ -3,8 +3,8 @@
 A text's class is predicted from the words and n-grams in it (bag of words), a word's tag from its
 spelling and its neighbours. Models and features are chosen by cross-validation within the training
 examples, with the score by which models are compared, and then fitted to all training examples.
-Estimators and features are scikit-learn's. Nothing is random: the same examples give the same
-predictions, with any number of cores.
+Estimators and features are scikit-learn's. The same examples give the same predictions, with any
+number of cores.
 """
 
 import re
@@ -20,6 +20,7 @@ import numpy as np
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.feature_extraction.text import CountVectorizer, TfidfTransformer
 from sklearn.linear_model import LogisticRegression
+from sklearn.multiclass import OneVsRestClassifier
 from sklearn.naive_bayes import MultinomialNB
 from sklearn.pipeline import make_pipeline
 from threadpoolctl import threadpool_limits
@@ -141,7 +142,12 @@ def _logistic_regressions(
 ) -> Iterator[tuple[str, Callable[[], Any]]]:
     def make(penalty: float) -> Any:
         steps = [transformer(sublinear_tf=True) for transformer in transformers]
-        return make_pipeline(*steps, LogisticRegression(C=penalty, max_iter=_MAX_ITERATIONS))
+        # One model per class: on tens of thousands of sparse features the dual problem of each is
+        # solved in a tenth of the time of one model of all classes.
+        binary = LogisticRegression(
+            solver="liblinear", dual=True, C=penalty, max_iter=_MAX_ITERATIONS, random_state=1
+        )
+        return make_pipeline(*steps, OneVsRestClassifier(binary))
 
     for value in _PENALTIES:
         yield f"logistic regression (C {value:g})", partial(make, value)

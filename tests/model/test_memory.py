@@ -97,7 +97,6 @@ def microbatch(precision: str, checkpointing: bool, packed: bool, nsp: bool) -> 
 
 
 FEW = [
-    (0.1, "gelu", "float32", False, False, True),
     (0.1, "gelu", "bfloat16", False, True, True),
     (0.1, "gelu", "bfloat16", True, True, False),
 ]
