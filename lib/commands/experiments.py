@@ -15,7 +15,6 @@ import re
 import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from itertools import takewhile
 from typing import Any
 
 import pandas as pd
@@ -200,13 +199,16 @@ def table_of_runs(
 
 
 def _joined(names: Sequence[str]) -> str:
-    """Names of runs: `slow-seed-{1,2,3}`, as a shell expands them, if they have a common start."""
-    alike = takewhile(lambda letters: len(set(letters)) == 1, zip(*names, strict=False))
-    # Up to a hyphen: `a` and `again` are two names.
-    start = "".join("".join(letters[0] for letters in alike).rpartition("-")[:2])
-    if len(names) == 1 or not start:
-        return ", ".join(names)
-    return f"{start}{{{','.join(name.removeprefix(start) for name in names)}}}"
+    """Names of runs; those with a common start as a shell expands them: `slow-seed-{1,2,3}`."""
+    ends: dict[str, list[str]] = {}
+    for name in names:
+        start, hyphen, end = name.rpartition("-")
+        ends.setdefault(start + hyphen, []).append(end)
+    parts = []
+    for start, own in ends.items():
+        together = start and len(own) > 1
+        parts += [f"{start}{{{','.join(own)}}}"] if together else [start + end for end in own]
+    return ", ".join(parts)
 
 
 def _kept(pattern: str, runs: Sequence[Experiment], shown: set[str]) -> list[str]:
