@@ -22,7 +22,7 @@ def evaluate_folder(
 ) -> tuple[int, pd.DataFrame]:
     """Evaluates any model on the test documents, as a model of this project is evaluated.
 
-    With `records.next_sentence`, its masked words are in pairs.
+    With `records.next_sentence`, its masked words are in pairs, unless the model has one segment.
 
     Args:
         sample: the folder of the training sample, for the numbers of tokens of its words.
@@ -50,6 +50,8 @@ def evaluate_folder(
         worker_count(params.cluster.workers),
     )
     count_code = TokenCountCode(np.array(measure_fit(tokenizer, counted).words_by_tokens))
-    held_out = HeldOut(shards, tokenizer, params.evaluate, params.records, count_code)
+    pairs = params.records.next_sentence and evaluator.config.type_vocab_size > 1
+    records = params.records.model_copy(update={"next_sentence": pairs})
+    held_out = HeldOut(shards, tokenizer, params.evaluate, records, count_code)
     sums = held_out.sums(evaluator, length)
     return length, sums.table(held_out.digests(sums.documents()))

@@ -20,6 +20,8 @@ _BERT_CHARACTERS = 16e9
 # Hidden size below which a model is a trial.
 _TRIAL_SIZE = 256
 # Values of evaluate that are in the text above the table.
+# evaluate has it if the NSP head was trained (for external examples, params.yaml does not say so).
+_NSP = "nsp_loss"
 _IN_TEXT = ("phase", "masked_tokens", "examples", "documents", "words")
 
 
@@ -40,7 +42,7 @@ def model_card(
     sections = [
         f"---\n{_front_matter(facts)}---",
         f"# {facts.phases[-1].name}",
-        _description(facts, config),
+        _description(facts, config, metrics),
         "## How to use it",
         _usage(),
         "## Training data",
@@ -53,7 +55,7 @@ def model_card(
         _held_out(facts, metrics),
         *([_repeated(repeats)] if repeats else []),
         "## Limits",
-        _limits(facts, config),
+        _limits(facts, config, metrics),
     ]
     return "\n\n".join(sections) + "\n"
 
@@ -72,9 +74,9 @@ def _front_matter(facts: CardFacts) -> str:
     return yaml.safe_dump(values, sort_keys=False, allow_unicode=True)
 
 
-def _description(facts: CardFacts, config: BertConfig) -> str:
+def _description(facts: CardFacts, config: BertConfig, metrics: Mapping[str, Any]) -> str:
     goals = "masked language model"
-    if facts.params.records.next_sentence:
+    if _NSP in metrics:
         goals += " and next sentence prediction"
     origin = f"continued from {model_name(facts.base)}" if facts.base else "trained from scratch"
     sizes = [
@@ -157,7 +159,7 @@ def _repeated(repeats: Repeats) -> str:
     )
 
 
-def _limits(facts: CardFacts, config: BertConfig) -> str:
+def _limits(facts: CardFacts, config: BertConfig, metrics: Mapping[str, Any]) -> str:
     corpus, params = facts.corpus, facts.params
     text = f"one collection of {corpus['characters']:,} characters"
     if facts.base:
@@ -199,7 +201,7 @@ def _limits(facts: CardFacts, config: BertConfig) -> str:
                 else "later positions were never trained. Truncate its input to that length."
             )
         )
-    if not params.records.next_sentence:
+    if _NSP not in metrics:
         limits.append("Its NSP head was not trained here.")
     if params.vocab.lowercase:
         limits.append("It does not distinguish upper and lower case.")
