@@ -80,7 +80,7 @@ def test_experiments_of_a_queued_grid_are_ranked_and_can_be_applied(clone):
     table = rows(clone)
     found = {name: row for name, row in table.items() if not row["state"]}
     assert sorted((r["vocab.size"], r["records.dupe_factor"]) for r in found.values()) == _GRID
-    bits = [float(row["bits_per_character"]) for row in found.values()]
+    bits = [float(row["code_length_per_character"]) for row in found.values()]
     assert bits == sorted(bits) and len(set(bits)) == 4 and bits[0] > 0
     # Neither hashes of dependencies nor parameters that are equal in all experiments.
     params = {name for name in next(iter(table.values())) if "." in name}
@@ -88,7 +88,8 @@ def test_experiments_of_a_queued_grid_are_ranked_and_can_be_applied(clone):
     best, *others = found.values()
     assert not best["low"]
     for row in others:
-        assert float(row["low"]) <= float(row["bits_per_character_from_best"]) <= float(row["high"])
+        difference = float(row["code_length_per_character_from_best"])
+        assert float(row["low"]) <= difference <= float(row["high"])
     first, second = list(found)[:2]
     compared = clone.run(sys.executable, "-m", "lib.commands.compare", first, second)
     assert f"A  {first} (sequences of 32 tokens)" in compared and "bits per character" in compared
