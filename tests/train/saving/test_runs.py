@@ -103,6 +103,13 @@ def test_a_run_by_other_code_is_resumed_after_make_accept_only(folder, values, c
     assert not accepted_code.is_accepted("newest", "old")
 
 
+def test_the_same_run_is_not_trained_by_two_versions_of_the_code_at_the_same_time(folder, values):
+    other = train("main", identity_of(folder, values, "old"), 10)
+    new = identity_of(folder, values)
+    with checkpoint.exclusive(other), pytest.raises(UserError, match="is training this same run"):
+        runs.prepare(other.parent / new.name, new)
+
+
 def test_a_run_with_other_settings_is_left_alone(folder, values, capsys):
     other = train("main", identity_of(folder, values, "old", seed=7), 10)
     accepted_code.accept("old", "new")
