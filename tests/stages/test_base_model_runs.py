@@ -1,4 +1,4 @@
-"""Every kind of base model that is accepted, through the real stages, from vocab to evaluate."""
+"""Every kind of base model that is accepted, through the real stages from vocab to pretrain."""
 
 import json
 import string
@@ -101,9 +101,7 @@ def project(tmp_path_factory) -> Project:
         (several_checkpoints, {}),
     ],
 )
-def test_a_base_model_is_trained_and_evaluated(
-    project: Project, write: Callable[[Path], str], settings: dict
-):
+def test_a_base_model_is_trained(project: Project, write: Callable[[Path], str], settings: dict):
     base = f"models/base/{write.__name__}"
     folder = project.folder / base
     folder.mkdir(parents=True)
@@ -124,7 +122,9 @@ def test_a_base_model_is_trained_and_evaluated(
         project.set({"phases": {"main": {"init": f"{base}{inside}"}}})
     output = project.stage("vocab")
     assert f"phases.main.init: {base}" in output and "uncased" in output
-    for stage in ("records", "pretrain", "evaluate"):
+    # Those that differ in what evaluate reads are evaluated, too.
+    last = ["evaluate"] if write in (added_tokens, one_segment) else []
+    for stage in ("records", "pretrain", *last):
         assert "phases.main.init" not in project.stage(stage, "main")
     metrics = json.loads((project.folder / "results/pretrain/main/metrics.json").read_text())
     assert metrics["dev_mlm_loss"] < metrics["dev_mlm_loss_initial"] + 0.01
