@@ -318,7 +318,7 @@ class Pretrain(Section):
     bias_correction: StrictBool = True
     clip_norm: PositiveReal | None = 1.0
     precision: Literal["float32", "bfloat16", "float16"] = "float32"
-    xla: StrictBool = False
+    xla: Literal["auto"] | StrictBool = "auto"
     gradient_checkpointing: StrictBool = False
     distribution: Literal["one", "mirrored", "multiworker", "tpu"] = "one"
     tpu: Tpu = Tpu()

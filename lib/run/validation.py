@@ -51,7 +51,7 @@ def _location(error: Any) -> tuple[Any, ...]:
         is_alternative = isinstance(part, str) and (
             "literal[" in part
             or "function-" in part
-            or part in ("int", "str", "constrained-int", "constrained-str", "[key]")
+            or part in ("int", "str", "bool", "constrained-int", "constrained-str", "[key]")
         )
         # A phase or task may have such a name.
         if not is_alternative or (location and location[-1] in _NAMED and part != "[key]"):

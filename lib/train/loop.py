@@ -14,14 +14,14 @@ from lib.model.schedules import schedule
 from lib.params import Pretrain
 from lib.records.manifest import Manifest
 from lib.run import tf
-from lib.run.errors import UserError, about
+from lib.run.errors import about
 from lib.run.phases import run_length
 from lib.run.progress import Progress
 from lib.train.dynamic_masking import Vocabulary
 from lib.train.input import evaluation_batches, training_batches
 from lib.train.logging.metrics_logger import MetricsLogger
 from lib.train.logging.throughput import Throughput
-from lib.train.loss_checks import LossChecks
+from lib.train.loss_checks import LossChecks, SkippedSteps
 from lib.train.preemption import StopRequest
 from lib.train.run_state import RunState
 from lib.train.saving import run_record
@@ -88,7 +88,8 @@ def train(
         from scratch; the saved models.
 
     Raises:
-        UserError: the loss is not a number, has a wrong initial value, or does not fall.
+        UserError: the loss has a wrong initial value or does not fall, or too many steps were
+            skipped because something in them was not finite.
     """
     steps, warmup_steps = run_length(settings, data.manifest.splits["train"].sequences)
     saved = SavedModels(paths.scratch, settings.save_model_every, write_model)
@@ -102,6 +103,7 @@ def train(
         settings.keep_checkpoints,
         copies,
         settings.max_dev_sequences,
+        SkippedSteps(settings),
     )
     batches, dev = _datasets(trainer, settings, data, steps, state.first_step)
     checks = LossChecks(trainer.config.vocab_size, warmup_steps) if from_scratch else None
@@ -159,8 +161,10 @@ def train(
                     metrics: dict[str, float] = {}
                     if logging:
                         sums = state.sums_since_log()
-                        metrics = _training_metrics(sums, learning_rate(step), settings)
-                        _check_loss(step, sums["masked_lm_loss"], metrics["train/mlm_loss"], checks)
+                        skipped = trainer.skipped_steps
+                        metrics = _training_metrics(sums, learning_rate(step), settings, skipped)
+                        if checks and "train/mlm_loss" in metrics:
+                            checks.check_falling(step, metrics["train/mlm_loss"])
                         if step > state.first_step:
                             speed = throughput.log(step, sums["tokens"] / sums["steps"])
                     if evaluating:
@@ -170,6 +174,7 @@ def train(
                             end(step)
                         metrics |= _prefixed("dev/", dev_metrics)
                     if logging:
+                        state.check_finite(step, metrics)
                         logger.log(step, metrics)
                         state.logged(
                             {
@@ -206,8 +211,8 @@ def train(
                 # All workers stop after the same step, whichever of them got the signal.
                 any_stop = results.pop("stop")
                 progress.advance(step - before, note=_progress_note(state.final, speed))
-                state.add(results)
-                if step == 1 and checks:
+                state.add(step, results)
+                if step == 1 and checks and not float(results["skipped"]):
                     loss = results["masked_lm_loss"] / results["masked_lm_weight"]
                     checks.check_first_loss(float(loss))
                 if (alone and stop) or (not alone and bool(any_stop)):
@@ -216,7 +221,7 @@ def train(
                 is_due = True
         workers.barrier()  # The chief removes the folder that the others log into.
     initial_metrics = {f"dev_{name}_initial": x for name, x in state.initial_metrics.items()}
-    return state.final | initial_metrics, saved
+    return state.final | initial_metrics | {"skipped_steps": trainer.skipped_steps}, saved
 
 
 def evaluate(
@@ -234,8 +239,8 @@ def evaluate(
     """
     totals: dict[str, float] = {}
     for batch in batches:
-        for name, value in trainer.evaluation_step(batch).items():
-            totals[name] = totals.get(name, 0.0) + float(value)
+        for name, value in trainer.evaluate(batch).items():
+            totals[name] = totals.get(name, 0.0) + value
         if is_stopping():
             return None
     return mean_metrics(totals)
@@ -343,27 +348,23 @@ def _run_steps(
 
 
 def _training_metrics(
-    sums: Mapping[str, float], rate: float, settings: Pretrain
+    sums: Mapping[str, float], rate: float, settings: Pretrain, skipped: int
 ) -> dict[str, float]:
-    """Metrics of the steps since the last line of the log."""
-    metrics = _prefixed("train/", mean_metrics(sums))
-    if settings.label_smoothing:
+    """Metrics of the steps since the last line of the log, without those that were skipped.
+
+    Args:
+        skipped: number of skipped steps of the whole run.
+    """
+    made = sums["steps"] - sums["skipped"]
+    metrics = _prefixed("train/", mean_metrics(sums)) if made else {}
+    if settings.label_smoothing and made:
         metrics["train/mlm_objective"] = sums["masked_lm_objective"] / sums["masked_lm_weight"]
     metrics["learning_rate"] = rate
-    metrics["gradient_norm"] = sums["gradient_norm"] / sums["steps"]
-    if settings.precision == "float16":
+    if made:
+        metrics["gradient_norm"] = sums["gradient_norm"] / made
+    if settings.precision == "float16" or skipped:
         metrics["skipped_steps"] = sums["skipped"]
     return metrics
-
-
-def _check_loss(step: int, loss_sum: float, loss: float, checks: LossChecks | None) -> None:
-    if not math.isfinite(loss_sum):
-        raise UserError(
-            f"the loss is not a number at step {step:,}: lower pretrain.learning_rate or raise "
-            "pretrain.warmup_steps"
-        )
-    if checks:
-        checks.check_falling(step, loss)
 
 
 def _prefixed(prefix: str, values: Mapping[str, float]) -> dict[str, float]:

@@ -1,13 +1,19 @@
-"""Loss checks of training from scratch: the initial loss is right, and it falls."""
+"""Loss checks: a run from scratch begins as it should and learns, and no run stays broken."""
 
 import math
+from collections.abc import Callable, Mapping
 
+import numpy as np
+
+from lib.params import Pretrain
 from lib.run.errors import UserError
+from lib.train.step import SCALE_HALVINGS
 
 _FIRST_LOSS_TOLERANCE = 0.15
 # By then any model has learnt at least token frequencies.
 _PATIENCE_STEPS = 1000
 _STILL_GUESSING = 0.97
+_MAX_CONSECUTIVE_SKIPS = 10
 
 
 class LossChecks:
@@ -42,3 +48,59 @@ class LossChecks:
                 f"guessing has {self._guessing:.2f}); lower pretrain.learning_rate or raise "
                 "pretrain.warmup_steps or batch_size"
             )
+
+
+class SkippedSteps:
+    """Ends a run in which step after step is skipped, as its loss or gradient is not finite."""
+
+    def __init__(self, settings: Pretrain) -> None:
+        self._limit = _MAX_CONSECUTIVE_SKIPS
+        if settings.precision == "float16":
+            self._limit += SCALE_HALVINGS
+        remedies = ["lower pretrain.learning_rate", "raise pretrain.warmup_steps"]
+        if settings.clip_norm is None:
+            remedies.append("set pretrain.clip_norm to 1.0")
+        if settings.precision == "float16":
+            remedies.append("set pretrain.precision to bfloat16 or float32")
+        self._remedies = ", or ".join(remedies)
+
+    def check(self, step: int, consecutive: int, checkpoint: Callable[[], int | None]) -> None:
+        """Checks the number of consecutive skipped steps, the last of which is `step`.
+
+        Args:
+            checkpoint: returns the step of the newest checkpoint, if there is one.
+
+        Raises:
+            UserError: too many.
+        """
+        if consecutive < self._limit:
+            return
+        where = "the records or the initial weights may be broken, or " * (consecutive >= step)
+        raise UserError(
+            f"step {step:,}: {where}training diverged: the loss or its gradient was not finite in "
+            f"the last {consecutive} steps, which were skipped; {self._advice(checkpoint())}"
+        )
+
+    def check_finite(
+        self,
+        step: int,
+        values: Mapping[str, np.ndarray | float],
+        checkpoint: Callable[[], int | None],
+    ) -> None:
+        """Checks what is about to be saved or logged at a step.
+
+        Raises:
+            UserError: a value is infinite or NaN.
+        """
+        for name, value in values.items():
+            if not np.isfinite(value).all():
+                raise UserError(
+                    f"step {step:,}: training diverged: {name} is not finite, and nothing is "
+                    f"saved; {self._advice(checkpoint())}"
+                )
+
+    def _advice(self, checkpoint: int | None) -> str:
+        newest = "there is no checkpoint yet"
+        if checkpoint is not None:
+            newest = f"the newest checkpoint, with finite weights, is of step {checkpoint:,}"
+        return f"{self._remedies}; {newest}"

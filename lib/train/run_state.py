@@ -10,6 +10,7 @@ import numpy as np
 from lib.run import cost, tf
 from lib.run.atomic import remove
 from lib.run.errors import UserError
+from lib.train.loss_checks import SkippedSteps
 from lib.train.saving import checkpoint, runs
 from lib.train.saving.remote_copies import RemoteCopies
 from lib.train.saving.saved_models import SavedModels
@@ -44,6 +45,7 @@ class RunState:
         keep: int,
         copies: RemoteCopies | None,
         max_dev_sequences: int | None,
+        skipped: SkippedSteps,
     ) -> None:
         """Reads the newest checkpoint, if there is one; `restore` then sets the state to it.
 
@@ -52,13 +54,16 @@ class RunState:
             keep: number of checkpoints to keep.
             copies: of the checkpoints in remote storage, if there should be any.
             max_dev_sequences: number of dev sequences that are evaluated at most.
+            skipped: ends the run after too many consecutive ones.
 
         Raises:
             UserError: the checkpoint is of a run with another number of workers.
         """
         self._trainer, self._saved, self._workers = trainer, saved, workers
         self._directory, self._logs, self._keep = directory, logs, keep
-        self._copies, self._dev = copies, max_dev_sequences or 0
+        self._copies, self._dev, self._skipped = copies, max_dev_sequences or 0, skipped
+        # The last step, and the number of consecutive skipped steps up to it.
+        self._latest: tuple[int, tf.Tensor | float] = 0, 0.0
         self._chief = workers.index == 0
         self.sums: dict[str, tf.Tensor] = {}
         self.initial_metrics: dict[str, float] = {}
@@ -109,13 +114,41 @@ class RunState:
         if found.logs.is_dir():
             shutil.copytree(found.logs, self._logs)
 
-    def add(self, results: Mapping[str, tf.Tensor]) -> None:
-        """Adds the results of some steps; does not wait for the device."""
+    def add(self, step: int, results: Mapping[str, tf.Tensor]) -> None:
+        """Adds the results of the steps up to `step`; does not wait for the device to make them.
+
+        Raises:
+            UserError: before these steps, too many were skipped.
+        """
+        self._check_skipped()
         for name, value in results.items():
-            self.sums[name] = self.sums[name] + value if name in self.sums else value
+            if name == "consecutive_skips":
+                self._latest = step, value
+            else:
+                self.sums[name] = self.sums[name] + value if name in self.sums else value
+
+    def _check_skipped(self) -> None:
+        step, consecutive = self._latest
+        self._skipped.check(step, int(consecutive), self._newest)
+
+    def check_finite(self, step: int, values: Mapping[str, np.ndarray | float]) -> None:
+        """Checks values of a step that are about to be logged or saved.
+
+        Raises:
+            UserError: one of them is infinite or NaN.
+        """
+        self._skipped.check_finite(step, values, self._newest)
+
+    def _newest(self) -> int | None:
+        return max(checkpoint.steps(self._directory), default=None)
 
     def sums_since_log(self) -> dict[str, float]:
-        """The sums since the last line of the log."""
+        """The sums since the last line of the log.
+
+        Raises:
+            UserError: too many steps were skipped.
+        """
+        self._check_skipped()
         return {name: float(value) for name, value in self.sums.items()}
 
     def logged(self, metrics: Mapping[str, float]) -> None:
@@ -128,7 +161,11 @@ class RunState:
 
         Args:
             pending: log, evaluation and saved models of this step are still to be made.
+
+        Raises:
+            UserError: too many steps were skipped, or something to be saved is not finite.
         """
+        self._check_skipped()
         if not self._chief:
             return
         floats = {  # numbered, as their order is part of the results
@@ -136,14 +173,15 @@ class RunState:
             for prefix, values in ((_INITIAL, self.initial_metrics), (_FINAL, self.final))
             for number, (name, value) in enumerate(values.items())
         }
+        sums = {_SUMS + name: value.numpy() for name, value in self.sums.items()}
+        trained = {**self._trainer.state(), **sums, **floats}
+        self.check_finite(step, trained)
         arrays = {
-            **self._trainer.state(),
+            **trained,
             **self._saved.state(),
             _WORKERS: np.array(self._workers.count),
             _PENDING: np.array(pending),
             _DEV: np.array(self._dev),
-            **{_SUMS + name: value.numpy() for name, value in self.sums.items()},
-            **floats,
         }
         checkpoint.save(self._directory, step, arrays, self._logs, self._keep, self._saved.digests)
         # From now on this run is the one to continue.

@@ -11,10 +11,15 @@ example with two microbatches, of which one has 3 masked tokens with a loss of 6
     mean of the two means        (6 / 3 + 4 / 1) / 2 = 3    (not what one large batch has)
 
 The layout thus changes nothing but the order of floating-point sums.
+
+A step whose loss or gradient is not finite changes neither weights nor slots, and its losses are
+left out of the sums. All replicas decide the same, as they see the same sums. The learning rate
+follows the number of the step; the bias correction of the moments counts updates.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, Literal
 
 import numpy as np
 
@@ -33,6 +38,8 @@ from lib.run.errors import UserError
 _FIRST_SCALE = 2.0**15
 _STEPS_TO_DOUBLE = 2000
 _LOWEST_SCALE, _HIGHEST_SCALE = 1.0, 2.0**24
+SCALE_HALVINGS = round(math.log2(_HIGHEST_SCALE / _LOWEST_SCALE))
+"""Number of overflows in a row that a smaller loss scale may fix."""
 
 
 class Trainer:
@@ -67,18 +74,31 @@ class Trainer:
                 settings.adam_epsilon,
                 settings.bias_correction,
             )
-            # float32 scalars: the loss scale, and steps since it changed.
-            self._scaling = {
-                "scale": tf.Variable(_FIRST_SCALE if settings.precision == "float16" else 1.0),
-                "since": tf.Variable(0.0),
+            # float32 scalars: the loss scale, and steps since it changed; skipped steps of the run,
+            # and since the last step that was not skipped.
+            self._scalars = {
+                "scaling/scale": tf.Variable(
+                    _FIRST_SCALE if settings.precision == "float16" else 1.0
+                ),
+                "scaling/since": tf.Variable(0.0),
+                "skipped/total": tf.Variable(0.0),
+                "skipped/consecutive": tf.Variable(0.0),
             }
         self._dropout_seed = tf.constant(
             [random.key(settings.seed, "dropout") >> shift & 0x7FFFFFFF for shift in (0, 32)]
         )
-        # Only this part: XLA cannot access the variables of a second replica on one machine.
-        self._compiled = tf.function(
-            self._gradients, jit_compile=settings.xla or None, autograph=False
+        compiles = _compiles(settings.xla, self.strategy)
+        replicas = self.strategy.num_replicas_in_sync
+        # All of the step, if it needs no all-reduce. Otherwise the parts before and after it; the
+        # latter not with several devices in a process, as XLA cannot access the variables of a
+        # second replica.
+        alone = replicas == 1 or len(self.strategy.extended.worker_devices) == 1
+        self._whole = _function(self._replica_step, compiles and replicas == 1)
+        self._compiled_gradients = tf.function(
+            self._gradients, jit_compile=compiles or None, autograph=False
         )
+        self._compiled_update = _function(self._update, compiles and alone)
+        self._compiled_evaluation = _function(self._evaluation, compiles)
 
     # Without AutoGraph: analysing the source of all called functions takes longer than tracing.
     @tf.function(autograph=False)
@@ -100,8 +120,8 @@ class Trainer:
             count: int32 scalar: number of steps to make, at least one; None: one.
 
         Returns:
-            The results of `step`, summed over the steps; and `stop`, above 0 if any worker should
-            stop.
+            The results of `step`, summed over the steps, `consecutive_skips` their highest; and
+            `stop`, above 0 if any worker should stop.
         """
         sums = self._global_step(next(batches), first, learning_rates[0], stop)
         if count is None:
@@ -109,7 +129,9 @@ class Trainer:
 
         def another(index: tf.Tensor, sums: dict[str, tf.Tensor]) -> tuple[Any, ...]:
             more = self._global_step(next(batches), first + index, learning_rates[index], stop)
-            return index + 1, {name: value + more[name] for name, value in sums.items()}
+            highest = tf.maximum(sums["consecutive_skips"], more["consecutive_skips"])
+            sums = {name: value + more[name] for name, value in sums.items()}
+            return index + 1, sums | {"consecutive_skips": highest}
 
         return tf.while_loop(
             lambda index, _: index < count, another, (tf.constant(1), sums), parallel_iterations=1
@@ -129,15 +151,16 @@ class Trainer:
 
         Returns:
             float32 scalars: the sums of `loss_sums` over the global batch, its number of `tokens`
-            without padding, `gradient_norm` before clipping, and `skipped`, 1 if float16 overflowed
-            and nothing was updated.
+            without padding, and `gradient_norm` before clipping. If one of them is not finite,
+            nothing is updated, `skipped` is 1 and all of them but `tokens` are 0.
+            `consecutive_skips` is the number of skipped steps since the last that was not.
         """
         return self._global_step(batch, number, learning_rate, tf.constant(0.0))
 
     def _global_step(
         self, batch: Batch, number: tf.Tensor, learning_rate: tf.Tensor, stop: tf.Tensor
     ) -> dict[str, tf.Tensor]:
-        results = self.strategy.run(self._replica_step, args=(batch, number, learning_rate, stop))
+        results = self.strategy.run(self._whole, args=(batch, number, learning_rate, stop))
         return {
             name: self.strategy.experimental_local_results(value)[0]
             for name, value in results.items()
@@ -155,7 +178,7 @@ class Trainer:
         seed = tf.random.experimental.stateless_fold_in(self._dropout_seed, number)
         first = tf.cast(context.replica_id_in_sync_group, tf.int32) * self.microbatches
         weights = [self.variables[name].read_value() for name in self._names]
-        scale = self._scaling["scale"].read_value()
+        scale = self._scalars["scaling/scale"].read_value()
 
         def microbatch(index: int | tf.Tensor) -> tuple[list[tf.Tensor], dict[str, tf.Tensor]]:
             sequences = next(iter(batch.values())).shape[0] // self.microbatches
@@ -170,7 +193,7 @@ class Trainer:
                 for name, values in batch.items()
             }
             own = tf.random.experimental.stateless_fold_in(seed, first + index)
-            return self._compiled(weights, part, normalisers, own, scale)
+            return self._compiled_gradients(weights, part, normalisers, own, scale)
 
         gradients, sums = microbatch(0)
         if self.microbatches > 1:
@@ -197,23 +220,58 @@ class Trainer:
             )
             gradients = reduced[: len(gradients)]
             sums = dict(zip(names, reduced[len(gradients) :], strict=True))
+        return {
+            **self._compiled_update(gradients, sums, scale, number, learning_rate),
+            "stop": stop,
+        }
+
+    def _update(
+        self,
+        gradients: list[tf.Tensor],
+        sums: Mapping[str, tf.Tensor],
+        scale: tf.Tensor,
+        number: tf.Tensor,
+        learning_rate: tf.Tensor,
+    ) -> dict[str, tf.Tensor]:
+        """Clips the gradients and makes the optimizer's step, unless something is not finite.
+
+        Args:
+            gradients, sums: of the global batch; the gradients times `scale`.
+
+        Returns:
+            The results of `step`.
+        """
         scaled = self._settings.precision == "float16"
         if scaled:
             gradients = [gradient / scale for gradient in gradients]
         clipped, norm = clip_by_global_norm(gradients, self._settings.clip_norm)
+        finite = tf.reduce_all(tf.math.is_finite(tf.stack([norm, *sums.values()])))
+        total, consecutive = (
+            self._scalars[name].read_value() for name in ("skipped/total", "skipped/consecutive")
+        )
 
         def update() -> tf.Tensor:
             by_name = dict(zip(self._names, clipped, strict=True))
-            self.optimizer.apply(self.variables, by_name, learning_rate, number)
+            # The moments know nothing of skipped steps.
+            updates = number - tf.cast(total, number.dtype)
+            self.optimizer.apply(self.variables, by_name, learning_rate, updates)
             return tf.constant(0.0)
 
+        skipped = tf.cond(finite, update, lambda: tf.constant(1.0))
+        consecutive = (consecutive + 1.0) * skipped
+        self._assign("skipped/total", total + skipped)
+        self._assign("skipped/consecutive", consecutive)
         if scaled:
-            finite = tf.math.is_finite(norm)
-            skipped = tf.cond(finite, update, lambda: tf.constant(1.0))
             self._rescale(finite)
-        else:
-            skipped = update()
-        return {**sums, "gradient_norm": norm, "skipped": skipped, "stop": stop}
+        counted = {
+            name: value if name == "tokens" else tf.where(finite, value, 0.0)
+            for name, value in {**sums, "gradient_norm": norm}.items()
+        }
+        return {**counted, "skipped": skipped, "consecutive_skips": consecutive}
+
+    def _assign(self, name: str, value: tf.Tensor) -> None:
+        """Sets a scalar: through its handle, as in the optimizers, to the same in every replica."""
+        tf.raw_ops.AssignVariableOp(resource=self._scalars[name].handle, value=value)
 
     def _gradients(
         self,
@@ -255,22 +313,33 @@ class Trainer:
 
     def _rescale(self, finite: tf.Tensor) -> None:
         """Updates the loss scale after a step whose gradients were finite, or not."""
-        scale, since = self._scaling["scale"], self._scaling["since"]
-        grown = since.read_value() + 1.0
+        scale = self._scalars["scaling/scale"].read_value()
+        grown = self._scalars["scaling/since"].read_value() + 1.0
         double = tf.logical_and(finite, grown >= _STEPS_TO_DOUBLE)
         factor = tf.where(finite, tf.where(double, 2.0, 1.0), 0.5)
-        new = tf.clip_by_value(scale.read_value() * factor, _LOWEST_SCALE, _HIGHEST_SCALE)
-        since_new = tf.where(tf.logical_and(finite, tf.logical_not(double)), grown, 0.0)
-        # Through the handle, as in the optimizers: the same value in every replica.
-        tf.raw_ops.AssignVariableOp(resource=scale.handle, value=new)
-        tf.raw_ops.AssignVariableOp(resource=since.handle, value=since_new)
+        scale = tf.clip_by_value(scale * factor, _LOWEST_SCALE, _HIGHEST_SCALE)
+        since = tf.where(tf.logical_and(finite, tf.logical_not(double)), grown, 0.0)
+        self._assign("scaling/scale", scale)
+        self._assign("scaling/since", since)
+
+    def evaluate(self, batch: Batch) -> dict[str, float]:
+        """The sums of `loss_sums` over a global batch, without dropout.
+
+        In the precision of training; if that overflows, in float32.
+        """
+        precision = self._settings.precision
+        sums = {n: float(value) for n, value in self.evaluation_step(batch, precision).items()}
+        if precision == "float32" or all(map(math.isfinite, sums.values())):
+            return sums
+        return {n: float(value) for n, value in self.evaluation_step(batch, "float32").items()}
 
     @tf.function(autograph=False)
-    def evaluation_step(self, batch: Batch) -> dict[str, tf.Tensor]:
+    def evaluation_step(self, batch: Batch, precision: str) -> dict[str, tf.Tensor]:
         """The sums of `loss_sums` over a global batch, without dropout."""
 
         def sums(part: Batch) -> dict[str, tf.Tensor]:
-            return loss_sums(self.variables, self.config, part, self._next_sentence)
+            weights = [self.variables[name].read_value() for name in self._names]
+            return self._compiled_evaluation(weights, part, precision)
 
         per_replica = self.strategy.run(sums, args=(batch,))
         return {
@@ -278,22 +347,42 @@ class Trainer:
             for name, value in per_replica.items()
         }
 
+    def _evaluation(
+        self, weights: Sequence[tf.Tensor], batch: Batch, precision: str
+    ) -> dict[str, tf.Tensor]:
+        named = dict(zip(self._names, weights, strict=True))
+        return loss_sums(named, self.config, batch, self._next_sentence, precision=precision)
+
+    @property
+    def skipped_steps(self) -> int:
+        """Number of steps of the run that changed nothing, as something in them was not finite."""
+        return int(self._scalars["skipped/total"].numpy())
+
     def weights(self) -> dict[str, np.ndarray]:
         """The weights of the model as float32 arrays."""
         return {name: variable.numpy() for name, variable in self.variables.items()}
 
     def state(self) -> dict[str, np.ndarray]:
-        """Weights, optimizer slots, and the loss scale."""
-        scaling = {f"scaling/{name}": value.numpy() for name, value in self._scaling.items()}
-        return {**self.weights(), **self.optimizer.state(), **scaling}
+        """Weights, optimizer slots, the loss scale, and the counts of skipped steps."""
+        scalars = {name: variable.numpy() for name, variable in self._scalars.items()}
+        return {**self.weights(), **self.optimizer.state(), **scalars}
 
     def restore(self, state: Mapping[str, np.ndarray]) -> None:
         """Sets everything to what `state` returned."""
-        for name, variable in self.variables.items():
+        for name, variable in {**self.variables, **self._scalars}.items():
             variable.assign(state[name])
-        for name, variable in self._scaling.items():
-            variable.assign(state[f"scaling/{name}"])
         self.optimizer.restore(state)
+
+
+def _compiles(xla: Literal["auto"] | bool, strategy: tf.distribute.Strategy) -> bool:
+    """Whether XLA compiles parts of the step; `auto`: on a GPU."""
+    if isinstance(strategy, tf.distribute.TPUStrategy):
+        return False  # It compiles everything itself.
+    return bool(tf.config.list_logical_devices("GPU")) if xla == "auto" else xla
+
+
+def _function(method: Callable[..., Any], compiles: bool) -> Callable[..., Any]:
+    return tf.function(method, jit_compile=True, autograph=False) if compiles else method
 
 
 def _microbatches(batch_size: int, microbatch_size: int | None, replicas: int) -> int:

@@ -10,7 +10,7 @@ from lib.run import fingerprint
 from lib.run.code_digest import ROOT, listing
 
 # Raised by hand when checkpoints of an older version must not be resumed.
-_FORMAT = 5
+_FORMAT = 6
 # Settings that decide what is logged and saved, but not the weights: they may change within a run.
 INTERVALS = ("log_every", "evaluate_every", "max_dev_sequences", "save_model_every")
 _NO_DIFFERENCE = (
