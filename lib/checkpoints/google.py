@@ -39,7 +39,13 @@ from lib.checkpoints.tensor_bundle import (
     read_checkpoint_config,
     write_bundle,
 )
-from lib.checkpoints.tensors import Checkpoint, OpenCheckpoint, StoredTensor, assemble
+from lib.checkpoints.tensors import (
+    Checkpoint,
+    OpenCheckpoint,
+    StoredTensor,
+    assemble,
+    tensors_to_write,
+)
 from lib.model.config import BertConfig
 from lib.model.parameters import parameter_table
 from lib.run.atomic import write_text
@@ -111,7 +117,11 @@ def write_model(directory: Path, config: BertConfig, weights: Mapping[str, np.nd
 
     Args:
         weights: float32 arrays by parameter-table name.
+
+    Raises:
+        UserError: a weight is not finite.
     """
+    tensors = tensors_to_write(directory, stored_tensors(config), weights)
     values = asdict(config)
     # Google's `gelu` is the tanh form. `gelu_form` is a key that only our reader knows.
     if config.hidden_act == "gelu_new":
@@ -121,10 +131,6 @@ def write_model(directory: Path, config: BertConfig, weights: Mapping[str, np.nd
     if config.layer_norm_eps == _LAYER_NORM_EPS:
         del values["layer_norm_eps"]
     write_text(directory / CONFIG_NAMES[0], json.dumps(values, indent=2, sort_keys=True) + "\n")
-    tensors = {
-        tensor.name: tensor.from_parameter(weights[name])
-        for name, tensor in stored_tensors(config).items()
-    }
     write_bundle(directory / CHECKPOINT, tensors)
 
 

@@ -40,6 +40,7 @@ from lib.checkpoints.tensors import (
     StoredTensor,
     assemble,
     printable,
+    tensors_to_write,
 )
 from lib.checkpoints.weight_files import SAFETENSORS, TensorFile, open_weights
 from lib.model.config import BertConfig, read_config
@@ -118,7 +119,11 @@ def write_model(
     Args:
         weights: float32 arrays by parameter-table name.
         special_ids: `pad_token_id` and other ids for config.json.
+
+    Raises:
+        UserError: a weight is not finite, or the disk is full.
     """
+    tensors = tensors_to_write(directory, stored_tensors(config), weights)
     values = {
         "architectures": ["BertForPreTraining"],
         "model_type": "bert",
@@ -129,10 +134,6 @@ def write_model(
         **special_ids,
     }
     write_text(directory / "config.json", json.dumps(values, indent=2, sort_keys=True) + "\n")
-    tensors = {
-        tensor.name: tensor.from_parameter(weights[name])
-        for name, tensor in stored_tensors(config).items()
-    }
     path = directory / SAFETENSORS
     with new_file(path) as temporary:
         try:

@@ -22,6 +22,7 @@ to [768, 768]. No format needs more than a rename, a transpose or a reshape: all
 
 from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
@@ -63,6 +64,27 @@ class StoredTensor:
         # [I, O] -> [O, I], or e.g. [H, N * D] -> [H, N, D]
         array = parameter.T if self.transposed else parameter.reshape(self.shape)
         return np.ascontiguousarray(array)
+
+
+def tensors_to_write(
+    directory: Path, table: Mapping[str, StoredTensor], weights: Mapping[str, np.ndarray]
+) -> dict[str, np.ndarray]:
+    """The tensors that a model directory has to hold, by their names there.
+
+    Args:
+        table: parameter-table name -> how the format stores it.
+        weights: float32 arrays by parameter-table name.
+
+    Raises:
+        UserError: a weight is infinite or NaN: such a model is of no use.
+    """
+    for name in table:
+        if not np.isfinite(weights[name]).all():
+            raise UserError(
+                f"{directory}: {name} is not finite, so this model is not written; the training "
+                "that made it diverged: lower its learning rate or make its warm-up longer"
+            )
+    return {tensor.name: tensor.from_parameter(weights[name]) for name, tensor in table.items()}
 
 
 @dataclass(frozen=True)

@@ -327,19 +327,23 @@ class Trainer:
 
         In the precision of training; if that overflows, in float32.
         """
-        precision = self._settings.precision
-        sums = {n: float(value) for n, value in self.evaluation_step(batch, precision).items()}
-        if precision == "float32" or all(map(math.isfinite, sums.values())):
+        sums = {name: float(value) for name, value in self.evaluation_step(batch).items()}
+        if self._settings.precision == "float32" or all(map(math.isfinite, sums.values())):
             return sums
-        return {n: float(value) for n, value in self.evaluation_step(batch, "float32").items()}
+        exact = self.evaluation_step(batch, "float32")
+        return {name: float(value) for name, value in exact.items()}
 
     @tf.function(autograph=False)
-    def evaluation_step(self, batch: Batch, precision: str) -> dict[str, tf.Tensor]:
-        """The sums of `loss_sums` over a global batch, without dropout."""
+    def evaluation_step(self, batch: Batch, precision: str | None = None) -> dict[str, tf.Tensor]:
+        """The sums of `loss_sums` over a global batch, without dropout.
+
+        Args:
+            precision: of the computation; None: that of training.
+        """
 
         def sums(part: Batch) -> dict[str, tf.Tensor]:
             weights = [self.variables[name].read_value() for name in self._names]
-            return self._compiled_evaluation(weights, part, precision)
+            return self._compiled_evaluation(weights, part, precision or self._settings.precision)
 
         per_replica = self.strategy.run(sums, args=(batch,))
         return {

@@ -180,3 +180,24 @@ def test_dropout_is_a_function_of_seed_and_call_site():
     keep_prob = 1 - round(0.1 * 65536) / 65536
     assert set(np.unique(a)) == {0, np.float32(1 / keep_prob)}
     assert np.mean(first(tf.ones([333, 1001]), 0.1) == 0) == pytest.approx(0.1, abs=0.003)
+
+
+@pytest.mark.parametrize("dtype", [tf.float32, tf.bfloat16, tf.float16])
+@pytest.mark.parametrize("rate", [0.1, 0.37])
+def test_dropout_keeps_the_expected_activation_and_gradient_in_every_precision(dtype, rate):
+    values = tf.cast(tf.random.stateless_uniform([100_000], [1, 2], 0.5, 2.0), dtype)
+    with tf.GradientTape() as tape:
+        tape.watch(values)
+        dropped = Dropout(tf.constant([1, 2]))(values, rate)
+    gradient = tape.gradient(dropped, values, output_gradients=values)
+    expected = 1 / (1 - round(rate * 65536) / 65536)
+    for found in (dropped, gradient):
+        assert found.dtype == dtype
+        found = found.numpy().astype(np.float64)
+        kept = found != 0
+        # Rounded to 8 bits, the factor of rate 0.1 would be 0.16 % too small.
+        ratio = found[kept] / values.numpy().astype(np.float64)[kept]
+        assert ratio.mean() == pytest.approx(expected, rel=1e-4)
+    if dtype == tf.float32:
+        factors = np.where(kept, np.float32(expected), np.float32(0))
+        assert dropped.numpy().tobytes() == (values.numpy() * factors).tobytes()

@@ -2,10 +2,12 @@
 
 import math
 
+import numpy as np
 import pytest
 
+from lib.params import parse_params
 from lib.run.errors import UserError
-from lib.train.loss_checks import LossChecks
+from lib.train.loss_checks import LossChecks, SkippedSteps
 
 
 def test_the_first_loss_must_be_that_of_uniform_guessing():
@@ -22,3 +24,40 @@ def test_a_loss_that_does_not_fall_stops_training():
     checks.check_falling(1600, 9.0)
     with pytest.raises(UserError, match=r"does not fall .*; lower pretrain\.learning_rate"):
         checks.check_falling(1600, 10.3)
+
+
+def skipped_steps(values: dict, **changes) -> SkippedSteps:
+    values["pretrain"] |= changes
+    return SkippedSteps(parse_params(values).pretrain)
+
+
+def test_too_many_consecutive_skipped_steps_stop_training(values):
+    checks = skipped_steps(values)
+    checks.check(1009, 9, lambda: None)
+    with pytest.raises(UserError) as failure:
+        checks.check(1010, 10, lambda: 1000)
+    message = str(failure.value)
+    assert message.startswith("step 1,010: training diverged: ") and "the last 10 steps" in message
+    assert "lower pretrain.learning_rate, or raise pretrain.warmup_steps; " in message
+    assert message.endswith("the newest checkpoint, with finite weights, is of step 1,000")
+    with pytest.raises(UserError, match=r"records or the initial weights .* no checkpoint yet$"):
+        checks.check(10, 10, lambda: None)
+    with pytest.raises(UserError, match=r"set pretrain\.clip_norm to 1\.0"):
+        skipped_steps(values, clip_norm=None).check(1010, 10, lambda: None)
+
+
+def test_the_loss_scale_may_fall_all_the_way_before_training_stops(values):
+    checks = skipped_steps(values, precision="float16")
+    halvings = 24  # from 2^24 to 1
+    checks.check(halvings + 1, halvings + 1, lambda: None)
+    with pytest.raises(UserError, match=r"set pretrain\.precision to bfloat16 or float32"):
+        checks.check(halvings + 10, halvings + 10, lambda: None)
+
+
+@pytest.mark.parametrize("value", [math.inf, -math.inf, math.nan])
+def test_values_that_are_not_finite_are_not_saved(values, value):
+    checks = skipped_steps(values)
+    good = np.arange(3.0)
+    checks.check_finite(7, {"one": good, "two": 2.0}, lambda: None)
+    with pytest.raises(UserError, match=r"^step 7: .*: two is not finite.* of step 4$"):
+        checks.check_finite(7, {"one": good, "two": np.array([1, value])}, lambda: 4)

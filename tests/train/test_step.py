@@ -1,11 +1,13 @@
-"""The training step: lower precision, several steps per call."""
+"""The training step: lower precision, skipped steps, several steps per call, compilation."""
 
+import math
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import tensorflow as tf
 
+from lib.model.losses import loss_sums
 from lib.model.parameters import initial_values
 from lib.params import parse_params
 from lib.train.step import Trainer
@@ -48,7 +50,7 @@ def test_a_step_with_float16_overflow_is_skipped_and_the_loss_scale_halved(value
     after = one.state()
     assert after["scaling/scale"] == 2.0**23
     for name, values_before in before.items():
-        if not name.startswith("scaling/"):
+        if not name.startswith(("scaling/", "skipped/")):
             assert np.array_equal(after[name], values_before), name
     one.restore(after | {"scaling/scale": scale, "scaling/since": np.float32(1999)})
     results = one.step(random_batch(1, sequences=8), tf.constant(1), tf.constant(0.01))
@@ -57,8 +59,130 @@ def test_a_step_with_float16_overflow_is_skipped_and_the_loss_scale_halved(value
     assert one.state()["scaling/since"] == 0
 
 
+def broken(batch: dict, value: float = math.nan) -> dict:
+    """A batch in which one weight of a masked token is not finite."""
+    weights = batch["masked_lm_weights"].numpy()
+    weights[3, 1] = value
+    return batch | {"masked_lm_weights": tf.constant(weights)}
+
+
+@pytest.mark.parametrize(
+    ("precision", "optimizer", "changes"),
+    [
+        ("float32", "adamw", {}),
+        ("bfloat16", "lamb", {"clip_norm": None}),
+        ("float16", "novograd", {}),
+    ],
+)
+def test_a_step_that_is_not_finite_is_as_if_its_batch_had_not_been_there(
+    values, precision, optimizer, changes
+):
+    batches = [random_batch(seed, sequences=8) for seed in range(5)]
+    first, second = sorted(np.random.default_rng().choice(7, 2, replace=False).tolist())
+    given = batches.copy()
+    given.insert(first, broken(batches[0]))
+    given.insert(second, broken(batches[1], math.inf))
+    one = trainer(values, precision=precision, optimizer=optimizer, **changes)
+    initial = one.state()
+
+    def train(batches: list[dict]) -> tuple[list[dict], dict]:
+        one.restore(initial)
+        results = [
+            one.step(batch, tf.constant(number), tf.constant(0.01))
+            for number, batch in enumerate(batches, 1)
+        ]
+        return results, one.state()
+
+    expected, state = train(batches)
+    assert one.skipped_steps == 0
+    found, state_found = train(given)
+    assert one.skipped_steps == 2
+    skipped = [bool(results["skipped"]) for results in found]
+    assert [number for number, was in enumerate(skipped) if was] == [first, second]
+    run = 0
+    for results, was in zip(found, skipped, strict=True):
+        run = run + 1 if was else 0
+        assert float(results["consecutive_skips"]) == run
+        assert all(np.isfinite(value) for value in results.values())
+    # The loss scale, which a skipped step halves, is a power of two: it changes no digit unless
+    # numbers are very small.
+    tolerance = 1e-2 if precision == "float16" else 0
+    for name in ("masked_lm_loss", "masked_lm_weight", "gradient_norm"):
+        sums = [sum(float(results[name]) for results in each) for each in (found, expected)]
+        assert sums[0] == pytest.approx(sums[1], rel=tolerance or 1e-12), name
+    for name, value in state.items():
+        # The gradient of a key's bias is noise.
+        if not name.startswith(("scaling/", "skipped/")) and not name.endswith("key/bias"):
+            error = np.linalg.norm(state_found[name] - value)
+            assert error <= tolerance * np.linalg.norm(value), name
+
+
+@pytest.mark.parametrize("precision", ["bfloat16", "float16"])
+def test_evaluation_is_in_the_precision_of_training_unless_that_overflows(values, precision):
+    one = trainer(values, precision=precision)
+    batch = random_batch(2, sequences=8)
+    name = "masked_lm_loss"
+
+    def sums(given: str) -> float:
+        @tf.function(autograph=False)
+        def loss() -> tf.Tensor:
+            return loss_sums(one.variables, one.config, batch, True, precision=given)[name]
+
+        return float(loss())
+
+    assert one.evaluate(batch)[name] == pytest.approx(sums(precision), rel=1e-6)
+    assert abs(sums(precision) - sums("float32")) > 1e-4
+    if precision == "float16":
+        kernel = one.variables["bert/encoder/layer_0/intermediate/dense/kernel"]
+        kernel.assign(kernel * 1e7)
+        assert not math.isfinite(sums(precision))
+        assert one.evaluate(batch)[name] == pytest.approx(sums("float32"), rel=1e-6)
+
+
+def compiled_parts(made: Trainer, batch: dict) -> tuple[set[str], set[str]]:
+    """The operations of a step outside of functions that XLA compiles, and inside them.
+
+    Without those of the branches of a condition, which are functions of their own.
+    """
+    step = made.step.get_concrete_function(batch, tf.constant(1), tf.constant(0.01))
+    graph = step.graph.as_graph_def()
+    inside = {
+        node.op
+        for function in graph.library.function
+        if function.attr["_XlaMustCompile"].b
+        for node in function.node_def
+    }
+    return {node.op for node in graph.node}, inside
+
+
+@pytest.mark.parametrize("xla", ["auto", False, True])
+def test_xla_compiles_gradients_clipping_and_update_where_asked(values, xla):
+    outside, inside = compiled_parts(trainer(values, xla=xla), random_batch(1, sequences=8))
+    # Of clipping and of the decision on the update; this machine has no accelerator.
+    update = {"L2Loss", "IsFinite", "If"}
+    assert update <= (inside if xla is True else outside)
+    assert not update & (outside if xla is True else inside)
+
+
+@pytest.mark.slow  # XLA compiles for ten seconds.
+def test_a_compiled_run_skips_and_evaluates_as_any_other(values):
+    batches = [random_batch(seed, sequences=8) for seed in range(4)]
+    batches.insert(2, broken(batches[0]))
+    one, other = (trainer(values, xla=xla, optimizer="lamb") for xla in (True, False))
+    for number, batch in enumerate(batches, 1):
+        for each in (one, other):
+            each.step(batch, tf.constant(number), tf.constant(0.01))
+    assert one.skipped_steps == other.skipped_steps == 1
+    for name, value in other.weights().items():
+        if not name.endswith("key/bias"):  # noise
+            np.testing.assert_allclose(one.weights()[name], value, rtol=2e-3, atol=1e-4)
+    for name, value in other.evaluate(batches[0]).items():
+        assert one.evaluate(batches[0])[name] == pytest.approx(value, rel=1e-3)
+
+
 def test_several_steps_in_one_call_equal_single_steps(values):
     batches = [random_batch(seed, sequences=8) for seed in range(5)]
+    batches[1] = broken(batches[1])
     rates = [0.01, 0.02, 0.03, 0.02, 0.01]
 
     def dataset() -> tf.data.Dataset:
@@ -79,6 +203,7 @@ def test_several_steps_in_one_call_equal_single_steps(values):
     )
     for name, value in one.weights().items():
         np.testing.assert_allclose(several.weights()[name], value, rtol=1e-6, err_msg=name)
-    for name in ("masked_lm_loss", "gradient_norm", "tokens"):
+    assert float(first["consecutive_skips"]) == 1 and float(rest["consecutive_skips"]) == 0
+    for name in ("masked_lm_loss", "gradient_norm", "tokens", "skipped"):
         expected = sum(float(results[name]) for results in each)
         assert float(first[name]) + float(rest[name]) == pytest.approx(expected, rel=1e-5)
