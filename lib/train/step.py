@@ -39,7 +39,7 @@ _FIRST_SCALE = 2.0**15
 _STEPS_TO_DOUBLE = 2000
 _LOWEST_SCALE, _HIGHEST_SCALE = 1.0, 2.0**24
 SCALE_HALVINGS = round(math.log2(_HIGHEST_SCALE / _LOWEST_SCALE))
-"""Number of overflows in a row that a smaller loss scale may fix."""
+"""Number of consecutive overflows that a smaller loss scale may fix."""
 
 
 class Trainer:
