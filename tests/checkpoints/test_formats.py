@@ -1,9 +1,11 @@
 """Which model of a folder is read, and what is said of the others."""
 
 import json
+import math
 from dataclasses import asdict
 from pathlib import Path
 
+import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
@@ -84,3 +86,16 @@ def test_a_model_one_folder_further_down_is_named(tmp_path):
     google.write_model(tmp_path / "uncased", GOOGLE_CONFIG, TENSORFLOW)
     with pytest.raises(UserError, match=rf"but there is one in {tmp_path}/uncased; name that"):
         formats.find_model(tmp_path)
+
+
+@pytest.mark.parametrize("value", [math.nan, -math.inf])
+@pytest.mark.parametrize("name", ["cls/predictions/output_bias", "bert/pooler/dense/kernel"])
+def test_a_model_that_is_not_finite_is_not_written(tmp_path, name, value):
+    broken = PYTORCH[name].copy()
+    broken[-1] = value
+    weights: dict[str, np.ndarray] = PYTORCH | {name: broken}
+    with pytest.raises(UserError, match=rf"{name} is not finite, so this model is not written"):
+        huggingface.write_model(tmp_path / "pytorch", TINY, weights, {})
+    with pytest.raises(UserError, match=rf"{name} is not finite, so this model is not written"):
+        google.write_model(tmp_path / "google", GOOGLE_CONFIG, weights)
+    assert not list(tmp_path.rglob("*.*"))
