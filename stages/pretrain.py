@@ -193,9 +193,10 @@ def main(
             copies.discard()
         stop.ignore()
         runs.finish(run, model / SAFETENSORS)
+    skipped = f", skipped steps: {final['skipped_steps']:,}" if final["skipped_steps"] else ""
     print(
         f"pretrain: {phase}: {parameters:,} parameters, dev MLM loss "
-        f"{final['dev_mlm_loss']:.3f}, accuracy {final['dev_mlm_accuracy']:.1%} -> {model}"
+        f"{final['dev_mlm_loss']:.3f}, accuracy {final['dev_mlm_accuracy']:.1%}{skipped} -> {model}"
     )
 
 

@@ -78,9 +78,10 @@ def test_a_broken_step_is_skipped_and_counted(project, precision):
     step = random.SystemRandom().randint(1, 40)
     project.set({"pretrain": {"precision": precision}})
     try:
-        project.run(*broken({step}, f"models/{precision}"))
+        output = project.run(*broken({step}, f"models/{precision}"))
     finally:
         project.set({"pretrain": {"precision": "float32"}})
+    assert ", skipped steps: 1 -> " in output
     metrics = read_metrics(project.folder / "results/pretrain/main/metrics.json")
     assert metrics["skipped_steps"] == 1
     skipped = logged(project, "skipped_steps")
