@@ -332,10 +332,11 @@ def test_every_flipped_bit_of_an_index_is_noticed_or_without_effect(tmp_path):
 
 def test_weights_that_are_not_finite_are_refused(tmp_path):
     weights = random_weights(1)
+    google.write_model(tmp_path, GOOGLE_CONFIG, weights)
     for value in (np.nan, np.inf, -np.inf):
         name = "bert/encoder/layer_1/output/dense/kernel"
         changed = weights[name].copy()
         changed[3, 2] = value
-        google.write_model(tmp_path, GOOGLE_CONFIG, weights | {name: changed})
+        write_bundle(tmp_path / "bert_model.ckpt", weights | {name: changed})
         with pytest.raises(UserError, match=rf"{name} has 1 values of 512 that are NaN or inf"):
             google.read_checkpoint(tmp_path)
