@@ -28,7 +28,7 @@ from lib.run.stage import forced_by_dvc, run_stage
 from lib.train.base_models import check_base_models
 from lib.train.damaged_records import naming_damaged_records
 from lib.train.initial_weights import read_initial_model
-from lib.train.preemption import stop_on_signal
+from lib.train.preemption import quick_exit, stop_on_signal
 from lib.train.saving import digests, run_record, runs
 from lib.train.saving.checkpoint import exclusive
 from lib.train.saving.identity import INTERVALS, Identity, identify
@@ -121,6 +121,8 @@ def main(
         by_dvc = "DVC_STAGE" in os.environ
         runs.prepare(run, identity, from_start, intervals if by_dvc else None)
     with (
+        # Several workers take leave of each other.
+        quick_exit(workers.count == 1),
         workers.reporting_lost_workers(),
         naming_damaged_records(records, manifest, config),
         stop_on_signal() as stop,

@@ -129,6 +129,36 @@ def train(
         stop.last_step = step
         stop.exit()
 
+    def complete(step: int, logger: MetricsLogger) -> bool:
+        """The log, the evaluation and the saved models of a step; whether there was a log."""
+        nonlocal speed
+        evaluating = step % settings.evaluate_every == 0 or step == steps
+        logging = step % settings.log_every == 0 or evaluating
+        metrics: dict[str, float] = {}
+        if logging:
+            sums = state.sums_since_log()
+            metrics = _training_metrics(sums, learning_rate(step), settings, trainer.skipped_steps)
+            if checks and "train/mlm_loss" in metrics:
+                checks.check_falling(step, metrics["train/mlm_loss"])
+            if step > state.first_step:
+                speed = throughput.log(step, sums["tokens"] / sums["steps"])
+        if evaluating:
+            dev_metrics = evaluate_dev(step)
+            if dev_metrics is None:
+                state.save(step, pending=True)
+                end(step)
+            metrics |= _prefixed("dev/", dev_metrics)
+        if logging:
+            state.check_finite(step, metrics)
+            logger.log(step, metrics)
+            state.logged(
+                {name.replace("/", "_"): value for name, value in metrics.items() if "/" in name}
+            )
+            state.save_cost()
+        if chief:
+            saved.after_step(step, metrics["dev/mlm_loss"] if evaluating else None)
+        return logging
+
     with stop.deferred():
         initial: dict[str, float] | None = None
         if not from_scratch and (state.first_step == 0 or state.other_dev):
@@ -152,54 +182,24 @@ def train(
                 logger.log(0, _prefixed("dev/", initial))
             last_checkpoint = time.monotonic()
             throughput.resume()
-            is_due = state.pending
+            to_complete = state.pending
             while True:
-                last = step == steps
-                if is_due:
-                    evaluating = step % settings.evaluate_every == 0 or last
-                    logging = step % settings.log_every == 0 or evaluating
-                    metrics: dict[str, float] = {}
-                    if logging:
-                        sums = state.sums_since_log()
-                        skipped = trainer.skipped_steps
-                        metrics = _training_metrics(sums, learning_rate(step), settings, skipped)
-                        if checks and "train/mlm_loss" in metrics:
-                            checks.check_falling(step, metrics["train/mlm_loss"])
-                        if step > state.first_step:
-                            speed = throughput.log(step, sums["tokens"] / sums["steps"])
-                    if evaluating:
-                        dev_metrics = evaluate_dev(step)
-                        if dev_metrics is None:
-                            state.save(step, pending=True)
-                            end(step)
-                        metrics |= _prefixed("dev/", dev_metrics)
-                    if logging:
-                        state.check_finite(step, metrics)
-                        logger.log(step, metrics)
-                        state.logged(
-                            {
-                                name.replace("/", "_"): value
-                                for name, value in metrics.items()
-                                if "/" in name
-                            }
-                        )
-                        state.save_cost()
-                    if chief:
-                        saved.after_step(step, metrics["dev/mlm_loss"] if evaluating else None)
+                if to_complete:
+                    logged = complete(step, logger)
                     minutes = (time.monotonic() - last_checkpoint) / 60
                     if (
-                        last
+                        step == steps
                         or step % settings.checkpoint_every == 0
                         or minutes >= (settings.checkpoint_minutes or math.inf)
-                        or (stop and alone)
+                        or (alone and stop)
                     ):
                         state.save(step)
                         stop.last_step, last_checkpoint = step, time.monotonic()
-                        if stop and alone:
+                        if alone and stop:
                             end(step)
-                    if logging:
+                    if logged:
                         throughput.resume()
-                if last:
+                if step == steps:
                     break
 
                 before, step = step, _last_step_of_call(settings, step, steps)
@@ -215,10 +215,10 @@ def train(
                 if step == 1 and checks and not float(results["skipped"]):
                     loss = results["masked_lm_loss"] / results["masked_lm_weight"]
                     checks.check_first_loss(float(loss))
-                if (alone and stop) or (not alone and bool(any_stop)):
+                if bool(stop) if alone else bool(any_stop):
                     state.save(step, pending=True)
                     end(step)
-                is_due = True
+                to_complete = True
         workers.barrier()  # The chief removes the folder that the others log into.
     initial_metrics = {f"dev_{name}_initial": x for name, x in state.initial_metrics.items()}
     return state.final | initial_metrics | {"skipped_steps": trainer.skipped_steps}, saved

@@ -143,6 +143,19 @@ def stop_on_signal() -> Iterator[StopRequest]:
         sender.close()
 
 
+@contextmanager
+def quick_exit(enabled: bool = True) -> Iterator[None]:
+    """Ends the process as soon as a SystemExit arrives here: TensorFlow's own end takes seconds."""
+    try:
+        yield
+    except SystemExit as ended:
+        if not enabled:
+            raise
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(ended.code if isinstance(ended.code, int) else 1)
+
+
 def _watch(receiver: socket.socket, request: StopRequest) -> None:
     """Ends the process if its main thread does not get to handle a signal."""
     with receiver:

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import pytest
 
 from lib.train import preemption
-from lib.train.preemption import stop_on_signal
+from lib.train.preemption import quick_exit, stop_on_signal
 from tests.conftest import ROOT
 
 
@@ -110,6 +110,21 @@ def test_a_process_that_is_blocked_in_a_long_call_ends_all_the_same():
     )
     assert ended.returncode == 128 + signal.SIGTERM
     assert b"stopped by SIGTERM while it started" in ended.stderr
+
+
+def test_a_process_that_stops_does_not_wait_for_what_runs_at_its_end():
+    script = (
+        "import atexit, sys, time\n"
+        "from lib.train.preemption import quick_exit\n"
+        "atexit.register(time.sleep, 60)\n"
+        "with quick_exit(): print('cleaned up'); sys.exit(143)\n"
+    )
+    ended = subprocess.run(
+        [sys.executable, "-c", script], cwd=ROOT, capture_output=True, timeout=50
+    )
+    assert ended.returncode == 143 and ended.stdout == b"cleaned up\n"
+    with pytest.raises(SystemExit), quick_exit(False):
+        sys.exit(1)
 
 
 def test_afterwards_signals_have_their_handlers_again():
