@@ -135,7 +135,8 @@ def train(
         evaluating = step % settings.evaluate_every == 0 or step == steps
         logging = step % settings.log_every == 0 or evaluating
         metrics: dict[str, float] = {}
-        if logging:
+        # Only the chief has the sums from before a checkpoint, and only its log counts.
+        if logging and state.sums:
             sums = state.sums_since_log()
             metrics = _training_metrics(sums, learning_rate(step), settings, trainer.skipped_steps)
             if checks and "train/mlm_loss" in metrics:
