@@ -23,8 +23,18 @@ def clip_by_global_norm(
         are returned as they are: the caller has to check the norm and skip the step.
     """
     gradients = [tf.cast(gradient, tf.float32) for gradient in gradients]
-    norm = tf.sqrt(2.0 * tf.add_n([tf.nn.l2_loss(gradient) for gradient in gradients]))
+    norm = tf.sqrt(2.0 * _sum_in_order([tf.nn.l2_loss(gradient) for gradient in gradients]))
     if clip_norm is None:
         return gradients, norm
     scale = tf.where(tf.math.is_finite(norm), clip_norm / tf.maximum(norm, clip_norm), 1.0)
     return [gradient * scale for gradient in gradients], norm
+
+
+def _sum_in_order(values: Sequence[tf.Tensor]) -> tf.Tensor:
+    """Sum of float32 scalars, from the first to the last.
+
+    `tf.add_n` begins with whichever input has a buffer that it may overwrite, which is a matter of
+    timing, so that its last bit differs from run to run. A chain of additions becomes an `add_n`
+    in TensorFlow's optimizer.
+    """
+    return tf.cumsum(tf.stack(values))[-1]
