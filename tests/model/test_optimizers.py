@@ -250,6 +250,13 @@ def test_clipping_uses_the_norm_over_all_tensors(clip_norm, jit_compile):
             assert np.array_equal(tensor.numpy(), array)
 
 
+def test_the_norm_is_summed_from_the_first_gradient_to_the_last():
+    # In float32 2^24 + 1 is 2^24, but 2^24 + 8 is more: any other order gives another sum.
+    given = [tf.constant([2.0**12] * 2), *[tf.constant([1.0, 1.0])] * 99]
+    clip = tf.function(lambda values: clip_by_global_norm(values, None)[1])
+    assert float(clip(given)) == np.float32(2**12.5)
+
+
 def test_clipping_can_be_off():
     given = list(next(gradients()).values())
     clipped, norm = clip_by_global_norm([tf.constant(array) for array in given], None)
