@@ -75,10 +75,10 @@ def test_everything_promised_is_there(finished):
     assert (text["files"], text["documents"], text["sentences"]) == (2, 240, 960)
     summary = finished.run("python", "-m", "lib.commands.summary")
     assert "models/main" in summary and "masked:" in summary
-    # No leftover of an unfinished write, no checkpoint of the finished run.
+    # No leftover of an unfinished write; of the finished run, its last checkpoint.
     assert not list(finished.folder.rglob(".*.tmp-*"))
-    (last,) = (finished.folder / ".scratch/pretrain").rglob("step-*")
-    assert last.parent.name == "finished"
+    (last,) = (finished.folder / ".scratch/pretrain").rglob("arrays.safetensors")
+    assert last.parent.parent.name == "finished"
 
 
 def test_evaluate_leaves_the_report_of_the_whole_run(finished):
