@@ -138,6 +138,7 @@ def stop_on_signal() -> Iterator[StopRequest]:
     try:
         yield request
     finally:
+        request.ignore()  # The main thread got here, so it is not blocked.
         restore()
         signal.set_wakeup_fd(before_fd)
         sender.close()
