@@ -9,6 +9,8 @@ A message is a sequence of fields, each a tag (field number and wire type) and a
 
 from dataclasses import dataclass
 
+from lib.run import varint
+
 _VARINT, _FIXED64, _LENGTH_DELIMITED, _FIXED32 = 0, 1, 2, 5
 
 
@@ -84,13 +86,9 @@ def read_varint(data: bytes, offset: int) -> tuple[int, int]:
     Raises:
         DecodeError: the data end, or it has more than 64 bits.
     """
-    value = 0
-    for shift in range(0, 70, 7):
-        if offset >= len(data):
-            raise DecodeError("a number that is cut off")
-        byte = data[offset]
-        offset += 1
-        value |= (byte & 0x7F) << shift
-        if byte < 0x80:
-            return value & 0xFFFFFFFFFFFFFFFF, offset
-    raise DecodeError("a number of more than 64 bits")
+    try:
+        return varint.read_varint(data, offset)
+    except IndexError:
+        raise DecodeError("a number that is cut off") from None
+    except ValueError as failure:
+        raise DecodeError(str(failure)) from None

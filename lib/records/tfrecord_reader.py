@@ -28,6 +28,7 @@ from lib.records.tfrecord import (
     checksum_bytes,
 )
 from lib.run.errors import UserError
+from lib.run.varint import read_varint
 
 _CHUNK_BYTES = 1 << 20
 
@@ -208,7 +209,7 @@ def _values(kind: int, content: bytes) -> np.ndarray:
         return np.frombuffer(packed, dtype="<f4").astype(np.float32)
     numbers, offset = [], 0
     while offset < len(packed):
-        number, offset = _read_varint(packed, offset)
+        number, offset = read_varint(packed, offset)
         numbers.append(number)
     return np.array(numbers, dtype=np.uint64).view(np.int64)
 
@@ -220,14 +221,14 @@ def _fields(message: bytes, highest: int) -> Iterator[tuple[int, bytes]]:
     """
     offset = 0
     while offset < len(message):
-        tag, offset = _read_varint(message, offset)
+        tag, offset = read_varint(message, offset)
         field, wire_type = tag >> 3, tag & 7
         if not 1 <= field <= highest:
             raise ValueError(f"a field {field}")
         if wire_type == VARINT:
-            size = _read_varint(message, offset)[1] - offset
+            size = read_varint(message, offset)[1] - offset
         elif wire_type == LENGTH_DELIMITED:
-            size, offset = _read_varint(message, offset)
+            size, offset = read_varint(message, offset)
         elif wire_type == FIXED32:
             size = 4
         else:
@@ -236,18 +237,6 @@ def _fields(message: bytes, highest: int) -> Iterator[tuple[int, bytes]]:
             raise ValueError("a field that is cut short")
         yield field, message[offset : offset + size]
         offset += size
-
-
-def _read_varint(message: bytes, offset: int) -> tuple[int, int]:
-    """The varint at `offset`, and the offset after it."""
-    value = 0
-    for shift in range(0, 70, 7):  # the ten bytes of a 64-bit number
-        byte = message[offset]
-        offset += 1
-        value |= (byte & 0x7F) << shift
-        if byte < 0x80:
-            return value & 0xFFFFFFFFFFFFFFFF, offset
-    raise ValueError("a number of more than 64 bits")
 
 
 def main(paths: list[str]) -> None:
