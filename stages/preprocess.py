@@ -26,7 +26,6 @@ from lib.text.reading.raw_files import check_apart, examine_all
 from lib.text.reading.reader import RawFile
 from lib.text.reading.rejections import check_limit
 from lib.text.splits import given_split
-from lib.train.base_models import check_base_models
 
 RESULTS = Path("results/preprocess")
 
@@ -213,4 +212,7 @@ def _check_documents(
 
 
 if __name__ == "__main__":
+    # Here, because the processes of the worker pool import this module and do not need it.
+    from lib.train.base_models import check_base_models
+
     run_stage(main, before=check_base_models)

@@ -22,7 +22,6 @@ from lib.run.paths import RECORDS, VOCAB
 from lib.run.pool import choose_workers, shard_map
 from lib.run.stage import run_stage
 from lib.text.splits import SPLITS, given_split
-from lib.train.base_models import check_base_models
 from lib.vocab.directory import CONFIG, VOCABULARY
 from lib.vocab.tokenizer import WordPieceTokenizer
 
@@ -192,4 +191,7 @@ def main(
 
 
 if __name__ == "__main__":
+    # Here, because the processes of the worker pool import this module and do not need it.
+    from lib.train.base_models import check_base_models
+
     run_stage(main, before=check_base_models)

@@ -12,7 +12,6 @@ from lib.run.pool import worker_count
 from lib.run.stage import run_stage
 from lib.text.sampling import Sample, write_samples
 from lib.text.splits import SplitRule, corpus_files
-from lib.train.base_models import check_base_models
 
 
 def main(corpus: Path = CORPUS, sample: Path = SAMPLE) -> None:
@@ -52,4 +51,7 @@ def main(corpus: Path = CORPUS, sample: Path = SAMPLE) -> None:
 
 
 if __name__ == "__main__":
+    # Here, because the processes of the worker pool import this module and do not need it.
+    from lib.train.base_models import check_base_models
+
     run_stage(main, before=check_base_models)

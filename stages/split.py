@@ -14,7 +14,6 @@ from lib.run.stage import run_stage
 from lib.text.dedup.overlap import measure_overlap
 from lib.text.shards import write_shards
 from lib.text.splits import SPLITS, SplitRule, corpus_files
-from lib.train.base_models import check_base_models
 
 
 def main(corpus: Path = CORPUS, shards: Path = SHARDS) -> None:
@@ -65,4 +64,7 @@ def main(corpus: Path = CORPUS, shards: Path = SHARDS) -> None:
 
 
 if __name__ == "__main__":
+    # Here, because the processes of the worker pool import this module and do not need it.
+    from lib.train.base_models import check_base_models
+
     run_stage(main, before=check_base_models)

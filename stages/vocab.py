@@ -11,7 +11,6 @@ from lib.run.metrics import write_metrics
 from lib.run.paths import SAMPLE, VOCAB
 from lib.run.pool import worker_count
 from lib.run.stage import run_stage
-from lib.train.base_models import check_base_models
 from lib.vocab.characters import BasicTokenizer
 from lib.vocab.counts import write_tokens_per_word
 from lib.vocab.export import write_tokenizer
@@ -145,4 +144,7 @@ def _print_summary(settings: Vocab, made: _Vocabulary, fits: Mapping[str, Vocabu
 
 
 if __name__ == "__main__":
+    # Here, because the processes of the worker pool import this module and do not need it.
+    from lib.train.base_models import check_base_models
+
     run_stage(main, before=check_base_models)

@@ -48,12 +48,12 @@ def exit_with_dvc(signal_number: int) -> None:
         try:
             watched.register(os.pidfd_open(ancestor), select.POLLIN)
             below_dvc = b"\0DVC_STAGE=" in b"\0" + Path(f"/proc/{ancestor}/environ").read_bytes()
-            status = Path(f"/proc/{ancestor}/status").read_text()
+            parent = _parent_of(ancestor)
         except OSError:
             break  # Another user's process, or it has exited, which the poll below notices.
         if not below_dvc:
             break
-        ancestor = int(status.partition("PPid:")[2].split(None, 1)[0])
+        ancestor = parent
 
     def watch() -> None:
         while not watched.poll():
@@ -61,6 +61,16 @@ def exit_with_dvc(signal_number: int) -> None:
         os.kill(os.getpid(), signal_number)
 
     threading.Thread(target=watch, daemon=True, name="exit with dvc").start()
+
+
+def _parent_of(process: int) -> int:
+    """Id of the parent of a process, from Linux's /proc.
+
+    Raises:
+        OSError: the process has exited.
+    """
+    status = Path(f"/proc/{process}/status").read_text()
+    return int(status.partition("PPid:")[2].split(None, 1)[0])
 
 
 def scratch() -> Path:
@@ -99,14 +109,14 @@ def forced_by_dvc() -> bool:
     while ancestor > 1:
         try:
             words = Path(f"/proc/{ancestor}/cmdline").read_bytes().decode(errors="replace")
-            status = Path(f"/proc/{ancestor}/status").read_text()
+            parent = _parent_of(ancestor)
         except OSError:
             return False
         names = [Path(word).name for word in words.split("\0")]
         if "dvc" in names:
             arguments = words.split("\0")[names.index("dvc") + 1 :]
             return has_force(arguments) or ("exec-run" in arguments and _queued_with_force())
-        ancestor = int(status.partition("PPid:")[2].split(None, 1)[0])
+        ancestor = parent
     return False
 
 

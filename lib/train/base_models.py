@@ -29,6 +29,7 @@ from lib.params import SAMPLE, SHARDS, Params, load_params
 from lib.records.importing.examples import find_examples, has_next_sentence, phase_folder
 from lib.run import fingerprint
 from lib.run.atomic import write_text
+from lib.run.code_digest import ROOT
 from lib.run.errors import UserError
 from lib.run.json_files import read_object
 from lib.run.paths import MODELS, SAVED_MODELS, VOCAB
@@ -146,10 +147,9 @@ def _is_output(path: Path) -> bool:
 
 def _digest(params: Params, paths: Iterable[Path]) -> str:
     """Digest of what the check depends on; of files in base models, of size and time of change."""
-    root = Path(__file__).parents[2]
     code = [Path(__file__)]
     for name in _CODE:
-        code += sorted((root / name).glob("*.py")) or [root / name]
+        code += sorted((ROOT / name).glob("*.py")) or [ROOT / name]
     files = []
     for path in paths:
         folder = folder_of(path)
