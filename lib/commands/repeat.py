@@ -103,7 +103,7 @@ def repeat(params: Params, seeds: Sequence[int], overrides: Sequence[str], start
 def update_card(params: Params, repeats: Repeats) -> str:
     """Writes the repeated runs into the model's card, if it is one of them; returns what it did.
 
-    The card is an output of evaluate, so DVC is told about it.
+    The card is an output of evaluate, so it is committed to DVC again.
     """
     phase = params.evaluate.phase
     path = RESULTS / "evaluate/metrics.json"

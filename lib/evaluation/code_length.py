@@ -1,9 +1,9 @@
 """The code length of masked words: a number that compares models with any vocabularies.
 
 Bits per character adds up -log2 p of all tokens of a word, all masked at once. The number of [MASK]
-tokens then tells the model how many tokens the word has, and nothing is charged for that. The more
+tokens then gives away how many tokens the word has, and nothing is charged for that. The more
 tokens a vocabulary splits words into, the more is given away. And the tokens are predicted
-independently, although the first ones tell much about the later ones.
+independently, although the later ones depend on the first ones.
 
 Here the masked words are encoded such that a decoder, which has the visible text, the model, its
 vocabulary and the frequencies of `TokenCountCode`, can recover them:

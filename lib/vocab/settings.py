@@ -119,7 +119,7 @@ def stated_settings(path: Path, config: Mapping[str, Any]) -> dict[str, bool]:
 
 
 def never_split(path: Path, config: Mapping[str, Any]) -> list[str]:
-    """The words that a tokenizer is told not to split, without special tokens.
+    """The words that a tokenizer must not split, without special tokens.
 
     Raises:
         UserError: they are not a list of words.
