@@ -82,6 +82,7 @@ def test_parameter_names_exist(page):
     assert unknown == []
 
 
+@pytest.mark.slow
 def test_the_demo_of_google_bert_runs_up_to_the_shards(tmp_path):
     """Three documents, as in google-research/bert's sample_text.txt, with the page's settings."""
     page = (ROOT / "docs/from-google-bert.md").read_text(encoding="utf-8")

@@ -90,6 +90,7 @@ def test_blocks_contain_all_lines_one_after_the_other(tmp_path):
     assert found.tolist() == expected[: len(found)]
 
 
+@pytest.mark.slow
 def test_losses_are_those_of_the_evaluator(tmp_path):
     from bench.training.heldout import losses
     from lib.checkpoints.huggingface import write_model

@@ -123,6 +123,7 @@ def test_label_smoothing_equals_nemos():
     assert float(without["masked_lm_objective"]) == float(without["masked_lm_loss"])
 
 
+@pytest.mark.slow
 def test_gradient_checkpointing_recomputes_layers_and_changes_no_gradient():
     batch, weights = random_batch(5), random_weights(5)
     tensors = {name: tf.constant(array) for name, array in weights.items()}

@@ -223,6 +223,7 @@ print("equal")
 """
 
 
+@pytest.mark.slow
 def test_replicas_make_equal_steps_without_communication():
     done = subprocess.run(
         [sys.executable, "-c", MIRRORED],

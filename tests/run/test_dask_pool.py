@@ -84,6 +84,7 @@ def delete_outputs(project: Project) -> None:
         shutil.rmtree(project.folder / name)
 
 
+@pytest.mark.slow
 def test_the_three_stages_write_the_same_bytes(cluster, project):
     expected = run(project, None)
     assert run(project, cluster.address) == expected

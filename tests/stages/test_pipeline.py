@@ -104,7 +104,11 @@ def test_nothing_runs_twice(finished):
             ["evaluate", "pretrain@main", "records@main"],
             marks=pytest.mark.slow,
         ),
-        ({"pretrain": {"learning_rate": "2e-5"}}, ["evaluate", "pretrain@main"]),
+        pytest.param(
+            {"pretrain": {"learning_rate": "2e-5"}},
+            ["evaluate", "pretrain@main"],
+            marks=pytest.mark.slow,
+        ),
         pytest.param(
             {"vocab": {"size": 250}},
             ["evaluate", "pretrain@main", "records@main", "vocab"],
@@ -135,8 +139,20 @@ def test_a_change_reruns_only_what_it_touches(finished, changes, stages):
         assert rerun(finished) == stages
     finally:
         params.write_text(before)
-        # Its own results come back from the run cache.
-        assert rerun(finished) == []
+        if stages:  # Its own results come back from the run cache.
+            assert rerun(finished) == []
+
+
+def test_a_change_of_training_leaves_text_and_records_as_they_are(finished):
+    params = finished.folder / "params.yaml"
+    before = params.read_text()
+    try:
+        finished.set({"pretrain": {"learning_rate": "2e-5"}})
+        status = json.loads(finished.run("dvc", "status", "--json", *STAGES))
+    finally:
+        params.write_text(before)
+    # `check` reads all parameters.
+    assert set(status) == {"check", "pretrain@main", "evaluate"}
 
 
 def test_models_of_chosen_steps_and_the_best_are_kept(finished):
@@ -219,6 +235,7 @@ def test_words_added_to_a_models_vocabulary_start_as_the_mean_of_their_tokens(fi
         shutil.rmtree(base)
 
 
+@pytest.mark.slow
 def test_packed_and_dynamically_masked_records_train_a_model_that_can_be_evaluated(
     finished, tmp_path
 ):
@@ -250,7 +267,33 @@ def test_packed_and_dynamically_masked_records_train_a_model_that_can_be_evaluat
     assert "NSP head was not trained" not in (tmp_path / "models/main/README.md").read_text()
 
 
-@pytest.mark.parametrize("shell", ["bash", "sh"])
+def test_training_that_is_killed_ends_the_same(finished, tmp_path):
+    project = Project(tmp_path)
+    for name in ("vocab", "records"):
+        shutil.copytree(finished.folder / "data" / name, tmp_path / "data" / name)
+    # The interval of checkpoints must not change the result.
+    project.set({"pretrain": {"checkpoint_every": 1}})
+    process = project.start(*training("models/killed"))
+    deadline = time.monotonic() + 120
+    while not list((tmp_path / ".scratch/pretrain/main").glob("[!.]*/step-*")):
+        assert process.poll() is None and time.monotonic() < deadline
+        time.sleep(0.001)
+    process.kill()
+    process.communicate()
+    assert process.returncode == -signal.SIGKILL
+    assert not (tmp_path / "models/killed").exists()
+    assert "resuming from step" in project.run(*training("models/killed"))
+    weights = (
+        folder / "model.safetensors"
+        for folder in (tmp_path / "models/killed", finished.folder / "models/main")
+    )
+    one, two = (fingerprint.of_file(path) for path in weights)
+    assert one == two
+    curves = "results/pretrain/main/curves/train/mlm_loss.tsv"
+    assert (tmp_path / curves).read_bytes() == (finished.folder / curves).read_bytes()
+
+
+@pytest.mark.parametrize("shell", ["bash", pytest.param("sh", marks=pytest.mark.slow)])
 def test_killing_dvc_leaves_no_trainer_behind(finished, shell, monkeypatch):
     # dvc runs commands through it; some shells stay alive between dvc and the trainer.
     monkeypatch.setitem(finished.environment, "SHELL", shutil.which(shell))

@@ -93,6 +93,7 @@ def test_a_task_runs_once_and_writes_its_results(project):
     assert json.loads(shown)[""]["data"]["results/probe/colours/metrics.json"]["data"] == expected
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("changes", "message"),
     [

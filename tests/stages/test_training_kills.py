@@ -139,27 +139,22 @@ def assert_ended_the_same(project: Project, model: str) -> None:
     assert checkpoint.damage(finished_run(project), last) is None
 
 
-def test_training_that_is_killed_and_terminated_ends_the_same(project):
-    train_undisturbed(project, 128, 40)
-    process = start_training(project, "models/disturbed")
-    wait_until(lambda: in_scratch(project, ".step-*.tmp-*"), process)
-    assert kill(process)
-    assert not (project.folder / "models/disturbed").exists()
-    assert_nothing_is_broken(project, "models/disturbed")
-
-    process = start_training(project, "models/disturbed")
+@pytest.mark.slow
+def test_training_that_is_terminated_ends_the_same_and_adds_up_its_cost(project):
+    train_undisturbed(project, 128, 60)
+    process = start_training(project, "models/terminated")
     process.send_signal(signal.SIGSTOP)
-    second = project.run(*training("models/disturbed"), code=1).splitlines()[-1]
+    second = project.run(*training("models/terminated"), code=1).splitlines()[-1]
     assert f"process {process.pid} is training this same run" in second
     process.send_signal(signal.SIGCONT)
     stop(project, process, signal.SIGTERM)
-    assert_nothing_is_broken(project, "models/disturbed")
+    assert_nothing_is_broken(project, "models/terminated")
 
     (cost_file,) = in_scratch(project, "cost.json")
     earlier = read_metrics(cost_file)
-    output = project.run(*training("models/disturbed"))
+    output = project.run(*training("models/terminated"))
     assert "resuming from step" in output
-    assert_ended_the_same(project, "models/disturbed")
+    assert_ended_the_same(project, "models/terminated")
     # The last process alone takes more than a second to import TensorFlow.
     total = read_metrics(project.folder / "results/cost/pretrain-main.json")
     for name in ("wall_seconds", "cpu_seconds"):

@@ -31,13 +31,14 @@ def losses(one: Trainer, steps: int) -> list[float]:
     return found
 
 
-def test_lower_precision_learns_as_float32_does(values):
+@pytest.mark.slow
+@pytest.mark.parametrize("precision", ["bfloat16", "float16"])
+def test_lower_precision_learns_as_float32_does(values, precision):
     exact = losses(trainer(values), 25)
     assert exact[-1] < 0.7 * exact[0]
-    for precision in ("bfloat16", "float16"):
-        rough = losses(trainer(values, precision=precision), 25)
-        assert rough != exact
-        np.testing.assert_allclose(rough, exact, rtol=0.05, atol=0.05)
+    rough = losses(trainer(values, precision=precision), 25)
+    assert rough != exact
+    np.testing.assert_allclose(rough, exact, rtol=0.05, atol=0.05)
 
 
 def test_a_step_with_float16_overflow_is_skipped_and_the_loss_scale_halved(values):
@@ -70,8 +71,8 @@ def broken(batch: dict, value: float = math.nan) -> dict:
     ("precision", "optimizer", "changes"),
     [
         ("float32", "adamw", {}),
-        ("bfloat16", "lamb", {"clip_norm": None}),
-        ("float16", "novograd", {}),
+        pytest.param("bfloat16", "lamb", {"clip_norm": None}, marks=pytest.mark.slow),
+        pytest.param("float16", "novograd", {}, marks=pytest.mark.slow),
     ],
 )
 def test_a_step_that_is_not_finite_is_as_if_its_batch_had_not_been_there(
@@ -117,6 +118,7 @@ def test_a_step_that_is_not_finite_is_as_if_its_batch_had_not_been_there(
             assert error <= tolerance * np.linalg.norm(value), name
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("precision", ["bfloat16", "float16"])
 def test_evaluation_is_in_the_precision_of_training_unless_that_overflows(values, precision):
     one = trainer(values, precision=precision)
@@ -157,7 +159,7 @@ def compiled_parts(made: Trainer, batch: dict) -> tuple[set[str], set[str]]:
     return {node.op for node in graph.node}, inside
 
 
-@pytest.mark.parametrize("xla", ["auto", False, True])
+@pytest.mark.parametrize("xla", ["auto", pytest.param(False, marks=pytest.mark.slow), True])
 def test_xla_compiles_gradients_clipping_and_update_where_asked(values, xla):
     outside, inside = compiled_parts(trainer(values, xla=xla), random_batch(1, sequences=8))
     # Of clipping and of the decision on the update; this machine has no accelerator.
@@ -182,6 +184,7 @@ def test_a_compiled_run_skips_and_evaluates_as_any_other(values):
         assert one.evaluate(batches[0])[name] == pytest.approx(value, rel=1e-3)
 
 
+@pytest.mark.slow
 def test_several_steps_in_one_call_equal_single_steps(values):
     batches = [random_batch(seed, sequences=8) for seed in range(5)]
     batches[1] = broken(batches[1])

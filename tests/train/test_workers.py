@@ -157,6 +157,7 @@ def test_sigterm_ends_a_worker_although_tensorflow_handles_it():
     assert ended.returncode == -signal.SIGTERM, ended.stderr
 
 
+@pytest.mark.slow
 def test_a_tpu_that_cannot_be_reached_gives_one_line():
     script = (
         "from lib.run.errors import UserError\n"

@@ -23,6 +23,7 @@ from lib.records.tfrecord_reader import (
     NEXT_SENTENCE,
     FeatureSpecs,
     canonical_name,
+    decode,
     pretraining_example,
     read_records,
 )
@@ -139,7 +140,10 @@ def _decode_batch(records: list[bytes]) -> dict[str, np.ndarray]:
 
 
 def _packed_values(record: bytes) -> dict[str, bytes]:
-    """The packed values of each feature; {} if the layout of the record is unusual."""
+    """The packed values of each feature; {} if the layout of the record is unusual or damaged.
+
+    Features that are not Google's are checked, but not kept.
+    """
     found = {}
     try:
         size, offset = _read_size(record, 1)
@@ -151,9 +155,12 @@ def _packed_values(record: bytes) -> dict[str, bytes]:
             name, header = _usual_header(key, size)
             if not record.startswith(header, offset):
                 return {}
+            if not header:
+                entry = record[offset : start + size]
+                decode(opening(1, len(entry)) + entry)  # A record with this entry only.
             found[name] = record[offset + len(header) : start + size]
             offset = start + size
-    except IndexError:
+    except (IndexError, UserError):
         return {}
     return found if offset == len(record) else {}
 
@@ -173,7 +180,7 @@ def _read_size(record: bytes, offset: int) -> tuple[int, int]:
 def _usual_header(key: bytes, size: int) -> tuple[str, bytes]:
     """A feature's name, and the bytes before the values in an entry of `size` bytes.
 
-    A feature that is not one of Google's has an empty header; its content is ignored.
+    A feature that is not one of Google's has an empty header.
     """
     name = canonical_name(key.decode(errors="replace"))
     if name in _KINDS:
