@@ -108,7 +108,7 @@ test: setup ## the test suite
 	python -m pytest -q -n auto --dist loadfile --no-loadscope-reorder
 
 check-slow: interop ## the slow tests: many kills, peers, whole runs, the report in a browser (Chromium)
-	python -m pytest -q -m slow
+	python -m pytest -q -n auto --dist loadfile -m slow
 
 lint: setup ## ruff and mypy
 	ruff check .

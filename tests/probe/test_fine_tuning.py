@@ -19,7 +19,11 @@ from lib.run.errors import UserError
 from tests.helpers.labelled import CLASSIFICATION, CONFIG, TAGGING, TOKENIZER, learnable_examples
 
 
-@pytest.mark.parametrize("task", [CLASSIFICATION, TAGGING], ids=lambda task: task.kind)
+@pytest.mark.parametrize(
+    "task",
+    [CLASSIFICATION, pytest.param(TAGGING, marks=pytest.mark.slow)],
+    ids=lambda task: task.kind,
+)
 def test_learnable_tasks_are_learnt_deterministically(task):
     train, test = learnable_examples(task.kind, 160, 1), learnable_examples(task.kind, 60, 2)
     if task.kind == "tagging":

@@ -63,6 +63,7 @@ def run_stage(tmp_path, monkeypatch, values):
     return run
 
 
+@pytest.mark.slow
 def test_the_number_of_workers_changes_nothing(run_stage):
     results = []
     for workers in (1, 2, 5):

@@ -91,6 +91,7 @@ def assert_agree(one: dict[str, np.ndarray], other: dict[str, np.ndarray]) -> No
     assert relative <= 1e-5 and key_bias <= 1e-6
 
 
+@pytest.mark.slow
 def test_microbatches_train_like_the_whole_batch():
     one = dict(train_runs("one", [WHOLE, PARTS], steps=6))
     assert_agree(one["whole"], one["parts"])

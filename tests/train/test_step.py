@@ -41,6 +41,7 @@ def test_lower_precision_learns_as_float32_does(values, precision):
     np.testing.assert_allclose(rough, exact, rtol=0.05, atol=0.05)
 
 
+@pytest.mark.slow
 def test_a_step_with_float16_overflow_is_skipped_and_the_loss_scale_halved(values):
     one = trainer(values, precision="float16")
     before = one.state()
@@ -58,6 +59,11 @@ def test_a_step_with_float16_overflow_is_skipped_and_the_loss_scale_halved(value
     assert float(results["skipped"]) == 0
     assert one.state()["scaling/scale"] == 2 * scale
     assert one.state()["scaling/since"] == 0
+
+
+def test_microbatches_add_up_to_the_whole_batch(values):
+    whole, parts = (losses(trainer(values, microbatch_size=size), 3) for size in (None, 2))
+    np.testing.assert_allclose(parts, whole, rtol=1e-5)
 
 
 def broken(batch: dict, value: float = math.nan) -> dict:
