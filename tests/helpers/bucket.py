@@ -91,12 +91,12 @@ class Machine(Project):
         return other
 
     def files(self, *folders: str) -> dict[str, bytes]:
-        """All files below some folders."""
+        """All files below some folders, without partial ones, which a running transfer renames."""
         return {
             path.relative_to(self.folder).as_posix(): path.read_bytes()
             for folder in folders
             for path in (self.folder / folder).rglob("*")
-            if path.is_file()
+            if path.suffix != ".tmp" and path.is_file()
         }
 
 
