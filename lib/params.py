@@ -30,7 +30,7 @@ from lib.model.optimizers import OPTIMIZERS
 from lib.model.schedules import SCHEDULES
 from lib.run import paths
 from lib.run.errors import UserError
-from lib.run.phases import run_length, training_settings
+from lib.run.phases import decay_length, run_length, starts_from_state, training_settings
 from lib.run.pool import scheduler_address
 from lib.run.validation import first_problem, problem_at
 from lib.text.cleaning.edits import Cleaning
@@ -87,6 +87,7 @@ def _steps_or_fraction(value: float) -> float:
 
 
 StepsOrFraction = Annotated[NotNegative, AfterValidator(_steps_or_fraction)]
+PositiveStepsOrFraction = Annotated[PositiveReal, AfterValidator(_steps_or_fraction)]
 
 
 def _is_one_line(text: str) -> bool:
@@ -310,6 +311,7 @@ class Pretrain(Section):
     schedule: Annotated[str, _one_of(SCHEDULES)] = "polynomial"
     power: PositiveReal = 1.0
     warmup_steps: StepsOrFraction = 400
+    decay_steps: PositiveStepsOrFraction | None = None
     label_smoothing: Fraction = 0.0
     weight_decay: NotNegative = 0.01
     adam_beta1: Fraction = 0.9
@@ -355,7 +357,10 @@ class Phase(Section):
     epochs: PositiveReal | None = None
     batch_size: Positive | None = None
     learning_rate: PositiveReal | None = None
+    end_learning_rate: NotNegative | None = None
+    schedule: Annotated[str, _one_of(SCHEDULES)] | None = None
     warmup_steps: StepsOrFraction | None = None
+    decay_steps: PositiveStepsOrFraction | None = None
 
 
 _LANGUAGE = "[A-Za-z]{2,8}(-[A-Za-z0-9]{1,8})*"
@@ -443,10 +448,11 @@ _DATA_FOLDERS = [
     paths.RECORDS,
 ]
 
-# Folders in models/ for models saved during training, downloaded ones, and those of runs that did
-# not finish: not names of phases.
+# Folders in models/ for models saved during training, downloaded ones, last states, and models of
+# runs that did not finish: not names of phases.
 SAVED, BASE = paths.SAVED_MODELS.name, paths.BASE_MODELS.name
-_RESERVED = (SAVED, BASE, paths.UNFINISHED_MODELS.name)
+STATES = paths.STATES.name
+_RESERVED = (SAVED, BASE, STATES, paths.UNFINISHED_MODELS.name)
 
 
 def _is_external(init: str) -> bool:
@@ -541,6 +547,7 @@ class Params(Section):
                         predictions,
                     )
                 )
+            self._check_state(name, phase)
             self._check_training(name, phase)
         self._check_inputs()
         return self
@@ -548,7 +555,8 @@ class Params(Section):
     def _check_inputs(self) -> None:
         """Refuses inputs inside or around folders that the pipeline writes."""
         models = {name: paths.MODELS / name for name in self.phases}
-        written = [*_DATA_FOLDERS, paths.SAVED_MODELS, *models.values(), paths.RESULTS]
+        written = [*_DATA_FOLDERS, paths.SAVED_MODELS, paths.STATES, *models.values()]
+        written.append(paths.RESULTS)
         inputs = {
             "preprocess.input": (self.preprocess.input, "", written),
             "vocab.base": (self.vocab.base, SAMPLE, written),
@@ -556,7 +564,7 @@ class Params(Section):
         }
         for name, phase in self.phases.items():
             # A phase may start from another one's model, also from one saved during its training.
-            own = [models[name], paths.SAVED_MODELS / name, paths.RESULTS]
+            own = [models[name], paths.SAVED_MODELS / name, paths.STATES / name, paths.RESULTS]
             inputs[f"phases.{name}.init"] = (phase.init, VOCAB, [*_DATA_FOLDERS, *own])
         for key, (path, usual, folders) in inputs.items():
             if path != usual and (folder := _overlapping(path, folders)):
@@ -572,20 +580,46 @@ class Params(Section):
                     )
                     raise ValueError(problem_at("phases", problem, name))
 
+    def _check_state(self, name: str, phase: Phase) -> None:
+        """Refuses to start from the state of a phase that keeps none."""
+        if not starts_from_state(phase.init):
+            return
+        key, earlier = f"phases.{name}.init", PurePosixPath(phase.init).name
+        if phase.init != f"{paths.STATES}/{earlier}" or earlier not in self.phases:
+            known = ", ".join(f"{paths.STATES}/{other}" for other in self.phases if other != name)
+            problem = f"should be the state of another phase: {known or 'there is none'}"
+            raise ValueError(problem_at(key, problem, phase.init))
+        schedule = self.phases[earlier].schedule or self.pretrain.schedule
+        if earlier != name and schedule != "constant":
+            problem = (
+                f"no state is kept of a phase whose learning rate falls; set "
+                f"phases.{earlier}.schedule: constant, or start from its weights, models/{earlier}"
+            )
+            raise ValueError(problem_at(key, problem, phase.init))
+
     def _check_training(self, name: str, phase: Phase) -> None:
         try:
             settings = training_settings(self.pretrain, phase)
         except ValueError as failure:
             where = f"phases.{name}.epochs"
             raise ValueError(problem_at(where, str(failure), phase.epochs)) from None
+
+        def section(key: str) -> str:
+            return "pretrain" if getattr(phase, key) is None else f"phases.{name}"
+
+        if settings.end_learning_rate > settings.learning_rate:
+            problem = f"should be at most learning_rate, {settings.learning_rate}"
+            where = f"{section('end_learning_rate')}.end_learning_rate"
+            raise ValueError(problem_at(where, problem, settings.end_learning_rate))
         if settings.steps:
+            key = "warmup_steps"
             try:
-                run_length(settings, 0)
+                length = run_length(settings, 0)
+                key = "decay_steps"
+                decay_length(settings, *length)
             except ValueError as failure:
-                where = "pretrain" if phase.warmup_steps is None else f"phases.{name}"
-                raise ValueError(
-                    problem_at(f"{where}.warmup_steps", str(failure), settings.warmup_steps)
-                ) from None
+                where = f"{section(key)}.{key}"
+                raise ValueError(problem_at(where, str(failure), getattr(settings, key))) from None
 
     def check_phase(self, name: str) -> None:
         """Checks that params.yaml has a phase of this name.

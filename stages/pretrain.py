@@ -8,6 +8,7 @@ import sys
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -16,23 +17,24 @@ from lib.checkpoints.weight_files import SAFETENSORS
 from lib.model.config import BertConfig
 from lib.model.parameters import parameter_table
 from lib.params import SAVED, load_params
-from lib.records.manifest import MANIFEST, read_manifest
+from lib.records.manifest import MANIFEST, read_manifest, record_settings
 from lib.run import cost, fingerprint
 from lib.run.atomic import new_directory, remove
 from lib.run.errors import UserError
 from lib.run.metrics import write_metrics
 from lib.run.names import write_name
-from lib.run.paths import MODELS, RECORDS, RESULTS, VOCAB
-from lib.run.phases import run_length, training_settings
+from lib.run.paths import MODELS, RECORDS, RESULTS, STATES, VOCAB
+from lib.run.phases import decay_length, run_length, training_settings
 from lib.run.stage import forced_by_dvc, run_stage
 from lib.train.base_models import check_base_models
 from lib.train.damaged_records import naming_damaged_records
 from lib.train.initial_weights import read_initial_model
 from lib.train.preemption import quick_exit, stop_on_signal
-from lib.train.saving import digests, run_record, runs
+from lib.train.prolonging import prolong
+from lib.train.saving import checkpoint, digests, kept_state, run_record, runs
 from lib.train.saving.checkpoint import exclusive
 from lib.train.saving.identity import INTERVALS, Identity, identify
-from lib.vocab.export import write_tokenizer
+from lib.train.saving.tokenizer_files import write_files
 from lib.vocab.tokenizer import WordPieceTokenizer
 
 _DEMO_SIZE = 256
@@ -49,12 +51,14 @@ def main(
     """Trains a BERT for one phase.
 
     PHASE is its name in params.yaml, RECORDS its folder of records, INIT its initial weights (the
-    folder of the vocabulary or the config file of a BERT: from scratch; or the folder of a model),
-    VOCAB the folder of the vocabulary, MODEL the folder to write. A run that was interrupted is
+    folder of the vocabulary or the config file of a BERT: from scratch; the folder of a model; or
+    models/state/PHASE, the model and optimizer state in which another phase ended), VOCAB the
+    folder of the vocabulary, MODEL the folder to write. A run that was interrupted is
     resumed, except with --from-start and under `dvc repro -f`.
     """
     # Here, because they import TensorFlow, which takes longer than the check of base models before.
     from lib.train.export_check import max_logit_difference
+    from lib.train.initial_state import Earlier, earlier_training, read_initial_state
     from lib.train.loop import RunPaths, TrainingData, train
     from lib.train.machine import machine
     from lib.train.saving.remote_copies import remote_copies
@@ -69,21 +73,36 @@ def main(
     settings = training_settings(params.pretrain, params.phases[phase])
     manifest = read_manifest(records)
     tokenizer = WordPieceTokenizer.load(vocab)
+    sequences = manifest.splits["train"].sequences
+    key = "warmup_steps"
     try:
-        steps, _ = run_length(settings, manifest.splits["train"].sequences)
+        steps, warmup_steps = run_length(settings, sequences)
+        key = "decay_steps"
+        decay_length(settings, steps, warmup_steps)
     except ValueError as failure:
-        raise UserError(f"phases.{phase}: warmup_steps {failure}") from None
+        raise UserError(f"phases.{phase}: {key} {failure}") from None
     length = manifest.max_seq_length
-    initial = read_initial_model(
-        settings,
-        phase,
-        init,
-        vocab,
-        tokenizer,
-        length,
-        manifest.next_sentence,
-        manifest.segments,
-    )
+    from_state = kept_state.is_state(init)
+    if from_state:
+        initial = read_initial_state(
+            settings,
+            phase,
+            init,
+            length,
+            manifest.segments,
+            tokenizer,
+        )
+    else:
+        initial = read_initial_model(
+            settings,
+            phase,
+            init,
+            vocab,
+            tokenizer,
+            length,
+            manifest.next_sentence,
+            manifest.segments,
+        )
     config = initial.config
     for note in initial.notes:
         print(f"pretrain: {note}")
@@ -117,9 +136,12 @@ def main(
     location = None if worker else settings.checkpoint_dir
     from_start = from_start or forced_by_dvc()
     intervals = {name: json.dumps(getattr(settings, name)) for name in INTERVALS}
+    state = model.parent / STATES.name / model.name
     if not worker:
         by_dvc = "DVC_STAGE" in os.environ
         runs.prepare(run, identity, from_start, intervals if by_dvc else None)
+        if not from_start:
+            prolong(run, identity, settings, sequences, workers.count, state)
     with (
         # Several workers take leave of each other.
         quick_exit(workers.count == 1),
@@ -130,13 +152,26 @@ def main(
         remote_copies(run, location, settings.keep_checkpoints, from_start) as copies,
     ):
         workers.check_same_run(identity.digest + identity.code)
+        earlier = earlier_training(init, identity, workers.count) if from_state else Earlier()
         if not worker:
             cost.THIS_STAGE.resume(run / cost.FILE)
-            _begin(run, phase, identity, config, tokenizer, steps)
+            if checkpoint.steps(run):
+                earlier = Earlier.recorded(run_record.read(run), earlier)
+            facts = {
+                "total_steps": steps,
+                "from_scratch": initial.from_scratch,
+                "training_sequences": sequences,
+                "record_settings": record_settings(records),
+                **earlier.record(),
+            }
+            _begin(run, phase, identity, config, tokenizer, facts)
+        earlier = earlier.of_chief(workers)
         trainer = Trainer(config, settings, manifest.next_sentence, initial.weights, strategy)
+        if from_state:
+            trainer.restore(kept_state.arrays(init))
 
         def write(folder: Path, weights: Mapping[str, np.ndarray]) -> None:
-            _write_tokenizer(folder, config, tokenizer)
+            write_files(folder, config, tokenizer)
             write_model(folder, config, weights, {"pad_token_id": tokenizer.pad_id})
 
         final, saved = train(
@@ -154,6 +189,7 @@ def main(
                 "training code": identity.code,
                 **intervals,
             },
+            earlier,
         )
         if worker:
             return
@@ -163,13 +199,15 @@ def main(
         if not initial.from_scratch:
             saved.save_initial(lambda folder: write(folder, initial.weights))
         saved.publish(model.parent / SAVED / model.name)
+        kept_state.publish(saved, state)
         record = run_record.read(run)
         # For most runs there are none of these.
         unusual = {
+            "steps_before": earlier.steps,
             "changed": run_record.changes(record.get("history", [])),
             "continued": record.get("continued", {}),
         }
-        epochs = steps * settings.batch_size / manifest.splits["train"].sequences
+        epochs = steps * settings.batch_size / sequences
         # Outputs appear when they are complete: what an interrupted run has logged would keep
         # `dvc checkout` from restoring those of the run before.
         with new_directory(results / "curves") as curves:
@@ -208,24 +246,14 @@ def _begin(
     identity: Identity,
     config: BertConfig,
     tokenizer: WordPieceTokenizer,
-    steps: int,
+    facts: Mapping[str, Any],
 ) -> None:
     """Writes what identifies the run, and what its models need besides weights, into its folder."""
     with new_directory(run / runs.TOKENIZER) as temporary:
-        _write_tokenizer(temporary, config, tokenizer)
+        write_files(temporary, config, tokenizer)
         files = digests.of_folder(temporary)
-    facts = {"config": asdict(config), "pad_token_id": tokenizer.pad_id, "tokenizer": files}
-    run_record.begin(run, phase, identity, {**facts, "total_steps": steps})
-
-
-def _write_tokenizer(folder: Path, config: BertConfig, tokenizer: WordPieceTokenizer) -> None:
-    write_tokenizer(
-        folder,
-        tokenizer.vocabulary,
-        tokenizer.lowercase,
-        tokenizer.strip_accents,
-        config.max_position_embeddings,
-    )
+    model = {"config": asdict(config), "pad_token_id": tokenizer.pad_id, "tokenizer": files}
+    run_record.begin(run, phase, identity, {**model, **facts})
 
 
 if __name__ == "__main__":

@@ -102,6 +102,7 @@ OUTPUTS = [
     "data/records/main",
     "results/",
     "models/saved/main",
+    "models/state/main",
 ]
 PATH_VALUES = [*AWKWARD_NAMES, *OTHER_PATHS, *REFUSED_PATHS, *OUTPUTS]
 

@@ -76,6 +76,24 @@ def test_a_phase_initialised_from_a_model_may_extend_its_positions(values):
     assert parse_params(values).phases["long"].max_seq_length == 1024
 
 
+def test_a_phase_starts_from_the_state_of_a_phase_that_keeps_it_without_a_warm_up(values):
+    decay = {"max_seq_length": 32, "init": "models/state/main", "schedule": "one_minus_sqrt"}
+    values["phases"]["decay"] = decay
+    with pytest.raises(
+        UserError, match=r"phases\.decay\.init: .* phases\.main\.schedule: constant"
+    ):
+        parse_params(values)
+    values["phases"]["main"]["schedule"] = "constant"
+    for own, expected in ((None, 0), (10, 10)):
+        decay["warmup_steps"] = own
+        params = parse_params(values)
+        training = training_settings(params.pretrain, params.phases["decay"])
+        assert (training.warmup_steps, training.schedule) == (expected, "one_minus_sqrt")
+    decay["init"] = "models/state/main/step-8000"
+    with pytest.raises(UserError, match="should be the state of another phase: models/state/main"):
+        parse_params(values)
+
+
 def test_params_are_immutable(values):
     with pytest.raises(ValidationError):
         parse_params(values).records.dupe_factor = 3
@@ -102,14 +120,21 @@ def test_params_are_immutable(values):
         ("phases.main.max_seq_length", 513, "max_position_embeddings (512)"),
         ("phases.main.max_seq_len", 64, "did you mean `max_seq_length`"),
         ("phases.main.warmup_steps", 10**9, "should be below the 8000 steps"),
+        ("phases.main.decay_steps", 7601, "should be at most the 7600 steps after the warm-up"),
+        ("phases.main.end_learning_rate", 1.0, "should be at most learning_rate, 0.002"),
+        ("phases.main.schedule", "step", "'polynomial', 'cosine'"),
+        ("phases.main.init", "models/state/other", "should be the state of another phase"),
         ("phases", {}, "at least 1 item"),
         ("pretrain.model.num_attention_heads", 3, "multiple of num_attention_heads"),
         ("pretrain.model.hidden_act", "swish", "gelu_new"),
         ("pretrain.warmup_steps", 10**9, "should be below the 8000 steps"),
+        ("pretrain.decay_steps", 0, "greater than 0"),
+        ("pretrain.decay_steps", 0.99, "should be at most the 7600 steps after the warm-up"),
         ("pretrain.warmup_steps", 1.5, "whole number of steps, or a fraction of them below 1"),
         ("pretrain.steps", None, "steps or epochs should be given"),
         ("pretrain.epochs", 3, "steps or epochs should be given"),
         ("phases.saved", {"max_seq_length": 32, "init": "data/vocab"}, "called saved"),
+        ("phases.state", {"max_seq_length": 32, "init": "data/vocab"}, "called state"),
         ("phases.base", {"max_seq_length": 32, "init": "data/vocab"}, "called base"),
         ("evaluate.language", "English!", "such as en or pt-BR"),
         ("evaluate.language", ["en", 3], "such as en or pt-BR"),

@@ -17,12 +17,12 @@ from bench.common.budget import Meter, run
 from lib.checkpoints.huggingface import write_model
 from lib.model.config import BertConfig
 from lib.model.parameters import initial_values
-from lib.model.schedules import schedule
 from lib.params import Pretrain, parse_params
 from lib.records.manifest import read_manifest
 from lib.run import tf
 from lib.run.phases import run_length
 from lib.train.input import training_batches
+from lib.train.learning_rates import learning_rates
 from lib.train.step import Trainer
 from lib.train.strategy import make_strategy
 from lib.vocab.tokenizer import WordPieceTokenizer
@@ -60,14 +60,7 @@ def train_phase(
     manifest = read_manifest(records)
     trainer = Trainer(config, settings, manifest.next_sentence, weights, make_strategy("one"))
     steps, warmup = run_length(settings, manifest.splits["train"].sequences)
-    rate = schedule(
-        settings.schedule,
-        settings.learning_rate,
-        settings.end_learning_rate,
-        warmup,
-        steps,
-        settings.power,
-    )
+    rate = learning_rates(settings, steps, warmup)
 
     def save(target: Path) -> None:
         write_model(target, config, trainer.weights(), {"pad_token_id": tokenizer.pad_id})

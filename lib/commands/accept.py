@@ -17,11 +17,13 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from lib.commands.tools import run_dvc
 from lib.params import Params, load_params
 from lib.run.errors import UserError
-from lib.run.paths import CODE, DEMO
-from lib.train.saving import accepted_code, checkpoint, identity, run_record, runs
+from lib.run.paths import CODE, DEMO, STATES
+from lib.train.saving import accepted_code, checkpoint, identity, kept_state, run_record, runs
 
 
 def main() -> None:
@@ -33,6 +35,7 @@ def main() -> None:
     parser.parse_args()
     params = load_params()
     run_dvc("repro", "-q", "check")
+    add_missing_states(params)
     accepted = 0
     left: dict[str, list[str]] = {}
     files = ["dvc.yaml", "probe/dvc.yaml"]
@@ -55,8 +58,18 @@ def main() -> None:
         print("accept: nothing to accept: no stage differs from its last run")
 
 
+def add_missing_states(params: Params) -> None:
+    """Gives models of a version that kept no states the output that says so."""
+    lock = Path("dvc.lock")
+    stages = yaml.safe_load(lock.read_text(encoding="utf-8"))["stages"] if lock.exists() else {}
+    for name in params.phases:
+        stage = stages.get(f"pretrain@{name}")
+        if stage and str(STATES / name) not in [out["path"] for out in stage["outs"]]:
+            kept_state.write_nothing(STATES / name)
+
+
 def accept_runs() -> Iterator[str]:
-    """Lets the runs in scratch be resumed and continued with the present training code.
+    """Lets runs in scratch, and states that are outputs, be used with the present training code.
 
     Yields:
         A line per run.
@@ -72,6 +85,11 @@ def accept_runs() -> Iterator[str]:
             if run.name == runs.FINISHED:
                 what, then = "finished run", "continued (make continue)"
             yield f"accept: phase {run.parent.name}: its {what} of {last:,} steps can be {then}"
+    for state in sorted(STATES.glob("*/")):
+        old = run_record.code_of(state)
+        if old and not accepted_code.is_accepted(old, code):
+            accepted_code.accept(old, code)
+            yield f"accept: {state}: a longer run of the phase can go on from it"
 
 
 def other_changes(changes: Iterable[Any], params: Params) -> list[str]:
@@ -96,6 +114,9 @@ def other_changes(changes: Iterable[Any], params: Params) -> list[str]:
                     found += [
                         key for key, state in how.items() if not _is_default(key, state, params)
                     ]
+                elif Path(path).parent == STATES and how in ("new", "modified"):
+                    # It was added by `add_missing_states`.
+                    found += [path] if kept_state.has_state(Path(path)) else []
                 elif kind != "changed deps" or not path.startswith(f"{CODE}/"):
                     found.append(path)
     return found

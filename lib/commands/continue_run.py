@@ -4,21 +4,27 @@ The checkpoint of the last finished run of a phase, or of one that has not finis
 start of the run of the present params.yaml: raise phases.PHASE.steps, or change the learning rate,
 first. The next `dvc repro` goes on from there, once. What changed is in
 results/pretrain/PHASE/metrics.json and in the model card. Only the settings of length and rate may
-differ; records, vocabulary, initial weights, sizes, batches and the seed must be the same.
+differ, and the text of the records, if they were made with the same settings and the same
+vocabulary; initial weights, sizes, batches and the seed must be the same.
 """
 
 import argparse
 import sys
 from pathlib import Path
 
+from lib.model.config import BertConfig
 from lib.params import load_params
-from lib.records.manifest import MANIFEST, read_manifest
+from lib.records.manifest import MANIFEST, Manifest, read_manifest, record_settings
 from lib.run import fingerprint
+from lib.run.atomic import new_directory
 from lib.run.errors import UserError
-from lib.run.paths import RECORDS, VOCAB
+from lib.run.paths import RECORDS, STATES, VOCAB
 from lib.run.phases import run_length, training_settings
-from lib.train.saving import checkpoint, continuing, runs
-from lib.train.saving.identity import identify
+from lib.train.saving import checkpoint, continuing, kept_state, run_record, runs
+from lib.train.saving.identity import Identity, identify
+from lib.train.saving.links import link
+from lib.train.saving.tokenizer_files import digests_of
+from lib.vocab.tokenizer import WordPieceTokenizer
 
 
 def main() -> None:
@@ -53,9 +59,15 @@ def continue_run(phase: str) -> str:
     )
     folder = runs.phase_folder(phase)
     source = runs.last_trained([folder / runs.FINISHED, *runs.unfinished(folder)])
+    if source is None and kept_state.has_state(STATES / phase):
+        # An output, for example pulled: DVC deletes it before it runs the stage.
+        source = folder / runs.FINISHED
+        with new_directory(source) as temporary:
+            link(STATES / phase, temporary)
     if source is None:
         raise UserError(f"{folder}: no checkpoint of a run of phase {phase}; start one: dvc repro")
-    found = continuing.check(source, identity)
+    replaced = replaced_inputs(source, records, manifest, identity)
+    found = continuing.check(source, identity, replaced)
     if not found:
         then = "dvc repro resumes it"
         if source.name == runs.FINISHED:
@@ -67,9 +79,33 @@ def continue_run(phase: str) -> str:
         raise UserError(
             f"phases.{phase}.steps: {steps:,} steps, but {source} has made {made:,}; set more"
         )
-    continuing.ask(folder, source, identity)
+    continuing.ask(folder, source, identity, replaced)
     changed = ", ".join(f"{name} {text}" for name, text in found.items())
     return f"the next dvc repro goes on from step {made:,} of {source} with {changed}"
+
+
+def replaced_inputs(
+    source: Path, records: Path, manifest: Manifest, identity: Identity
+) -> dict[str, str]:
+    """Inputs that may differ from those of an earlier run, because only the text has changed.
+
+    Returns:
+        What to record of each: of the records their number; of the folder of the vocabulary, where
+        the vocabulary itself is the same, nothing.
+    """
+    found = continuing.differences(source, identity)
+    record = run_record.read(source)
+    if "records" not in found or record.get("record_settings") != record_settings(records):
+        return {}
+    before, now = record["training_sequences"], manifest.splits["train"].sequences
+    replaced = {"records": f"{before:,} -> {now:,} training sequences"}
+    config = BertConfig(**record["config"])
+    if digests_of(config, WordPieceTokenizer.load(VOCAB)) == record["tokenizer"]:
+        # For example, data/vocab has the number of occurrences of each token.
+        replaced["vocab"] = ""
+        if record["from_scratch"]:
+            replaced["init"] = ""
+    return replaced
 
 
 if __name__ == "__main__":

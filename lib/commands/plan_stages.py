@@ -16,6 +16,7 @@ from lib.model.parameters import parameter_table
 from lib.params import VOCAB, Params
 from lib.records.settings import RecordSettings
 from lib.run.phases import run_length, training_settings
+from lib.train.saving.kept_state import is_kept
 
 MEASURED = "measured"
 # Per parameter: weights, gradients and two slots of the optimizer, and one more set of gradients,
@@ -135,9 +136,9 @@ def estimate_training(
     return StageEstimate(
         f"pretrain {name}",
         work / (peak * devices * most),
-        # A checkpoint holds the weights and two optimizer slots, 4 bytes each; the last and the
-        # best model hold the weights.
-        parameters * (12 * training.keep_checkpoints + 8),
+        # A checkpoint holds the weights and two optimizer slots, 4 bytes each, as does a state that
+        # is kept; the last and the best model hold the weights.
+        parameters * (12 * (training.keep_checkpoints + is_kept(training)) + 8),
         STATE_BYTES * parameters
         + peak_activations(
             config,
@@ -167,7 +168,7 @@ def phase_config(params: Params, name: str) -> BertConfig:
     """
     init, earlier = params.phases[name].init, list(params.phases)
     for other in earlier[: earlier.index(name)]:
-        if init == f"models/{other}":
+        if init in (f"models/{other}", f"models/state/{other}"):
             return phase_config(params, other)
     if init == VOCAB:
         return BertConfig(vocab_size=params.vocab.size, **params.pretrain.model.model_dump())

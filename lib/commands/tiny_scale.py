@@ -106,9 +106,10 @@ def _shrink_training(params: Params, sections: list[tuple[dict[str, Any], dict[s
         for key in ("learning_rate", "end_learning_rate"):
             if current.get(key) is not None:
                 changes[key] = float(f"{current[key] * rate_factor:.3g}")
-        warmup = current.get("warmup_steps")
-        if warmup is not None and warmup >= 1:
-            changes["warmup_steps"] = max(1, round(warmup * step_factor)) if in_steps else 0.1
+        for key in ("warmup_steps", "decay_steps"):
+            length = current.get(key)
+            if length is not None and length >= 1:
+                changes[key] = max(1, round(length * step_factor)) if in_steps else 0.1
     current, changes = sections[0]
     if microbatch:
         changes["microbatch_size"] = tiny_batch // microbatches

@@ -134,6 +134,12 @@ def read_manifest(records: Path) -> Manifest:
         ) from None
 
 
+def record_settings(records: Path) -> dict[str, Any]:
+    """How the records of a folder were made; equal for records of other text."""
+    values = json.loads((records / MANIFEST).read_text(encoding="utf-8"))["settings"]
+    return dict(values)
+
+
 def _read_split(facts: dict[str, Any]) -> Split:
     masking = facts["masking"]
     if masking not in ("static", "dynamic"):

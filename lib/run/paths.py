@@ -15,5 +15,6 @@ RECORDS = Path("data/records")
 MODELS = Path("models")
 SAVED_MODELS = MODELS / "saved"
 BASE_MODELS = MODELS / "base"
+STATES = MODELS / "state"
 UNFINISHED_MODELS = MODELS / "unfinished"
 RESULTS = Path("results")

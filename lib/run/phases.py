@@ -1,21 +1,25 @@
 """Training settings of a phase, and the number of its optimizer steps."""
 
 import math
+from pathlib import PurePosixPath
 from typing import Protocol, TypeVar
 
 from pydantic import BaseModel
+
+from lib.run.paths import STATES
 
 Settings = TypeVar("Settings", bound=BaseModel)
 
 
 class RunSettings(Protocol):
-    """Settings that decide how long a run is.
+    """Settings that decide how long a run and the parts of its schedule are.
 
     Attributes:
         steps: optimizer steps, or None.
         epochs: passes over the training sequences, where steps is None.
         batch_size: sequences per optimizer step.
         warmup_steps: steps; below 1, a fraction of all steps.
+        decay_steps: the same, or None: all after the warm-up.
     """
 
     @property
@@ -26,13 +30,16 @@ class RunSettings(Protocol):
     def batch_size(self) -> int: ...
     @property
     def warmup_steps(self) -> float: ...
+    @property
+    def decay_steps(self) -> float | None: ...
 
 
 def training_settings(pretrain: Settings, phase: BaseModel) -> Settings:
     """The settings of one phase: those of `pretrain`, with the keys that the phase sets.
 
     A phase that sets steps replaces inherited epochs, and vice versa: with
-    `pretrain: {steps: 8000, epochs: null}` and `phase: {epochs: 3}` steps is None.
+    `pretrain: {steps: 8000, epochs: null}` and `phase: {epochs: 3}` steps is None. A phase that
+    starts from the state of another one has no warm-up unless it sets one itself.
 
     Raises:
         ValueError: the phase sets both.
@@ -44,7 +51,14 @@ def training_settings(pretrain: Settings, phase: BaseModel) -> Settings:
         own["steps"] = None
     elif "steps" in own:
         own["epochs"] = None
+    if "warmup_steps" not in own and starts_from_state(getattr(phase, "init", "")):
+        own["warmup_steps"] = 0
     return pretrain.model_copy(update=own)
+
+
+def starts_from_state(init: str) -> bool:
+    """Whether initial weights come with a training state: `models/state/PHASE`."""
+    return PurePosixPath(init).is_relative_to(STATES)
 
 
 def run_length(settings: RunSettings, sequences: int) -> tuple[int, int]:
@@ -61,3 +75,23 @@ def run_length(settings: RunSettings, sequences: int) -> tuple[int, int]:
     if round(warmup) >= steps:
         raise ValueError(f"should be below the {steps} steps")
     return steps, round(warmup)
+
+
+def decay_length(settings: RunSettings, steps: int, warmup_steps: int) -> int | None:
+    """Number of steps at the end over which the learning rate falls; None: all after the warm-up.
+
+    Args:
+        steps, warmup_steps: what `run_length` returned.
+
+    Raises:
+        ValueError: there are not so many after the warm-up.
+    """
+    if settings.decay_steps is None:
+        return None
+    if settings.decay_steps >= 1:
+        decay = round(settings.decay_steps)
+    else:
+        decay = max(1, round(settings.decay_steps * steps))
+    if decay > steps - warmup_steps:
+        raise ValueError(f"should be at most the {steps - warmup_steps} steps after the warm-up")
+    return decay

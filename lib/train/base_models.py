@@ -32,7 +32,7 @@ from lib.run.atomic import write_text
 from lib.run.code_digest import ROOT
 from lib.run.errors import UserError
 from lib.run.json_files import read_object
-from lib.run.paths import MODELS, SAVED_MODELS, VOCAB
+from lib.run.paths import MODELS, SAVED_MODELS, STATES, VOCAB
 from lib.run.stage import scratch
 from lib.text.splits import given_split
 from lib.train.initial_weights import (
@@ -106,7 +106,7 @@ def check_base_models() -> None:
 
 def _is_from_outside(params: Params, init: Path) -> bool:
     """Whether a phase's `init` is neither the vocabulary nor a model that a phase makes."""
-    own = [folder / name for name in params.phases for folder in (MODELS, SAVED_MODELS)]
+    own = [folder / name for name in params.phases for folder in (MODELS, SAVED_MODELS, STATES)]
     from_scratch = init.resolve() == VOCAB.resolve()
     return not from_scratch and not any(init.is_relative_to(folder) for folder in own)
 

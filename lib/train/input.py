@@ -35,6 +35,7 @@ def training_batches(
     buffer: int,
     seed: int,
     first_step: int = 0,
+    offset: int = 0,
     worker: int = 0,
     workers: int = 1,
 ) -> tf.data.Dataset:
@@ -64,6 +65,8 @@ def training_batches(
         vocabulary: that of the records; used by dynamic masking only.
         batch_size: sequences per step, of all workers together.
         steps: of the whole run; there are at least as many batches.
+        offset: position in the order at which the first step of the run begins, in sequences of all
+            workers together; below 0 where the first steps read other records.
         buffer: size of the shuffle buffer, in sequences.
         worker: 0 to workers - 1.
 
@@ -79,19 +82,23 @@ def training_batches(
     own_size = batch_size // workers
     paths = record_files(records, manifest, "train")
     separate = sum(count > 0 for count in split.file_sequences) >= workers
-    # Of each batch that is read, `read_size` sequences, this worker takes `own_size` from `offset`.
+    # Of each batch that is read, `read_size` sequences, this worker takes `own_size`, from
+    # `own_part` on.
     if separate:
         files, first, count = _part(split.file_sequences, worker, workers)
-        stream_number, read_size, offset = worker, own_size, 0
+        stream_number, read_size, own_part = worker, own_size, 0
+        before = offset // workers
         tokens = own_size * manifest.max_seq_length
         batches_at_once = min(steps, max(1, _MAX_TOKENS_AT_ONCE // tokens))
     else:
         files, first, count = _part(split.file_sequences, 0, 1)
-        stream_number, read_size, offset = 0, batch_size, worker * own_size
+        stream_number, read_size, own_part = 0, batch_size, worker * own_size
+        before = offset
         batches_at_once = 1
     sequences = int(count.sum())
-    first_epoch, skipped = divmod(first_step * read_size, sequences)
-    last_epoch = math.ceil((steps + batches_at_once) * read_size / sequences)
+    first_sequence = before + first_step * read_size
+    first_epoch, skipped = divmod(first_sequence, sequences)
+    last_epoch = math.ceil((before + (steps + batches_at_once) * read_size) / sequences)
     epochs = range(first_epoch, max(last_epoch, first_epoch + 1))
     orders = np.stack(
         [
@@ -129,10 +136,11 @@ def training_batches(
         masking = DynamicMasking(manifest, vocabulary, seed, stream_number)
 
     def make_batches(number: tf.Tensor, serialized: tf.Tensor) -> dict[str, tf.Tensor]:
-        own = serialized[offset:][: own_size * batches_at_once]
+        own = serialized[own_part:][: own_size * batches_at_once]
         parsed = _parse(own, manifest, split.masking)
         if masking:
-            parsed = masking(parsed, (first_step + number * batches_at_once) * read_size + offset)
+            position = first_sequence + number * batches_at_once * read_size + own_part
+            parsed = masking(parsed, position)
         return {  # [batches_at_once * own_size, ...] -> [batches_at_once, own_size, ...]
             name: tf.reshape(values, [batches_at_once, own_size, *values.shape[1:]])
             for name, values in parsed.items()

@@ -10,7 +10,6 @@ from typing import NoReturn
 
 from lib.model.flops import matmul_peak, training_flops
 from lib.model.losses import Batch, mean_metrics
-from lib.model.schedules import schedule
 from lib.params import Pretrain
 from lib.records.manifest import Manifest
 from lib.run import tf
@@ -18,13 +17,15 @@ from lib.run.errors import about
 from lib.run.phases import run_length
 from lib.run.progress import Progress
 from lib.train.dynamic_masking import Vocabulary
+from lib.train.initial_state import Earlier
 from lib.train.input import evaluation_batches, training_batches
+from lib.train.learning_rates import learning_rates
 from lib.train.logging.metrics_logger import MetricsLogger
 from lib.train.logging.throughput import Throughput
 from lib.train.loss_checks import LossChecks, SkippedSteps
 from lib.train.preemption import StopRequest
 from lib.train.run_state import RunState
-from lib.train.saving import run_record
+from lib.train.saving import kept_state, run_record
 from lib.train.saving.remote_copies import RemoteCopies
 from lib.train.saving.saved_models import SavedModels
 from lib.train.step import Trainer
@@ -69,6 +70,7 @@ def train(
     workers: Workers,
     stop: StopRequest,
     facts: Mapping[str, str],
+    earlier: Earlier,
 ) -> tuple[dict[str, float], SavedModels]:
     """Runs all steps of a phase; resumes from the newest checkpoint in scratch if there is one.
 
@@ -82,6 +84,7 @@ def train(
         workers: this worker among all; the chief reads and writes checkpoints and models.
         stop: the signal to stop, if there was one.
         facts: what this process trains with, for the record of the run.
+        earlier: training before the first step, if the phase starts from a state.
 
     Returns:
         The last dev metrics and training loss, and the initial dev metrics unless training began
@@ -105,16 +108,9 @@ def train(
         settings.max_dev_sequences,
         SkippedSteps(settings),
     )
-    batches, dev = _datasets(trainer, settings, data, steps, state.first_step)
+    batches, dev = _datasets(trainer, settings, data, steps, state.first_step, earlier)
     checks = LossChecks(trainer.config.vocab_size, warmup_steps) if from_scratch else None
-    learning_rate = schedule(
-        settings.schedule,
-        settings.learning_rate,
-        settings.end_learning_rate,
-        warmup_steps,
-        steps,
-        settings.power,
-    )
+    learning_rate = learning_rates(settings, steps, warmup_steps)
     throughput = _throughput(trainer, settings, data.manifest, paths, state.first_step, workers)
     speed = ""
 
@@ -138,7 +134,8 @@ def train(
         # Only the chief has the sums from before a checkpoint, and only its log counts.
         if logging and state.sums:
             sums = state.sums_since_log()
-            metrics = _training_metrics(sums, learning_rate(step), settings, trainer.skipped_steps)
+            skipped = trainer.skipped_steps - earlier.skipped
+            metrics = _training_metrics(sums, learning_rate(step), settings, skipped)
             if checks and "train/mlm_loss" in metrics:
                 checks.check_falling(step, metrics["train/mlm_loss"])
             if step > state.first_step:
@@ -170,6 +167,8 @@ def train(
         state.restore()
         if initial is not None:
             state.initial_metrics = initial
+        if state.first_step < steps:
+            saved.drop_state()
         if chief:
             run_record.start(paths.scratch, state.first_step, facts)
         stop.last_step = step = state.first_step
@@ -186,6 +185,8 @@ def train(
             to_complete = state.pending
             while True:
                 if to_complete:
+                    if step == steps and kept_state.is_kept(settings):
+                        state.keep(step)
                     logged = complete(step, logger)
                     minutes = (time.monotonic() - last_checkpoint) / 60
                     if (
@@ -207,7 +208,7 @@ def train(
                 # Until the first call is compiled, which takes a while, nothing new is trained.
                 with stop.deferred(before > state.first_step or not alone):
                     results = _run_steps(
-                        trainer, settings, batches, learning_rate, before, step, stop
+                        trainer, settings, batches, learning_rate, before, step, stop, earlier
                     )
                 # All workers stop after the same step, whichever of them got the signal.
                 any_stop = results.pop("stop")
@@ -222,7 +223,8 @@ def train(
                 to_complete = True
         workers.barrier()  # The chief removes the folder that the others log into.
     initial_metrics = {f"dev_{name}_initial": x for name, x in state.initial_metrics.items()}
-    return state.final | initial_metrics | {"skipped_steps": trainer.skipped_steps}, saved
+    skipped = trainer.skipped_steps - earlier.skipped
+    return state.final | initial_metrics | {"skipped_steps": skipped}, saved
 
 
 def evaluate(
@@ -248,7 +250,12 @@ def evaluate(
 
 
 def _datasets(
-    trainer: Trainer, settings: Pretrain, data: TrainingData, steps: int, first_step: int
+    trainer: Trainer,
+    settings: Pretrain,
+    data: TrainingData,
+    steps: int,
+    first_step: int,
+    earlier: Earlier,
 ) -> tuple[Iterator[Batch], tf.distribute.DistributedDataset]:
     """Training batches from a step on, without end; dev batches."""
 
@@ -262,6 +269,7 @@ def _datasets(
             buffer=settings.shuffle_buffer,
             seed=settings.seed,
             first_step=first_step,
+            offset=earlier.sequences,
             worker=worker,
             workers=workers,
         )
@@ -332,6 +340,7 @@ def _run_steps(
     before: int,
     last: int,
     stop: StopRequest,
+    earlier: Earlier,
 ) -> dict[str, tf.Tensor]:
     """Runs the steps after `before` up to `last` in one call of the device."""
     steps_per_call = settings.tpu.steps_per_execution
@@ -339,7 +348,7 @@ def _run_steps(
     rates = [learning_rate(step) for step in range(before + 1, before + steps_per_call + 1)]
     results = trainer.steps(
         batches,
-        tf.constant(before + 1),
+        tf.constant(earlier.steps + before + 1),
         tf.constant(rates),
         tf.constant(float(bool(stop))),
         tf.constant(last - before) if steps_per_call > 1 else None,

@@ -11,7 +11,7 @@ from lib.run import cost, tf
 from lib.run.atomic import remove
 from lib.run.errors import UserError
 from lib.train.loss_checks import SkippedSteps
-from lib.train.saving import checkpoint, runs
+from lib.train.saving import checkpoint, kept_state, runs
 from lib.train.saving.remote_copies import RemoteCopies
 from lib.train.saving.saved_models import SavedModels
 from lib.train.step import Trainer
@@ -168,6 +168,32 @@ class RunState:
         self._check_skipped()
         if not self._chief:
             return
+        arrays = self._arrays(step, pending)
+        checkpoint.save(self._directory, step, arrays, self._logs, self._keep, self._saved.digests)
+        # From now on this run is the one to continue.
+        runs.drop_finished(self._directory.parent)
+        self.save_cost()
+        if self._copies:
+            self._copies.save(step)
+
+    def keep(self, step: int) -> None:
+        """Writes the state of the last step, before its log and evaluation, as an output.
+
+        Raises:
+            UserError: as of `save`.
+        """
+        self._check_skipped()
+        if not self._chief:
+            return
+        arrays = self._arrays(step, pending=True)
+
+        def write(folder: Path, models: checkpoint.ModelDigests) -> None:
+            kept_state.write(folder, self._directory, step, arrays, self._logs, models)
+
+        self._saved.save_state(write)
+
+    def _arrays(self, step: int, pending: bool) -> dict[str, np.ndarray]:
+        """What a checkpoint of this step contains; see `save`."""
         floats = {  # numbered, as their order is part of the results
             f"{prefix}{number:02}/{name}": np.array(value)
             for prefix, values in ((_INITIAL, self.initial_metrics), (_FINAL, self.final))
@@ -176,19 +202,13 @@ class RunState:
         sums = {_SUMS + name: value.numpy() for name, value in self.sums.items()}
         trained = {**self._trainer.state(), **sums, **floats}
         self.check_finite(step, trained)
-        arrays = {
+        return {
             **trained,
             **self._saved.state(),
             _WORKERS: np.array(self._workers.count),
             _PENDING: np.array(pending),
             _DEV: np.array(self._dev),
         }
-        checkpoint.save(self._directory, step, arrays, self._logs, self._keep, self._saved.digests)
-        # From now on this run is the one to continue.
-        runs.drop_finished(self._directory.parent)
-        self.save_cost()
-        if self._copies:
-            self._copies.save(step)
 
     def save_cost(self) -> None:
         """Saves the cost of the run up to now, to which a process that resumes it adds its own.

@@ -14,6 +14,9 @@ from lib.params import parse_params
         ([{"changed deps": {"data/shards": "modified"}}], ["data/shards"]),
         ([{"changed outs": {"data/code/records.txt": "deleted"}}], ["data/code/records.txt"]),
         ([{"changed outs": {"models/main/config.json": "modified"}}], ["models/main/config.json"]),
+        # Of a model by a version that kept no state.
+        ([{"changed outs": {"models/state/main": "modified"}}], []),
+        ([{"changed outs": {"models/state/main": "deleted"}}], ["models/state/main"]),
         (["always changed"], ["always changed"]),
         # Parameters that the last run did not know: only with their default values.
         ([{"changed deps": {"params.yaml": {"records.packing": "new"}}}], []),

@@ -99,6 +99,21 @@ def test_schedules_equal_those_of_transformers(warmup_steps, steps):
         (cosine, schedule("cosine", peak, 0.0, warmup_steps, steps)),
         (polynomial, schedule("polynomial", peak, 1e-5, warmup_steps, steps, 2.0)),
     ]
+    if decay_steps := (steps - warmup_steps) // 3:
+        for name, theirs in (
+            ("polynomial", "linear"),
+            ("cosine", "cosine"),
+            ("one_minus_sqrt", "1-sqrt"),
+        ):
+            wsd = transformers.get_wsd_schedule(
+                optimizer,
+                num_warmup_steps=warmup_steps,
+                num_decay_steps=decay_steps,
+                num_training_steps=steps,
+                decay_type=theirs,
+            )
+            rate = schedule(name, peak, 0.0, warmup_steps, steps, decay_steps=decay_steps)
+            pairs.append((wsd, rate))
     for theirs, rate in pairs:
         factor = theirs.lr_lambdas[0]
         for step in range(1, steps + 1):

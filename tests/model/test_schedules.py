@@ -78,6 +78,40 @@ def test_square_root_at_every_step(run):
 
 
 @given(runs())
+def test_one_minus_square_root_at_every_step(run):
+    peak, end, warmup_steps, steps = run
+    rate = schedule("one_minus_sqrt", *run)
+    for step in range(1, steps + 1):
+        if step <= warmup_steps:
+            assert rate(step) == pytest.approx(warming_up(peak, warmup_steps, step), rel=1e-12)
+            continue
+        # How far the rate has fallen, squared, is the fraction of the decay that is done.
+        fallen = (peak - rate(step)) ** 2
+        done = float(fraction_done(warmup_steps, steps, step))
+        assert fallen == pytest.approx((peak - end) ** 2 * done, rel=1e-9, abs=1e-14 * peak**2)
+
+
+@given(runs(), st.sampled_from(NAMES), st.data())
+def test_the_rate_stays_at_its_peak_until_the_decay_which_has_the_form_of_a_run_of_its_own(
+    run, name, data
+):
+    peak, end, warmup_steps, steps = run
+    decay_steps = data.draw(st.integers(1, steps - warmup_steps))
+    rate = schedule(name, *run, 1.0, decay_steps)
+    before = schedule("constant", *run)
+    decay = schedule(name, peak, end, 0, decay_steps)
+    start = steps - decay_steps
+    for step in range(1, start + 1):
+        assert rate(step) == before(step)
+    # To the bit, so that a phase of its own for the decay gives the same weights.
+    for step in range(1, decay_steps + 1):
+        assert rate(start + step) == decay(step)
+    whole = schedule(name, *run, 1.0, steps - warmup_steps)
+    undivided = schedule(name, *run)
+    assert all(whole(step) == undivided(step) for step in range(1, steps + 1))
+
+
+@given(runs())
 def test_constant_at_every_step(run):
     peak, _, warmup_steps, steps = run
     rate = schedule("constant", *run)

@@ -81,6 +81,11 @@ def test_batches_from_any_step_on_equal_those_of_an_uninterrupted_run(tmp_path_f
         assert len(set(epoch)) == len(epoch) and set(epoch) <= set(range(total))
     first = data.draw(st.integers(0, steps - 1))
     assert read(folder, manifest, steps - first, **run, first_step=first) == whole[first:]
+    # So do those of a phase that goes on in the order of another one, or has read other records.
+    offset = first * run["batch_size"]
+    assert read(folder, manifest, steps - first, **run, offset=offset) == whole[first:]
+    replaced = read(folder, manifest, steps - first, **run, first_step=first, offset=-offset)
+    assert replaced == whole[: steps - first]
 
 
 @given(runs, st.integers(2, 3), st.data())
@@ -114,6 +119,8 @@ def test_workers_divide_the_sequences(tmp_path_factory, run, workers, data):
     first = data.draw(st.integers(0, steps - 1))
     worker = data.draw(st.integers(0, workers - 1))
     named = {"worker": worker, "workers": workers, "first_step": first}
+    assert read(folder, manifest, steps - first, **run, **named) == each[worker][first:]
+    named |= {"first_step": 0, "offset": first * run["batch_size"]}
     assert read(folder, manifest, steps - first, **run, **named) == each[worker][first:]
 
 

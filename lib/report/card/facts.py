@@ -8,7 +8,7 @@ from typing import Any
 
 import yaml
 
-from lib.params import SAVED, SHARDS, VOCAB, Params, Pretrain
+from lib.params import SAVED, SHARDS, STATES, VOCAB, Params, Pretrain
 from lib.run.errors import UserError
 from lib.run.json_files import read_object
 from lib.run.phases import training_settings
@@ -151,6 +151,8 @@ def _phase_of(params: Params, init: str) -> tuple[str, str | None] | None:
             return name, None
         case ("models", folder, name, saved) if folder == SAVED and name in params.phases:
             return name, saved
+        case ("models", folder, name) if folder == STATES and name in params.phases:
+            return name, None
     return None
 
 

@@ -1,5 +1,6 @@
 """The sections of a model card on training data, tokenizer and training."""
 
+from lib.params import Pretrain
 from lib.report.card.facts import CardFacts, NamedModel
 from lib.report.card.markdown import bullets, in_words, table
 
@@ -152,6 +153,17 @@ def _warmup(steps_or_fraction: float) -> object:
     return steps_or_fraction if steps_or_fraction >= 1 else f"{steps_or_fraction:g} of all steps"
 
 
+def _schedule(training: Pretrain) -> str:
+    if training.schedule == "constant":
+        return "constant after the warm-up"
+    end = f"{training.schedule} decay to {training.end_learning_rate:g}"
+    length = training.decay_steps
+    if length is None:
+        return f"{end} after the warm-up"
+    last = f"{length} steps" if length >= 1 else f"{length:.3g} of all steps"
+    return f"constant after the warm-up, then {end} over the last {last}"
+
+
 def _settings(facts: CardFacts) -> list[str]:
     records, training, params = facts.params.records, facts.phases[-1].settings, facts.params
     if records.masking == "dynamic":
@@ -190,7 +202,7 @@ def _settings(facts: CardFacts) -> list[str]:
         f"optimizer: {training.optimizer} (betas {training.adam_beta1:g} and "
         f"{training.adam_beta2:g}, epsilon {training.adam_epsilon:g}, weight decay "
         f"{training.weight_decay:g}, {correction} bias correction, {clipping})",
-        f"schedule: {training.schedule} decay to {training.end_learning_rate:g} after the warm-up",
+        f"schedule: {_schedule(training)}",
         f"precision: {training.precision}; label smoothing {training.label_smoothing:g}",
         *examples,
     ]

@@ -6,6 +6,7 @@ once: it copies the last checkpoint of the earlier run, with its models and its 
 
 import json
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 from lib.run import cost
@@ -18,23 +19,30 @@ from lib.train.saving.links import link
 _FILE = "continue.json"
 
 
-def ask(folder: Path, source: Path, identity: Identity) -> None:
-    """Lets the next run of a phase with this identity go on from the last checkpoint of another."""
-    values = {"source": source.name, "target": identity.digest}
+def ask(
+    folder: Path, source: Path, identity: Identity, replaced: Mapping[str, str] | None = None
+) -> None:
+    """Lets the next run of a phase with this identity go on from the last checkpoint of another.
+
+    Args:
+        replaced: inputs that may differ, each with what to record of that.
+    """
+    values = {"source": source.name, "target": identity.digest, "replaced": replaced or {}}
     write_text(folder / _FILE, json.dumps(values, indent=1) + "\n")
 
 
-def asked(run: Path, identity: Identity) -> Path | None:
-    """The run from which this one was asked to go on; None: from none."""
+def asked(run: Path, identity: Identity) -> tuple[Path, dict[str, str]] | None:
+    """The run from which this one was asked to go on, and `replaced` of `ask`; None: from none."""
     path = run.parent / _FILE
     try:
         values = json.loads(path.read_bytes())
         source, target = str(values["source"]), str(values["target"])
+        replaced = dict(values.get("replaced", {}))
     except FileNotFoundError:
         return None
     except (ValueError, KeyError, TypeError):
         raise UserError(f"{path}: not readable; delete it, and run `make continue` again") from None
-    return run.parent / source if target == identity.digest else None
+    return (run.parent / source, replaced) if target == identity.digest else None
 
 
 def forget(folder: Path) -> None:
@@ -55,17 +63,26 @@ def differences(source: Path, identity: Identity) -> dict[str, str]:
     }
 
 
-def check(source: Path, identity: Identity) -> dict[str, str]:
+def check(
+    source: Path, identity: Identity, replaced: Mapping[str, str] | None = None
+) -> dict[str, str]:
     """Whether a run can be continued with another identity; returns `differences`.
+
+    Args:
+        replaced: see `ask`.
 
     Raises:
         UserError: it cannot; the message says what to do.
     """
     found = differences(source, identity)
-    if wrong := [name for name in found if name not in CONTINUABLE]:
+    if replaced:
+        found = {name: replaced.get(name, text) for name, text in found.items()}
+        found = {name: text for name, text in found.items() if text}
+    if wrong := [name for name in found if name not in {*CONTINUABLE, *(replaced or ())}]:
+        advice = "; docs/training.md says how to keep the vocabulary" if "vocab" in wrong else ""
         raise UserError(
             f"{source}: cannot be continued: {', '.join(wrong)} differs from the run there; only "
-            f"{', '.join(CONTINUABLE)} may"
+            f"{', '.join(CONTINUABLE)} may, and the text that the records are made from{advice}"
         )
     if not accepted_code.is_accepted(run_record.code_of(source), identity.code):
         raise UserError(
@@ -75,18 +92,24 @@ def check(source: Path, identity: Identity) -> dict[str, str]:
     return found
 
 
-def take_up(run: Path, source: Path, identity: Identity) -> None:
+def take_up(
+    run: Path, source: Path, identity: Identity, replaced: Mapping[str, str] | None = None
+) -> None:
     """Copies the last checkpoint of a run, its models and its record into the folder of another."""
     if not source.is_dir():
         raise UserError(f"{source}: is gone; run `make continue` again, or delete {_FILE} there")
     with checkpoint.exclusive(source), checkpoint.exclusive(run):
-        found = check(source, identity)
+        found = check(source, identity, replaced)
         step = checkpoint.newest(source)
         if not step:
             raise UserError(f"{source}: has no checkpoint any more; delete {_FILE} next to it")
         run_record.clear(run)
         record = run_record.read(source)
         changes_by_step = {**record.get("continued", {}), f"after_step_{step}": found}
+        if "records" in found:
+            # The new records are read from their beginning.
+            position = -step * record["settings"]["batch_size"]
+            record["earlier"] = {**record["earlier"], "sequences": position}
         run_record.write(run, {**record, "continued": changes_by_step})
         if (source / cost.FILE).exists():
             link(source / cost.FILE, run / cost.FILE)

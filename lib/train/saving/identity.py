@@ -21,8 +21,8 @@ _NO_DIFFERENCE = (
     "tensorboard",
     "tpu",
 )
-# Settings with which a run may be continued on purpose: they change neither data nor state.
-CONTINUABLE = (
+# Settings that decide the number of steps and their learning rates, and nothing else.
+RATES = (
     "steps",
     "epochs",
     "learning_rate",
@@ -30,9 +30,10 @@ CONTINUABLE = (
     "schedule",
     "power",
     "warmup_steps",
-    "weight_decay",
-    "clip_norm",
+    "decay_steps",
 )
+# Settings with which a run may be continued on purpose: they change neither data nor state.
+CONTINUABLE = (*RATES, "weight_decay", "clip_norm")
 
 
 @dataclass(frozen=True)

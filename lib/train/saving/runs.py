@@ -82,16 +82,17 @@ def prepare(
     """
     for leftover in run.parent.glob(".*.dropped"):
         checkpoint.remove_quietly(leftover)
-    source = continuing.asked(run, identity)
+    asked = continuing.asked(run, identity)
     if from_start:
         with checkpoint.exclusive(run):
             run_record.clear(run)
-        if source:
+        if asked:
             continuing.forget(run.parent)
             print("pretrain: forced to start at step 0; `make continue` is void", file=sys.stderr)
         return
-    if source:
-        continuing.take_up(run, source, identity)
+    if asked:
+        source, replaced = asked
+        continuing.take_up(run, source, identity, replaced)
         continuing.forget(run.parent)
         return
     if intervals is not None and not checkpoint.steps(run):

@@ -6,6 +6,9 @@ the stage when it ends:
     scratch: models/step-2000    models/best-1500    models/initial
     output:  step-2000           best                initial
 
+The last state of a run that keeps it (lib.train.saving.kept_state) is one of them in scratch, and
+an output of its own.
+
 A checkpoint records the best step so far and the digests of the models saved up to its step, so
 that a resumed run makes the same decisions as an uninterrupted one and publishes the same models.
 An earlier best model stays as long as a checkpoint needs it.
@@ -24,6 +27,8 @@ from lib.train.saving.checkpoint import MODELS, ModelDigests
 from lib.train.saving.links import link
 
 _BEST, _INITIAL = "best", "initial"
+STATE = "state"
+"""Name of the last state, among the saved models in scratch."""
 
 
 def best_model(step: int) -> str:
@@ -62,6 +67,23 @@ class SavedModels:
             self._write(temporary)
             self.digests[name] = digests.of_folder(temporary)
 
+    def save_state(self, write: Callable[[Path, ModelDigests], None]) -> None:
+        """Saves the last state of the run.
+
+        Args:
+            write: writes it into an empty folder; its second argument has the digests of the saved
+                models that belong to it.
+        """
+        self.drop_state()
+        with new_directory(self._folder / STATE) as temporary:
+            write(temporary, self.digests)
+            digests_of_files = digests.of_folder(temporary)
+        self.digests[STATE] = digests_of_files
+
+    def drop_state(self) -> None:
+        """Forgets the last state, because the run goes on."""
+        self.digests.pop(STATE, None)
+
     def state(self) -> dict[str, np.ndarray]:
         """Arrays to store in a checkpoint."""
         return {"best/step": np.array(self.best_step), "best/loss": np.array(self.best_loss)}
@@ -95,13 +117,20 @@ class SavedModels:
         """
         self._folder.mkdir(exist_ok=True)
         with new_directory(target) as temporary:
-            for name, expected in self.digests.items():
-                if found := digests.difference(self._folder / name, expected):
-                    raise UserError(
-                        f"{self._folder / name}: damaged ({found}); run the same command again to "
-                        "resume from a checkpoint that does not need it"
-                    )
-                published = _BEST if name.startswith(f"{_BEST}-") else name
-                link(self._folder / name, temporary / published)
+            for name in self.digests.keys() - {STATE}:
+                self.copy(name, temporary / (_BEST if name.startswith(f"{_BEST}-") else name))
             if (self._folder / _INITIAL).is_dir():
                 link(self._folder / _INITIAL, temporary / _INITIAL)
+
+    def copy(self, name: str, target: Path) -> None:
+        """Copies one of the saved models, or the last state.
+
+        Raises:
+            UserError: it is damaged.
+        """
+        if found := digests.difference(self._folder / name, self.digests[name]):
+            raise UserError(
+                f"{self._folder / name}: damaged ({found}); run the same command again to resume "
+                "from a checkpoint that does not need it"
+            )
+        link(self._folder / name, target)
