@@ -18,6 +18,7 @@ from tests.helpers.project import Project, training, write_text
 pytestmark = pytest.mark.slow
 # Neither is a multiple of the intervals, so that a run that ends there evaluates once more.
 SHORT, LONG, DECAY = 47, 333, 31
+STABLE = {"schedule": "constant", "steps": SHORT}
 DECAYING = {"max_seq_length": 32, "init": "models/state/main", "steps": DECAY}
 OUTPUTS = ("models/main", "models/saved/main", "models/state/main", "results/pretrain/main")
 
@@ -30,9 +31,9 @@ def project(tmp_path_factory) -> Project:
     project.run("dvc", "add", "-q", "data/raw")
     project.set(
         {
-            "pretrain": {"steps": SHORT, "learning_rate": 5e-3},
+            "pretrain": {"learning_rate": 5e-3},
             "phases": {
-                "main": {"schedule": "constant"},
+                "main": STABLE,
                 "decay": {**DECAYING, "schedule": "one_minus_sqrt"},
             },
         }
@@ -60,12 +61,12 @@ def train_from_start(project: Project, **changes: object) -> dict[str, dict[str,
     """The outputs of a run of phase main by hand from step 0; all others are restored."""
     kept = project.folder / "kept"
     shutil.copytree(project.folder / "results/pretrain", kept)
-    project.set({"phases": {"main": changes}})
+    # The other phase needs no state of a single run, which has none.
+    project.set({"phases": {"main": changes, "decay": {"init": "models/main"}}})
     output = project.run(*training("models/whole"), "--from-start")
     assert "goes on" not in output and "resuming" not in output
     found = outputs(project, "whole")
-    project.set({"phases": {"main": dict.fromkeys(changes)}})
-    project.set({"phases": {"main": {"schedule": "constant"}}})
+    project.set({"phases": {"main": {**dict.fromkeys(changes), **STABLE}, "decay": DECAYING}})
     shutil.rmtree(project.folder / "results/pretrain")
     kept.rename(project.folder / "results/pretrain")
     for path in ("models/whole", "models/saved/whole", "models/state/whole", ".scratch"):
