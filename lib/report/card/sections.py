@@ -150,7 +150,8 @@ def training(facts: CardFacts) -> str:
 
 
 def _warmup(steps_or_fraction: float) -> object:
-    return steps_or_fraction if steps_or_fraction >= 1 else f"{steps_or_fraction:g} of all steps"
+    in_steps = steps_or_fraction >= 1 or not steps_or_fraction
+    return steps_or_fraction if in_steps else f"{steps_or_fraction:g} of all steps"
 
 
 def _schedule(training: Pretrain) -> str:
