@@ -216,20 +216,41 @@ class Split(Section):
         return self
 
 
+# Fraction of tokens to mask.
+MaskedFraction = Annotated[Real, Field(gt=0, lt=1)]
+
+
 class Records(Section):
     source: ProjectPath = SHARDS
-    masked_lm_prob: Annotated[Real, Field(gt=0, lt=1)] = 0.15
+    masked_lm_prob: MaskedFraction = 0.15
+    mask_replace_prob: Probability = 0.8
+    random_replace_prob: Probability = 0.1
     max_predictions_per_seq: Literal["auto"] | Positive = "auto"
     short_seq_prob: Probability = 0.1
     dupe_factor: Positive = 5
     whole_word_mask: StrictBool = False
     next_sentence: StrictBool = True
+    whole_sentences: StrictBool = False
     random_next_prob: Probability = 0.5
     masking: Literal["static", "dynamic"] = "static"
     packing: StrictBool = False
     max_examples_per_pack: Literal["auto"] | Annotated[Whole, Field(ge=2)] = "auto"
     compression: Literal["none", "gzip"] = "none"
     seed: Count = 12345
+
+    @model_validator(mode="after")
+    def _replaced_fractions_fit(self) -> "Records":
+        # Sums of decimal fractions, such as 0.7 + 0.2 + 0.1, may exceed 1 in the last bit.
+        if self.mask_replace_prob + self.random_replace_prob > 1 + 1e-9:
+            raise ValueError(
+                problem_at(
+                    "records.random_replace_prob",
+                    "should be at most 1 together with records.mask_replace_prob, "
+                    f"{self.mask_replace_prob:g}; the rest of the tokens to predict is kept",
+                    self.random_replace_prob,
+                )
+            )
+        return self
 
     @model_validator(mode="after")
     def _external_examples_are_imported_unchanged(self) -> "Records":
@@ -349,7 +370,8 @@ class Pretrain(Section):
 
 
 class Phase(Section):
-    """One training run. Keys that are left out (or null) are inherited from `pretrain`."""
+    """One training run. Keys that are left out (or null) are inherited from `pretrain`, and
+    `masked_lm_prob` from `records`."""
 
     max_seq_length: Annotated[Whole, Field(ge=8)]
     init: ProjectPath
@@ -361,6 +383,7 @@ class Phase(Section):
     schedule: Annotated[str, _one_of(SCHEDULES)] | None = None
     warmup_steps: StepsOrFraction | None = None
     decay_steps: PositiveStepsOrFraction | None = None
+    masked_lm_prob: MaskedFraction | None = None
 
 
 _LANGUAGE = "[A-Za-z]{2,8}(-[A-Za-z0-9]{1,8})*"
@@ -387,7 +410,7 @@ class Evaluate(Section):
     phase: str = "main"
     language: Annotated[str | list[str] | None, BeforeValidator(_languages)] = None
     license: Annotated[str, AfterValidator(_one_line)] | None = None
-    masked_lm_prob: Annotated[Real, Field(gt=0, lt=1)] = 0.15
+    masked_lm_prob: MaskedFraction = 0.15
     max_examples: Positive = 20_000
     saved_models: StrictBool = False
     lengths: list[Annotated[Whole, Field(ge=8)]] = Field(default_factory=list)
@@ -441,6 +464,7 @@ class Cluster(Section):
 # Folders of data/ that stages write, in addition to the demo corpus.
 _DATA_FOLDERS = [
     paths.CODE,
+    paths.PHASES,
     paths.CORPUS,
     paths.SAMPLE,
     paths.VOCAB,
@@ -548,6 +572,7 @@ class Params(Section):
                     )
                 )
             self._check_state(name, phase)
+            self._check_masking(name, phase)
             self._check_training(name, phase)
         self._check_inputs()
         return self
@@ -596,6 +621,25 @@ class Params(Section):
                 f"phases.{earlier}.schedule: constant, or start from its weights, models/{earlier}"
             )
             raise ValueError(problem_at(key, problem, phase.init))
+
+    def _check_masking(self, name: str, phase: Phase) -> None:
+        if phase.masked_lm_prob is None:
+            return
+        problem, limit = "", self.records.max_predictions_per_seq
+        needed = round(phase.masked_lm_prob * phase.max_seq_length)
+        if self.records.source != SHARDS:
+            problem = (
+                "should be null, because the external examples in records.source "
+                f"{self.records.source} are imported unchanged"
+            )
+        elif limit != "auto" and needed > limit:
+            problem = (
+                f"masks {needed} of {phase.max_seq_length} tokens, more than "
+                f"records.max_predictions_per_seq, {limit}; set that to auto"
+            )
+        if problem:
+            where = f"phases.{name}.masked_lm_prob"
+            raise ValueError(problem_at(where, problem, phase.masked_lm_prob))
 
     def _check_training(self, name: str, phase: Phase) -> None:
         try:

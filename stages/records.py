@@ -8,7 +8,7 @@ from lib.params import SHARDS, Params, load_params
 from lib.records.importing.examples import find_examples, import_examples, phase_folder
 from lib.records.manifest import MANIFEST, SplitEntry, manifest_json
 from lib.records.masking import VocabularyFacts
-from lib.records.settings import RecordSettings
+from lib.records.settings import RecordSettings, split_settings
 from lib.records.shard import FILE_SUFFIXES, write_shard
 from lib.records.statistics import WrittenShard, histogram_csv, total
 from lib.records.tfrecord import new_digest
@@ -24,6 +24,9 @@ from lib.run.stage import run_stage
 from lib.text.splits import SPLITS, given_split
 from lib.vocab.directory import CONFIG, VOCABULARY
 from lib.vocab.tokenizer import WordPieceTokenizer
+
+# Below it, sequences could be fuller if they held more examples.
+_LOW_FILL = 0.95
 
 
 @dataclass(frozen=True)
@@ -81,9 +84,8 @@ def from_text(
     params: Params, phase: str, shards: Path, vocab: Path, target: Path
 ) -> tuple[dict[str, RecordSettings], list[WrittenShard]]:
     """Makes examples from the text shards; returns the settings of each split and the files."""
-    settings = RecordSettings.from_params(params.records, params.phases[phase].max_seq_length)
-    of_split = {split: settings if split == "train" else settings.held_out() for split in SPLITS}
-    suffix = FILE_SUFFIXES[settings.compression]
+    of_split = split_settings(params, phase)
+    suffix = FILE_SUFFIXES[params.records.compression]
     vocab_digest = fingerprint.of_path(vocab)
     tasks = [
         ShardTask(
@@ -160,11 +162,11 @@ def main(
                     asdict(settings[split]),
                     metrics[split],
                     [shard.entry for shard in shards[split]],
+                    settings[split].predictions_per_sequence(),
                 )
                 for split in SPLITS
             },
             settings["train"].examples_per_sequence,
-            settings["train"].predictions_per_sequence(),
             params.records.seed,
             {name: fingerprint.of_file(vocab / name) for name in (VOCABULARY, CONFIG)},
             imported=not from_shards,
@@ -182,6 +184,13 @@ def main(
         f"records: {phase}: {train['examples']:,} training examples in {train['sequences']:,} "
         f"sequences of {settings['train'].max_seq_length} tokens, {train['fill']:.1%} full"
     )
+    slots = settings["train"].examples_per_sequence
+    has_slots_left = train["examples"] < _LOW_FILL * slots * train["sequences"]
+    if settings["train"].packing and train["fill"] < _LOW_FILL and not has_slots_left:
+        print(
+            f"records: {phase}: note: most sequences hold {slots} examples, as many as "
+            "records.max_examples_per_pack allows; raise it to fill them"
+        )
     for split in SPLITS:
         if unmasked := metrics[split].get("unmasked_sequences"):
             print(

@@ -98,6 +98,7 @@ OUTPUTS = [
     "/",
     "data",
     "data/code",
+    "data/phases/main.json",
     "data/corpus",
     "data/records/main",
     "results/",

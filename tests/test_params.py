@@ -55,6 +55,31 @@ def test_a_phase_overrides_what_it_names(values):
     assert training.batch_size == values["pretrain"]["batch_size"]
 
 
+@pytest.mark.parametrize(
+    ("records", "message"),
+    [
+        ({"max_predictions_per_seq": 9}, "masks 10 of 32 tokens, more than records.max_pred"),
+        ({"source": "data/their"}, "should be null, because the external examples in"),
+    ],
+)
+def test_the_masking_rate_of_a_phase_fits_the_records(values, records, message):
+    changed(values, "phases.main.masked_lm_prob", 0.3)
+    assert parse_params(values).phases["main"].masked_lm_prob == 0.3
+    values["records"] |= records
+    with pytest.raises(UserError, match=rf"phases\.main\.masked_lm_prob: {message}"):
+        parse_params(values)
+
+
+def test_decimal_fractions_of_replacement_may_add_up_to_one(values):
+    values["records"] |= {"mask_replace_prob": 0.9, "random_replace_prob": 0.1}
+    for masked in range(101):
+        fractions = masked / 100, round(1 - masked / 100, 2)
+        values["records"] |= dict(
+            zip(("mask_replace_prob", "random_replace_prob"), fractions, strict=True)
+        )
+        assert parse_params(values)
+
+
 def test_length_of_a_run(values):
     assert run_length(training_of(values), 10**6) == (8000, 400)
     changed(values, "pretrain.warmup_steps", 0.1)
@@ -109,6 +134,12 @@ def test_params_are_immutable(values):
         ("records.dupe_factor", None, "valid integer"),
         ("records.masked_lm_prob", 2, "less than 1"),
         ("records.masked_lm_prob", float("nan"), "finite"),
+        ("records.mask_replace_prob", 0.95, "records.random_replace_prob: should be at most 1 tog"),
+        ("records.random_replace_prob", 0.3, "with records.mask_replace_prob, 0.8"),
+        ("records.random_replace_prob", -0.1, "greater than or equal to 0"),
+        ("records.whole_sentences", "yes", "valid boolean"),
+        ("phases.main.masked_lm_prob", 1, "less than 1"),
+        ("phases.main.masked_lm_prob", "auto", "should be a number"),
         ("records.dupe_faktor", 5, "did you mean `dupe_factor`"),
         ("records.max_predictions_per_seq", "many", "auto"),
         ("records.whole_word_mask", "yes", "valid boolean"),

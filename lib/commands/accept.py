@@ -22,7 +22,8 @@ import yaml
 from lib.commands.tools import run_dvc
 from lib.params import Params, load_params
 from lib.run.errors import UserError
-from lib.run.paths import CODE, DEMO, STATES
+from lib.run.paths import CODE, DEMO, PHASES, STATES
+from lib.run.phases import own_values
 from lib.train.saving import accepted_code, checkpoint, identity, kept_state, run_record, runs
 
 
@@ -117,9 +118,17 @@ def other_changes(changes: Iterable[Any], params: Params) -> list[str]:
                 elif Path(path).parent == STATES and how in ("new", "modified"):
                     # It was added by `add_missing_states`.
                     found += [path] if kept_state.has_state(Path(path)) else []
-                elif kind != "changed deps" or not path.startswith(f"{CODE}/"):
+                elif kind != "changed deps" or not _is_code(path, how, params):
                     found.append(path)
     return found
+
+
+def _is_code(path: str, state: str, params: Params) -> bool:
+    """Whether a dependency is code, or new with the code: what a phase overrides, if nothing."""
+    if Path(path).parent == PHASES:
+        phase = params.phases.get(Path(path).stem)
+        return state == "new" and phase is not None and not own_values(params.records, phase)
+    return path.startswith(f"{CODE}/")
 
 
 def _is_default(key: str, state: str, params: Params) -> bool:

@@ -23,6 +23,7 @@ class Text:
         tokens: tokens in the examples of one copy per byte of raw text.
         example_tokens: mean tokens of an example that no sequence length cuts short.
         fill: fraction of a shorter sequence that is not padding.
+        sentences_fill: the same of packed sequences of whole sentences without pairs.
         sentence: mean bytes of a sentence of the corpus.
     """
 
@@ -36,6 +37,7 @@ class Text:
     tokens: float
     example_tokens: float
     fill: float
+    sentences_fill: float
     sentence: float
 
 
@@ -51,6 +53,7 @@ TEXTS = {
         tokens=0.288,
         example_tokens=350,
         fill=0.78,
+        sentences_fill=0.92,
         sentence=103,
     ),
     "tweets": Text(
@@ -64,10 +67,11 @@ TEXTS = {
         tokens=0.515,
         example_tokens=36,
         fill=0.78,
+        sentences_fill=0.99,
         sentence=57,
     ),
 }
-PACKED_FILL = 0.99  # Fraction of a packed sequence that is not padding.
+PACKED_FILL = 0.99  # Fraction of other packed sequences that is not padding.
 # Bytes of a serialized sequence: feature names and framing; per position, padding included; more
 # per position that holds a token (ids take two bytes, padding one); per masked position.
 SEQUENCE_BYTES, POSITION_BYTES, TOKEN_BYTES, PREDICTION_BYTES = 200.0, 3.0, 1.0, 7.0

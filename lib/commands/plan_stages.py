@@ -14,7 +14,7 @@ from lib.model.flops import training_flops
 from lib.model.memory import Microbatch, peak_activations
 from lib.model.parameters import parameter_table
 from lib.params import VOCAB, Params
-from lib.records.settings import RecordSettings
+from lib.records.settings import RecordSettings, split_settings
 from lib.run.phases import run_length, training_settings
 from lib.train.saving.kept_state import is_kept
 
@@ -73,12 +73,13 @@ def estimate_stages(
         basis = "measured on 94 MB, scaled linearly"
         stages.append(StageEstimate("vocab", seconds, 2e6, memory, basis))
     stages.append(data("split", text.split, corpus))
-    for name, phase in params.phases.items():
-        settings = RecordSettings.from_params(params.records, phase.max_seq_length)
+    for name in params.phases:
+        of_split = split_settings(params, name)
+        settings = of_split["train"]
         held_out = params.split.dev_fraction, params.split.test_fraction
         sequences, disk = records_size(raw * (1 - sum(held_out)), text, settings)
-        dev_sequences, _ = records_size(raw * held_out[0], text, settings.held_out())
-        _, held_out_disk = records_size(raw * sum(held_out), text, settings.held_out())
+        dev_sequences, _ = records_size(raw * held_out[0], text, of_split["dev"])
+        _, held_out_disk = records_size(raw * sum(held_out), text, of_split["dev"])
         seconds = text.tokenize + settings.dupe_factor * text.copy
         stages += [
             data(f"records {name}", seconds, disk + held_out_disk),
@@ -92,7 +93,8 @@ def records_size(raw: float, text: Text, settings: RecordSettings) -> tuple[floa
     tokens = raw * text.tokens * settings.dupe_factor
     length = settings.max_seq_length
     if settings.packing:
-        sequence_tokens = length * rates.PACKED_FILL
+        of_sentences = settings.whole_sentences and not settings.next_sentence
+        sequence_tokens = length * (text.sentences_fill if of_sentences else rates.PACKED_FILL)
         size = rates.PACKED_SEQUENCE_BYTES + rates.PACKED_POSITION_BYTES * length
         size += rates.EXAMPLE_BYTES * settings.examples_per_sequence
     else:

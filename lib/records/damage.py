@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from lib.records.manifest import Manifest, feature_sizes
+from lib.records.manifest import Manifest, Split, feature_sizes
 from lib.records.tfrecord import checksum_bytes, new_digest
 from lib.records.tfrecord_reader import decode, read_records
 from lib.run.errors import UserError
@@ -22,7 +22,7 @@ class _File:
     """A record file as its manifest describes it; `digest` is empty if it has none."""
 
     path: Path
-    masking: str
+    split: Split
     sequences: int
     digest: str
 
@@ -44,7 +44,7 @@ def find_damage(
         all files are as they should be.
     """
     files = [
-        _File(records / name, split.masking, sequences, digest)
+        _File(records / name, split, sequences, digest)
         for split in (manifest.splits[name] for name in _SPLITS if name in manifest.splits)
         for name, sequences, digest in zip(
             split.files,
@@ -92,7 +92,7 @@ def _problem(file: _File, manifest: Manifest, limits: dict[str, int]) -> str:
             # Decoding takes much longer than a checksum. If there is a digest, it says enough of
             # the other records.
             if not first_misfit and (number == 1 or not file.digest):
-                misfit = _misfit(record, manifest, file.masking, limits)
+                misfit = _misfit(record, manifest, file.split, limits)
                 first_misfit = misfit and f"{file.path}: record {number} {misfit}"
     except OSError as failure:
         return f"{file.path}: {failure.strerror or failure}"
@@ -107,13 +107,13 @@ def _problem(file: _File, manifest: Manifest, limits: dict[str, int]) -> str:
     return ""
 
 
-def _misfit(record: bytes, manifest: Manifest, masking: str, limits: dict[str, int]) -> str:
+def _misfit(record: bytes, manifest: Manifest, split: Split, limits: dict[str, int]) -> str:
     """Why a record is not one of these training examples, or an empty string."""
     try:
         values = decode(record)
     except UserError:
         return "is not a tf.train.Example"
-    integers, floats = feature_sizes(manifest, masking)
+    integers, floats = feature_sizes(manifest, split)
     for sizes, dtype in ((integers, np.dtype(np.int64)), (floats, np.dtype(np.float32))):
         for name, size in sizes.items():
             found = values.get(name, np.empty(0, dtype))

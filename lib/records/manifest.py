@@ -34,6 +34,14 @@ MANIFEST = "manifest.json"
 FORMAT = "domain-bert records"
 VERSION = 1  # raised when a reader of the older form would misunderstand the new one
 
+# Settings that earlier versions did not have, with the value that stands for what these did. The
+# manifest leaves them out where they have this value, so that equal records have equal manifests.
+LATER_SETTINGS: dict[str, float] = {
+    "mask_replace_prob": 0.8,
+    "random_replace_prob": 0.1,
+    "whole_sentences": True,
+}
+
 # Settings that are null for external examples, because they are unknown here.
 UNKNOWN_IF_IMPORTED = (
     "masked_lm_prob",
@@ -57,6 +65,7 @@ class Split:
         file_sequences: sequences per file.
         file_digests: of the records of each file (see `lib.records.tfrecord.new_digest`); none in
             manifests of earlier versions.
+        predictions_per_sequence: P, where it is not that of the training records.
     """
 
     sequences: int
@@ -65,6 +74,7 @@ class Split:
     files: tuple[str, ...]
     file_sequences: tuple[int, ...]
     file_digests: tuple[str, ...] = ()
+    predictions_per_sequence: int | None = None
 
 
 @dataclass(frozen=True)
@@ -76,13 +86,15 @@ class Manifest:
         next_sentence: the examples are sentence pairs.
         packing: a sequence holds several examples.
         examples_per_sequence: K, the maximum number of examples per sequence; 1 unless packed.
-        predictions_per_sequence: P, the maximum number of masked positions per sequence.
-        masked_lm_prob: fraction of an example's tokens to predict.
+        predictions_per_sequence: P, the maximum number of masked positions per training sequence.
+        masked_lm_prob: fraction of a training example's tokens to predict.
         max_predictions_per_seq: maximum number of masked positions per example.
         whole_word_mask: words are masked as a whole.
         compression: of the files, by TensorFlow's name: GZIP, or empty for none.
         splits: train, dev and test.
         segments: per example, at most; pairs have 2.
+        mask_replace_prob, random_replace_prob: fractions of the tokens to predict that are
+            replaced by [MASK] and by a random token.
     """
 
     max_seq_length: int
@@ -96,6 +108,8 @@ class Manifest:
     compression: str
     splits: dict[str, Split]
     segments: int = 2
+    mask_replace_prob: float = LATER_SETTINGS["mask_replace_prob"]
+    random_replace_prob: float = LATER_SETTINGS["random_replace_prob"]
 
 
 def read_manifest(records: Path) -> Manifest:
@@ -120,6 +134,10 @@ def read_manifest(records: Path) -> Manifest:
         )
         return Manifest(
             **{key: settings[key] for key in same},
+            **{
+                key: settings.get(key, LATER_SETTINGS[key])
+                for key in ("mask_replace_prob", "random_replace_prob")
+            },
             examples_per_sequence=values["examples_per_sequence"],
             predictions_per_sequence=values["predictions_per_sequence"],
             segments=values.get("segments", 2 if settings["next_sentence"] else 1),
@@ -152,6 +170,7 @@ def _read_split(facts: dict[str, Any]) -> Split:
         tuple(shard["file"] for shard in shards),
         tuple(shard["sequences"] for shard in shards),
         tuple(shard["digest"] for shard in shards if "digest" in shard),
+        facts.get("predictions_per_sequence"),
     )
 
 
@@ -160,12 +179,8 @@ def record_files(records: Path, manifest: Manifest, split: str) -> list[Path]:
     return [records / name for name in manifest.splits[split].files]
 
 
-def feature_sizes(manifest: Manifest, masking: str) -> tuple[dict[str, int], dict[str, int]]:
-    """Values per sequence of each feature: those of integers, and those of float32.
-
-    Args:
-        masking: of the split.
-    """
+def feature_sizes(manifest: Manifest, split: Split) -> tuple[dict[str, int], dict[str, int]]:
+    """Values per sequence of each feature: those of integers, and those of float32."""
     length, examples = manifest.max_seq_length, manifest.examples_per_sequence
     integers = {"input_ids": length, "segment_ids": length, "next_sentence_labels": examples}
     floats = {}
@@ -174,8 +189,8 @@ def feature_sizes(manifest: Manifest, masking: str) -> tuple[dict[str, int], dic
         floats["next_sentence_weights"] = examples
     else:
         integers["input_mask"] = length
-    if masking == "static":
-        predictions = manifest.predictions_per_sequence
+    if split.masking == "static":
+        predictions = split.predictions_per_sequence or manifest.predictions_per_sequence
         integers |= {"masked_lm_positions": predictions, "masked_lm_ids": predictions}
         floats["masked_lm_weights"] = predictions
     return integers, floats
@@ -210,17 +225,18 @@ class SplitEntry:
         settings: fields of the split's `lib.records.settings.RecordSettings`.
         metrics: as `lib.records.statistics.RecordStatistics.metrics` gives them.
         shards: its record files.
+        predictions_per_sequence: P.
     """
 
     settings: Mapping[str, Any]
     metrics: Mapping[str, float]
     shards: Sequence[ShardEntry]
+    predictions_per_sequence: int
 
 
 def manifest_json(
     splits: Mapping[str, SplitEntry],
     examples_per_sequence: int,
-    predictions_per_sequence: int,
     seed: int,
     vocabulary_md5: Mapping[str, str],
     imported: bool = False,
@@ -229,27 +245,33 @@ def manifest_json(
     """The text of `manifest.json`.
 
     Args:
-        splits: by name; the settings of `train` also become those of the whole folder.
+        splits: by name; the settings and P of `train` also become those of the whole folder.
         examples_per_sequence: K.
-        predictions_per_sequence: P.
         seed: `records.seed`.
         vocabulary_md5: MD5 of the vocabulary's files, by name.
         imported: the examples are external, see `UNKNOWN_IF_IMPORTED`.
         segments: of external examples, which may have two without being pairs with a label.
     """
     unknown = dict.fromkeys(UNKNOWN_IF_IMPORTED) if imported else {}
+    train = splits["train"]
+    settings = {
+        name: value
+        for name, value in train.settings.items()
+        if name not in LATER_SETTINGS or value != LATER_SETTINGS[name]
+    }
     manifest = {
         "format": FORMAT,
         "version": VERSION,
-        "settings": {**splits["train"].settings, "seed": seed, **unknown},
+        "settings": {**settings, "seed": seed, **unknown},
         "examples_per_sequence": examples_per_sequence,
-        "predictions_per_sequence": predictions_per_sequence,
+        "predictions_per_sequence": train.predictions_per_sequence,
         **({} if segments is None else {"segments": segments}),
         "vocabulary_md5": dict(vocabulary_md5),
         "splits": {
             split: {
                 "masking": entry.settings["masking"],
                 "dupe_factor": None if imported else entry.settings["dupe_factor"],
+                **_masking_of_its_own(entry, train),
                 **entry.metrics,
                 "shards": [vars(shard) for shard in entry.shards],
             }
@@ -257,3 +279,13 @@ def manifest_json(
         },
     }
     return json.dumps(manifest, indent=2, ensure_ascii=False) + "\n"
+
+
+def _masking_of_its_own(entry: SplitEntry, train: SplitEntry) -> dict[str, Any]:
+    """How the masks of a split differ from those of the training records, if they do."""
+    found: dict[str, Any] = {}
+    if entry.settings["masked_lm_prob"] != train.settings["masked_lm_prob"]:
+        found["masked_lm_prob"] = entry.settings["masked_lm_prob"]
+    if entry.predictions_per_sequence != train.predictions_per_sequence:
+        found["predictions_per_sequence"] = entry.predictions_per_sequence
+    return found

@@ -1,4 +1,4 @@
-"""MLM masking: chooses the tokens that the model has to predict and replaces them 80/10/10.
+"""MLM masking: chooses the tokens that the model has to predict and replaces them (80/10/10).
 
 The procedure is `create_masked_lm_predictions` of google-research/bert (Devlin et al., 2019), for
 a batch of sequences at once. Tokens or words are chosen by sorting random keys. What the choice
@@ -104,12 +104,15 @@ def mask_sequences(
     max_predictions_per_seq: int,
     whole_word_mask: bool,
     generator: np.random.Generator,
+    mask_replace_prob: float = 0.8,
+    random_replace_prob: float = 0.1,
 ) -> Masked:
     """Masks a batch of sequences.
 
     A sequence has the number of predictions that `prediction_counts` gives; fewer only if it has
     fewer tokens, or if no whole word fits. A chosen token is replaced by [MASK] with probability
-    0.8, by a token drawn uniformly from the whole vocabulary with 0.1, and kept with 0.1.
+    `mask_replace_prob`, by a token drawn uniformly from the whole vocabulary with
+    `random_replace_prob`, and otherwise kept. Which tokens are chosen does not depend on the two.
 
     Args:
         input_ids: int32 [B, S]: unmasked sequences; not changed.
@@ -128,7 +131,15 @@ def mask_sequences(
         )
     else:
         selected = _choose_tokens(candidates, counts, generator)
-    return _replace(input_ids, selected, vocabulary, max_predictions_per_seq, generator)
+    return _replace(
+        input_ids,
+        selected,
+        vocabulary,
+        max_predictions_per_seq,
+        generator,
+        mask_replace_prob,
+        random_replace_prob,
+    )
 
 
 def _choose_tokens(
@@ -215,8 +226,10 @@ def _replace(
     vocabulary: VocabularyFacts,
     max_predictions_per_seq: int,
     generator: np.random.Generator,
+    mask_replace_prob: float,
+    random_replace_prob: float,
 ) -> Masked:
-    """Replaces the selected tokens (bool [B, S]) 80/10/10 and makes them labels."""
+    """Replaces the selected tokens (bool [B, S]) and makes them labels."""
     batch, length = input_ids.shape
     # Indices into [B * S], ascending, as the positions have to be. N masked tokens in all.
     indices = np.flatnonzero(selected)  # [N]
@@ -228,8 +241,8 @@ def _replace(
 
     labels = input_ids.take(indices)
     choice = generator.random(len(indices))
-    replacements = np.where(choice < 0.8, np.int32(vocabulary.mask_id), labels)
-    is_random = choice >= 0.9
+    replacements = np.where(choice < mask_replace_prob, np.int32(vocabulary.mask_id), labels)
+    is_random = choice >= 1 - random_replace_prob
     replacements[is_random] = generator.integers(
         0, vocabulary.vocab_size, np.count_nonzero(is_random), dtype=np.int32
     )

@@ -18,11 +18,16 @@ Eight examples of these lengths, max_seq_length 10, at most three examples per s
     6: 2, 4: 3, 3: 2, 2: 1     6 + 4      twice  [0, 2, -1], [1, 3, -1]
     4: 1, 3: 2, 2: 1           4 + 3 + 3  once   [4, 5, 6]
     2: 1                       2          once   [7, -1, -1]
+
+Where lengths do not fit together, examples of one segment may be cut (`pack_and_cut`).
 """
+
+from dataclasses import dataclass
 
 import numpy as np
 
 _MAX_SEARCHED = 3  # lengths that are searched together to fill a gap exactly
+_MIN_FILL = 0.995  # fraction of the token positions below which `pack_and_cut` cuts examples
 
 
 def pack(lengths: np.ndarray, max_seq_length: int, max_examples: int) -> np.ndarray:
@@ -53,6 +58,114 @@ def pack(lengths: np.ndarray, max_seq_length: int, max_examples: int) -> np.ndar
             remaining.remove(length, repeats - 1)
         packs.append(repeated)
     return np.concatenate(packs)
+
+
+@dataclass(frozen=True)
+class Pieces:
+    """N examples of one segment as M pieces, most of them whole examples, and their sequences.
+
+    Attributes:
+        packs: int64 [packed sequences, K]: the pieces of each sequence, then -1.
+        examples: int64 [M]: the example that the piece is from.
+        starts, lengths: int64 [M]: which of the example's tokens, special tokens not included.
+    """
+
+    packs: np.ndarray
+    examples: np.ndarray
+    starts: np.ndarray
+    lengths: np.ndarray
+
+
+def pack_and_cut(
+    tokens: np.ndarray, max_seq_length: int, max_examples: int, special_tokens: int
+) -> Pieces:
+    """Packs examples of one segment, and cuts some of them if that takes fewer sequences.
+
+    Examples are packed whole by `pack`. If the sequences are less than 99.5 % full, the emptiest
+    ones are laid out again: one example after the other, cut where a sequence ends. As few
+    sequences as it takes are laid out again. A cut example needs its special tokens twice.
+
+    Five examples of 5 tokens, each with two special tokens, max_seq_length 11:
+
+        packed   0           1           2           3           4
+        cut      0, 1[0:2]   1[2:5], 2[0:4]          2[4:5], 3   4
+
+    Args:
+        tokens: int64 [N]: tokens per example, special tokens not included.
+        max_examples: K, the maximum number of pieces per sequence.
+        special_tokens: that each piece has in addition.
+    """
+    lengths = tokens + special_tokens
+    packs = pack(lengths, max_seq_length, max_examples)
+    sizes = np.where(packs >= 0, lengths[packs], 0).sum(axis=1)
+    # First those without a free slot, which would not become fuller; then the fullest.
+    has_no_slot = packs[:, -1] >= 0
+    order = np.lexsort((-sizes, ~has_no_slot))
+    fixed = int(np.count_nonzero(has_no_slot))
+    kept = _sequences_to_keep(sizes[order], fixed, max_seq_length, special_tokens)
+    again = packs[order[kept:]]
+    again = again[again >= 0]
+    cut_packs, cut = _lay_out(tokens[again], max_seq_length, max_examples, special_tokens)
+    if kept + len(cut_packs) >= len(packs):  # Because of `max_examples`, or nothing is cut.
+        count = len(tokens)
+        return Pieces(packs, np.arange(count), np.zeros(count, dtype=np.int64), tokens)
+    kept_packs = packs[order[:kept]]
+    whole = kept_packs[kept_packs >= 0]
+    renumbered = np.full_like(kept_packs, -1)
+    renumbered[kept_packs >= 0] = np.arange(len(whole))
+    cut_packs[cut_packs >= 0] += len(whole)
+    number, starts, pieces = cut
+    return Pieces(
+        np.concatenate([renumbered, cut_packs]),
+        np.concatenate([whole, again[number]]),
+        np.concatenate([np.zeros(len(whole), dtype=np.int64), starts]),
+        np.concatenate([tokens[whole], pieces]),
+    )
+
+
+def _sequences_to_keep(
+    sizes: np.ndarray, fixed: int, max_seq_length: int, special_tokens: int
+) -> int:
+    """How many of the first sequences stay as they are, so that the rest can be laid out again.
+
+    Args:
+        sizes: int64 [sequences]: tokens in each, in the order in which they should be kept.
+        fixed: number of sequences that have to be kept.
+    """
+    left = np.append(np.cumsum(sizes[::-1])[::-1], 0)  # tokens in the sequences that are not kept
+    # In a sequence that is laid out again, a cut adds special tokens, or leaves as many positions
+    # empty.
+    needed = np.arange(len(left)) - left // -(max_seq_length - special_tokens)
+    target = max(int(needed[fixed:].min()), int(sizes.sum() // (_MIN_FILL * max_seq_length)))
+    return int(fixed + np.flatnonzero(needed[fixed:] <= target)[-1])
+
+
+def _lay_out(
+    tokens: np.ndarray, max_seq_length: int, max_examples: int, special_tokens: int
+) -> tuple[np.ndarray, tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    """Lays out examples one after the other, cut where a sequence ends.
+
+    Returns:
+        int64 [sequences, K]: the pieces of each sequence, then -1; and of the pieces the example,
+        the first token and the number of tokens, int64 [pieces] each.
+    """
+    pieces: list[tuple[int, int, int]] = []
+    slots: list[tuple[int, int]] = []  # of each piece: its sequence and its slot there
+    sequence, slot, gap = -1, max_examples, 0
+    for number, count in enumerate(tokens.tolist()):
+        start = 0
+        while start < count:
+            if slot == max_examples or gap <= special_tokens:
+                sequence, slot, gap = sequence + 1, 0, max_seq_length
+            length = min(count - start, gap - special_tokens)
+            pieces.append((number, start, length))
+            slots.append((sequence, slot))
+            start, slot, gap = start + length, slot + 1, gap - length - special_tokens
+    packs = np.full((sequence + 1, max_examples), -1, dtype=np.int64)
+    sequences, columns = np.array(slots, dtype=np.int64).reshape(-1, 2).T
+    packs[sequences, columns] = np.arange(len(pieces))
+    numbers, starts, lengths = np.array(pieces, dtype=np.int64).reshape(-1, 3).T
+    return packs, (numbers, starts, lengths)
 
 
 class _Remaining:

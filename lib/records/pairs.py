@@ -1,8 +1,8 @@
-"""Sentence pairs for next-sentence prediction, as ranges of token positions.
+"""Examples as ranges of token positions: sentence pairs for next-sentence prediction, or segments.
 
-The algorithm is `create_instances_from_document` of google-research/bert (Devlin et al., 2019);
-the distribution of the pairs is the same, but no token is copied: an example is five numbers, the
-start and length of its segments A and B, and whether B is random.
+The algorithm for pairs is `create_instances_from_document` of google-research/bert (Devlin et al.,
+2019); the distribution of the pairs is the same, but no token is copied: an example is five
+numbers, the start and length of its segments A and B, and whether B is random.
 
 Three documents, with the token positions of their sentences; max_seq_length is 12, so that A and B
 together have at most 9 tokens:
@@ -73,6 +73,35 @@ class Examples:
 
     def __len__(self) -> int:
         return len(self.a_start)
+
+    def sequence_lengths(self) -> np.ndarray:
+        """int64 [N]: tokens per sequence, special tokens included."""
+        a_length, b_length = self.a_length.astype(np.int64), self.b_length.astype(np.int64)
+        special = np.where(b_length > 0, PAIR_SPECIAL_TOKENS, SINGLE_SPECIAL_TOKENS)
+        lengths: np.ndarray = a_length + b_length + special
+        return lengths
+
+    def take(self, chosen: np.ndarray) -> Self:
+        """The examples with the indices `chosen`; none count as dropped."""
+        return type(self)(
+            self.a_start[chosen],
+            self.a_length[chosen],
+            self.b_start[chosen],
+            self.b_length[chosen],
+            self.is_random[chosen],
+        )
+
+    @classmethod
+    def single_segments(cls, starts: np.ndarray, lengths: np.ndarray) -> Self:
+        """Examples of one segment from the starts and lengths of their ranges."""
+        nothing = np.zeros(len(starts), dtype=np.int32)
+        return cls(
+            starts.astype(np.int32),
+            lengths.astype(np.int32),
+            nothing,
+            nothing,
+            nothing.astype(bool),
+        )
 
     @classmethod
     def empty(cls) -> Self:
@@ -204,10 +233,41 @@ def make_single_segments(
     stop = np.clip(stop, np.arange(len(starts)) + 1, document_offsets[1:][document])
 
     chosen = _walk(stop)
-    a_start = offsets[chosen].astype(np.int32)
-    a_length = (offsets[stop[chosen]] - offsets[chosen]).astype(np.int32)
-    nothing = np.zeros_like(a_start)
-    return Examples(a_start, a_length, nothing, nothing, nothing.astype(bool))
+    return Examples.single_segments(offsets[chosen], offsets[stop[chosen]] - offsets[chosen])
+
+
+def cut_documents(
+    tokens: Tokens, max_seq_length: int, short_seq_prob: float, generator: np.random.Generator
+) -> Examples:
+    """Examples of one segment that begin and end at any token; each token is in exactly one.
+
+    A document that fits into a sequence is one example. A longer one is cut: the first example has
+    a random length, so that each pass cuts elsewhere, and the others are full but for the last.
+    With max_seq_length 12, thus up to 10 tokens per example, a document of 25 tokens becomes
+    examples of 4, 10, 10 and 1 tokens, or of 10, 10 and 5. In a fraction `short_seq_prob` of the
+    documents each full example is cut once more, at a random token.
+
+    A cut may fall inside a word. Cuts between words would leave sequences with room for a token or
+    two, in which no other example fits.
+    """
+    if tokens.sentences == 0:
+        return Examples.empty()
+    room = max_seq_length - SINGLE_SPECIAL_TOKENS
+    # Arrays are [documents] down to `document`, then [N].
+    offsets = tokens.sentence_offsets[tokens.document_offsets]
+    lengths = np.diff(offsets)
+    is_short = generator.random(len(lengths)) < short_seq_prob
+    first = 1 + _uniform_below(np.full(len(lengths), room), generator)
+    first = np.where(lengths > room, first, lengths)
+    counts = 1 + -(-(lengths - first) // room)
+    document = np.repeat(np.arange(len(lengths)), counts)
+    number = np.arange(len(document)) - np.repeat(np.cumsum(counts) - counts, counts)
+    starts = offsets[document] + np.where(number > 0, first[document] + (number - 1) * room, 0)
+    stops = np.append(starts[1:], offsets[-1])  # No document is empty, so examples are adjacent.
+    chosen = np.flatnonzero(is_short[document] & (stops - starts == room))
+    cuts = starts[chosen] + 1 + _uniform_below(np.full(len(chosen), room - 1), generator)
+    starts = np.sort(np.concatenate([starts, cuts]))
+    return Examples.single_segments(starts, np.diff(starts, append=offsets[-1]))
 
 
 def _target_lengths(

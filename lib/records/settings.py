@@ -7,10 +7,12 @@ from typing import Literal, Self
 
 import numpy as np
 
-from lib import params
+from lib.params import Params, Records
 from lib.records.masking import prediction_counts
 from lib.records.pairs import PAIR_SPECIAL_TOKENS, SINGLE_SPECIAL_TOKENS
 from lib.run.errors import UserError
+from lib.run.phases import overridden
+from lib.text.splits import SPLITS
 
 
 @dataclass(frozen=True)
@@ -21,10 +23,15 @@ class RecordSettings:
         max_seq_length: S, tokens per sequence, special tokens included.
         max_predictions_per_seq: maximum number of masked positions per example.
         masked_lm_prob: fraction of an example's tokens to predict.
+        mask_replace_prob: fraction of these that [MASK] replaces.
+        random_replace_prob: fraction of these that a random token replaces; the others are kept.
         short_seq_prob: fraction of documents that are cut into shorter examples.
         dupe_factor: passes over the text, each with other pairs and other masks.
         whole_word_mask: mask whole words instead of single wordpieces.
         next_sentence: make sentence pairs; otherwise each example is one segment.
+        whole_sentences: examples of one segment consist of whole sentences; otherwise they may
+            begin and end at any token, and packed sequences are full. Pairs begin as whole
+            sentences, which Google's truncation may cut.
         random_next_prob: fraction of pairs whose second segment is replaced by a random one.
         masking: static: masked in the records; dynamic: left unmasked, training masks.
         packing: pack several examples into one sequence.
@@ -38,10 +45,13 @@ class RecordSettings:
     max_seq_length: int
     max_predictions_per_seq: int
     masked_lm_prob: float = 0.15
+    mask_replace_prob: float = 0.8
+    random_replace_prob: float = 0.1
     short_seq_prob: float = 0.1
     dupe_factor: int = 10
     whole_word_mask: bool = False
     next_sentence: bool = True
+    whole_sentences: bool = True
     random_next_prob: float = 0.5
     masking: Literal["static", "dynamic"] = "static"
     packing: bool = False
@@ -61,19 +71,29 @@ class RecordSettings:
                 raise UserError(
                     f"`{name}` should be at least {minimum}. Received: {getattr(self, name)}"
                 )
-        for name in "masked_lm_prob", "short_seq_prob", "random_next_prob":
+        for name in (
+            "masked_lm_prob",
+            "mask_replace_prob",
+            "random_replace_prob",
+            "short_seq_prob",
+            "random_next_prob",
+        ):
             if not 0 <= getattr(self, name) <= 1:
                 raise UserError(f"`{name}` should be in 0 to 1. Received: {getattr(self, name)}")
 
     @classmethod
-    def from_params(cls, options: params.Records, max_seq_length: int) -> Self:
+    def from_params(cls, options: Records, max_seq_length: int) -> Self:
         """Settings of the training records of a phase with this `max_seq_length`.
 
         `auto` becomes a number here: `max_predictions_per_seq` covers `masked_lm_prob` of a full
         sequence, `max_examples_per_pack` is one per 16 tokens, but at least 6.
+
+        Args:
+            options: with the phase's own values (see `split_settings`).
         """
         given = options.model_dump(exclude={"source", "seed"})
         given["max_seq_length"] = max_seq_length
+        given["whole_sentences"] = options.whole_sentences or options.next_sentence
         if options.max_predictions_per_seq == "auto":
             given["max_predictions_per_seq"] = math.ceil(options.masked_lm_prob * max_seq_length)
         if options.max_examples_per_pack == "auto":
@@ -84,6 +104,11 @@ class RecordSettings:
         """The settings for dev and test: one pass with static masks, so that all models, at all
         steps, are evaluated on the same masked tokens."""
         return dataclasses.replace(self, dupe_factor=1, masking="static")
+
+    @property
+    def cuts_documents(self) -> bool:
+        """Examples begin and end at any token."""
+        return not (self.next_sentence or self.whole_sentences)
 
     @property
     def examples_per_sequence(self) -> int:
@@ -112,3 +137,15 @@ class RecordSettings:
             for length, count in zip(lengths.tolist(), counts.tolist(), strict=True):
                 np.maximum(best[length:], before[:-length] + count, out=best[length:])
         return int(best[-1])
+
+
+def split_settings(params: Params, phase: str) -> dict[str, RecordSettings]:
+    """Settings of the records of each split of a phase.
+
+    A phase's own `masked_lm_prob` is for its training records. Those of dev and test are masked at
+    the rate in the section `records`, so that all phases are evaluated on the same masked tokens.
+    """
+    section, own = params.records, params.phases[phase]
+    train = RecordSettings.from_params(overridden(section, own), own.max_seq_length)
+    held_out = RecordSettings.from_params(section, own.max_seq_length).held_out()
+    return {split: train if split == "train" else held_out for split in SPLITS}

@@ -3,7 +3,8 @@
 Every random draw is keyed by (seed, purpose, shard, pass or batch), so that the bytes depend only
 on the tokens, the settings and the seed. Memory stays bounded: all passes are held as ranges of
 token positions (17 bytes per example), and sequences exist one batch at a time, or if they are
-packed, one window of batches.
+packed, one window of batches. Where examples are packed, they are assigned to sequences first (and
+cut, see `lib.records.packing`), so that what is masked is an example as the model sees it.
 
 Shapes: B sequences in a batch, S max_seq_length, P max_predictions_per_seq, K examples per packed
 sequence.
@@ -13,7 +14,6 @@ import gzip
 import hashlib
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from itertools import islice
 from pathlib import Path
 from typing import IO
 
@@ -22,8 +22,14 @@ import numpy as np
 from lib.records import tfrecord
 from lib.records.masking import Masked, VocabularyFacts, mask_sequences
 from lib.records.packed_sequences import assemble_packed
-from lib.records.packing import pack
-from lib.records.pairs import Examples, make_pairs, make_single_segments
+from lib.records.packing import pack, pack_and_cut
+from lib.records.pairs import (
+    SINGLE_SPECIAL_TOKENS,
+    Examples,
+    cut_documents,
+    make_pairs,
+    make_single_segments,
+)
 from lib.records.sequences import Sequences, assemble
 from lib.records.settings import RecordSettings
 from lib.records.statistics import RecordStatistics
@@ -94,13 +100,15 @@ def shard_records(
     """
     examples = make_examples(tokens, settings, seed, shard)
     yield b"", RecordStatistics(dropped_segments=examples.dropped_segments)
-    batches = sequence_batches(tokens, examples, settings, vocabulary, seed, shard)
+    order = generator(seed, "shuffle", shard).permutation(np.arange(len(examples), dtype=np.int32))
+    batches = _Batches(tokens, settings, vocabulary, seed, shard)
     if settings.packing:
-        yield from _packed_records(
-            batches, len(examples), settings, vocabulary, seed, shard, digest
-        )
+        for window, (own, packs) in enumerate(_windows(examples, order, settings)):
+            # `pack` puts the sequences of the longest examples first.
+            packs = generator(seed, "packs", shard, window).permutation(packs)  # [sequences, K]
+            yield from _packed_records(batches.of(own), packs, settings, vocabulary, digest)
         return
-    for sequences, masked in batches:
+    for sequences, masked in batches.of(examples, order):
         statistics = _count(sequences, masked, vocabulary)
         statistics.sequences = statistics.examples
         statistics.sequence_lengths = statistics.example_lengths
@@ -114,43 +122,58 @@ def make_examples(tokens: Tokens, settings: RecordSettings, seed: int, shard: in
     )
 
 
-def sequence_batches(
-    tokens: Tokens,
-    examples: Examples,
-    settings: RecordSettings,
-    vocabulary: VocabularyFacts,
-    seed: int,
-    shard: int,
-) -> Iterator[tuple[Sequences, Masked | None]]:
-    """Sequences of all examples, batch by batch, in an order shuffled over all passes.
+class _Batches:
+    """Makes sequences of examples, batch by batch; batches are numbered over the whole shard."""
 
-    Yields:
-        The unmasked sequences, and the masked ones with their labels unless masking is dynamic.
-    """
-    order = generator(seed, "shuffle", shard).permutation(np.arange(len(examples), dtype=np.int32))
-    batch_size = sequences_per_batch(settings)
-    for batch, start in enumerate(range(0, len(order), batch_size)):
-        chosen = order[start : start + batch_size]
-        sequences = assemble(
-            tokens,
-            examples,
-            chosen,
-            settings.max_seq_length,
-            vocabulary.cls_id,
-            vocabulary.sep_id,
-        )
-        masked = None
-        if settings.masking == "static":
-            masked = mask_sequences(
-                sequences.input_ids,
-                sequences.lengths,
-                vocabulary,
-                settings.masked_lm_prob,
-                settings.max_predictions_per_seq,
-                settings.whole_word_mask,
-                generator(seed, "mask", shard, batch),
+    def __init__(
+        self,
+        tokens: Tokens,
+        settings: RecordSettings,
+        vocabulary: VocabularyFacts,
+        seed: int,
+        shard: int,
+    ) -> None:
+        self._tokens, self._settings, self._vocabulary = tokens, settings, vocabulary
+        self._seed, self._shard, self._number = seed, shard, 0
+
+    def of(
+        self, examples: Examples, order: np.ndarray | None = None
+    ) -> Iterator[tuple[Sequences, Masked | None]]:
+        """The sequences of some examples, in this order.
+
+        Args:
+            order: indices of the examples; None: all as they are.
+
+        Yields:
+            The unmasked sequences, and the masked ones with their labels unless masking is dynamic.
+        """
+        settings, vocabulary = self._settings, self._vocabulary
+        order = np.arange(len(examples)) if order is None else order
+        batch_size = sequences_per_batch(settings)
+        for start in range(0, len(order), batch_size):
+            sequences = assemble(
+                self._tokens,
+                examples,
+                order[start : start + batch_size],
+                settings.max_seq_length,
+                vocabulary.cls_id,
+                vocabulary.sep_id,
             )
-        yield sequences, masked
+            masked = None
+            if settings.masking == "static":
+                masked = mask_sequences(
+                    sequences.input_ids,
+                    sequences.lengths,
+                    vocabulary,
+                    settings.masked_lm_prob,
+                    settings.max_predictions_per_seq,
+                    settings.whole_word_mask,
+                    generator(self._seed, "mask", self._shard, self._number),
+                    settings.mask_replace_prob,
+                    settings.random_replace_prob,
+                )
+            self._number += 1
+            yield sequences, masked
 
 
 def sequences_per_batch(settings: RecordSettings) -> int:
@@ -160,6 +183,9 @@ def sequences_per_batch(settings: RecordSettings) -> int:
 def _one_pass(
     tokens: Tokens, settings: RecordSettings, seed: int, shard: int, number: int
 ) -> Examples:
+    if settings.cuts_documents:
+        draws = generator(seed, "cuts", shard, number)
+        return cut_documents(tokens, settings.max_seq_length, settings.short_seq_prob, draws)
     draws = generator(seed, "pairs", shard, number)
     if not settings.next_sentence:
         return make_single_segments(tokens, settings.max_seq_length, settings.short_seq_prob, draws)
@@ -172,51 +198,73 @@ def _one_pass(
     )
 
 
+def _windows(
+    examples: Examples, order: np.ndarray, settings: RecordSettings
+) -> Iterator[tuple[Examples, np.ndarray]]:
+    """The examples that are packed together, and their packs, int64 [sequences, K].
+
+    Args:
+        order: indices of the examples.
+    """
+    if not len(order):
+        return
+    batch_size, length = sequences_per_batch(settings), settings.max_seq_length
+    windows = -(-len(order) // (batch_size * BATCHES_PER_WINDOW))
+    # Windows of about equal size: a small last one would be packed badly.
+    size = -(-len(order) // (batch_size * windows)) * batch_size
+    for start in range(0, len(order), size):
+        own = examples.take(order[start : start + size])
+        if settings.cuts_documents:
+            pieces = pack_and_cut(
+                own.a_length.astype(np.int64),
+                length,
+                settings.max_examples_per_pack,
+                SINGLE_SPECIAL_TOKENS,
+            )
+            starts = own.a_start[pieces.examples] + pieces.starts
+            yield Examples.single_segments(starts, pieces.lengths), pieces.packs
+        else:
+            yield own, pack(own.sequence_lengths(), length, settings.max_examples_per_pack)
+
+
 def _packed_records(
     batches: Iterator[tuple[Sequences, Masked | None]],
-    examples: int,
+    packs: np.ndarray,
     settings: RecordSettings,
     vocabulary: VocabularyFacts,
-    seed: int,
-    shard: int,
     digest: hashlib.blake2b | None,
 ) -> Iterator[tuple[bytes, RecordStatistics]]:
-    """Packs the batches' sequences, which are masked as if they were not packed."""
-    batch_size = sequences_per_batch(settings)
+    """Packs the sequences of a window, which are masked as if they were not packed.
+
+    Args:
+        packs: int64 [sequences, K]: the examples of each sequence, then -1.
+    """
+    statistics = RecordStatistics()
+    parts, part_lengths = [], []
+    for sequences, masked in batches:
+        statistics += _count(sequences, masked, vocabulary)
+        parts.append(features(sequences, masked))
+        part_lengths.append(sequences.lengths)
+    # Of the N examples of the window: features [N, S] or [N, P], lengths [N].
+    unpacked = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+    lengths = np.concatenate(part_lengths)
+    statistics.sequences = len(packs)
+    statistics.sequence_lengths = np.bincount(
+        np.where(packs >= 0, lengths[packs], 0).sum(axis=1),
+        minlength=settings.max_seq_length + 1,
+    )
     predictions_per_sequence = settings.predictions_per_sequence()
-    windows = max(1, -(-examples // (batch_size * BATCHES_PER_WINDOW)))
-    # Windows of about equal size: a small last one would be packed badly.
-    batches_per_window = -(-examples // (batch_size * windows))
-    for window in range(windows):
-        statistics = RecordStatistics()
-        parts, part_lengths = [], []
-        for sequences, masked in islice(batches, batches_per_window):
-            statistics += _count(sequences, masked, vocabulary)
-            parts.append(features(sequences, masked))
-            part_lengths.append(sequences.lengths)
-        if not parts:
-            return
-        # Of the N examples of the window: features [N, S] or [N, P], lengths [N].
-        unpacked = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
-        lengths = np.concatenate(part_lengths)
-        packs = pack(lengths, settings.max_seq_length, settings.max_examples_per_pack)
-        # `pack` puts the sequences of the longest examples first.
-        packs = generator(seed, "packs", shard, window).permutation(packs)  # [sequences, K]
-        statistics.sequences = len(packs)
-        statistics.sequence_lengths = np.bincount(
-            np.where(packs >= 0, lengths[packs], 0).sum(axis=1),
-            minlength=settings.max_seq_length + 1,
+    batch_size = sequences_per_batch(settings)
+    for start in range(0, len(packs), batch_size):
+        packed = assemble_packed(
+            unpacked,
+            lengths,
+            packs[start : start + batch_size],
+            predictions_per_sequence,
+            settings.next_sentence,
         )
-        for start in range(0, len(packs), batch_size):
-            packed = assemble_packed(
-                unpacked,
-                lengths,
-                packs[start : start + batch_size],
-                predictions_per_sequence,
-                settings.next_sentence,
-            )
-            yield tfrecord.encode(packed, digest), statistics
-            statistics = RecordStatistics()
+        yield tfrecord.encode(packed, digest), statistics
+        statistics = RecordStatistics()
 
 
 def features(sequences: Sequences, masked: Masked | None) -> dict[str, np.ndarray]:

@@ -6,6 +6,7 @@ dvc.yaml declares the same paths as outputs and dependencies; a test compares th
 from pathlib import Path
 
 CODE = Path("data/code")
+PHASES = Path("data/phases")
 DEMO = Path("data/demo")
 CORPUS = Path("data/corpus")
 SAMPLE = Path("data/sample")

@@ -2,7 +2,7 @@
 
 import math
 from pathlib import PurePosixPath
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from pydantic import BaseModel
 
@@ -44,7 +44,7 @@ def training_settings(pretrain: Settings, phase: BaseModel) -> Settings:
     Raises:
         ValueError: the phase sets both.
     """
-    own = phase.model_dump(include=set(type(pretrain).model_fields), exclude_none=True)
+    own = own_values(pretrain, phase)
     if "steps" in own and "epochs" in own:
         raise ValueError("should be null where steps are given")
     if "epochs" in own:
@@ -59,6 +59,19 @@ def training_settings(pretrain: Settings, phase: BaseModel) -> Settings:
 def starts_from_state(init: str) -> bool:
     """Whether initial weights come with a training state: `models/state/PHASE`."""
     return PurePosixPath(init).is_relative_to(STATES)
+
+
+def overridden(section: Settings, phase: BaseModel) -> Settings:
+    """A section of params.yaml with the values that a phase sets itself.
+
+    With `records: {masked_lm_prob: 0.15}` and `phase: {masked_lm_prob: 0.3}` it has 0.3.
+    """
+    return section.model_copy(update=own_values(section, phase))
+
+
+def own_values(section: BaseModel, phase: BaseModel) -> dict[str, Any]:
+    """The values of a section's keys that a phase sets itself."""
+    return phase.model_dump(include=set(type(section).model_fields), exclude_none=True)
 
 
 def run_length(settings: RunSettings, sequences: int) -> tuple[int, int]:

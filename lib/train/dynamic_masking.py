@@ -13,7 +13,8 @@ rounds. An example of 7 tokens with masked_lm_prob 0.3, thus 2 tokens to mask, a
     round 1         unaffable does not fit into 2 tokens; dog and my do, and together, too
     positions       4 5
 
-Then of the chosen tokens 80 % are replaced by [MASK], 10 % by a random token, and 10 % stay.
+Then of the chosen tokens 80 % are replaced by [MASK], 10 % by a random token, and 10 % stay, unless
+the records were made for other fractions.
 
 Shapes: B sequences in the batch, S tokens per sequence, K examples per sequence, P masked positions
 per sequence.
@@ -58,6 +59,9 @@ class DynamicMasking:
         self._whole_words = manifest.whole_word_mask
         self._examples = manifest.examples_per_sequence
         self._predictions = manifest.predictions_per_sequence
+        # Limits of 32 random bits: below the first, [MASK]; from the second on, a random token.
+        self._mask_below = int(manifest.mask_replace_prob * 2**32)
+        self._random_from = int((1 - manifest.random_replace_prob) * 2**32)
         # min(max_predictions_per_seq, max(1, round(length * masked_lm_prob))) by length of the
         # example; 0 for examples that are not there, of length 0.
         lengths = np.arange(manifest.max_seq_length + 1)
@@ -79,8 +83,8 @@ class DynamicMasking:
                 follow.
 
         Returns:
-            The batch with 80 % of the chosen tokens in `input_ids` replaced by [MASK] and 10 % by
-            a random token, and with `masked_lm_positions`, `masked_lm_ids` int32 [B, P] and
+            The batch with most of the chosen tokens in `input_ids` replaced by [MASK] or a random
+            token, and with `masked_lm_positions`, `masked_lm_ids` int32 [B, P] and
             `masked_lm_weights` float32 [B, P]; positions ascend.
         """
         ids = batch["input_ids"]
@@ -96,8 +100,8 @@ class DynamicMasking:
         labels = tf.gather(ids, positions, batch_dims=1)  # [B, P]
         vocabulary_size = self._continuation.shape[0]
         random_ids = tf.cast(_shift(other * vocabulary_size, 32), tf.int32)
-        new_ids = tf.where(choice < int(0.9 * 2**32), labels, random_ids)
-        new_ids = tf.where(choice < int(0.8 * 2**32), self._mask_id, new_ids)
+        new_ids = tf.where(choice < self._random_from, labels, random_ids)
+        new_ids = tf.where(choice < self._mask_below, self._mask_id, new_ids)
         new_ids = tf.where(weights, new_ids, labels)
         sequences = tf.broadcast_to(tf.range(tf.shape(ids)[0])[:, None], tf.shape(positions))
         indices = tf.stack([sequences, positions], 2)  # [B, P, 2]

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from lib.records.manifest import Manifest, feature_sizes, record_files
+from lib.records.manifest import Manifest, Split, feature_sizes, record_files
 from lib.run import random, tf
 from lib.train.dynamic_masking import DynamicMasking, Vocabulary
 
@@ -137,7 +137,7 @@ def training_batches(
 
     def make_batches(number: tf.Tensor, serialized: tf.Tensor) -> dict[str, tf.Tensor]:
         own = serialized[own_part:][: own_size * batches_at_once]
-        parsed = _parse(own, manifest, split.masking)
+        parsed = _parse(own, manifest, split)
         if masking:
             position = first_sequence + number * batches_at_once * read_size + own_part
             parsed = masking(parsed, position)
@@ -199,7 +199,7 @@ def evaluation_batches(
     files = tf.constant([str(path) for path in record_files(records, manifest, split)])
 
     def parse(serialized: tf.Tensor) -> dict[str, tf.Tensor]:
-        parsed = _parse(serialized, manifest, manifest.splits[split].masking)
+        parsed = _parse(serialized, manifest, manifest.splits[split])
         missing = batch_size - tf.shape(serialized)[0]
         return {
             name: tf.ensure_shape(
@@ -237,12 +237,12 @@ def _read(
     return records.skip(first).take(count).apply(tf.data.experimental.assert_cardinality(count))
 
 
-def _parse(serialized: tf.Tensor, manifest: Manifest, masking: str) -> dict[str, tf.Tensor]:
+def _parse(serialized: tf.Tensor, manifest: Manifest, split: Split) -> dict[str, tf.Tensor]:
     """Serialised records [n] -> int32 and float32 tensors [n, S, K or P].
 
     Parsing whole batches is several times faster than parsing single records and batching them.
     """
-    integers, floats = feature_sizes(manifest, masking)
+    integers, floats = feature_sizes(manifest, split)
     sizes = [(integers, tf.int64), (floats, tf.float32)]
     parsed = tf.io.parse_example(
         serialized,

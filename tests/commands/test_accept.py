@@ -18,6 +18,10 @@ from lib.params import parse_params
         ([{"changed outs": {"models/state/main": "modified"}}], []),
         ([{"changed outs": {"models/state/main": "deleted"}}], ["models/state/main"]),
         (["always changed"], ["always changed"]),
+        # What a phase overrides: new with this version, and nothing; later a change of parameters.
+        ([{"changed deps": {"data/phases/main.json": "new"}}], []),
+        ([{"changed deps": {"data/phases/decay.json": "new"}}], ["data/phases/decay.json"]),
+        ([{"changed deps": {"data/phases/main.json": "modified"}}], ["data/phases/main.json"]),
         # Parameters that the last run did not know: only with their default values.
         ([{"changed deps": {"params.yaml": {"records.packing": "new"}}}], []),
         ([{"changed deps": {"params.yaml": {"preprocess.clean": "new"}}}], []),
@@ -28,4 +32,6 @@ from lib.params import parse_params
 )
 def test_only_code_and_new_parameters_with_default_values_are_accepted(values, changes, other):
     values["records"]["seed"] = 7
+    decay = {"max_seq_length": 32, "init": "models/main", "masked_lm_prob": 0.1}
+    values["phases"]["decay"] = decay
     assert other_changes(changes, parse_params(values)) == other

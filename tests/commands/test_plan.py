@@ -37,6 +37,7 @@ TEXT = Text(
     tokens=0.25,
     example_tokens=100.0,
     fill=0.5,
+    sentences_fill=0.75,
     sentence=100.0,
 )
 DEVICE = Device(half=100e12, single=10e12, memory=16e9, mfu=0.5)
@@ -91,11 +92,21 @@ def test_an_existing_vocabulary_is_not_trained(values):
 
 
 @pytest.mark.parametrize(
-    "length, packing, tokens",
-    [(128, False, 64), (512, False, 100), (128, True, 128 * rates.PACKED_FILL)],
+    "length, options, tokens",
+    [
+        (128, {}, 64),
+        (512, {}, 100),
+        (128, {"packing": True}, 128 * rates.PACKED_FILL),
+        (128, {"packing": True, "next_sentence": False}, 96),
+        (
+            128,
+            {"packing": True, "next_sentence": False, "whole_sentences": False},
+            128 * rates.PACKED_FILL,
+        ),
+    ],
 )
-def test_number_of_sequences_by_hand(length, packing, tokens):
-    settings = RecordSettings(length, 20, dupe_factor=2, packing=packing)
+def test_number_of_sequences_by_hand(length, options, tokens):
+    settings = RecordSettings(length, 20, dupe_factor=2, **options)
     sequences, _ = records_size(1e6, TEXT, settings)
     assert sequences == pytest.approx(1e6 * 0.25 * 2 / tokens)
 

@@ -1,5 +1,7 @@
 """A small vocabulary, sequences to mask, and what must hold of any masked sequence."""
 
+import math
+
 import numpy as np
 from hypothesis import strategies as st
 
@@ -60,3 +62,23 @@ def check_masked(matrix: np.ndarray, lengths: np.ndarray, masked: Masked) -> lis
         assert (shown[others] == row[others]).all()
         result.append(chosen)
     return result
+
+
+# Fractions of [MASK] and of random tokens. With 0.7 and 0.3 none is kept, with rounding errors.
+REPLACEMENTS = [(1.0, 0.0), (0.0, 0.0), (0.0, 1.0), (0.7, 0.3), (0.5, 0.25)]
+
+
+def check_replacements(
+    masked: Masked, mask_replace_prob: float, random_replace_prob: float
+) -> None:
+    """Checks the fractions of a vocabulary of 20 in which tokens were replaced, to 4 deviations."""
+    real = masked.weights > 0
+    shown = np.take_along_axis(masked.input_ids, masked.positions.astype(np.int64), axis=1)[real]
+    # A random token is any of the 20: also [MASK], also the token itself.
+    kept = 1 - mask_replace_prob - random_replace_prob
+    for expected, fraction in (
+        (mask_replace_prob + random_replace_prob / 20, np.mean(shown == 3)),
+        (kept + random_replace_prob / 20, np.mean(shown == masked.ids[real])),
+    ):
+        deviation = math.sqrt(max(expected * (1 - expected), 0) / len(shown))
+        assert abs(fraction - expected) <= 4 * deviation + 1e-9

@@ -30,9 +30,12 @@ def test_the_losses_are_equal(tmp_path):
     (records / name).write_bytes(tfrecord.encode(arrays))
     settings, facts = RecordSettings(LENGTH, PREDICTIONS), RecordStatistics(24, 24)
     train = SplitEntry(
-        asdict(settings), facts.metrics(LENGTH, True), [ShardEntry(name, 24, 24, "", "", "")]
+        asdict(settings),
+        facts.metrics(LENGTH, True),
+        [ShardEntry(name, 24, 24, "", "", "")],
+        PREDICTIONS,
     )
-    manifest = manifest_json({"train": train}, 1, PREDICTIONS, 1, {})
+    manifest = manifest_json({"train": train}, 1, 1, {})
     (records / MANIFEST).write_text(manifest, encoding="utf-8")
     write_json_lines(records, tmp_path / "lines")
     lines = (tmp_path / "lines/train/00000.jsonl").read_text(encoding="utf-8").splitlines()

@@ -13,7 +13,15 @@ from hypothesis import strategies as st
 from lib.records.masking import Masked, VocabularyFacts, mask_sequences
 from lib.run.random import generator
 from lib.vocab.tokenizer import WordPieceTokenizer
-from tests.helpers.masking import VOCABULARY, check_masked, example_lists, pad, words_of
+from tests.helpers.masking import (
+    REPLACEMENTS,
+    VOCABULARY,
+    check_masked,
+    check_replacements,
+    example_lists,
+    pad,
+    words_of,
+)
 
 
 def mask(
@@ -23,6 +31,7 @@ def mask(
     max_predictions: int = 5,
     whole_words: bool = False,
     seed: int = 0,
+    **fractions: float,
 ) -> Masked:
     return mask_sequences(
         matrix,
@@ -32,6 +41,7 @@ def mask(
         max_predictions,
         whole_words,
         generator(seed, "test"),
+        **fractions,
     )
 
 
@@ -127,6 +137,20 @@ def test_fractions_of_replacement(whole_words: bool) -> None:
     assert frequencies[3] == 0
     assert abs(frequencies[:3] - 0.1 * count / 20).max() < 5 * math.sqrt(0.1 * count / 20)
     assert abs(frequencies[4:] - 0.1 * count / 20 * 15 / 16).max() < 5 * math.sqrt(0.1 * count / 20)
+
+
+@pytest.mark.parametrize("fractions", REPLACEMENTS)
+def test_other_fractions_of_replacement(fractions: tuple[float, float]) -> None:
+    draw = np.random.default_rng(0)
+    matrix = draw.integers(4, 20, (2000, 64), dtype=np.int32)
+    matrix[:, 0], matrix[:, 63] = 1, 2
+    lengths = np.full(2000, 64)
+    names = ("mask_replace_prob", "random_replace_prob")
+    masked = mask(matrix, lengths, 0.15, 20, **dict(zip(names, fractions, strict=True)))
+    check_masked(matrix, lengths, masked)
+    check_replacements(masked, *fractions)
+    # The same positions as with the fractions of BERT.
+    assert (masked.positions == mask(matrix, lengths, 0.15, 20).positions).all()
 
 
 def test_halves_are_rounded_to_even() -> None:

@@ -1,6 +1,7 @@
 """Packing: every example once, full sequences, and unpacking returns the same examples."""
 
 import itertools
+import math
 from collections import Counter
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 from lib.records import shard
 from lib.records.masking import VocabularyFacts
 from lib.records.packed_sequences import assemble_packed
-from lib.records.packing import pack
+from lib.records.packing import pack, pack_and_cut
 from lib.records.settings import RecordSettings
 from lib.records.tfrecord_reader import decode, read_records
 from tests.helpers.records import VOCABULARY, read_packed, single_example, some_tokens, unpack
@@ -73,6 +74,68 @@ def test_sequences_of_short_texts_are_full() -> None:
     lengths = np.clip(draw.lognormal(3.5, 0.45, 20_000).astype(np.int64), 5, 96)
     packs = pack(lengths, 96, 6)
     assert lengths.sum() / (len(packs) * 96) > 0.99
+
+
+@given(lengths_to_pack(), st.integers(0, 3))
+@settings(max_examples=200, deadline=None)
+def test_the_pieces_of_an_example_are_its_tokens(
+    case: tuple[list[int], int, int], special: int
+) -> None:
+    tokens, room, max_examples = case
+    packed = pack_and_cut(np.array(tokens, np.int64), room + special, max_examples, special)
+    pieces = list(zip(packed.examples.tolist(), packed.starts, packed.lengths, strict=True))
+    found: dict[int, list[int]] = {number: [] for number in range(len(tokens))}
+    for number, start, length in sorted(pieces):
+        assert length >= 1
+        found[number] += range(start, start + length)
+    assert found == {number: list(range(count)) for number, count in enumerate(tokens)}
+    sequences = [[piece for piece in own if piece >= 0] for own in packed.packs.tolist()]
+    assert sorted(itertools.chain.from_iterable(sequences)) == list(range(len(pieces)))
+    for own in sequences:
+        assert 1 <= len(own) <= max_examples
+        assert sum(pieces[piece][2] + special for piece in own) <= room + special
+    # It never takes more sequences, and cuts nothing if it does not take fewer.
+    lengths = np.array(tokens, np.int64) + special
+    uncut = len(pack(lengths, room + special, max_examples))
+    assert len(sequences) <= uncut
+    assert len(sequences) < uncut or len(pieces) == len(tokens)
+
+
+@given(
+    st.lists(st.integers(1, 62), min_size=1, max_size=200) | st.just([40] * 500) | st.just([62] * 9)
+)
+@settings(max_examples=100, deadline=None)
+def test_sequences_that_have_enough_slots_are_full(tokens: list[int]) -> None:
+    packed = pack_and_cut(np.array(tokens), 64, 64, 2)
+    # Every sequence but the last of those that are laid out again has at most two empty positions
+    # or two more special tokens.
+    total = sum(tokens) + 2 * len(tokens)
+    assert len(packed.packs) <= max(math.ceil(total / 62), total / (0.995 * 64))
+
+
+def test_as_few_examples_are_cut_as_it_takes() -> None:
+    draw = np.random.default_rng(0)
+    # They fit together well, so that none has to be cut.
+    short = np.clip(draw.lognormal(3.0, 0.6, 5000).astype(np.int64), 1, 126)
+    assert len(pack_and_cut(short, 128, 8, 2).lengths) == 5000
+    # Two of these never fit together: without cuts sequences are 72 % full.
+    long = draw.integers(80, 100, 2000)
+    packed = pack_and_cut(long, 128, 8, 2)
+    assert (packed.lengths + 2).sum() / (len(packed.packs) * 128) > 0.995
+    assert np.count_nonzero(np.bincount(packed.examples) > 1) <= len(packed.packs)
+
+
+def test_the_example_of_the_docstring_of_pack_and_cut() -> None:
+    packed = pack_and_cut(np.full(5, 5), 11, 3, 2)
+    pieces = list(
+        zip(packed.examples.tolist(), packed.starts.tolist(), packed.lengths.tolist(), strict=True)
+    )
+    assert [[pieces[piece] for piece in own if piece >= 0] for own in packed.packs.tolist()] == [
+        [(0, 0, 5), (1, 0, 2)],
+        [(1, 2, 3), (2, 0, 4)],
+        [(2, 4, 1), (3, 0, 5)],
+        [(4, 0, 5)],
+    ]
 
 
 def test_packing_depends_on_the_lengths_only() -> None:

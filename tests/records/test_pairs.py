@@ -1,4 +1,4 @@
-"""Sentence pairs: the fast algorithm against a plain implementation of Google's."""
+"""Sentence pairs: the fast algorithm against a plain implementation of Google's; segments."""
 
 import collections
 import itertools
@@ -16,6 +16,7 @@ from lib.records.pairs import (
     _binomial_table,
     _heads,
     _truncate,
+    cut_documents,
     make_pairs,
     make_single_segments,
 )
@@ -341,6 +342,43 @@ def test_short_single_segments() -> None:
     ]
     assert counts[0] == 2000
     assert counts[0] < counts[1] < counts[2]
+
+
+@given(corpora, st.integers(5, 40), st.sampled_from([0.0, 0.5, 1.0]), st.integers(0, 99))
+@settings(max_examples=200, deadline=None)
+def test_the_pieces_of_a_document_are_its_tokens(
+    lengths: list[list[int]], max_seq_length: int, short_seq_prob: float, seed: int
+) -> None:
+    tokens, room = tokens_of(lengths), max_seq_length - 2
+    examples = cut_documents(tokens, max_seq_length, short_seq_prob, generator(seed, "test"))
+    pieces = [list(range(a, a + n)) for a, n, *_ in pairs_of(examples)]
+    assert not examples.b_length.any() and not examples.is_random.any()
+    for document in documents_of(lengths):
+        whole, own = joined(document), []
+        while sum(map(len, own)) < len(whole):
+            own.append(pieces.pop(0))
+        assert joined(own) == whole
+        assert all(1 <= len(piece) <= room for piece in own)
+        if len(whole) < room or (short_seq_prob == 0 and len(whole) == room):
+            assert len(own) == 1
+        if short_seq_prob == 0:
+            assert all(len(piece) == room for piece in own[1:-1])
+        if short_seq_prob == 1:
+            assert all(len(piece) < room for piece in own)
+            # Two of these are what would have been a full one.
+            assert len(own) <= 2 * math.ceil(len(whole) / room) + 1
+    assert not pieces
+
+
+def test_every_pass_cuts_a_document_elsewhere() -> None:
+    """The first cut is uniform over a sequence, so that no token is always at its end."""
+    tokens, runs = tokens_of([[1000]]), 4000
+    draws = generator(1, "test")
+    firsts = np.bincount(
+        [int(cut_documents(tokens, 22, 0.0, draws).a_length[0]) for _ in range(runs)], minlength=21
+    )
+    assert firsts[0] == 0 and len(firsts) == 21
+    assert abs(firsts[1:] - runs / 20).max() < 5 * math.sqrt(runs / 20)
 
 
 def test_pairs_depend_on_the_key_only() -> None:

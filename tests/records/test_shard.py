@@ -2,6 +2,7 @@
 
 import gzip
 import hashlib
+import math
 from collections import Counter
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from lib.records import shard
 from lib.records.masking import VocabularyFacts
 from lib.records.settings import RecordSettings
 from lib.records.shard import shard_records, write_shard
@@ -142,14 +144,69 @@ def test_dynamic_records_are_the_static_ones_before_masking(tmp_path: Path) -> N
     assert len(np.unique(ids, axis=0)) > 0.6 * len(ids)
 
 
+@pytest.mark.parametrize("masking", ["static", "dynamic"])
+@pytest.mark.parametrize("length", [64, 128])
+@pytest.mark.parametrize("packing", [False, True])
+def test_every_pass_has_every_token_once(packing, length, masking, tmp_path, monkeypatch):
+    """Each id of the text is a single token of it, so that the records show which are there."""
+    monkeypatch.setattr(shard, "POSITIONS_PER_BATCH", 64 * length)
+    monkeypatch.setattr(shard, "BATCHES_PER_WINDOW", 3)  # several windows in a small shard
+    tokens, passes = some_tokens(150), 2
+    settings = RecordSettings(
+        length,
+        40,
+        dupe_factor=passes,
+        next_sentence=False,
+        whole_sentences=False,
+        packing=packing,
+        masking=masking,
+    )
+    total = write_shard(tmp_path / "records", tokens, settings, VOCABULARY, 3, 0)
+    segments: list[list[int]] = []
+    for record in read_records(tmp_path / "records"):
+        example = decode(record)
+        ids = example["input_ids"].copy()
+        if masking == "static":
+            used = example["masked_lm_weights"] > 0
+            ids[example["masked_lm_positions"][used]] = example["masked_lm_ids"][used]
+        numbers = example["example_ids" if packing else "input_mask"]
+        for number in range(1, int(numbers.max()) + 1):
+            own = np.flatnonzero(numbers == number)
+            if packing:  # [CLS] of a document that continues is at position 0, too.
+                assert example["position_ids"][own].tolist() == list(range(len(own)))
+            first, *segment, last = ids[own].tolist()
+            assert (first, last) == (2, 3)
+            segments.append([token - 5 for token in segment])
+    # No document begins or ends within a segment.
+    document = np.repeat(np.arange(150), np.diff(tokens.sentence_offsets[::8]))
+    assert all(
+        segment == list(range(segment[0], segment[-1] + 1))
+        and document[segment[0]] == document[segment[-1]]
+        for segment in segments
+    )
+    counts = np.bincount([token for segment in segments for token in segment])
+    assert (counts == passes).all() and len(counts) == len(tokens.ids)
+    assert total.examples == len(segments)
+    if packing:
+        windows = math.ceil(total.examples / (64 * 3)) + 1
+        assert total.sequences <= total.tokens / (0.99 * length) + windows
+
+
 def test_a_very_long_line(tmp_path: Path) -> None:
     vocabulary = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "word"]
     tokenizer = WordPieceTokenizer(vocabulary, True, True)
     text = tmp_path / "00000.txt"
     text.write_text("word word\n\n" + "word " * 200_000 + "\n\nword\nword\n\n", encoding="utf-8")
     tokens = read_tokens(text, tokenizer.encode_lines)
-    for next_sentence in (True, False):
-        settings = RecordSettings(64, 10, next_sentence=next_sentence, dupe_factor=1, packing=True)
+    for next_sentence, whole in ((True, True), (False, True), (False, False)):
+        settings = RecordSettings(
+            64,
+            10,
+            next_sentence=next_sentence,
+            whole_sentences=whole,
+            dupe_factor=1,
+            packing=True,
+        )
         facts = VocabularyFacts.from_tokenizer(tokenizer)
         statistics = write_shard(tmp_path / "records", tokens, settings, facts, 1, 0)
         assert statistics.examples >= 3

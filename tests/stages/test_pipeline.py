@@ -105,6 +105,11 @@ def test_nothing_runs_twice(finished):
             marks=pytest.mark.slow,
         ),
         pytest.param(
+            {"phases": {"main": {"masked_lm_prob": 0.3}}},
+            ["evaluate", "pretrain@main", "records@main"],
+            marks=pytest.mark.slow,
+        ),
+        pytest.param(
             {"pretrain": {"learning_rate": "2e-5"}},
             ["evaluate", "pretrain@main"],
             marks=pytest.mark.slow,

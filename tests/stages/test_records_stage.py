@@ -11,11 +11,13 @@ import numpy as np
 import pytest
 import yaml
 
+from lib.params import parse_params
 from lib.records.manifest import read_manifest, record_files
 from lib.records.settings import RecordSettings
 from lib.records.tfrecord_reader import decode, read_records
 from lib.run import fingerprint
 from lib.run.errors import UserError
+from stages import check
 from stages import records as stage
 from tests.helpers.project import sentences
 from tests.helpers.records import VOCABULARY, read_packed, serialized_records, unpack
@@ -134,6 +136,74 @@ def test_dev_and_test_are_the_same_with_dynamic_masks(run_stage):
     assert fingerprint.of_path(static / "train") != fingerprint.of_path(dynamic / "train")
     metrics = json.loads(Path("results/records/main/metrics.json").read_text(encoding="utf-8"))
     assert "masked_fraction" in metrics["dev"] and "masked_fraction" not in metrics["train"]
+
+
+@pytest.mark.parametrize("packing", [False, True])
+def test_the_masking_rate_of_a_phase_is_that_of_its_training_records(run_stage, values, packing):
+    from lib.train.input import evaluation_batches, training_batches
+
+    common = run_stage("common", packing=packing)
+    values["phases"]["main"]["masked_lm_prob"] = 0.3
+    own = run_stage("own", packing=packing)
+    for split in "dev", "test":
+        assert fingerprint.of_path(common / split) == fingerprint.of_path(own / split)
+    metrics = json.loads(Path("results/records/main/metrics.json").read_text(encoding="utf-8"))
+    assert metrics["train"]["masked_fraction"] == pytest.approx(0.3, abs=0.01)
+    assert metrics["dev"]["masked_fraction"] == pytest.approx(0.15, abs=0.01)
+    before, manifest = read_manifest(common), read_manifest(own)
+    assert (before.masked_lm_prob, manifest.masked_lm_prob) == (0.15, 0.3)
+    # The records of each split have slots for their own predictions, and are read.
+    dev, train = before.predictions_per_sequence, manifest.predictions_per_sequence
+    assert dev < train
+    for shape, batches in (
+        (
+            train,
+            training_batches(own, manifest, VOCABULARY, batch_size=2, steps=1, buffer=9, seed=1),
+        ),
+        (dev, evaluation_batches(own, manifest, "dev", 2)),
+    ):
+        assert next(iter(batches))["masked_lm_positions"].shape == (2, shape)
+
+
+def test_the_manifest_names_only_what_earlier_versions_did_not_do(run_stage):
+    """So that equal records have equal manifests."""
+    new = {"mask_replace_prob", "random_replace_prob", "whole_sentences"}
+    for changes, named in (
+        ({}, {}),
+        ({"next_sentence": False, "whole_sentences": True}, {}),
+        ({"whole_sentences": False}, {"whole_sentences": False}),
+        (
+            {"next_sentence": True, "mask_replace_prob": 1.0, "random_replace_prob": 0.0},
+            {"mask_replace_prob": 1.0, "random_replace_prob": 0.0},
+        ),
+    ):
+        folder = run_stage("records", **changes)
+        settings = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))["settings"]
+        assert {key: settings[key] for key in settings.keys() & new} == named
+    manifest = read_manifest(folder)
+    assert (manifest.mask_replace_prob, manifest.random_replace_prob) == (1.0, 0.0)
+
+
+def test_sequences_that_few_examples_fill_are_reported(run_stage, capsys):
+    """Documents of 4 tokens, of which six would leave half of a sequence empty."""
+    text = "the pilot\n\n" * 400
+    for path in Path("shards").rglob("*.txt"):
+        path.write_text(text, encoding="utf-8")
+    options = {"packing": True, "next_sentence": False, "whole_sentences": False}
+    run_stage("few", **options)
+    assert "hold 6 examples, as many as records.max_examples_per_pack" in capsys.readouterr().out
+    run_stage("many", **options, max_examples_per_pack=16)
+    output = capsys.readouterr().out
+    assert "max_examples_per_pack" not in output and "100.0% full" in output
+
+
+def test_check_writes_what_a_phase_overrides(tmp_path, monkeypatch, values):
+    values["phases"]["decay"] = {"max_seq_length": 32, "init": "models/main", "masked_lm_prob": 0.1}
+    monkeypatch.setattr(check, "load_params", lambda: parse_params(values))
+    monkeypatch.setattr(check, "stages", lambda root: [])
+    check.main(tmp_path / "code", tmp_path / "phases")
+    found = {path.name: json.loads(path.read_text()) for path in (tmp_path / "phases").iterdir()}
+    assert found == {"main.json": {}, "decay.json": {"masked_lm_prob": 0.1}}
 
 
 def test_gzip_files_hold_the_same_records_and_no_date(run_stage):

@@ -84,8 +84,9 @@ def changed_masking(project: Project, fraction: float) -> Iterator[None]:
     """Another fraction of [MASK] tokens for a while; afterwards the outputs are back, too."""
     file = project.folder / "lib/records/masking.py"
     before = file.read_text(encoding="utf-8")
-    assert "choice < 0.8" in before
-    file.write_text(before.replace("choice < 0.8", f"choice < {fraction}"), encoding="utf-8")
+    limit = "choice < mask_replace_prob"
+    assert limit in before
+    file.write_text(before.replace(limit, f"choice < {fraction}"), encoding="utf-8")
     try:
         yield
     finally:

@@ -15,7 +15,15 @@ from lib.records.masking import Masked, mask_sequences, prediction_counts
 from lib.records.packed_sequences import assemble_packed
 from lib.run.random import generator
 from lib.train.dynamic_masking import DynamicMasking
-from tests.helpers.masking import VOCABULARY, check_masked, example_lists, pad, words_of
+from tests.helpers.masking import (
+    REPLACEMENTS,
+    VOCABULARY,
+    check_masked,
+    check_replacements,
+    example_lists,
+    pad,
+    words_of,
+)
 
 
 def masking(
@@ -26,6 +34,7 @@ def masking(
     examples: int = 1,
     predictions: int | None = None,
     seed: int = 0,
+    **fractions: float,
 ) -> DynamicMasking:
     manifest = Manifest(
         max_seq_length=length,
@@ -38,6 +47,7 @@ def masking(
         whole_word_mask=whole_words,
         compression="",
         splits={},
+        **fractions,
     )
     return DynamicMasking(manifest, VOCABULARY, seed)
 
@@ -180,6 +190,19 @@ def test_replacements_are_distributed_like_those_of_static_masks(whole_words: bo
     assert abs(dynamic[20] / dynamic.sum() - 0.105) < 0.01
     statistic = np.sum((dynamic - static) ** 2 / (dynamic + static))
     assert abs(statistic - 20) < 5 * math.sqrt(40)
+
+
+@pytest.mark.parametrize("fractions", REPLACEMENTS)
+def test_other_fractions_of_replacement(fractions: tuple[float, float]) -> None:
+    draw = np.random.default_rng(0)
+    matrix = draw.integers(4, 20, (2000, 64), dtype=np.int32)
+    matrix[:, 0], matrix[:, 63] = 1, 2
+    lengths = np.full(2000, 64)
+    named = dict(zip(("mask_replace_prob", "random_replace_prob"), fractions, strict=True))
+    masked = mask(matrix, lengths, 0.15, 20, **named)
+    check_masked(matrix, lengths, masked)
+    check_replacements(masked, *fractions)
+    assert (masked.positions == mask(matrix, lengths, 0.15, 20).positions).all()
 
 
 @pytest.mark.parametrize("whole_words", [False, True])

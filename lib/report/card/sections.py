@@ -1,8 +1,9 @@
 """The sections of a model card on training data, tokenizer and training."""
 
-from lib.params import Pretrain
+from lib.params import Pretrain, Records
 from lib.report.card.facts import CardFacts, NamedModel
 from lib.report.card.markdown import bullets, in_words, table
+from lib.run.phases import overridden
 
 
 def model_name(model: NamedModel) -> str:
@@ -165,6 +166,28 @@ def _schedule(training: Pretrain) -> str:
     return f"constant after the warm-up, then {end} over the last {last}"
 
 
+def _masked_fraction(facts: CardFacts) -> str:
+    """Of the training records: one number, or if phases differ, one per phase."""
+    section, phases = facts.params.records, facts.params.phases
+    rates = {
+        phase.name: overridden(section, phases[phase.name]).masked_lm_prob for phase in facts.phases
+    }
+    if len(set(rates.values())) == 1:
+        return f"{next(iter(rates.values())):g}"
+    return ", ".join(f"{rate:g} (phase {name})" for name, rate in rates.items())
+
+
+def _replacements(records: Records) -> str:
+    fractions = records.mask_replace_prob, records.random_replace_prob
+    if fractions == (0.8, 0.1):  # BERT's own
+        return ""
+    kept = max(0.0, 1 - sum(fractions))
+    return (
+        f"; {fractions[0]:g} of them replaced by [MASK], {fractions[1]:g} by random tokens, "
+        f"{kept:g} kept"
+    )
+
+
 def _settings(facts: CardFacts) -> list[str]:
     records, training, params = facts.params.records, facts.phases[-1].settings, facts.params
     if records.masking == "dynamic":
@@ -173,11 +196,11 @@ def _settings(facts: CardFacts) -> list[str]:
     else:
         copies = records.dupe_factor
         masks = f"drawn once in each of {copies} copies of the text" if copies > 1 else "drawn once"
-    pairs = (
-        f"sentence pairs, {records.random_next_prob:g} of them with a random second segment"
-        if records.next_sentence
-        else "single segments, no next sentence prediction"
-    )
+    if records.next_sentence:
+        pairs = f"sentence pairs, {records.random_next_prob:g} of them with a random second segment"
+    else:
+        cut = "of whole sentences" if records.whole_sentences else "cut at any token"
+        pairs = f"single segments {cut}, no next sentence prediction"
     clipping = (
         f"gradients clipped at norm {training.clip_norm:g}"
         if training.clip_norm
@@ -192,8 +215,9 @@ def _settings(facts: CardFacts) -> list[str]:
     else:
         packing = "several packed into one sequence" if records.packing else "one per sequence"
         examples = [
-            f"masking: {records.masked_lm_prob:g} of the tokens, "
-            f"{'whole words' if records.whole_word_mask else 'single tokens'}, {masks}",
+            f"masking: {_masked_fraction(facts)} of the tokens, "
+            f"{'whole words' if records.whole_word_mask else 'single tokens'}, {masks}"
+            f"{_replacements(records)}",
             f"examples: {pairs}; {records.short_seq_prob:g} of the documents cut into shorter "
             f"examples; {packing}",
             f"seeds: sample {params.sample5M.seed}, split {params.split.seed}, records "
