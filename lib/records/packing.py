@@ -81,14 +81,14 @@ def pack_and_cut(
 ) -> Pieces:
     """Packs examples of one segment, and cuts some of them if that takes fewer sequences.
 
-    Examples are packed whole by `pack`. If the sequences are less than 99.5 % full, the emptiest
-    ones are laid out again: one example after the other, cut where a sequence ends. As few
-    sequences as it takes are laid out again. A cut example needs its special tokens twice.
+    Examples are packed whole by `pack`. If the sequences are less than 99.5 % full, because lengths
+    do not fit together or because of `max_examples`, some are laid out again and cut where a
+    sequence ends: as few sequences as it takes. A cut example needs its special tokens twice.
 
     Five examples of 5 tokens, each with two special tokens, max_seq_length 11:
 
         packed   0           1           2           3           4
-        cut      0, 1[0:2]   1[2:5], 2[0:4]          2[4:5], 3   4
+        cut      0, 4[0:2]   4[2:5], 3[0:4]          3[4:5], 1   2
 
     Args:
         tokens: int64 [N]: tokens per example, special tokens not included.
@@ -97,47 +97,59 @@ def pack_and_cut(
     """
     lengths = tokens + special_tokens
     packs = pack(lengths, max_seq_length, max_examples)
+    uncut = Pieces(packs, np.arange(len(tokens)), np.zeros(len(tokens), dtype=np.int64), tokens)
+    if max_examples == 1:
+        return uncut
     sizes = np.where(packs >= 0, lengths[packs], 0).sum(axis=1)
-    # First those without a free slot, which would not become fuller; then the fullest.
-    has_no_slot = packs[:, -1] >= 0
-    order = np.lexsort((-sizes, ~has_no_slot))
-    fixed = int(np.count_nonzero(has_no_slot))
-    kept = _sequences_to_keep(sizes[order], fixed, max_seq_length, special_tokens)
-    again = packs[order[kept:]]
+    counts = np.count_nonzero(packs >= 0, axis=1)
+    # First those that are not full, the emptiest first; then those of few, thus long examples, with
+    # which sequences of many short ones can be filled.
+    is_full = sizes >= max_seq_length - special_tokens
+    order = np.lexsort((np.where(is_full, counts, sizes), is_full))
+    changed = _sequences_to_change(
+        sizes[order], counts[order], max_seq_length, max_examples, special_tokens
+    )
+    again = packs[order[:changed]]
     again = again[again >= 0]
     cut_packs, cut = _lay_out(tokens[again], max_seq_length, max_examples, special_tokens)
-    if kept + len(cut_packs) >= len(packs):  # Because of `max_examples`, or nothing is cut.
-        count = len(tokens)
-        return Pieces(packs, np.arange(count), np.zeros(count, dtype=np.int64), tokens)
-    kept_packs = packs[order[:kept]]
+    if len(cut_packs) >= changed:
+        return uncut
+    kept_packs = packs[order[changed:]]
     whole = kept_packs[kept_packs >= 0]
     renumbered = np.full_like(kept_packs, -1)
     renumbered[kept_packs >= 0] = np.arange(len(whole))
     cut_packs[cut_packs >= 0] += len(whole)
-    number, starts, pieces = cut
+    numbers, starts, cut_lengths = cut
     return Pieces(
         np.concatenate([renumbered, cut_packs]),
-        np.concatenate([whole, again[number]]),
+        np.concatenate([whole, again[numbers]]),
         np.concatenate([np.zeros(len(whole), dtype=np.int64), starts]),
-        np.concatenate([tokens[whole], pieces]),
+        np.concatenate([tokens[whole], cut_lengths]),
     )
 
 
-def _sequences_to_keep(
-    sizes: np.ndarray, fixed: int, max_seq_length: int, special_tokens: int
+def _sequences_to_change(
+    sizes: np.ndarray,
+    counts: np.ndarray,
+    max_seq_length: int,
+    max_examples: int,
+    special_tokens: int,
 ) -> int:
-    """How many of the first sequences stay as they are, so that the rest can be laid out again.
+    """How many of the first sequences have to be laid out again.
 
     Args:
-        sizes: int64 [sequences]: tokens in each, in the order in which they should be kept.
-        fixed: number of sequences that have to be kept.
+        sizes, counts: int64 [sequences]: tokens and examples of each, in the order in which they
+            should be laid out again.
     """
-    left = np.append(np.cumsum(sizes[::-1])[::-1], 0)  # tokens in the sequences that are not kept
+    sizes, counts = (np.append(0, np.cumsum(each)) for each in (sizes, counts))
     # In a sequence that is laid out again, a cut adds special tokens, or leaves as many positions
-    # empty.
-    needed = np.arange(len(left)) - left // -(max_seq_length - special_tokens)
-    target = max(int(needed[fixed:].min()), int(sizes.sum() // (_MIN_FILL * max_seq_length)))
-    return int(fixed + np.flatnonzero(needed[fixed:] <= target)[-1])
+    # empty, and it adds one piece.
+    again = np.maximum(
+        -(-sizes // (max_seq_length - special_tokens)), -(-counts // (max_examples - 1))
+    )
+    needed = again + np.arange(len(sizes))[::-1]
+    target = max(int(needed.min()), int(sizes[-1] // (_MIN_FILL * max_seq_length)))
+    return int(np.argmax(needed <= target))
 
 
 def _lay_out(
@@ -145,22 +157,35 @@ def _lay_out(
 ) -> tuple[np.ndarray, tuple[np.ndarray, np.ndarray, np.ndarray]]:
     """Lays out examples one after the other, cut where a sequence ends.
 
+    A sequence takes the shortest examples as long as the longest ones can fill the rest of it, and
+    then the longest, so that few sequences have `max_examples` before they are full.
+
     Returns:
         int64 [sequences, K]: the pieces of each sequence, then -1; and of the pieces the example,
         the first token and the number of tokens, int64 [pieces] each.
     """
+    by_length = np.argsort(tokens, kind="stable").tolist()
+    sizes = (tokens[by_length] + special_tokens).tolist()
+    low, high = 0, len(sizes) - 1  # the shortest and the longest example that are left
     pieces: list[tuple[int, int, int]] = []
     slots: list[tuple[int, int]] = []  # of each piece: its sequence and its slot there
     sequence, slot, gap = -1, max_examples, 0
-    for number, count in enumerate(tokens.tolist()):
-        start = 0
-        while start < count:
-            if slot == max_examples or gap <= special_tokens:
-                sequence, slot, gap = sequence + 1, 0, max_seq_length
+    while low <= high:
+        if slot == max_examples or gap <= special_tokens:
+            sequence, slot, gap = sequence + 1, 0, max_seq_length
+        if sizes[low] <= gap <= sizes[low] + (max_examples - slot - 1) * sizes[high]:
+            chosen, low = low, low + 1
+        else:
+            chosen, high = high, high - 1
+        start, count = 0, sizes[chosen] - special_tokens
+        while True:
             length = min(count - start, gap - special_tokens)
-            pieces.append((number, start, length))
+            pieces.append((by_length[chosen], start, length))
             slots.append((sequence, slot))
             start, slot, gap = start + length, slot + 1, gap - length - special_tokens
+            if start == count:
+                break
+            sequence, slot, gap = sequence + 1, 0, max_seq_length
     packs = np.full((sequence + 1, max_examples), -1, dtype=np.int64)
     sequences, columns = np.array(slots, dtype=np.int64).reshape(-1, 2).T
     packs[sequences, columns] = np.arange(len(pieces))

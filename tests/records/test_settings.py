@@ -54,6 +54,7 @@ def test_a_phase_masks_its_training_records_at_its_own_rate(values):
         "decay": {"max_seq_length": 128, "init": "models/stable"},
         "last": {"max_seq_length": 128, "init": "models/decay", "masked_lm_prob": 0.05},
     }
+    values["evaluate"]["phase"] = "decay"
     params = parse_params(values)
     rates, predictions = zip(
         *(
