@@ -20,8 +20,10 @@ class Text:
         copy: seconds per MB of the stage records for each of `dupe_factor` copies.
         corpus: bytes of data/corpus per byte of raw text.
         cleaned: bytes of the cleaned text kept in .scratch/cleaned per byte of raw text.
-        tokens: tokens in the examples of one copy per byte of raw text.
-        example_tokens: mean tokens of an example that no sequence length cuts short.
+        tokens: tokens in the sentence pairs of one copy per byte of raw text.
+        segment_tokens: tokens in the single segments of one copy per byte of raw text.
+        example_tokens: mean tokens of a pair that no sequence length cuts short.
+        segment_length: mean tokens of a single segment that no sequence length cuts short.
         fill: fraction of a shorter sequence that is not padding.
         sentences_fill: the same of packed sequences of whole sentences without pairs.
         sentence: mean bytes of a sentence of the corpus.
@@ -35,7 +37,9 @@ class Text:
     corpus: float
     cleaned: float
     tokens: float
+    segment_tokens: float
     example_tokens: float
+    segment_length: float
     fill: float
     sentences_fill: float
     sentence: float
@@ -51,9 +55,11 @@ TEXTS = {
         corpus=1.00,
         cleaned=1.02,
         tokens=0.288,
+        segment_tokens=0.221,
         example_tokens=350,
+        segment_length=344,
         fill=0.78,
-        sentences_fill=0.92,
+        sentences_fill=0.94,
         sentence=103,
     ),
     "tweets": Text(
@@ -65,9 +71,11 @@ TEXTS = {
         corpus=1.03,
         cleaned=1.35,
         tokens=0.515,
+        segment_tokens=0.280,
         example_tokens=36,
+        segment_length=24,
         fill=0.78,
-        sentences_fill=0.99,
+        sentences_fill=0.97,
         sentence=57,
     ),
 }

@@ -90,15 +90,17 @@ def estimate_stages(
 
 def records_size(raw: float, text: Text, settings: RecordSettings) -> tuple[float, float]:
     """Number of sequences in the records made from `raw` bytes of text, and their bytes on disk."""
-    tokens = raw * text.tokens * settings.dupe_factor
-    length = settings.max_seq_length
+    length, rate, example_tokens = settings.max_seq_length, text.tokens, text.example_tokens
+    if not settings.next_sentence:
+        rate, example_tokens = text.segment_tokens, text.segment_length
+    tokens = raw * rate * settings.dupe_factor
     if settings.packing:
         of_sentences = settings.whole_sentences and not settings.next_sentence
         sequence_tokens = length * (text.sentences_fill if of_sentences else rates.PACKED_FILL)
         size = rates.PACKED_SEQUENCE_BYTES + rates.PACKED_POSITION_BYTES * length
         size += rates.EXAMPLE_BYTES * settings.examples_per_sequence
     else:
-        sequence_tokens = min(text.example_tokens, length * text.fill)
+        sequence_tokens = min(example_tokens, length * text.fill)
         size = rates.SEQUENCE_BYTES + rates.POSITION_BYTES * length
     size += rates.TOKEN_BYTES * sequence_tokens
     if settings.masking == "static":

@@ -35,7 +35,9 @@ TEXT = Text(
     corpus=1.0,
     cleaned=1.0,
     tokens=0.25,
+    segment_tokens=0.2,
     example_tokens=100.0,
+    segment_length=90.0,
     fill=0.5,
     sentences_fill=0.75,
     sentence=100.0,
@@ -92,23 +94,25 @@ def test_an_existing_vocabulary_is_not_trained(values):
 
 
 @pytest.mark.parametrize(
-    "length, options, tokens",
+    "length, options, rate, tokens",
     [
-        (128, {}, 64),
-        (512, {}, 100),
-        (128, {"packing": True}, 128 * rates.PACKED_FILL),
-        (128, {"packing": True, "next_sentence": False}, 96),
+        (128, {}, 0.25, 64),
+        (512, {}, 0.25, 100),
+        (128, {"packing": True}, 0.25, 128 * rates.PACKED_FILL),
+        (512, {"next_sentence": False}, 0.2, 90),
+        (128, {"packing": True, "next_sentence": False}, 0.2, 96),
         (
             128,
             {"packing": True, "next_sentence": False, "whole_sentences": False},
+            0.2,
             128 * rates.PACKED_FILL,
         ),
     ],
 )
-def test_number_of_sequences_by_hand(length, options, tokens):
+def test_number_of_sequences_by_hand(length, options, rate, tokens):
     settings = RecordSettings(length, 20, dupe_factor=2, **options)
     sequences, _ = records_size(1e6, TEXT, settings)
-    assert sequences == pytest.approx(1e6 * 0.25 * 2 / tokens)
+    assert sequences == pytest.approx(1e6 * rate * 2 / tokens)
 
 
 def test_training_time_is_flops_over_speed(values):
