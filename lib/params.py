@@ -339,6 +339,7 @@ class Pretrain(Section):
     adam_beta2: Fraction = 0.98
     adam_epsilon: PositiveReal = 1e-6
     bias_correction: StrictBool = True
+    muon_momentum: Fraction = 0.95
     clip_norm: PositiveReal | None = 1.0
     precision: Literal["float32", "bfloat16", "float16"] = "float32"
     xla: Literal["auto"] | StrictBool = "auto"

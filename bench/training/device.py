@@ -20,11 +20,11 @@ from bench.common import cli
 from bench.common.batches import random_sequences
 from bench.common.report import machine, table, write_json
 from bench.training.cases import sizes
-from lib.commands.plan_stages import STATE_BYTES
 from lib.model.config import BertConfig
 from lib.model.flops import matmul_peak, training_flops
 from lib.model.losses import Batch
-from lib.model.memory import Microbatch, peak_activations
+from lib.model.memory import Microbatch, peak_memory
+from lib.model.optimizers import AdamW
 from lib.model.parameters import initial_values
 from lib.params import parse_params
 from lib.run import tf
@@ -81,11 +81,10 @@ def measure(
     values["pretrain"] |= {"batch_size": sequences, "precision": precision, "xla": xla}
     values["pretrain"] |= {"microbatch_size": None, "gradient_checkpointing": False}
     weights = initial_values(config, 1)
-    parameters = sum(array.size for array in weights.values())
     batch = Microbatch(
         sequences, length, predictions, 1, False, 4 if precision == "float32" else 2, False
     )
-    row["counted_mib"] = (STATE_BYTES * parameters + peak_activations(config, batch)) / 2**20
+    row["counted_mib"] = peak_memory(config, AdamW, batch) / 2**20
     gpus = tf.config.list_logical_devices("GPU")
     if gpus:
         tf.config.experimental.reset_memory_stats(gpus[0].name)

@@ -11,7 +11,8 @@ from lib.commands import plan_rates as rates
 from lib.commands.plan_rates import ASSUMED_MFU, Device, Text
 from lib.model.config import BertConfig, read_config
 from lib.model.flops import training_flops
-from lib.model.memory import Microbatch, peak_activations
+from lib.model.memory import Microbatch, peak_memory, slots_size, weights_size
+from lib.model.optimizers import OPTIMIZERS
 from lib.model.parameters import parameter_table
 from lib.params import VOCAB, Params
 from lib.records.settings import RecordSettings, split_settings
@@ -19,9 +20,6 @@ from lib.run.phases import run_length, training_settings
 from lib.train.saving.kept_state import is_kept
 
 MEASURED = "measured"
-# Per parameter: weights, gradients and two slots of the optimizer, and one more set of gradients,
-# of earlier microbatches or clipped.
-STATE_BYTES = 20
 
 
 @dataclass(frozen=True)
@@ -131,21 +129,25 @@ def estimate_training(
     # In units of a training step: a forward pass is a third of forward and backward.
     evaluation = math.ceil(steps / training.evaluate_every) * dev_sequences / batch / 3
     peak = device.single if training.precision == "float32" else device.half
-    parameters = sum(math.prod(parameter.shape) for parameter in parameter_table(config))
     microbatch = training.microbatch_size or math.ceil(batch / devices)
-    work = (steps + evaluation) * flops
+    optimizer, weights = OPTIMIZERS[training.optimizer], weights_size(config)
+    update = optimizer.step_flops(parameter_table(config))
+    more = f"{update / flops:.0%} more for {training.optimizer}, " if update else ""
+    more += f"{evaluation / steps:.0%} more for dev evaluations"
+    work = (steps + evaluation) * flops + steps * update
     mfu = device.speed / peak if device.speed else device.mfu
     least, most = ASSUMED_MFU if mfu is None else (mfu, mfu)
     reached = f"{most:.0%}" if least == most else f"{least:.0%} to {most:.0%}"
     return StageEstimate(
         f"pretrain {name}",
         work / (peak * devices * most),
-        # A checkpoint holds the weights and two optimizer slots, 4 bytes each, as does a state that
-        # is kept; the last and the best model hold the weights.
-        parameters * (12 * (training.keep_checkpoints + is_kept(training)) + 8),
-        STATE_BYTES * parameters
-        + peak_activations(
+        # A checkpoint holds weights and slots, as does a state that is kept; the last and the best
+        # model hold the weights.
+        (weights + slots_size(config, optimizer)) * (training.keep_checkpoints + is_kept(training))
+        + 2 * weights,
+        peak_memory(
             config,
+            optimizer,
             Microbatch(
                 sequences=microbatch,
                 length=length,
@@ -156,8 +158,8 @@ def estimate_training(
                 gradient_checkpointing=training.gradient_checkpointing,
             ),
         ),
-        f"{parameters / 1e6:.0f} M parameters, {steps:,} steps of {flops / 1e12:.3g} TFLOP, "
-        f"{evaluation / steps:.0%} more for dev evaluations, {work / 1e15:,.0f} PFLOP in all; "
+        f"{weights / 4e6:.0f} M parameters, {steps:,} steps of {flops / 1e12:.3g} TFLOP, "
+        f"{more}, {work / 1e15:,.0f} PFLOP in all; "
         f"{reached} of {peak / 1e12:g} TFLOP/s ({device.basis}); memory per device, {microbatch} "
         "sequences at a time",
         work / (peak * devices * least) if least < most else None,

@@ -1,4 +1,4 @@
-"""Memory of a training step: what its forward pass keeps for the backward pass, and the peak.
+"""Memory of training: its state, what a forward pass keeps for the backward pass, and the peak.
 
 The layers of `lib.model` are counted one by one, as TensorFlow runs them without XLA: every tensor
 that the forward pass makes and an operation of the backward pass reads. A test compares this with
@@ -8,9 +8,12 @@ Shapes: B sequences in a microbatch, S tokens per sequence, T = B * S tokens, H 
 intermediate size, N heads, V vocabulary size, P masked positions and K examples per sequence.
 """
 
+import math
 from dataclasses import dataclass
 
 from lib.model.config import BertConfig
+from lib.model.optimizers import Optimizer
+from lib.model.parameters import parameter_table
 
 _FLOAT32 = 4
 
@@ -39,6 +42,28 @@ class Microbatch:
     @property
     def tokens(self) -> int:
         return self.sequences * self.length
+
+
+def weights_size(config: BertConfig) -> int:
+    """Bytes of the weights."""
+    return _FLOAT32 * sum(math.prod(parameter.shape) for parameter in parameter_table(config))
+
+
+def slots_size(config: BertConfig, optimizer: type[Optimizer]) -> int:
+    """Bytes of the optimizer's slots."""
+    shapes = optimizer.slot_shapes(parameter_table(config)).values()
+    return _FLOAT32 * sum(math.prod(shape) for shape in shapes)
+
+
+def peak_memory(config: BertConfig, optimizer: type[Optimizer], batch: Microbatch) -> int:
+    """Bytes at the peak of a training step.
+
+    Weights, slots, gradients and one more set of gradients (of earlier microbatches, or clipped)
+    are counted throughout. Activations are gone when the optimizer makes its step.
+    """
+    state = 3 * weights_size(config) + slots_size(config, optimizer)
+    step = optimizer.step_memory(parameter_table(config))
+    return state + max(peak_activations(config, batch), step)
 
 
 def peak_activations(config: BertConfig, batch: Microbatch) -> int:

@@ -1,21 +1,22 @@
-"""AdamW, LAMB and NovoGrad behind one interface, on TensorFlow's fused kernels.
+"""AdamW, LAMB, NovoGrad and Muon behind one interface, on TensorFlow's fused kernels.
 
 `OPTIMIZERS` at the end of this file is the registry: params.yaml accepts its names, the trainer
 creates from it, and recipes at tiny scale take their learning rate from it. To add an optimizer,
 write a subclass of `Optimizer` and add it there.
 
-An optimizer does not communicate. It is given gradients that are already summed over all replicas
-and clipped, and every replica then makes the same step on its own copy of the weights. It writes
-through the variables' handles, because `assign` on a mirrored variable within a replica would ask
-for an aggregation.
+An optimizer is given gradients that are already summed over all replicas and clipped, and every
+replica then makes the same step on its own copy of the weights. `apply` does not communicate, so
+that it may run within a condition; work that replicas divide among themselves is done before it, in
+`prepare`. An optimizer writes through the variables' handles, because `assign` on a mirrored
+variable within a replica would ask for an aggregation.
 """
 
 from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
-from typing import ClassVar
+from collections.abc import Callable, Mapping, Sequence
+from typing import ClassVar, Literal
 
 import numpy as np
 
@@ -32,10 +33,12 @@ class Optimizer(ABC):
     Attributes:
         tiny_learning_rate: a peak learning rate at which a model of two layers and 64 units learns
             within some hundred steps; recipes at tiny scale raise theirs to it.
+        communicates: whether `prepare` exchanges tensors with other replicas, if there are any.
         slots: the optimizer's variables, by `<slot>/<name of the parameter>`.
     """
 
     tiny_learning_rate: ClassVar[float]
+    communicates: ClassVar[bool] = False
 
     def __init__(
         self,
@@ -45,6 +48,8 @@ class Optimizer(ABC):
         beta2: float,
         epsilon: float,
         bias_correction: bool = True,
+        muon_momentum: float = 0.95,
+        precision: Literal["float32", "bfloat16", "float16"] = "float32",
     ) -> None:
         """
         Args:
@@ -55,22 +60,61 @@ class Optimizer(ABC):
             epsilon: added to the square root of the second moment; above 0.
             bias_correction: of the moments, which begin at 0; without effect in an optimizer that
                 has no such correction.
+            muon_momentum: decay rate of the momentum of Muon's matrices, in [0, 1); without effect
+                in other optimizers.
+            precision: of training, and so of Muon's matrix products; all else is float32.
         """
         self._table = table
         self._weight_decay = weight_decay
         self._beta1, self._beta2, self._epsilon = beta1, beta2, epsilon
-        self._bias_correction = bias_correction
+        self._bias_correction, self._muon_momentum = bias_correction, muon_momentum
+        self._precision = precision
         self.slots = {
-            f"{slot}/{parameter.name}": tf.Variable(tf.zeros(shape), trainable=False)
-            for slot in ("m", "v")
-            for parameter in table
-            for shape in [self._slot_shape(slot, parameter)]
+            name: tf.Variable(tf.zeros(shape), trainable=False)
+            for name, shape in self.slot_shapes(table).items()
         }
 
-    def _slot_shape(self, slot: str, parameter: Parameter) -> tuple[int, ...]:
-        """Shape of a slot: `m` is the first moment, `v` the second."""
+    @classmethod
+    def slot_shapes(cls, table: Sequence[Parameter]) -> dict[str, tuple[int, ...]]:
+        """Shapes of the slots by their names."""
+        return {
+            f"{slot}/{parameter.name}": shape
+            for slot in ("m", "v")
+            for parameter in table
+            if (shape := cls._slot_shape(slot, parameter)) is not None
+        }
+
+    @classmethod
+    def _slot_shape(cls, slot: str, parameter: Parameter) -> tuple[int, ...] | None:
+        """Shape of a slot, or None for no slot: `m` is the first moment, `v` the second."""
         del slot
         return parameter.shape
+
+    @classmethod
+    def step_flops(cls, table: Sequence[Parameter]) -> float:
+        """Floating-point operations of the matrix products of a step."""
+        del table
+        return 0.0
+
+    @classmethod
+    def step_memory(cls, table: Sequence[Parameter]) -> int:
+        """Bytes that a step needs besides weights, slots and gradients, if they are many."""
+        del table
+        return 0
+
+    def prepare(self, gradients: Mapping[str, tf.Tensor]) -> Mapping[str, tf.Tensor]:
+        """Work on the gradients that replicas may divide among themselves.
+
+        Every replica calls it, in a tf.function and outside of conditions, before `apply`. It
+        changes neither weights nor slots: the step may be skipped.
+
+        Args:
+            gradients: as for `apply`.
+
+        Returns:
+            What `apply` is given as gradients: these, and any other tensors under other names.
+        """
+        return gradients
 
     @abstractmethod
     def apply(
@@ -84,7 +128,8 @@ class Optimizer(ABC):
 
         Args:
             variables: float32, by name in the parameter table.
-            gradients: of the same names and shapes and of any floating type.
+            gradients: of the same names and shapes and of any floating type, as `prepare` returned
+                them.
             learning_rate: float32 scalar.
             step: int32 or float32 scalar, 1 for the first step.
         """
@@ -117,10 +162,13 @@ class AdamW(Optimizer):
         scale, epsilon = self._scale_and_epsilon(step)
         for parameter in self._table:
             variable, gradient = variables[parameter.name], gradients[parameter.name]
-            if parameter.decays and self._weight_decay:
-                decay = learning_rate * self._weight_decay * variable
-                tf.raw_ops.AssignSubVariableOp(resource=variable.handle, value=decay)
+            self._decay(parameter, variable, learning_rate)
             self._adam(parameter, variable, gradient, learning_rate * scale, epsilon)
+
+    def _decay(self, parameter: Parameter, variable: tf.Variable, learning_rate: tf.Tensor) -> None:
+        if parameter.decays and self._weight_decay:
+            decay = learning_rate * self._weight_decay * variable
+            tf.raw_ops.AssignSubVariableOp(resource=variable.handle, value=decay)
 
     def _scale_and_epsilon(self, step: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         """Scalars that apply the bias correction to the moments as the kernel computes them.
@@ -230,7 +278,8 @@ class NovoGrad(Optimizer):
 
     tiny_learning_rate = 5e-3
 
-    def _slot_shape(self, slot: str, parameter: Parameter) -> tuple[int, ...]:
+    @classmethod
+    def _slot_shape(cls, slot: str, parameter: Parameter) -> tuple[int, ...]:
         return parameter.shape if slot == "m" else ()
 
     def apply(
@@ -261,6 +310,178 @@ class NovoGrad(Optimizer):
             )
 
 
+class Muon(AdamW):
+    """Orthogonalised momentum for the matrices of the encoder's layers, AdamW for everything else.
+
+    Jordan et al. (2024), https://kellerjordan.github.io/posts/muon/, with the step length of Liu et
+    al. (2025, Moonlight); the same as torch.optim.Muon with `adjust_lr_fn="match_rms_adamw"`.
+
+    With gradient G and momentum mu, M becomes mu M + (1 - mu) G. The update is mu M + (1 - mu) G,
+    with this new M (Nesterov), after its singular values were moved close to 1 (`_orthogonalised`).
+    An m x n matrix whose singular values are 1 has elements with a root mean square of
+    1 / sqrt(max(m, n)). Times 0.2 sqrt(max(m, n)) that is 0.2, close to the root mean square of
+    AdamW's updates, so that one learning rate fits both.
+
+    Query, key and value are orthogonalised each by itself, as they are matrices of their own here.
+    Embeddings, biases, normalisation, pooler and heads take AdamW's step, with its hyperparameters.
+    The matrices have no second moment. Weight decay is AdamW's for both.
+    """
+
+    tiny_learning_rate = 4e-3
+    communicates = True
+
+    @classmethod
+    def _slot_shape(cls, slot: str, parameter: Parameter) -> tuple[int, ...] | None:
+        return None if slot == "v" and parameter.is_layer_matrix else parameter.shape
+
+    @classmethod
+    def step_flops(cls, table: Sequence[Parameter]) -> float:
+        return float(
+            sum(
+                # Per iteration two products of R x C with the other side, and one of R x R.
+                _ITERATIONS * 2 * rows * rows * (2 * columns + rows) * len(matrices)
+                for (rows, columns), matrices in _by_shape(table).items()
+            )
+        )
+
+    @classmethod
+    def step_memory(cls, table: Sequence[Parameter]) -> int:
+        # Stacks of all matrices, what the iterations make of them, and the results. Measured on a
+        # CPU (docs/planning.md), where the shapes are computed at the same time.
+        return 18 * sum(math.prod(p.shape) for p in table if p.is_layer_matrix)
+
+    def prepare(self, gradients: Mapping[str, tf.Tensor]) -> Mapping[str, tf.Tensor]:
+        groups = _by_shape(self._table)
+        stacks = [
+            tf.stack([self._direction(parameter, gradients) for parameter in group])  # [N, R, C]
+            for group in groups.values()
+        ]
+        dtype = tf.as_dtype(self._precision)
+        results = _divided_among_replicas(lambda stack: _orthogonalised(stack, dtype), stacks)
+        prepared = dict(gradients)
+        for group, result in zip(groups.values(), results, strict=True):
+            for parameter, matrix in zip(group, tf.unstack(result), strict=True):
+                prepared[f"orthogonal/{parameter.name}"] = _wide(parameter, matrix)
+        return prepared
+
+    def _momentum(self, parameter: Parameter, gradient: tf.Tensor) -> tf.Tensor:
+        """The momentum after this gradient."""
+        before = self.slots[f"m/{parameter.name}"].read_value()
+        return self._muon_momentum * before + (1.0 - self._muon_momentum) * gradient
+
+    def _direction(self, parameter: Parameter, gradients: Mapping[str, tf.Tensor]) -> tf.Tensor:
+        """The momentum with Nesterov's look ahead, in the shape in which it is stacked."""
+        gradient = tf.cast(gradients[parameter.name], tf.float32)
+        momentum = self._momentum(parameter, gradient)
+        ahead = self._muon_momentum * momentum + (1.0 - self._muon_momentum) * gradient
+        return _wide(parameter, ahead)
+
+    def apply(
+        self,
+        variables: Mapping[str, tf.Variable],
+        gradients: Mapping[str, tf.Tensor],
+        learning_rate: tf.Tensor,
+        step: tf.Tensor,
+    ) -> None:
+        scale, epsilon = self._scale_and_epsilon(step)
+        for parameter in self._table:
+            name = parameter.name
+            variable, gradient = variables[name], gradients[name]
+            self._decay(parameter, variable, learning_rate)
+            if not parameter.is_layer_matrix:
+                self._adam(parameter, variable, gradient, learning_rate * scale, epsilon)
+                continue
+            momentum = self._momentum(parameter, tf.cast(gradient, tf.float32))
+            tf.raw_ops.AssignVariableOp(resource=self.slots[f"m/{name}"].handle, value=momentum)
+            tf.raw_ops.ResourceApplyGradientDescent(
+                var=variable.handle,
+                alpha=learning_rate * (0.2 * math.sqrt(max(parameter.shape))),
+                delta=gradients[f"orthogonal/{name}"],
+            )
+
+
+# Of the Newton-Schulz iteration: Jordan's coefficients, which raise small singular values fastest.
+_ITERATIONS = 5
+_COEFFICIENTS = (3.4445, -4.7750, 2.0315)
+_LOWEST_NORM = 1e-7
+
+
+def _orthogonalised(matrices: tf.Tensor, dtype: tf.DType) -> tf.Tensor:
+    """Matrices with the same singular vectors, whose singular values are about 1.
+
+    X / |X|, whose singular values are at most 1, goes five times through a X + (b A + c A^2) X with
+    A = X X^T, which takes each singular value s to a s + b s^3 + c s^5. That does not converge to
+    1: values end between 0.68 and 1.21, except those below 0.0015 of the norm, which stay smaller.
+    For example, diag(3, 0.5) becomes diag(0.71, 1.04), and diag(3, 0.04) diag(0.70, 0.93).
+
+    Args:
+        matrices: float32 [N, R, C] with R <= C, so that A is the smaller one of X X^T and X^T X.
+        dtype: of the products. No number is above 5, and the small ones that float16 loses are
+            below its rounding errors.
+
+    Returns:
+        float32 [N, R, C]; zeros stay zeros.
+    """
+    a, b, c = _COEFFICIENTS
+    norms = tf.norm(matrices, axis=(1, 2), keepdims=True)  # [N, 1, 1]
+    x = tf.cast(matrices / tf.maximum(norms, _LOWEST_NORM), dtype)
+    for _ in range(_ITERATIONS):
+        square = tf.matmul(x, x, transpose_b=True)  # [N, R, C], [N, R, C] -> [N, R, R]
+        square = b * square + c * tf.matmul(square, square)
+        x = a * x + tf.matmul(square, x)  # [N, R, R], [N, R, C] -> [N, R, C]
+    return tf.cast(x, tf.float32)
+
+
+def _by_shape(table: Sequence[Parameter]) -> dict[tuple[int, int], list[Parameter]]:
+    """The matrices of the encoder's layers, by (smaller side, larger side)."""
+    groups: dict[tuple[int, int], list[Parameter]] = {}
+    for parameter in table:
+        if parameter.is_layer_matrix:
+            rows, columns = sorted(parameter.shape)
+            groups.setdefault((rows, columns), []).append(parameter)
+    return groups
+
+
+def _wide(parameter: Parameter, matrix: tf.Tensor) -> tf.Tensor:
+    """The matrix with its smaller side first, or back in the shape of the parameter."""
+    rows, columns = parameter.shape
+    return tf.transpose(matrix) if rows > columns else matrix  # [R, C] <-> [C, R]
+
+
+def _divided_among_replicas(
+    function: Callable[[tf.Tensor], tf.Tensor], stacks: Sequence[tf.Tensor]
+) -> list[tf.Tensor]:
+    """The function of each stack, an equal number of whose entries is computed by each replica.
+
+    With 3 entries on 2 replicas, one computes entries 0 and 1, the other entry 2 and one of zeros.
+    They are put together by a sum, to which each replica contributes zeros where another computes:
+    exact in any order. ReplicaContext.all_gather would send half of that, but on GPUs without NCCL,
+    and returns tensors whose shape is not static; on TPUs it is such a sum itself.
+
+    Args:
+        function: of a stack [n, R, C] of any number of entries, to the same shape; each entry of
+            the result depends on that entry only.
+        stacks: [N, R, C] each, equal on all replicas.
+    """
+    context = tf.distribute.get_replica_context()
+    replicas = context.num_replicas_in_sync
+    if replicas == 1:
+        return [function(stack) for stack in stacks]
+    replica = tf.cast(context.replica_id_in_sync_group, tf.int32)
+    contributions = []
+    for stack in stacks:
+        number, rows, columns = stack.shape
+        each = -(-number // replicas)
+        # [N, R, C] -> [replicas * each, R, C] -> [each, R, C]
+        padded = tf.pad(stack, [[0, replicas * each - number], [0, 0], [0, 0]])
+        own = function(tf.slice(padded, [replica * each, 0, 0], [each, rows, columns]))
+        mask = tf.reshape(tf.one_hot(replica, replicas), [replicas, 1, 1, 1])
+        # [replicas, 1, 1, 1] * [each, R, C] -> [replicas, each, R, C] -> [replicas * each, R, C]
+        contributions.append(tf.reshape(mask * own, padded.shape))
+    sums = context.all_reduce(tf.distribute.ReduceOp.SUM, contributions)
+    return [whole[: stack.shape[0]] for whole, stack in zip(sums, stacks, strict=True)]
+
+
 def _one_minus_power(beta: float, step: tf.Tensor) -> tf.Tensor:
     """1 - beta^step, exact to the last digits of float32 also where beta^step is nearly 1."""
     return -tf.math.expm1(step * (math.log(beta) if beta else -math.inf))
@@ -270,5 +491,6 @@ OPTIMIZERS: dict[str, type[Optimizer]] = {
     "adamw": AdamW,
     "lamb": LAMB,
     "novograd": NovoGrad,
+    "muon": Muon,
 }
 """The optimizers by the names that `pretrain.optimizer` accepts."""

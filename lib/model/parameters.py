@@ -25,6 +25,11 @@ class Parameter:
         """Whether weight decay applies: not to biases nor to layer normalisation."""
         return "LayerNorm" not in self.name and not self.name.endswith("bias")
 
+    @property
+    def is_layer_matrix(self) -> bool:
+        """Whether it is the kernel of a dense layer in the encoder: no embedding, bias or head."""
+        return self.name.startswith("bert/encoder/") and self.name.endswith("/kernel")
+
 
 def _dense(scope: str, inputs: int, outputs: int) -> list[Parameter]:
     return [

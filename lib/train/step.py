@@ -73,6 +73,8 @@ class Trainer:
                 settings.adam_beta2,
                 settings.adam_epsilon,
                 settings.bias_correction,
+                settings.muon_momentum,
+                settings.precision,
             )
             # float32 scalars: the loss scale, and steps since it changed; skipped steps of the run,
             # and since the last step that was not skipped.
@@ -91,8 +93,9 @@ class Trainer:
         replicas = self.strategy.num_replicas_in_sync
         # All of the step, if it needs no all-reduce. Otherwise the parts before and after it; the
         # latter not with several devices in a process, as XLA cannot access the variables of a
-        # second replica.
+        # second replica, nor if the optimizer itself communicates.
         alone = replicas == 1 or len(self.strategy.extended.worker_devices) == 1
+        alone = alone and not (replicas > 1 and self.optimizer.communicates)
         self._whole = _function(self._replica_step, compiles and replicas == 1)
         self._compiled_gradients = tf.function(
             self._gradients, jit_compile=compiles or None, autograph=False
@@ -250,11 +253,13 @@ class Trainer:
             self._scalars[name].read_value() for name in ("skipped/total", "skipped/consecutive")
         )
 
+        # Not in a branch of the condition, since replicas may communicate in it.
+        prepared = self.optimizer.prepare(dict(zip(self._names, clipped, strict=True)))
+
         def update() -> tf.Tensor:
-            by_name = dict(zip(self._names, clipped, strict=True))
             # The moments know nothing of skipped steps.
             updates = number - tf.cast(total, number.dtype)
-            self.optimizer.apply(self.variables, by_name, learning_rate, updates)
+            self.optimizer.apply(self.variables, prepared, learning_rate, updates)
             return tf.constant(0.0)
 
         skipped = tf.cond(finite, update, lambda: tf.constant(1.0))

@@ -164,6 +164,47 @@ def test_memory_per_device(values):
     )
 
 
+# Numbers in the matrices of layers, of 110.1 million parameters in all.
+MATRICES = 12 * (4 * 768 * 768 + 2 * 768 * 3072)
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "slots"),
+    [
+        ("adamw", 2 * 110.1e6),
+        ("lamb", 2 * 110.1e6),
+        ("novograd", 110.1e6),
+        ("muon", 2 * 110.1e6 - MATRICES),
+    ],
+)
+def test_slots_are_those_of_the_optimizer(values, optimizer, slots):
+    values["pretrain"] |= {"optimizer": optimizer, "microbatch_size": 32, "keep_checkpoints": 3}
+    training = estimate(values)["pretrain main"]
+    config = BertConfig(30522, **values["pretrain"]["model"])
+    activations = peak_activations(config, Microbatch(32, 128, 20, 1, False, 2, False))
+    # Weights and two sets of gradients; in each checkpoint weights and slots; two models.
+    assert training.memory == pytest.approx(12 * 110.1e6 + 4 * slots + activations, rel=0.001)
+    assert training.disk == pytest.approx(3 * 4 * (110.1e6 + slots) + 8 * 110.1e6, rel=0.001)
+
+
+def test_muon_may_need_more_memory_than_the_activations(values):
+    values["pretrain"] |= {"optimizer": "muon", "microbatch_size": 1}
+    slots = 2 * 110.1e6 - MATRICES
+    expected = 12 * 110.1e6 + 4 * slots + 18 * MATRICES
+    assert estimate(values)["pretrain main"].memory == pytest.approx(expected, rel=0.001)
+
+
+def test_matrix_products_of_muon_are_counted(values):
+    without = estimate(values)["pretrain main"]
+    values["pretrain"]["optimizer"] = "muon"
+    muon = estimate(values)["pretrain main"]
+    # Five iterations for each of 12 layers: X X^T and its product with X, and a square.
+    square, wide = 3 * 2 * 768**3, 2 * 2 * 768 * 768 * 3072 + 2 * 768**3
+    operations = 5 * 12 * (4 * square + 2 * wide)
+    assert muon.seconds - without.seconds == pytest.approx(1e6 * operations / 50e12)
+    assert "10% more for muon, " in muon.basis
+
+
 def test_without_a_measurement_training_time_is_a_range(values):
     stages = estimate_stages(parse_params(values), 1e9, TEXT, replace(DEVICE, mfu=None), 1, 4)
     (training,) = [stage for stage in stages if stage.name == "pretrain main"]

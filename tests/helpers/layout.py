@@ -3,7 +3,7 @@
 python -m tests.helpers.layout DISTRIBUTION FOLDER RUNS
 
 Each distribution needs a process (or two) of its own, because TensorFlow's devices cannot change
-later. RUNS is JSON: a list of [name, microbatch size or null, dropout].
+later. RUNS is JSON: a list of [name, microbatch size or null, dropout, optimizer].
 """
 
 import json
@@ -51,12 +51,13 @@ def train_runs(
             {name: values[:, mine] for name, values in whole.items()}
         )
 
-    for run, microbatch, dropout in runs:
+    for run, microbatch, dropout, optimizer in runs:
         values = default_values()
         values["pretrain"] |= {
             "batch_size": SEQUENCES,
             "microbatch_size": microbatch,
             "clip_norm": 0.5,
+            "optimizer": optimizer,
         }
         config = replace(TINY, hidden_dropout_prob=dropout, attention_probs_dropout_prob=dropout)
         settings = parse_params(values).pretrain

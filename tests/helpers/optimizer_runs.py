@@ -14,9 +14,14 @@ TABLE = [
     Parameter("bert/encoder/layer_0/output/dense/kernel", (7, 6), "normal"),
     Parameter("bert/encoder/layer_0/output/dense/bias", (6,), "zeros"),
     Parameter("cls/seq_relationship/output_weights", (2, 6), "normal"),
+    Parameter("bert/encoder/layer_1/intermediate/dense/kernel", (6, 7), "normal"),
+    Parameter("bert/encoder/layer_1/output/dense/kernel", (7, 6), "normal"),
+    Parameter("bert/encoder/layer_1/attention/self/query/kernel", (6, 6), "normal"),
 ]
-DECAYING = {TABLE[0].name, TABLE[2].name, TABLE[4].name}
+DECAYING = {p.name for p in TABLE if len(p.shape) == 2}
+MATRICES = {p.name for p in TABLE if "/encoder/" in p.name and len(p.shape) == 2}
 NAMES = tuple(OPTIMIZERS)
+SIZES = (1.0, 1e-3, 1e-1, 1e-5, 1e2, 1e-2, 10.0, 1.0)
 STEPS = 14
 Arrays = dict[str, np.ndarray]
 
@@ -41,7 +46,7 @@ def initial() -> Arrays:
 def gradients(seed: int = 0) -> Iterator[Arrays]:
     """A set for each step, of very different sizes; one tensor has gradients of 0 at first."""
     draw = np.random.default_rng(seed)
-    sizes = dict(zip((p.name for p in TABLE), (1.0, 1e-3, 1e-1, 1e-5, 1e2), strict=True))
+    sizes = dict(zip((p.name for p in TABLE), SIZES, strict=True))
     for step in range(STEPS):
         yield {
             p.name: draw.normal(0, sizes[p.name], p.shape).astype(np.float32)
@@ -71,7 +76,7 @@ def run(
 
     @tf.function(jit_compile=jit_compile)
     def apply(given: dict, rate: tf.Tensor, step: tf.Tensor) -> None:
-        optimizer.apply(variables, given, rate, step)
+        optimizer.apply(variables, optimizer.prepare(given), rate, step)
 
     for step, each in enumerate(sets, first):
         given = {name: tf.cast(array, dtype) for name, array in each.items()}

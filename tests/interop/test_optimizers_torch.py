@@ -21,24 +21,30 @@ TABLE = [
 BETAS, EPSILON, DECAY, STEPS = (0.9, 0.999), 1e-6, 0.1, 20
 
 
-def inputs() -> tuple[dict[str, np.ndarray], list[dict[str, np.ndarray]], list[float]]:
+def inputs(
+    table: list[Parameter] = TABLE,
+) -> tuple[dict[str, np.ndarray], list[dict[str, np.ndarray]], list[float]]:
     """Weights, and for every step gradients and a learning rate."""
     draw = np.random.default_rng(5)
-    weights = {p.name: draw.normal(0, 0.02, p.shape).astype(np.float32) for p in TABLE}
+    weights = {p.name: draw.normal(0, 0.02, p.shape).astype(np.float32) for p in table}
     sets = [
-        {p.name: draw.normal(0, 10.0 ** (-2 * index), p.shape) for index, p in enumerate(TABLE)}
+        {
+            p.name: draw.normal(0, 10.0 ** (-2 * (index % 3)), p.shape)
+            for index, p in enumerate(table)
+        }
         for _ in range(STEPS)
     ]
     rate = schedule("cosine", 0.01, 0.0, 5, STEPS + 1)
     return weights, sets, [rate(step) for step in range(1, STEPS + 1)]
 
 
-def ours(name: str) -> dict[str, np.ndarray]:
-    weights, sets, rates = inputs()
+def ours(name: str, table: list[Parameter] = TABLE) -> dict[str, np.ndarray]:
+    weights, sets, rates = inputs(table)
     variables = {key: tf.Variable(array) for key, array in weights.items()}
-    optimizer = OPTIMIZERS[name](TABLE, DECAY, *BETAS, EPSILON)
+    optimizer = OPTIMIZERS[name](table, DECAY, *BETAS, EPSILON)
     for step, (each, rate) in enumerate(zip(sets, rates, strict=True), 1):
         given = {key: tf.constant(array, tf.float32) for key, array in each.items()}
+        given = optimizer.prepare(given)
         optimizer.apply(variables, given, tf.constant(rate), tf.constant(step))
     return {key: variable.numpy() for key, variable in variables.items()}
 
@@ -82,6 +88,45 @@ def test_lamb_equals_the_trust_ratio_on_torch_steps():
                 update *= np.linalg.norm(expected) / np.linalg.norm(update)
             expected = expected - rate * update
         assert error(array, expected) <= 1e-6, key
+
+
+def test_muon_equals_torch(monkeypatch):
+    """In float64: PyTorch orthogonalises in bfloat16, which is taken out."""
+    monkeypatch.setattr(torch.Tensor, "bfloat16", torch.Tensor.clone)
+    layer = "bert/encoder/layer_0"
+    table = [
+        Parameter(f"{layer}/attention/self/query/kernel", (32, 32), "normal"),
+        Parameter(f"{layer}/attention/self/key/kernel", (32, 32), "normal"),
+        Parameter(f"{layer}/intermediate/dense/kernel", (32, 96), "normal"),
+        Parameter(f"{layer}/output/dense/kernel", (96, 32), "normal"),
+        Parameter("bert/embeddings/word_embeddings", (50, 32), "normal"),
+        Parameter("bert/pooler/dense/kernel", (32, 32), "normal"),
+        Parameter(f"{layer}/output/dense/bias", (32,), "zeros"),
+        Parameter(f"{layer}/output/LayerNorm/gamma", (32,), "ones"),
+    ]
+    weights, sets, rates = inputs(table)
+    theirs = {key: torch.tensor(array, dtype=torch.float64) for key, array in weights.items()}
+    *matrices, embeddings, pooler, bias, gamma = theirs.values()
+    muon = torch.optim.Muon(
+        matrices, weight_decay=DECAY, momentum=0.95, adjust_lr_fn="match_rms_adamw"
+    )
+    groups = [
+        {"params": [embeddings, pooler], "weight_decay": DECAY},
+        {"params": [bias, gamma], "weight_decay": 0.0},
+    ]
+    adamw = torch.optim.AdamW(groups, betas=BETAS, eps=EPSILON)
+    for each, rate in zip(sets, rates, strict=True):
+        for key, array in each.items():
+            theirs[key].grad = torch.tensor(array)
+        for optimizer in (muon, adamw):
+            for group in optimizer.param_groups:
+                group["lr"] = rate
+            optimizer.step()
+    for key, array in ours("muon", table).items():
+        expected = theirs[key].numpy()
+        # Much of a weight is what the steps have made of it.
+        assert error(weights[key], expected) > 0.4, key
+        assert error(array, expected) <= 1e-5, key
 
 
 @pytest.mark.parametrize(("warmup_steps", "steps"), [(0, 1), (0, 50), (7, 50), (49, 50)])

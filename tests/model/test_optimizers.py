@@ -10,8 +10,10 @@ import pytest
 import tensorflow as tf
 
 from lib.model.clipping import clip_by_global_norm
+from lib.model.optimizers import _orthogonalised
 from tests.helpers.optimizer_runs import (
     DECAYING,
+    MATRICES,
     NAMES,
     TABLE,
     Arrays,
@@ -48,6 +50,11 @@ def reference(
                 m = beta1 * m + g / (np.sqrt(v) + epsilon) + decay * w
                 w = w - rate * m
                 continue
+            if name == "muon" and key in MATRICES:
+                m = 0.95 * m + 0.05 * g
+                update = 0.2 * max(w.shape) ** 0.5 * orthogonalised(0.95 * m + 0.05 * g)
+                w = w - rate * decay * w - rate * update
+                continue
             m, v = beta1 * m + (1 - beta1) * g, beta2 * v + (1 - beta2) * g**2
             if bias_correction:
                 r = m / (1 - beta1**t) / (np.sqrt(v / (1 - beta2**t)) + epsilon)
@@ -62,6 +69,15 @@ def reference(
     return result
 
 
+def orthogonalised(matrix: np.ndarray) -> np.ndarray:
+    """U p(p(p(p(p(S / |S|))))) V^T, from the singular value decomposition U S V^T."""
+    u, s, v = np.linalg.svd(matrix, full_matrices=False)
+    s = s / max(np.linalg.norm(s), 1e-7)
+    for _ in range(5):
+        s = 3.4445 * s - 4.7750 * s**3 + 2.0315 * s**5
+    return u * s @ v
+
+
 def error(found: np.ndarray, expected: np.ndarray) -> float:
     """Norm of the difference, relative."""
     return float(np.linalg.norm(found - expected) / np.linalg.norm(expected))
@@ -69,7 +85,14 @@ def error(found: np.ndarray, expected: np.ndarray) -> float:
 
 @pytest.mark.parametrize(
     ("name", "bias_correction"),
-    [("adamw", True), ("adamw", False), ("lamb", True), ("lamb", False), ("novograd", True)],
+    [
+        ("adamw", True),
+        ("adamw", False),
+        ("lamb", True),
+        ("lamb", False),
+        ("novograd", True),
+        ("muon", True),
+    ],
 )
 def test_steps_follow_the_float64_reference_with_and_without_xla(name, bias_correction):
     values, sets = settings(name, bias_correction), list(gradients())
@@ -148,10 +171,12 @@ def test_lamb_steps_have_the_length_of_the_weights():
         assert moved == pytest.approx(learning_rate(1) * np.linalg.norm(initial()[key]), rel=1e-5)
 
 
-def test_lamb_updates_tensors_without_decay_as_adamw_does():
-    found = {name: run(make(**settings(name)), initial(), list(gradients())) for name in NAMES}
+def test_lamb_and_muon_treat_all_other_tensors_as_adamw_does():
+    names, sets = ("adamw", "lamb", "muon"), list(gradients())[:5]
+    found = {name: run(make(**settings(name)), initial(), sets) for name in names}
     for key, array in found["adamw"].items():
         assert np.array_equal(found["lamb"][key], array) == (key not in DECAYING), key
+        assert np.array_equal(found["muon"][key], array) == (key not in MATRICES), key
 
 
 def test_first_novograd_step_has_length_one_whenever_gradients_begin():
@@ -172,6 +197,71 @@ def test_novograd_has_one_second_moment_per_tensor():
     assert all(state[f"m/{p.name}"].shape == p.shape for p in TABLE)
 
 
+@pytest.mark.parametrize("shape", [(1, 24, 24), (3, 16, 64), (2, 1, 9)])
+@pytest.mark.parametrize(
+    ("dtype", "tolerance"), [(tf.float32, 1e-4), (tf.bfloat16, 0.1), (tf.float16, 0.02)]
+)
+def test_singular_values_of_orthogonalised_matrices_are_about_one(shape, dtype, tolerance):
+    draw = np.random.default_rng(3)
+    given = draw.normal(0, [[[1e-3]], [[1.0]], [[50.0]]][: shape[0]], shape)
+    # A spread of singular values up to 1 : 100.
+    u, s, v = np.linalg.svd(given, full_matrices=False)
+    given = u * (s.max(1, keepdims=True) * np.geomspace(1, 0.01, shape[1]))[:, None] @ v
+    found = _orthogonalised(tf.constant(given, tf.float32), dtype).numpy()
+    values = np.linalg.svd(found, compute_uv=False)
+    assert values.min() > 0.68 - tolerance and values.max() < 1.21 + tolerance
+    for matrix, expected in zip(found, map(orthogonalised, given), strict=True):
+        assert error(matrix, expected) <= tolerance
+
+
+def test_muon_orthogonalises_in_the_precision_of_training():
+    given = list(gradients())[3:4]
+    found = {
+        precision: run(make(**settings("muon"), precision=precision), initial(), given)
+        for precision in ("float32", "bfloat16", "float16")
+    }
+    for key, array in found["float32"].items():
+        for precision, bound in [("bfloat16", 0.2), ("float16", 0.02)]:
+            other = found[precision][key]
+            assert np.array_equal(other, array) == (key not in MATRICES), key
+            moved = np.linalg.norm(array - initial()[key])
+            assert np.linalg.norm(other - array) <= bound * moved, key
+
+
+def test_muon_treats_a_matrix_and_its_transpose_alike():
+    wide, tall = TABLE[5], TABLE[6]
+    each = dict(next(gradients()))
+    each[tall.name] = each[wide.name].T
+    weights = initial() | {tall.name: initial()[wide.name].T}
+    found = run(make(**settings("muon")), weights, [each])
+    assert np.array_equal(found[tall.name], found[wide.name].T)
+
+
+def test_muon_steps_have_the_size_of_adamw_steps_whatever_the_gradient():
+    sets = list(gradients())[3:4]
+    values = settings("muon", weight_decay=0.0)
+    found = run(make(**values), initial(), sets)
+    sizes = [np.sqrt(np.mean((found[key] - initial()[key]) ** 2)) for key in sorted(MATRICES)]
+    # About 0.2 times the learning rate: singular values of 0.68 to 1.21 instead of 1.
+    assert all(0.13 <= size / learning_rate(1) <= 0.25 for size in sizes)
+
+
+def test_muon_has_no_second_moment_of_matrices():
+    state = make(**settings("muon")).state()
+    names = {p.name for p in TABLE}
+    assert state.keys() == {f"m/{n}" for n in names} | {f"v/{n}" for n in names - MATRICES}
+    assert all(state[f"m/{p.name}"].shape == p.shape for p in TABLE)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_prepare_changes_no_slot(name):
+    optimizer = make(**settings(name))
+    run(optimizer, initial(), list(gradients())[:4])
+    before = optimizer.state()
+    optimizer.prepare({key: tf.constant(array) for key, array in next(gradients(1)).items()})
+    assert all(np.array_equal(array, before[key]) for key, array in optimizer.state().items())
+
+
 def test_beta_zero_does_not_average():
     values = settings("adamw") | {"beta1": 0.0, "beta2": 0.0, "weight_decay": 0.0}
     sets = list(gradients())[3:6]
@@ -181,7 +271,7 @@ def test_beta_zero_does_not_average():
             expected[key] = expected[key] - learning_rate(step) * g / (np.abs(g) + 1e-6)
     for key, array in run(make(**values), initial(), sets).items():
         # The kernel adds the difference to the old moment, which rounds where the new is smaller.
-        assert error(array, expected[key]) <= 1e-5, key
+        assert error(array, expected[key]) <= 2e-5, key
 
 
 MIRRORED = """
@@ -199,7 +289,9 @@ for name in NAMES:
 
     @tf.function
     def step(given, rate, number):
-        strategy.run(lambda: optimizer.apply(variables, given, rate, number))
+        strategy.run(
+            lambda: optimizer.apply(variables, optimizer.prepare(given), rate, number)
+        )
 
     for number, each in enumerate(sets, 1):
         if number == 4:
@@ -212,19 +304,25 @@ for name in NAMES:
         step(*arguments)
     graph = step.get_concrete_function(*arguments).graph
     kinds = {operation.type for operation in graph.get_operations()}
-    assert not [kind for kind in kinds if "Collective" in kind or "Reduce" in kind], kinds
+    found = [kind for kind in kinds if "Collective" in kind or "Reduce" in kind]
+    assert bool(found) == optimizer.communicates, kinds
     alone = make(**settings(name))
     expected = run(alone, initial(), sets)
     for key, array in [*expected.items(), *alone.state().items()]:
         found = variables[key] if key in variables else optimizer.slots[key]
         for copy in strategy.experimental_local_results(found):
-            assert np.array_equal(copy.numpy(), array), (name, key)
+            # Another number of matrices at a time may round differently.
+            tolerance = 1e-6 if optimizer.communicates else 0
+            difference = np.linalg.norm(copy.numpy() - array)
+            assert difference <= tolerance * np.linalg.norm(array), (name, key)
+        first, second = strategy.experimental_local_results(found)
+        assert np.array_equal(first.numpy(), second.numpy()), (name, key)
 print("equal")
 """
 
 
 @pytest.mark.slow
-def test_replicas_make_equal_steps_without_communication():
+def test_replicas_make_equal_steps():
     done = subprocess.run(
         [sys.executable, "-c", MIRRORED],
         cwd=Path(__file__).parents[2],

@@ -18,7 +18,13 @@ from tests.helpers.layout import train_runs
 _LAYOUT = "tests.helpers.layout"
 # Without dropout everything agrees; with it, layouts of equal microbatches.
 PLAIN, DROPPED = 0.0, 0.1
-WHOLE, PARTS, DROPPED_PARTS = ["whole", None, PLAIN], ["parts", 8, PLAIN], ["dropped", 8, DROPPED]
+WHOLE, PARTS, DROPPED_PARTS, MUON, MUON_PARTS = (
+    ["whole", None, PLAIN, "adamw"],
+    ["parts", 8, PLAIN, "adamw"],
+    ["dropped", 8, DROPPED, "adamw"],
+    ["muon", None, PLAIN, "muon"],
+    ["muon parts", 8, PLAIN, "muon"],
+)
 Ended = dict[str, dict[str, np.ndarray]]
 
 
@@ -45,7 +51,7 @@ def ended(distribution: str, runs: list, folder: Path) -> Ended:
         output, _ = process.communicate(timeout=300)
         assert process.returncode == 0, output
     results = {}
-    for run, _, _ in runs:
+    for run, *_ in runs:
         first, *others = [dict(np.load(mine / f"{run}.npz")) for mine in folders]
         for other in others:
             assert all(np.array_equal(first[name], other[name]) for name in first)
@@ -99,14 +105,19 @@ def test_microbatches_train_like_the_whole_batch():
 
 @pytest.mark.slow
 def test_all_layouts_agree_after_twenty_steps(tmp_path):
-    one = ended("one", [WHOLE, PARTS, DROPPED_PARTS], tmp_path)
+    one = ended("one", [WHOLE, PARTS, DROPPED_PARTS, MUON, MUON_PARTS], tmp_path)
     assert_agree(one["whole"], one["parts"])
+    assert_agree(one["muon"], one["muon parts"])
+    # The optimizers differ.
+    kernels = [one[run]["bert/encoder/layer_0/output/dense/kernel"] for run in ("whole", "muon")]
+    assert np.linalg.norm(kernels[0] - kernels[1]) > 0.1 * np.linalg.norm(kernels[0])
     # Dropout has an effect.
     assert differences(one["parts"], one["dropped"])[0] > 1e-3
     for distribution in ("mirrored", "multiworker"):
-        other = ended(distribution, [WHOLE, DROPPED_PARTS], tmp_path)
+        other = ended(distribution, [WHOLE, DROPPED_PARTS, MUON_PARTS], tmp_path)
         assert_agree(one["whole"], other["whole"])
         assert_agree(one["dropped"], other["dropped"])
+        assert_agree(one["muon"], other["muon parts"])
 
 
 def test_batch_sizes_that_cannot_be_divided_are_refused():

@@ -8,8 +8,9 @@ import pytest
 import tensorflow as tf
 
 from lib.model.losses import loss_sums
-from lib.model.parameters import initial_values
+from lib.model.parameters import initial_values, parameter_table
 from lib.params import parse_params
+from lib.train.saving import checkpoint
 from lib.train.step import Trainer
 from lib.train.strategy import make_strategy
 from tests.helpers.tiny_bert import TINY, random_batch
@@ -79,6 +80,8 @@ def broken(batch: dict, value: float = math.nan) -> dict:
         ("float32", "adamw", {}),
         pytest.param("bfloat16", "lamb", {"clip_norm": None}, marks=pytest.mark.slow),
         pytest.param("float16", "novograd", {}, marks=pytest.mark.slow),
+        pytest.param("float32", "muon", {"microbatch_size": 4}, marks=pytest.mark.slow),
+        pytest.param("bfloat16", "muon", {}, marks=pytest.mark.slow),
     ],
 )
 def test_a_step_that_is_not_finite_is_as_if_its_batch_had_not_been_there(
@@ -188,6 +191,32 @@ def test_a_compiled_run_skips_and_evaluates_as_any_other(values):
             np.testing.assert_allclose(one.weights()[name], value, rtol=2e-3, atol=1e-4)
     for name, value in other.evaluate(batches[0]).items():
         assert one.evaluate(batches[0])[name] == pytest.approx(value, rel=1e-3)
+
+
+@pytest.mark.slow
+def test_muon_goes_on_from_a_checkpoint_bit_for_bit(values, tmp_path):
+    (tmp_path / "logs").mkdir()
+    one, other = (trainer(values, optimizer="muon", microbatch_size=4) for _ in range(2))
+    for number in range(1, 7):
+        results = one.step(random_batch(number, sequences=8), *numbers(number))
+        assert float(results["skipped"]) == 0
+        if number == 3:
+            checkpoint.save(tmp_path / "run", 3, one.state(), tmp_path / "logs", keep=1)
+    found = checkpoint.latest(tmp_path / "run")
+    matrices = [p.name for p in parameter_table(TINY) if p.is_layer_matrix]
+    assert len(matrices) == 12
+    assert all(np.any(found.arrays[f"m/{name}"]) for name in matrices)
+    assert not any(f"v/{name}" in found.arrays for name in matrices)
+    other.restore(found.arrays)
+    for number in range(4, 7):
+        other.step(random_batch(number, sequences=8), *numbers(number))
+    expected = one.state()
+    assert all(np.array_equal(value, expected[name]) for name, value in other.state().items())
+
+
+def numbers(step: int) -> tuple[tf.Tensor, tf.Tensor]:
+    """The number of a step, and its learning rate."""
+    return tf.constant(step), tf.constant(0.01)
 
 
 @pytest.mark.slow

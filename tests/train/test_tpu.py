@@ -24,6 +24,7 @@ VARIANTS = {
     "whole batch": {},
     "lamb": {"optimizer": "lamb", "gradient_checkpointing": True},
     "novograd": {"optimizer": "novograd", "label_smoothing": 0.1},
+    "muon": {"optimizer": "muon", "microbatch_size": 4},
     "bfloat16": {"precision": "bfloat16"},
     "float16": {"precision": "float16", "microbatch_size": 4},
 }

@@ -223,8 +223,13 @@ def _settings(facts: CardFacts) -> list[str]:
             f"seeds: sample {params.sample5M.seed}, split {params.split.seed}, records "
             f"{records.seed}, training {training.seed}",
         ]
+    optimizer = training.optimizer
+    if optimizer == "muon":
+        optimizer += (
+            f" for the layers' matrices (momentum {training.muon_momentum:g}), adamw for all else"
+        )
     return [
-        f"optimizer: {training.optimizer} (betas {training.adam_beta1:g} and "
+        f"optimizer: {optimizer} (betas {training.adam_beta1:g} and "
         f"{training.adam_beta2:g}, epsilon {training.adam_epsilon:g}, weight decay "
         f"{training.weight_decay:g}, {correction} bias correction, {clipping})",
         f"schedule: {_schedule(training)}",
