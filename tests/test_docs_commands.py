@@ -22,6 +22,11 @@ SKIPPED = [
     ("docs/experiments.md", r"dvc exp run --queue -S", "test_experiments queues a grid"),
     ("docs/experiments.md", r"dvc exp run --temp", "ends with kill -9 on the page"),
     ("docs/experiments.md", r"make recipe.* dvc exp run", "test_recipe_runs compares recipes"),
+    (
+        "docs/training.md",
+        r"dvc repro|dvc exp run",
+        "test_prolonging_runs prolongs and decays a phase",
+    ),
     ("docs/recipes/*", r"dvc repro|.*dvc exp run", "test_recipe_runs runs each at tiny scale"),
     ("docs/cluster.md", r"", "test_dask_pool runs a scheduler, workers and stages"),
     ("docs/gpu.md", r"export TF_CONFIG|dvc repro|python -m stages", "test_layouts has two workers"),

@@ -64,7 +64,9 @@ def shard(documents, tmp_path_factory):
     return path
 
 
-@pytest.fixture(params=[True, False], ids=["pairs", "single segments"])
+@pytest.fixture(
+    params=[True, pytest.param(False, marks=pytest.mark.slow)], ids=["pairs", "single segments"]
+)
 def held_out(request, model, shard, values) -> HeldOut:
     values["evaluate"] |= {"masked_lm_prob": PROBABILITY, "seed": SEED}
     values["records"] |= {"next_sentence": request.param}
