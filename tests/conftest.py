@@ -19,8 +19,10 @@ ROOT = Path(__file__).parent.parent
 # They run whole pipelines. First, so that at the end no process waits for another's.
 _LONGEST = {
     "test_pipeline.py",
+    "test_training_kills.py",
     "test_remote.py",
     "test_probe_stage.py",
+    "test_dask_pool.py",
     "test_tf.py",
 }
 

@@ -64,6 +64,13 @@ def some_examples(count: int, seed: int, length: int = LENGTH) -> Arrays:
     return arrays
 
 
+def as_feature(values: np.ndarray) -> tf.train.Feature:
+    """The values of a feature, [V] of float32 or integers, as a protocol buffer."""
+    if values.dtype == np.float32:
+        return tf.train.Feature(float_list=tf.train.FloatList(value=values))
+    return tf.train.Feature(int64_list=tf.train.Int64List(value=values))
+
+
 def write_tfrecords(
     path: Path, arrays: Arrays, names: dict[str, str] | None = None, compression: str = ""
 ) -> Path:
@@ -73,11 +80,7 @@ def write_tfrecords(
         for index in range(len(arrays["input_ids"])):
             feature = {}
             for name, matrix in arrays.items():
-                if matrix.dtype == np.float32:
-                    values = tf.train.Feature(float_list=tf.train.FloatList(value=matrix[index]))
-                else:
-                    values = tf.train.Feature(int64_list=tf.train.Int64List(value=matrix[index]))
-                feature[(names or {}).get(name, name)] = values
+                feature[(names or {}).get(name, name)] = as_feature(matrix[index])
             example = tf.train.Example(features=tf.train.Features(feature=feature))
             writer.write(example.SerializeToString())
     return path

@@ -64,6 +64,13 @@ def check_masked(matrix: np.ndarray, lengths: np.ndarray, masked: Masked) -> lis
     return result
 
 
+def full_sequences(count: int) -> tuple[np.ndarray, np.ndarray]:
+    """Sequences of [CLS], 62 random tokens and [SEP], int32 [count, 64], and their lengths."""
+    matrix = np.random.default_rng(0).integers(4, 20, (count, 64), dtype=np.int32)
+    matrix[:, 0], matrix[:, 63] = 1, 2
+    return matrix, np.full(count, 64)
+
+
 # Fractions of [MASK] and of random tokens. With 0.7 and 0.3 none is kept, with rounding errors.
 REPLACEMENTS = [(1.0, 0.0), (0.0, 0.0), (0.0, 1.0), (0.7, 0.3), (0.5, 0.25)]
 

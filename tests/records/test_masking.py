@@ -19,6 +19,7 @@ from tests.helpers.masking import (
     check_masked,
     check_replacements,
     example_lists,
+    full_sequences,
     pad,
     words_of,
 )
@@ -114,10 +115,7 @@ def test_tokens_are_chosen_uniformly() -> None:
 
 @pytest.mark.parametrize("whole_words", [False, True])
 def test_fractions_of_replacement(whole_words: bool) -> None:
-    draw = np.random.default_rng(0)
-    matrix = draw.integers(4, 20, (4000, 64), dtype=np.int32)
-    matrix[:, 0], matrix[:, 63] = 1, 2
-    lengths = np.full(4000, 64)
+    matrix, lengths = full_sequences(4000)
     masked = mask(matrix, lengths, 0.15, 20, whole_words)
     check_masked(matrix, lengths, masked)
     real = masked.weights > 0
@@ -141,10 +139,7 @@ def test_fractions_of_replacement(whole_words: bool) -> None:
 
 @pytest.mark.parametrize("fractions", REPLACEMENTS)
 def test_other_fractions_of_replacement(fractions: tuple[float, float]) -> None:
-    draw = np.random.default_rng(0)
-    matrix = draw.integers(4, 20, (2000, 64), dtype=np.int32)
-    matrix[:, 0], matrix[:, 63] = 1, 2
-    lengths = np.full(2000, 64)
+    matrix, lengths = full_sequences(2000)
     names = ("mask_replace_prob", "random_replace_prob")
     masked = mask(matrix, lengths, 0.15, 20, **dict(zip(names, fractions, strict=True)))
     check_masked(matrix, lengths, masked)

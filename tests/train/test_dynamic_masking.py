@@ -21,6 +21,7 @@ from tests.helpers.masking import (
     check_masked,
     check_replacements,
     example_lists,
+    full_sequences,
     pad,
     words_of,
 )
@@ -168,10 +169,7 @@ def test_positions_are_distributed_like_those_of_static_masks(
 
 @pytest.mark.parametrize("whole_words", [False, True])
 def test_replacements_are_distributed_like_those_of_static_masks(whole_words: bool) -> None:
-    draw = np.random.default_rng(0)
-    matrix = draw.integers(4, 20, (4000, 64), dtype=np.int32)
-    matrix[:, 0], matrix[:, 63] = 1, 2
-    lengths = np.full(4000, 64)
+    matrix, lengths = full_sequences(4000)
     settings = (0.15, 20, whole_words)
     counts = []
     for masked in (
@@ -194,10 +192,7 @@ def test_replacements_are_distributed_like_those_of_static_masks(whole_words: bo
 
 @pytest.mark.parametrize("fractions", REPLACEMENTS)
 def test_other_fractions_of_replacement(fractions: tuple[float, float]) -> None:
-    draw = np.random.default_rng(0)
-    matrix = draw.integers(4, 20, (2000, 64), dtype=np.int32)
-    matrix[:, 0], matrix[:, 63] = 1, 2
-    lengths = np.full(2000, 64)
+    matrix, lengths = full_sequences(2000)
     named = dict(zip(("mask_replace_prob", "random_replace_prob"), fractions, strict=True))
     masked = mask(matrix, lengths, 0.15, 20, **named)
     check_masked(matrix, lengths, masked)
