@@ -225,10 +225,10 @@ def test_predictions_per_sequence_is_the_worst_case(
 @pytest.mark.parametrize(
     ("max_seq_length", "change"),
     [
-        (96, {}),
         (96, {"whole_word_mask": True}),
         (200, {"next_sentence": False, "masked_lm_prob": 0.3}),
-        (64, {"masking": "dynamic"}),
+        pytest.param(96, {}, marks=pytest.mark.slow),
+        pytest.param(64, {"masking": "dynamic"}, marks=pytest.mark.slow),
         (300, {"max_predictions_per_seq": 7, "max_examples_per_pack": 18}),
     ],
 )

@@ -103,7 +103,7 @@ def z_score(x: list[float], y: list[float]) -> float:
     return float((np.mean(x) - np.mean(y)) / max(error, 1e-12))
 
 
-@pytest.mark.parametrize("short_seq_prob", [0.0, 0.5, 1.0])
+@pytest.mark.parametrize("short_seq_prob", [0.0, 0.5, pytest.param(1.0, marks=pytest.mark.slow)])
 @pytest.mark.parametrize(
     "lengths",
     [

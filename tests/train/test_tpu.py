@@ -79,7 +79,14 @@ def agree(ours: dict[str, tf.Tensor], theirs: dict[str, tf.Tensor], tolerance: f
         assert float(theirs[name]) == pytest.approx(float(value), rel=tolerance, abs=1e-6), name
 
 
-@pytest.mark.parametrize("changes", VARIANTS.values(), ids=VARIANTS)
+@pytest.mark.parametrize(
+    "changes",
+    [
+        pytest.param(changes, marks=() if name in ("muon", "float16") else pytest.mark.slow)
+        for name, changes in VARIANTS.items()
+    ],
+    ids=VARIANTS,
+)
 def test_every_shape_in_the_step_is_static(values, changes):
     made = trainer(values, changes, dropout=0.1)
     batch = random_batch(1, sequences=SEQUENCES)
