@@ -26,6 +26,7 @@ from pydantic import (
 )
 from pydantic_core import core_schema
 
+from lib.model.initialization import INITIALIZATIONS
 from lib.model.optimizers import OPTIMIZERS
 from lib.model.schedules import SCHEDULES
 from lib.run import paths
@@ -321,6 +322,7 @@ class Pretrain(Section):
     """Training parameters that every phase inherits, and may override where `Phase` has the key."""
 
     model: Model = Model()
+    initialization: Annotated[str, _one_of(INITIALIZATIONS)] = "normal"
     init_missing_heads: StrictBool = False
     steps: Positive | None = 8000
     epochs: PositiveReal | None = None

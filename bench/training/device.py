@@ -22,10 +22,10 @@ from bench.common.report import machine, table, write_json
 from bench.training.cases import sizes
 from lib.model.config import BertConfig
 from lib.model.flops import matmul_peak, training_flops
+from lib.model.initialization import initial_values
 from lib.model.losses import Batch
 from lib.model.memory import Microbatch, peak_memory
 from lib.model.optimizers import AdamW
-from lib.model.parameters import initial_values
 from lib.params import parse_params
 from lib.run import tf
 from lib.train.step import Trainer

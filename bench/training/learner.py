@@ -16,7 +16,7 @@ from bench import ROOT
 from bench.common.budget import Meter, run
 from lib.checkpoints.huggingface import write_model
 from lib.model.config import BertConfig
-from lib.model.parameters import initial_values
+from lib.model.initialization import initial_values
 from lib.params import Pretrain, parse_params
 from lib.records.manifest import read_manifest
 from lib.run import tf

@@ -22,8 +22,8 @@ from bench.common.step_timing import (
     write_result,
 )
 from lib.model.config import BertConfig
+from lib.model.initialization import initial_values
 from lib.model.losses import Batch
-from lib.model.parameters import initial_values
 from lib.params import parse_params
 from lib.records.manifest import read_manifest
 from lib.run import tf

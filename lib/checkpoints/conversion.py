@@ -21,7 +21,7 @@ from lib.checkpoints import google, huggingface
 from lib.checkpoints.formats import compatibility_notes, detect_format, read_checkpoint
 from lib.checkpoints.tensors import Checkpoint, some_names
 from lib.model.config import BertConfig
-from lib.model.parameters import initial_values
+from lib.model.initialization import initial_values
 from lib.run.atomic import new_directory, write_text
 from lib.run.errors import UserError
 from lib.vocab.directory import (

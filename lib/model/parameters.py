@@ -3,13 +3,9 @@
 Importers and exporters are lists of renames and transposes over this table.
 """
 
-from collections.abc import Container
 from dataclasses import dataclass
 
-import numpy as np
-
 from lib.model.config import BertConfig
-from lib.run import random
 
 
 @dataclass(frozen=True)
@@ -76,36 +72,3 @@ def parameter_table(config: BertConfig) -> list[Parameter]:
         Parameter("cls/seq_relationship/output_weights", (2, size), "normal"),
         Parameter("cls/seq_relationship/output_bias", (2,), "zeros"),
     ]
-
-
-def _truncated_normal(
-    generator: np.random.Generator, shape: tuple[int, ...], deviation: float
-) -> np.ndarray:
-    """Normal values; those beyond two deviations are drawn again, as in TensorFlow."""
-    values = generator.standard_normal(shape, np.float32).reshape(-1)
-    while len(beyond := np.flatnonzero(np.abs(values) > 2)):
-        values[beyond] = generator.standard_normal(len(beyond), np.float32)
-    return values.reshape(shape) * np.float32(deviation)
-
-
-def initial_values(
-    config: BertConfig, seed: int, without: Container[str] = ()
-) -> dict[str, np.ndarray]:
-    """Random initial weights, float32 by name; each tensor has a random stream of its own.
-
-    Args:
-        without: names of parameters to leave out, because the caller has them.
-    """
-    values = {}
-    for parameter in parameter_table(config):
-        if parameter.name in without:
-            continue
-        if parameter.initial == "normal":
-            generator = random.generator(seed, f"initial {parameter.name}")
-            values[parameter.name] = _truncated_normal(
-                generator, parameter.shape, config.initializer_range
-            )
-        else:
-            fill = 1 if parameter.initial == "ones" else 0
-            values[parameter.name] = np.full(parameter.shape, fill, np.float32)
-    return values

@@ -7,7 +7,7 @@ from itertools import chain
 import numpy as np
 
 from lib.model.config import BertConfig
-from lib.model.parameters import initial_values
+from lib.model.initialization import initial_values
 from lib.params import ProbeTask
 from lib.probe.comparison import Run
 from lib.probe.fine_tuning import FineTuner

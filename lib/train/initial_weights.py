@@ -10,7 +10,7 @@ from lib.checkpoints.formats import compatibility_notes, detect_format, open_che
 from lib.checkpoints.tensor_bundle import INDEX
 from lib.checkpoints.tensors import NSP_HEADS, OpenCheckpoint, some_names
 from lib.model.config import BertConfig, read_config
-from lib.model.parameters import initial_values
+from lib.model.initialization import initial_values
 from lib.params import Pretrain
 from lib.run.errors import UserError
 from lib.train.new_token_embeddings import add_token_embeddings, needed_extension
@@ -84,7 +84,8 @@ def read_initial_model(
         return initial
     refuse_too_few_segments(config, segments, f"phases.{phase}.init: {init}")
     refuse_short_model(phase, length, config, sizes)
-    return InitialModel(config, initial_values(config, settings.seed), True, notes)
+    weights = initial_values(config, settings.seed, initialization=settings.initialization)
+    return InitialModel(config, weights, True, notes)
 
 
 def names_config(phase: str, init: Path, vocab: Path) -> bool:

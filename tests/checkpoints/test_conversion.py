@@ -10,7 +10,7 @@ from lib.checkpoints import google, huggingface
 from lib.checkpoints.conversion import convert_model
 from lib.checkpoints.formats import detect_format, read_checkpoint
 from lib.model.bert import encode, masked_lm_logits
-from lib.model.parameters import initial_values
+from lib.model.initialization import initial_values
 from lib.run.errors import UserError
 from lib.vocab.directory import read_directory
 from lib.vocab.export import write_tokenizer

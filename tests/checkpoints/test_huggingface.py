@@ -16,7 +16,8 @@ from safetensors.numpy import load_file, save_file
 
 from lib.checkpoints.huggingface import read_checkpoint, read_model, stored_tensors, write_model
 from lib.model.config import BertConfig
-from lib.model.parameters import initial_values, parameter_table
+from lib.model.initialization import initial_values
+from lib.model.parameters import parameter_table
 from lib.run.errors import UserError
 from tests.helpers.checkpoints import same_bits
 from tests.helpers.pickles import Attack, write_pytorch_file, write_zip

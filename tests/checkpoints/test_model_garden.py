@@ -17,7 +17,7 @@ from lib.checkpoints import formats
 from lib.checkpoints.model_garden_config import read_params
 from lib.model.bert import encode, masked_lm_logits, next_sentence_logits
 from lib.model.config import BertConfig
-from lib.model.parameters import initial_values
+from lib.model.initialization import initial_values
 from lib.run.errors import UserError
 from tests.helpers.checkpoints import MODEL_GARDEN, same_bits
 

@@ -9,7 +9,7 @@ import pytest
 from lib.checkpoints.huggingface import read_model, write_model
 from lib.commands import finish as command
 from lib.commands.finish import finish
-from lib.model.parameters import initial_values
+from lib.model.initialization import initial_values
 from lib.run import fingerprint
 from lib.run.errors import UserError
 from lib.train.saving import checkpoint, digests, run_record, runs

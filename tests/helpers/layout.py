@@ -33,7 +33,7 @@ def train_runs(
     distribution: str, runs: list, steps: int
 ) -> Iterator[tuple[str, dict[str, np.ndarray]]]:
     """Name and final state of each run, with its losses and gradient norms."""
-    from lib.model.parameters import initial_values
+    from lib.model.initialization import initial_values
     from lib.params import parse_params
     from lib.train.step import Trainer
     from lib.train.strategy import distribute, make_strategy

@@ -4,7 +4,7 @@ import numpy as np
 import tensorflow as tf
 
 from lib.model.config import BertConfig
-from lib.model.parameters import initial_values
+from lib.model.initialization import initial_values
 
 TINY = BertConfig(
     vocab_size=50,

@@ -20,7 +20,7 @@ from lib.evaluation.held_out import HeldOut  # noqa: E402
 from lib.evaluation.metrics import TokenCountCode  # noqa: E402
 from lib.evaluation.nsp_pairs import pair_batches  # noqa: E402
 from lib.model.config import BertConfig  # noqa: E402
-from lib.model.parameters import initial_values  # noqa: E402
+from lib.model.initialization import initial_values  # noqa: E402
 from lib.params import parse_params  # noqa: E402
 from lib.records.settings import RecordSettings  # noqa: E402
 from lib.vocab.export import write_tokenizer  # noqa: E402

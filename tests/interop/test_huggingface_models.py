@@ -11,7 +11,7 @@ transformers = pytest.importorskip(
 from lib.checkpoints.huggingface import read_checkpoint, read_model, stored_tensors, write_model  # noqa: E402
 from lib.model.bert import encode, masked_lm_logits, next_sentence_logits  # noqa: E402
 from lib.model.config import BertConfig  # noqa: E402
-from lib.model.parameters import initial_values  # noqa: E402
+from lib.model.initialization import initial_values  # noqa: E402
 from lib.vocab.export import write_tokenizer  # noqa: E402
 from lib.vocab.tokenizer import SPECIAL_TOKENS  # noqa: E402
 

@@ -13,8 +13,8 @@ transformers = pytest.importorskip(
 
 from lib.checkpoints.huggingface import write_model  # noqa: E402
 from lib.model.config import BertConfig  # noqa: E402
+from lib.model.initialization import initial_values  # noqa: E402
 from lib.model.losses import loss_sums  # noqa: E402
-from lib.model.parameters import initial_values  # noqa: E402
 from lib.records import tfrecord  # noqa: E402
 from lib.records.importing.json_lines_export import write_json_lines  # noqa: E402
 from lib.records.manifest import MANIFEST, ShardEntry, SplitEntry, manifest_json  # noqa: E402

@@ -10,7 +10,7 @@ transformers = pytest.importorskip(
 
 from lib.checkpoints.huggingface import stored_tensors  # noqa: E402
 from lib.model.config import BertConfig  # noqa: E402
-from lib.model.parameters import initial_values  # noqa: E402
+from lib.model.initialization import initial_values  # noqa: E402
 from lib.probe.fine_tuning import class_logits  # noqa: E402
 
 

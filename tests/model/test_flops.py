@@ -8,8 +8,9 @@ import pytest
 import tensorflow as tf
 
 from lib.model.flops import matmul_peak, training_flops
+from lib.model.initialization import initial_values
 from lib.model.losses import loss_sums
-from lib.model.parameters import initial_values, parameter_table
+from lib.model.parameters import parameter_table
 from tests.helpers.tiny_bert import TINY
 
 SEQUENCES, LENGTH, PREDICTIONS, EXAMPLES = 5, 12, 3, 4

@@ -8,8 +8,9 @@ import pytest
 import tensorflow as tf
 
 from lib.model.config import BertConfig
+from lib.model.initialization import initial_values
 from lib.model.memory import Microbatch, kept_activations, kept_weight_copies, peak_activations
-from lib.model.parameters import initial_values, parameter_table
+from lib.model.parameters import parameter_table
 from lib.params import Pretrain
 from lib.train.step import Trainer
 from tests.conftest import ROOT
@@ -141,7 +142,7 @@ _MEASURE = """
 import resource, sys
 import numpy as np
 from lib.model.config import BertConfig
-from lib.model.parameters import initial_values
+from lib.model.initialization import initial_values
 from lib.params import Pretrain
 from lib.run import tf
 from lib.train.step import Trainer

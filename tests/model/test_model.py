@@ -7,29 +7,10 @@ import pytest
 import tensorflow as tf
 
 from lib.model.bert import encode, masked_lm_logits
-from lib.model.config import BertConfig
+from lib.model.initialization import initial_values
 from lib.model.layers import Dropout, embed
 from lib.model.losses import loss_sums
-from lib.model.parameters import initial_values, parameter_table
 from tests.helpers.tiny_bert import TINY, random_batch, random_weights
-
-
-def test_initial_values_are_truncated_normal_and_keyed():
-    values = initial_values(TINY, 1)
-    assert [*values] == [parameter.name for parameter in parameter_table(TINY)]
-    kernel = values["bert/encoder/layer_0/intermediate/dense/kernel"]
-    assert np.abs(kernel).max() <= 0.04 + 1e-7
-    # Standard deviation of a normal truncated at two deviations: 0.8796 of the full one.
-    words = initial_values(BertConfig(5000, 64, 1, 1, 8, "gelu", 0, 0, 8), 1)[
-        "bert/embeddings/word_embeddings"
-    ]
-    assert words.std() == pytest.approx(0.02 * 0.8796, rel=0.01)
-    assert np.array_equal(
-        kernel, initial_values(TINY, 1)["bert/encoder/layer_0/intermediate/dense/kernel"]
-    )
-    assert not np.array_equal(
-        kernel, initial_values(TINY, 2)["bert/encoder/layer_0/intermediate/dense/kernel"]
-    )
 
 
 def test_first_loss_is_that_of_uniform_guessing():

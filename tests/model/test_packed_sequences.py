@@ -5,8 +5,8 @@ import pytest
 import tensorflow as tf
 
 from lib.model.bert import encode
+from lib.model.initialization import initial_values
 from lib.model.losses import loss_sums
-from lib.model.parameters import initial_values
 from tests.helpers.packed_batches import unpacked_and_packed
 from tests.helpers.tiny_bert import TINY, random_weights
 

@@ -7,7 +7,7 @@ from itertools import chain
 import numpy as np
 import pytest
 
-from lib.model.parameters import initial_values
+from lib.model.initialization import initial_values
 from lib.probe.fine_tuning import FineTuner
 from lib.probe.labelled import Example
 from lib.probe.learning_rate import choose_learning_rate

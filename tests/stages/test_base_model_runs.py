@@ -13,7 +13,7 @@ from safetensors.numpy import load_file
 from lib.checkpoints import google
 from lib.checkpoints.huggingface import write_model
 from lib.model.config import BertConfig
-from lib.model.parameters import initial_values
+from lib.model.initialization import initial_values
 from lib.vocab.settings import SPECIAL_TOKENS
 from tests.helpers.pickles import write_pytorch_file
 from tests.helpers.project import TINY, Project, write_text

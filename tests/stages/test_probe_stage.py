@@ -8,7 +8,7 @@ import shutil
 import pytest
 
 from lib.checkpoints.huggingface import write_model
-from lib.model.parameters import initial_values
+from lib.model.initialization import initial_values
 from lib.probe.learning_rate import FACTORS
 from lib.vocab.export import write_tokenizer
 from tests.helpers.labelled import (

@@ -19,7 +19,7 @@ from safetensors.numpy import load_file, save_file
 
 from lib.checkpoints.huggingface import write_model
 from lib.model.config import BertConfig
-from lib.model.parameters import initial_values
+from lib.model.initialization import initial_values
 from lib.run.errors import UserError
 from lib.train.base_models import check_base_models
 from lib.vocab.settings import SPECIAL_TOKENS

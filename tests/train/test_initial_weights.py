@@ -14,8 +14,9 @@ from safetensors.numpy import load_file, save_file
 from lib.checkpoints.huggingface import write_model
 from lib.model.bert import encode
 from lib.model.config import BertConfig, read_config
+from lib.model.initialization import initial_values
 from lib.model.losses import loss_sums
-from lib.model.parameters import initial_values, parameter_table
+from lib.model.parameters import parameter_table
 from lib.params import Pretrain, parse_params
 from lib.run.errors import UserError
 from lib.train.initial_weights import InitialModel, extended_positions, read_initial_model

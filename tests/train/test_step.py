@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from lib.model.initialization import initial_values
 from lib.model.losses import loss_sums
-from lib.model.parameters import initial_values, parameter_table
+from lib.model.parameters import parameter_table
 from lib.params import parse_params
 from lib.train.saving import checkpoint
 from lib.train.step import Trainer

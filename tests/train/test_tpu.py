@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from lib.model.parameters import initial_values
+from lib.model.initialization import initial_values
 from lib.params import parse_params
 from lib.train.step import Trainer
 from lib.train.strategy import distribute, make_strategy
