@@ -38,13 +38,13 @@ def train(job: dict[str, Any], steps: int, meter: Meter) -> None:
         "warmup_steps": round(steps * job["warmup"]),
         "weight_decay": job["weight_decay"],
         "adam_epsilon": job["adam_epsilon"],
-        "xla": job["xla"],
         "seed": job["seed"],
+        **job["pretrain"],
     }
     tokenizer = WordPieceTokenizer.load(Path(job["vocabulary"]))
     config = BertConfig(vocab_size=len(tokenizer.vocabulary), **job["model"])
-    weights = initial_values(config, job["seed"])
     settings = parse_params(values).pretrain
+    weights = initial_values(config, job["seed"], initialization=settings.initialization)
     train_phase(config, settings, Path(job["records"]), tokenizer, weights, meter)
 
 

@@ -1,19 +1,21 @@
 """Held-out loss after a budget of processor time: ours against Hugging Face's Trainer.
 
-One small model on WikiText-2, trained from scratch with masked language modelling only, with the
-same vocabulary (ours), optimizer, learning rates and seeds. Each (system, rate, seed) is its own
-process with one thread. Its budget counts the processor time from building the model to the last
-step, without imports, the tokenization of the text and the saving of models. The number of steps
-that fit is found first, by short runs of both systems at the same time, on a machine that must
-otherwise be idle. The training runs then make that number of steps, so that other load affects
-nothing but their duration. All models are evaluated by the same code on the same masked sequences.
+One small BERT on WikiText-2, trained from scratch with masked language modelling only, with the
+same vocabulary (ours), batches and seeds, each system at the best of three learning rates. Theirs
+is `BertForMaskedLM` with the Trainer's AdamW; ours has the initial weights, optimizer and dropout
+that this project recommends. Each (system, rate, seed) is its own process with one thread. Its
+budget counts the processor time from building the model to the last step, without imports, the
+tokenization of the text and the saving of models. The number of steps that fit is found first, by
+short runs of both systems at the same time, on a machine that must otherwise be idle. The training
+runs then make that number of steps, so that other load affects nothing but their duration. All
+models are evaluated by the same code on the same masked sequences.
 
 Numbers of steps and finished runs are saved in the scratch folder: if interrupted, call it again to
 continue.
 
 Keys of a job: `name` (the system), `rate`, `seed`, `steps` (null in a calibration), `folder`;
 `cpu_seconds`, `calibration_seconds` and `points` (number of models saved during the run); sizes of
-the `model`; settings of the optimizer; paths of the inputs.
+the `model`; settings of the optimizer; `pretrain`, parameters of ours; paths of the inputs.
 """
 
 import argparse
@@ -30,7 +32,14 @@ from bench.common.jobs import environment, run_parallel, train
 from bench.common.processes import measure
 from bench.common.project import Project
 from bench.common.report import machine, table, write_json
-from bench.training.summary import best_rows, curves_csv, describe, mean_curves, summarise
+from bench.training.summary import (
+    best_rows,
+    curves_csv,
+    describe,
+    mean_curves,
+    summarise,
+    time_to_reach,
+)
 from lib.report.charts.axes import svg_file
 from lib.report.charts.lines import line_chart
 from lib.run.atomic import write_text
@@ -45,6 +54,9 @@ MODEL = {
     "hidden_act": "gelu",
     "max_position_embeddings": 512,
 }
+OURS = {"initialization": "neighbors", "optimizer": "muon"}
+# Thresholds: our held-out loss at the end, and the minutes in which we reach theirs at the end.
+MAXIMUM_LOSS, MAXIMUM_MINUTES = 5.2, 3.0
 SYSTEMS = {"ours": "bench.training.learner", "Hugging Face": "bench.peers.hugging_face_trainer"}
 PACKAGES = ("numpy", "tensorflow", "torch", "transformers", "accelerate")
 COLUMNS = {
@@ -113,10 +125,8 @@ def prepare(wikitext: Path, work: Path, vocabulary_size: int) -> dict[str, str]:
 
 def shared_job(options: argparse.Namespace, paths: dict[str, str], system: str) -> dict[str, Any]:
     """The keys that all jobs of a system have in common."""
-    dropout = {
-        "hidden_dropout_prob": options.dropout,
-        "attention_probs_dropout_prob": options.dropout,
-    }
+    dropout = 0.0 if system == "ours" else options.dropout
+    rates = {"hidden_dropout_prob": dropout, "attention_probs_dropout_prob": dropout}
     return {
         "name": system,
         "cpu_seconds": 60 * options.cpu_minutes,
@@ -127,10 +137,15 @@ def shared_job(options: argparse.Namespace, paths: dict[str, str], system: str) 
         "warmup": 0.06,
         "weight_decay": 0.01,
         "adam_epsilon": 1e-8,
-        "xla": options.xla,
-        "model": MODEL | dropout,
+        "pretrain": OURS | {"xla": options.xla},
+        "model": MODEL | rates,
         **paths,
     }
+
+
+def rates_of(options: argparse.Namespace, system: str) -> list[float]:
+    """Learning rates to try with a system."""
+    return list(options.rates if system == "ours" else options.peer_rates)
 
 
 def run_folder(options: argparse.Namespace, *parts: object) -> str:
@@ -144,7 +159,7 @@ def calibrate(options: argparse.Namespace, paths: dict[str, str]) -> dict[str, l
         jobs = [
             shared_job(options, paths, system)
             | {
-                "rate": options.rates[0],
+                "rate": rates_of(options, system)[0],
                 "seed": 1 + attempt,
                 "steps": None,
                 "folder": run_folder(options, "calibration", attempt, system),
@@ -164,7 +179,7 @@ def _train(job: dict[str, Any]) -> dict[str, Any]:
 def make_jobs(
     options: argparse.Namespace, paths: dict[str, str], steps: dict[str, int]
 ) -> list[dict[str, Any]]:
-    """Jobs of all runs, the systems in turn."""
+    """Jobs of all runs, seed by seed."""
     return [
         shared_job(options, paths, system)
         | {
@@ -174,8 +189,8 @@ def make_jobs(
             "folder": run_folder(options, system, f"{rate:g}", seed),
         }
         for seed in options.seeds
-        for rate in options.rates
         for system in SYSTEMS
+        for rate in rates_of(options, system)
     ]
 
 
@@ -209,8 +224,11 @@ def make_argument_parser() -> argparse.ArgumentParser:
         "--cpu-minutes", type=float, default=10.0, help="budget of a run (default 10)"
     )
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
-    parser.add_argument("--rates", type=float, nargs="+", default=[5e-4, 1e-3, 2e-3])
-    parser.add_argument("--dropout", type=float, default=0.1, help="of both (default 0.1)")
+    parser.add_argument("--rates", type=float, nargs="+", default=[4e-3, 8e-3, 1.6e-2], help="ours")
+    parser.add_argument(
+        "--peer-rates", type=float, nargs="+", default=[5e-4, 1e-3, 2e-3], help="theirs"
+    )
+    parser.add_argument("--dropout", type=float, default=0.1, help="theirs (default 0.1)")
     parser.add_argument("--vocabulary-size", type=int, default=8000)
     parser.add_argument("--xla", action="store_true", help="compile ours with XLA")
     parser.add_argument("--jobs", type=int, default=2, help="runs at a time (default 2)")
@@ -241,21 +259,29 @@ def main() -> None:
     rows = summarise(results, _LOSS, _ACCURACY, "blocks_loss")
     print(table(rows, COLUMNS))
     best = {system: row["mean"] for system, row in best_rows(rows).items()}
-    passed = best["ours"] <= best["Hugging Face"]
+    means = mean_curves(results, _LOSS)
+    curve = means["ours", float(best_rows(rows)["ours"]["rate"])]
+    minutes = time_to_reach(curve, best["Hugging Face"])
+    passed = best["ours"] <= MAXIMUM_LOSS and minutes <= MAXIMUM_MINUTES
     print(
-        f"lowest mean loss: ours {best['ours']:.4f}, Hugging Face {best['Hugging Face']:.4f}: "
-        f"{'passed' if passed else 'missed'}"
+        f"lowest mean loss: ours {best['ours']:.4f} (at most {MAXIMUM_LOSS}), Hugging Face "
+        f"{best['Hugging Face']:.4f}, which ours reaches in {minutes:.1f} CPU minutes (at most "
+        f"{MAXIMUM_MINUTES:g}): {'passed' if passed else 'missed'}"
     )
     if options.out:
         write_json(
             options.out,
-            {"machine": conditions, "best": best, "passed": passed, "rows": rows, "runs": results},
+            {
+                "machine": conditions,
+                "best": best,
+                "minutes": minutes,
+                "passed": passed,
+                "rows": rows,
+                "runs": results,
+            },
         )
         write_text(options.out.with_suffix(".csv"), curves_csv(results, _LOSS, _ACCURACY))
-        curves = {
-            f"{system}, {rate:g}": curve
-            for (system, rate), curve in sorted(mean_curves(results, _LOSS).items())
-        }
+        curves = {f"{system}, {rate:g}": curve for (system, rate), curve in sorted(means.items())}
         chart = line_chart(
             curves,
             "CPU minutes",
@@ -265,7 +291,7 @@ def main() -> None:
         )
         write_text(options.out.with_suffix(".svg"), svg_file(chart))
     if not passed:
-        sys.exit("learning: threshold missed: our loss is above Hugging Face's")
+        sys.exit("learning: threshold missed")
 
 
 if __name__ == "__main__":

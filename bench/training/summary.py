@@ -4,6 +4,7 @@ A run is a dict with its `job` (`name`, `rate`, `seed`, `cpu_seconds`), its `ste
 `cpu_seconds`, and `points`: `step`, `cpu_seconds` and scores of each saved model.
 """
 
+import math
 import statistics
 from collections.abc import Sequence
 from typing import Any
@@ -83,6 +84,11 @@ def mean_curves(runs: Sequence[Run], score: str) -> dict[tuple[str, float], Curv
             for points in zip(*(run["points"] for run in group), strict=True)
         ]
     return curves
+
+
+def time_to_reach(curve: Curve, score: float) -> float:
+    """Minutes until a curve is at a score or below, at its first such point; infinity if never."""
+    return next((minutes for minutes, found in curve if found <= score), math.inf)
 
 
 def curves_csv(runs: Sequence[Run], loss: str, accuracy: str) -> str:

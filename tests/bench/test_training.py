@@ -1,6 +1,7 @@
 """The benchmarks of training; their figures are not tested."""
 
 import json
+import math
 import subprocess
 import sys
 
@@ -46,6 +47,8 @@ def test_runs_are_summarised_by_means_over_seeds():
     assert summary.best_rows(rows) == {"ours": ours, "Hugging Face": theirs}
     curves = summary.mean_curves(runs, "loss")
     assert curves["ours", 1e-3] == [(1.0, 5.5), (2.0, 3.5)]
+    assert summary.time_to_reach(curves["ours", 1e-3], 4.0) == 2.0
+    assert summary.time_to_reach(curves["ours", 1e-3], 3.0) == math.inf
     assert len(summary.curves_csv(runs, "loss", "accuracy").splitlines()) == 1 + 8
 
 
@@ -64,7 +67,7 @@ def test_settings_of_every_learning_job_are_valid_params(values, tmp_path):
     made = learning.make_jobs(options, {}, {"ours": 500, "Hugging Face": 200})
     assert len(made) == 2 * 3 * 3 and len({job["folder"] for job in made}) == len(made)
     for job in made:
-        values["pretrain"] |= {"learning_rate": job["rate"], "xla": job["xla"]}
+        values["pretrain"] |= {"learning_rate": job["rate"], **job["pretrain"]}
         parse_params(values)
 
 
