@@ -1,11 +1,12 @@
-"""Recipes compared on one text: budget-24h, hf-guide, and budget-24h without each of its parts.
+"""Recipes compared on one text: hf-guide, budget-24h, and the parts in which they differ.
 
-All train the same small model from scratch, with the same vocabulary, on the demo corpus, for the
-same processor time. Everything else comes from the recipe: masking, pairs, packing, phases,
-optimizer, schedule, dropout. Sequences are a quarter as long as in the recipes, batches are small.
-Learning rates for large models would barely train a small one, so each recipe gets the best of the
-same few, found with one seed; the other seeds then use that rate. The score is bits per character
-of the same masked words of the test split.
+Each part is measured alone (hf-guide with it) and left out (budget-24h without it). All train the
+same small model from scratch, with the same vocabulary, on the demo corpus, for the same processor
+time. Everything else comes from the recipe: masking, pairs, packing, phases, optimizer, schedule,
+dropout. Sequences are a quarter as long as in the recipes, batches are small. Learning rates for
+large models would barely train a small one, and no optimizer can be judged by one rate, so each
+variant gets the best of the same few, found with one seed; the other seeds then use that rate. The
+score is bits per character of the same masked words of the test split.
 
 The number of steps that fit is found first, by short runs of all at the same time, on a machine
 that must otherwise be idle. These numbers and finished runs are saved in the scratch folder: if
@@ -37,6 +38,10 @@ from lib.run.atomic import write_text
 
 HF, BUDGET = "hf-guide", "budget-24h"
 LENGTH, BATCH_SIZE = 32, 16
+
+# Name of a variant -> its recipe, and the parameters that differ from the recipe's.
+Variants = dict[str, tuple[str, dict[str, Any]]]
+
 SHARED: dict[str, Any] = {
     "preprocess": {"input": "data/demo", "document": "blank_line"},
     "vocab": {"source": "sentencepiece", "base": "data/sample", "size": 4000},
@@ -67,18 +72,60 @@ OWN: dict[str, dict[str, Any]] = {
 }
 # Phases of a recipe and their fractions of the steps.
 PHASES = {HF: {"short": 0.9, "long": 0.1}, BUDGET: {"main": 1.0}}
-# Parts in which budget-24h differs from hf-guide, each set to hf-guide's value.
-PARTS: dict[str, dict[str, Any]] = {
-    "15 % masked": {"records": {"masked_lm_prob": 0.15}},
-    "unpacked": {"records": {"packing": False}},
-    "sentence pairs": {"records": {"next_sentence": True}},
-    "masked once": {"records": {"masking": "static"}},
-    "dropout": {
-        "pretrain": {"model": {"hidden_dropout_prob": 0.1, "attention_probs_dropout_prob": 0.1}}
-    },
-    "beta2 0.999": {"pretrain": {"adam_beta2": 0.999, "adam_epsilon": 1e-8}},
-    "no warm-up": {"pretrain": {"warmup_steps": 0}},
+
+
+def _dropout(rate: float) -> dict[str, Any]:
+    return {"model": {"hidden_dropout_prob": rate, "attention_probs_dropout_prob": rate}}
+
+
+# Part -> its section of params.yaml, its values, and those of a run without it.
+PARTS: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
+    "initial weights": ("pretrain", {"initialization": "neighbors"}, {"initialization": "normal"}),
+    "sinusoids": ("pretrain", {"initialization": "sinusoidal"}, {"initialization": "normal"}),
+    "Muon": ("pretrain", {"optimizer": "muon"}, {"optimizer": "adamw"}),
+    "no dropout": ("pretrain", _dropout(0.0), _dropout(0.1)),
+    "no sentence pairs": ("records", {"next_sentence": False}, {"next_sentence": True}),
+    "cut sequences": ("records", {"whole_sentences": False}, {"whole_sentences": True}),
+    "packing": ("records", {"packing": True}, {"packing": False}),
+    "25 % masked": ("records", {"masked_lm_prob": 0.25}, {"masked_lm_prob": 0.15}),
+    "only [MASK]": (
+        "records",
+        {"mask_replace_prob": 1.0, "random_replace_prob": 0.0},
+        {"mask_replace_prob": 0.8, "random_replace_prob": 0.1},
+    ),
+    "new masks": ("records", {"masking": "dynamic"}, {"masking": "static"}),
+    "beta2 0.98": (
+        "pretrain",
+        {"adam_beta2": 0.98, "adam_epsilon": 1e-6},
+        {"adam_beta2": 0.999, "adam_epsilon": 1e-8},
+    ),
+    "warm-up": ("pretrain", {"warmup_steps": 0.06}, {"warmup_steps": 0}),
+    "late decay": (
+        "pretrain",
+        {"schedule": "one_minus_sqrt", "decay_steps": 0.2},
+        {"schedule": "polynomial", "decay_steps": None},
+    ),
 }
+# Parts that budget-24h does not have: measured as additions to either recipe.
+ADDITIONS = ("sinusoids", "Muon", "only [MASK]", "late decay")
+# Parts that the other recipe has as well, or that have no effect in it.
+NOT_ALONE = ("cut sequences", "new masks")
+
+
+def make_variants(parts: bool) -> Variants:
+    """The two recipes and, if asked for, each part alone and left out."""
+    variants: Variants = {HF: (HF, {}), BUDGET: (BUDGET, {})}
+    if parts:
+        for name, (section, values, without) in PARTS.items():
+            if name not in NOT_ALONE:
+                variants[f"{HF} with {name}"] = (HF, {section: values})
+            if name in ADDITIONS:
+                variants[f"{BUDGET} with {name}"] = (BUDGET, {section: values})
+            else:
+                variants[f"{BUDGET} without {name}"] = (BUDGET, {section: without})
+    return variants
+
+
 _SHARED_DATA = ("data/corpus", "data/sample", "data/vocab", "data/shards")
 COLUMNS = {
     "name": "recipe",
@@ -87,6 +134,7 @@ COLUMNS = {
     "score": "bits per character",
     "lowest": "lowest",
     "highest": "highest",
+    "deviation": "sd",
     "accuracy": "accuracy",
     "steps": "steps",
     "cpu_minutes": "CPU min",
@@ -94,9 +142,6 @@ COLUMNS = {
 
 
 _BITS, _ACCURACY = "bits_per_character", "mlm_accuracy"
-
-# Name of a variant -> its recipe, and the parameters that differ from the recipe's.
-Variants = dict[str, tuple[str, dict[str, Any]]]
 
 
 def prepare(work: Path, variants: Variants) -> None:
@@ -194,33 +239,29 @@ def main() -> None:
         "--cpu-minutes", type=float, default=3.0, help="budget of a run (default 3)"
     )
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
-    parser.add_argument("--rates", type=float, nargs="+", default=[1e-3, 2e-3, 4e-3])
+    parser.add_argument("--rates", type=float, nargs="+", default=[2e-3, 4e-3, 8e-3])
     parser.add_argument("--no-parts", action="store_true", help="only the two recipes")
     parser.add_argument("--jobs", type=int, default=2, help="runs at a time (default 2)")
     cli.add_outputs(parser, "recipes")
     options = parser.parse_args()
     options.work = options.work.absolute()
     recipes = (HF, BUDGET)
-    variants: Variants = {name: (name, {}) for name in recipes}
-    if not options.no_parts:
-        variants |= {f"{BUDGET}, {name}": (BUDGET, changes) for name, changes in PARTS.items()}
+    variants = make_variants(not options.no_parts)
     conditions = machine(("numpy", "tensorflow"))
     prepare(options.work, variants)
     comparison = Comparison(options, variants)
     first, *others = options.seeds
-    results = comparison.run([(name, rate, first) for rate in options.rates for name in recipes])
+    results = comparison.run([(name, rate, first) for name in variants for rate in options.rates])
     best = best_rows(summarise(results, _BITS, _ACCURACY))
-    rates = {name: float(best[name]["rate"]) for name in recipes}
-    seeds = [(name, rates[name], seed) for seed in others for name in recipes]
-    parts = [(name, rates[BUDGET], first) for name in variants if name not in recipes]
-    results += comparison.run([*seeds, *parts])
-    rows = summarise(results, _BITS, _ACCURACY)
+    rates = {name: float(best[name]["rate"]) for name in variants}
+    results += comparison.run([(name, rates[name], seed) for name in variants for seed in others])
+    rows = [
+        row
+        for row in summarise(results, _BITS, _ACCURACY)
+        if float(row["rate"]) == rates[row["name"]]
+    ]
     print(table(rows, COLUMNS))
-    bits = {
-        row["name"]: row["mean"]
-        for row in rows
-        if row["name"] in recipes and float(row["rate"]) == rates[row["name"]]
-    }
+    bits = {row["name"]: row["mean"] for row in rows}
     passed = bits[BUDGET] < bits[HF]
     print(
         f"bits per character: {BUDGET} {bits[BUDGET]:.4f}, {HF} {bits[HF]:.4f}: "

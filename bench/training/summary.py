@@ -50,6 +50,7 @@ def summarise(runs: Sequence[Run], score: str, accuracy: str, *others: str) -> l
                 "score": f"{statistics.mean(scores):.4f}",
                 "lowest": f"{min(scores):.4f}",
                 "highest": f"{max(scores):.4f}",
+                "deviation": f"{statistics.stdev(scores):.4f}" if len(scores) > 1 else "",
                 "accuracy": f"{statistics.mean(end[accuracy] for end in ends):.1%}",
                 **{key: f"{statistics.mean(end[key] for end in ends):.4f}" for key in others},
                 "steps": round(statistics.mean(run["steps"] for run in group)),

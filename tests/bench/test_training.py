@@ -2,17 +2,20 @@
 
 import json
 import math
+import shutil
 import subprocess
 import sys
 
 import numpy as np
 import pytest
+import yaml
 from safetensors.numpy import load_file, save_file
 
 from bench import ROOT
 from bench.common import jobs
-from bench.training import learning, summary
+from bench.training import learning, recipes, summary
 from bench.training.probe import hashtag_task
+from lib.commands.recipe import apply_recipe, merge
 from lib.params import parse_params
 from lib.vocab.tokenizer import WordPieceTokenizer
 
@@ -69,6 +72,20 @@ def test_settings_of_every_learning_job_are_valid_params(values, tmp_path):
     for job in made:
         values["pretrain"] |= {"learning_rate": job["rate"], **job["pretrain"]}
         parse_params(values)
+
+
+def test_each_variant_of_a_recipe_has_valid_params_of_its_own(tmp_path):
+    found = []
+    for recipe, changes in recipes.make_variants(parts=True).values():
+        path = tmp_path / "params.yaml"
+        shutil.copyfile(ROOT / "params.yaml", path)
+        apply_recipe(ROOT / "recipes" / f"{recipe}.yaml", path)
+        values = yaml.safe_load(path.read_text())
+        for each in (recipes.SHARED, recipes.OWN[recipe], changes):
+            merge(values, each)
+        parse_params(values)
+        found.append(values)
+    assert all(values not in found[:number] for number, values in enumerate(found))
 
 
 def test_blocks_contain_all_lines_one_after_the_other(tmp_path):
