@@ -223,18 +223,18 @@ MaskedFraction = Annotated[Real, Field(gt=0, lt=1)]
 
 class Records(Section):
     source: ProjectPath = SHARDS
-    masked_lm_prob: MaskedFraction = 0.15
+    masked_lm_prob: MaskedFraction = 0.3
     mask_replace_prob: Probability = 0.8
     random_replace_prob: Probability = 0.1
     max_predictions_per_seq: Literal["auto"] | Positive = "auto"
-    short_seq_prob: Probability = 0.1
-    dupe_factor: Positive = 5
+    short_seq_prob: Probability = 0.0
+    dupe_factor: Positive = 1
     whole_word_mask: StrictBool = False
-    next_sentence: StrictBool = True
+    next_sentence: StrictBool = False
     whole_sentences: StrictBool = False
     random_next_prob: Probability = 0.5
-    masking: Literal["static", "dynamic"] = "static"
-    packing: StrictBool = False
+    masking: Literal["static", "dynamic"] = "dynamic"
+    packing: StrictBool = True
     max_examples_per_pack: Literal["auto"] | Annotated[Whole, Field(ge=2)] = "auto"
     compression: Literal["none", "gzip"] = "none"
     seed: Count = 12345
@@ -272,7 +272,7 @@ class Records(Section):
 class Model(Section):
     num_hidden_layers: Positive = 2
     hidden_size: Positive = 128
-    num_attention_heads: Positive = 4
+    num_attention_heads: Positive = 2
     intermediate_size: Positive = 512
     hidden_act: Literal["gelu", "gelu_new", "relu"] = "gelu"
     max_position_embeddings: Positive = 512
@@ -322,18 +322,18 @@ class Pretrain(Section):
     """Training parameters that every phase inherits, and may override where `Phase` has the key."""
 
     model: Model = Model()
-    initialization: Annotated[str, _one_of(INITIALIZATIONS)] = "normal"
+    initialization: Annotated[str, _one_of(INITIALIZATIONS)] = "neighbors"
     init_missing_heads: StrictBool = False
-    steps: Positive | None = 8000
+    steps: Positive | None = 3300
     epochs: PositiveReal | None = None
     batch_size: Positive = 32
     microbatch_size: Positive | None = None
     optimizer: Annotated[str, _one_of(OPTIMIZERS)] = "adamw"
-    learning_rate: PositiveReal = 2e-3
+    learning_rate: PositiveReal = 4e-3
     end_learning_rate: NotNegative = 0.0
     schedule: Annotated[str, _one_of(SCHEDULES)] = "polynomial"
     power: PositiveReal = 1.0
-    warmup_steps: StepsOrFraction = 400
+    warmup_steps: StepsOrFraction = 200
     decay_steps: PositiveStepsOrFraction | None = None
     label_smoothing: Fraction = 0.0
     weight_decay: NotNegative = 0.01
@@ -350,7 +350,7 @@ class Pretrain(Section):
     tpu: Tpu = Tpu()
     shuffle_buffer: Positive = 20_000
     log_every: Positive = 100
-    evaluate_every: Positive = 2000
+    evaluate_every: Positive = 1000
     max_dev_sequences: Positive | None = None
     checkpoint_every: Positive = 1000
     checkpoint_minutes: PositiveReal | None = None

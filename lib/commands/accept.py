@@ -3,8 +3,8 @@
 After an update of this project `dvc repro` runs every stage whose code changed, and trains again.
 CHANGELOG.md says which stages' results differ between versions. If yours do not, or if the old
 model is good enough, this marks the present outputs as up to date with the new code. It does so for
-stages that differ from their last run only in code, or in new parameters that have their default
-values. Others are listed and left as they are.
+stages that differ from their last run only in code, or in new parameters that have the values by
+which earlier versions worked. Others are listed and left as they are.
 
 Training that was interrupted is resumed with the new code then, and a finished run can be continued
 with it (`make continue`).
@@ -113,7 +113,7 @@ def other_changes(changes: Iterable[Any], params: Params) -> list[str]:
             for path, how in entries.items():
                 if isinstance(how, dict):
                     found += [
-                        key for key, state in how.items() if not _is_default(key, state, params)
+                        key for key, state in how.items() if not _is_as_before(key, state, params)
                     ]
                 elif Path(path).parent == STATES and how in ("new", "modified"):
                     # It was added by `add_missing_states`.
@@ -131,15 +131,18 @@ def _is_code(path: str, state: str, params: Params) -> bool:
     return path.startswith(f"{CODE}/")
 
 
-def _is_default(key: str, state: str, params: Params) -> bool:
-    """Whether a parameter is one that the last run did not know yet, with its default value."""
+def _is_as_before(key: str, state: str, params: Params) -> bool:
+    """Whether a parameter is one that the last run did not know yet, with the value it had then."""
     values: Any = params.model_dump()
-    defaults: Any = Params(phases=params.phases).model_dump()
+    before: Any = Params(phases=params.phases).model_dump()
+    before["pretrain"]["initialization"] = "normal"
+    if not params.records.next_sentence:
+        before["records"]["whole_sentences"] = True
     for part in key.split("."):
-        if not isinstance(values, dict) or part not in values or part not in defaults:
+        if not isinstance(values, dict) or part not in values or part not in before:
             return False
-        values, defaults = values[part], defaults[part]
-    return state == "new" and bool(values == defaults)
+        values, before = values[part], before[part]
+    return state == "new" and bool(values == before)
 
 
 if __name__ == "__main__":

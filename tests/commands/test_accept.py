@@ -6,6 +6,15 @@ from lib.commands.accept import other_changes
 from lib.params import parse_params
 
 
+def test_initial_weights_and_single_segments_of_earlier_versions_are_accepted(values):
+    keys = {"records.whole_sentences": "new", "pretrain.initialization": "new"}
+    changes = [{"changed deps": {"params.yaml": keys}}]
+    values["records"] |= {"next_sentence": False, "whole_sentences": True}
+    assert other_changes(changes, parse_params(values)) == []
+    values["records"]["whole_sentences"] = False
+    assert other_changes(changes, parse_params(values)) == ["records.whole_sentences"]
+
+
 @pytest.mark.parametrize(
     ("changes", "other"),
     [
@@ -22,16 +31,22 @@ from lib.params import parse_params
         ([{"changed deps": {"data/phases/main.json": "new"}}], []),
         ([{"changed deps": {"data/phases/decay.json": "new"}}], ["data/phases/decay.json"]),
         ([{"changed deps": {"data/phases/main.json": "modified"}}], ["data/phases/main.json"]),
-        # Parameters that the last run did not know: only with their default values.
-        ([{"changed deps": {"params.yaml": {"records.packing": "new"}}}], []),
+        # Parameters that the last run did not know: only with the values that it had.
+        ([{"changed deps": {"params.yaml": {"records.compression": "new"}}}], []),
+        ([{"changed deps": {"params.yaml": {"records.whole_sentences": "new"}}}], []),
+        (
+            [{"changed deps": {"params.yaml": {"pretrain.initialization": "new"}}}],
+            ["pretrain.initialization"],
+        ),
         ([{"changed deps": {"params.yaml": {"preprocess.clean": "new"}}}], []),
         ([{"changed deps": {"params.yaml": {"records.seed": "new"}}}], ["records.seed"]),
         ([{"changed deps": {"params.yaml": {"records.packing": "modified"}}}], ["records.packing"]),
         ([{"changed deps": {"params.yaml": {"records.gone": "deleted"}}}], ["records.gone"]),
     ],
 )
-def test_only_code_and_new_parameters_with_default_values_are_accepted(values, changes, other):
+def test_only_code_and_new_parameters_with_earlier_values_are_accepted(values, changes, other):
     values["records"]["seed"] = 7
+    values["pretrain"]["initialization"] = "neighbors"
     decay = {"max_seq_length": 32, "init": "models/main", "masked_lm_prob": 0.1}
     values["phases"]["decay"] = decay
     assert other_changes(changes, parse_params(values)) == other

@@ -197,7 +197,12 @@ def test_from_scratch_with_the_sizes_of_params(initial_model, vocab, values):
     found = initial_model(vocab.parent / "." / "vocab")
     assert found.from_scratch and found.notes == ()
     assert found.config == BertConfig(12, 16, 1, 2, 24, "gelu", 0.0, 0.0, 24)
-    assert equal(found.weights, initial_values(found.config, values["pretrain"]["seed"]))
+    seed = values["pretrain"]["seed"]
+    assert equal(found.weights, initial_values(found.config, seed))
+    values["pretrain"]["initialization"] = "neighbors"
+    expected = initial_values(found.config, seed, initialization="neighbors")
+    assert not equal(found.weights, expected)
+    assert equal(initial_model(vocab).weights, expected)
 
 
 def test_from_scratch_with_the_sizes_of_googles_file(initial_model, tmp_path, values):
