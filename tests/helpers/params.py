@@ -11,16 +11,24 @@ from tests.conftest import ROOT
 
 _PHASES = {"main": {"max_seq_length": 32, "init": "data/vocab"}}
 # Sentence pairs masked once, and random weights: Devlin et al.'s training, which has more parts to
-# test than the default one.
+# test than the default one. Tests also rely on these lengths and rates.
 _CHANGES: dict[str, dict[str, Any]] = {
     "records": {
+        "masked_lm_prob": 0.15,
         "short_seq_prob": 0.1,
         "dupe_factor": 5,
         "next_sentence": True,
         "masking": "static",
         "packing": False,
     },
-    "pretrain": {"initialization": "normal"},
+    "pretrain": {
+        "model": {"num_attention_heads": 4},
+        "initialization": "normal",
+        "steps": 8000,
+        "learning_rate": 2e-3,
+        "warmup_steps": 400,
+        "evaluate_every": 2000,
+    },
 }
 
 
