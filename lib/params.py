@@ -256,16 +256,8 @@ class Records(Section):
     @model_validator(mode="after")
     def _external_examples_are_imported_unchanged(self) -> "Records":
         if self.source != SHARDS:
-            for key, required in (("masking", "static"), ("packing", False)):
-                if getattr(self, key) != required:
-                    raise ValueError(
-                        problem_at(
-                            f"records.{key}",
-                            f"should be {str(required).lower()}, because the external examples in "
-                            f"records.source {self.source} are imported unchanged",
-                            getattr(self, key),
-                        )
-                    )
+            # They have masks, and a sequence each, whatever the parameters for text shards are.
+            self.__dict__.update(masking="static", packing=False)
         return self
 
 

@@ -17,15 +17,36 @@ from lib.commands.recipe import merge
 from lib.run.errors import UserError
 from lib.vocab.export import write_tokenizer
 
+# What the peers have: sentence pairs masked once, random initial weights.
+BASE: dict[str, dict[str, Any]] = {
+    "records": {
+        "masked_lm_prob": 0.15,
+        "short_seq_prob": 0.1,
+        "dupe_factor": 5,
+        "next_sentence": True,
+        "masking": "static",
+        "packing": False,
+    },
+    "pretrain": {
+        "model": {"num_attention_heads": 4},
+        "initialization": "normal",
+        "steps": 8000,
+        "learning_rate": 2e-3,
+        "warmup_steps": 400,
+        "evaluate_every": 2000,
+    },
+    "cluster": {"workers": 1},
+}
+
 
 class Project:
-    """A copy of the project. Its stages use this Python and, by default, one worker."""
+    """A copy of the project. Its stages use this Python and, by default, the values of `BASE`."""
 
     def __init__(self, folder: Path, params: dict[str, Any]) -> None:
         """
         Args:
             folder: deleted first if it exists.
-            params: keys of params.yaml to change in the copy.
+            params: keys of params.yaml to change in the copy, besides those of `BASE`.
         """
         self.folder = folder.absolute()
         self.environment = {**os.environ, "DVC_NO_ANALYTICS": "1"}
@@ -35,7 +56,7 @@ class Project:
         shutil.rmtree(self.folder, ignore_errors=True)
         self.folder.mkdir(parents=True)
         recipe = self.folder / "bench.yaml"
-        recipe.write_text("cluster: {workers: 1}\n", encoding="utf-8")
+        recipe.write_text(yaml.safe_dump(BASE), encoding="utf-8")
         command = [
             sys.executable,
             "-m",

@@ -129,6 +129,7 @@ def test_enlarged_text_has_no_equal_documents(tmp_path):
 def test_project_changes_only_the_given_params(tmp_path, values):
     changes = {"phases": {"main": {"max_seq_length": 48}}, "cluster": {"workers": 3}}
     found = load_params(Project(tmp_path / "project", changes).folder / "params.yaml")
+    # Those of `values` are the peers', too.
     merge(values, changes)
     assert found == parse_params(values)
 

@@ -676,8 +676,6 @@ def test_folders_without_usable_files_are_refused(import_folder):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"packing": True}, "records.packing: should be false, because the external examples in"),
-        ({"masking": "dynamic"}, "records.masking: should be static, because"),
         ({"source": "data/records/main"}, "records.source: should be separate from data/records"),
         ({"source": ""}, "records.source: should be the path of a file or folder"),
     ],
@@ -687,6 +685,12 @@ def test_params_that_contradict_external_examples_are_refused(values, changes, m
     with pytest.raises(UserError) as failure:
         parse_params(values)
     assert message in str(failure.value)
+
+
+def test_masking_and_packing_do_not_apply_to_external_examples(values):
+    values["records"] |= {"source": "external", "packing": True, "masking": "dynamic"}
+    found = parse_params(values).records
+    assert (found.packing, found.masking) == (False, "static")
 
 
 # The fast TFRecord reader against the plain one.
