@@ -2,6 +2,7 @@
 
 import csv
 import io
+import json
 import shutil
 import sys
 import time
@@ -70,6 +71,12 @@ def check(project: Project) -> None:
     with torch.no_grad():
         logits = AutoModelForMaskedLM.from_pretrained(model)(**batch).logits
     assert logits.shape == (1, len(ids), config.vocab_size) and logits.isfinite().all()
+
+
+def test_the_smoke_model_is_better_than_the_unigram_baseline(base):
+    path = base.parents[1] / "results/evaluate/metrics.json"
+    metrics = json.loads(path.read_text(encoding="utf-8"))
+    assert metrics["bits_per_character"] < metrics["bits_per_character_unigram"] - 0.1
 
 
 @pytest.mark.parametrize("name", PUBLISHED)
