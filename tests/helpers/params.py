@@ -5,37 +5,22 @@ from typing import Any
 
 import yaml
 
+from bench.common.project import BASE
 from lib.commands.recipe import edit_params, merge
 from lib.params import Params
 from tests.conftest import ROOT
 
 _PHASES = {"main": {"max_seq_length": 32, "init": "data/vocab"}}
-# Sentence pairs masked once, and random weights: Devlin et al.'s training, which has more parts to
-# test than the default one. Tests also rely on these lengths and rates.
-_CHANGES: dict[str, dict[str, Any]] = {
-    "records": {
-        "masked_lm_prob": 0.15,
-        "short_seq_prob": 0.1,
-        "dupe_factor": 5,
-        "next_sentence": True,
-        "masking": "static",
-        "packing": False,
-    },
-    "pretrain": {
-        "model": {"num_attention_heads": 4},
-        "initialization": "normal",
-        "steps": 8000,
-        "learning_rate": 2e-3,
-        "warmup_steps": 400,
-        "evaluate_every": 2000,
-    },
-}
 
 
 def default_values() -> dict[str, Any]:
-    """The defaults in code as plain values, with one phase, `main`, and sentence pairs."""
+    """The defaults in code as plain values, with one phase, `main`, and BERT's own training.
+
+    That is sentence pairs masked once, and random initial weights: there is more to test in it than
+    in the default one.
+    """
     values = Params(phases=_PHASES).model_dump()
-    merge(values, _CHANGES)
+    merge(values, {section: BASE[section] for section in ("records", "pretrain")})
     return values
 
 
