@@ -1,6 +1,7 @@
 """Initial weights: BERT's, sinusoids, and heads that attend to the nearest tokens."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,16 +13,12 @@ from tests.helpers.tiny_bert import TINY
 
 
 def config(layers: int, hidden: int, heads: int, positions: int = 128) -> BertConfig:
-    return BertConfig(
-        vocab_size=50,
-        hidden_size=hidden,
+    return replace(
+        TINY,
         num_hidden_layers=layers,
+        hidden_size=hidden,
         num_attention_heads=heads,
-        intermediate_size=8,
-        hidden_act="gelu",
         max_position_embeddings=positions,
-        hidden_dropout_prob=0,
-        attention_probs_dropout_prob=0,
     )
 
 
@@ -72,7 +69,7 @@ def test_heads_start_by_attending_to_one_of_the_nearest_tokens(sizes):
     """Queries and keys of the first layer, computed here, for random tokens anywhere."""
     made = config(*sizes, positions=512)
     values = initial_values(made, 1, initialization="neighbors")
-    tokens = np.random.default_rng(1).integers(0, 50, 512)
+    tokens = np.random.default_rng(1).integers(0, made.vocab_size, 512)
     summed = (
         values["bert/embeddings/word_embeddings"][tokens]
         + values["bert/embeddings/token_type_embeddings"][0]
