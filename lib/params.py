@@ -26,6 +26,7 @@ from pydantic import (
 )
 from pydantic_core import core_schema
 
+from lib.model.config import ARCHITECTURES
 from lib.model.initialization import INITIALIZATIONS
 from lib.model.optimizers import OPTIMIZERS
 from lib.model.schedules import SCHEDULES
@@ -262,6 +263,7 @@ class Records(Section):
 
 
 class Model(Section):
+    architecture: Annotated[str, _one_of(ARCHITECTURES)] = "bert"
     num_hidden_layers: Positive = 2
     hidden_size: Positive = 128
     num_attention_heads: Positive = 2
@@ -270,6 +272,9 @@ class Model(Section):
     max_position_embeddings: Positive = 512
     hidden_dropout_prob: Fraction = 0.0
     attention_probs_dropout_prob: Fraction = 0.0
+    # Of ModernBERT only.
+    local_attention: Positive = 128
+    global_attn_every_n_layers: Positive = 3
 
     @model_validator(mode="after")
     def _heads_divide_hidden_size(self) -> "Model":
@@ -278,6 +283,14 @@ class Model(Section):
                 f"hidden_size {self.hidden_size} should be a multiple of num_attention_heads "
                 f"{self.num_attention_heads}"
             )
+        if self.architecture != "bert":
+            for name in ("local_attention", "hidden_size"):
+                size = getattr(self, name) // (
+                    self.num_attention_heads if name == "hidden_size" else 1
+                )
+                if size % 2:
+                    each = " per attention head" if name == "hidden_size" else ""
+                    raise ValueError(f"{name} should be an even number{each}. Received: {size}")
         return self
 
 
@@ -314,7 +327,7 @@ class Pretrain(Section):
     """Training parameters that every phase inherits, and may override where `Phase` has the key."""
 
     model: Model = Model()
-    initialization: Annotated[str, _one_of(INITIALIZATIONS)] = "neighbors"
+    initialization: Annotated[str, _one_of(INITIALIZATIONS)] = "auto"
     init_missing_heads: StrictBool = False
     steps: Positive | None = 3300
     epochs: PositiveReal | None = None

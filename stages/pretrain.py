@@ -6,7 +6,6 @@ import os
 import shutil
 import sys
 from collections.abc import Mapping
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +13,8 @@ import numpy as np
 
 from lib.checkpoints.huggingface import write_model
 from lib.checkpoints.weight_files import SAFETENSORS
-from lib.model.config import BertConfig
-from lib.model.parameters import parameter_table
+from lib.model.config import config_record
+from lib.model.encoder_config import EncoderConfig
 from lib.params import SAVED, load_params
 from lib.records.manifest import MANIFEST, read_manifest, record_settings
 from lib.run import cost, fingerprint
@@ -34,7 +33,7 @@ from lib.train.prolonging import prolong
 from lib.train.saving import checkpoint, digests, kept_state, run_record, runs
 from lib.train.saving.checkpoint import exclusive
 from lib.train.saving.identity import INTERVALS, Identity, identify
-from lib.train.saving.tokenizer_files import write_files
+from lib.train.saving.tokenizer_files import special_ids, write_files
 from lib.vocab.tokenizer import WordPieceTokenizer
 
 _DEMO_SIZE = 256
@@ -172,7 +171,7 @@ def main(
 
         def write(folder: Path, weights: Mapping[str, np.ndarray]) -> None:
             write_files(folder, config, tokenizer)
-            write_model(folder, config, weights, {"pad_token_id": tokenizer.pad_id})
+            write_model(folder, config, weights, special_ids(config, tokenizer))
 
         final, saved = train(
             trainer,
@@ -195,7 +194,7 @@ def main(
             return
         write(model, trainer.weights())
         difference = max_logit_difference(model, config, trainer.weights(), records, manifest)
-        parameters = sum(math.prod(parameter.shape) for parameter in parameter_table(config))
+        parameters = sum(math.prod(parameter.shape) for parameter in config.parameter_table())
         if not initial.from_scratch:
             saved.save_initial(lambda folder: write(folder, initial.weights))
         saved.publish(model.parent / SAVED / model.name)
@@ -244,7 +243,7 @@ def _begin(
     run: Path,
     phase: str,
     identity: Identity,
-    config: BertConfig,
+    config: EncoderConfig,
     tokenizer: WordPieceTokenizer,
     facts: Mapping[str, Any],
 ) -> None:
@@ -252,7 +251,11 @@ def _begin(
     with new_directory(run / runs.TOKENIZER) as temporary:
         write_files(temporary, config, tokenizer)
         files = digests.of_folder(temporary)
-    model = {"config": asdict(config), "pad_token_id": tokenizer.pad_id, "tokenizer": files}
+    model = {
+        "config": config_record(config),
+        "special_ids": special_ids(config, tokenizer),
+        "tokenizer": files,
+    }
     run_record.begin(run, phase, identity, {**model, **facts})
 
 

@@ -20,7 +20,7 @@ from bench.common import cli
 from bench.common.batches import random_sequences
 from bench.common.report import machine, table, write_json
 from bench.training.cases import sizes
-from lib.model.config import BertConfig
+from lib.model.bert_config import BertConfig
 from lib.model.flops import matmul_peak, training_flops
 from lib.model.initialization import initial_values
 from lib.model.losses import Batch
@@ -69,7 +69,7 @@ def measure(
     name: str, length: int, sequences: int, precision: str, xla: bool, options: argparse.Namespace
 ) -> dict[str, Any]:
     """One case: the first step, steps for some seconds, and the loss after `--loss-steps`."""
-    config = BertConfig(_VOCAB_SIZE, **MODELS[name][0])
+    config = BertConfig(vocab_size=_VOCAB_SIZE, **MODELS[name][0])
     predictions = round(_MASKED * length)
     row: dict[str, Any] = {
         "name": f"{name}, {length} tokens",

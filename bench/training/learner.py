@@ -15,7 +15,8 @@ import yaml
 from bench import ROOT
 from bench.common.budget import Meter, run
 from lib.checkpoints.huggingface import write_model
-from lib.model.config import BertConfig
+from lib.model.bert_config import BertConfig
+from lib.model.encoder_config import EncoderConfig
 from lib.model.initialization import initial_values
 from lib.params import Pretrain, parse_params
 from lib.records.manifest import read_manifest
@@ -23,6 +24,7 @@ from lib.run import tf
 from lib.run.phases import run_length
 from lib.train.input import training_batches
 from lib.train.learning_rates import learning_rates
+from lib.train.saving.tokenizer_files import special_ids
 from lib.train.step import Trainer
 from lib.train.strategy import make_strategy
 from lib.vocab.tokenizer import WordPieceTokenizer
@@ -49,7 +51,7 @@ def train(job: dict[str, Any], steps: int, meter: Meter) -> None:
 
 
 def train_phase(
-    config: BertConfig,
+    config: EncoderConfig,
     settings: Pretrain,
     records: Path,
     tokenizer: WordPieceTokenizer,
@@ -63,7 +65,7 @@ def train_phase(
     rate = learning_rates(settings, steps, warmup)
 
     def save(target: Path) -> None:
-        write_model(target, config, trainer.weights(), {"pad_token_id": tokenizer.pad_id})
+        write_model(target, config, trainer.weights(), special_ids(config, tokenizer))
 
     batches = training_batches(
         records,

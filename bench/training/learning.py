@@ -1,14 +1,14 @@
 """Held-out loss after a budget of processor time: ours against Hugging Face's Trainer.
 
 One small BERT on WikiText-2, trained from scratch with masked language modelling only, with the
-same vocabulary (ours), batches and seeds, each system at the best of three learning rates. Theirs
-is `BertForMaskedLM` with the Trainer's AdamW; ours has the initial weights, optimizer and dropout
-that this project recommends. Each (system, rate, seed) is its own process with one thread. Its
-budget counts the processor time from building the model to the last step, without imports, the
-tokenization of the text and the saving of models. The number of steps that fit is found first, by
-short runs of both systems at the same time, on a machine that must otherwise be idle. The training
-runs then make that number of steps, so that other load affects nothing but their duration. All
-models are evaluated by the same code on the same masked sequences.
+same vocabulary (ours), batches and seeds, each system at the best of three learning rates, found
+with the first seed. Theirs is `BertForMaskedLM` with the Trainer's AdamW; ours has the initial
+weights, optimizer, masking rate and dropout that this project recommends. Each (system, rate, seed)
+is its own process with one thread. Its budget counts the processor time from building the model to
+the last step, without imports, the tokenization of the text and the saving of models. The number of
+steps that fit is found first, by short runs of both systems at the same time, on a machine that
+must otherwise be idle. The training runs then make that number of steps, so that other load affects
+nothing but their duration. All models are evaluated by the same code on the same masked sequences.
 
 Numbers of steps and finished runs are saved in the scratch folder: if interrupted, call it again to
 continue.
@@ -22,6 +22,7 @@ import argparse
 import json
 import shutil
 import sys
+from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -33,7 +34,7 @@ from bench.common.processes import measure
 from bench.common.project import Project
 from bench.common.report import machine, table, write_json
 from bench.training.summary import (
-    best_rows,
+    best_rates,
     curves_csv,
     describe,
     mean_curves,
@@ -55,6 +56,7 @@ MODEL = {
     "max_position_embeddings": 512,
 }
 OURS = {"initialization": "neighbors", "optimizer": "muon"}
+MASKED = 0.3  # fraction of our tokens; theirs is the 0.15 of BERT, as in the evaluation
 # Thresholds: our held-out loss at the end, and the minutes in which we reach theirs at the end.
 MAXIMUM_LOSS, MAXIMUM_MINUTES = 5.2, 3.0
 SYSTEMS = {"ours": "bench.training.learner", "Hugging Face": "bench.peers.hugging_face_trainer"}
@@ -66,6 +68,7 @@ COLUMNS = {
     "score": "held-out loss",
     "lowest": "lowest",
     "highest": "highest",
+    "deviation": "sd",
     "accuracy": "accuracy",
     "blocks_loss": "loss on blocks",
     "steps": "steps",
@@ -99,6 +102,7 @@ def prepare(wikitext: Path, work: Path, vocabulary_size: int) -> dict[str, str]:
                     "packing": True,
                     "dupe_factor": 1,
                     "short_seq_prob": 0.0,
+                    "masked_lm_prob": MASKED,
                 },
                 "phases": {"main": phase, "heldout": phase},
             },
@@ -111,7 +115,7 @@ def prepare(wikitext: Path, work: Path, vocabulary_size: int) -> dict[str, str]:
         project.stages("preprocess", "sample5M", "vocab", "split")
         project.records("main")
         # For the evaluation: one segment per sequence, as the peer cannot read packed ones.
-        project.set({"records": {"packing": False, "masking": "static"}})
+        project.set({"records": {"packing": False, "masking": "static", "masked_lm_prob": 0.15}})
         project.records("heldout")
         write_text(marker, content)
     return {
@@ -177,9 +181,12 @@ def _train(job: dict[str, Any]) -> dict[str, Any]:
 
 
 def make_jobs(
-    options: argparse.Namespace, paths: dict[str, str], steps: dict[str, int]
+    options: argparse.Namespace,
+    paths: dict[str, str],
+    steps: dict[str, int],
+    runs: Sequence[tuple[str, float, int]],
 ) -> list[dict[str, Any]]:
-    """Jobs of all runs, seed by seed."""
+    """Jobs of some (system, rate, seed)."""
     return [
         shared_job(options, paths, system)
         | {
@@ -188,9 +195,7 @@ def make_jobs(
             "steps": steps[system],
             "folder": run_folder(options, system, f"{rate:g}", seed),
         }
-        for seed in options.seeds
-        for system in SYSTEMS
-        for rate in rates_of(options, system)
+        for system, rate, seed in runs
     ]
 
 
@@ -255,14 +260,19 @@ def main() -> None:
         {system: shared_job(options, paths, system) for system in SYSTEMS},
         lambda: calibrate(options, paths),
     )
-    results = run_parallel(run, make_jobs(options, paths, steps), options.jobs)
+
+    def train_all(runs: Sequence[tuple[str, float, int]]) -> list[dict[str, Any]]:
+        return run_parallel(run, make_jobs(options, paths, steps, runs), options.jobs)
+
+    first, *others = options.seeds
+    results = train_all([(name, r, first) for name in SYSTEMS for r in rates_of(options, name)])
+    rates = best_rates(results, _LOSS)
+    results += train_all([(name, rates[name], seed) for seed in others for name in SYSTEMS])
     rows = summarise(results, _LOSS, _ACCURACY, "blocks_loss")
     print(table(rows, COLUMNS))
-    lowest = best_rows(rows)
-    best = {system: row["mean"] for system, row in lowest.items()}
     means = mean_curves(results, _LOSS)
-    curve = means["ours", float(lowest["ours"]["rate"])]
-    minutes = time_to_reach(curve, best["Hugging Face"])
+    best = {name: means[name, rate][-1][1] for name, rate in rates.items()}
+    minutes = time_to_reach(means["ours", rates["ours"]], best["Hugging Face"])
     passed = best["ours"] <= MAXIMUM_LOSS and minutes <= MAXIMUM_MINUTES
     print(
         f"lowest mean loss: ours {best['ours']:.4f} (at most {MAXIMUM_LOSS}), Hugging Face "

@@ -21,7 +21,7 @@ from bench.common.step_timing import (
     time_steps,
     write_result,
 )
-from lib.model.config import BertConfig
+from lib.model.bert_config import BertConfig
 from lib.model.initialization import initial_values
 from lib.model.losses import Batch
 from lib.params import parse_params
@@ -34,7 +34,7 @@ from lib.vocab.tokenizer import WordPieceTokenizer
 
 
 def model_config(job: dict[str, Any]) -> BertConfig:
-    return BertConfig(job["vocab_size"], **job["model"])
+    return BertConfig(vocab_size=job["vocab_size"], **job["model"])
 
 
 def make_trainer(job: dict[str, Any]) -> Trainer:

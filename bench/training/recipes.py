@@ -30,7 +30,7 @@ from bench.common.budget import calibrated_steps
 from bench.common.jobs import run_parallel, train
 from bench.common.project import Project
 from bench.common.report import machine, table, write_json
-from bench.training.summary import best_rows, describe, mean_curves, summarise
+from bench.training.summary import best_rates, describe, mean_curves, summarise
 from lib.commands.recipe import apply_recipe
 from lib.report.charts.axes import svg_file
 from lib.report.charts.lines import line_chart
@@ -252,8 +252,7 @@ def main() -> None:
     comparison = Comparison(options, variants)
     first, *others = options.seeds
     results = comparison.run([(name, rate, first) for name in variants for rate in options.rates])
-    best = best_rows(summarise(results, _BITS, _ACCURACY))
-    rates = {name: float(best[name]["rate"]) for name in variants}
+    rates = best_rates(results, _BITS)
     results += comparison.run([(name, rates[name], seed) for name in variants for seed in others])
     rows = [
         row

@@ -60,13 +60,13 @@ def summarise(runs: Sequence[Run], score: str, accuracy: str, *others: str) -> l
     return rows
 
 
-def best_rows(rows: Sequence[dict[str, Any]]) -> dict[str, dict[str, Any]]:
-    """Name -> its row of `summarise` with the lowest mean."""
-    best: dict[str, dict[str, Any]] = {}
-    for row in rows:
-        if row["name"] not in best or row["mean"] < best[row["name"]]["mean"]:
-            best[row["name"]] = row
-    return best
+def best_rates(runs: Sequence[Run], score: str) -> dict[str, float]:
+    """Name -> the rate whose runs end with the lowest score, on average."""
+    best: dict[str, tuple[float, float]] = {}
+    for (name, rate), group in by_name_and_rate(runs).items():
+        mean = statistics.mean(run["points"][-1][score] for run in group)
+        best[name] = min(best.get(name, (math.inf, rate)), (mean, rate))
+    return {name: rate for name, (_, rate) in best.items()}
 
 
 def mean_curves(runs: Sequence[Run], score: str) -> dict[tuple[str, float], Curve]:

@@ -20,7 +20,8 @@ import numpy as np
 from lib.checkpoints import google, huggingface
 from lib.checkpoints.formats import compatibility_notes, detect_format, read_checkpoint
 from lib.checkpoints.tensors import Checkpoint, some_names
-from lib.model.config import BertConfig
+from lib.model.bert_config import BertConfig
+from lib.model.encoder_config import EncoderConfig
 from lib.model.initialization import initial_values
 from lib.run.atomic import new_directory, write_text
 from lib.run.errors import UserError
@@ -99,12 +100,12 @@ def _all_weights(
         )
     if unused and not init_missing_heads:
         raise UserError(
-            f"{source}: tensors ({unused}) that are not part of a BERT with "
+            f"{source}: tensors ({unused}) that are not part of a {checkpoint.config.title} with "
             f"{checkpoint.config.num_hidden_layers} layers; use the config that belongs to these "
             "weights"
         )
     if unused:
-        notes.append(f"ignored, not part of a BERT for pretraining: {unused}")
+        notes.append(f"ignored, not part of a {checkpoint.config.title} for pretraining: {unused}")
     if not missing_heads:
         return checkpoint.weights
     notes.append(f"initialised randomly (seed {SEED}): {', '.join(missing_heads)}")
@@ -158,11 +159,15 @@ def _tokenizer_files(
 
 def _write_google(
     folder: Path,
-    config: BertConfig,
+    config: EncoderConfig,
     weights: dict[str, np.ndarray],
     files: TokenizerFiles | None,
     notes: list[str],
 ) -> None:
+    if not isinstance(config, BertConfig):
+        raise UserError(
+            f"the Google TF1 format is BERT's, not that of a {config.title}; convert to huggingface"
+        )
     google.write_model(folder, config, weights)
     notes += google.compatibility_notes(config)
     if files is None:
@@ -186,11 +191,11 @@ def _write_google(
 
 def _write_hugging_face(
     folder: Path,
-    config: BertConfig,
+    config: EncoderConfig,
     weights: dict[str, np.ndarray],
     files: TokenizerFiles | None,
 ) -> None:
-    pad_id = 0
+    special_ids = {"pad_token_id": 0}
     if files is not None:
         if files.lowercase is None or files.strip_accents is None:
             raise UserError(
@@ -201,19 +206,20 @@ def _write_hugging_face(
             tokenizer = WordPieceTokenizer(files.vocabulary, files.lowercase, files.strip_accents)
         except UserError as error:
             raise UserError(f"{files.path}: {error}") from None
-        pad_id = tokenizer.pad_id
+        special_ids = config.special_ids(tokenizer.pad_id, tokenizer.cls_id, tokenizer.sep_id)
         write_tokenizer(
             folder,
             files.vocabulary,
             files.lowercase,
             files.strip_accents,
             config.max_position_embeddings,
+            segments=config.has_next_sentence,
         )
-    huggingface.write_model(folder, config, weights, {"pad_token_id": pad_id})
+    huggingface.write_model(folder, config, weights, special_ids)
 
 
 def _check_written(
-    folder: Path, target: Path, config: BertConfig, weights: dict[str, np.ndarray]
+    folder: Path, target: Path, config: EncoderConfig, weights: dict[str, np.ndarray]
 ) -> None:
     """Reads the written model and compares it with the source.
 

@@ -46,8 +46,7 @@ from lib.checkpoints.tensors import (
     assemble,
     tensors_to_write,
 )
-from lib.model.config import BertConfig
-from lib.model.parameters import parameter_table
+from lib.model.bert_config import BertConfig
 from lib.run.atomic import write_text
 
 CHECKPOINT = "bert_model.ckpt"
@@ -59,7 +58,7 @@ def stored_tensors(config: BertConfig) -> dict[str, StoredTensor]:
     """Parameter-table name -> tensor in Google's checkpoints: the same name and shape."""
     return {
         parameter.name: StoredTensor(parameter.name, parameter.shape)
-        for parameter in parameter_table(config)
+        for parameter in config.parameter_table()
     }
 
 

@@ -5,23 +5,15 @@ transformers writes them (`save_pretrained`), and so does this project. A direct
     config.json               the sizes; `gelu` means the erf form, `gelu_new` the tanh form
     model.safetensors         the weights; see `lib.checkpoints.weight_files` for other files
 
-    parameter table                                  Hugging Face
-    -----------------------------------------------  -------------------------------------------
-    bert/embeddings/word_embeddings                  bert.embeddings.word_embeddings.weight
-    bert/encoder/layer_N/output/dense/kernel         bert.encoder.layer.N.output.dense.weight
-    bert/encoder/layer_N/output/LayerNorm/gamma      bert.encoder.layer.N.output.LayerNorm.weight
-    cls/predictions/output_bias                      cls.predictions.bias
-    cls/seq_relationship/output_weights              cls.seq_relationship.weight
-
-and the others accordingly: `weight` is the transposed `kernel`, and in a LayerNorm `weight` and
-`bias` are `gamma` and `beta`. The output matrix of the MLM head, `cls.predictions.decoder.weight`,
-is tied to the word embeddings: it is not written, and a copy that is read must be equal to them.
+`lib.checkpoints.huggingface_names` has the names of the tensors. The output matrix of the MLM head,
+`cls.predictions.decoder.weight` in BERT, is tied to the word embeddings: it is not written, and a
+copy that is read must be equal to them.
 
 Older files are read too: names without `bert.` (a model saved without heads), `LayerNorm.gamma` and
 `.beta` (2018), `bert_config.json` in place of `config.json`, names that all begin with `module.` (a
 model saved inside DataParallel), float16 and bfloat16 (as float32). Refused: a model type other
-than bert, an untied output matrix, missing, unexpected or misshapen tensors, and weights that are
-not finite.
+than bert and modernbert, an untied output matrix, missing, unexpected or misshapen tensors, and
+weights that are not finite.
 """
 
 import json
@@ -34,83 +26,29 @@ import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import save_file
 
+from lib.checkpoints.huggingface_names import LEAVES, Names, names_of
 from lib.checkpoints.tensors import (
     Checkpoint,
     OpenCheckpoint,
-    StoredTensor,
     assemble,
     printable,
     tensors_to_write,
 )
 from lib.checkpoints.weight_files import SAFETENSORS, TensorFile, open_weights
-from lib.model.config import BertConfig, read_config
-from lib.model.parameters import parameter_table
+from lib.model.config import read_config
+from lib.model.encoder_config import EncoderConfig
 from lib.run.atomic import new_file, write_text
 from lib.run.errors import UserError
 
-_EMBEDDINGS = ("word_embeddings", "token_type_embeddings", "position_embeddings")
-# Scope within a layer: parameter table -> Hugging Face.
-_LAYER = {
-    "attention/self/query": "attention.self.query",
-    "attention/self/key": "attention.self.key",
-    "attention/self/value": "attention.self.value",
-    "attention/output/dense": "attention.output.dense",
-    "attention/output/LayerNorm": "attention.output.LayerNorm",
-    "intermediate/dense": "intermediate.dense",
-    "output/dense": "output.dense",
-    "output/LayerNorm": "output.LayerNorm",
-}
-# Last part of a name.
-_LEAF = {"kernel": "weight", "bias": "bias", "gamma": "weight", "beta": "bias"}
-# Scopes outside the layers.
-_SCOPES = {
-    "cls/predictions/transform/dense": "cls.predictions.transform.dense",
-    "cls/predictions/transform/LayerNorm": "cls.predictions.transform.LayerNorm",
-    "bert/pooler/dense": "bert.pooler.dense",
-    "bert/embeddings/LayerNorm": "bert.embeddings.LayerNorm",
-}
-# Names that follow no rule.
-_NAMES = {
-    "cls/predictions/output_bias": "cls.predictions.bias",
-    "cls/seq_relationship/output_weights": "cls.seq_relationship.weight",
-    "cls/seq_relationship/output_bias": "cls.seq_relationship.bias",
-    **{f"bert/embeddings/{name}": f"bert.embeddings.{name}.weight" for name in _EMBEDDINGS},
-}
-# A buffer with the numbers 0, 1, 2, ..., saved by transformers up to version 4.30.
-_POSITION_IDS = "bert.embeddings.position_ids"
 # In order of preference; before 2019, files for PyTorch had Google's name.
 CONFIG_NAMES = ("config.json", "bert_config.json")
 # What DataParallel, torch.compile and Lightning put before the names of a model inside them.
 _WRAPPERS = ("module.", "_orig_mod.", "model.")
-# Tied parameters of the MLM head -> their second name in a file.
-_TIED = {
-    "bert/embeddings/word_embeddings": "cls.predictions.decoder.weight",
-    "cls/predictions/output_bias": "cls.predictions.decoder.bias",
-}
-
-
-def stored_tensors(config: BertConfig) -> dict[str, StoredTensor]:
-    """Parameter-table name -> tensor in a Hugging Face directory."""
-    table = {}
-    for parameter in parameter_table(config):
-        scope, _, leaf = parameter.name.rpartition("/")
-        if parameter.name in _NAMES:
-            name = _NAMES[parameter.name]
-        elif scope in _SCOPES:
-            name = f"{_SCOPES[scope]}.{_LEAF[leaf]}"
-        else:
-            _, _, layer, inner = scope.split("/", 3)
-            number = layer.removeprefix("layer_")
-            name = f"bert.encoder.layer.{number}.{_LAYER[inner]}.{_LEAF[leaf]}"
-        transposed = leaf == "kernel"
-        shape = parameter.shape[::-1] if transposed else parameter.shape
-        table[parameter.name] = StoredTensor(name, shape, transposed)
-    return table
 
 
 def write_model(
     directory: Path,
-    config: BertConfig,
+    config: EncoderConfig,
     weights: Mapping[str, np.ndarray],
     special_ids: Mapping[str, int],
 ) -> None:
@@ -123,13 +61,12 @@ def write_model(
     Raises:
         UserError: a weight is not finite, or the disk is full.
     """
-    tensors = tensors_to_write(directory, stored_tensors(config), weights)
+    tensors = tensors_to_write(directory, names_of(config).stored_tensors(config), weights)
     values = {
-        "architectures": ["BertForPreTraining"],
-        "model_type": "bert",
+        "architectures": [config.huggingface_class],
+        "model_type": config.architecture,
         **asdict(config),
-        "position_embedding_type": "absolute",
-        "tie_word_embeddings": True,
+        **config.to_huggingface(),
         "dtype": "float32",
         **special_ids,
     }
@@ -147,7 +84,7 @@ def write_model(
             ) from None
 
 
-def read_model(directory: Path) -> tuple[BertConfig, dict[str, np.ndarray]]:
+def read_model(directory: Path) -> tuple[EncoderConfig, dict[str, np.ndarray]]:
     """Reads a model with all its heads, as `write_model` or transformers writes it.
 
     Returns:
@@ -190,11 +127,12 @@ def open_checkpoint(
     config = read_config(path, hugging_face=True)
     file = open_weights(directory)
     source = str(file.source)
-    names = _current_names(file)
-    names.pop(_POSITION_IDS, None)
-    table = stored_tensors(config)
+    known = names_of(config)
+    names = _current_names(file, known)
+    names.pop(known.buffer or "", None)
+    table = known.stored_tensors(config)
     copies = {}
-    for parameter, second_name in _TIED.items():
+    for parameter, second_name in known.tied.items():
         if second_name in names:
             copies[parameter] = names.pop(second_name)
             # A file may have a tied tensor under its second name only.
@@ -208,7 +146,7 @@ def open_checkpoint(
         lambda name: file.read(names[name]),
         allow_missing_heads,
         unneeded_heads,
-        encoder="bert.",
+        encoder=known.encoder,
     )
 
     def read(parameter: str) -> np.ndarray:
@@ -229,18 +167,18 @@ def config_path(directory: Path) -> Path | None:
     return next((directory / name for name in CONFIG_NAMES if (directory / name).exists()), None)
 
 
-def _current_names(file: TensorFile) -> dict[str, str]:
+def _current_names(file: TensorFile, known: Names) -> dict[str, str]:
     """The name that each tensor has in today's transformers -> its name in the file."""
     prefix = _common_prefix(file.shapes)
-    bare = not any(name.startswith(f"{prefix}bert.") for name in file.shapes)
+    bare = not any(name.startswith(prefix + known.encoder) for name in file.shapes)
     names: dict[str, str] = {}
     for name in file.shapes:
         current = name.removeprefix(prefix)
         scope, _, leaf = current.rpartition(".")
-        if scope.endswith("LayerNorm") and leaf in _LEAF:
-            current = f"{scope}.{_LEAF[leaf]}"
-        if bare and current.startswith(("embeddings.", "encoder.", "pooler.")):
-            current = f"bert.{current}"
+        if scope.endswith("LayerNorm") and leaf in LEAVES:
+            current = f"{scope}.{LEAVES[leaf]}"
+        if bare and current.startswith(known.bare):
+            current = known.encoder + current
         if current in names:
             raise UserError(
                 f"{file.source}: {printable(names[current])} and {printable(name)} are two names "

@@ -49,8 +49,7 @@ from lib.checkpoints.tensor_bundle import (
     read_checkpoint_config,
 )
 from lib.checkpoints.tensors import OpenCheckpoint, StoredTensor, assemble, some_names
-from lib.model.config import BertConfig
-from lib.model.parameters import parameter_table
+from lib.model.bert_config import BertConfig
 from lib.run.errors import UserError
 
 # Paths from the encoder: by attribute, by order of computation.
@@ -257,7 +256,7 @@ def _stored_tensors(config: BertConfig, bert: _BertObjects) -> dict[str, StoredT
             _stored_shape(parameter.name, parameter.shape, config),
             transposed=parameter.name.endswith("seq_relationship/output_weights"),
         )
-        for parameter in parameter_table(config)
+        for parameter in config.parameter_table()
     }
 
 

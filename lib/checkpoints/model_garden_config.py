@@ -17,7 +17,7 @@ from typing import Any
 
 import yaml
 
-from lib.model.config import BertConfig
+from lib.model.bert_config import BertConfig
 from lib.run.errors import UserError
 
 PARAMS = "params.yaml"

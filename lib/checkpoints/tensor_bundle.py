@@ -41,7 +41,8 @@ import numpy as np
 
 from lib.checkpoints.protobuf import DecodeError, decode, read_varint
 from lib.checkpoints.tensors import as_float32, printable
-from lib.model.config import BertConfig, read_config
+from lib.model.bert_config import BertConfig
+from lib.model.config import read_config
 from lib.run import tf
 from lib.run.atomic import new_file
 from lib.run.errors import UserError
@@ -327,7 +328,13 @@ def read_checkpoint_config(prefix: Path) -> BertConfig:
     """
     for name in CONFIG_NAMES:
         if (prefix.parent / name).exists():
-            return read_config(prefix.parent / name)
+            config = read_config(prefix.parent / name)
+            if not isinstance(config, BertConfig):
+                raise UserError(
+                    f"{prefix.parent / name}: the config of a {config.title}, not of a BERT as in "
+                    f"{prefix.name}{INDEX}; put the config that belongs to it there"
+                )
+            return config
     raise UserError(
         f"{prefix.parent}: no {CONFIG_NAMES[0]} for {prefix.name}{INDEX}; put the config that the "
         "model was trained with there"

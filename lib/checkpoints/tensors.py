@@ -26,17 +26,12 @@ from pathlib import Path
 
 import numpy as np
 
-from lib.model.config import BertConfig
-from lib.model.parameters import parameter_table
+from lib.model.encoder_config import EncoderConfig
+from lib.model.parameters import HEAD, MLM_HEAD, NSP_HEAD, POOLER
 from lib.run.errors import UserError
 
-NSP_HEADS = ("NSP head", "pooler")
-# Head -> prefix of its parameters' names.
-HEADS = {
-    "MLM head": "cls/predictions/",
-    "NSP head": "cls/seq_relationship/",
-    "pooler": "bert/pooler/",
-}
+NSP_HEADS = (NSP_HEAD, POOLER)
+HEADS = (HEAD, MLM_HEAD, NSP_HEAD, POOLER)
 
 
 @dataclass(frozen=True)
@@ -97,7 +92,7 @@ class Checkpoint:
         unused_tensors: names of tensors that are not part of a BERT for pretraining.
     """
 
-    config: BertConfig
+    config: EncoderConfig
     weights: dict[str, np.ndarray]
     missing_heads: tuple[str, ...] = ()
     unused_tensors: tuple[str, ...] = ()
@@ -115,7 +110,7 @@ class OpenCheckpoint:
     """
 
     source: str
-    config: BertConfig
+    config: EncoderConfig
     parameters: tuple[str, ...]
     missing_heads: tuple[str, ...]
     unused_tensors: tuple[str, ...]
@@ -142,7 +137,7 @@ class OpenCheckpoint:
 
 def assemble(
     source: str,
-    config: BertConfig,
+    config: EncoderConfig,
     table: Mapping[str, StoredTensor],
     names: Iterable[str],
     shape_of: Callable[[str], tuple[int, ...]],
@@ -171,9 +166,10 @@ def assemble(
     present = set(names)
     missing = [name for name, tensor in table.items() if tensor.name not in present]
     missing_heads = []
-    for head, prefix in HEADS.items():
-        parameters = [name for name in table if name.startswith(prefix)]
-        if set(parameters) <= set(missing):
+    parts = {parameter.name: parameter.part for parameter in config.parameter_table()}
+    for head in HEADS:
+        parameters = [name for name in table if parts[name] == head]
+        if parameters and set(parameters) <= set(missing):
             missing_heads.append(head)
             missing = [name for name in missing if name not in parameters]
     unexpected = sorted(present - {tensor.name for tensor in table.values()})
@@ -181,8 +177,9 @@ def assemble(
     layers = config.num_hidden_layers
     if missing:
         raise UserError(
-            f"{source}: tensors ({some_names([table[name].name for name in missing])}) of a BERT "
-            f"with {layers} layers are missing{also}; use the config that belongs to these weights"
+            f"{source}: tensors ({some_names([table[name].name for name in missing])}) of a "
+            f"{config.title} with {layers} layers are missing{also}; use the config that belongs "
+            "to these weights"
         )
     needed = [head for head in missing_heads if head not in unneeded_heads]
     if needed and not allow_missing_heads:
@@ -190,8 +187,8 @@ def assemble(
         if set(needed) <= set(NSP_HEADS):
             fix += ", or records.next_sentence: false to train without them"
         raise UserError(
-            f"{source}: no {' and no '.join(needed)}, so this is not a BERT for pretraining"
-            f"{also}; {fix}"
+            f"{source}: no {' and no '.join(needed)}, so this is not a {config.title} for "
+            f"pretraining{also}; {fix}"
         )
     if allow_missing_heads:
         wrong = [name for name in unexpected if encoder is not None and name.startswith(encoder)]
@@ -199,10 +196,10 @@ def assemble(
         wrong = unexpected
     if wrong:
         raise UserError(
-            f"{source}: tensors ({some_names(wrong)}) that are not part of a BERT with {layers} "
-            "layers; use the config that belongs to these weights"
+            f"{source}: tensors ({some_names(wrong)}) that are not part of a {config.title} with "
+            f"{layers} layers; use the config that belongs to these weights"
         )
-    shapes = {parameter.name: parameter.shape for parameter in parameter_table(config)}
+    shapes = {parameter.name: parameter.shape for parameter in config.parameter_table()}
     stored = {name: tensor for name, tensor in table.items() if tensor.name in present}
     for tensor in stored.values():
         shape = tuple(shape_of(tensor.name))

@@ -12,7 +12,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from lib.model.config import BertConfig
+from lib.model.config import config_from_record
 from lib.params import load_params
 from lib.records.manifest import MANIFEST, Manifest, read_manifest, record_settings
 from lib.run import fingerprint
@@ -99,7 +99,7 @@ def replaced_inputs(
         return {}
     before, now = record["training_sequences"], manifest.splits["train"].sequences
     replaced = {"records": f"{before:,} -> {now:,} training sequences"}
-    config = BertConfig(**record["config"])
+    config = config_from_record(record["config"])
     if digests_of(config, WordPieceTokenizer.load(VOCAB)) == record["tokenizer"]:
         # For example, data/vocab has the number of occurrences of each token.
         replaced["vocab"] = ""

@@ -16,8 +16,7 @@ from typing import Any
 from safetensors import safe_open
 
 from lib.checkpoints.huggingface import write_model
-from lib.model.config import BertConfig
-from lib.model.parameters import parameter_table
+from lib.model.config import config_from_record
 from lib.run.atomic import new_directory
 from lib.run.errors import UserError
 from lib.run.paths import UNFINISHED_MODELS
@@ -94,10 +93,10 @@ def _export(phase: str, run: Path, target: Path) -> list[str]:
             f"{run}: all checkpoints are damaged ({reason})" if step else f"{run}: gone"
         )
     models = checkpoint.models_of(run, step)
-    config = BertConfig(**record["config"])
+    config = config_from_record(record["config"])
     facts: dict[str, Any] = {}
     with safe_open(run / f"step-{step}" / checkpoint.ARRAYS, framework="numpy") as file:
-        weights = {each.name: file.get_tensor(each.name) for each in parameter_table(config)}
+        weights = {each.name: file.get_tensor(each.name) for each in config.parameter_table()}
         names = file.keys()
         for name in names:
             if name.startswith(("final/", "best/")):
@@ -105,7 +104,7 @@ def _export(phase: str, run: Path, target: Path) -> list[str]:
     with new_directory(target) as temporary:
         last = temporary / "last"
         shutil.copytree(run / runs.TOKENIZER, last)
-        write_model(last, config, weights, {"pad_token_id": record["pad_token_id"]})
+        write_model(last, config, weights, record["special_ids"])
         best = best_model(int(facts["step"]))
         expected = models.get(best)
         if expected is not None:

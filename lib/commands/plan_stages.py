@@ -9,11 +9,11 @@ from pathlib import Path
 
 from lib.commands import plan_rates as rates
 from lib.commands.plan_rates import ASSUMED_MFU, Device, Text
-from lib.model.config import BertConfig, read_config
+from lib.model.config import new_config, read_config
+from lib.model.encoder_config import EncoderConfig
 from lib.model.flops import training_flops
 from lib.model.memory import Microbatch, peak_memory, slots_size, weights_size
 from lib.model.optimizers import OPTIMIZERS
-from lib.model.parameters import parameter_table
 from lib.params import VOCAB, Params
 from lib.records.settings import RecordSettings, split_settings
 from lib.run.phases import run_length, training_settings
@@ -131,7 +131,7 @@ def estimate_training(
     peak = device.single if training.precision == "float32" else device.half
     microbatch = training.microbatch_size or math.ceil(batch / devices)
     optimizer, weights = OPTIMIZERS[training.optimizer], weights_size(config)
-    update = optimizer.step_flops(parameter_table(config))
+    update = optimizer.step_flops(config.parameter_table())
     more = f"{update / flops:.0%} more for {training.optimizer}, " if update else ""
     more += f"{evaluation / steps:.0%} more for dev evaluations"
     work = (steps + evaluation) * flops + steps * update
@@ -166,7 +166,7 @@ def estimate_training(
     )
 
 
-def phase_config(params: Params, name: str) -> BertConfig:
+def phase_config(params: Params, name: str) -> EncoderConfig:
     """Configuration of the model that a phase trains.
 
     Raises:
@@ -177,7 +177,7 @@ def phase_config(params: Params, name: str) -> BertConfig:
         if init in (f"models/{other}", f"models/state/{other}"):
             return phase_config(params, other)
     if init == VOCAB:
-        return BertConfig(vocab_size=params.vocab.size, **params.pretrain.model.model_dump())
+        return new_config(params.vocab.size, params.pretrain.model.model_dump())
     file = Path(init)
     if file.suffix != ".json":
         names = ("config.json", "bert_config.json")

@@ -11,8 +11,9 @@ import numpy as np
 from lib.checkpoints.huggingface import read_model
 from lib.evaluation.metrics import TokenScores
 from lib.evaluation.sequences import MaskedTokens
-from lib.model.bert import encode, masked_lm_logits, next_sentence_logits
-from lib.model.config import BertConfig
+from lib.model.bert import next_sentence_logits
+from lib.model.encoder_config import EncoderConfig
+from lib.model.encoders import encoder
 from lib.model.layers import Weights
 from lib.model.losses import head_logits, loss_sums, mean_metrics
 from lib.run import tf
@@ -40,7 +41,7 @@ def load_evaluator(model: Path, max_length: int = 0) -> "Evaluator":
 class Evaluator:
     """Inference-only wrapper around a model: constant weights, no dropout."""
 
-    def __init__(self, config: BertConfig, weights: Mapping[str, np.ndarray]) -> None:
+    def __init__(self, config: EncoderConfig, weights: Mapping[str, np.ndarray]) -> None:
         self.config = config
         self._weights = {name: tf.constant(array) for name, array in weights.items()}
 
@@ -90,9 +91,10 @@ class Evaluator:
         padding = [0] * (length - len(ids))
         inputs = tf.constant([ids + padding], tf.int32)  # [1, S]
         mask = tf.constant([[1] * len(ids) + padding], tf.int32)  # [1, S]
-        hidden = encode(self._weights, self.config, inputs, mask, tf.zeros_like(inputs))
-        # [1, S, H] -> [1, 1, H] -> [1, 1, V]
-        logits = masked_lm_logits(self._weights, self.config, hidden[:, position : position + 1])
+        model = encoder(self.config)
+        hidden = model.encode(self._weights, self.config, inputs, mask, tf.zeros_like(inputs))
+        chosen = hidden[:, position : position + 1]  # [1, S, H] -> [1, 1, H]
+        logits = model.masked_lm_logits(self._weights, self.config, chosen)  # [1, 1, V]
         values, indices = tf.math.top_k(tf.nn.softmax(logits[0, 0])[:vocabulary_size], k)
         return list(zip(indices.numpy().tolist(), values.numpy().tolist(), strict=True))
 
@@ -100,7 +102,7 @@ class Evaluator:
 # Functions of the weights, so that models of one size share what is compiled for the first.
 @tf.function
 def _score_labels(
-    weights: Weights, config: BertConfig, features: Mapping[str, tf.Tensor], labels: tf.Tensor
+    weights: Weights, config: EncoderConfig, features: Mapping[str, tf.Tensor], labels: tf.Tensor
 ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
     """Losses [B, P] of the labels, and numbers of more likely and of equally likely entries."""
     logits, _ = head_logits(weights, config, features, next_sentence=False)  # [B, P, V]
@@ -112,16 +114,18 @@ def _score_labels(
 
 @tf.function
 def _nsp_log_probabilities(
-    weights: Weights, config: BertConfig, ids: tf.Tensor, mask: tf.Tensor, segments: tf.Tensor
+    weights: Weights, config: EncoderConfig, ids: tf.Tensor, mask: tf.Tensor, segments: tf.Tensor
 ) -> tf.Tensor:
     """[B, 2]."""
     first = tf.zeros_like(ids[:, :1])  # Of each sequence only the position of [CLS], [B, 1].
-    hidden = encode(weights, config, ids, mask, segments, positions=first)  # [B, 1, H]
+    hidden = encoder(config).encode(
+        weights, config, ids, mask, segments, positions=first
+    )  # [B, 1, H]
     return tf.nn.log_softmax(next_sentence_logits(weights, hidden)[:, 0])
 
 
 @tf.function
 def _record_sums(
-    weights: Weights, config: BertConfig, batch: Mapping[str, tf.Tensor], next_sentence: bool
+    weights: Weights, config: EncoderConfig, batch: Mapping[str, tf.Tensor], next_sentence: bool
 ) -> dict[str, tf.Tensor]:
     return loss_sums(weights, config, batch, next_sentence)

@@ -50,7 +50,7 @@ def evaluate_folder(
         worker_count(params.cluster.workers),
     )
     count_code = TokenCountCode(np.array(measure_fit(tokenizer, counted).words_by_tokens))
-    pairs = params.records.next_sentence and evaluator.config.type_vocab_size > 1
+    pairs = params.records.next_sentence and evaluator.config.segments > 1
     records = params.records.model_copy(update={"next_sentence": pairs})
     held_out = HeldOut(shards, tokenizer, params.evaluate, records, count_code)
     sums = held_out.sums(evaluator, length)

@@ -28,7 +28,7 @@ from lib.evaluation.metrics import (
 )
 from lib.evaluation.sums import ModelSums
 from lib.evaluation.unigram import Unigram
-from lib.model.config import BertConfig
+from lib.model.encoder_config import EncoderConfig
 from lib.params import Params
 from lib.run.errors import UserError
 from lib.vocab.counts import read_tokens_per_word
@@ -47,7 +47,7 @@ class Evaluation:
         fill_mask: the content of fill_mask.json.
     """
 
-    config: BertConfig
+    config: EncoderConfig
     metrics: dict[str, Any]
     tables: dict[str, pd.DataFrame]
     documents: pd.DataFrame

@@ -7,7 +7,7 @@ layer computes.
 
 from functools import partial
 
-from lib.model.config import BertConfig
+from lib.model.bert_config import OUTPUT_BIAS, POSITIONS, SEGMENTS, WORDS, BertConfig
 from lib.model.layers import (
     NO_DROPOUT,
     Dropout,
@@ -17,12 +17,12 @@ from lib.model.layers import (
     embed,
     gather_positions,
     layer_norm,
+    masked_scores,
+    may_attend,
     self_attention,
+    tied_logits,
 )
 from lib.run import tf
-
-# Added to attention scores that the mask forbids: far below any score, yet safe in half precision.
-_MASKED_SCORE = -10000.0
 
 
 def encode(
@@ -72,22 +72,20 @@ def encode(
     length = input_ids.shape[1]
     size = config.hidden_size
 
-    words = embed(weights["bert/embeddings/word_embeddings"], input_ids)  # [B, S, H]
+    words = embed(weights[WORDS], input_ids)  # [B, S, H]
     # For a table of two entries, a product with one-hot vectors is much faster than a gather.
     segments = tf.one_hot(segment_ids, config.type_vocab_size, dtype=words.dtype)  # [B, S, 2]
-    hidden = words + tf.matmul(segments, weights["bert/embeddings/token_type_embeddings"])
+    hidden = words + tf.matmul(segments, weights[SEGMENTS])
     # Later positions cannot occur; without them the gradient is a shorter sum.
-    table = weights["bert/embeddings/position_embeddings"][:length]  # [S, H]
+    table = weights[POSITIONS][:length]  # [S, H]
     hidden += table if position_ids is None else embed(table, position_ids)
     hidden = tf.reshape(hidden, [-1, size])  # [B, S, H] -> [B * S, H]
     hidden = layer_norm(weights, "bert/embeddings", hidden, config.layer_norm_eps)
     hidden = dropout(hidden, config.hidden_dropout_prob)
     hidden = tf.cast(hidden, precision or words.dtype)
 
-    allowed = example_ids[:, None, None, :] > 0  # [B, 1, 1, S]
-    if position_ids is not None:  # [B, 1, S, S]
-        allowed &= example_ids[:, None, :, None] == example_ids[:, None, None, :]
-    bias = (1.0 - tf.cast(allowed, words.dtype)) * _MASKED_SCORE
+    allowed = may_attend(example_ids, packed=position_ids is not None)
+    bias = masked_scores(allowed, words.dtype)
     last = config.num_hidden_layers - 1
     for number in range(config.num_hidden_layers):
         scope = f"bert/encoder/layer_{number}/"
@@ -154,10 +152,7 @@ def masked_lm_logits(weights: Weights, config: BertConfig, hidden: tf.Tensor) ->
     transformed = layer_norm(
         weights, "cls/predictions/transform", transformed, config.layer_norm_eps
     )
-    table = tf.cast(weights["bert/embeddings/word_embeddings"], transformed.dtype)  # [V, H]
-    bias = weights["cls/predictions/output_bias"]
-    logits = tf.cast(tf.matmul(transformed, table, transpose_b=True), bias.dtype)  # [B * P, V]
-    logits = tf.nn.bias_add(logits, bias)
+    logits = tied_logits(transformed, weights[WORDS], weights[OUTPUT_BIAS])
     return tf.reshape(logits, [-1, hidden.shape[1], config.vocab_size])  # [B, P, V]
 
 
@@ -176,3 +171,10 @@ def next_sentence_logits(weights: Weights, hidden: tf.Tensor) -> tf.Tensor:
     logits = tf.matmul(tf.cast(pooled, kernel.dtype), kernel, transpose_b=True)  # [B * K, 2]
     logits = tf.nn.bias_add(logits, weights["cls/seq_relationship/output_bias"])
     return tf.reshape(logits, [-1, hidden.shape[1], 2])  # [B, K, 2]
+
+
+def classification_states(
+    weights: Weights, config: BertConfig, hidden: tf.Tensor, per_token: bool
+) -> tf.Tensor:
+    """What a classifier is given: a token's state, or the pooled state of a text; [n, H]."""
+    return hidden if per_token else tf.tanh(dense(weights, "bert/pooler/dense", hidden))

@@ -5,9 +5,10 @@ Model FLOPs utilisation is the former per second over the latter.
 
 from __future__ import annotations
 
+import math
 import time
 
-from lib.model.config import BertConfig
+from lib.model.encoder_config import EncoderConfig
 from lib.run import tf
 
 # Long compared with launching a product (tens of microseconds), short compared with a training run.
@@ -16,7 +17,7 @@ _SMALLEST, _LARGEST = 256, 8192
 
 
 def training_flops(
-    config: BertConfig,
+    config: EncoderConfig,
     sequences: int,
     length: int,
     predictions: int,
@@ -41,15 +42,16 @@ def training_flops(
         examples: examples per sequence: 1, or as many as a packed one has room for.
         next_sentence: whether the NSP head is trained; without it there is no pooler either.
     """
-    size, tokens = config.hidden_size, sequences * length
-    # Query, key, value and output, then the two of the feed-forward part.
-    weights = 4 * size * size + 2 * size * config.intermediate_size
-    # The scores of a token with all tokens of its sequence, and the mean of their values.
-    attention = 2 * length * size
-    multiply_adds = config.num_hidden_layers * tokens * (weights + attention)
+    size, tokens, layers = config.hidden_size, sequences * length, config.num_hidden_layers
+    # Of each layer: query, key, value and output, then the matrices of the feed-forward part.
+    matrices = [p.shape for p in config.parameter_table() if p.matrices]
+    weights = sum(map(math.prod, matrices)) // layers
+    # The scores of a token with the tokens that it attends to, and the mean of their values.
+    attention = [2 * size * config.attention_span(layer, length) for layer in range(layers)]
+    multiply_adds = tokens * (layers * weights + sum(attention))
     # The last layer computes keys and values of all tokens, the rest where the heads need it.
     positions = predictions + (examples if next_sentence else 0)
-    multiply_adds -= sequences * (length - positions) * (weights - 2 * size * size + attention)
+    multiply_adds -= sequences * (length - positions) * (weights - 2 * size * size + attention[-1])
     multiply_adds += sequences * predictions * size * (size + config.vocab_size)
     if next_sentence:
         multiply_adds += sequences * examples * size * (size + 2)

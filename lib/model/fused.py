@@ -73,6 +73,54 @@ def gelu_new(values: tf.Tensor) -> tuple[tf.Tensor, Callable[[tf.Tensor], tf.Ten
 
 
 @_fused
+def _geglu(values: tf.Tensor) -> tf.Tensor:
+    gated, gate = tf.split(values, 2, axis=-1)
+    return 0.5 * gated * (1.0 + tf.math.erf(gated * math.sqrt(0.5))) * gate
+
+
+@_fused
+def _geglu_gradient(values: tf.Tensor, upstream: tf.Tensor) -> tf.Tensor:
+    gated, gate = tf.split(values, 2, axis=-1)
+    cumulative = 0.5 * (1.0 + tf.math.erf(gated * math.sqrt(0.5)))
+    density = math.sqrt(0.5 / math.pi) * tf.exp(-0.5 * gated * gated)
+    slope = cumulative + gated * density
+    return tf.concat([upstream * gate * slope, upstream * gated * cumulative], -1)
+
+
+@tf.custom_gradient
+def geglu(values: tf.Tensor) -> tuple[tf.Tensor, Callable[[tf.Tensor], tf.Tensor]]:
+    """GELU of the first half of the last axis, times the second half: [..., 2 I] -> [..., I].
+
+    Shazeer (2020).
+    """
+    return _geglu(values), lambda upstream: _geglu_gradient(values, upstream)
+
+
+@_fused
+def _rotated(values: tf.Tensor, cosines: tf.Tensor, sines: tf.Tensor) -> tf.Tensor:
+    first, second = tf.split(values, 2, axis=-1)
+    return tf.concat([first * cosines - second * sines, second * cosines + first * sines], -1)
+
+
+def rotated(values: tf.Tensor, cosines: tf.Tensor, sines: tf.Tensor) -> tf.Tensor:
+    """Rotary positions (Su et al., 2021): turns each pair (i, i + D / 2) of the last axis, D.
+
+    Args:
+        values: float [..., D].
+        cosines, sines: of the angles, [..., D / 2], of shapes that broadcast; no gradients.
+    """
+
+    @tf.custom_gradient
+    def rotation(values: tf.Tensor) -> tuple[tf.Tensor, Callable[[tf.Tensor], tf.Tensor]]:
+        # The gradient is turned back.
+        return _rotated(values, cosines, sines), lambda upstream: _rotated(
+            upstream, cosines, -sines
+        )
+
+    return rotation(values)
+
+
+@_fused
 def _cross_entropy(logits: tf.Tensor, labels: tf.Tensor) -> tuple[tf.Tensor, ...]:
     highest = tf.reduce_max(logits, -1, keepdims=True)  # [n, 1]
     # Differences from the highest logit: adding a large logit would lose the last digits.

@@ -19,13 +19,9 @@ from collections.abc import Callable, Container
 
 import numpy as np
 
-from lib.model.config import BertConfig
-from lib.model.parameters import parameter_table
+from lib.model.bert_config import POSITIONS, SEGMENTS, WORDS, BertConfig
+from lib.model.encoder_config import EncoderConfig
 from lib.run import random
-
-WORDS = "bert/embeddings/word_embeddings"
-SEGMENTS = "bert/embeddings/token_type_embeddings"
-POSITIONS = "bert/embeddings/position_embeddings"
 
 MAXIMUM_PAIRS = 16
 """Sinusoids of `neighbors`: each takes two dimensions, a sine and a cosine."""
@@ -106,35 +102,44 @@ def _rotations(angles: np.ndarray) -> np.ndarray:
     return matrix
 
 
-INITIALIZATIONS: dict[str, Callable[[BertConfig, Values], None] | None] = {
-    "normal": None,
+_CHANGES: dict[str, Callable[[BertConfig, Values], None]] = {
     "sinusoidal": _sinusoidal,
     "neighbors": _neighbors,
 }
-"""Changes the values of `normal`, by the name in params.yaml."""
+INITIALIZATIONS = ("auto", "normal", *_CHANGES)
+"""Names that `pretrain.initialization` accepts; `auto` is what is best for the architecture."""
+
+
+def refuse_initialization(name: str, config: EncoderConfig) -> str | None:
+    """Why a model cannot start like this, or None."""
+    if name in _CHANGES and not isinstance(config, BertConfig):
+        return f"is about position embeddings, which a {config.title} does not have; set auto"
+    return None
 
 
 def initial_values(
-    config: BertConfig, seed: int, without: Container[str] = (), initialization: str = "normal"
+    config: EncoderConfig, seed: int, without: Container[str] = (), initialization: str = "normal"
 ) -> Values:
     """Random initial weights, float32 by name; each tensor has a random stream of its own.
 
     Args:
         without: names of parameters to leave out, because the caller has them; for `normal` only.
-        initialization: a name in `INITIALIZATIONS`.
+        initialization: a name in `INITIALIZATIONS`; `auto` is `neighbors` for a BERT.
     """
     values = {}
-    for parameter in parameter_table(config):
+    for parameter in config.parameter_table():
         if parameter.name in without:
             continue
         if parameter.initial == "normal":
             generator = random.generator(seed, f"initial {parameter.name}")
             values[parameter.name] = _truncated_normal(
-                generator, parameter.shape, config.initializer_range
+                generator, parameter.shape, config.initializer_range * parameter.scale
             )
         else:
             fill = 1 if parameter.initial == "ones" else 0
             values[parameter.name] = np.full(parameter.shape, fill, np.float32)
-    if change := INITIALIZATIONS[initialization]:
-        change(config, values)
+    if isinstance(config, BertConfig):
+        change = _CHANGES.get("neighbors" if initialization == "auto" else initialization)
+        if change:
+            change(config, values)
     return values

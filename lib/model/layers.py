@@ -109,12 +109,20 @@ def dense(weights: Weights, scope: str, values: tf.Tensor) -> tf.Tensor:
 def layer_norm(weights: Weights, scope: str, values: tf.Tensor, epsilon: float) -> tf.Tensor:
     """Layer normalisation over the last axis (Ba et al., 2016), in the type of the weights."""
     gamma, beta = (weights[f"{scope}/LayerNorm/{part}"] for part in ("gamma", "beta"))
+    return normalised(values, gamma, beta, epsilon)
+
+
+def normalised(
+    values: tf.Tensor, gamma: tf.Tensor, beta: tf.Tensor | None, epsilon: float
+) -> tf.Tensor:
+    """Layer normalisation by its gain and, unless None, its offset."""
     dtype, values = values.dtype, tf.cast(values, gamma.dtype)
     mean = tf.reduce_mean(values, -1, keepdims=True)
     centred = values - mean
     variance = tf.reduce_mean(tf.square(centred), -1, keepdims=True)
     scaled = centred * tf.math.rsqrt(variance + epsilon)
-    return tf.cast(scaled * gamma + beta, dtype)
+    scaled *= gamma
+    return tf.cast(scaled if beta is None else scaled + beta, dtype)
 
 
 def activation(name: str) -> Callable[[tf.Tensor], tf.Tensor]:
@@ -123,6 +131,43 @@ def activation(name: str) -> Callable[[tf.Tensor], tf.Tensor]:
     Confusing the two forms changes logits by about 1e-3.
     """
     return {"relu": tf.nn.relu, "gelu": gelu, "gelu_new": gelu_new}[name]
+
+
+# Added to attention scores that the mask forbids: far below any score, yet safe in half precision.
+_MASKED_SCORE = -10000.0
+
+
+def may_attend(example_ids: tf.Tensor, packed: bool) -> tf.Tensor:
+    """Whether a token (axis 2) may attend to another (axis 3): bool [B, 1, 1 or S, S].
+
+    Args:
+        example_ids: int32 [B, S]: see `lib.model.bert.encode`.
+        packed: sequences hold several examples, each of which attends to itself only.
+    """
+    allowed = example_ids[:, None, None, :] > 0  # [B, 1, 1, S]
+    if packed:  # [B, 1, S, S]
+        allowed &= example_ids[:, None, :, None] == example_ids[:, None, None, :]
+    return allowed
+
+
+def masked_scores(allowed: tf.Tensor, dtype: tf.DType) -> tf.Tensor:
+    """What to add to attention scores: 0 where attention is allowed, very negative elsewhere."""
+    return (1.0 - tf.cast(allowed, dtype)) * _MASKED_SCORE
+
+
+def tied_logits(states: tf.Tensor, table: Any, bias: Any) -> tf.Tensor:
+    """Logits of an output layer whose matrix is the table of token embeddings.
+
+    Args:
+        states: [n, H].
+        table: float [V, H].
+        bias: float [V].
+
+    Returns:
+        [n, V], in the type of the bias.
+    """
+    logits = tf.matmul(states, tf.cast(table, states.dtype), transpose_b=True)
+    return tf.nn.bias_add(tf.cast(logits, bias.dtype), bias)
 
 
 def gather_positions(hidden: tf.Tensor, positions: tf.Tensor, length: int) -> tf.Tensor:
@@ -157,20 +202,15 @@ def self_attention(
     Returns:
         float [B * S, H], or [B * C, H] with `positions`.
     """
-    batch, length = tf.shape(bias)[0], bias.shape[-1]
-    size = hidden.shape[-1]
-    head_size = size // heads
+    length = bias.shape[-1]
 
     def projected(values: tf.Tensor, tokens: int, parts: Sequence[str]) -> list[tf.Tensor]:
         """Each part as [B, N, tokens, D], by one wide product instead of several narrow ones."""
         kernel = tf.concat([weights[f"{scope}/{part}/kernel"] for part in parts], axis=1)
         offset = tf.concat([weights[f"{scope}/{part}/bias"] for part in parts], axis=0)
         kernel, offset = (tf.cast(part, values.dtype) for part in (kernel, offset))
-        # [B * tokens, H] x [H, parts * H] -> [B * tokens, parts * H]
         fused = tf.nn.bias_add(tf.matmul(values, kernel), offset)
-        # -> [B, tokens, parts, N, D] -> [parts, B, N, tokens, D]
-        fused = tf.reshape(fused, [batch, tokens, len(parts), heads, head_size])
-        return tf.unstack(tf.transpose(fused, [2, 0, 3, 1, 4]), len(parts))
+        return split_heads(fused, tokens, heads, len(parts))
 
     if positions is None:
         query, key, value = projected(hidden, length, ("query", "key", "value"))
@@ -180,13 +220,106 @@ def self_attention(
         key, value = projected(hidden, length, ("key", "value"))
         if bias.shape[2] != 1:
             bias = tf.gather(bias, positions, axis=2, batch_dims=1)  # [B, 1, S, S] -> [B, 1, C, S]
-    # [B, N, S, D] x [B, N, D, S] -> [B, N, S, S]; with `positions` C queries in place of S
+    return attended(query, key, value, bias, dropout, rate)
+
+
+def split_heads(values: tf.Tensor, tokens: int, heads: int, parts: int) -> list[tf.Tensor]:
+    """Queries, keys, values, or some of them: [B * S, parts * H] -> parts x [B, N, S, D].
+
+    Args:
+        tokens: S.
+    """
+    head_size = values.shape[-1] // (parts * heads)
+    # -> [B, S, parts, N, D] -> [parts, B, N, S, D]
+    values = tf.reshape(values, [-1, tokens, parts, heads, head_size])
+    return tf.unstack(tf.transpose(values, [2, 0, 3, 1, 4]), parts)
+
+
+def attended(
+    query: tf.Tensor,
+    key: tf.Tensor,
+    value: tf.Tensor,
+    bias: tf.Tensor,
+    dropout: Dropout,
+    rate: float,
+) -> tf.Tensor:
+    """Mean of the values of all tokens, by the softmax of scaled products of query and key.
+
+    Args:
+        query: [B, N, C, D].
+        key, value: [B, N, S, D].
+        bias: [B, 1, 1 or C, S], added to the scores. The softmax is computed in its type.
+
+    Returns:
+        [B * C, H].
+    """
+    heads, head_size = query.shape[1], query.shape[-1]
+    # [B, N, C, D] x [B, N, D, S] -> [B, N, C, S]
     scores = tf.matmul(query * head_size**-0.5, key, transpose_b=True)
     probabilities = tf.nn.softmax(tf.cast(scores, bias.dtype) + bias)
-    probabilities = dropout(tf.cast(probabilities, hidden.dtype), rate)
-    # [B, N, S, S] x [B, N, S, D] -> [B, N, S, D] -> [B, S, N, D]
+    probabilities = dropout(tf.cast(probabilities, query.dtype), rate)
+    # [B, N, C, S] x [B, N, S, D] -> [B, N, C, D] -> [B, C, N, D]
     context = tf.transpose(tf.matmul(probabilities, value), [0, 2, 1, 3])
-    return tf.reshape(context, [-1, size])  # [B * S, H]
+    return tf.reshape(context, [-1, heads * head_size])  # [B * C, H]
+
+
+def banded_attention(
+    query: tf.Tensor,
+    key: tf.Tensor,
+    value: tf.Tensor,
+    example_ids: tf.Tensor,
+    packed: bool,
+    reach: int,
+    dtype: tf.DType,
+    dropout: Dropout,
+    rate: float,
+) -> tf.Tensor:
+    """`attended` of tokens at most `reach` away, in time and memory linear in S.
+
+    Queries are taken in blocks of `reach` tokens, and each block sees the keys of three:
+
+        keys       0 1 | 2 3 | 4 5 | 6 7       reach 2
+        block 1    x x   q q   x x             tokens 2 and 3 with 0 to 5
+
+    Args:
+        query, key, value: [B, N, S, D].
+        example_ids, packed: see `may_attend`.
+        dtype: of the softmax.
+
+    Returns:
+        [B * S, H].
+    """
+    heads, length, head_size = query.shape[1:]
+    blocks = -(-length // reach)
+    rest = blocks * reach - length
+
+    def in_blocks(values: tf.Tensor, around: int) -> tf.Tensor:
+        """[..., S, x] -> [..., blocks, (1 + 2 around) reach, x], with zeros beyond the ends."""
+        pads = [[0, 0]] * (values.shape.rank - 2)
+        pads += [[around * reach, rest + around * reach], [0, 0]]
+        padded = tf.pad(values, pads)
+        front, last = tf.shape(padded)[:-2], values.shape[-1]
+        shape = tf.concat([front, [blocks + 2 * around, reach, last]], 0)
+        parts = tf.reshape(padded, shape)
+        if not around:
+            return parts
+        return tf.concat([parts[..., start : start + blocks, :, :] for start in range(3)], -2)
+
+    queries = in_blocks(query * head_size**-0.5, 0)  # [B, N, blocks, R, D]
+    keys, values = in_blocks(key, 1), in_blocks(value, 1)  # [B, N, blocks, 3 R, D]
+    ids = example_ids[:, None, :, None]  # [B, 1, S, 1]
+    of_keys = in_blocks(ids, 1)[..., 0][..., None, :]  # [B, 1, blocks, 1, 3 R]
+    places = tf.range(reach)
+    near = tf.abs(tf.range(3 * reach) - reach - places[:, None]) <= reach  # [R, 3 R]
+    allowed = (of_keys > 0) & near
+    if packed:
+        allowed &= in_blocks(ids, 0) == of_keys  # [B, 1, blocks, R, 3 R]
+    scores = tf.matmul(queries, keys, transpose_b=True)  # [B, N, blocks, R, 3 R]
+    probabilities = tf.nn.softmax(tf.cast(scores, dtype) + masked_scores(allowed, dtype))
+    probabilities = dropout(tf.cast(probabilities, query.dtype), rate)
+    context = tf.matmul(probabilities, values)  # [B, N, blocks, R, D]
+    context = tf.reshape(context, [-1, heads, blocks * reach, head_size])[:, :, :length]
+    return tf.reshape(tf.transpose(context, [0, 2, 1, 3]), [-1, heads * head_size])  # [B * S, H]
 
 
 _DENSE = ("kernel", "bias")

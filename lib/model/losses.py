@@ -6,8 +6,9 @@ Shapes: B sequences in the batch, S tokens per sequence, V vocabulary size, K ex
 
 from collections.abc import Mapping
 
-from lib.model.bert import encode, masked_lm_logits, next_sentence_logits
-from lib.model.config import BertConfig
+from lib.model.bert import next_sentence_logits
+from lib.model.encoder_config import EncoderConfig
+from lib.model.encoders import encoder
 from lib.model.fused import cross_entropy
 from lib.model.layers import NO_DROPOUT, Dropout, Weights
 from lib.run import tf
@@ -17,7 +18,7 @@ Batch = Mapping[str, tf.Tensor]
 
 def loss_sums(
     weights: Weights,
-    config: BertConfig,
+    config: EncoderConfig,
     batch: Batch,
     next_sentence: bool,
     dropout: Dropout = NO_DROPOUT,
@@ -81,7 +82,7 @@ def loss_sums(
 
 def head_logits(
     weights: Weights,
-    config: BertConfig,
+    config: EncoderConfig,
     batch: Batch,
     next_sentence: bool,
     dropout: Dropout = NO_DROPOUT,
@@ -93,13 +94,14 @@ def head_logits(
     Returns:
         MLM logits [B, P, V] at the masked positions, and with `next_sentence` NSP logits [B, K, 2].
     """
+    model = encoder(config)
     positions = batch["masked_lm_positions"]  # [B, P]
     predictions = positions.shape[1]
     if next_sentence:
         # The [CLS] of an unpacked sequence is its first token.
         cls_positions = batch.get("cls_positions", tf.zeros_like(positions[:, :1]))
         positions = tf.concat([positions, cls_positions], 1)  # [B, P + K]
-    hidden = encode(
+    hidden = model.encode(
         weights,
         config,
         batch["input_ids"],
@@ -111,7 +113,7 @@ def head_logits(
         gradient_checkpointing,
         positions,
     )
-    mlm_logits = masked_lm_logits(weights, config, hidden[:, :predictions])
+    mlm_logits = model.masked_lm_logits(weights, config, hidden[:, :predictions])
     if not next_sentence:
         return mlm_logits, None
     return mlm_logits, next_sentence_logits(weights, hidden[:, predictions:])

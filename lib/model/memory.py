@@ -11,9 +11,8 @@ intermediate size, N heads, V vocabulary size, P masked positions and K examples
 import math
 from dataclasses import dataclass
 
-from lib.model.config import BertConfig
+from lib.model.encoder_config import EncoderConfig
 from lib.model.optimizers import Optimizer
-from lib.model.parameters import parameter_table
 
 _FLOAT32 = 4
 
@@ -44,29 +43,29 @@ class Microbatch:
         return self.sequences * self.length
 
 
-def weights_size(config: BertConfig) -> int:
+def weights_size(config: EncoderConfig) -> int:
     """Bytes of the weights."""
-    return _FLOAT32 * sum(math.prod(parameter.shape) for parameter in parameter_table(config))
+    return _FLOAT32 * sum(math.prod(parameter.shape) for parameter in config.parameter_table())
 
 
-def slots_size(config: BertConfig, optimizer: type[Optimizer]) -> int:
+def slots_size(config: EncoderConfig, optimizer: type[Optimizer]) -> int:
     """Bytes of the optimizer's slots."""
-    shapes = optimizer.slot_shapes(parameter_table(config)).values()
+    shapes = optimizer.slot_shapes(config.parameter_table()).values()
     return _FLOAT32 * sum(math.prod(shape) for shape in shapes)
 
 
-def peak_memory(config: BertConfig, optimizer: type[Optimizer], batch: Microbatch) -> int:
+def peak_memory(config: EncoderConfig, optimizer: type[Optimizer], batch: Microbatch) -> int:
     """Bytes at the peak of a training step.
 
     Weights, slots, gradients and one more set of gradients (of earlier microbatches, or clipped)
     are counted throughout. Activations are gone when the optimizer makes its step.
     """
     state = 3 * weights_size(config) + slots_size(config, optimizer)
-    step = optimizer.step_memory(parameter_table(config))
+    step = optimizer.step_memory(config.parameter_table())
     return state + max(peak_activations(config, batch), step)
 
 
-def peak_activations(config: BertConfig, batch: Microbatch) -> int:
+def peak_activations(config: EncoderConfig, batch: Microbatch) -> int:
     """Bytes of activations and copies of weights at the peak of a training step.
 
     The peak is at the beginning of the backward pass: in the MLM head, or in the attention of the
@@ -86,7 +85,7 @@ def peak_activations(config: BertConfig, batch: Microbatch) -> int:
     return kept + max(head_work, layer - _heads(config, batch))
 
 
-def kept_activations(config: BertConfig, batch: Microbatch) -> int:
+def kept_activations(config: EncoderConfig, batch: Microbatch) -> int:
     """Bytes of activations that are kept when the backward pass begins."""
     layers = config.num_hidden_layers
     numbers = _embeddings(config, batch) + _heads(config, batch)
@@ -98,7 +97,7 @@ def kept_activations(config: BertConfig, batch: Microbatch) -> int:
     return numbers + (layers - 1) * full + last
 
 
-def kept_weight_copies(config: BertConfig, batch: Microbatch) -> int:
+def kept_weight_copies(config: EncoderConfig, batch: Microbatch) -> int:
     """Bytes of copies of weights that are kept when the backward pass begins."""
     hidden, copies = config.hidden_size, 0
     if batch.item_bytes != _FLOAT32:
@@ -111,7 +110,7 @@ def kept_weight_copies(config: BertConfig, batch: Microbatch) -> int:
     return copies + (config.num_hidden_layers - 1) * full + last
 
 
-def _layer_weight_copies(config: BertConfig, batch: Microbatch, is_last: bool) -> int:
+def _layer_weight_copies(config: EncoderConfig, batch: Microbatch, is_last: bool) -> int:
     """In 16 bits every matrix; in float32 query, key and value as one, or the last two of them."""
     hidden = config.hidden_size
     if batch.item_bytes == _FLOAT32:
@@ -120,7 +119,7 @@ def _layer_weight_copies(config: BertConfig, batch: Microbatch, is_last: bool) -
     return matrices * batch.item_bytes
 
 
-def _layer(config: BertConfig, batch: Microbatch, is_last: bool) -> int:
+def _layer(config: EncoderConfig, batch: Microbatch, is_last: bool) -> int:
     """Bytes that one layer keeps besides its input; the last layer computes P + K positions."""
     hidden, size, tokens = config.hidden_size, batch.item_bytes, batch.tokens
     computed = batch.sequences * (batch.predictions + batch.examples) if is_last else tokens
@@ -147,7 +146,7 @@ def _layer_norm(hidden: int, count: int) -> int:
     return count * (2 * hidden + 1) * _FLOAT32
 
 
-def _embeddings(config: BertConfig, batch: Microbatch) -> int:
+def _embeddings(config: EncoderConfig, batch: Microbatch) -> int:
     numbers = _layer_norm(config.hidden_size, batch.tokens)
     numbers += batch.tokens * config.type_vocab_size * _FLOAT32  # one-hot segments
     if config.hidden_dropout_prob:
@@ -155,7 +154,7 @@ def _embeddings(config: BertConfig, batch: Microbatch) -> int:
     return numbers
 
 
-def _heads(config: BertConfig, batch: Microbatch) -> int:
+def _heads(config: EncoderConfig, batch: Microbatch) -> int:
     hidden, size = config.hidden_size, batch.item_bytes
     masked = batch.sequences * batch.predictions
     # Input, transformed before its activation, and normalised.
@@ -166,5 +165,5 @@ def _heads(config: BertConfig, batch: Microbatch) -> int:
     return numbers + (pooled * hidden * _FLOAT32 if size != _FLOAT32 else 0)
 
 
-def _logits(config: BertConfig, batch: Microbatch) -> int:
+def _logits(config: EncoderConfig, batch: Microbatch) -> int:
     return batch.sequences * batch.predictions * config.vocab_size * _FLOAT32

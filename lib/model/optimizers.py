@@ -322,9 +322,9 @@ class Muon(AdamW):
     1 / sqrt(max(m, n)). Times 0.2 sqrt(max(m, n)) that is 0.2, close to the root mean square of
     AdamW's updates, so that one learning rate fits both.
 
-    Query, key and value are orthogonalised each by itself, as they are matrices of their own here.
-    Embeddings, biases, normalisation, pooler and heads take AdamW's step, with its hyperparameters.
-    The matrices have no second moment. Weight decay is AdamW's for both.
+    Matrices that are stored side by side (query, key and value of ModernBERT) are orthogonalised
+    each by itself. Embeddings, biases, normalisation, pooler and heads take AdamW's step, with its
+    hyperparameters. The matrices have no second moment. Weight decay is AdamW's for both.
     """
 
     tiny_learning_rate = 4e-3
@@ -332,15 +332,16 @@ class Muon(AdamW):
 
     @classmethod
     def _slot_shape(cls, slot: str, parameter: Parameter) -> tuple[int, ...] | None:
-        return None if slot == "v" and parameter.is_layer_matrix else parameter.shape
+        return None if slot == "v" and parameter.matrices else parameter.shape
 
     @classmethod
     def step_flops(cls, table: Sequence[Parameter]) -> float:
         return float(
             sum(
                 # Per iteration two products of R x C with the other side, and one of R x R.
-                _ITERATIONS * 2 * rows * rows * (2 * columns + rows) * len(matrices)
-                for (rows, columns), matrices in _by_shape(table).items()
+                _ITERATIONS * 2 * rows * rows * (2 * columns + rows) * parameter.matrices
+                for (rows, columns), group in _by_shape(table).items()
+                for parameter in group
             )
         )
 
@@ -348,20 +349,21 @@ class Muon(AdamW):
     def step_memory(cls, table: Sequence[Parameter]) -> int:
         # Stacks of all matrices, what the iterations make of them, and the results. Measured on a
         # CPU (docs/planning.md), where the shapes are computed at the same time.
-        return 18 * sum(math.prod(p.shape) for p in table if p.is_layer_matrix)
+        return 18 * sum(math.prod(p.shape) for p in table if p.matrices)
 
     def prepare(self, gradients: Mapping[str, tf.Tensor]) -> Mapping[str, tf.Tensor]:
         groups = _by_shape(self._table)
         stacks = [
-            tf.stack([self._direction(parameter, gradients) for parameter in group])  # [N, R, C]
-            for group in groups.values()
+            tf.concat([self._directions(parameter, gradients) for parameter in group], 0)
+            for group in groups.values()  # [N, R, C]
         ]
         dtype = tf.as_dtype(self._precision)
         results = _divided_among_replicas(lambda stack: _orthogonalised(stack, dtype), stacks)
         prepared = dict(gradients)
         for group, result in zip(groups.values(), results, strict=True):
-            for parameter, matrix in zip(group, tf.unstack(result), strict=True):
-                prepared[f"orthogonal/{parameter.name}"] = _wide(parameter, matrix)
+            parts = tf.split(result, [parameter.matrices for parameter in group])
+            for parameter, matrices in zip(group, parts, strict=True):
+                prepared[f"orthogonal/{parameter.name}"] = _side_by_side(parameter, matrices)
         return prepared
 
     def _momentum(self, parameter: Parameter, gradient: tf.Tensor) -> tf.Tensor:
@@ -369,12 +371,12 @@ class Muon(AdamW):
         before = self.slots[f"m/{parameter.name}"].read_value()
         return self._muon_momentum * before + (1.0 - self._muon_momentum) * gradient
 
-    def _direction(self, parameter: Parameter, gradients: Mapping[str, tf.Tensor]) -> tf.Tensor:
-        """The momentum with Nesterov's look ahead, in the shape in which it is stacked."""
+    def _directions(self, parameter: Parameter, gradients: Mapping[str, tf.Tensor]) -> tf.Tensor:
+        """The momentum with Nesterov's look ahead, its matrices stacked: [N, R, C]."""
         gradient = tf.cast(gradients[parameter.name], tf.float32)
         momentum = self._momentum(parameter, gradient)
         ahead = self._muon_momentum * momentum + (1.0 - self._muon_momentum) * gradient
-        return _wide(parameter, ahead)
+        return _stacked(parameter, ahead)
 
     def apply(
         self,
@@ -388,14 +390,14 @@ class Muon(AdamW):
             name = parameter.name
             variable, gradient = variables[name], gradients[name]
             self._decay(parameter, variable, learning_rate)
-            if not parameter.is_layer_matrix:
+            if not parameter.matrices:
                 self._adam(parameter, variable, gradient, learning_rate * scale, epsilon)
                 continue
             momentum = self._momentum(parameter, tf.cast(gradient, tf.float32))
             tf.raw_ops.AssignVariableOp(resource=self.slots[f"m/{name}"].handle, value=momentum)
             tf.raw_ops.ResourceApplyGradientDescent(
                 var=variable.handle,
-                alpha=learning_rate * (0.2 * math.sqrt(max(parameter.shape))),
+                alpha=learning_rate * (0.2 * math.sqrt(max(parameter.matrix_shape))),
                 delta=gradients[f"orthogonal/{name}"],
             )
 
@@ -436,16 +438,24 @@ def _by_shape(table: Sequence[Parameter]) -> dict[tuple[int, int], list[Paramete
     """The matrices of the encoder's layers, by (smaller side, larger side)."""
     groups: dict[tuple[int, int], list[Parameter]] = {}
     for parameter in table:
-        if parameter.is_layer_matrix:
-            rows, columns = sorted(parameter.shape)
+        if parameter.matrices:
+            rows, columns = sorted(parameter.matrix_shape)
             groups.setdefault((rows, columns), []).append(parameter)
     return groups
 
 
-def _wide(parameter: Parameter, matrix: tf.Tensor) -> tf.Tensor:
-    """The matrix with its smaller side first, or back in the shape of the parameter."""
-    rows, columns = parameter.shape
-    return tf.transpose(matrix) if rows > columns else matrix  # [R, C] <-> [C, R]
+def _stacked(parameter: Parameter, values: tf.Tensor) -> tf.Tensor:
+    """A parameter's matrices, each with its smaller side first: [I, N * O] -> [N, R, C]."""
+    inputs, outputs = parameter.matrix_shape
+    matrices = tf.reshape(values, [inputs, parameter.matrices, outputs])
+    return tf.transpose(matrices, [1, 2, 0] if inputs > outputs else [1, 0, 2])
+
+
+def _side_by_side(parameter: Parameter, matrices: tf.Tensor) -> tf.Tensor:
+    """The inverse of `_stacked`: [N, R, C] -> [I, N * O]."""
+    inputs, outputs = parameter.matrix_shape
+    order = [2, 0, 1] if inputs > outputs else [1, 0, 2]
+    return tf.reshape(tf.transpose(matrices, order), parameter.shape)
 
 
 def _divided_among_replicas(

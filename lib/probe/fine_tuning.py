@@ -8,13 +8,13 @@ from itertools import chain
 
 import numpy as np
 
-from lib.model.bert import encode
 from lib.model.clipping import clip_by_global_norm
-from lib.model.config import BertConfig
+from lib.model.encoder_config import EncoderConfig
+from lib.model.encoders import encoder
 from lib.model.fused import cross_entropy
 from lib.model.layers import NO_DROPOUT, Dropout, Weights, dense
 from lib.model.optimizers import AdamW
-from lib.model.parameters import Parameter, parameter_table
+from lib.model.parameters import Parameter
 from lib.model.schedules import schedule
 from lib.params import ProbeTask
 from lib.probe.sequences import LabelledSequence, batch_count, pad_batch, shuffled_batches
@@ -31,7 +31,7 @@ _PREDICTION_BATCH_SIZE = 64
 
 def class_logits(
     weights: Weights,
-    config: BertConfig,
+    config: EncoderConfig,
     input_ids: tf.Tensor,
     input_mask: tf.Tensor,
     per_token: bool,
@@ -54,11 +54,13 @@ def class_logits(
     positions = None if per_token else tf.zeros_like(input_ids[:, :1])
     segments = tf.zeros_like(input_ids)
     # [B, P, H]; P is S with `per_token`, otherwise 1
-    hidden = encode(weights, config, input_ids, input_mask, segments, dropout, positions=positions)
+    model = encoder(config)
+    hidden = model.encode(
+        weights, config, input_ids, input_mask, segments, dropout, positions=positions
+    )
     flat = tf.reshape(hidden, [-1, config.hidden_size])  # [B, P, H] -> [B * P, H]
-    if not per_token:
-        flat = tf.tanh(dense(weights, "bert/pooler/dense", flat))
-    logits = dense(weights, HEAD, dropout(flat, config.hidden_dropout_prob))
+    flat = model.classification_states(weights, config, flat, per_token)
+    logits = dense(weights, HEAD, dropout(flat, config.classifier_dropout))
     # [B * P, classes] -> [B, P, classes]
     return tf.reshape(logits, [-1, hidden.shape[1], logits.shape[-1]])
 
@@ -67,22 +69,18 @@ class FineTuner:
     """Fine-tunes models of one config on one set of classes; compiled once for all of them."""
 
     def __init__(
-        self, config: BertConfig, task: ProbeTask, classes: Sequence[str], pad_id: int
+        self, config: EncoderConfig, task: ProbeTask, classes: Sequence[str], pad_id: int
     ) -> None:
         self._config, self._task, self._names, self._pad_id = config, task, classes, pad_id
         self._classes = {name: index for index, name in enumerate(classes)}
         self._per_token = task.kind == "tagging"
-        encoder = [
-            parameter
-            for parameter in parameter_table(config)
-            if parameter.name.startswith("bert/")
-            and not (self._per_token and parameter.name.startswith("bert/pooler"))
-        ]
+        used = config.classifier_parts(self._per_token)
+        model = [parameter for parameter in config.parameter_table() if parameter.part in used]
         self._head = [
             Parameter(f"{HEAD}/kernel", (config.hidden_size, len(classes)), "normal"),
             Parameter(f"{HEAD}/bias", (len(classes),), "zeros"),
         ]
-        table = [*encoder, *self._head]
+        table = [*model, *self._head]
         self._variables = {
             parameter.name: tf.Variable(tf.zeros(parameter.shape)) for parameter in table
         }

@@ -6,7 +6,7 @@ from itertools import chain
 
 import numpy as np
 
-from lib.model.config import BertConfig
+from lib.model.encoder_config import EncoderConfig
 from lib.model.initialization import initial_values
 from lib.params import ProbeTask
 from lib.probe.comparison import Run
@@ -27,7 +27,7 @@ class ComparedModel:
         train, test: the sequences of each example.
     """
 
-    config: BertConfig
+    config: EncoderConfig
     weights: Mapping[str, np.ndarray]
     pad_id: int
     train: Sequence[Sequence[LabelledSequence]]
@@ -75,7 +75,7 @@ def fine_tune(
     rates = [factor * task.learning_rate for factor in FACTORS]
     steps += len(rates) * _steps(rest, task)
     learning_rate = task.learning_rate
-    tuners: dict[tuple[BertConfig, int], FineTuner] = {}
+    tuners: dict[tuple[EncoderConfig, int], FineTuner] = {}
     with Progress(f"probe {task_name}", steps, "steps") as progress:
         for name, model in models.items():
             # Models of the same config share the graphs compiled for the first of them.

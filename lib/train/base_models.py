@@ -24,7 +24,7 @@ from lib.checkpoints.formats import compatibility_notes, detect_format, open_che
 from lib.checkpoints.huggingface import config_path
 from lib.checkpoints.tensor_bundle import INDEX
 from lib.checkpoints.tensors import HEADS, OpenCheckpoint, some_names
-from lib.model.config import read_config, refuse_other_architectures
+from lib.model.config import architecture_of, read_config
 from lib.params import SAMPLE, SHARDS, Params, load_params
 from lib.records.importing.examples import find_examples, has_next_sentence, phase_folder
 from lib.run import fingerprint
@@ -56,6 +56,9 @@ _CODE = (
     "lib/checkpoints",
     "lib/vocab",
     "lib/model/config.py",
+    "lib/model/encoder_config.py",
+    "lib/model/bert_config.py",
+    "lib/model/modernbert_config.py",
     "lib/train/initial_weights.py",
     "lib/train/new_token_embeddings.py",
 )
@@ -201,7 +204,7 @@ def _open(params: Params, name: str, init: Path) -> OpenCheckpoint | None:
         return None
     # First the plainest reason, then the one whose way out would only lead to another refusal.
     if found := config_path(folder_of(init)):
-        refuse_other_architectures(read_object(found), str(found))
+        architecture_of(read_object(found), str(found))
     tokenizer_files(init)
     config = open_checkpoint(init, True, HEADS).config
     refuse_too_few_segments(config, segments, f"phases.{name}.init: {init}")
@@ -244,7 +247,8 @@ def _check_model(
     if checkpoint.missing_heads:
         notes.append(f"random initial weights for {' and '.join(checkpoint.missing_heads)}")
     if checkpoint.unused_tensors:
-        notes.append(f"not part of a BERT, ignored: {some_names(checkpoint.unused_tensors)}")
+        unused = some_names(checkpoint.unused_tensors)
+        notes.append(f"not part of a {config.title}, ignored: {unused}")
     if length > config.max_position_embeddings:
         notes.append(f"positions are extended to {length:,}")
     if files and len(set(files.vocabulary)) < len(files.vocabulary):
@@ -255,7 +259,7 @@ def _check_model(
     sizes = (
         f"{config.num_hidden_layers} x {config.hidden_size} (layers x hidden size), attention "
         f"heads: {config.num_attention_heads}, positions: {config.max_position_embeddings:,}, "
-        f"segments: {config.type_vocab_size}"
+        f"segments: {config.segments}"
     )
     described = (
         f"phases.{name}.init: {init}: {detect_format(init)}, {config.vocab_size:,} embeddings"

@@ -5,14 +5,16 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from lib.model.config import BertConfig
+from lib.model.encoder_config import EncoderConfig
 from lib.records.damage import find_damage
 from lib.records.manifest import Manifest
 from lib.run import tf
 
 
 @contextmanager
-def naming_damaged_records(records: Path, manifest: Manifest, config: BertConfig) -> Iterator[None]:
+def naming_damaged_records(
+    records: Path, manifest: Manifest, config: EncoderConfig
+) -> Iterator[None]:
     """Put around everything that reads records: training, evaluation, the check of the export.
 
     An error that has another cause is raised as it is, after the records have been read once.
@@ -33,7 +35,7 @@ def naming_damaged_records(records: Path, manifest: Manifest, config: BertConfig
         )
         if not isinstance(failure, kinds):
             raise
-        error = find_damage(records, manifest, config.vocab_size, config.type_vocab_size)
+        error = find_damage(records, manifest, config.vocab_size, config.segments)
         if error is None:
             raise
         # The frames refer to a thread pool, which complains if it is still open at exit.

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from lib.checkpoints.verification import MAX_SEQUENCES, verify
-from lib.model.config import BertConfig
+from lib.model.encoder_config import EncoderConfig
 from lib.model.losses import head_logits
 from lib.records.manifest import Manifest
 from lib.run import tf
@@ -18,7 +18,7 @@ _MAX_TOKENS = 512
 
 def max_logit_difference(
     directory: Path,
-    config: BertConfig,
+    config: EncoderConfig,
     weights: Mapping[str, np.ndarray],
     records: Path,
     manifest: Manifest,

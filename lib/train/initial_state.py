@@ -7,8 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from lib.model.config import BertConfig
-from lib.model.parameters import parameter_table
+from lib.model.config import config_from_record
 from lib.params import Pretrain
 from lib.run.errors import UserError
 from lib.train.initial_weights import InitialModel, refuse_too_few_segments
@@ -101,7 +100,7 @@ def read_initial_state(
                 f"the phase that writes the state again, or start from its weights: "
                 f"models/{init.name}"
             )
-    config = BertConfig(**record["config"])
+    config = config_from_record(record["config"])
     if digests_of(config, tokenizer) != record["tokenizer"]:
         raise UserError(
             f"{where}: was trained with another vocabulary than data/vocab; run the phase that "
@@ -115,7 +114,7 @@ def read_initial_state(
             f"weights, whose positions can be extended: models/{init.name}"
         )
     arrays = kept_state.arrays(init)
-    weights = {each.name: arrays[each.name] for each in parameter_table(config)}
+    weights = {each.name: arrays[each.name] for each in config.parameter_table()}
     note = f"starts from the state of {init}: weights and optimizer slots after {step:,} steps"
     return InitialModel(config, weights, False, (note,))
 

@@ -9,16 +9,16 @@ import numpy as np
 from lib.checkpoints.formats import compatibility_notes, detect_format, open_checkpoint
 from lib.checkpoints.tensor_bundle import INDEX
 from lib.checkpoints.tensors import NSP_HEADS, OpenCheckpoint, some_names
-from lib.model.config import BertConfig, read_config
-from lib.model.initialization import initial_values
+from lib.model.bert_config import POSITIONS
+from lib.model.config import new_config, read_config
+from lib.model.encoder_config import EncoderConfig
+from lib.model.initialization import initial_values, refuse_initialization
 from lib.params import Pretrain
 from lib.run.errors import UserError
 from lib.train.new_token_embeddings import add_token_embeddings, needed_extension
 from lib.vocab.directory import TokenizerFiles, has_vocabulary, read_directory
 from lib.vocab.extension import read_extension
 from lib.vocab.tokenizer import WordPieceTokenizer
-
-_POSITIONS = "bert/embeddings/position_embeddings"
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class InitialModel:
         notes: lines for the user on how the model at `init` was changed.
     """
 
-    config: BertConfig
+    config: EncoderConfig
     weights: Mapping[str, np.ndarray]
     from_scratch: bool
     notes: tuple[str, ...]
@@ -74,7 +74,7 @@ def read_initial_model(
     notes: tuple[str, ...] = ()
     sizes: Path | None = None
     if init.resolve() == vocab.resolve():
-        config = BertConfig(vocab_size=vocab_size, **settings.model.model_dump())
+        config = new_config(vocab_size, settings.model.model_dump())
     elif names_config(phase, init, vocab):
         config, notes = _config_from_file(init, vocab_size)
         sizes = init
@@ -84,6 +84,8 @@ def read_initial_model(
         return initial
     refuse_too_few_segments(config, segments, f"phases.{phase}.init: {init}")
     refuse_short_model(phase, length, config, sizes)
+    if reason := refuse_initialization(settings.initialization, config):
+        raise UserError(f"pretrain.initialization: {settings.initialization} {reason}")
     weights = initial_values(config, settings.seed, initialization=settings.initialization)
     return InitialModel(config, weights, True, notes)
 
@@ -130,7 +132,7 @@ def open_initial_model(init: Path, init_missing_heads: bool, next_sentence: bool
 
 
 def refuse_short_model(
-    phase: str, length: int, config: BertConfig, init: Path | None = None
+    phase: str, length: int, config: EncoderConfig, init: Path | None = None
 ) -> None:
     """Checks that a new model has a position for each token of a sequence.
 
@@ -149,21 +151,28 @@ def refuse_short_model(
         )
 
 
-def refuse_too_few_segments(config: BertConfig, segments: int, where: str) -> None:
+def refuse_too_few_segments(config: EncoderConfig, segments: int, where: str) -> None:
     """Checks that a model has an embedding for each segment of an example.
 
     Raises:
         UserError: it has not.
     """
-    if config.type_vocab_size < segments:
+    if segments > 1 and not config.has_next_sentence:
         raise UserError(
-            f"{where}: type_vocab_size is {config.type_vocab_size}, so the model has no second "
+            f"{where}: a {config.title} has no segments and no NSP head, which sentence pairs "
+            "need; set records.next_sentence: false to train it on single segments (with "
+            "records.source, import examples that have one segment), or "
+            "pretrain.model.architecture: bert"
+        )
+    if config.segments < segments:
+        raise UserError(
+            f"{where}: type_vocab_size is {config.segments}, so the model has no second "
             "segment, which sentence pairs need; set records.next_sentence: false to train it on "
             "single segments (with records.source, import examples that have one segment)"
         )
 
 
-def _config_from_file(path: Path, vocab_size: int) -> tuple[BertConfig, tuple[str, ...]]:
+def _config_from_file(path: Path, vocab_size: int) -> tuple[EncoderConfig, tuple[str, ...]]:
     config = read_config(path)
     notes = [f"from scratch with the sizes in {path}; pretrain.model is not used"]
     if config.vocab_size != vocab_size:
@@ -186,7 +195,8 @@ def _from_model(
     config = found.config
     notes = [f"starts from {init} ({detect_format(init)})", *compatibility_notes(init)]
     if found.unused_tensors:
-        notes.append(f"{init}: {some_names(found.unused_tensors)}: not part of a BERT, ignored")
+        ignored = some_names(found.unused_tensors)
+        notes.append(f"{init}: {ignored}: not part of a {config.title}, ignored")
     if found.missing_heads:
         heads = " and no ".join(found.missing_heads)
         unneeded = set(found.missing_heads) <= set(NSP_HEADS) and not next_sentence
@@ -212,10 +222,13 @@ def _from_model(
     positions = config.max_position_embeddings
     if length > positions:
         config, weights = extended_positions(config, weights, length)
-        notes.append(
-            f"{init} has {positions} positions; those up to {length} are initialised as copies of "
-            "them, from the first one on"
-        )
+        if POSITIONS in weights:
+            notes.append(
+                f"{init} has {positions} positions; those up to {length} are initialised as copies "
+                "of them, from the first one on"
+            )
+        else:
+            notes.append(f"{init} was made for {positions} positions; it now has {length}")
     return InitialModel(config, weights, False, tuple(notes))
 
 
@@ -231,8 +244,8 @@ def tokenizer_files(init: Path) -> TokenizerFiles | None:
 
 
 def extended_positions(
-    config: BertConfig, weights: Mapping[str, np.ndarray], length: int
-) -> tuple[BertConfig, Mapping[str, np.ndarray]]:
+    config: EncoderConfig, weights: Mapping[str, np.ndarray], length: int
+) -> tuple[EncoderConfig, Mapping[str, np.ndarray]]:
     """The model with position embeddings for `length` tokens, if it has fewer.
 
     The new ones repeat the learnt ones from the beginning. From 4 to 10 positions:
@@ -246,10 +259,14 @@ def extended_positions(
         weights: float32 arrays by name in the parameter table.
 
     Returns:
-        The arguments themselves, if there are enough positions.
+        The arguments themselves, if there are enough positions. If positions are not embedded, only
+        the config changes.
     """
-    learnt = weights[_POSITIONS]  # [positions, H]
-    if length <= len(learnt):
+    if length <= config.max_position_embeddings:
         return config, weights
+    longer = replace(config, max_position_embeddings=length)
+    learnt = weights.get(POSITIONS)  # [positions, H]
+    if learnt is None:
+        return longer, weights
     repeated = np.resize(learnt, (length, learnt.shape[1]))
-    return replace(config, max_position_embeddings=length), {**weights, _POSITIONS: repeated}
+    return longer, {**weights, POSITIONS: repeated}

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from lib.model.config import BertConfig
+from lib.model.encoder_config import EncoderConfig
 from lib.run.errors import UserError
 from lib.vocab.directory import TokenizerFiles
 from lib.vocab.extension import Extension, digest
@@ -15,7 +15,6 @@ from lib.vocab.tokenizer import WordPieceTokenizer
 # What is accepted where the model's own vocabulary is not there to be compared: NVIDIA's BERT,
 # among others, pads its vocabulary to a multiple of 8, for tensor cores.
 _MULTIPLE, _MAX_PADDING = 8, 128
-_EMBEDDINGS, _BIAS = "bert/embeddings/word_embeddings", "cls/predictions/output_bias"
 
 
 def needed_extension(
@@ -83,8 +82,8 @@ def _fits(vocab_size: int, tokens: int) -> bool:
 
 
 def add_token_embeddings(
-    config: BertConfig, weights: Mapping[str, np.ndarray], extension: Extension, vocab_size: int
-) -> tuple[BertConfig, dict[str, np.ndarray]]:
+    config: EncoderConfig, weights: Mapping[str, np.ndarray], extension: Extension, vocab_size: int
+) -> tuple[EncoderConfig, dict[str, np.ndarray]]:
     """The model with embeddings for new tokens, and all other weights as they are.
 
     A new embedding is the mean of the embeddings of the tokens that the word consisted of:
@@ -99,14 +98,14 @@ def add_token_embeddings(
         vocab_size: size of the extended vocabulary.
     """
     extended = dict(weights)
-    for name in (_EMBEDDINGS, _BIAS):
+    for name in (config.token_embeddings, config.output_bias):
         old = weights[name]
         # The old table may have spare entries, which new tokens take first.
         new = np.zeros((max(vocab_size, len(old)), *old.shape[1:]), old.dtype)
         new[: len(old)] = old
         for token in extension.new_tokens:
             new[token.id] = old[list(token.base_ids)].mean(axis=0)
-            if name == _BIAS:
+            if name == config.output_bias:
                 new[token.id] += token.log_fraction
         extended[name] = new
-    return replace(config, vocab_size=len(extended[_BIAS])), extended
+    return replace(config, vocab_size=len(extended[config.output_bias])), extended

@@ -24,11 +24,10 @@ from typing import Any, Literal
 import numpy as np
 
 from lib.model.clipping import clip_by_global_norm
-from lib.model.config import BertConfig
+from lib.model.encoder_config import EncoderConfig
 from lib.model.layers import Dropout
 from lib.model.losses import Batch, loss_normalisers, loss_sums
 from lib.model.optimizers import OPTIMIZERS
-from lib.model.parameters import parameter_table
 from lib.params import Pretrain
 from lib.run import random, tf
 from lib.run.errors import UserError
@@ -47,7 +46,7 @@ class Trainer:
 
     def __init__(
         self,
-        config: BertConfig,
+        config: EncoderConfig,
         settings: Pretrain,
         next_sentence: bool,
         weights: Mapping[str, np.ndarray],
@@ -62,7 +61,7 @@ class Trainer:
         self.microbatches = _microbatches(
             settings.batch_size, settings.microbatch_size, self.strategy.num_replicas_in_sync
         )
-        self._table = parameter_table(config)
+        self._table = config.parameter_table()
         self._names = [parameter.name for parameter in self._table]
         with self.strategy.scope():
             self.variables = {name: tf.Variable(weights[name]) for name in self._names}

@@ -9,9 +9,20 @@ from lib.vocab.directory import CONFIG, TOKENIZER, VOCABULARY
 from lib.vocab.tokenizer import MAX_WORD_LENGTH, SPECIAL_TOKENS
 from lib.vocab.wordpiece import CONTINUATION
 
+_WITH_SEGMENTS = {"tokenizer_class": "BertTokenizer"}
+_WITHOUT_SEGMENTS = {
+    "tokenizer_class": "PreTrainedTokenizerFast",
+    "model_input_names": ["input_ids", "attention_mask"],
+}
+
 
 def write_tokenizer(
-    directory: Path, vocabulary: list[str], lowercase: bool, strip_accents: bool, max_length: int
+    directory: Path,
+    vocabulary: list[str],
+    lowercase: bool,
+    strip_accents: bool,
+    max_length: int,
+    segments: bool = True,
 ) -> None:
     """Writes vocab.txt, tokenizer.json and tokenizer_config.json into an existing directory.
 
@@ -22,6 +33,7 @@ def write_tokenizer(
     Args:
         vocabulary: one token per id, without duplicates, including the special tokens.
         max_length: maximum number of tokens of the model's input, including [CLS] and [SEP].
+        segments: whether the model is given `token_type_ids`, as BertTokenizer returns them.
     """
     ids = {token: token_id for token_id, token in enumerate(vocabulary)}
     # strip_accents is explicit, although Hugging Face would derive it from do_lower_case.
@@ -38,8 +50,8 @@ def write_tokenizer(
             "pad_token": "[PAD]",
             "sep_token": "[SEP]",
             "tokenize_chinese_chars": True,
-            "tokenizer_class": "BertTokenizer",
             "unk_token": "[UNK]",
+            **(_WITH_SEGMENTS if segments else _WITHOUT_SEGMENTS),
         },
     )
 

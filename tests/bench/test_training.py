@@ -47,7 +47,8 @@ def test_runs_are_summarised_by_means_over_seeds():
     assert ours["lowest"] == "3.0000" and ours["other"] == "4.5000"
     assert ours["accuracy"] == "25.0%" and ours["cpu_minutes"] == 2.0
     assert theirs["mean"] == 6.0
-    assert summary.best_rows(rows) == {"ours": ours, "Hugging Face": theirs}
+    assert summary.best_rates(runs, "loss") == {"ours": 1e-3, "Hugging Face": 1e-3}
+    assert summary.best_rates(runs, "accuracy") == {"ours": 1e-3, "Hugging Face": 1e-3}  # all equal
     curves = summary.mean_curves(runs, "loss")
     assert curves["ours", 1e-3] == [(1.0, 5.5), (2.0, 3.5)]
     assert summary.time_to_reach(curves["ours", 1e-3], 4.0) == 2.0
@@ -67,8 +68,9 @@ def test_saved_result_is_not_computed_again(tmp_path, monkeypatch):
 def test_settings_of_every_learning_job_are_valid_params(values, tmp_path):
     parser = learning.make_argument_parser()
     options = parser.parse_args(["--wikitext", "x", "--work", str(tmp_path)])
-    made = learning.make_jobs(options, {}, {"ours": 500, "Hugging Face": 200})
-    assert len(made) == 2 * 3 * 3 and len({job["folder"] for job in made}) == len(made)
+    runs = [(name, r, 1) for name in learning.SYSTEMS for r in learning.rates_of(options, name)]
+    made = learning.make_jobs(options, {}, {"ours": 500, "Hugging Face": 200}, runs)
+    assert len(made) == 2 * 3 and len({job["folder"] for job in made}) == len(made)
     for job in made:
         values["pretrain"] |= {"learning_rate": job["rate"], **job["pretrain"]}
         parse_params(values)

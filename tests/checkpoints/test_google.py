@@ -13,8 +13,7 @@ from hypothesis import strategies as st
 
 from lib.checkpoints import formats, google
 from lib.checkpoints.tensor_bundle import TensorBundle, find_prefix, write_bundle
-from lib.model.config import BertConfig
-from lib.model.parameters import parameter_table
+from lib.model.bert_config import BertConfig
 from lib.run.errors import UserError
 from tests.helpers.checkpoints import (
     GOOGLE_CONFIG,
@@ -65,7 +64,7 @@ def test_written_checkpoint_initialises_a_tf1_graph(tmp_path):
         session.run(tf.compat.v1.global_variables_initializer())
         assert same_bits(session.run(variables), weights)
     assert dict(tf.train.list_variables(prefix)) == {
-        parameter.name: list(parameter.shape) for parameter in parameter_table(GOOGLE_CONFIG)
+        parameter.name: list(parameter.shape) for parameter in GOOGLE_CONFIG.parameter_table()
     }
 
 
@@ -103,7 +102,7 @@ def test_round_trip_keeps_config_and_every_bit(tmp_path_factory, config, seed):
     draw = np.random.default_rng(seed)
     # All bit patterns of finite numbers: denormals, -0. NaN and infinity are refused.
     weights = {}
-    for parameter in parameter_table(config):
+    for parameter in config.parameter_table():
         bits = draw.integers(0, 2**32, parameter.shape, np.uint32)
         exponent = np.uint32(0x7F800000)
         bits[bits & exponent == exponent] ^= np.uint32(0x00800000)

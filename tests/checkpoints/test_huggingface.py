@@ -14,10 +14,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from safetensors.numpy import load_file, save_file
 
-from lib.checkpoints.huggingface import read_checkpoint, read_model, stored_tensors, write_model
-from lib.model.config import BertConfig
+from lib.checkpoints.huggingface import read_checkpoint, read_model, write_model
+from lib.checkpoints.huggingface_names import names_of
+from lib.model.bert_config import BertConfig
 from lib.model.initialization import initial_values
-from lib.model.parameters import parameter_table
 from lib.run.errors import UserError
 from tests.helpers.checkpoints import same_bits
 from tests.helpers.pickles import Attack, write_pytorch_file, write_zip
@@ -59,10 +59,10 @@ def refusal(folder: Path, allow_missing_heads: bool = False) -> str:
 
 
 def test_table_has_each_parameter_once():
-    table = stored_tensors(TINY)
-    assert [*table] == [parameter.name for parameter in parameter_table(TINY)]
+    table = names_of(TINY).stored_tensors(TINY)
+    assert [*table] == [parameter.name for parameter in TINY.parameter_table()]
     assert len({each.name for each in table.values()}) == len(table)
-    for parameter in parameter_table(TINY):
+    for parameter in TINY.parameter_table():
         each = table[parameter.name]
         numbers = np.arange(np.prod(parameter.shape), dtype=np.float32).reshape(parameter.shape)
         stored = each.from_parameter(numbers)
@@ -78,7 +78,16 @@ def test_table_has_each_parameter_once():
 @settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 def test_round_trip_of_any_size(tmp_path_factory, layers, heads, head_size, inner, vocab_size):
     config = BertConfig(
-        vocab_size, heads * head_size, layers, heads, inner, "gelu_new", 0.0, 0.25, 7, 16, 0.5, 1e-5
+        vocab_size=vocab_size,
+        hidden_size=heads * head_size,
+        num_hidden_layers=layers,
+        num_attention_heads=heads,
+        intermediate_size=inner,
+        hidden_act="gelu_new",
+        hidden_dropout_prob=0.0,
+        attention_probs_dropout_prob=0.25,
+        max_position_embeddings=7,
+        type_vocab_size=16,
     )
     weights = initial_values(config, vocab_size)
     folder = tmp_path_factory.mktemp("round")
@@ -313,7 +322,7 @@ LAYER = "bert.encoder.layer.1.output.dense.weight"
             r"intermediate.dense.* has shape \[32, 16\].* requires \[8, 16\]",
         ),
         ({"max_position_embeddings": "absent"}, r"shape \[24, 16\].* requires \[512, 16\]"),
-        ({"model_type": "roberta"}, "model_type should be bert. Received: 'roberta'"),
+        ({"model_type": "roberta"}, "model_type should be bert or modernbert. Received: 'roberta'"),
         ({"is_decoder": True}, "is_decoder should be false. Received: True"),
         ({"num_attention_heads": "absent"}, "no `num_attention_heads`; not the config of a BERT"),
     ],

@@ -16,13 +16,24 @@ import yaml
 from lib.checkpoints import formats
 from lib.checkpoints.model_garden_config import read_params
 from lib.model.bert import encode, masked_lm_logits, next_sentence_logits
-from lib.model.config import BertConfig
+from lib.model.bert_config import BertConfig
 from lib.model.initialization import initial_values
 from lib.run.errors import UserError
 from tests.helpers.checkpoints import MODEL_GARDEN, same_bits
 
 # In the Model Garden, gelu is the tanh form.
-CONFIG = BertConfig(40, 8, 2, 2, 12, "gelu_new", 0.1, 0.1, 16, 3)
+CONFIG = BertConfig(
+    vocab_size=40,
+    hidden_size=8,
+    num_hidden_layers=2,
+    num_attention_heads=2,
+    intermediate_size=12,
+    hidden_act="gelu_new",
+    hidden_dropout_prob=0.1,
+    attention_probs_dropout_prob=0.1,
+    max_position_embeddings=16,
+    type_vocab_size=3,
+)
 INPUTS = {"input_word_ids", "input_mask", "input_type_ids", "masked_lm_positions"}
 HEADS = ("MLM head", "NSP head")
 

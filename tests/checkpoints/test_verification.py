@@ -17,7 +17,7 @@ from safetensors.numpy import load_file, save_file
 from lib.checkpoints.huggingface import write_model
 from lib.checkpoints.verification import erf, reference_logits, verify
 from lib.model.bert import encode, masked_lm_logits, next_sentence_logits
-from lib.model.config import BertConfig
+from lib.model.bert_config import BertConfig
 from lib.model.initialization import initial_values
 from lib.run.errors import UserError
 

@@ -1,7 +1,6 @@
 """make finish: the models of a run that has not finished."""
 
 import os
-from dataclasses import asdict
 
 import numpy as np
 import pytest
@@ -9,6 +8,7 @@ import pytest
 from lib.checkpoints.huggingface import read_model, write_model
 from lib.commands import finish as command
 from lib.commands.finish import finish
+from lib.model.config import config_record
 from lib.model.initialization import initial_values
 from lib.run import fingerprint
 from lib.run.errors import UserError
@@ -24,7 +24,7 @@ def train(run, *steps, best=20):
     tokenizer = run / runs.TOKENIZER
     if not tokenizer.exists():
         write_tokenizer(tokenizer, VOCABULARY, True, True, TINY.max_position_embeddings)
-    record = {"config": asdict(TINY), "pad_token_id": 0, "total_steps": 90}
+    record = {"config": config_record(TINY), "special_ids": {"pad_token_id": 0}, "total_steps": 90}
     run_record.write(run, {**record, "tokenizer": digests.of_folder(tokenizer)})
     name = f"best-{best}"
     if not (run / "models" / name).exists():

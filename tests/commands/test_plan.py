@@ -17,7 +17,7 @@ from lib.commands.plan_stages import (
     phase_config,
     records_size,
 )
-from lib.model.config import BertConfig
+from lib.model.bert_config import BertConfig
 from lib.model.memory import Microbatch, peak_activations
 from lib.params import Params, parse_params
 from lib.records import tfrecord
@@ -151,7 +151,7 @@ def test_epochs_are_converted_to_steps(values):
 def test_memory_per_device(values):
     values["pretrain"]["microbatch_size"] = 32
     training = estimate(values)["pretrain main"]
-    config = BertConfig(30522, **values["pretrain"]["model"])
+    config = BertConfig(vocab_size=30522, **values["pretrain"]["model"])
     batch = Microbatch(32, 128, 20, 1, False, 2, False)
     # 110.1 million parameters.
     assert training.memory == pytest.approx(
@@ -180,7 +180,7 @@ MATRICES = 12 * (4 * 768 * 768 + 2 * 768 * 3072)
 def test_slots_are_those_of_the_optimizer(values, optimizer, slots):
     values["pretrain"] |= {"optimizer": optimizer, "microbatch_size": 32, "keep_checkpoints": 3}
     training = estimate(values)["pretrain main"]
-    config = BertConfig(30522, **values["pretrain"]["model"])
+    config = BertConfig(vocab_size=30522, **values["pretrain"]["model"])
     activations = peak_activations(config, Microbatch(32, 128, 20, 1, False, 2, False))
     # Weights and two sets of gradients; in each checkpoint weights and slots; two models.
     assert training.memory == pytest.approx(12 * 110.1e6 + 4 * slots + activations, rel=0.001)

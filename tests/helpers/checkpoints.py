@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 
-from lib.model.config import BertConfig
+from lib.model.bert_config import BertConfig
 from lib.vocab.tokenizer import SPECIAL_TOKENS
 from tests.helpers.tiny_bert import TINY
 

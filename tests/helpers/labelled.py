@@ -6,7 +6,7 @@ import random
 from collections.abc import Sequence
 from pathlib import Path
 
-from lib.model.config import BertConfig
+from lib.model.bert_config import BertConfig
 from lib.params import ProbeTask
 from lib.probe.labelled import Example
 from lib.vocab.tokenizer import SPECIAL_TOKENS, WordPieceTokenizer
@@ -38,7 +38,16 @@ TOKENIZER = WordPieceTokenizer(
     strip_accents=True,
 )
 CONFIG = BertConfig(
-    len(TOKENIZER.vocabulary), 16, 1, 2, 32, "gelu", 0.1, 0.1, 16, initializer_range=0.1
+    vocab_size=len(TOKENIZER.vocabulary),
+    hidden_size=16,
+    num_hidden_layers=1,
+    num_attention_heads=2,
+    intermediate_size=32,
+    hidden_act="gelu",
+    hidden_dropout_prob=0.1,
+    attention_probs_dropout_prob=0.1,
+    max_position_embeddings=16,
+    initializer_range=0.1,
 )
 
 

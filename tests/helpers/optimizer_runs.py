@@ -9,14 +9,14 @@ from lib.model.optimizers import OPTIMIZERS, Optimizer
 from lib.model.parameters import Parameter
 
 TABLE = [
-    Parameter("bert/embeddings/word_embeddings", (11, 6), "normal"),
-    Parameter("bert/embeddings/LayerNorm/gamma", (6,), "ones"),
-    Parameter("bert/encoder/layer_0/output/dense/kernel", (7, 6), "normal"),
-    Parameter("bert/encoder/layer_0/output/dense/bias", (6,), "zeros"),
-    Parameter("cls/seq_relationship/output_weights", (2, 6), "normal"),
-    Parameter("bert/encoder/layer_1/intermediate/dense/kernel", (6, 7), "normal"),
-    Parameter("bert/encoder/layer_1/output/dense/kernel", (7, 6), "normal"),
-    Parameter("bert/encoder/layer_1/attention/self/query/kernel", (6, 6), "normal"),
+    Parameter("bert/embeddings/word_embeddings", (11, 6)),
+    Parameter("bert/embeddings/LayerNorm/gamma", (6,), "ones", decays=False),
+    Parameter("bert/encoder/layer_0/output/dense/kernel", (7, 6), matrices=1),
+    Parameter("bert/encoder/layer_0/output/dense/bias", (6,), "zeros", decays=False),
+    Parameter("cls/seq_relationship/output_weights", (2, 6)),
+    Parameter("bert/encoder/layer_1/intermediate/dense/kernel", (6, 7), matrices=1),
+    Parameter("bert/encoder/layer_1/output/dense/kernel", (7, 6), matrices=1),
+    Parameter("bert/encoder/layer_1/attention/self/query/kernel", (6, 6), matrices=1),
 ]
 DECAYING = {p.name for p in TABLE if len(p.shape) == 2}
 MATRICES = {p.name for p in TABLE if "/encoder/" in p.name and len(p.shape) == 2}

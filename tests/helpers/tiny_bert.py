@@ -3,7 +3,7 @@
 import numpy as np
 import tensorflow as tf
 
-from lib.model.config import BertConfig
+from lib.model.bert_config import BertConfig
 from lib.model.initialization import initial_values
 
 TINY = BertConfig(

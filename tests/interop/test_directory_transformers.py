@@ -22,7 +22,17 @@ WORDS = ["the", "cat", "sat", "on", "a", "mat", "and", "##s", "##ting", "dog", "
 def directory(tmp_path_factory):
     folder = tmp_path_factory.mktemp("model")
     vocabulary = [*SPECIAL_TOKENS, *WORDS]
-    config = BertConfig(len(vocabulary), 16, 2, 2, 32, "gelu", 0.1, 0.1, 24)
+    config = BertConfig(
+        vocab_size=len(vocabulary),
+        hidden_size=16,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        intermediate_size=32,
+        hidden_act="gelu",
+        hidden_dropout_prob=0.1,
+        attention_probs_dropout_prob=0.1,
+        max_position_embeddings=24,
+    )
     draw = np.random.default_rng(0)
     weights = {
         name: (array + draw.normal(0, 0.3, array.shape)).astype(np.float32)

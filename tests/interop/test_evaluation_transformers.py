@@ -37,7 +37,17 @@ WORDS_BY_TOKENS = [500, 90, 70, 0, 30]
 @pytest.fixture(scope="module")
 def model(tmp_path_factory):
     folder = tmp_path_factory.mktemp("model")
-    config = BertConfig(len(VOCABULARY), 16, 2, 2, 32, "gelu", 0.1, 0.1, 40)
+    config = BertConfig(
+        vocab_size=len(VOCABULARY),
+        hidden_size=16,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        intermediate_size=32,
+        hidden_act="gelu",
+        hidden_dropout_prob=0.1,
+        attention_probs_dropout_prob=0.1,
+        max_position_embeddings=40,
+    )
     draw = np.random.default_rng(0)
     weights = {
         name: (array + draw.normal(0, 0.4, array.shape)).astype(np.float32)

@@ -8,7 +8,8 @@ transformers = pytest.importorskip(
     "transformers", reason="transformers is not installed; run make interop"
 )
 
-from lib.checkpoints.huggingface import read_checkpoint, read_model, stored_tensors, write_model  # noqa: E402
+from lib.checkpoints.huggingface import read_checkpoint, read_model, write_model  # noqa: E402
+from lib.checkpoints.huggingface_names import names_of  # noqa: E402
 from lib.model.bert import encode, masked_lm_logits, next_sentence_logits  # noqa: E402
 from lib.model.config import BertConfig  # noqa: E402
 from lib.model.initialization import initial_values  # noqa: E402
@@ -27,7 +28,18 @@ HEADS = {
 
 
 def sizes(hidden_act: str = "gelu", segments: int = 16) -> BertConfig:
-    return BertConfig(EMBEDDINGS, 32, 2, 4, 48, hidden_act, 0.1, 0.1, 20, segments)
+    return BertConfig(
+        vocab_size=EMBEDDINGS,
+        hidden_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        intermediate_size=48,
+        hidden_act=hidden_act,
+        hidden_dropout_prob=0.1,
+        attention_probs_dropout_prob=0.1,
+        max_position_embeddings=20,
+        type_vocab_size=segments,
+    )
 
 
 def random_weights(config: BertConfig) -> dict[str, np.ndarray]:
@@ -71,7 +83,7 @@ def test_saved_models_are_read_bit_for_bit(tmp_path, name, form, dtype):
     expected_unused = ("classifier.bias", "classifier.weight") if "Sequence" in name else ()
     assert checkpoint.unused_tensors == expected_unused
     read = 0
-    for parameter, each in stored_tensors(sizes()).items():
+    for parameter, each in names_of(sizes()).stored_tensors(sizes()).items():
         if parameter in checkpoint.weights:
             key = each.name.removeprefix("bert.") if name == "BertModel" else each.name
             expected = state[key].float().numpy()
@@ -97,7 +109,7 @@ def test_views_of_one_storage_are_read(tmp_path):
         path = tmp_path / "pytorch_model.bin"
         torch.save(views, path, _use_new_zipfile_serialization=zipped)
         _, weights = read_model(tmp_path)
-        for parameter, each in stored_tensors(sizes()).items():
+        for parameter, each in names_of(sizes()).stored_tensors(sizes()).items():
             found = each.from_parameter(weights[parameter])
             assert found.tobytes() == state[each.name].numpy().tobytes()
 

@@ -41,7 +41,17 @@ def test_the_losses_are_equal(tmp_path):
     lines = (tmp_path / "lines/train/00000.jsonl").read_text(encoding="utf-8").splitlines()
     batch = transformers.default_data_collator([json.loads(line) for line in lines])
 
-    config = BertConfig(len(VOCABULARY), 32, 2, 4, 64, "gelu", 0.1, 0.1, LENGTH)
+    config = BertConfig(
+        vocab_size=len(VOCABULARY),
+        hidden_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        intermediate_size=64,
+        hidden_act="gelu",
+        hidden_dropout_prob=0.1,
+        attention_probs_dropout_prob=0.1,
+        max_position_embeddings=LENGTH,
+    )
     draw = np.random.default_rng(0)
     weights = {
         key: (array + draw.normal(0, 0.2, array.shape)).astype(np.float32)

@@ -16,7 +16,17 @@ from lib.model.initialization import initial_values  # noqa: E402
 
 @pytest.mark.parametrize("hidden_act", ["gelu", "gelu_new", "relu"])
 def test_logits_equal_those_of_transformers(tmp_path, hidden_act):
-    config = BertConfig(97, 32, 3, 4, 64, hidden_act, 0.1, 0.1, 40)
+    config = BertConfig(
+        vocab_size=97,
+        hidden_size=32,
+        num_hidden_layers=3,
+        num_attention_heads=4,
+        intermediate_size=64,
+        hidden_act=hidden_act,
+        hidden_dropout_prob=0.1,
+        attention_probs_dropout_prob=0.1,
+        max_position_embeddings=40,
+    )
     draw = np.random.default_rng(0)
     weights = {
         name: (array + draw.normal(0, 0.2, array.shape)).astype(np.float32)

@@ -14,9 +14,9 @@ from lib.model.parameters import Parameter  # noqa: E402
 from lib.model.schedules import schedule  # noqa: E402
 
 TABLE = [
-    Parameter("dense/kernel", (9, 5), "normal"),
-    Parameter("dense/bias", (5,), "zeros"),
-    Parameter("LayerNorm/gamma", (5,), "ones"),
+    Parameter("dense/kernel", (9, 5)),
+    Parameter("dense/bias", (5,), "zeros", decays=False),
+    Parameter("LayerNorm/gamma", (5,), "ones", decays=False),
 ]
 BETAS, EPSILON, DECAY, STEPS = (0.9, 0.999), 1e-6, 0.1, 20
 
@@ -95,14 +95,14 @@ def test_muon_equals_torch(monkeypatch):
     monkeypatch.setattr(torch.Tensor, "bfloat16", torch.Tensor.clone)
     layer = "bert/encoder/layer_0"
     table = [
-        Parameter(f"{layer}/attention/self/query/kernel", (32, 32), "normal"),
-        Parameter(f"{layer}/attention/self/key/kernel", (32, 32), "normal"),
-        Parameter(f"{layer}/intermediate/dense/kernel", (32, 96), "normal"),
-        Parameter(f"{layer}/output/dense/kernel", (96, 32), "normal"),
-        Parameter("bert/embeddings/word_embeddings", (50, 32), "normal"),
-        Parameter("bert/pooler/dense/kernel", (32, 32), "normal"),
-        Parameter(f"{layer}/output/dense/bias", (32,), "zeros"),
-        Parameter(f"{layer}/output/LayerNorm/gamma", (32,), "ones"),
+        Parameter(f"{layer}/attention/self/query/kernel", (32, 32), matrices=1),
+        Parameter(f"{layer}/attention/self/key/kernel", (32, 32), matrices=1),
+        Parameter(f"{layer}/intermediate/dense/kernel", (32, 96), matrices=1),
+        Parameter(f"{layer}/output/dense/kernel", (96, 32), matrices=1),
+        Parameter("bert/embeddings/word_embeddings", (50, 32)),
+        Parameter("bert/pooler/dense/kernel", (32, 32)),
+        Parameter(f"{layer}/output/dense/bias", (32,), "zeros", decays=False),
+        Parameter(f"{layer}/output/LayerNorm/gamma", (32,), "ones", decays=False),
     ]
     weights, sets, rates = inputs(table)
     theirs = {key: torch.tensor(array, dtype=torch.float64) for key, array in weights.items()}

@@ -8,7 +8,7 @@ transformers = pytest.importorskip(
     "transformers", reason="transformers is not installed; run make interop"
 )
 
-from lib.checkpoints.huggingface import stored_tensors  # noqa: E402
+from lib.checkpoints.huggingface_names import names_of  # noqa: E402
 from lib.model.config import BertConfig  # noqa: E402
 from lib.model.initialization import initial_values  # noqa: E402
 from lib.probe.fine_tuning import class_logits  # noqa: E402
@@ -19,7 +19,17 @@ from lib.probe.fine_tuning import class_logits  # noqa: E402
     [("BertForSequenceClassification", False), ("BertForTokenClassification", True)],
 )
 def test_class_logits_equal_those_of_transformers(name, per_token):
-    config = BertConfig(97, 32, 3, 4, 64, "gelu", 0.1, 0.1, 40)
+    config = BertConfig(
+        vocab_size=97,
+        hidden_size=32,
+        num_hidden_layers=3,
+        num_attention_heads=4,
+        intermediate_size=64,
+        hidden_act="gelu",
+        hidden_dropout_prob=0.1,
+        attention_probs_dropout_prob=0.1,
+        max_position_embeddings=40,
+    )
     draw = np.random.default_rng(0)
     weights = {
         parameter: (array + draw.normal(0, 0.1, array.shape)).astype(np.float32)
@@ -30,7 +40,7 @@ def test_class_logits_equal_those_of_transformers(name, per_token):
     theirs = getattr(transformers, name)(transformers.BertConfig(**vars(config), num_labels=5))
     tensors = {
         each.name: torch.tensor(each.from_parameter(weights[ours]))
-        for ours, each in stored_tensors(config).items()
+        for ours, each in names_of(config).stored_tensors(config).items()
     }
     tensors["classifier.weight"] = torch.tensor(weights["classifier/kernel"].T.copy())
     tensors["classifier.bias"] = torch.tensor(weights["classifier/bias"])

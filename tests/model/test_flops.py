@@ -10,7 +10,6 @@ import tensorflow as tf
 from lib.model.flops import matmul_peak, training_flops
 from lib.model.initialization import initial_values
 from lib.model.losses import loss_sums
-from lib.model.parameters import parameter_table
 from tests.helpers.tiny_bert import TINY
 
 SEQUENCES, LENGTH, PREDICTIONS, EXAMPLES = 5, 12, 3, 4
@@ -90,7 +89,7 @@ def test_large_models_take_six_operations_per_weight_and_token():
     )
     kernels = sum(
         math.prod(parameter.shape)
-        for parameter in parameter_table(config)
+        for parameter in config.parameter_table()
         if "/layer_" in parameter.name and parameter.name.endswith("kernel")
     )
     count = training_flops(config, 10, 8, 0, 1, False)

@@ -6,9 +6,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from lib.model.config import BertConfig
+from lib.model.bert_config import BertConfig
 from lib.model.initialization import INITIALIZATIONS, OFFSETS, initial_values
-from lib.model.parameters import parameter_table
 from tests.helpers.tiny_bert import TINY
 
 
@@ -24,13 +23,24 @@ def config(layers: int, hidden: int, heads: int, positions: int = 128) -> BertCo
 
 def test_initial_values_are_truncated_normal_and_keyed():
     values = initial_values(TINY, 1)
-    assert [*values] == [parameter.name for parameter in parameter_table(TINY)]
+    assert [*values] == [parameter.name for parameter in TINY.parameter_table()]
     kernel = values["bert/encoder/layer_0/intermediate/dense/kernel"]
     assert np.abs(kernel).max() <= 0.04 + 1e-7
     # Standard deviation of a normal truncated at two deviations: 0.8796 of the full one.
-    words = initial_values(BertConfig(5000, 64, 1, 1, 8, "gelu", 0, 0, 8), 1)[
-        "bert/embeddings/word_embeddings"
-    ]
+    words = initial_values(
+        BertConfig(
+            vocab_size=5000,
+            hidden_size=64,
+            num_hidden_layers=1,
+            num_attention_heads=1,
+            intermediate_size=8,
+            hidden_act="gelu",
+            hidden_dropout_prob=0,
+            attention_probs_dropout_prob=0,
+            max_position_embeddings=8,
+        ),
+        1,
+    )["bert/embeddings/word_embeddings"]
     assert words.std() == pytest.approx(0.02 * 0.8796, rel=0.01)
     assert np.array_equal(
         kernel, initial_values(TINY, 1)["bert/encoder/layer_0/intermediate/dense/kernel"]
@@ -47,7 +57,7 @@ def test_initial_values_are_truncated_normal_and_keyed():
 def test_models_of_any_size_have_initial_values(initialization, sizes):
     made = config(*sizes, positions=9)
     values = initial_values(made, 1, initialization=initialization)
-    for parameter in parameter_table(made):
+    for parameter in made.parameter_table():
         array = values[parameter.name]
         assert array.shape == parameter.shape
         assert array.dtype == np.float32

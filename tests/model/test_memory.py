@@ -7,10 +7,9 @@ import sys
 import pytest
 import tensorflow as tf
 
-from lib.model.config import BertConfig
+from lib.model.bert_config import BertConfig
 from lib.model.initialization import initial_values
 from lib.model.memory import Microbatch, kept_activations, kept_weight_copies, peak_activations
-from lib.model.parameters import parameter_table
 from lib.params import Pretrain
 from lib.train.step import Trainer
 from tests.conftest import ROOT
@@ -21,7 +20,17 @@ _ALIASES = ("Reshape", "Identity", "IdentityN", "ExpandDims", "Squeeze", "StopGr
 
 
 def config(dropout: float, activation: str = "gelu") -> BertConfig:
-    return BertConfig(101, 16, 3, 2, 64, activation, dropout, dropout, 64)
+    return BertConfig(
+        vocab_size=101,
+        hidden_size=16,
+        num_hidden_layers=3,
+        num_attention_heads=2,
+        intermediate_size=64,
+        hidden_act=activation,
+        hidden_dropout_prob=dropout,
+        attention_probs_dropout_prob=dropout,
+        max_position_embeddings=64,
+    )
 
 
 def traced(config: BertConfig, precision: str, checkpointing: bool, packed: bool, nsp: bool):
@@ -40,7 +49,7 @@ def traced(config: BertConfig, precision: str, checkpointing: bool, packed: bool
     batch |= {"masked_lm_weights": tf.TensorSpec((B, P)), "example_weights": tf.TensorSpec((B,))}
     if packed:
         batch["next_sentence_weights"] = tf.TensorSpec((B, K))
-    weights = [tf.TensorSpec(parameter.shape) for parameter in parameter_table(config)]
+    weights = [tf.TensorSpec(parameter.shape) for parameter in config.parameter_table()]
     step = tf.function(trainer._gradients, autograph=False).get_concrete_function(
         weights, batch, tf.TensorSpec((2,)), tf.TensorSpec((2,), tf.int32), tf.TensorSpec(())
     )
@@ -126,7 +135,17 @@ def test_what_is_kept_is_what_the_graph_passes_on(case):
 
 def test_bert_large_by_hand():
     """8 sequences of 512, in 16 bits: 11.2 GB of activations."""
-    bert = BertConfig(30522, 1024, 24, 16, 4096, "gelu", 0.1, 0.1, 512)
+    bert = BertConfig(
+        vocab_size=30522,
+        hidden_size=1024,
+        num_hidden_layers=24,
+        num_attention_heads=16,
+        intermediate_size=4096,
+        hidden_act="gelu",
+        hidden_dropout_prob=0.1,
+        attention_probs_dropout_prob=0.1,
+        max_position_embeddings=512,
+    )
     batch = Microbatch(8, 512, 77, 1, False, 2, False)
     # Bytes per token and unit of a layer: its input 2, query, key and value 6, the scaled query 2,
     # context 2, two masks 4, two normalisations 16, between them 2, around GELU 16; per attention
@@ -141,13 +160,13 @@ def test_bert_large_by_hand():
 _MEASURE = """
 import resource, sys
 import numpy as np
-from lib.model.config import BertConfig
+from lib.model.bert_config import BertConfig
 from lib.model.initialization import initial_values
 from lib.params import Pretrain
 from lib.run import tf
 from lib.train.step import Trainer
 sequences, length, predictions, vocab = map(int, sys.argv[1:5])
-config = BertConfig(vocab, 256, 4, 4, 1024, "gelu", 0.1, 0.1, 512)
+config = BertConfig(vocab_size=vocab, hidden_size=256, num_hidden_layers=4, num_attention_heads=4, intermediate_size=1024, hidden_act="gelu", hidden_dropout_prob=0.1, attention_probs_dropout_prob=0.1, max_position_embeddings=512)
 settings = Pretrain(batch_size=sequences, precision=sys.argv[5], xla=False,
                     gradient_checkpointing=sys.argv[6] == "1")
 trainer = Trainer(config, settings, True, initial_values(config, 1))
@@ -182,7 +201,21 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
 )
 def test_the_peak_grows_with_the_sequences_as_counted(vocab, precision, checkpointing):
     """The difference of two batch sizes, as weights and TensorFlow itself take memory too."""
-    length, predictions, bert = 256, 38, BertConfig(vocab, 256, 4, 4, 1024, "gelu", 0.1, 0.1, 512)
+    length, predictions, bert = (
+        256,
+        38,
+        BertConfig(
+            vocab_size=vocab,
+            hidden_size=256,
+            num_hidden_layers=4,
+            num_attention_heads=4,
+            intermediate_size=1024,
+            hidden_act="gelu",
+            hidden_dropout_prob=0.1,
+            attention_probs_dropout_prob=0.1,
+            max_position_embeddings=512,
+        ),
+    )
     environment = {
         "PATH": "/usr/bin:/bin",
         "PYTHONPATH": str(ROOT),

@@ -12,7 +12,7 @@ from safetensors.numpy import load_file
 
 from lib.checkpoints import google
 from lib.checkpoints.huggingface import write_model
-from lib.model.config import BertConfig
+from lib.model.bert_config import BertConfig
 from lib.model.initialization import initial_values
 from lib.vocab.settings import SPECIAL_TOKENS
 from tests.helpers.pickles import write_pytorch_file
@@ -20,7 +20,17 @@ from tests.helpers.project import TINY, Project, write_text
 
 CHARACTERS = [*string.ascii_lowercase, *string.digits]
 TOKENS = [*SPECIAL_TOKENS, *CHARACTERS, *map("##{}".format, CHARACTERS), ".", "the", "times"]
-CONFIG = BertConfig(len(TOKENS), 16, 1, 2, 32, "gelu", 0.1, 0.1, 64)
+CONFIG = BertConfig(
+    vocab_size=len(TOKENS),
+    hidden_size=16,
+    num_hidden_layers=1,
+    num_attention_heads=2,
+    intermediate_size=32,
+    hidden_act="gelu",
+    hidden_dropout_prob=0.1,
+    attention_probs_dropout_prob=0.1,
+    max_position_embeddings=64,
+)
 SINGLE = {"records": {"next_sentence": False}}
 
 

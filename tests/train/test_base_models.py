@@ -18,7 +18,7 @@ import yaml
 from safetensors.numpy import load_file, save_file
 
 from lib.checkpoints.huggingface import write_model
-from lib.model.config import BertConfig
+from lib.model.bert_config import BertConfig
 from lib.model.initialization import initial_values
 from lib.run.errors import UserError
 from lib.train.base_models import check_base_models
@@ -27,7 +27,17 @@ from tests.conftest import ROOT
 from tests.helpers.pickles import write_pytorch_file
 
 TOKENS = [*SPECIAL_TOKENS, "[unused0]", "co", "##vid", "wu", "##han", "the", "lion"]
-CONFIG = BertConfig(len(TOKENS), 16, 2, 2, 24, "gelu", 0.1, 0.1, 24)
+CONFIG = BertConfig(
+    vocab_size=len(TOKENS),
+    hidden_size=16,
+    num_hidden_layers=2,
+    num_attention_heads=2,
+    intermediate_size=24,
+    hidden_act="gelu",
+    hidden_dropout_prob=0.1,
+    attention_probs_dropout_prob=0.1,
+    max_position_embeddings=24,
+)
 BASE = Path("models/base")
 Edit = Callable[[Path], object]
 

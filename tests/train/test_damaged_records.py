@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from lib.model.config import BertConfig
+from lib.model.bert_config import BertConfig
 from lib.records import tfrecord
 from lib.records.manifest import Manifest, Split
 from lib.run.errors import UserError
@@ -16,7 +16,17 @@ from lib.train.damaged_records import naming_damaged_records
 from lib.train.input import evaluation_batches, training_batches
 from tests.helpers.masking import VOCABULARY
 
-CONFIG = BertConfig(50, 8, 1, 1, 8, "gelu", 0.0, 0.0, 16)
+CONFIG = BertConfig(
+    vocab_size=50,
+    hidden_size=8,
+    num_hidden_layers=1,
+    num_attention_heads=1,
+    intermediate_size=8,
+    hidden_act="gelu",
+    hidden_dropout_prob=0.0,
+    attention_probs_dropout_prob=0.0,
+    max_position_embeddings=16,
+)
 SEQUENCES, LENGTH, PREDICTIONS = 12, 8, 2
 NAMES = ("train/00000.tfrecord", "train/00001.tfrecord", "dev/00000.tfrecord")
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import yaml
 
-from lib.model.config import BertConfig
+from lib.model.bert_config import BertConfig
 from lib.params import parse_params
 from lib.run import fingerprint
 from lib.run.errors import UserError

@@ -9,7 +9,6 @@ import tensorflow as tf
 
 from lib.model.initialization import initial_values
 from lib.model.losses import loss_sums
-from lib.model.parameters import parameter_table
 from lib.params import parse_params
 from lib.train.saving import checkpoint
 from lib.train.step import Trainer
@@ -204,7 +203,7 @@ def test_muon_goes_on_from_a_checkpoint_bit_for_bit(values, tmp_path):
         if number == 3:
             checkpoint.save(tmp_path / "run", 3, one.state(), tmp_path / "logs", keep=1)
     found = checkpoint.latest(tmp_path / "run")
-    matrices = [p.name for p in parameter_table(TINY) if p.is_layer_matrix]
+    matrices = [p.name for p in TINY.parameter_table() if p.matrices]
     assert len(matrices) == 12
     assert all(np.any(found.arrays[f"m/{name}"]) for name in matrices)
     assert not any(f"v/{name}" in found.arrays for name in matrices)

@@ -9,7 +9,7 @@ from typing import Any
 import yaml
 
 from lib.evaluation.metrics import INITIAL, results_in
-from lib.model.config import BertConfig
+from lib.model.encoder_config import EncoderConfig
 from lib.report.card.facts import CardFacts
 from lib.report.card.markdown import bullets, in_words, table
 from lib.report.card.sections import model_name, tokenizer, training, training_data
@@ -27,7 +27,7 @@ _IN_TEXT = ("phase", "masked_tokens", "examples", "documents", "words")
 
 def model_card(
     facts: CardFacts,
-    config: BertConfig,
+    config: EncoderConfig,
     metrics: Mapping[str, Any],
     repeats: Repeats | None = None,
 ) -> str:
@@ -40,7 +40,7 @@ def model_card(
         repeats: runs with other training seeds, of which this model is one.
     """
     sections = [
-        f"---\n{_front_matter(facts)}---",
+        f"---\n{_front_matter(facts, config)}---",
         f"# {facts.phases[-1].name}",
         _description(facts, config, metrics),
         "## How to use it",
@@ -60,7 +60,7 @@ def model_card(
     return "\n\n".join(sections) + "\n"
 
 
-def _front_matter(facts: CardFacts) -> str:
+def _front_matter(facts: CardFacts, config: EncoderConfig) -> str:
     given = facts.params.evaluate
     values: dict[str, object] = {}
     if given.language:
@@ -70,11 +70,11 @@ def _front_matter(facts: CardFacts) -> str:
     values |= {"library_name": "transformers", "pipeline_tag": "fill-mask"}
     if facts.base and facts.base.revision:
         values["base_model"] = facts.base.name
-    values["tags"] = ["bert", "domain-bert"]
+    values["tags"] = [config.architecture, "domain-bert"]
     return yaml.safe_dump(values, sort_keys=False, allow_unicode=True)
 
 
-def _description(facts: CardFacts, config: BertConfig, metrics: Mapping[str, Any]) -> str:
+def _description(facts: CardFacts, config: EncoderConfig, metrics: Mapping[str, Any]) -> str:
     goals = "masked language model"
     if _NSP in metrics:
         goals += " and next sentence prediction"
@@ -85,16 +85,11 @@ def _description(facts: CardFacts, config: BertConfig, metrics: Mapping[str, Any
         ("hidden size", config.hidden_size),
         ("attention heads", config.num_attention_heads),
         ("intermediate size", config.intermediate_size),
-        ("activation", config.hidden_act),
-        ("positions", config.max_position_embeddings),
-        ("segment types", config.type_vocab_size),
-        ("word embeddings", config.vocab_size),
-        ("hidden dropout", f"{config.hidden_dropout_prob:g}"),
-        ("attention dropout", f"{config.attention_probs_dropout_prob:g}"),
+        *config.description(),
     ]
     return (
-        f"A BERT ({goals}), {origin} with domain-bert, a pipeline that reproduces it from the same "
-        f"text and parameters.\n\n{table(('size', ''), sizes)}"
+        f"A {config.title} ({goals}), {origin} with domain-bert, a pipeline that reproduces it "
+        f"from the same text and parameters.\n\n{table(('size', ''), sizes)}"
     )
 
 
@@ -159,7 +154,7 @@ def _repeated(repeats: Repeats) -> str:
     )
 
 
-def _limits(facts: CardFacts, config: BertConfig, metrics: Mapping[str, Any]) -> str:
+def _limits(facts: CardFacts, config: EncoderConfig, metrics: Mapping[str, Any]) -> str:
     corpus, params = facts.corpus, facts.params
     text = f"one collection of {corpus['characters']:,} characters"
     if facts.base:
@@ -201,7 +196,7 @@ def _limits(facts: CardFacts, config: BertConfig, metrics: Mapping[str, Any]) ->
                 else "later positions were never trained. Truncate its input to that length."
             )
         )
-    if _NSP not in metrics:
+    if config.has_next_sentence and _NSP not in metrics:
         limits.append("Its NSP head was not trained here.")
     if params.vocab.lowercase:
         limits.append("It does not distinguish upper and lower case.")

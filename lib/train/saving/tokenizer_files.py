@@ -3,13 +3,13 @@
 import tempfile
 from pathlib import Path
 
-from lib.model.config import BertConfig
+from lib.model.encoder_config import EncoderConfig
 from lib.train.saving import digests
 from lib.vocab.export import write_tokenizer
 from lib.vocab.tokenizer import WordPieceTokenizer
 
 
-def write_files(folder: Path, config: BertConfig, tokenizer: WordPieceTokenizer) -> None:
+def write_files(folder: Path, config: EncoderConfig, tokenizer: WordPieceTokenizer) -> None:
     """Writes the tokenizer of a model into its folder."""
     write_tokenizer(
         folder,
@@ -17,10 +17,16 @@ def write_files(folder: Path, config: BertConfig, tokenizer: WordPieceTokenizer)
         tokenizer.lowercase,
         tokenizer.strip_accents,
         config.max_position_embeddings,
+        segments=config.has_next_sentence,
     )
 
 
-def digests_of(config: BertConfig, tokenizer: WordPieceTokenizer) -> dict[str, str]:
+def special_ids(config: EncoderConfig, tokenizer: WordPieceTokenizer) -> dict[str, int]:
+    """Ids of special tokens for config.json, under the keys of transformers."""
+    return config.special_ids(tokenizer.pad_id, tokenizer.cls_id, tokenizer.sep_id)
+
+
+def digests_of(config: EncoderConfig, tokenizer: WordPieceTokenizer) -> dict[str, str]:
     """Digests of the files that `write_files` writes."""
     with tempfile.TemporaryDirectory() as folder:
         write_files(Path(folder), config, tokenizer)

@@ -11,14 +11,24 @@ from huggingface_hub import ModelCard
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lib.model.config import BertConfig
+from lib.model.bert_config import BertConfig
 from lib.params import parse_params
 from lib.report.card.facts import gather
 from lib.report.card.model_card import model_card
 from lib.report.repeats import Repeat, Repeats
 from lib.run.errors import UserError
 
-CONFIG = BertConfig(300, 64, 3, 4, 256, "gelu_new", 0.1, 0.1, 512)
+CONFIG = BertConfig(
+    vocab_size=300,
+    hidden_size=64,
+    num_hidden_layers=3,
+    num_attention_heads=4,
+    intermediate_size=256,
+    hidden_act="gelu_new",
+    hidden_dropout_prob=0.1,
+    attention_probs_dropout_prob=0.1,
+    max_position_embeddings=512,
+)
 METRICS = {
     "phase": "main",
     "mlm_loss": 2.0,

@@ -1,0 +1,184 @@
+"""Configuration and parameters of ModernBERT (Warner et al., 2024).
+
+transformers decides what the fields mean: configuration_modernbert.py, version 5.23.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar, Self
+
+from lib.model.encoder_config import ACTIVATIONS, EncoderConfig, Problems, is_number
+from lib.model.parameters import ENCODER, HEAD, MLM_HEAD, Parameter
+
+WORDS, OUTPUT_BIAS = "embeddings/tok_embeddings", "decoder/bias"
+_DROPOUTS = ("embedding_dropout", "attention_dropout", "mlp_dropout", "classifier_dropout")
+# Fields of a file that may only have one value: what this project computes.
+_FIXED = {
+    "norm_bias": False,
+    "attention_bias": False,
+    "mlp_bias": False,
+    "classifier_bias": False,
+    "decoder_bias": True,
+    "tie_word_embeddings": True,
+}
+_GLOBAL, _LOCAL = "full_attention", "sliding_attention"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModernBertConfig(EncoderConfig):
+    """Sizes and options of a ModernBERT, named as in its `config.json`.
+
+    Attributes:
+        intermediate_size: of the gate and of what it multiplies, each.
+        max_position_embeddings: tokens of the longest input; no weights depend on it.
+        local_attention: a token of a local layer attends to half as many on either side.
+        global_attn_every_n_layers: layers 0, n, 2n, ... are global.
+        global_rope_theta, local_rope_theta: the slowest of D / 2 rotations of a head of size D
+            turns by theta^(-(D - 2) / D) radians per token, the fastest by 1.
+    """
+
+    hidden_activation: str = "gelu"
+    max_position_embeddings: int = 8192
+    embedding_dropout: float = 0.0
+    attention_dropout: float = 0.0
+    mlp_dropout: float = 0.0
+    local_attention: int = 128
+    global_attn_every_n_layers: int = 3
+    global_rope_theta: float = 160_000.0
+    local_rope_theta: float = 10_000.0
+    initializer_range: float = 0.02
+    norm_eps: float = 1e-5
+    classifier_dropout: float = 0.0
+
+    architecture: ClassVar[str] = "modernbert"
+    title: ClassVar[str] = "ModernBERT"
+    huggingface_class: ClassVar[str] = "ModernBertForMaskedLM"
+    token_embeddings: ClassVar[str] = WORDS
+    output_bias: ClassVar[str] = OUTPUT_BIAS
+    has_next_sentence: ClassVar[bool] = False
+
+    @property
+    def segments(self) -> int:
+        return 1
+
+    def attention_span(self, layer: int, length: int) -> int:
+        return length if self.is_global(layer) else min(length, self.local_attention + 1)
+
+    def description(self) -> list[tuple[str, object]]:
+        return [
+            ("activation", f"{self.hidden_activation}, gated"),
+            ("longest input", self.max_position_embeddings),
+            ("global attention", f"every {self.global_attn_every_n_layers} layers"),
+            ("window of local attention", self.local_attention),
+            ("word embeddings", self.vocab_size),
+            ("hidden dropout", f"{self.mlp_dropout:g}"),
+            ("attention dropout", f"{self.attention_dropout:g}"),
+        ]
+
+    @classmethod
+    def from_settings(cls, vocab_size: int, settings: Mapping[str, Any]) -> Self:
+        return cls(
+            vocab_size=vocab_size,
+            hidden_activation=settings["hidden_act"],
+            embedding_dropout=settings["hidden_dropout_prob"],
+            mlp_dropout=settings["hidden_dropout_prob"],
+            attention_dropout=settings["attention_probs_dropout_prob"],
+            **cls._fields_of(settings),
+        )
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any], source: str) -> Self:
+        """Makes a config from the fields of transformers' config.json, of version 4 or 5.
+
+        Raises:
+            UserError: a size is missing or impossible, or an option is not supported.
+        """
+        problems = [
+            (name, str(value).lower())
+            for name, value in _FIXED.items()
+            if values.get(name, value) != value
+        ]
+        values = dict(values)
+        for kind, key in ((_GLOBAL, "global_rope_theta"), (_LOCAL, "local_rope_theta")):
+            rope = (values.get("rope_parameters") or {}).get(kind) or {}
+            if rope.get("rope_type", "default") != "default":
+                problems.append(("rope_parameters", "of the default rope_type"))
+            if "rope_theta" in rope:
+                values[key] = rope["rope_theta"]
+        if (kinds := values.get("layer_types")) is not None:
+            every = kinds.index(_GLOBAL, 1) if _GLOBAL in kinds[1:] else max(len(kinds), 1)
+            values["global_attn_every_n_layers"] = every
+            if kinds != _layer_types(len(kinds), every):
+                problems.append(("layer_types", f"{_GLOBAL} in every n-th layer from the first"))
+        return cls._checked(values, source, problems)
+
+    def _problems(self) -> Problems:
+        problems = super()._problems()
+        if self.hidden_activation not in ACTIVATIONS:
+            problems.append(("hidden_activation", "gelu, gelu_new or relu"))
+        if not problems and self.head_size % 2:
+            problems.append(("hidden_size", "an even number per attention head"))
+        if not problems and self.local_attention % 2:
+            problems.append(("local_attention", "an even number"))
+        for name in ("global_rope_theta", "local_rope_theta"):
+            value = getattr(self, name)
+            if not (is_number(value) and 1 <= value < 1e12):
+                problems.append((name, "a number of at least 1"))
+        problems += self._dropout_problems(_DROPOUTS)
+        return problems + self._fraction_problems(("initializer_range", "norm_eps"))
+
+    def is_global(self, layer: int) -> bool:
+        """Whether a layer attends to all tokens; the others attend to neighbours."""
+        return layer % self.global_attn_every_n_layers == 0
+
+    def to_huggingface(self) -> dict[str, Any]:
+        """Fields of config.json that this class does not have."""
+        thetas = {_GLOBAL: self.global_rope_theta, _LOCAL: self.local_rope_theta}
+        return {
+            **_FIXED,
+            "layer_types": _layer_types(self.num_hidden_layers, self.global_attn_every_n_layers),
+            "rope_parameters": {
+                kind: {"rope_type": "default", "rope_theta": theta}
+                for kind, theta in thetas.items()
+            },
+        }
+
+    def classifier_parts(self, per_token: bool) -> tuple[str, ...]:
+        return ENCODER, HEAD
+
+    def special_ids(self, pad: int, cls: int, sep: int) -> dict[str, int]:
+        ids = {"pad": pad, "cls": cls, "bos": cls, "sep": sep, "eos": sep}
+        return {f"{name}_token_id": number for name, number in ids.items()}
+
+    def parameter_table(self) -> list[Parameter]:
+        """All parameters, in a fixed order, under transformers' names with slashes."""
+        size, inner = self.hidden_size, self.intermediate_size
+        # Output projections start smaller, as each adds to the same residual stream.
+        out = (2 * self.num_hidden_layers) ** -0.5
+
+        def norm(name: str, part: str = ENCODER) -> Parameter:
+            return Parameter(name, (size,), "ones", part, decays=False)
+
+        table = [Parameter(WORDS, (self.vocab_size, size)), norm("embeddings/norm")]
+        for number in range(self.num_hidden_layers):
+            layer = f"layers/{number}"
+            if number:
+                table.append(norm(f"{layer}/attn_norm"))
+            table += [
+                Parameter(f"{layer}/attn/Wqkv", (size, 3 * size), matrices=3),
+                Parameter(f"{layer}/attn/Wo", (size, size), matrices=1, scale=out),
+                norm(f"{layer}/mlp_norm"),
+                Parameter(f"{layer}/mlp/Wi", (size, 2 * inner), matrices=2),
+                Parameter(f"{layer}/mlp/Wo", (inner, size), matrices=1, scale=out),
+            ]
+        return [
+            *table,
+            norm("final_norm"),
+            Parameter("head/dense", (size, size), part=HEAD, scale=out),
+            norm("head/norm", HEAD),
+            Parameter(OUTPUT_BIAS, (self.vocab_size,), "zeros", MLM_HEAD, decays=False),
+        ]
+
+
+def _layer_types(layers: int, every: int) -> list[str]:
+    return [_LOCAL if number % every else _GLOBAL for number in range(layers)]
