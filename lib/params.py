@@ -27,7 +27,7 @@ from pydantic import (
 from pydantic_core import core_schema
 
 from lib.model.config import ARCHITECTURES
-from lib.model.initialization import INITIALIZATIONS
+from lib.model.initialization import INITIALIZATIONS, refuse_initialization
 from lib.model.optimizers import OPTIMIZERS
 from lib.model.schedules import SCHEDULES
 from lib.run import paths
@@ -277,20 +277,11 @@ class Model(Section):
     global_attn_every_n_layers: Positive = 3
 
     @model_validator(mode="after")
-    def _heads_divide_hidden_size(self) -> "Model":
-        if self.hidden_size % self.num_attention_heads:
-            raise ValueError(
-                f"hidden_size {self.hidden_size} should be a multiple of num_attention_heads "
-                f"{self.num_attention_heads}"
-            )
-        if self.architecture != "bert":
-            for name in ("local_attention", "hidden_size"):
-                size = getattr(self, name) // (
-                    self.num_attention_heads if name == "hidden_size" else 1
-                )
-                if size % 2:
-                    each = " per attention head" if name == "hidden_size" else ""
-                    raise ValueError(f"{name} should be an even number{each}. Received: {size}")
+    def _sizes_fit_the_architecture(self) -> "Model":
+        config = ARCHITECTURES[self.architecture].from_settings(1, self.model_dump())
+        for name, problem in config.problems():
+            key = f"pretrain.model.{name}"
+            raise ValueError(problem_at(key, f"should be {problem}", getattr(self, name)))
         return self
 
 
@@ -444,6 +435,7 @@ class ProbeTask(Section):
     learning_rate: PositiveReal
     max_seq_length: Annotated[Whole, Field(ge=8)]
     seeds: Positive
+    pooling: Literal["cls", "mean"] = "cls"
 
     @model_validator(mode="after")
     def _fields_fit_the_kind(self) -> "ProbeTask":
@@ -456,6 +448,11 @@ class ProbeTask(Section):
                     f"{name} should be the number of a column, 1 for the first and -1 for the "
                     f"last. Received: {column!r}"
                 )
+        if self.kind == "tagging" and self.pooling != "cls":
+            raise ValueError(
+                f"pooling should be left out for tagging, where no text has a class. Received: "
+                f"{self.pooling!r}"
+            )
         if PurePosixPath(self.model) == PurePosixPath(self.baseline):
             raise ValueError(
                 f"baseline should differ from model; write {VOCAB} for none. Received: "
@@ -582,6 +579,8 @@ class Params(Section):
             self._check_state(name, phase)
             self._check_masking(name, phase)
             self._check_training(name, phase)
+            if phase.init == VOCAB:
+                self._check_architecture(name)
         self._check_inputs()
         return self
 
@@ -612,6 +611,18 @@ class Params(Section):
                         f"{self.records.source}/{name} may be a split of them; rename it"
                     )
                     raise ValueError(problem_at("phases", problem, name))
+
+    def _check_architecture(self, name: str) -> None:
+        """Refuses a new model that cannot be trained on the records, or begin as it should."""
+        config, start = ARCHITECTURES[self.pretrain.model.architecture], self.pretrain
+        if self.records.next_sentence and not config.has_next_sentence:
+            problem = (
+                f"should be false for phases.{name}, as a {config.title} has no segments and no "
+                "NSP head; or set pretrain.model.architecture: bert"
+            )
+            raise ValueError(problem_at("records.next_sentence", problem, True))
+        if reason := refuse_initialization(start.initialization, config):
+            raise ValueError(problem_at("pretrain.initialization", reason, start.initialization))
 
     def _check_state(self, name: str, phase: Phase) -> None:
         """Refuses to start from the state of a phase that keeps none."""

@@ -40,7 +40,7 @@ def _clean(examples: Sequence[Example], settings: Cleaning) -> list[Example]:
 
 
 def _read_model(
-    path: Path, task: ProbeTask, train: list[Example], test: list[Example]
+    task_name: str, path: Path, task: ProbeTask, train: list[Example], test: list[Example]
 ) -> ComparedModel:
     checkpoint = read_checkpoint(path, allow_missing_heads=True)
     tokenizer = WordPieceTokenizer.load(path)
@@ -49,6 +49,11 @@ def _read_model(
         raise UserError(
             f"{path}: has {config.max_position_embeddings} positions, but max_seq_length of the "
             f"task is {length}; lower it"
+        )
+    if task.pooling not in config.poolings:
+        raise UserError(
+            f"probe.tasks.{task_name}.pooling: should be {' or '.join(config.poolings)} for "
+            f"{path}, a {config.title}. Received: {task.pooling!r}"
         )
     if len(tokenizer.vocabulary) > config.vocab_size:
         raise UserError(
@@ -103,9 +108,9 @@ def main(
     entity_level = task.kind == "tagging" and are_entity_tags({*classes, *chain(*gold)})
     if task.kind == "classification":
         train, test = (_clean(part, params.preprocess.clean) for part in (train, test))
-    models = {"model": _read_model(model, task, train, test)}
+    models = {"model": _read_model(task_name, model, task, train, test)}
     if baseline.resolve() != Path(VOCAB).resolve():
-        models["baseline"] = _read_model(baseline, task, train, test)
+        models["baseline"] = _read_model(task_name, baseline, task, train, test)
     models["untrained"] = replace(models["model"], weights={})
     labels = TaskLabels(classes, [example.labels for example in train], gold, entity_level)
     runs, learning_rate = fine_tune(task_name, task, models, labels, assign_folds(train))

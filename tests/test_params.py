@@ -158,6 +158,9 @@ def test_params_are_immutable(values):
         ("phases", {}, "at least 1 item"),
         ("pretrain.model.num_attention_heads", 3, "multiple of num_attention_heads"),
         ("pretrain.model.hidden_act", "swish", "gelu_new"),
+        ("pretrain.model.hidden_size", 10**9, "model.hidden_size: should be at most 131,072"),
+        ("pretrain.model.architecture", "roberta", "'bert' or 'modernbert'"),
+        ("pretrain.model.global_attn_every_n_layers", 0, "greater than or equal to 1"),
         ("pretrain.warmup_steps", 10**9, "should be below the 8000 steps"),
         ("pretrain.decay_steps", 0, "greater than 0"),
         ("pretrain.decay_steps", 0.99, "should be at most the 7600 steps after the warm-up"),
@@ -187,6 +190,35 @@ def test_a_wrong_value_gives_one_line_with_key_and_fix(values, key, value, fix):
     assert message.startswith("params.yaml: ") and key.split(".")[0] in message
     assert fix in message
     assert "\n" not in message
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "problem"),
+    [
+        ("pretrain.model.local_attention", 15, "should be an even number"),
+        ("pretrain.model.hidden_size", 6, "should be an even number per attention head"),
+        ("pretrain.model.hidden_size", 127, "should be a multiple of num_attention_heads 2"),
+        ("records.next_sentence", True, "no NSP head; or set pretrain.model.architecture: bert"),
+        ("pretrain.initialization", "neighbors", "should be auto or normal"),
+        ("pretrain.initialization", "sinusoidal", "should be auto or normal"),
+    ],
+)
+def test_what_a_modernbert_cannot_do_is_refused_before_any_stage(values, key, value, problem):
+    changed(values, "records.next_sentence", False)
+    changed(values, "pretrain.model.num_attention_heads", 2)
+    for architecture in ("bert", "modernbert"):
+        changed(values, "pretrain.model.architecture", architecture)
+        assert parse_params(values).pretrain.initialization == "normal"
+    with pytest.raises(UserError) as failure:
+        parse_params(changed(values, key, value))
+    message = str(failure.value)
+    assert message.startswith(f"params.yaml: {key}: ") and problem in message
+    assert f"Received: {value!r}" in message
+    # It concerns models from scratch only; `data/vocab` is where these begin.
+    if not key.startswith("pretrain.model."):
+        changed(values, "phases.main.init", "models/base/other")
+        values["vocab"] |= {"source": "model", "base": "models/base/other"}
+        assert parse_params(values)
 
 
 def test_defaults_in_code_are_the_values_of_params_yaml():

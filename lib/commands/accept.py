@@ -13,7 +13,7 @@ with it (`make continue`).
 import argparse
 import json
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -42,8 +42,9 @@ def main() -> None:
     files = ["dvc.yaml", "probe/dvc.yaml"]
     # Elsewhere the demo corpus is not made, and its stage always counts as changed.
     files += ["data/dvc.yaml"] if Path(params.preprocess.input) == DEMO else []
+    locked = _locked_params()
     for stage, changes in json.loads(run_dvc("status", "--json", *files)).items():
-        if reasons := other_changes(changes, params):
+        if reasons := other_changes(changes, params, locked.get(stage, {})):
             left[stage] = reasons
         else:
             run_dvc("commit", "-q", "-f", stage)
@@ -59,10 +60,23 @@ def main() -> None:
         print("accept: nothing to accept: no stage differs from its last run")
 
 
+def _locked_stages() -> dict[str, Any]:
+    """The stages of the pipeline as they were run, by name."""
+    lock = Path("dvc.lock")
+    return yaml.safe_load(lock.read_text(encoding="utf-8"))["stages"] if lock.exists() else {}
+
+
+def _locked_params() -> dict[str, dict[str, Any]]:
+    """For each stage of the pipeline, the values of its parameters when it was run."""
+    return {
+        name: stage.get("params", {}).get("params.yaml", {})
+        for name, stage in _locked_stages().items()
+    }
+
+
 def add_missing_states(params: Params) -> None:
     """Gives models of a version that kept no states the output that says so."""
-    lock = Path("dvc.lock")
-    stages = yaml.safe_load(lock.read_text(encoding="utf-8"))["stages"] if lock.exists() else {}
+    stages = _locked_stages()
     for name in params.phases:
         stage = stages.get(f"pretrain@{name}")
         if stage and str(STATES / name) not in [out["path"] for out in stage["outs"]]:
@@ -93,12 +107,15 @@ def accept_runs() -> Iterator[str]:
             yield f"accept: {state}: a longer run of the phase can go on from it"
 
 
-def other_changes(changes: Iterable[Any], params: Params) -> list[str]:
+def other_changes(
+    changes: Iterable[Any], params: Params, locked: Mapping[str, Any] | None = None
+) -> list[str]:
     """What differs in a stage besides its code, as `dvc status --json` shows it.
 
     Args:
         changes: of one stage: strings such as "changed command", or {"changed deps": {path: how}},
             where `how` for params.yaml is {key: "modified", "deleted" or "new"}.
+        locked: values of the stage's parameters in its last run, by key.
 
     Returns:
         Paths and keys; none if only the code changed.
@@ -113,7 +130,9 @@ def other_changes(changes: Iterable[Any], params: Params) -> list[str]:
             for path, how in entries.items():
                 if isinstance(how, dict):
                     found += [
-                        key for key, state in how.items() if not _is_as_before(key, state, params)
+                        key
+                        for key, state in how.items()
+                        if not _is_as_before(key, state, params, (locked or {}).get(key))
                     ]
                 elif Path(path).parent == STATES and how in ("new", "modified"):
                     # It was added by `add_missing_states`.
@@ -131,17 +150,26 @@ def _is_code(path: str, state: str, params: Params) -> bool:
     return path.startswith(f"{CODE}/")
 
 
-def _is_as_before(key: str, state: str, params: Params) -> bool:
-    """Whether a parameter is one that the last run did not know yet, with the value it had then."""
+def _is_as_before(key: str, state: str, params: Params, locked: object) -> bool:
+    """Whether a parameter is one that the last run did not know yet, with the value it had then.
+
+    Args:
+        key: of a parameter, or of a section all of whose keys a stage uses.
+        locked: its value in the last run.
+    """
     values: Any = params.model_dump()
     before: Any = Params(phases=params.phases).model_dump()
     before["pretrain"]["initialization"] = "normal"
+    before["pretrain"]["model"]["architecture"] = "bert"
     if not params.records.next_sentence:
         before["records"]["whole_sentences"] = True
     for part in key.split("."):
         if not isinstance(values, dict) or part not in values or part not in before:
             return False
         values, before = values[part], before[part]
+    if state == "modified" and isinstance(values, dict) and isinstance(locked, dict):
+        # The last run may not have known some keys of the section; those it knew are as they were.
+        return bool(values == {**before, **locked})
     return state == "new" and bool(values == before)
 
 

@@ -37,6 +37,7 @@ class BertConfig(EncoderConfig):
     token_embeddings: ClassVar[str] = WORDS
     output_bias: ClassVar[str] = OUTPUT_BIAS
     has_next_sentence: ClassVar[bool] = True
+    poolings: ClassVar[tuple[str, ...]] = ("cls",)
 
     @property
     def segments(self) -> int:
@@ -82,8 +83,8 @@ class BertConfig(EncoderConfig):
                 problems.append((name, needed))
         return cls._checked(values, source, problems)
 
-    def _problems(self) -> Problems:
-        problems = super()._problems()
+    def problems(self) -> Problems:
+        problems = super().problems()
         if self.hidden_act not in ACTIVATIONS:
             problems.append(("hidden_act", "gelu, gelu_new or relu"))
         problems += self._dropout_problems(("hidden_dropout_prob", "attention_probs_dropout_prob"))

@@ -36,6 +36,7 @@ class EncoderConfig(ABC):
         huggingface_class: the class of transformers that loads a model for pretraining.
         token_embeddings, output_bias: names of parameters with an entry per token.
         has_next_sentence: whether the architecture has an NSP head, and with it segments.
+        poolings: what a classifier of texts may be given: the state of [CLS], or the mean of all.
     """
 
     vocab_size: int
@@ -52,6 +53,7 @@ class EncoderConfig(ABC):
     token_embeddings: ClassVar[str]
     output_bias: ClassVar[str]
     has_next_sentence: ClassVar[bool]
+    poolings: ClassVar[tuple[str, ...]]
 
     @property
     @abstractmethod
@@ -81,7 +83,7 @@ class EncoderConfig(ABC):
 
     @abstractmethod
     def to_huggingface(self) -> dict[str, Any]:
-        """Fields of config.json that have one value in all supported models or follow from others."""
+        """Fields of config.json that have one value in all models, or follow from others."""
 
     @abstractmethod
     def classifier_parts(self, per_token: bool) -> tuple[str, ...]:
@@ -115,14 +117,15 @@ class EncoderConfig(ABC):
             if field.default is MISSING and field.name not in values:
                 raise UserError(f"{source}: no `{field.name}`; not the config of a {cls.title}")
         config = cls(**cls._fields_of(values))
-        if found := [*config._problems(), *problems]:
+        if found := [*config.problems(), *problems]:
             name, problem = found[0]
             received = repr(values.get(name, getattr(config, name, None)))
             shown = received if len(received) <= 60 else f"{received[:60]}..."
             raise UserError(f"{source}: {name} should be {problem}. Received: {shown}")
         return config
 
-    def _problems(self) -> Problems:
+    def problems(self) -> Problems:
+        """Fields that are impossible, and what each should be."""
         sizes = {field.name: _SIZES[field.name] for field in fields(self) if field.name in _SIZES}
         problems = [
             (name, "a whole number above 0") for name in sizes if not is_size(getattr(self, name))

@@ -110,10 +110,10 @@ INITIALIZATIONS = ("auto", "normal", *_CHANGES)
 """Names that `pretrain.initialization` accepts; `auto` is what is best for the architecture."""
 
 
-def refuse_initialization(name: str, config: EncoderConfig) -> str | None:
-    """Why a model cannot start like this, or None."""
-    if name in _CHANGES and not isinstance(config, BertConfig):
-        return f"is about position embeddings, which a {config.title} does not have; set auto"
+def refuse_initialization(name: str, config: type[EncoderConfig]) -> str | None:
+    """What is wrong with starting a model of an architecture like this; None if nothing is."""
+    if name in _CHANGES and not issubclass(config, BertConfig):
+        return f"should be auto or normal, as a {config.title} has no position embeddings"
     return None
 
 

@@ -56,6 +56,7 @@ class ModernBertConfig(EncoderConfig):
     token_embeddings: ClassVar[str] = WORDS
     output_bias: ClassVar[str] = OUTPUT_BIAS
     has_next_sentence: ClassVar[bool] = False
+    poolings: ClassVar[tuple[str, ...]] = ("cls", "mean")
 
     @property
     def segments(self) -> int:
@@ -112,8 +113,8 @@ class ModernBertConfig(EncoderConfig):
                 problems.append(("layer_types", f"{_GLOBAL} in every n-th layer from the first"))
         return cls._checked(values, source, problems)
 
-    def _problems(self) -> Problems:
-        problems = super()._problems()
+    def problems(self) -> Problems:
+        problems = super().problems()
         if self.hidden_activation not in ACTIVATIONS:
             problems.append(("hidden_activation", "gelu, gelu_new or relu"))
         if not problems and self.head_size % 2:

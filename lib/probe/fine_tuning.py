@@ -1,6 +1,7 @@
 """Fine-tuning as in Devlin et al. (2019): one new layer, all weights trained, few epochs.
 
-A text's class is predicted from its pooled [CLS], a word's tag from its first token.
+A text's class is predicted from its [CLS] or from the mean of its tokens, a word's tag from its
+first token.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -35,29 +36,36 @@ def class_logits(
     input_ids: tf.Tensor,
     input_mask: tf.Tensor,
     per_token: bool,
+    pooling: str = "cls",
     dropout: Dropout = NO_DROPOUT,
 ) -> tf.Tensor:
-    """Logits as computed by BertForSequenceClassification or BertForTokenClassification.
-
-    (Both are classes of transformers.)
+    """Logits as computed by transformers' classes for an architecture, such as
+    BertForSequenceClassification and ModernBertForTokenClassification.
 
     Args:
         weights: by the names of the parameter table, plus `classifier/kernel` [H, classes] and
             `classifier/bias` [classes].
         input_ids, input_mask: int32 Tensors of shape [B, S].
-        per_token: logits of every token; otherwise of the sequence, from its pooled [CLS].
+        per_token: logits of every token; otherwise of the sequence.
+        pooling: what represents a sequence: "cls", its first token, or "mean" of all its tokens.
 
     Returns:
         Tensor of the weights' type, of shape [B, S, classes] with `per_token`, otherwise
         [B, 1, classes].
     """
-    positions = None if per_token else tf.zeros_like(input_ids[:, :1])
+    averaged = not per_token and pooling == "mean"
+    positions = None if per_token or averaged else tf.zeros_like(input_ids[:, :1])
     segments = tf.zeros_like(input_ids)
-    # [B, P, H]; P is S with `per_token`, otherwise 1
     model = encoder(config)
+    # [B, P, H]; P is 1 if only the first token is needed, otherwise S
     hidden = model.encode(
         weights, config, input_ids, input_mask, segments, dropout, positions=positions
     )
+    if averaged:
+        mask = tf.cast(input_mask, hidden.dtype)[:, :, None]  # [B, S, 1]
+        total = tf.reduce_sum(hidden * mask, 1, keepdims=True)  # [B, S, H] -> [B, 1, H]
+        # A sequence that only fills up the batch has no tokens.
+        hidden = total / tf.maximum(tf.reduce_sum(mask, 1, keepdims=True), 1.0)
     flat = tf.reshape(hidden, [-1, config.hidden_size])  # [B, P, H] -> [B * P, H]
     flat = model.classification_states(weights, config, flat, per_token)
     logits = dense(weights, HEAD, dropout(flat, config.classifier_dropout))
@@ -188,6 +196,7 @@ class FineTuner:
             batch["input_ids"],
             batch["input_mask"],
             self._per_token,
+            self._task.pooling,
             dropout,
         )
 

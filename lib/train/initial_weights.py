@@ -84,8 +84,9 @@ def read_initial_model(
         return initial
     refuse_too_few_segments(config, segments, f"phases.{phase}.init: {init}")
     refuse_short_model(phase, length, config, sizes)
-    if reason := refuse_initialization(settings.initialization, config):
-        raise UserError(f"pretrain.initialization: {settings.initialization} {reason}")
+    if reason := refuse_initialization(settings.initialization, type(config)):
+        received = f"{reason}. Received: {settings.initialization!r}"
+        raise UserError(f"pretrain.initialization: {received}")
     weights = initial_values(config, settings.seed, initialization=settings.initialization)
     return InitialModel(config, weights, True, notes)
 

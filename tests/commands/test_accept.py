@@ -50,3 +50,24 @@ def test_only_code_and_new_parameters_with_earlier_values_are_accepted(values, c
     decay = {"max_seq_length": 32, "init": "models/main", "masked_lm_prob": 0.1}
     values["phases"]["decay"] = decay
     assert other_changes(changes, parse_params(values)) == other
+
+
+def test_a_section_may_have_new_keys_with_their_earlier_values(values):
+    """A stage that uses a section as a whole sees a new key as a change of the section."""
+    changes = [{"changed deps": {"params.yaml": {"pretrain.model": "modified"}}}]
+    values["records"]["next_sentence"] = False
+    model = values["pretrain"]["model"]
+    own = {**model, "hidden_size": 64}
+    new = ("architecture", "local_attention", "global_attn_every_n_layers")
+    locked = {"pretrain.model": {key: own[key] for key in own if key not in new}}
+
+    def left(**changed: object) -> list[str]:
+        values["pretrain"]["model"] = own | changed
+        return other_changes(changes, parse_params(values), locked)
+
+    assert left() == []
+    assert left(architecture="modernbert") == ["pretrain.model"]
+    assert left(hidden_size=128) == ["pretrain.model"]
+    locked["pretrain.model"]["gone"] = 1
+    assert left() == ["pretrain.model"]
+    assert other_changes(changes, parse_params(values)) == ["pretrain.model"]
