@@ -2,25 +2,27 @@
 
 python -m lib.checkpoints.verification MODEL BATCH.npz
 
-A new process reads the directory with a reference implementation of BERT that shares no model code
-with the trainer or the writer: NumPy in double precision, Hugging Face's tensor names, and each
-example of a packed sequence on its own, as users of the model will feed it. So no attention mask or
-padding can be wrong in the same way on both sides.
+A new process reads the directory with a reference implementation of its architecture that shares
+no model code with the trainer or the writer: NumPy in double precision, Hugging Face's names of
+tensors and sizes, and each example of a packed sequence on its own, as users of the model will feed
+it. So no attention mask or padding can be wrong in the same way on both sides.
 """
 
 import json
-import math
 import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from safetensors import SafetensorError, safe_open
 
+from lib.checkpoints.reference_bert import ReferenceBert
+from lib.checkpoints.reference_layers import TensorReader
+from lib.checkpoints.reference_modernbert import ReferenceModernBert
 from lib.run.errors import UserError
 from lib.run.json_files import read_object
 from lib.run.stage import exit_with_parent
@@ -29,43 +31,16 @@ MAX_SEQUENCES = 8
 # Largest allowed difference, relative to the largest logit (or to 1, if all are smaller). Float32
 # rounding amounts to 3e-6 in models of 12 and 24 layers, the wrong form of GELU to 2e-4.
 _LIMIT = 1e-4
-# Their names in the batch file, which the errors use too.
-_LOGITS = ("masked_lm_logits", "next_sentence_logits")
-
-TensorReader = Callable[[str], np.ndarray]
-"""Reads a tensor by its Hugging Face name, as float64."""
-
-# erf and its derivative at the points of a grid; beyond 6, erf is 1 in double precision.
-_STEP, _END = 1 / 512, 6.0
-_GRID = np.arange(0, _END + _STEP, _STEP)
-_ERF = np.array([math.erf(point) for point in _GRID])
-_SLOPE = 2 / math.sqrt(math.pi) * np.exp(-(_GRID**2))
-
-
-def erf(values: np.ndarray) -> np.ndarray:
-    """The error function, accurate to 1e-12: a Taylor series around the nearest grid point.
-
-    NumPy has none, and `math.erf` takes one number at a time.
-    """
-    magnitudes = np.minimum(np.abs(values), _END)
-    # NaN gets an arbitrary grid point and stays NaN.
-    nearest = np.rint(np.nan_to_num(magnitudes) / _STEP).astype(np.intp)
-    start = _GRID[nearest]
-    beyond = magnitudes - start
-    series = 1 - start * beyond + (2 * start**2 - 1) * beyond**2 / 3
-    return np.copysign(_ERF[nearest] + _SLOPE[nearest] * beyond * series, values)
-
-
-_ACTIVATIONS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
-    "gelu": lambda x: x * 0.5 * (1 + erf(x / math.sqrt(2))),
-    "gelu_new": lambda x: x * 0.5 * (1 + np.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3))),
-    "relu": lambda x: np.maximum(x, 0),
+# By `model_type` in config.json.
+_REFERENCES: dict[str, type[ReferenceBert] | type[ReferenceModernBert]] = {
+    "bert": ReferenceBert,
+    "modernbert": ReferenceModernBert,
 }
+# Names of logits in the batch file, which the errors use too.
+MASKED_LM, NEXT_SENTENCE = "masked_lm_logits", "next_sentence_logits"
 
 
-def reference_logits(
-    directory: Path, batch: Mapping[str, np.ndarray]
-) -> tuple[np.ndarray, np.ndarray]:
+def reference_logits(directory: Path, batch: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     """Logits of the model in `directory`, computed in float64 by the reference forward pass.
 
     B sequences of S tokens, with P masked positions and K examples each (K is 1 unless packed);
@@ -78,11 +53,12 @@ def reference_logits(
             [B, K].
 
     Returns:
-        float64 arrays [B, P, V] and [B, K, 2]: MLM and NSP logits. NaN where a position is padding,
-        which belongs to no example.
+        float64 arrays: `masked_lm_logits` [B, P, V] and, of architectures with an NSP head,
+        `next_sentence_logits` [B, K, 2]. NaN where a position is padding, which belongs to no
+        example.
 
     Raises:
-        UserError: a file is missing or damaged, or a tensor of a BERT for pretraining is missing.
+        UserError: a file is missing or damaged, or a tensor of a model for pretraining is missing.
     """
     config = read_object(directory / "config.json")
     path = directory / "model.safetensors"
@@ -99,9 +75,9 @@ def reference_logits(
 
 def _logits(
     config: Mapping[str, Any], tensor: TensorReader, batch: Mapping[str, np.ndarray]
-) -> tuple[np.ndarray, np.ndarray]:
+) -> dict[str, np.ndarray]:
     """See `reference_logits`."""
-    bert = _ReferenceBert(config, tensor)
+    model = _REFERENCES[config["model_type"]](config, tensor)
     # 0 is padding; the positions with the same number are one example. [B, S]
     numbers = batch["example_ids" if "example_ids" in batch else "input_mask"]
     masked_positions = batch["masked_lm_positions"]
@@ -113,7 +89,7 @@ def _logits(
         for number in np.unique(numbers[sequence])
         if number > 0
     ]
-    hidden = bert.encode(
+    hidden = model.encode(
         [
             (batch["input_ids"][sequence, positions], batch["segment_ids"][sequence, positions])
             for sequence, positions in examples
@@ -128,112 +104,23 @@ def _logits(
         # [B, S, H], [B, P] -> [B, P, H]
         return np.take_along_axis(states, positions[..., None].astype(np.intp), axis=1)
 
-    return bert.mlm_logits(at(masked_positions)), bert.nsp_logits(at(cls_positions))
-
-
-class _ReferenceBert:
-    """BERT as in the paper (Devlin et al., 2019), with one layer in memory at a time.
-
-    Shapes: L tokens of an example, H hidden size, N attention heads, D = H / N, V vocabulary size.
-    """
-
-    def __init__(self, config: Mapping[str, Any], tensor: TensorReader) -> None:
-        self._config, self._tensor = config, tensor
-        self._activation = _ACTIVATIONS[config["hidden_act"]]
-        self._heads = config["num_attention_heads"]
-        self._epsilon = config.get("layer_norm_eps", 1e-12)
-
-    def encode(self, examples: list[tuple[np.ndarray, np.ndarray]]) -> list[np.ndarray]:
-        """Last hidden states [L, H] of each example, given as (token ids [L], segment ids [L])."""
-        embeddings = "bert.embeddings"
-        words, segments, positions = (
-            self._tensor(f"{embeddings}.{kind}_embeddings.weight")
-            for kind in ("word", "token_type", "position")
-        )
-        hidden = [words[ids] + segments[types] + positions[: len(ids)] for ids, types in examples]
-        hidden = self._each(self._norm(f"{embeddings}.LayerNorm"), hidden)
-        for number in range(self._config["num_hidden_layers"]):
-            layer = f"bert.encoder.layer.{number}"
-            attended = self._each(self._attention(f"{layer}.attention"), hidden)
-            hidden = self._each(self._feed_forward(layer), attended)
-        return hidden
-
-    def mlm_logits(self, hidden: np.ndarray) -> np.ndarray:
-        """[..., H] -> [..., V]"""
-        scope = "cls.predictions"
-        states = self._activation(self._dense(f"{scope}.transform.dense")(hidden))
-        states = self._norm(f"{scope}.transform.LayerNorm")(states)
-        table = self._tensor("bert.embeddings.word_embeddings.weight")
-        # [..., H] x [H, V] -> [..., V]
-        return states @ table.T + self._tensor(f"{scope}.bias")
-
-    def nsp_logits(self, hidden: np.ndarray) -> np.ndarray:
-        """[..., H], the states of [CLS] -> [..., 2]"""
-        pooled = np.tanh(self._dense("bert.pooler.dense")(hidden))
-        return self._dense("cls.seq_relationship")(pooled)
-
-    @staticmethod
-    def _each(
-        function: Callable[[np.ndarray], np.ndarray], arrays: list[np.ndarray]
-    ) -> list[np.ndarray]:
-        return [function(array) for array in arrays]
-
-    def _dense(self, scope: str) -> Callable[[np.ndarray], np.ndarray]:
-        weight, bias = self._tensor(f"{scope}.weight"), self._tensor(f"{scope}.bias")
-        # weight is [outputs, inputs].
-        return lambda values: values @ weight.T + bias
-
-    def _norm(self, scope: str) -> Callable[[np.ndarray], np.ndarray]:
-        weight, bias = self._tensor(f"{scope}.weight"), self._tensor(f"{scope}.bias")
-
-        def norm(values: np.ndarray) -> np.ndarray:
-            mean, variance = values.mean(-1, keepdims=True), values.var(-1, keepdims=True)
-            return (values - mean) / np.sqrt(variance + self._epsilon) * weight + bias
-
-        return norm
-
-    def _attention(self, scope: str) -> Callable[[np.ndarray], np.ndarray]:
-        query, key, value = (
-            self._dense(f"{scope}.self.{part}") for part in ("query", "key", "value")
-        )
-        output, norm = self._dense(f"{scope}.output.dense"), self._norm(f"{scope}.output.LayerNorm")
-
-        def attention(hidden: np.ndarray) -> np.ndarray:
-            length, size = hidden.shape
-            shape = length, self._heads, size // self._heads
-            # [L, H] -> [L, N, D] -> [N, L, D]
-            queries, keys, values = (
-                part(hidden).reshape(shape).swapaxes(0, 1) for part in (query, key, value)
-            )
-            # [N, L, D] x [N, D, L] -> [N, L, L]
-            scores = queries @ keys.swapaxes(1, 2) / math.sqrt(shape[2])
-            probabilities = np.exp(scores - scores.max(-1, keepdims=True))
-            probabilities /= probabilities.sum(-1, keepdims=True)
-            # [N, L, D] -> [L, N, D] -> [L, H]
-            context = (probabilities @ values).swapaxes(0, 1).reshape(length, size)
-            return norm(hidden + output(context))
-
-        return attention
-
-    def _feed_forward(self, scope: str) -> Callable[[np.ndarray], np.ndarray]:
-        inner = self._dense(f"{scope}.intermediate.dense")
-        outer, norm = self._dense(f"{scope}.output.dense"), self._norm(f"{scope}.output.LayerNorm")
-        return lambda hidden: norm(hidden + outer(self._activation(inner(hidden))))
+    logits = {MASKED_LM: model.mlm_logits(at(masked_positions))}
+    if isinstance(model, ReferenceBert):
+        logits[NEXT_SENTENCE] = model.nsp_logits(at(cls_positions))
+    return logits
 
 
 def verify(
     directory: Path,
     batch: Mapping[str, np.ndarray],
-    masked_lm_logits: np.ndarray,
-    next_sentence_logits: np.ndarray,
+    logits: Mapping[str, np.ndarray],
 ) -> float:
     """Compares an exported model's logits with those of the trained model.
 
     Args:
         directory, batch: see `reference_logits`; at most 8 sequences, none of padding alone.
-        masked_lm_logits: float32 [B, P, V], from the trainer's own weights, computed in float32 on
-            a CPU (accelerators may round more).
-        next_sentence_logits: float32 [B, K, 2], computed in the same way.
+        logits: as `reference_logits` returns them, but float32, from the trainer's own weights,
+            computed in float32 on a CPU (accelerators may round more).
 
     Returns:
         The largest absolute difference between a logit of the trainer and of the reference.
@@ -245,7 +132,6 @@ def verify(
         raise ValueError(f"at most {MAX_SEQUENCES} sequences; the reference is exact, not fast")
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "batch.npz")
-        logits = dict(zip(_LOGITS, (masked_lm_logits, next_sentence_logits), strict=True))
         np.savez(path, allow_pickle=False, **{**batch, **logits})
         process = subprocess.run(
             [
@@ -277,23 +163,24 @@ def verify(
 
 
 def main(directory: str, batch: str) -> None:
-    """Prints as JSON, for both heads, the largest difference and the largest reference logit."""
+    """Prints as JSON, for each head, the largest difference and the largest reference logit."""
     exit_with_parent(signal.SIGKILL)
     with np.load(batch) as file:
         arrays = dict(file)
-    trained = {name: arrays.pop(name) for name in _LOGITS}
+    trained = {name: arrays.pop(name) for name in (MASKED_LM, NEXT_SENTENCE) if name in arrays}
     try:
         references = reference_logits(Path(directory), arrays)
     except UserError as error:
         sys.exit(f"verification: error: {error}")
+    shapes = [{name: each.shape for name, each in all_.items()} for all_ in (trained, references)]
+    if shapes[0] != shapes[1]:
+        sys.exit(
+            f"verification: error: the trained model has logits {shapes[0]}, the written one "
+            f"{shapes[1]}"
+        )
     found = {}
-    for (name, logits), reference in zip(trained.items(), references, strict=True):
-        if logits.shape != reference.shape:
-            sys.exit(
-                f"verification: error: {name} have shape {logits.shape}, the reference has "
-                f"{reference.shape}"
-            )
-        found[name] = [float(np.abs(each).max()) for each in (logits - reference, reference)]
+    for name, reference in references.items():
+        found[name] = [float(np.abs(each).max()) for each in (trained[name] - reference, reference)]
     print(json.dumps(found))
 
 

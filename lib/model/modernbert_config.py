@@ -5,9 +5,9 @@ transformers decides what the fields mean: configuration_modernbert.py, version 
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Self, cast
 
-from lib.model.encoder_config import ACTIVATIONS, EncoderConfig, Problems, is_number
+from lib.model.encoder_config import ACTIVATIONS, EncoderConfig, Problems, is_number, is_size
 from lib.model.parameters import ENCODER, HEAD, MLM_HEAD, Parameter
 
 WORDS, OUTPUT_BIAS = "embeddings/tok_embeddings", "decoder/bias"
@@ -22,6 +22,8 @@ _FIXED = {
     "tie_word_embeddings": True,
 }
 _GLOBAL, _LOCAL = "full_attention", "sliding_attention"
+_ROPE_KEYS = {_GLOBAL: "global_rope_theta", _LOCAL: "local_rope_theta"}
+_POOLINGS = ("cls", "mean")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,6 +37,7 @@ class ModernBertConfig(EncoderConfig):
         global_attn_every_n_layers: layers 0, n, 2n, ... are global.
         global_rope_theta, local_rope_theta: the slowest of D / 2 rotations of a head of size D
             turns by theta^(-(D - 2) / D) radians per token, the fastest by 1.
+        classifier_dropout, classifier_pooling: for classifiers of transformers on top of the model.
     """
 
     hidden_activation: str = "gelu"
@@ -49,6 +52,7 @@ class ModernBertConfig(EncoderConfig):
     initializer_range: float = 0.02
     norm_eps: float = 1e-5
     classifier_dropout: float = 0.0
+    classifier_pooling: str = "cls"
 
     architecture: ClassVar[str] = "modernbert"
     title: ClassVar[str] = "ModernBERT"
@@ -94,23 +98,41 @@ class ModernBertConfig(EncoderConfig):
         Raises:
             UserError: a size is missing or impossible, or an option is not supported.
         """
-        problems = [
+        problems: Problems = [
             (name, str(value).lower())
             for name, value in _FIXED.items()
             if values.get(name, value) != value
         ]
         values = dict(values)
-        for kind, key in ((_GLOBAL, "global_rope_theta"), (_LOCAL, "local_rope_theta")):
-            rope = (values.get("rope_parameters") or {}).get(kind) or {}
-            if rope.get("rope_type", "default") != "default":
-                problems.append(("rope_parameters", "of the default rope_type"))
-            if "rope_theta" in rope:
-                values[key] = rope["rope_theta"]
+        activation = cls.hidden_activation
+        if values.get("classifier_activation", activation) != values.get(
+            "hidden_activation", activation
+        ):
+            problems.append(("classifier_activation", "that of the layers, hidden_activation"))
+        if values.get("rope_scaling") is not None:
+            problems.append(("rope_scaling", "null"))
+        if (rope := values.get("rope_parameters")) is not None:
+            thetas = _thetas(rope)
+            if thetas is None:
+                problems.append(
+                    (
+                        "rope_parameters",
+                        f"an object for each of {_GLOBAL} and {_LOCAL}, of rope_type default and "
+                        "with a rope_theta of at least 1",
+                    )
+                )
+            values |= thetas or {}
         if (kinds := values.get("layer_types")) is not None:
-            every = kinds.index(_GLOBAL, 1) if _GLOBAL in kinds[1:] else max(len(kinds), 1)
-            values["global_attn_every_n_layers"] = every
-            if kinds != _layer_types(len(kinds), every):
-                problems.append(("layer_types", f"{_GLOBAL} in every n-th layer from the first"))
+            every = _global_every(kinds, values)
+            if every is None:
+                problems.append(
+                    (
+                        "layer_types",
+                        f"{_GLOBAL} for every n-th layer from the first and {_LOCAL} for the "
+                        "others, as many as num_hidden_layers",
+                    )
+                )
+            values["global_attn_every_n_layers"] = every or cls.global_attn_every_n_layers
         return cls._checked(values, source, problems)
 
     def problems(self) -> Problems:
@@ -121,10 +143,11 @@ class ModernBertConfig(EncoderConfig):
             problems.append(("hidden_size", "an even number per attention head"))
         if not problems and self.local_attention % 2:
             problems.append(("local_attention", "an even number"))
-        for name in ("global_rope_theta", "local_rope_theta"):
-            value = getattr(self, name)
-            if not (is_number(value) and 1 <= value < 1e12):
+        for name in _ROPE_KEYS.values():
+            if not _is_theta(getattr(self, name)):
                 problems.append((name, "a number of at least 1"))
+        if self.classifier_pooling not in _POOLINGS:
+            problems.append(("classifier_pooling", " or ".join(_POOLINGS)))
         problems += self._dropout_problems(_DROPOUTS)
         return problems + self._fraction_problems(("initializer_range", "norm_eps"))
 
@@ -137,6 +160,8 @@ class ModernBertConfig(EncoderConfig):
         thetas = {_GLOBAL: self.global_rope_theta, _LOCAL: self.local_rope_theta}
         return {
             **_FIXED,
+            # The head's; this project has one activation function in all.
+            "classifier_activation": self.hidden_activation,
             "layer_types": _layer_types(self.num_hidden_layers, self.global_attn_every_n_layers),
             "rope_parameters": {
                 kind: {"rope_type": "default", "rope_theta": theta}
@@ -183,3 +208,41 @@ class ModernBertConfig(EncoderConfig):
 
 def _layer_types(layers: int, every: int) -> list[str]:
     return [_LOCAL if number % every else _GLOBAL for number in range(layers)]
+
+
+def _thetas(rope: object) -> dict[str, float] | None:
+    """The fields that `rope_parameters` state; None if it is not what this project computes."""
+    if not isinstance(rope, Mapping) or not set(rope) <= set(_ROPE_KEYS):
+        return None
+    thetas = {}
+    for kind, key in _ROPE_KEYS.items():
+        own = rope.get(kind) or {}
+        if (
+            not isinstance(own, Mapping)
+            or own.get("rope_type", "default") != "default"
+            or own.get("partial_rotary_factor", 1) != 1
+        ):
+            return None
+        if "rope_theta" in own:
+            if not _is_theta(own["rope_theta"]):
+                return None
+            thetas[key] = own["rope_theta"]
+    return thetas
+
+
+def _is_theta(value: object) -> bool:
+    return is_number(value) and 1 <= cast(float, value) < 1e12
+
+
+def _global_every(kinds: object, values: Mapping[str, Any]) -> int | None:
+    """The n for which every n-th layer is global; None if there is none.
+
+    For a model with one global layer, several would do: the one that the file states is preferred.
+    """
+    if not isinstance(kinds, list) or len(kinds) != values.get("num_hidden_layers", len(kinds)):
+        return None
+    stated = values.get("global_attn_every_n_layers")
+    if is_size(stated) and kinds == _layer_types(len(kinds), cast(int, stated)):
+        return cast(int, stated)
+    every = kinds.index(_GLOBAL, 1) if _GLOBAL in kinds[1:] else len(kinds)
+    return every if kinds and kinds == _layer_types(len(kinds), every) else None

@@ -242,7 +242,8 @@ def _check_model(
     tokens = f" for {len(files.vocabulary):,} tokens" if files else ""
     if files and files.added:
         tokens += f" ({len(files.added):,} added)"
-    heads = [head for head in HEADS if head not in checkpoint.missing_heads]
+    parts = {parameter.part for parameter in config.parameter_table()}
+    heads = [head for head in HEADS if head in parts and head not in checkpoint.missing_heads]
     notes = [note.removeprefix(f"{init}: ") for note in compatibility_notes(init)]
     if checkpoint.missing_heads:
         notes.append(f"random initial weights for {' and '.join(checkpoint.missing_heads)}")

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from lib.checkpoints.verification import MAX_SEQUENCES, verify
+from lib.checkpoints.verification import MASKED_LM, MAX_SEQUENCES, NEXT_SENTENCE, verify
 from lib.model.encoder_config import EncoderConfig
 from lib.model.losses import head_logits
 from lib.records.manifest import Manifest
@@ -31,7 +31,7 @@ def max_logit_difference(
         records: folder of records; the first dev sequences are used.
 
     Returns:
-        The largest absolute difference of any logit of either head.
+        The largest absolute difference of any logit.
 
     Raises:
         UserError: the difference is too large.
@@ -44,6 +44,11 @@ def max_logit_difference(
     batch = next(iter(evaluation_batches(records, manifest, "dev", sequences)))
     # Other devices may compute in less than float32.
     with tf.device("CPU:0"):
-        mlm_logits, nsp_logits = head_logits(weights, config, batch, next_sentence=True)
+        mlm_logits, nsp_logits = head_logits(
+            weights, config, batch, next_sentence=config.has_next_sentence
+        )
+    logits = {MASKED_LM: np.asarray(mlm_logits)}
+    if nsp_logits is not None:
+        logits[NEXT_SENTENCE] = np.asarray(nsp_logits)
     arrays = {name: values.numpy() for name, values in batch.items()}
-    return verify(directory, arrays, np.asarray(mlm_logits), np.asarray(nsp_logits))
+    return verify(directory, arrays, logits)

@@ -15,10 +15,13 @@ from hypothesis import strategies as st
 from safetensors.numpy import load_file, save_file
 
 from lib.checkpoints.huggingface import write_model
-from lib.checkpoints.verification import erf, reference_logits, verify
-from lib.model.bert import encode, masked_lm_logits, next_sentence_logits
+from lib.checkpoints.reference_layers import erf
+from lib.checkpoints.verification import reference_logits, verify
 from lib.model.bert_config import BertConfig
+from lib.model.encoder_config import EncoderConfig
 from lib.model.initialization import initial_values
+from lib.model.losses import head_logits
+from lib.model.modernbert_config import ModernBertConfig
 from lib.run.errors import UserError
 
 SIZES = BertConfig(
@@ -32,9 +35,20 @@ SIZES = BertConfig(
     attention_probs_dropout_prob=0.1,
     max_position_embeddings=20,
 )
+# Its layers 1, 2 and 4 are local, computed in bands: the sequences have 18 tokens.
+MODERN = ModernBertConfig(
+    vocab_size=60,
+    hidden_size=24,
+    num_hidden_layers=5,
+    num_attention_heads=3,
+    intermediate_size=16,
+    local_attention=6,
+)
+LOGITS = ("masked_lm_logits", "next_sentence_logits")
+Arrays = dict[str, np.ndarray]
 
 
-def random_weights(config: BertConfig, seed: int = 1) -> dict[str, np.ndarray]:
+def random_weights(config: EncoderConfig, seed: int = 1) -> dict[str, np.ndarray]:
     """Random weights with nonzero biases and gammas other than 1, so that every tensor matters."""
     draw = np.random.default_rng(seed)
     return {
@@ -43,7 +57,7 @@ def random_weights(config: BertConfig, seed: int = 1) -> dict[str, np.ndarray]:
     }
 
 
-def random_batch(config: BertConfig, packed: bool) -> dict[str, np.ndarray]:
+def random_batch(config: EncoderConfig, packed: bool) -> dict[str, np.ndarray]:
     """Four sequences of up to 18 tokens; if packed, three examples in each."""
     draw = np.random.default_rng(7)
     starts, length = np.array([0, 6, 11]) if packed else np.array([0]), 18
@@ -53,7 +67,7 @@ def random_batch(config: BertConfig, packed: bool) -> dict[str, np.ndarray]:
     number = np.searchsorted(starts, positions, side="right")
     batch = {
         "input_ids": draw.integers(1, config.vocab_size, (4, length)) * real,
-        "segment_ids": draw.integers(0, config.type_vocab_size, (4, length)) * real,
+        "segment_ids": draw.integers(0, config.segments, (4, length)) * real,
         "masked_lm_positions": draw.integers(0, ends[:, None], (4, 5)),
     }
     if not packed:
@@ -66,28 +80,11 @@ def random_batch(config: BertConfig, packed: bool) -> dict[str, np.ndarray]:
     }
 
 
-def trainer_logits(
-    config: BertConfig, weights: dict[str, np.ndarray], batch: dict[str, np.ndarray]
-) -> tuple[np.ndarray, np.ndarray]:
+def trainer_logits(config: EncoderConfig, weights: Arrays, batch: Arrays) -> Arrays:
     """The trainer's logits, in float32."""
     tensors = {name: tf.constant(values, tf.int32) for name, values in batch.items()}
-    hidden = encode(
-        weights,
-        config,
-        tensors["input_ids"],
-        tensors["example_ids" if "example_ids" in batch else "input_mask"],
-        tensors["segment_ids"],
-        position_ids=tensors.get("position_ids"),
-    )
-    first = tensors.get("cls_positions", tf.zeros([len(batch["input_ids"]), 1], tf.int32))
-    masked, cls = (
-        tf.gather(hidden, positions, batch_dims=1)
-        for positions in (tensors["masked_lm_positions"], first)
-    )
-    return (
-        masked_lm_logits(weights, config, masked).numpy(),
-        next_sentence_logits(weights, cls).numpy(),
-    )
+    found = head_logits(weights, config, tensors, next_sentence=config.has_next_sentence)
+    return {name: np.asarray(x) for name, x in zip(LOGITS, found, strict=True) if x is not None}
 
 
 @given(st.floats(-8, 8))
@@ -97,32 +94,46 @@ def test_erf_equals_the_standard_librarys(value):
 
 @pytest.mark.parametrize("packed", [False, True])
 @pytest.mark.parametrize(
-    "changes",
+    "config",
     [
-        {"hidden_act": "gelu"},
-        {"hidden_act": "gelu_new"},
-        {"hidden_act": "relu"},
-        {"type_vocab_size": 16, "layer_norm_eps": 1e-3, "num_attention_heads": 1},
+        replace(SIZES, hidden_act="gelu"),
+        replace(SIZES, hidden_act="gelu_new"),
+        replace(SIZES, hidden_act="relu"),
+        replace(SIZES, type_vocab_size=16, layer_norm_eps=1e-3, num_attention_heads=1),
+        MODERN,
+        replace(MODERN, hidden_activation="gelu_new", global_attn_every_n_layers=2),
+        replace(MODERN, hidden_activation="relu", norm_eps=1e-3, num_attention_heads=1),
+        replace(MODERN, local_attention=16, global_rope_theta=50.0, local_rope_theta=3.0),
     ],
-    ids=lambda changes: next(iter(changes.values())),
+    ids=lambda config: config.architecture,
 )
-def test_reference_logits_equal_the_trainers(tmp_path, changes, packed):
-    config = replace(SIZES, **changes)
+def test_reference_logits_equal_the_trainers(tmp_path, config, packed):
     weights, batch = random_weights(config), random_batch(config, packed)
     write_model(tmp_path, config, weights, {"pad_token_id": 0})
     expected = reference_logits(tmp_path, batch)
-    for found, reference in zip(trainer_logits(config, weights, batch), expected, strict=True):
-        assert found.shape == reference.shape
-        np.testing.assert_allclose(found, reference, atol=2e-5 * np.abs(reference).max())
+    found = trainer_logits(config, weights, batch)
+    assert found.keys() == expected.keys()
+    for name, reference in expected.items():
+        assert found[name].shape == reference.shape
+        np.testing.assert_allclose(found[name], reference, atol=2e-5 * np.abs(reference).max())
 
 
 @pytest.fixture(scope="module")
-def written(tmp_path_factory) -> tuple[Path, dict, tuple[np.ndarray, np.ndarray]]:
-    """A model directory, a batch, and the trainer's logits for it."""
-    folder = tmp_path_factory.mktemp("written")
-    weights, batch = random_weights(SIZES), random_batch(SIZES, True)
-    write_model(folder, SIZES, weights, {"pad_token_id": 0})
-    return folder, batch, trainer_logits(SIZES, weights, batch)
+def models(tmp_path_factory) -> dict[str, tuple[Path, Arrays, Arrays]]:
+    """By architecture: a model directory, a batch, and the trainer's logits for it."""
+    found = {}
+    for config in (SIZES, MODERN):
+        folder = tmp_path_factory.mktemp(config.architecture)
+        weights, batch = random_weights(config), random_batch(config, True)
+        write_model(folder, config, weights, {"pad_token_id": 0})
+        found[config.architecture] = folder, batch, trainer_logits(config, weights, batch)
+    return found
+
+
+@pytest.fixture(params=["bert", "modernbert"])
+def written(request, models) -> tuple[Path, Arrays, Arrays]:
+    """The files of each architecture in turn."""
+    return models[request.param]
 
 
 def changed(folder: Path, target: Path, changes: dict[str, np.ndarray], **config: object) -> Path:
@@ -137,8 +148,8 @@ def changed(folder: Path, target: Path, changes: dict[str, np.ndarray], **config
 
 def test_verification_passes_for_the_trained_model(written):
     folder, batch, logits = written
-    scale = max(np.abs(each).max() for each in logits)
-    assert 0 < verify(folder, batch, *logits) < 1e-5 * scale
+    scale = max(np.abs(each).max() for each in logits.values())
+    assert 0 < verify(folder, batch, logits) < 1e-5 * scale
 
 
 def test_damage_to_any_tensor_changes_the_logits(written, tmp_path):
@@ -148,29 +159,58 @@ def test_damage_to_any_tensor_changes_the_logits(written, tmp_path):
     for name, tensor in load_file(folder / "model.safetensors").items():
         found = reference_logits(changed(folder, tmp_path, {name: tensor[::-1]}), batch)
         worst = max(
-            np.abs(one - other).max() / max(1, np.abs(other).max())
-            for one, other in zip(found, expected, strict=True)
+            np.abs(found[head] - other).max() / max(1, np.abs(other).max())
+            for head, other in expected.items()
         )
         # A key's bias adds the same number to all scores of a query: softmax does not change.
         assert (worst < 1e-9) if name.endswith("key.bias") else (worst > 1e-3), name
 
 
-@pytest.mark.parametrize("damage", ["transposed", "exchanged", "activation", "nan"])
-def test_model_with_other_logits_is_refused(written, tmp_path, damage):
-    folder, batch, logits = written
-    tensors = load_file(folder / "model.safetensors")
-    layer = "bert.encoder.layer.1.attention.self"
-    query, key = f"{layer}.query.weight", f"{layer}.key.weight"
-    changes, config = {
-        "transposed": ({query: tensors[query].T}, {}),
-        "exchanged": ({query: tensors[key], key: tensors[query]}, {}),
-        "activation": ({}, {"hidden_act": "gelu_new"}),
-        "nan": ({key: np.full_like(tensors[key], np.nan)}, {}),
-    }[damage]
+QUERY = "bert.encoder.layer.1.attention.self.query.weight"
+KEY = "bert.encoder.layer.1.attention.self.key.weight"
+GATED = "model.layers.2.mlp.Wi.weight"
+# Architecture, changes of tensors, changes of the config.
+DAMAGE = {
+    "transposed": ("bert", lambda x: {QUERY: x[QUERY].T}, {}),
+    "exchanged": ("bert", lambda x: {QUERY: x[KEY], KEY: x[QUERY]}, {}),
+    "activation": ("bert", lambda x: {}, {"hidden_act": "gelu_new"}),
+    "nan": ("bert", lambda x: {KEY: np.full_like(x[KEY], np.nan)}, {}),
+    "gate for input": ("modernbert", lambda x: {GATED: np.roll(x[GATED], 16, 0)}, {}),
+    "activation of the head": ("modernbert", lambda x: {}, {"classifier_activation": "gelu_new"}),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_model_with_other_logits_is_refused(models, tmp_path, damage):
+    architecture, edit, config = DAMAGE[damage]
+    folder, batch, logits = models[architecture]
+    changes = edit(load_file(folder / "model.safetensors"))
     with pytest.raises(
         UserError, match="differs from the trained one: its masked lm logits differ by"
     ):
-        verify(changed(folder, tmp_path, changes, **config), batch, *logits)
+        verify(changed(folder, tmp_path, changes, **config), batch, logits)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"hidden_activation": "gelu_new"},
+        {"local_attention": 4},
+        {"layer_types": ["full_attention", "full_attention", "sliding_attention"] * 2},
+        {"norm_eps": 1e-2},
+    ],
+)
+def test_a_modernbert_with_another_config_has_other_logits(models, tmp_path, changes):
+    folder, batch, logits = models["modernbert"]
+    found = reference_logits(changed(folder, tmp_path, {}, **changes), batch)[LOGITS[0]]
+    assert np.abs(found - logits[LOGITS[0]]).max() > 2e-4 * np.abs(found).max()
+
+
+def test_a_model_without_one_of_the_heads_is_refused(models, capfd):
+    folder, batch, logits = models["bert"]
+    with pytest.raises(UserError, match="the written model cannot be read"):
+        verify(folder, batch, {LOGITS[0]: logits[LOGITS[0]]})
+    assert "the trained model has logits" in capfd.readouterr().err
 
 
 def test_unreadable_model_is_reported_by_the_process(written, tmp_path, capfd):
@@ -178,7 +218,7 @@ def test_unreadable_model_is_reported_by_the_process(written, tmp_path, capfd):
     path = changed(folder, tmp_path, {}) / "model.safetensors"
     path.write_bytes(path.read_bytes()[:-100])
     with pytest.raises(UserError, match="the written model cannot be read"):
-        verify(tmp_path, batch, *logits)
+        verify(tmp_path, batch, logits)
     printed = capfd.readouterr().err
     assert printed.startswith(f"verification: error: {path}: ") and printed.count("\n") == 1
 
@@ -187,7 +227,7 @@ def test_number_of_sequences_is_limited(written):
     _, batch, logits = written
     many = {name: np.repeat(values, 3, axis=0) for name, values in batch.items()}
     with pytest.raises(ValueError, match="at most 8 sequences"):
-        verify(Path("nowhere"), many, *logits)
+        verify(Path("nowhere"), many, logits)
 
 
 def test_reference_does_not_import_tensorflow(written):
@@ -198,24 +238,30 @@ def test_reference_does_not_import_tensorflow(written):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("activation", ["gelu", "gelu_new", "relu"])
-def test_reference_logits_equal_those_of_transformers(tmp_path, activation):
+@pytest.mark.parametrize("architecture", ["bert", "modernbert"])
+def test_reference_logits_equal_those_of_transformers(tmp_path, architecture, activation):
     import torch
-    from transformers import BertForPreTraining
+    import transformers
 
     config = replace(SIZES, hidden_act=activation)
+    if architecture == "modernbert":
+        config = replace(MODERN, hidden_activation=activation)
     write_model(tmp_path, config, random_weights(config), {"pad_token_id": 0})
     batch = random_batch(config, packed=False)
-    inputs = zip(
-        ("input_ids", "token_type_ids", "attention_mask"),
-        (batch["input_ids"], batch["segment_ids"], batch["input_mask"]),
-        strict=True,
-    )
-    model = BertForPreTraining.from_pretrained(tmp_path).double().eval()
+    names = {"input_ids": "input_ids", "attention_mask": "input_mask"}
+    if config.has_next_sentence:
+        names["token_type_ids"] = "segment_ids"
+    model = getattr(transformers, config.huggingface_class).from_pretrained(tmp_path)
+    model = model.double().eval()
     with torch.no_grad():
-        theirs = model(**{name: torch.tensor(ids.astype(np.int64)) for name, ids in inputs})
-    masked_lm, next_sentence = reference_logits(tmp_path, batch)
+        theirs = model(**{key: torch.tensor(batch[name]).long() for key, name in names.items()})
+    found = reference_logits(tmp_path, batch)
+    mlm_logits = theirs.prediction_logits if config.has_next_sentence else theirs.logits
     positions = batch["masked_lm_positions"][..., None]
-    expected = np.take_along_axis(theirs.prediction_logits.numpy(), positions, axis=1)
-    np.testing.assert_allclose(masked_lm, expected, atol=1e-11)
-    found = next_sentence[:, 0]
-    np.testing.assert_allclose(found, theirs.seq_relationship_logits.numpy(), atol=1e-11)
+    expected = np.take_along_axis(mlm_logits.numpy(), positions, axis=1)
+    # transformers computes rotations in float32, whatever the type of the weights.
+    limit = 1e-11 if config.has_next_sentence else 1e-5
+    np.testing.assert_allclose(found["masked_lm_logits"], expected, atol=limit)
+    if config.has_next_sentence:
+        nsp_logits = found["next_sentence_logits"][:, 0]
+        np.testing.assert_allclose(nsp_logits, theirs.seq_relationship_logits.numpy(), atol=limit)

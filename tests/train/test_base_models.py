@@ -362,7 +362,10 @@ REFUSED = [
     ),
     # 37: other kinds of models.
     (japanese_without_weights, r"config\.json: tokenizer_class should be BertTokenizer"),
-    (config(model_type="roberta"), "model_type should be bert. Received: 'roberta', another"),
+    (
+        config(model_type="roberta"),
+        "model_type should be bert or modernbert. Received: 'roberta', another",
+    ),
     (
         config(model_type=None, architectures=["RobertaForMaskedLM"]),
         "architectures should have a class of BERT",
@@ -532,7 +535,7 @@ def test_every_stage_refuses_first_and_without_tensorflow(project, stage):
     done = run_stage(stage)
     assert done.returncode == 1
     line = done.stderr.splitlines()[-1]
-    assert line.startswith(f"{stage}: error: models/base/config.json: model_type should be bert")
+    assert line.startswith(f"{stage}: error: models/base/config.json: model_type should be bert or")
     imported = set(re.findall(r"^import time:.*\| +(\S+)$", done.stderr, re.MULTILINE))
     assert "numpy" in imported and "tensorflow" not in imported
     assert sorted(path.name for path in Path().iterdir()) == ["models", "params.yaml"]

@@ -223,10 +223,11 @@ def test_from_scratch_with_the_sizes_of_params(initial_model, vocab, values):
     )
     seed = values["pretrain"]["seed"]
     assert equal(found.weights, initial_values(found.config, seed))
-    values["pretrain"]["initialization"] = "neighbors"
     expected = initial_values(found.config, seed, initialization="neighbors")
     assert not equal(found.weights, expected)
-    assert equal(initial_model(vocab).weights, expected)
+    for name in ("neighbors", "auto"):
+        values["pretrain"]["initialization"] = name
+        assert equal(initial_model(vocab).weights, expected)
 
 
 def test_from_scratch_with_the_sizes_of_googles_file(initial_model, tmp_path, values):
@@ -370,7 +371,7 @@ def test_unusable_initial_models_are_refused(initial_model, tmp_path, vocab):
         ({"vocab_size": "50"}, "vocab_size should be a whole number above 0. Received: '50'"),
         ({"type_vocab_size": None}, "type_vocab_size should be"),
         ({"initializer_range": 0}, "initializer_range should be a number between 0 and 1"),
-        ({"model_type": "roberta"}, "model_type should be bert. Received: 'roberta'"),
+        ({"model_type": "roberta"}, "model_type should be bert or modernbert. Received: 'roberta'"),
         (
             {"model_type": "bert", "position_embedding_type": "relative_key"},
             "position_embedding_type should be absolute",
