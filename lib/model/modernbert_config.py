@@ -23,7 +23,6 @@ _FIXED = {
 }
 _GLOBAL, _LOCAL = "full_attention", "sliding_attention"
 _ROPE_KEYS = {_GLOBAL: "global_rope_theta", _LOCAL: "local_rope_theta"}
-_POOLINGS = ("cls", "mean")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -146,8 +145,8 @@ class ModernBertConfig(EncoderConfig):
         for name in _ROPE_KEYS.values():
             if not _is_theta(getattr(self, name)):
                 problems.append((name, "a number of at least 1"))
-        if self.classifier_pooling not in _POOLINGS:
-            problems.append(("classifier_pooling", " or ".join(_POOLINGS)))
+        if self.classifier_pooling not in self.poolings:
+            problems.append(("classifier_pooling", " or ".join(self.poolings)))
         problems += self._dropout_problems(_DROPOUTS)
         return problems + self._fraction_problems(("initializer_range", "norm_eps"))
 
