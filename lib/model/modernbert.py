@@ -63,10 +63,8 @@ def encode(
     if not in_bands and config.num_hidden_layers > 1:
         near = tf.abs(places[:, None] - places) <= config.local_attention // 2  # [S, S]
         nearby = masked_scores(allowed & near, words.dtype)
-    # [1, S] or [B, S]
-    angles_of = places[None] if position_ids is None else position_ids
     turns = {
-        theta: _turns(angles_of, config.head_size, theta)
+        theta: _turns(length, position_ids, config.head_size, theta)
         for theta in (config.global_rope_theta, config.local_rope_theta)
     }
     last = config.num_hidden_layers - 1
@@ -95,11 +93,17 @@ def encode(
     return tf.reshape(hidden, [-1, computed, config.hidden_size])
 
 
-def _turns(places: tf.Tensor, head_size: int, theta: float) -> tuple[tf.Tensor, tf.Tensor]:
-    """Cosines and sines of the angles at positions: int32 [B or 1, S] -> [B or 1, 1, S, D / 2]."""
+def _turns(
+    length: int, position_ids: tf.Tensor | None, head_size: int, theta: float
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """Cosines and sines of the angles at each token's position: [B or 1, 1, S, D / 2]."""
     exponents = tf.range(0, head_size, 2, dtype=tf.float32) / head_size
-    angles = tf.cast(places, tf.float32)[:, None, :, None] * theta**-exponents
-    return tf.cos(angles), tf.sin(angles)
+    angles = tf.range(length, dtype=tf.float32)[:, None] * theta**-exponents  # [S, D / 2]
+    cosines, sines = (
+        table[None] if position_ids is None else tf.gather(table, position_ids)
+        for table in (tf.cos(angles), tf.sin(angles))
+    )
+    return cosines[:, None], sines[:, None]
 
 
 def _layer(
