@@ -318,7 +318,7 @@ class Pretrain(Section):
     """Training parameters that every phase inherits, and may override where `Phase` has the key."""
 
     model: Model = Model()
-    initialization: Annotated[str, _one_of(INITIALIZATIONS)] = "auto"
+    initialization: Annotated[str, _one_of(INITIALIZATIONS)] = "neighbors"
     init_missing_heads: StrictBool = False
     steps: Positive | None = 3300
     epochs: PositiveReal | None = None

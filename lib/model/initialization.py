@@ -1,8 +1,8 @@
 """Initial weights of a new model.
 
-All tensors start as in BERT; the initialisations other than `normal` replace some of them:
+With `normal`, all tensors start as in BERT or ModernBERT; the others replace some of them:
 
-- `sinusoidal`: position embeddings are the sinusoids of Vaswani et al. (2017).
+- `sinusoidal`: position embeddings of a BERT are the sinusoids of Vaswani et al. (2017).
 - `neighbors`: each attention head starts by attending to one of the nearest tokens.
 
 Why `neighbors` helps: to predict a masked token, a head must find the tokens next to it. The score
@@ -11,16 +11,20 @@ position embeddings. With random weights, the part of the tokens outweighs that 
 that a head attends to tokens of the same kind, wherever they are, and a small model stays close to
 the unigram distribution for thousands of steps. Here positions have dimensions of their own, in
 which token and segment embeddings are zero; some dimensions of each query and key see nothing else,
-and their product depends on the distance alone.
+and their product depends on the distance alone. Rotary positions turn queries and keys by their
+distance, but those of random weights have no direction that all tokens share, so that a ModernBERT
+too must first learn to look at neighbours.
 """
 
 import math
 from collections.abc import Callable, Container
+from typing import Any
 
 import numpy as np
 
 from lib.model.bert_config import POSITIONS, SEGMENTS, WORDS, BertConfig
 from lib.model.encoder_config import EncoderConfig
+from lib.model.modernbert_config import ModernBertConfig
 from lib.run import random
 
 MAXIMUM_PAIRS = 16
@@ -33,6 +37,9 @@ SHARPNESS = 6.0
 """Initial attention scores of `neighbors`: the highest, if sinusoids had an amplitude of 1."""
 OFFSETS = (-1, 1, -2, 2)
 """Tokens that the heads of `neighbors` look at: in turn, over the heads of all layers."""
+
+CONSTANT = 4.0
+"""First dimension of the token embeddings of a ModernBERT with `neighbors`, in deviations."""
 
 Values = dict[str, np.ndarray]
 
@@ -102,19 +109,48 @@ def _rotations(angles: np.ndarray) -> np.ndarray:
     return matrix
 
 
-_CHANGES: dict[str, Callable[[BertConfig, Values], None]] = {
-    "sinusoidal": _sinusoidal,
-    "neighbors": _neighbors,
+def _neighbors_of_rotations(config: ModernBertConfig, values: Values) -> None:
+    """The same for rotary positions: a query and a key that are equal everywhere, by head.
+
+    The first dimension of all token embeddings is equal, so that after normalisation it is about
+    the same number c in every token. From it each query gets the vector (cos f offset, sin f
+    offset) and each key (1, 0) in the pairs of dimensions of the faster rotations f; after the
+    rotation by positions their product is the sum over f of cos(f (i + offset - j)).
+    """
+    hidden, head_size = config.hidden_size, config.head_size
+    deviation = 1 / math.sqrt(hidden)
+    words = values[ModernBertConfig.token_embeddings]
+    words *= np.float32(deviation / config.initializer_range)
+    words[:, 0] = CONSTANT * deviation
+    c = CONSTANT / math.sqrt(1 + CONSTANT**2 / hidden)
+    for number in range(config.num_hidden_layers * config.num_attention_heads):
+        layer, head = divmod(number, config.num_attention_heads)
+        frequencies = config.frequencies(layer)
+        pairs = np.flatnonzero(frequencies >= LOWEST_FREQUENCY)
+        gain = math.sqrt(SHARPNESS * math.sqrt(head_size) / len(pairs)) / c
+        angles = frequencies[pairs] * OFFSETS[number % len(OFFSETS)]
+        from_constant = values[f"layers/{layer}/attn/Wqkv"][0]  # [3 H]
+        query, key = (start + head * head_size + pairs for start in (0, hidden))
+        from_constant[query] = gain * np.cos(angles)
+        from_constant[query + head_size // 2] = gain * np.sin(angles)
+        from_constant[key], from_constant[key + head_size // 2] = gain, 0
+
+
+_CHANGES: dict[str, dict[str, Callable[[Any, Values], None]]] = {
+    "normal": {},
+    "sinusoidal": {"bert": _sinusoidal},
+    "neighbors": {"bert": _neighbors, "modernbert": _neighbors_of_rotations},
 }
-INITIALIZATIONS = ("auto", "normal", *_CHANGES)
-"""Names that `pretrain.initialization` accepts; `auto` is what is best for the architecture."""
+INITIALIZATIONS = tuple(_CHANGES)
+"""Names that `pretrain.initialization` accepts."""
 
 
 def refuse_initialization(name: str, config: type[EncoderConfig]) -> str | None:
-    """What is wrong with starting a model of an architecture like this; None if nothing is."""
-    if name in _CHANGES and not issubclass(config, BertConfig):
-        return f"should be auto or normal, as a {config.title} has no position embeddings"
-    return None
+    """What the initialization should be, if a model of this architecture cannot start like that."""
+    if name == "normal" or config.architecture in _CHANGES[name]:
+        return None
+    others = [each for each, changes in _CHANGES.items() if config.architecture in changes]
+    return f"should be normal or {' or '.join(others)} for a {config.title}"
 
 
 def initial_values(
@@ -124,7 +160,7 @@ def initial_values(
 
     Args:
         without: names of parameters to leave out, because the caller has them; for `normal` only.
-        initialization: a name in `INITIALIZATIONS`; `auto` is `neighbors` for a BERT.
+        initialization: a name in `INITIALIZATIONS`.
     """
     values = {}
     for parameter in config.parameter_table():
@@ -138,8 +174,6 @@ def initial_values(
         else:
             fill = 1 if parameter.initial == "ones" else 0
             values[parameter.name] = np.full(parameter.shape, fill, np.float32)
-    if isinstance(config, BertConfig):
-        change = _CHANGES.get("neighbors" if initialization == "auto" else initialization)
-        if change:
-            change(config, values)
+    if change := _CHANGES[initialization].get(config.architecture):
+        change(config, values)
     return values

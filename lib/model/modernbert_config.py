@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Self, cast
 
+import numpy as np
+
 from lib.model.encoder_config import ACTIVATIONS, EncoderConfig, Problems, is_number, is_size
 from lib.model.parameters import ENCODER, HEAD, MLM_HEAD, Parameter
 
@@ -153,6 +155,11 @@ class ModernBertConfig(EncoderConfig):
     def is_global(self, layer: int) -> bool:
         """Whether a layer attends to all tokens; the others attend to neighbours."""
         return layer % self.global_attn_every_n_layers == 0
+
+    def frequencies(self, layer: int) -> np.ndarray:
+        """Radians per token by which positions turn the pairs of a head: float64 [D / 2]."""
+        theta = self.global_rope_theta if self.is_global(layer) else self.local_rope_theta
+        return theta ** (-np.arange(0, self.head_size, 2) / self.head_size)
 
     def to_huggingface(self) -> dict[str, Any]:
         """Fields of config.json that this class does not have."""
