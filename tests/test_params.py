@@ -199,8 +199,7 @@ def test_a_wrong_value_gives_one_line_with_key_and_fix(values, key, value, fix):
         ("pretrain.model.hidden_size", 6, "should be an even number per attention head"),
         ("pretrain.model.hidden_size", 127, "should be a multiple of num_attention_heads 2"),
         ("records.next_sentence", True, "no NSP head; or set pretrain.model.architecture: bert"),
-        ("pretrain.initialization", "neighbors", "should be auto or normal"),
-        ("pretrain.initialization", "sinusoidal", "should be auto or normal"),
+        ("pretrain.initialization", "sinusoidal", "should be normal or neighbors"),
     ],
 )
 def test_what_a_modernbert_cannot_do_is_refused_before_any_stage(values, key, value, problem):
