@@ -47,10 +47,10 @@ def main(
     model: Path | None = None,
     from_start: bool = False,
 ) -> None:
-    """Trains a BERT for one phase.
+    """Trains a model for one phase.
 
     PHASE is its name in params.yaml, RECORDS its folder of records, INIT its initial weights (the
-    folder of the vocabulary or the config file of a BERT: from scratch; the folder of a model; or
+    folder of the vocabulary or a config file: from scratch; the folder of a model; or
     models/state/PHASE, the model and optimizer state in which another phase ended), VOCAB the
     folder of the vocabulary, MODEL the folder to write. A run that was interrupted is
     resumed, except with --from-start and under `dvc repro -f`.

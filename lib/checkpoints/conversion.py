@@ -18,13 +18,19 @@ from pathlib import Path
 import numpy as np
 
 from lib.checkpoints import google, huggingface
-from lib.checkpoints.formats import compatibility_notes, detect_format, read_checkpoint
+from lib.checkpoints.formats import (
+    compatibility_notes,
+    detect_format,
+    open_checkpoint,
+    read_checkpoint,
+)
 from lib.checkpoints.tensors import Checkpoint, some_names
 from lib.model.bert_config import BertConfig
 from lib.model.encoder_config import EncoderConfig
 from lib.model.initialization import initial_values
 from lib.run.atomic import new_directory, write_text
 from lib.run.errors import UserError
+from lib.run.json_files import read_object
 from lib.vocab.directory import (
     CONFIG,
     VOCABULARY,
@@ -36,6 +42,7 @@ from lib.vocab.export import write_tokenizer
 from lib.vocab.tokenizer import WordPieceTokenizer
 
 HUGGING_FACE, GOOGLE = "huggingface", "google"
+_SPECIAL_IDS = [f"{name}_token_id" for name in ("pad", "cls", "bos", "sep", "eos")]
 # Seed of randomly initialised heads.
 SEED = 1
 
@@ -64,25 +71,32 @@ def convert_model(
         Notes for the user, one line each.
 
     Raises:
-        UserError: the target is in use; the source is not a BERT for pretraining, has no
-            vocabulary, or does not state its tokenizer's options.
+        UserError: the target is in use; the source is not a model for pretraining, has no
+            vocabulary, or does not state its tokenizer's options; the format is not one of its
+            architecture.
     """
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise UserError(f"{target}: already exists; name a new or an empty folder")
     if target.resolve().is_relative_to(source.resolve()):
         raise UserError(f"{target}: is inside {source}; name a folder elsewhere")
     notes = [f"{source}: {detect_format(source)}", *compatibility_notes(source)]
-    checkpoint = read_checkpoint(source, allow_missing_heads=True)
-    config = checkpoint.config
+    opened = open_checkpoint(source, allow_missing_heads=True)
+    config = opened.config
+    if to == GOOGLE and not isinstance(config, BertConfig):
+        raise UserError(
+            f"{source}: a {config.title}, which Google's code does not have; convert it to "
+            f"{HUGGING_FACE}"
+        )
+    checkpoint = opened.load()
     weights = _all_weights(source, checkpoint, init_missing_heads, notes)
     files = None
     if not without_tokenizer:
         files = _tokenizer_files(source, config.vocab_size, lowercase, strip_accents, notes)
     with new_directory(target, replace=False) as folder:
-        if to == GOOGLE:
+        if isinstance(config, BertConfig) and to == GOOGLE:
             _write_google(folder, config, weights, files, notes)
         else:
-            _write_hugging_face(folder, config, weights, files)
+            _write_hugging_face(folder, config, weights, files, _special_ids(source))
         _check_written(folder, target, config, weights)
     return notes
 
@@ -159,15 +173,11 @@ def _tokenizer_files(
 
 def _write_google(
     folder: Path,
-    config: EncoderConfig,
+    config: BertConfig,
     weights: dict[str, np.ndarray],
     files: TokenizerFiles | None,
     notes: list[str],
 ) -> None:
-    if not isinstance(config, BertConfig):
-        raise UserError(
-            f"the Google TF1 format is BERT's, not that of a {config.title}; convert to huggingface"
-        )
     google.write_model(folder, config, weights)
     notes += google.compatibility_notes(config)
     if files is None:
@@ -194,8 +204,8 @@ def _write_hugging_face(
     config: EncoderConfig,
     weights: dict[str, np.ndarray],
     files: TokenizerFiles | None,
+    special_ids: dict[str, int],
 ) -> None:
-    special_ids = {"pad_token_id": 0}
     if files is not None:
         if files.lowercase is None or files.strip_accents is None:
             raise UserError(
@@ -216,6 +226,14 @@ def _write_hugging_face(
             segments=config.has_next_sentence,
         )
     huggingface.write_model(folder, config, weights, special_ids)
+
+
+def _special_ids(source: Path) -> dict[str, int]:
+    """Ids of special tokens as the source's config states them, for models without a vocabulary."""
+    path = huggingface.config_path(source) if source.is_dir() else None
+    values = read_object(path) if path else {}
+    stated = {key: values[key] for key in _SPECIAL_IDS if type(values.get(key)) is int}
+    return {"pad_token_id": 0, **stated}
 
 
 def _check_written(

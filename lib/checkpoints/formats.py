@@ -12,10 +12,13 @@
 
     format             modules of lib.checkpoints                         can be written
     -----------------  -------------------------------------------------  --------------
-    Hugging Face       huggingface, weight_files; for pytorch_model.bin   yes
-                       also pytorch_files, restricted_unpickler
+    Hugging Face       huggingface, huggingface_names, weight_files; for  yes
+                       pytorch_model.bin also pytorch_files,
+                       restricted_unpickler
     Google TF1         google, tensor_bundle                              yes
     Model Garden TF2   model_garden, model_garden_config, tensor_bundle   no
+
+A ModernBERT is read from and written to Hugging Face directories; the other formats are BERT's.
 
 The two TensorFlow formats consist of the same files; only TF2's have an object graph. A folder that
 has PyTorch weights and a TensorFlow checkpoint is read as the one that its config belongs to; if
@@ -159,13 +162,13 @@ def open_checkpoint(
     """Opens a model in any of these formats and checks names and shapes; see `find_model`.
 
     Args:
-        allow_missing_heads: accept a model without heads, and ignore tensors that are not part of a
-            BERT; otherwise both are errors.
+        allow_missing_heads: accept a model without heads, and ignore tensors that are not part of
+            the model; otherwise both are errors.
         unneeded_heads: heads that may be missing in any case: "NSP head", "pooler".
 
     Raises:
         UserError: there is no model, a file is missing or damaged, or the tensors are not those
-            of a BERT with its config.
+            of a model with its config.
     """
     model = find_model(path)
     return _OPEN[model.format](model.path, allow_missing_heads, unneeded_heads)

@@ -64,7 +64,7 @@ def model_info(hub: HfApi, model: str, revision: str) -> ModelInfo:
 
 
 def select_files(model: str, listed: Sequence[RepoSibling]) -> list[RepoSibling]:
-    """The files of a model that a BERT needs: config.json first, the weights last.
+    """The files of a model that are needed here: config.json first, the weights last.
 
     Raises:
         UserError: config.json or the weights are not listed, or a file has no size or digest.

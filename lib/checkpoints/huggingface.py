@@ -108,8 +108,8 @@ def open_checkpoint(
     """Opens a Hugging Face directory: safetensors or PyTorch files, whole or sharded.
 
     Args:
-        allow_missing_heads: accept a model without heads, and ignore tensors that are not part of a
-            BERT (the classifier of a fine-tuned model).
+        allow_missing_heads: accept a model without heads, and ignore tensors that are not part of
+            the model (the classifier of a fine-tuned model).
         unneeded_heads: see `assemble`.
 
     Raises:

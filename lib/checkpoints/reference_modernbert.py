@@ -94,9 +94,14 @@ class ReferenceModernBert:
 
 
 def _turned(states: np.ndarray, theta: float) -> np.ndarray:
-    """Queries or keys of all positions, turned by their angles: [N, L, D] -> [N, L, D]."""
+    """Queries or keys of all positions, turned by their angles: [N, L, D] -> [N, L, D].
+
+    Angles are rounded to float32, as in transformers: at position 8,000 it changes them by 4e-4.
+    """
     real, imaginary = np.split(states, 2, axis=2)
     pairs = real.shape[2]
-    angles = np.arange(states.shape[1])[:, None] * theta ** (-np.arange(pairs) / pairs)
+    frequencies = (theta ** (-np.arange(pairs) / pairs)).astype(np.float32)
+    positions = np.arange(states.shape[1], dtype=np.float32)
+    angles = (positions[:, None] * frequencies).astype(np.float64)  # [L, D / 2]
     turned = (real + 1j * imaginary) * np.exp(1j * angles)
     return np.concatenate([turned.real, turned.imag], axis=2)

@@ -1,4 +1,4 @@
-"""Conversion between the tensors of a checkpoint and the parameter table of `lib.model.parameters`.
+"""Conversion between the tensors of a checkpoint and the parameter table of `lib.model.config`.
 
 Each format module has one table: name in the parameter table -> `StoredTensor`, which gives the
 name and shape that the tensor has in that format. Missing, unexpected and misshapen tensors are
@@ -89,7 +89,7 @@ class Checkpoint:
     Attributes:
         weights: float32 arrays by parameter-table name, without those of `missing_heads`.
         missing_heads: heads that the checkpoint lacks: "MLM head", "NSP head", "pooler".
-        unused_tensors: names of tensors that are not part of a BERT for pretraining.
+        unused_tensors: names of tensors that are not part of a model for pretraining.
     """
 
     config: EncoderConfig
@@ -155,7 +155,7 @@ def assemble(
             slots, buffers, copies of tied weights).
         shape_of, read: give the shape and the values of a tensor by its name.
         allow_missing_heads: accept a checkpoint without heads, and ignore tensors that are not part
-            of a BERT; otherwise both are errors.
+            of the model; otherwise both are errors.
         unneeded_heads: heads that may be missing in any case.
         encoder: prefix of the encoder's tensor names. These are never ignored: reading only some
             of a model's layers would give another model.

@@ -104,7 +104,9 @@ def _export(phase: str, run: Path, target: Path) -> list[str]:
     with new_directory(target) as temporary:
         last = temporary / "last"
         shutil.copytree(run / runs.TOKENIZER, last)
-        write_model(last, config, weights, record["special_ids"])
+        # Earlier versions had the first of them only.
+        ids = record.get("special_ids") or {"pad_token_id": record["pad_token_id"]}
+        write_model(last, config, weights, ids)
         best = best_model(int(facts["step"]))
         expected = models.get(best)
         if expected is not None:

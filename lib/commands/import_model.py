@@ -32,6 +32,7 @@ from lib.checkpoints.hub import (
     select_files,
     sha256,
 )
+from lib.model.config import architecture_of
 from lib.run.atomic import new_directory, write_text
 from lib.run.errors import UserError
 from lib.run.json_files import read_object
@@ -53,7 +54,7 @@ def resolve_commit(hub: HfApi, model: str, branch: str) -> str:
 
 
 def download_model(hub: HfApi, model: str, revision: str, target: Path) -> None:
-    """Downloads the files that a BERT needs into `target` and writes `source.json` there.
+    """Downloads the files that a model needs into `target` and writes `source.json` there.
 
     Every file is compared with the digest that the hub lists for it. `source.json` holds the
     model's full name, its revision, and the SHA-256 of each file.
@@ -65,7 +66,7 @@ def download_model(hub: HfApi, model: str, revision: str, target: Path) -> None:
 
     Raises:
         UserError: no such model or revision; no network, permission or disk space; the model is
-            not a BERT; or `target` holds something else.
+            neither a BERT nor a ModernBERT; or `target` holds something else.
     """
     if _is_downloaded(target, revision):
         print(f"import: {target} already holds {model} at {revision}")
@@ -154,9 +155,7 @@ def _check_disk_space(folder: Path, needed: int) -> None:
 
 
 def _check_model_type(model: str, path: Path) -> None:
-    kind = read_object(path).get("model_type", "bert")
-    if kind != "bert":
-        raise UserError(f"{model}: model_type {kind!r} in its config.json; only bert is supported")
+    architecture_of(read_object(path), f"{model}: {path.name}")
 
 
 def main() -> None:

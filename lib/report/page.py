@@ -100,7 +100,7 @@ def _abstract(results: Results) -> str:
         init = params.phases[phase].init
         origin = "from scratch" if init == VOCAB else f"from {init}"
         parts.append(
-            f"A BERT with {trained['parameters']:,} parameters, trained {origin} for "
+            f"A model with {trained['parameters']:,} parameters, trained {origin} for "
             f"{trained['steps']:,} steps ({trained['epochs']:.2f} epochs)."
         )
     if text:

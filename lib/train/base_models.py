@@ -24,6 +24,7 @@ from lib.checkpoints.formats import compatibility_notes, detect_format, open_che
 from lib.checkpoints.huggingface import config_path
 from lib.checkpoints.tensor_bundle import INDEX
 from lib.checkpoints.tensors import HEADS, OpenCheckpoint, some_names
+from lib.model.bert_config import POSITIONS
 from lib.model.config import architecture_of, read_config
 from lib.params import SAMPLE, SHARDS, Params, load_params
 from lib.records.importing.examples import find_examples, has_next_sentence, phase_folder
@@ -251,7 +252,12 @@ def _check_model(
         unused = some_names(checkpoint.unused_tensors)
         notes.append(f"not part of a {config.title}, ignored: {unused}")
     if length > config.max_position_embeddings:
-        notes.append(f"positions are extended to {length:,}")
+        notes.append(
+            f"positions are extended to {length:,}"
+            if POSITIONS in checkpoint.parameters
+            else f"was made for inputs of at most {config.max_position_embeddings:,} tokens; "
+            f"its sequences will have {length:,}"
+        )
     if files and len(set(files.vocabulary)) < len(files.vocabulary):
         twice = len(files.vocabulary) - len(set(files.vocabulary))
         notes.append(

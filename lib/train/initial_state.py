@@ -12,7 +12,7 @@ from lib.params import Pretrain
 from lib.run.errors import UserError
 from lib.train.initial_weights import InitialModel, refuse_too_few_segments
 from lib.train.saving import checkpoint, kept_state, run_record
-from lib.train.saving.identity import Identity
+from lib.train.saving.identity import Identity, recorded_model
 from lib.train.saving.tokenizer_files import digests_of
 from lib.train.workers import Workers
 from lib.vocab.tokenizer import WordPieceTokenizer
@@ -90,6 +90,8 @@ def read_initial_state(
     here = settings.model_dump(mode="json")
     for name in _SAME:
         before, now = record["settings"].get(name), here[name]
+        if name == "model" and before is not None:
+            before = recorded_model(before, now)
         if before != now:
             keys = [key for key in now if before.get(key) != now[key]] if name == "model" else []
             named, old, new = f"pretrain.{name}", before, now

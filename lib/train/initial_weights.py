@@ -114,8 +114,8 @@ def names_config(phase: str, init: Path, vocab: Path) -> bool:
     if init.is_symlink():
         raise UserError(f"{where} is a link to something that does not exist; fix the link")
     raise UserError(
-        f"{where} does not exist; name {vocab} (from scratch), the config file of a BERT (from "
-        "scratch with its sizes), or the folder of a model"
+        f"{where} does not exist; name {vocab} (from scratch), a config file (from scratch "
+        "with its sizes), or the folder of a model"
     )
 
 

@@ -21,7 +21,7 @@ from tests.helpers.checkpoints import (
     same_bits,
     save_tf1,
 )
-from tests.helpers.tiny_bert import TINY, random_batch, random_weights
+from tests.helpers.tiny_bert import TINY, TINY_MODERN, random_batch, random_weights
 
 PAD_ID = {"pad_token_id": 0}
 
@@ -70,6 +70,21 @@ def test_round_trip_gives_the_same_files(tmp_path, hugging_face, hidden_act, low
     }
     convert_model(exported, back, "huggingface")
     assert files_of(back) == files_of(source)
+
+
+def test_a_modernbert_has_one_format(tmp_path):
+    source, weights = tmp_path / "hf", random_weights(1, TINY_MODERN)
+    source.mkdir()
+    ids = TINY_MODERN.special_ids(0, 2, 3)
+    huggingface.write_model(source, TINY_MODERN, weights, ids)
+    write_tokenizer(source, VOCABULARY, True, True, 24, segments=False)
+    convert_model(source, tmp_path / "again", "huggingface")
+    assert files_of(tmp_path / "again") == files_of(source)
+    convert_model(source, tmp_path / "bare", "huggingface", without_tokenizer=True)
+    assert (tmp_path / "bare/config.json").read_bytes() == (source / "config.json").read_bytes()
+    with pytest.raises(UserError, match="hf: a ModernBERT, which Google's code does not have; con"):
+        convert_model(source, tmp_path / "tf1", "google")
+    assert not (tmp_path / "tf1").exists() and not [*tmp_path.glob(".*")]
 
 
 def test_target_inside_the_source_is_refused(tf1):

@@ -21,9 +21,10 @@ from lib.model.initialization import initial_values
 from lib.run.errors import UserError
 from tests.helpers.checkpoints import same_bits
 from tests.helpers.pickles import Attack, write_pytorch_file, write_zip
-from tests.helpers.tiny_bert import TINY, random_weights
+from tests.helpers.tiny_bert import TINY, TINY_MODERN, random_weights
 
 WEIGHTS = random_weights(7)
+MODERN_WEIGHTS = random_weights(7, TINY_MODERN)
 Tensors = dict[str, np.ndarray]
 WORDS = "bert.embeddings.word_embeddings.weight"
 
@@ -33,6 +34,13 @@ def folder(tmp_path) -> Path:
     """A model directory as this project writes it."""
     write_model(tmp_path / "model", TINY, WEIGHTS, {"pad_token_id": 0})
     return tmp_path / "model"
+
+
+@pytest.fixture
+def modern(tmp_path) -> Path:
+    """The directory of a ModernBERT."""
+    write_model(tmp_path / "modern", TINY_MODERN, MODERN_WEIGHTS, TINY_MODERN.special_ids(0, 2, 3))
+    return tmp_path / "modern"
 
 
 def change(folder: Path, edit: Callable[[Tensors], Tensors]) -> None:
@@ -101,6 +109,160 @@ def test_round_trip_of_any_size(tmp_path_factory, layers, heads, head_size, inne
         (),
     )
     assert same_bits(checkpoint.weights, weights)
+
+
+@given(st.integers(1, 5), st.integers(1, 4), st.integers(1, 3), st.integers(1, 4))
+@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+def test_round_trip_of_a_modernbert(tmp_path_factory, layers, every, heads, half):
+    config = replace(
+        TINY_MODERN,
+        hidden_size=2 * heads * half,
+        num_hidden_layers=layers,
+        num_attention_heads=heads,
+        global_attn_every_n_layers=every,
+        hidden_activation="gelu_new",
+        global_rope_theta=5000.0,
+        local_rope_theta=7.5,
+        classifier_pooling="mean",
+        mlp_dropout=0.1,
+    )
+    weights = initial_values(config, 1)
+    folder = tmp_path_factory.mktemp("round")
+    write_model(folder, config, weights, {})
+    found, arrays = read_model(folder)
+    assert found == config and same_bits(arrays, weights)
+    # As transformers 5 reads it, and as transformers 4 does.
+    for names in (
+        ("global_rope_theta", "local_rope_theta", "global_attn_every_n_layers"),
+        ("rope_parameters", "layer_types"),
+    ):
+        write_model(folder, config, weights, {})
+        configure(folder, **dict.fromkeys(names, "absent"))
+        found = read_model(folder)[0]
+        kinds = [found.is_global(number) for number in range(layers)]
+        assert kinds == [config.is_global(number) for number in range(layers)]
+        assert replace(found, global_attn_every_n_layers=every) == config
+
+
+def test_names_of_a_modernbert():
+    table = names_of(TINY_MODERN).stored_tensors(TINY_MODERN)
+    assert [*table] == [parameter.name for parameter in TINY_MODERN.parameter_table()]
+    names = {each.name: each.shape for each in table.values()}
+    assert len(names) == len(table)
+    assert names["model.layers.1.attn.Wqkv.weight"] == (48, 16)
+    assert names["model.layers.3.mlp.Wi.weight"] == (48, 16)
+    assert names["decoder.bias"] == (50,)
+    assert "model.layers.0.attn_norm.weight" not in names
+    kernel = np.arange(16 * 48, dtype=np.float32).reshape(16, 48)
+    stored = table["layers/1/attn/Wqkv"].from_parameter(kernel)
+    assert stored[-1, 0] == kernel[0, -1]
+
+
+EMBEDDINGS = "model.embeddings.tok_embeddings.weight"
+
+
+def only_decoder(tensors: Tensors) -> Tensors:
+    rest = {name: array for name, array in tensors.items() if name != EMBEDDINGS}
+    return rest | {"decoder.weight": tensors[EMBEDDINGS]}
+
+
+def without_encoder_prefix(tensors: Tensors) -> Tensors:
+    """As transformers saves a ModernBertModel, which has no heads."""
+    names = {name: name.removeprefix("model.") for name in tensors if name.startswith("model.")}
+    return {short: tensors[name] for name, short in names.items()}
+
+
+def as_modern_classifier(tensors: Tensors) -> Tensors:
+    rest = {name: array for name, array in tensors.items() if name != "decoder.bias"}
+    return rest | {"classifier.weight": np.ones((3, 16), np.float32)}
+
+
+@pytest.mark.parametrize(
+    ("edit", "missing", "unused"),
+    [
+        (lambda x: x, (), ()),
+        (lambda x: x | {"decoder.weight": x[EMBEDDINGS]}, (), ()),
+        (only_decoder, (), ()),
+        (lambda x: {f"model.{name}": array for name, array in x.items()}, (), ()),
+        (lambda x: {f"module._orig_mod.{name}": array for name, array in x.items()}, (), ()),
+        (without_encoder_prefix, ("prediction head", "MLM head"), ()),
+        (
+            lambda x: {f"model.{name}": a for name, a in without_encoder_prefix(x).items()},
+            ("prediction head", "MLM head"),
+            (),
+        ),
+        (as_modern_classifier, ("MLM head",), ("classifier.weight",)),
+    ],
+)
+def test_forms_of_a_modernbert(modern, edit, missing, unused):
+    change(modern, edit)
+    if missing:
+        message = refusal(modern)
+        assert f"no {' and no '.join(missing)}, so this is not a ModernBERT for pret" in message
+        assert "set pretrain.init_missing_heads: true" in message and "next_sent" not in message
+    checkpoint = read_checkpoint(modern, allow_missing_heads=True)
+    assert (checkpoint.missing_heads, checkpoint.unused_tensors) == (missing, unused)
+    heads = ("head/", "decoder/") if len(missing) == 2 else ("decoder/",) if missing else ("none",)
+    rest = {name: x for name, x in MODERN_WEIGHTS.items() if not name.startswith(heads)}
+    assert same_bits(checkpoint.weights, rest)
+
+
+FULL, SLIDING = "full_attention", "sliding_attention"
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"num_hidden_layers": 3, "layer_types": "absent"}, "layers.3.* not part of a ModernBERT"),
+        ({"num_hidden_layers": 5, "layer_types": "absent"}, "a ModernBERT with 5 layers are miss"),
+        ({"num_hidden_layers": 5}, "layer_types should be full_attention for every n-th layer"),
+        ({"layer_types": [SLIDING, FULL, FULL, FULL]}, "layer_types should be"),
+        ({"layer_types": [FULL, FULL, SLIDING, FULL]}, "layer_types should be"),
+        ({"layer_types": "full"}, "layer_types should be"),
+        ({"layer_types": [FULL, SLIDING, [], {}]}, "layer_types should be"),
+        ({"rope_parameters": {FULL: {"rope_type": "yarn"}}}, "rope_parameters should be an obj"),
+        ({"rope_parameters": {"rope_theta": 10000.0}}, "rope_parameters should be an object for"),
+        ({"rope_parameters": {SLIDING: {"rope_theta": "1e4"}}}, "rope_parameters should be an"),
+        ({"rope_parameters": [1]}, r"rope_parameters should be .* Received: \[1\]"),
+        ({"rope_scaling": {"type": "linear", "factor": 2}}, "rope_scaling should be null"),
+        ({"rope_parameters": "absent", "local_rope_theta": None}, "local_rope_theta should be a n"),
+        ({"rope_parameters": "absent", "global_rope_theta": 0}, "global_rope_theta should be a nu"),
+        ({"layer_types": "absent", "global_attn_every_n_layers": 0}, "n_layers should be a whole"),
+        ({"local_attention": 7}, "local_attention should be an even number"),
+        ({"local_attention": 10**9}, "local_attention should be at most 1,048,576"),
+        ({"hidden_size": 18, "num_attention_heads": 6}, "hidden_size should be an even number per"),
+        ({"hidden_activation": "silu"}, "hidden_activation should be gelu, gelu_new or relu"),
+        ({"classifier_activation": "relu"}, "classifier_activation should be that of the layers"),
+        ({"hidden_activation": "relu"}, "classifier_activation should be that of the layers"),
+        ({"classifier_pooling": "max"}, "classifier_pooling should be cls or mean"),
+        ({"norm_bias": True}, "norm_bias should be false. Received: True"),
+        ({"attention_bias": True}, "attention_bias should be false"),
+        ({"mlp_bias": True}, "mlp_bias should be false"),
+        ({"classifier_bias": True}, "classifier_bias should be false"),
+        ({"decoder_bias": False}, "decoder_bias should be true"),
+        ({"tie_word_embeddings": False}, "tie_word_embeddings should be true"),
+        ({"norm_eps": "1e-5"}, "norm_eps should be a number between 0 and 1"),
+        ({"mlp_dropout": 1}, "mlp_dropout should be a number from 0 to below 1"),
+        ({"intermediate_size": "absent"}, "no `intermediate_size`; not the config of a ModernBERT"),
+        ({"intermediate_size": 32}, r"Wi.* has shape \[48, 16\].* requires \[64, 16\]"),
+        ({"model_type": "bert"}, "; not the config of a BERT|should be|are missing"),
+    ],
+)
+def test_configs_that_are_no_supported_modernbert_are_refused(modern, changes, message):
+    configure(modern, **changes)
+    with pytest.raises(UserError, match=message) as caught:
+        read_checkpoint(modern)
+    assert str(caught.value).isprintable() and str(modern) in str(caught.value)
+
+
+def test_an_untied_modernbert_is_refused(modern):
+    change(modern, lambda x: x | {"decoder.weight": x[EMBEDDINGS] + 1})
+    assert f"decoder.weight differs from {EMBEDDINGS}; models whose output layer" in refusal(modern)
+
+
+def test_the_architecture_is_that_of_the_class_where_no_model_type_is_stated(modern):
+    configure(modern, model_type="absent")
+    assert read_model(modern)[0] == TINY_MODERN
 
 
 def with_old_names(tensors: Tensors) -> Tensors:

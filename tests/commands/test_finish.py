@@ -1,5 +1,6 @@
 """make finish: the models of a run that has not finished."""
 
+import json
 import os
 
 import numpy as np
@@ -14,25 +15,26 @@ from lib.run import fingerprint
 from lib.run.errors import UserError
 from lib.train.saving import checkpoint, digests, run_record, runs
 from lib.vocab.export import write_tokenizer
-from tests.helpers.tiny_bert import TINY
+from tests.helpers.tiny_bert import TINY, TINY_MODERN
 
 VOCABULARY = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *(f"w{n}" for n in range(45))]
 
 
-def train(run, *steps, best=20):
+def train(run, *steps, best=20, config=TINY):
     """A run with checkpoints whose weights are those of the seed `step`, and a best model."""
     tokenizer = run / runs.TOKENIZER
     if not tokenizer.exists():
-        write_tokenizer(tokenizer, VOCABULARY, True, True, TINY.max_position_embeddings)
-    record = {"config": config_record(TINY), "special_ids": {"pad_token_id": 0}, "total_steps": 90}
+        write_tokenizer(tokenizer, VOCABULARY, True, True, config.max_position_embeddings)
+    special_ids = config.special_ids(0, 2, 3)
+    record = {"config": config_record(config), "special_ids": special_ids, "total_steps": 90}
     run_record.write(run, {**record, "tokenizer": digests.of_folder(tokenizer)})
     name = f"best-{best}"
     if not (run / "models" / name).exists():
-        write_model(run / "models" / name, TINY, initial_values(TINY, best), {"pad_token_id": 0})
+        write_model(run / "models" / name, config, initial_values(config, best), special_ids)
     models = {name: digests.of_folder(run / "models" / name)}
     for step in steps:
         arrays = {
-            **initial_values(TINY, step),
+            **initial_values(config, step),
             "best/step": np.array(best),
             "best/loss": np.array(2.5),
             "final/00/dev_mlm_loss": np.array(3.0),
@@ -48,10 +50,10 @@ def run(tmp_path, monkeypatch):
     return runs.phase_folder("main") / "0123-4567"
 
 
-def assert_weights(folder, seed):
-    config, weights = read_model(folder)
-    assert config == TINY
-    for name, values in initial_values(TINY, seed).items():
+def assert_weights(folder, seed, config=TINY):
+    found, weights = read_model(folder)
+    assert found == config
+    for name, values in initial_values(config, seed).items():
         assert np.array_equal(weights[name], values), name
 
 
@@ -70,6 +72,24 @@ def test_the_last_and_the_best_model_are_exported_and_the_run_is_left_as_it_is(r
     assert (target / "last/vocab.txt").read_text().split() == VOCABULARY
     (run / "lock-0").unlink()
     assert fingerprint.of_path(run) == before
+
+
+def test_the_models_of_a_modernbert_are_exported(run, tmp_path):
+    train(run, 30, config=TINY_MODERN)
+    assert "step 30 of 90" in next(finish("main", tmp_path / "target"))
+    assert_weights(tmp_path / "target/last", 30, TINY_MODERN)
+    assert_weights(tmp_path / "target/best", 20, TINY_MODERN)
+    values = json.loads((tmp_path / "target/last/config.json").read_text())
+    assert (values["cls_token_id"], values["eos_token_id"], values["pad_token_id"]) == (2, 3, 0)
+
+
+def test_a_run_of_an_earlier_version_is_exported(run, tmp_path):
+    train(run, 30)
+    record = run_record.read(run)
+    del record["config"]["architecture"], record["special_ids"]
+    run_record.write(run, record | {"pad_token_id": 0})
+    assert "step 30 of 90" in next(finish("main", tmp_path / "target"))
+    assert_weights(tmp_path / "target/last", 30)
 
 
 def test_a_damaged_checkpoint_is_left_out_but_not_removed(run, tmp_path):

@@ -168,6 +168,11 @@ def test_exactly_the_needed_files_are_downloaded(hub):
     assert files[0].endswith("config.json")  # Before the weights, to check the model type.
 
 
+def test_a_modernbert_is_downloaded(hub):
+    hub.files = FILES | {"config.json": b'{"model_type": "modernbert"}'}
+    assert download(hub)["config.json"] == hub.files["config.json"]
+
+
 def test_token_is_sent_to_the_hub_only(hub, monkeypatch):
     monkeypatch.setenv("HF_TOKEN", "hf_secret")
     download(hub)
@@ -364,7 +369,10 @@ def test_server_that_is_not_a_hub(hub, monkeypatch):
 @pytest.mark.parametrize(
     ("files", "message"),
     [
-        ({"config.json": b'{"model_type": "roberta"}', "model.safetensors": b""}, "'roberta'"),
+        (
+            {"config.json": b'{"model_type": "roberta"}', "model.safetensors": b""},
+            "config.json: model_type should be bert or modernbert. Received: 'roberta'",
+        ),
         ({"model.safetensors": b""}, "no config.json, so not"),
         ({"config.json": b"{}", "tf_model.h5": b""}, "none of model.safetensors, "),
         ({"config.json": b"not JSON", "model.safetensors": b""}, "not valid JSON"),

@@ -1,10 +1,12 @@
-"""A BERT of two layers and 16 units, with random weights and batches for it."""
+"""A BERT and a ModernBERT of 16 units, with random weights and batches for them."""
 
 import numpy as np
 import tensorflow as tf
 
 from lib.model.bert_config import BertConfig
+from lib.model.encoder_config import EncoderConfig
 from lib.model.initialization import initial_values
+from lib.model.modernbert_config import ModernBertConfig
 
 TINY = BertConfig(
     vocab_size=50,
@@ -15,6 +17,16 @@ TINY = BertConfig(
     hidden_act="gelu",
     hidden_dropout_prob=0.1,
     attention_probs_dropout_prob=0.1,
+    max_position_embeddings=24,
+)
+# Layers 1 and 2 are local; sequences of more than 8 tokens are computed in bands.
+TINY_MODERN = ModernBertConfig(
+    vocab_size=50,
+    hidden_size=16,
+    num_hidden_layers=4,
+    num_attention_heads=2,
+    intermediate_size=24,
+    local_attention=4,
     max_position_embeddings=24,
 )
 
@@ -42,10 +54,10 @@ def random_batch(
     return batch
 
 
-def random_weights(seed: int) -> dict[str, np.ndarray]:
+def random_weights(seed: int, config: EncoderConfig = TINY) -> dict[str, np.ndarray]:
     """Weights unlike initial ones: biases are not 0, gammas are not 1."""
     draw = np.random.default_rng(seed)
     return {
         name: (array + draw.normal(0, 0.1, array.shape)).astype(np.float32)
-        for name, array in initial_values(TINY, seed).items()
+        for name, array in initial_values(config, seed).items()
     }

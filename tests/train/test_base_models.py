@@ -19,9 +19,12 @@ from safetensors.numpy import load_file, save_file
 
 from lib.checkpoints.huggingface import write_model
 from lib.model.bert_config import BertConfig
+from lib.model.encoder_config import EncoderConfig
 from lib.model.initialization import initial_values
+from lib.model.modernbert_config import ModernBertConfig
 from lib.run.errors import UserError
 from lib.train.base_models import check_base_models
+from lib.vocab.export import write_tokenizer
 from lib.vocab.settings import SPECIAL_TOKENS
 from tests.conftest import ROOT
 from tests.helpers.pickles import write_pytorch_file
@@ -38,19 +41,36 @@ CONFIG = BertConfig(
     attention_probs_dropout_prob=0.1,
     max_position_embeddings=24,
 )
+MODERN = ModernBertConfig(
+    vocab_size=len(TOKENS),
+    hidden_size=16,
+    num_hidden_layers=4,
+    num_attention_heads=2,
+    intermediate_size=24,
+    max_position_embeddings=24,
+)
 BASE = Path("models/base")
 Edit = Callable[[Path], object]
 
 
-def weights(config: BertConfig = CONFIG) -> dict[str, np.ndarray]:
+def weights(config: EncoderConfig = CONFIG) -> dict[str, np.ndarray]:
     return initial_values(config, 1)
 
 
-def write_base(config: BertConfig = CONFIG, tokens: list[str] = TOKENS) -> None:
+def write_base(config: EncoderConfig = CONFIG, tokens: list[str] = TOKENS) -> None:
     """A model as transformers 4 saves it, uncased."""
     write_model(BASE, config, weights(config), {"pad_token_id": 0})
     (BASE / "vocab.txt").write_text("".join(f"{token}\n" for token in tokens), encoding="utf-8")
     write_json("tokenizer_config.json", {"do_lower_case": True, "tokenizer_class": "BertTokenizer"})
+
+
+def write_modern(config: ModernBertConfig = MODERN) -> None:
+    """A ModernBERT as this project and transformers 5 save it, uncased."""
+    for path in BASE.iterdir():
+        path.unlink()
+    write_model(BASE, config, weights(config), config.special_ids(0, 2, 3))
+    write_tokenizer(BASE, TOKENS, True, True, config.max_position_embeddings, segments=False)
+    (BASE / "vocab.txt").unlink()
 
 
 def write_json(name: str, values: object) -> None:
@@ -158,6 +178,13 @@ def test_models_that_phases_make_are_not_base_models(project, capsys):
     assert described(capsys) == ""
 
 
+SINGLE = {"records": {"next_sentence": False}}
+
+
+def encoder_only() -> None:
+    change_tensors(lambda x: {name: a for name, a in x.items() if name.startswith("model.")})
+
+
 def spare(count: int) -> Edit:
     return lambda _: write_base(replace(CONFIG, vocab_size=len(TOKENS) + count))
 
@@ -217,6 +244,23 @@ def other_line_ends(folder: Path) -> None:
             lambda _: write_base(replace(CONFIG, max_position_embeddings=8)),
             {},
             "positions are extended to 24",
+        ),
+        (
+            lambda _: write_modern(),
+            SINGLE,
+            "4 x 16 (layers x hidden size), attention heads: 2, positions: 24, segments: 1, "
+            "prediction head, MLM head, uncased\n",
+        ),
+        (lambda _: write_modern(), SINGLE | {"vocab": {"source": "extend", "size": 20}}, "uncased"),
+        (
+            lambda _: write_modern(replace(MODERN, max_position_embeddings=8)),
+            SINGLE,
+            "note: was made for inputs of at most 8 tokens; its sequences will have 24",
+        ),
+        (
+            lambda _: (write_modern(), encoder_only()),
+            SINGLE | {"pretrain": {"init_missing_heads": True}},
+            "random initial weights for prediction head and MLM head",
         ),
         # Values that change no id.
         (
@@ -312,6 +356,16 @@ def moved_down(folder: Path) -> None:
             path.rename(folder / "inner" / path.name)
 
 
+def byte_level() -> None:
+    """The kind of tokenizer that the published ModernBERTs have."""
+    change_json(
+        "tokenizer.json",
+        model={"type": "BPE", "vocab": {"a": 0, "b": 1}, "merges": []},
+        normalizer={"type": "NFC"},
+        pre_tokenizer={"type": "ByteLevel"},
+    )
+
+
 ADDED = "added_tokens.json"
 REFUSED = [
     # 31: a Japanese tokenizer.
@@ -380,6 +434,15 @@ REFUSED = [
     (config(layer_norm_eps="1e-12"), "layer_norm_eps should be a number between 0 and 1"),
     (config(num_hidden_layers=3), "of a BERT with 3 layers are missing"),
     (lambda _: without_nsp_head(), r"no NSP head and no pooler.* or records.next_sentence: false"),
+    # ModernBERT: with sentence pairs, and with its own tokenizer.
+    (
+        lambda _: write_modern(),
+        "a ModernBERT has no segments and no NSP head, .* set records.next_sentence: false",
+    ),
+    (
+        lambda _: (write_modern(), byte_level()),
+        r"tokenizer\.json: a BPE tokenizer, but only WordPiece .* from scratch with the sizes",
+    ),
     # Files.
     (
         with_value(np.nan),
@@ -499,6 +562,17 @@ def test_one_of_several_checkpoints_is_named_as_init(project, capsys):
     (BASE / "checkpoint").write_text(state)
     project()
     assert f"phases.main.init: {BASE}: Model Garden TF2, 40 embed" in described(capsys)
+
+
+def test_the_sizes_of_a_modernbert_are_checked(project, capsys):
+    write_modern()
+    project(str(BASE / "config.json"), **SINGLE)
+    assert "vocab.base: models/base: 12 tokens" in described(capsys)
+    change_json("config.json", max_position_embeddings=16)
+    assert f"raise max_position_embeddings in {BASE / 'config.json'}" in refusal()
+    change_json("config.json", max_position_embeddings=24)
+    project(str(BASE / "config.json"))
+    assert "a ModernBERT has no segments and no NSP head" in refusal()
 
 
 def test_sizes_in_a_config_file_are_checked(project, capsys):

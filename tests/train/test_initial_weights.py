@@ -25,7 +25,7 @@ from lib.vocab.directory import TokenizerFiles
 from lib.vocab.export import write_tokenizer
 from lib.vocab.extension import Extension, extend, no_extension, write_extension
 from lib.vocab.tokenizer import SPECIAL_TOKENS, WordPieceTokenizer
-from tests.helpers.tiny_bert import TINY, random_batch, random_weights
+from tests.helpers.tiny_bert import TINY, TINY_MODERN, random_batch, random_weights
 
 TOKENS = [*SPECIAL_TOKENS, "[unused0]", "co", "##vid", "wu", "##han", "the", "lion"]
 BASE = WordPieceTokenizer(TOKENS, True, True)
@@ -188,10 +188,15 @@ def initial_model(values, vocab):
     }
     values["phases"]["main"]["max_seq_length"] = 24
 
-    def read(init: Path, length: int = 24, folder: Path = vocab) -> InitialModel:
+    def read(
+        init: Path, length: int = 24, folder: Path = vocab, next_sentence: bool = True
+    ) -> InitialModel:
         tokenizer = WordPieceTokenizer.load(folder)
         pretrain: Pretrain = parse_params(values).pretrain
-        return read_initial_model(pretrain, "main", init, folder, tokenizer, length)
+        segments = 2 if next_sentence else 1
+        return read_initial_model(
+            pretrain, "main", init, folder, tokenizer, length, next_sentence, segments
+        )
 
     return read
 
@@ -281,6 +286,41 @@ def test_a_model_gets_new_positions_and_token_embeddings(initial_model, tmp_path
     _, tokens, positions = found.notes
     assert "2 new tokens" in tokens
     assert "has 24 positions" in positions and "up to 30" in positions
+
+
+def test_a_modernbert_is_extended(initial_model, tmp_path):
+    config = replace(TINY_MODERN, vocab_size=12)
+    weights = initial_values(config, 5)
+    write_model(tmp_path / "model", config, weights, {})
+    same = initial_model(tmp_path / "model", next_sentence=False)
+    assert same.config == config and equal(same.weights, weights)
+    tokenizer, extension = extended()
+    folder = write_vocabulary(tmp_path / "extended", tokenizer, extension)
+    found = initial_model(tmp_path / "model", 30, folder, next_sentence=False)
+    assert found.config == replace(config, vocab_size=13, max_position_embeddings=30)
+    assert found.weights.keys() == weights.keys()
+    words, bias = "embeddings/tok_embeddings", "decoder/bias"
+    for token in extension.new_tokens:
+        mean = weights[words][list(token.base_ids)].mean(axis=0)
+        np.testing.assert_allclose(found.weights[words][token.id], mean, rtol=1e-6)
+        assert found.weights[bias][token.id] == pytest.approx(token.log_fraction)
+    kept = [*range(5), *range(6, 12)]
+    for name, array in weights.items():
+        old = kept if name in (words, bias) else slice(None)
+        assert np.array_equal(found.weights[name][old], array[old]), name
+    _, tokens, positions = found.notes
+    assert "2 new tokens" in tokens
+    assert positions.endswith("was made for 24 positions; it now has 30")
+    for init in (tmp_path / "model", tmp_path / "model/config.json"):
+        with pytest.raises(UserError, match="a ModernBERT has no segments and no NSP head"):
+            initial_model(init)
+
+
+def test_from_scratch_with_the_sizes_of_a_modernberts_file(initial_model, tmp_path):
+    write_model(tmp_path / "model", TINY_MODERN, initial_values(TINY_MODERN, 5), {})
+    found = initial_model(tmp_path / "model/config.json", next_sentence=False)
+    assert found.from_scratch and found.config == replace(TINY_MODERN, vocab_size=12)
+    assert found.weights.keys() == {each.name for each in found.config.parameter_table()}
 
 
 @pytest.mark.parametrize("spare", [4, 1, 1001])

@@ -249,6 +249,23 @@ def test_a_state_that_does_not_fit_is_refused_in_one_line(stable, tmp_path):
         read(stable)
 
 
+def test_a_state_of_an_earlier_version_goes_on(stable):
+    """It had BERT only, and its parameters no architecture."""
+    finished = finish(stable)
+    finished.rename(finished.with_name(".gone"))
+    record = run_record.read(STATE)
+    for key in ("architecture", "local_attention", "global_attn_every_n_layers"):
+        del record["settings"]["model"][key]
+    run_record.write(STATE, record)
+    assert read(stable).config == TINY
+    assert prolonged(stable, steps=30) == [STEPS]
+    stable["records"]["next_sentence"] = False
+    stable["pretrain"]["model"]["architecture"] = "modernbert"
+    assert prolonged(stable, steps=30) == []
+    with pytest.raises(UserError, match="architecture bert, which is now modernbert; set it back"):
+        read(stable)
+
+
 def test_the_order_of_the_same_records_goes_on(stable):
     batch = stable["pretrain"]["batch_size"]
     finish(stable, earlier=Earlier(100, 50, 1))

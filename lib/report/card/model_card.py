@@ -9,6 +9,7 @@ from typing import Any
 import yaml
 
 from lib.evaluation.metrics import INITIAL, results_in
+from lib.model.bert_config import POSITIONS
 from lib.model.encoder_config import EncoderConfig
 from lib.report.card.facts import CardFacts
 from lib.report.card.markdown import bullets, in_words, table
@@ -154,6 +155,21 @@ def _repeated(repeats: Repeats) -> str:
     )
 
 
+def _beyond(facts: CardFacts, config: EncoderConfig) -> str:
+    """What is known of inputs that are longer than the training sequences."""
+    truncate = "Truncate its input to that length."
+    if not any(parameter.name == POSITIONS for parameter in config.parameter_table()):
+        if facts.base:
+            return f"what {facts.base.name} had learnt of longer ones was not measured here."
+        return (
+            "it takes longer ones, as its positions are rotations, but was not measured on them. "
+            f"{truncate}"
+        )
+    if facts.base:
+        return f"position embeddings beyond that come from {facts.base.name}."
+    return f"later positions were never trained. {truncate}"
+
+
 def _limits(facts: CardFacts, config: EncoderConfig, metrics: Mapping[str, Any]) -> str:
     corpus, params = facts.corpus, facts.params
     text = f"one collection of {corpus['characters']:,} characters"
@@ -189,12 +205,7 @@ def _limits(facts: CardFacts, config: EncoderConfig, metrics: Mapping[str, Any])
     longest = max(phase.max_seq_length for phase in facts.phases)
     if longest < config.max_position_embeddings:
         limits.append(
-            f"Its training sequences had at most {longest} tokens: "
-            + (
-                f"position embeddings beyond that come from {facts.base.name}."
-                if facts.base
-                else "later positions were never trained. Truncate its input to that length."
-            )
+            f"Its training sequences had at most {longest} tokens: {_beyond(facts, config)}"
         )
     if config.has_next_sentence and _NSP not in metrics:
         limits.append("Its NSP head was not trained here.")

@@ -13,7 +13,7 @@ from lib.run import cost
 from lib.run.atomic import new_directory, remove, write_text
 from lib.run.errors import UserError
 from lib.train.saving import accepted_code, checkpoint, run_record
-from lib.train.saving.identity import CONTINUABLE, Identity
+from lib.train.saving.identity import CONTINUABLE, Identity, recorded_model
 from lib.train.saving.links import link
 
 _FILE = "continue.json"
@@ -54,7 +54,11 @@ def differences(source: Path, identity: Identity) -> dict[str, str]:
     """The inputs and settings in which a run differs: name -> old and new value."""
     record = run_record.read(source)
     pairs = [(record.get("inputs", {}), identity.inputs)]
-    pairs += [(record.get("settings", {}), identity.settings)]
+    settings = record.get("settings", {})
+    if "model" in settings:
+        model = recorded_model(settings["model"], identity.settings["model"])
+        settings = {**settings, "model": model}
+    pairs += [(settings, identity.settings)]
     return {
         name: f"{json.dumps(old.get(name))} -> {json.dumps(value)}"
         for old, new in pairs

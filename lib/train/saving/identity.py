@@ -81,6 +81,14 @@ def identify(settings: Pretrain, records: str, init: Path, vocab: Path) -> Ident
     )
 
 
+def recorded_model(before: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, Any]:
+    """`pretrain.model` in the settings of a recorded run, with all keys that it has now.
+
+    Earlier versions had BERT only; the keys that they did not have do not apply to it.
+    """
+    return {**now, "architecture": "bert", **before}
+
+
 def training_code() -> str:
     """Digest of the code that trains, hexadecimal; comments and docstrings do not count."""
     return fingerprint.of_values(listing(ROOT, "pretrain"))

@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lib.model.bert_config import BertConfig
+from lib.model.modernbert_config import ModernBertConfig
 from lib.params import parse_params
 from lib.report.card.facts import gather
 from lib.report.card.model_card import model_card
@@ -158,6 +159,25 @@ def test_the_hub_reads_the_front_matter(values, results):
 TEXT = st.text(
     st.characters(exclude_categories=["C", "Zl", "Zp"], exclude_characters="\x85\xa0"), min_size=1
 ).filter(str.strip)
+
+
+def test_a_modernbert_is_described_as_one(values, results):
+    config = ModernBertConfig(
+        vocab_size=300,
+        hidden_size=64,
+        num_hidden_layers=3,
+        num_attention_heads=4,
+        intermediate_size=96,
+    )
+    metrics = {name: value for name, value in METRICS.items() if not name.startswith("nsp")}
+    values["records"]["next_sentence"] = False
+    text = model_card(gather(parse_params(values), "main", results), config, metrics)
+    assert front_matter(text)["tags"] == ["modernbert", "domain-bert"]
+    assert "A ModernBERT (masked language model), trained from scratch" in text
+    found = rows(text)
+    assert (found["global attention"], found["longest input"]) == (["every 3 layers"], ["8,192"])
+    assert not any(word in text for word in ("NSP", "segment type", "position embeddings"))
+    assert "tokens: it takes longer ones, as its positions are rotations" in text
 
 
 def test_any_licence_is_valid_yaml(values, results):
