@@ -13,7 +13,9 @@ from safetensors.numpy import load_file
 from lib.checkpoints import google
 from lib.checkpoints.huggingface import write_model
 from lib.model.bert_config import BertConfig
+from lib.model.encoder_config import EncoderConfig
 from lib.model.initialization import initial_values
+from lib.model.modernbert_config import ModernBertConfig
 from lib.vocab.settings import SPECIAL_TOKENS
 from tests.helpers.pickles import write_pytorch_file
 from tests.helpers.project import TINY, Project, write_text
@@ -31,10 +33,20 @@ CONFIG = BertConfig(
     attention_probs_dropout_prob=0.1,
     max_position_embeddings=64,
 )
+# Fewer positions than the sequences have tokens; layers 1 and 2 are local.
+MODERN = ModernBertConfig(
+    vocab_size=len(TOKENS),
+    hidden_size=16,
+    num_hidden_layers=4,
+    num_attention_heads=2,
+    intermediate_size=24,
+    local_attention=8,
+    max_position_embeddings=16,
+)
 SINGLE = {"records": {"next_sentence": False}}
 
 
-def weights(config: BertConfig) -> dict[str, np.ndarray]:
+def weights(config: EncoderConfig) -> dict[str, np.ndarray]:
     return initial_values(config, 5)
 
 
@@ -78,6 +90,11 @@ def one_segment(folder: Path) -> str:
     return ""
 
 
+def modernbert(folder: Path) -> str:
+    write_model(folder, MODERN, weights(MODERN), MODERN.special_ids(0, 2, 3))
+    return ""
+
+
 def several_checkpoints(folder: Path) -> str:
     config = replace(CONFIG, hidden_act="gelu_new")
     for seed, name in enumerate(("model.ckpt-9", "model.ckpt-10")):
@@ -109,6 +126,7 @@ def project(tmp_path_factory) -> Project:
         (masked_words_only, SINGLE),
         (one_segment, SINGLE),
         (several_checkpoints, {}),
+        (modernbert, SINGLE | {"vocab": {"source": "extend", "size": len(TOKENS) + 8}}),
     ],
 )
 def test_a_base_model_is_trained(project: Project, write: Callable[[Path], str], settings: dict):
@@ -120,7 +138,7 @@ def test_a_base_model_is_trained(project: Project, write: Callable[[Path], str],
     (folder / "tokenizer_config.json").write_text('{"do_lower_case": true}')
     project.set(
         {
-            "vocab": {"source": "model", "base": base},
+            "vocab": {"source": "model", "base": base} | settings.get("vocab", {}),
             "records": {"next_sentence": True} | settings.get("records", {}),
             "phases": {"main": {"init": base}},
         }
@@ -133,14 +151,18 @@ def test_a_base_model_is_trained(project: Project, write: Callable[[Path], str],
     output = project.stage("vocab")
     assert f"phases.main.init: {base}" in output and "uncased" in output
     # Those that differ in what evaluate reads are evaluated, too.
-    last = ["evaluate"] if write in (added_tokens, one_segment) else []
+    last = ["evaluate"] if write in (added_tokens, one_segment, modernbert) else []
     for stage in ("records", "pretrain", *last):
         assert "phases.main.init" not in project.stage(stage, "main")
     metrics = json.loads((project.folder / "results/pretrain/main/metrics.json").read_text())
     assert metrics["dev_mlm_loss"] < metrics["dev_mlm_loss_initial"] + 0.01
     exported = json.loads((project.folder / "models/main/config.json").read_text())
     tensors = load_file(project.folder / "models/main/model.safetensors")
-    words = tensors["bert.embeddings.word_embeddings.weight"]
+    words = tensors[
+        "model.embeddings.tok_embeddings.weight"
+        if write is modernbert
+        else "bert.embeddings.word_embeddings.weight"
+    ]
     assert exported["vocab_size"] == len(words)
     vocabulary = (project.folder / "models/main/vocab.txt").read_text().splitlines()
     if write is spare_embeddings:
@@ -156,5 +178,10 @@ def test_a_base_model_is_trained(project: Project, write: Callable[[Path], str],
         # The second checkpoint, from which four small steps do not lead far.
         given = initial_values(CONFIG, 5)["bert/embeddings/word_embeddings"]
         assert np.abs(words - given).max() < 0.02
+    if write is modernbert:
+        assert len(vocabulary) == len(words) == len(TOKENS) + 8
+        assert exported["max_position_embeddings"] == 32 and exported["cls_token_id"] == 2
+        card = (project.folder / "models/main/README.md").read_text()
+        assert "A ModernBERT (masked language model), continued from" in card
     if write is masked_words_only:
         assert "seq_relationship" in " ".join(tensors)
