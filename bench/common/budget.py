@@ -20,7 +20,7 @@ from typing import Any
 from lib.run.atomic import write_text
 
 # The first steps contain one-off costs; at least this many more give the cost of a step.
-_FIRST_STEPS, _TIMED_STEPS = 3, 5
+FIRST_STEPS, _TIMED_STEPS = 3, 5
 # More steps than any calibration makes, so that its learning rate stays in the warm-up.
 ENDLESS = 1_000_000
 
@@ -36,12 +36,15 @@ class Meter:
         points: int = 0,
         folder: Path | None = None,
         clock: Callable[[], float] = time.process_time,
+        free_steps: int = 0,
     ) -> None:
         """
         Args:
             steps: length of the run.
             points: number of models to save in `folder`, the last one after the last step.
+            free_steps: time counts from the end of so many steps, instead of from now.
         """
+        self._free_steps = free_steps
         self._steps, self._folder, self._clock = steps, folder, clock
         self._save_at = {math.ceil(steps * part / points) for part in range(1, points + 1)}
         self._start, self._excluded = clock(), 0.0
@@ -52,6 +55,8 @@ class Meter:
         """Must be called after each optimizer step; returns True after the last one."""
         self.used = self._clock() - self._start - self._excluded
         self.steps += 1
+        if self.steps == self._free_steps:
+            self._start, self._excluded, self.used = self._clock(), 0.0, 0.0
         if self._folder and self.steps in self._save_at:
             target = self._folder / f"{len(self.saved):02d}"
             save(target)
@@ -63,23 +68,29 @@ class Meter:
 class Calibration(Meter):
     """Measures what a step costs."""
 
-    def __init__(self, seconds: float, clock: Callable[[], float] = time.process_time) -> None:
+    def __init__(
+        self,
+        seconds: float,
+        clock: Callable[[], float] = time.process_time,
+        free_steps: int = 0,
+    ) -> None:
         """
         Args:
             seconds: processor time for which steps are measured, after the first ones.
+            free_steps: see `Meter`.
         """
-        super().__init__(clock=clock)
+        super().__init__(clock=clock, free_steps=free_steps)
         self._seconds, self.first = seconds, 0.0
         self._ends: list[float] = []
 
     def step(self, save: Save) -> bool:
         """Must be called after each optimizer step; returns True when enough are measured."""
         super().step(save)
-        if self.steps == _FIRST_STEPS:
+        if self.steps == FIRST_STEPS:
             self.first = self.used
-        if self.steps >= _FIRST_STEPS:
+        if self.steps >= FIRST_STEPS:
             self._ends.append(self.used)
-        return self.steps >= _FIRST_STEPS + _TIMED_STEPS and self.used - self.first >= self._seconds
+        return self.steps >= FIRST_STEPS + _TIMED_STEPS and self.used - self.first >= self._seconds
 
     @property
     def step_seconds(self) -> float:
@@ -88,7 +99,7 @@ class Calibration(Meter):
 
     def steps_in(self, seconds: float) -> int:
         """Number of steps that fit into a budget."""
-        return max(_FIRST_STEPS + round((seconds - self.first) / self.step_seconds), _FIRST_STEPS)
+        return max(FIRST_STEPS + round((seconds - self.first) / self.step_seconds), FIRST_STEPS)
 
 
 def run(
@@ -101,15 +112,17 @@ def run(
     Args:
         path: job file with `steps`, `points` (number of models to save) and what `train` reads. If
             `steps` is null, this is a calibration: it measures steps for `calibration_seconds` and
-            reports how many fit into `cpu_seconds`.
+            reports how many fit into `cpu_seconds`. With `compilation` false, the first steps, in
+            which models are compiled, do not count.
         train: called with the job, the number of steps of the schedule and the meter; builds the
             model and trains it.
         score: called with the job and the result; adds scores to the result's `points`. Not called
             in a calibration.
     """
     job = json.loads(path.read_text(encoding="utf-8"))
+    free_steps = 0 if job.get("compilation", True) else FIRST_STEPS
     if job["steps"] is None:
-        calibration = Calibration(job["calibration_seconds"])
+        calibration = Calibration(job["calibration_seconds"], free_steps=free_steps)
         train(job, ENDLESS, calibration)
         result: dict[str, Any] = {
             "steps": calibration.steps_in(job["cpu_seconds"]),
@@ -117,7 +130,7 @@ def run(
             "step_seconds": calibration.step_seconds,
         }
     else:
-        meter = Meter(job["steps"], job["points"], path.parent / "models")
+        meter = Meter(job["steps"], job["points"], path.parent / "models", free_steps=free_steps)
         train(job, job["steps"], meter)
         result = {"steps": meter.steps, "cpu_seconds": meter.used, "points": meter.saved}
         if score:

@@ -28,7 +28,7 @@ BASE: dict[str, dict[str, Any]] = {
         "packing": False,
     },
     "pretrain": {
-        "model": {"num_attention_heads": 4},
+        "model": {"architecture": "bert", "num_attention_heads": 4},
         "initialization": "normal",
         "steps": 8000,
         "learning_rate": 2e-3,

@@ -1,8 +1,8 @@
-"""Trains Hugging Face's BERT with its Trainer for a budget of processor time.
+"""Trains Hugging Face's BERT or ModernBERT with its Trainer for a budget of processor time.
 
 python -m bench.peers.hugging_face_trainer JOB_JSON
 
-Follows its language-modelling example: BertForMaskedLM, the lines of a text tokenized, concatenated
+Follows its language-modelling example: the stock model, the lines of a text tokenized, concatenated
 and cut into blocks, DataCollatorForLanguageModeling, Trainer. The keys of the job are described in
 `bench.training.learning`.
 """
@@ -19,6 +19,7 @@ from transformers import (
     BertConfig,
     BertForMaskedLM,
     DataCollatorForLanguageModeling,
+    PreTrainedModel,
     Trainer,
     TrainerCallback,
     TrainingArguments,
@@ -26,6 +27,7 @@ from transformers import (
 )
 
 from bench.common.budget import Meter, run
+from bench.peers.hugging_face_modernbert import make_modernbert
 
 Blocks = list[dict[str, list[int]]]
 
@@ -51,12 +53,26 @@ class MeterCallback(TrainerCallback):
             control.should_training_stop = True
 
 
+def make_model(job: dict[str, Any], tokenizer: Any) -> PreTrainedModel:
+    """The stock model with random weights."""
+    sizes, pad = job["model"], tokenizer.pad_token_id
+    if sizes.get("architecture") != "modernbert":
+        return BertForMaskedLM(BertConfig(vocab_size=len(tokenizer), pad_token_id=pad, **sizes))
+    return make_modernbert(
+        sizes,
+        len(tokenizer),
+        job["mode"],
+        job.get("sparse", False),
+        pad,
+        tokenizer.cls_token_id,
+        tokenizer.sep_token_id,
+    )
+
+
 def train(job: dict[str, Any], tokenizer: Any, blocks: Blocks, steps: int, meter: Meter) -> None:
     """Trains from scratch until the meter ends the run."""
     set_seed(job["seed"])
-    config = BertConfig(
-        vocab_size=len(tokenizer), pad_token_id=tokenizer.pad_token_id, **job["model"]
-    )
+    compiled = job.get("mode") == "compiled"
     arguments = TrainingArguments(
         output_dir=str(Path(job["folder"]) / "trainer"),
         use_cpu=True,
@@ -68,6 +84,9 @@ def train(job: dict[str, Any], tokenizer: Any, blocks: Blocks, steps: int, meter
         weight_decay=job["weight_decay"],
         adam_epsilon=job["adam_epsilon"],
         dataloader_pin_memory=False,
+        # A smaller batch would be compiled on its own.
+        dataloader_drop_last=compiled,
+        torch_compile=compiled,
         seed=job["seed"],
         save_strategy="no",
         logging_strategy="no",
@@ -75,10 +94,12 @@ def train(job: dict[str, Any], tokenizer: Any, blocks: Blocks, steps: int, meter
         disable_tqdm=True,
     )
     trainer = Trainer(
-        model=BertForMaskedLM(config),
+        model=make_model(job, tokenizer),
         args=arguments,
         train_dataset=blocks,
-        data_collator=DataCollatorForLanguageModeling(tokenizer, mlm_probability=0.15),
+        data_collator=DataCollatorForLanguageModeling(
+            tokenizer, mlm_probability=job.get("masked", 0.15)
+        ),
         callbacks=[MeterCallback(meter)],
     )
     trainer.train()

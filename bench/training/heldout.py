@@ -1,9 +1,12 @@
 """Held-out MLM loss of model directories: python -m bench.training.heldout JOB_JSON MODEL...
 
-Writes losses.json next to the job: for each model, means on two sets of sequences with fixed masks:
+Writes losses.json next to the job: for each model, means on sequences with fixed masks, of all sets
+for the last model and of the first set for the others:
 
 - `records`: the dev examples of the records stage, each a segment of whole sentences.
-- `blocks`: the same text cut as in Hugging Face's example: lines concatenated, no padding.
+- `blocks`, if the job has `heldout_text`: the same text cut as in Hugging Face's example: lines
+  concatenated, no padding.
+- `other`, if the job has `heldout_others`: dev examples of another text.
 """
 
 import json
@@ -68,10 +71,13 @@ def block_batches(
 
 
 def add_unused_heads(model: Path) -> None:
-    """Adds a pooler and an NSP head of zeros to a model that was trained without sentence pairs."""
+    """Adds a pooler and an NSP head of zeros to a BERT that was trained without sentence pairs."""
+    config = read_config(model / "config.json")
+    if not config.has_next_sentence:
+        return
     path = model / "model.safetensors"
     tensors = load_file(path)
-    size = read_config(model / "config.json").hidden_size
+    size = config.hidden_size
     shapes = {
         "bert.pooler.dense.weight": (size, size),
         "bert.pooler.dense.bias": (size,),
@@ -109,14 +115,19 @@ def losses(models: Sequence[Path], sets: Mapping[str, Sequence[Batch]]) -> list[
     return scored
 
 
+def _dev_batches(records: Path) -> list[Batch]:
+    return list(evaluation_batches(records, read_manifest(records), "dev", _BATCH_SIZE))
+
+
 def main(path: Path, models: list[Path]) -> None:
     job: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     records = Path(job["heldout_records"])
     tokenizer = WordPieceTokenizer.load(Path(job["vocabulary"]))
-    sets = {
-        "records": list(evaluation_batches(records, read_manifest(records), "dev", _BATCH_SIZE)),
-        "blocks": block_batches(Path(job["heldout_text"]), tokenizer, job["length"]),
-    }
+    sets = {"records": _dev_batches(records)}
+    if "heldout_text" in job:
+        sets["blocks"] = block_batches(Path(job["heldout_text"]), tokenizer, job["length"])
+    if "heldout_others" in job:
+        sets["other"] = _dev_batches(Path(job["heldout_others"]))
     path.with_name("losses.json").write_text(json.dumps(losses(models, sets)), encoding="utf-8")
 
 

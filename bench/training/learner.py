@@ -1,6 +1,7 @@
 """Trains our model for a budget of processor time: python -m bench.training.learner JOB_JSON
 
-Started by `bench.training.learning`, where the keys of the job are described.
+Started by `bench.training.learning`, where the keys of the job are described, and by
+`bench.training.continuing`, whose jobs may have `init`, the directory of a model to start from.
 """
 
 import sys
@@ -14,14 +15,14 @@ import yaml
 
 from bench import ROOT
 from bench.common.budget import Meter, run
+from bench.training.architectures import BERT
 from lib.checkpoints.huggingface import write_model
-from lib.model.bert_config import BertConfig
 from lib.model.encoder_config import EncoderConfig
-from lib.model.initialization import initial_values
-from lib.params import Pretrain, parse_params
+from lib.params import Pretrain
 from lib.records.manifest import read_manifest
 from lib.run import tf
 from lib.run.phases import run_length
+from lib.train.initial_weights import read_initial_model
 from lib.train.input import training_batches
 from lib.train.learning_rates import learning_rates
 from lib.train.saving.tokenizer_files import special_ids
@@ -31,7 +32,7 @@ from lib.vocab.tokenizer import WordPieceTokenizer
 
 
 def train(job: dict[str, Any], steps: int, meter: Meter) -> None:
-    """Trains from scratch until the meter ends the run."""
+    """Trains from scratch, or from the model at `init`, until the meter ends the run."""
     values = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
     values["pretrain"] |= {
         "steps": steps,
@@ -43,11 +44,15 @@ def train(job: dict[str, Any], steps: int, meter: Meter) -> None:
         "seed": job["seed"],
         **job["pretrain"],
     }
+    values["pretrain"]["model"] |= {"architecture": BERT} | job["model"]
     tokenizer = WordPieceTokenizer.load(Path(job["vocabulary"]))
-    config = BertConfig(vocab_size=len(tokenizer.vocabulary), **job["model"])
-    settings = parse_params(values).pretrain
-    weights = initial_values(config, job["seed"], initialization=settings.initialization)
-    train_phase(config, settings, Path(job["records"]), tokenizer, weights, meter)
+    settings = Pretrain.model_validate(values["pretrain"])
+    vocabulary = Path(job["vocabulary"])
+    init = Path(job.get("init", vocabulary))
+    start = read_initial_model(
+        settings, "main", init, vocabulary, tokenizer, job["length"], False, segments=1
+    )
+    train_phase(start.config, settings, Path(job["records"]), tokenizer, start.weights, meter)
 
 
 def train_phase(

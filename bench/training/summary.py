@@ -4,6 +4,8 @@ A run is a dict with its `job` (`name`, `rate`, `seed`, `cpu_seconds`), its `ste
 `cpu_seconds`, and `points`: `step`, `cpu_seconds` and scores of each saved model.
 """
 
+import csv
+import io
 import math
 import statistics
 from collections.abc import Sequence
@@ -60,6 +62,16 @@ def summarise(runs: Sequence[Run], score: str, accuracy: str, *others: str) -> l
     return rows
 
 
+def paired_difference(runs: Sequence[Run], others: Sequence[Run], score: str) -> list[float]:
+    """Score of a run minus that of the other run with the same seed, at their ends, by seed."""
+    ends = {run["job"]["seed"]: run["points"][-1][score] for run in others}
+    return [
+        run["points"][-1][score] - ends[run["job"]["seed"]]
+        for run in sorted(runs, key=lambda run: int(run["job"]["seed"]))
+        if run["job"]["seed"] in ends
+    ]
+
+
 def best_rates(runs: Sequence[Run], score: str) -> dict[str, float]:
     """Name -> the rate whose runs end with the lowest score, on average."""
     best: dict[str, tuple[float, float]] = {}
@@ -92,14 +104,23 @@ def time_to_reach(curve: Curve, score: float) -> float:
     return next((minutes for minutes, found in curve if found <= score), math.inf)
 
 
-def curves_csv(runs: Sequence[Run], loss: str, accuracy: str) -> str:
-    """A line per saved model of every run."""
-    lines = ["system,rate,seed,cpu_seconds,step,loss,accuracy\n"]
+def curves_csv(runs: Sequence[Run], score: str, accuracy: str, column: str = "loss") -> str:
+    """A line per saved model of every run; `column` is the heading of the score."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["system", "rate", "seed", "cpu_seconds", "step", column, "accuracy"])
     for run in runs:
         job = run["job"]
-        lines += [
-            f"{job['name']},{job['rate']:g},{job['seed']},{point['cpu_seconds']:.1f},"
-            f"{point['step']},{point[loss]:.5f},{point[accuracy]:.5f}\n"
-            for point in run["points"]
-        ]
-    return "".join(lines)
+        for point in run["points"]:
+            writer.writerow(
+                [
+                    job["name"],
+                    f"{job['rate']:g}",
+                    job["seed"],
+                    f"{point['cpu_seconds']:.1f}",
+                    point["step"],
+                    f"{point[score]:.5f}",
+                    f"{point[accuracy]:.5f}",
+                ]
+            )
+    return text.getvalue()

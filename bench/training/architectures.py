@@ -1,0 +1,39 @@
+"""Architectures in the benchmarks of training."""
+
+from typing import Any
+
+from lib.model.config import ARCHITECTURES
+
+NAMES = tuple(ARCHITECTURES)
+BERT, MODERNBERT = "bert", "modernbert"
+# With a hidden size of 128, a layer of BERT has 198,272 parameters and one of ModernBERT 197,888:
+# its feed-forward part has three matrices instead of two.
+SMALL_INTERMEDIATE = {BERT: 512, MODERNBERT: 344}
+
+
+def small_model(architecture: str) -> dict[str, Any]:
+    """Sizes of two layers of 128, under the keys of `pretrain.model`; no dropout is set."""
+    sizes: dict[str, Any] = {
+        "hidden_size": 128,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+        "intermediate_size": SMALL_INTERMEDIATE[architecture],
+        "hidden_act": "gelu",
+        "max_position_embeddings": 512,
+    }
+    return named(architecture, sizes)
+
+
+def named(architecture: str, sizes: dict[str, Any]) -> dict[str, Any]:
+    """The sizes, with the name of an architecture other than the default."""
+    return sizes if architecture == BERT else {**sizes, "architecture": architecture}
+
+
+def dropout_rates(rate: float) -> dict[str, float]:
+    """Dropout of hidden states and attention, under the keys of `pretrain.model`."""
+    return {"hidden_dropout_prob": rate, "attention_probs_dropout_prob": rate}
+
+
+def title(model: dict[str, Any]) -> str:
+    """The name in text of the architecture of a model's sizes."""
+    return ARCHITECTURES[model.get("architecture", BERT)].title
