@@ -31,7 +31,8 @@ class Variant:
         job: `model` (sizes) and `vocab_size`; `next_sentence`; `settings` of pretrain, including
             batch_size and precision; `steps` to time; `records` and `vocabulary` to read, or null
             for random sequences of `length` tokens with `predictions` masked ones; for the peer
-            also `mode` and `gathered` (MLM head at masked positions only).
+            also `mode` and `gathered` (MLM head at masked positions only); `local`, for ours, of a
+            ModernBERT without global layers.
     """
 
     mode: str
@@ -112,6 +113,12 @@ def summarise(
         for own, theirs in zip(best["ours"], best["peer"], strict=True)
     ]
     row["lowest"], row["highest"] = min(pairs), max(pairs)
+    if all("tokens_per_cpu_second" in result for side in best.values() for result in side):
+        ours, peer = (
+            statistics.median(result["tokens_per_cpu_second"] for result in best[side])
+            for side in ("ours", "peer")
+        )
+        row["cpu_ratio"] = ours / peer
     if "gathered" in row:
         row["gathered_ratio"] = row["ours"] / row["gathered"]
     row["passed"] = None if threshold is None else row["ratio"] >= threshold

@@ -29,18 +29,29 @@ def useful_flops(model: dict[str, Any], vocab_size: int, lengths: np.ndarray, ma
     The last layer counts in full, although ours skips the states that no head reads.
 
     For one example of n tokens, hidden size H, inner size I and L layers, the forward pass takes
-    2 * L * (n * (4 * H^2 + 2 * H * I) + 2 * H * n^2) operations in the encoder.
+    2 * L * (n * (4 * H^2 + 2 * H * I) + 2 * H * n^2) operations in the encoder of a BERT. In a
+    ModernBERT 3 * H * I takes the place of 2 * H * I and, in local layers, the number of pairs of
+    tokens that are at most half a window apart that of n^2.
 
     Args:
-        model: sizes, named as in a BERT config.
+        model: sizes, named as in a BERT config, or as in `pretrain.model` of params.yaml.
         lengths: integer array [examples]: tokens without padding.
         masked: number of masked positions in the step.
     """
-    hidden, inner = model["hidden_size"], model["intermediate_size"]
+    hidden, inner, layers = (
+        model[key] for key in ("hidden_size", "intermediate_size", "num_hidden_layers")
+    )
+    gated = model.get("architecture") == "modernbert"
     lengths = lengths.astype(np.float64)
-    each_token = 4 * hidden**2 + 2 * hidden * inner
-    attention = 2 * hidden * float((lengths**2).sum())  # scores, and their product with the values
-    encoder = model["num_hidden_layers"] * (each_token * float(lengths.sum()) + attention)
+    each_token = 4 * hidden**2 + (3 if gated else 2) * hidden * inner
+    pairs = layers * float((lengths**2).sum())
+    if gated:
+        far = -(-layers // model["global_attn_every_n_layers"])  # layers 0, n, 2n, ...
+        reach = np.minimum(model["local_attention"] // 2, lengths - 1)
+        near = lengths + 2 * reach * lengths - reach * (reach + 1)
+        pairs = far * float((lengths**2).sum()) + (layers - far) * float(near.sum())
+    attention = 2 * hidden * pairs  # scores, and their product with the values
+    encoder = layers * each_token * float(lengths.sum()) + attention
     head = masked * (hidden**2 + hidden * vocab_size)
     multiply_and_add, forward_and_backward = 2, 3
     return multiply_and_add * forward_and_backward * (encoder + head)
@@ -61,12 +72,14 @@ class StepTimes:
     Attributes:
         first_seconds: duration of the very first step, including compilation.
         first_since_start: seconds from the start of the process to the end of the first step.
-        seconds, sizes: duration and batch size of each step that counts.
+        seconds, cpu_seconds, sizes: wall time, processor time of the process and batch size of
+            each step that counts.
     """
 
     first_seconds: float = 0.0
     first_since_start: float = 0.0
     seconds: list[float] = field(default_factory=list)
+    cpu_seconds: list[float] = field(default_factory=list)
     sizes: list[BatchSize] = field(default_factory=list)
 
     def result(self, job: dict[str, Any], peak: float, **more: Any) -> dict[str, Any]:
@@ -76,7 +89,7 @@ class StepTimes:
             peak: FLOPs per second of a large matrix product on this machine.
             more: further keys of the result.
         """
-        total = sum(self.seconds)
+        total, cpu = sum(self.seconds), sum(self.cpu_seconds)
         tokens = sum(int(size.lengths.sum()) for size in self.sizes)
         flops = sum(
             useful_flops(job["model"], job["vocab_size"], size.lengths, size.masked)
@@ -84,12 +97,14 @@ class StepTimes:
         )
         return {
             "tokens_per_second": tokens / total,
+            **({"tokens_per_cpu_second": tokens / cpu} if cpu else {}),
             "examples_per_step": sum(len(size.lengths) for size in self.sizes) / len(self.sizes),
             "tokens_per_step": tokens / len(self.sizes),
             "useful_flops_per_second": flops / total,
             "peak_flops_per_second": peak,
             "peak_fraction": flops / total / peak,
             "step_seconds": self.seconds,
+            "step_cpu_seconds": self.cpu_seconds,
             "first_step_seconds": self.first_seconds,
             "first_step_since_start": self.first_since_start,
             **more,
@@ -117,22 +132,23 @@ def time_steps(
     drop = _WARMUP_STEPS
     for number in range(count + _WARMUP_STEPS + _MAX_EXTRA_STEPS):
         before = compilations()
-        start = clock()
+        start, cpu_start = clock(), time.process_time()
         batch = next(batches)
         step(batch)
-        seconds = clock() - start
+        seconds, cpu_seconds = clock() - start, time.process_time() - cpu_start
         if number == 0:
             times.first_seconds = seconds
             times.first_since_start = time.time() - float(os.environ.get(STARTED, "nan"))
             after_first()
         if compilations() != before and number < _MAX_EXTRA_STEPS:
             drop = _WARMUP_STEPS
-            times.seconds.clear()
-            times.sizes.clear()
+            for values in (times.seconds, times.cpu_seconds, times.sizes):
+                values.clear()
         elif drop:
             drop -= 1
         else:
             times.seconds.append(seconds)
+            times.cpu_seconds.append(cpu_seconds)
             times.sizes.append(size(batch))
             if len(times.seconds) == count:
                 break

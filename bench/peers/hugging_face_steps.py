@@ -1,4 +1,6 @@
-"""Times training steps of Hugging Face's BERT: python -m bench.peers.hugging_face_steps JOB_JSON
+"""Times training steps of Hugging Face's BERT or ModernBERT.
+
+python -m bench.peers.hugging_face_steps JOB_JSON
 
 The stock model in PyTorch's usual loop: zero_grad, loss, backward, clip_grad_norm_, AdamW, in the
 implementation of AdamW that is fastest on this machine. Started by `bench.training.speed`; the keys
@@ -25,6 +27,7 @@ from bench.common.step_timing import (
     time_steps,
     write_result,
 )
+from bench.peers.hugging_face_modernbert import make_modernbert
 from lib.records.tfrecord_reader import read_examples
 
 Batch = dict[str, torch.Tensor]
@@ -79,13 +82,30 @@ def batches(job: dict[str, Any]) -> Iterator[Batch]:
 
 def _tensors(collated: dict[str, Any], job: dict[str, Any]) -> Batch:
     batch = {name: torch.from_numpy(values) for name, values in collated.items()}
-    if job["gathered"]:
+    if _is_modernbert(job):
+        del batch["token_type_ids"], batch["next_sentence_label"]
+    elif job["gathered"]:
         labels = batch["labels"].flatten()  # [B, S] -> [B * S]
         batch["positions"] = torch.nonzero(labels != -100).flatten()
         batch["labels"] = labels[batch["positions"]]
     elif not job["next_sentence"]:
         del batch["next_sentence_label"]
     return batch
+
+
+def _is_modernbert(job: dict[str, Any]) -> bool:
+    return job["model"].get("architecture") == "modernbert"
+
+
+def make_model(job: dict[str, Any]) -> tuple[torch.nn.Module, torch.nn.Module]:
+    """The stock model with random weights, and the module that computes the loss of a batch."""
+    sizes, vocab_size = job["model"], job["vocab_size"]
+    if _is_modernbert(job):
+        model: Any = make_modernbert(sizes, vocab_size, job["mode"], job["gathered"], 0, 0, 0)
+        return model.train(), model
+    stock = BertForPreTraining if job["next_sentence"] or job["gathered"] else BertForMaskedLM
+    model = stock(BertConfig(vocab_size=vocab_size, **sizes)).train()
+    return model, Gathered(model) if job["gathered"] else model
 
 
 def batch_size(batch: Batch) -> BatchSize:
@@ -113,21 +133,18 @@ def peak(dtype: torch.dtype) -> float:
 
 def main(path: Path) -> None:
     job = read_job(path)
-    config = BertConfig(vocab_size=job["vocab_size"], **job["model"])
-    stock = BertForPreTraining if job["next_sentence"] or job["gathered"] else BertForMaskedLM
-    model: Any = stock(config).train()
+    model, module = make_model(job)
     parameters = list(model.parameters())
     adamw: dict[str, bool] = {"fused": True}
     optimizer = torch.optim.AdamW(parameters, lr=1e-5, weight_decay=0.01, **adamw)
-    module = Gathered(model) if job["gathered"] else model
-    forward = torch.compile(module) if job["mode"] == "compiled" else module
+    forward: Any = torch.compile(module) if job["mode"] == "compiled" else module
     dtype = torch.bfloat16 if job["settings"]["precision"] == "bfloat16" else torch.float32
 
     def step(batch: Batch) -> None:
         optimizer.zero_grad()
         with torch.autocast("cpu", torch.bfloat16, enabled=dtype == torch.bfloat16):
             result = forward(**batch)
-            loss = result if job["gathered"] else result.loss
+            loss = result if isinstance(result, torch.Tensor) else result.loss
         loss.backward()
         torch.nn.utils.clip_grad_norm_(parameters, 1.0)
         optimizer.step()

@@ -6,6 +6,7 @@ Started by `bench.training.speed`; the keys of the job are described in `bench.c
 import itertools
 import sys
 from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +22,13 @@ from bench.common.step_timing import (
     time_steps,
     write_result,
 )
-from lib.model.bert_config import BertConfig
+from bench.training.architectures import BERT
+from lib.model.config import new_config
+from lib.model.encoder_config import EncoderConfig
 from lib.model.initialization import initial_values
 from lib.model.losses import Batch
-from lib.params import parse_params
+from lib.model.modernbert_config import ModernBertConfig
+from lib.params import Model, Pretrain
 from lib.records.manifest import read_manifest
 from lib.run import tf
 from lib.train.input import training_batches
@@ -33,18 +37,27 @@ from lib.train.strategy import make_strategy
 from lib.vocab.tokenizer import WordPieceTokenizer
 
 
-def model_config(job: dict[str, Any]) -> BertConfig:
-    return BertConfig(vocab_size=job["vocab_size"], **job["model"])
+class LocalModernBert(ModernBertConfig):
+    """A ModernBERT without global layers; a real one has at least the first."""
+
+    def is_global(self, layer: int) -> bool:
+        return False
+
+
+def model_config(job: dict[str, Any]) -> EncoderConfig:
+    config = new_config(job["vocab_size"], Model(**job["model"]).model_dump())
+    return LocalModernBert(**asdict(config)) if job.get("local") else config
 
 
 def make_trainer(job: dict[str, Any]) -> Trainer:
     """A trainer with initial weights, and with the job's settings on top of params.yaml."""
     values = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
-    values["pretrain"] |= job["settings"]
+    values["pretrain"] |= {"optimizer": "adamw", **job["settings"]}
+    values["pretrain"]["model"] |= {"architecture": BERT, **job["model"]}
     config = model_config(job)
     return Trainer(
         config,
-        parse_params(values).pretrain,
+        Pretrain.model_validate(values["pretrain"]),
         job["next_sentence"],
         initial_values(config, values["pretrain"]["seed"]),
         make_strategy("one"),

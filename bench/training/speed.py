@@ -1,14 +1,17 @@
-"""Speed of training steps: ours against Hugging Face's BertForPreTraining in PyTorch.
+"""Speed of training steps: ours against Hugging Face's BERT and ModernBERT in PyTorch.
 
 Same shapes, masked positions, dropout, AdamW and gradient clipping. Every run is its own process,
 the systems alternate, and the first two steps and all steps up to the last compilation do not
-count. A system may have several modes (with or without XLA, eager or compiled): the fastest counts,
-and one that is far behind in the first round is not run again. Useful tokens are tokens without
-padding; useful FLOPs are those of the encoder on them and of the MLM head at masked positions.
+count. A system may have several modes (with or without XLA; eager, eager with sdpa attention, or
+compiled): the fastest counts, and one that is far behind in the first round is not run again.
+Useful tokens are tokens without padding; useful FLOPs are those of the encoder on them and of the
+MLM head at masked positions.
 
 - base, mini: sequences of 128 random tokens.
 - tweets: BERT-base on tweets, one per example: the peer's batches are padded to their longest
   example, ours are packed into sequences of 128, with the same number of tweets per step.
+- modernbert-base (22 layers of 768), modernbert-mini (4 of 256), modernbert-tweets (22 of 768): the
+  same with ModernBERT, without dropout. "Gathered" is its own option sparse_prediction.
 - packing: ours on sentence pairs of tweets at 96 tokens, packed against unpacked.
 - packed-learning: loss of a small model on these two after the same number of examples.
 """
@@ -40,9 +43,11 @@ _COLUMNS = {
     "ratio": "ratio",
     "lowest": "lowest",
     "highest": "highest",
+    "cpu_ratio": "of CPU time",
     "threshold": "threshold",
     "passed": "passed",
     "gathered_ratio": "to gathered",
+    "gathered_mode": "",
     "ours_peak_fraction": "ours of peak",
     "peer_peak_fraction": "theirs of peak",
     "ours_gflops": "ours GFLOP/s",
@@ -130,7 +135,7 @@ class Bench:
         job: dict[str, Any] = {
             "model": case.model,
             "vocab_size": len(inputs.read_vocabulary(self.options.vocab)),
-            "next_sentence": case.data != "tweets",
+            "next_sentence": case.next_sentence,
             "steps": self.options.steps or case.steps,
             "length": case.length,
             "predictions": case.predictions,
@@ -153,7 +158,7 @@ class Bench:
             for side, gathered in (("peer", False), ("gathered", True)):
                 sides[side] = [
                     Variant(mode, PEER, unpacked | {"mode": mode, "gathered": gathered})
-                    for mode in ("eager", "compiled")
+                    for mode in case.peer_modes
                 ]
         name = case.name + (", bfloat16" if precision == "bfloat16" else "")
         print(f"training: {name}", file=sys.stderr)
