@@ -42,7 +42,10 @@ def train(job: dict[str, Any], steps: int, meter: Meter) -> None:
         done = end
         settings = settings.model_copy(update=changes)
         length = params.phases[name].max_seq_length
-        start = read_initial_model(settings, name, vocabulary, vocabulary, tokenizer, length)
+        pairs = params.records.next_sentence
+        start = read_initial_model(
+            settings, name, vocabulary, vocabulary, tokenizer, length, pairs, 2 if pairs else 1
+        )
         weights = learner.train_phase(
             start.config,
             settings,

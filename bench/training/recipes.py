@@ -6,7 +6,8 @@ time. Everything else comes from the recipe: masking, pairs, packing, phases, op
 dropout. Sequences are a quarter as long as in the recipes, batches are small. Learning rates for
 large models would barely train a small one, and no optimizer can be judged by one rate, so each
 variant gets the best of the same few, found with one seed; the other seeds then use that rate. The
-score is bits per character of the same masked words of the test split.
+score is bits per character of the same masked words of the test split. A ModernBERT, whose layers
+have as many parameters, is measured as an addition to budget-24h.
 
 The number of steps that fit is found first, by short runs of all at the same time, on a machine
 that must otherwise be idle. These numbers and finished runs are saved in the scratch folder: if
@@ -18,7 +19,9 @@ steps), `rate`, `seed`, `steps` (null in a calibration), `folder`; `cpu_seconds`
 """
 
 import argparse
+import json
 import shutil
+import statistics
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -30,11 +33,20 @@ from bench.common.budget import calibrated_steps
 from bench.common.jobs import run_parallel, train
 from bench.common.project import Project
 from bench.common.report import machine, table, write_json
-from bench.training.summary import best_rates, describe, mean_curves, summarise
+from bench.training.architectures import BERT, MODERNBERT, SMALL_INTERMEDIATE, dropout_rates
+from bench.training.summary import (
+    best_rates,
+    curves_csv,
+    describe,
+    mean_curves,
+    paired_difference,
+    summarise,
+)
 from lib.commands.recipe import apply_recipe
 from lib.report.charts.axes import svg_file
 from lib.report.charts.lines import line_chart
 from lib.run.atomic import write_text
+from lib.run.errors import UserError
 
 HF, BUDGET = "hf-guide", "budget-24h"
 LENGTH, BATCH_SIZE = 32, 16
@@ -50,7 +62,7 @@ SHARED: dict[str, Any] = {
             "num_hidden_layers": 2,
             "hidden_size": 128,
             "num_attention_heads": 2,
-            "intermediate_size": 512,
+            "intermediate_size": SMALL_INTERMEDIATE[BERT],
             "max_position_embeddings": 512,
         },
         "batch_size": BATCH_SIZE,
@@ -58,7 +70,7 @@ SHARED: dict[str, Any] = {
         "precision": "float32",
         "xla": False,
     },
-    "evaluate": {"max_examples": 4000, "masked_lm_prob": 0.15},
+    "evaluate": {"max_examples": 1500, "masked_lm_prob": 0.15},
     "cluster": {"workers": 1},
 }
 # Both of hf-guide's: gradient accumulation over two microbatches, and a second phase on sequences
@@ -75,7 +87,11 @@ PHASES = {HF: {"short": 0.9, "long": 0.1}, BUDGET: {"main": 1.0}}
 
 
 def _dropout(rate: float) -> dict[str, Any]:
-    return {"model": {"hidden_dropout_prob": rate, "attention_probs_dropout_prob": rate}}
+    return {"model": dropout_rates(rate)}
+
+
+# Layers with as many parameters as those of the BERT.
+_MODERNBERT = {"architecture": MODERNBERT, "intermediate_size": SMALL_INTERMEDIATE[MODERNBERT]}
 
 
 # Part -> its section of params.yaml, its values, and those of a run without it.
@@ -105,11 +121,13 @@ PARTS: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
         {"schedule": "one_minus_sqrt", "decay_steps": 0.2},
         {"schedule": "polynomial", "decay_steps": None},
     ),
+    "ModernBERT": ("pretrain", {"model": _MODERNBERT}, {}),
+    "ModernBERT and Muon": ("pretrain", {"model": _MODERNBERT, "optimizer": "muon"}, {}),
 }
 # Parts that budget-24h does not have: measured as additions to either recipe.
-ADDITIONS = ("sinusoids", "Muon", "only [MASK]", "late decay")
-# Parts that the other recipe has as well, or that have no effect in it.
-NOT_ALONE = ("cut sequences", "new masks")
+ADDITIONS = ("sinusoids", "Muon", "only [MASK]", "late decay", "ModernBERT", "ModernBERT and Muon")
+# Parts that hf-guide has as well, or that have no effect in it, or that its sentence pairs exclude.
+NOT_ALONE = ("cut sequences", "new masks", "ModernBERT", "ModernBERT and Muon")
 
 
 def make_variants(parts: bool) -> Variants:
@@ -126,7 +144,8 @@ def make_variants(parts: bool) -> Variants:
     return variants
 
 
-_SHARED_DATA = ("data/corpus", "data/sample", "data/vocab", "data/shards")
+_SHARED_DATA = ("data/corpus", "data/sample", "data/vocab", "data/shards", "results/vocab")
+_RECORDS = "data/records"
 COLUMNS = {
     "name": "recipe",
     "rate": "rate",
@@ -135,6 +154,8 @@ COLUMNS = {
     "lowest": "lowest",
     "highest": "highest",
     "deviation": "sd",
+    "difference": "less recipe",
+    "difference_deviation": "sd",
     "accuracy": "accuracy",
     "steps": "steps",
     "cpu_minutes": "CPU min",
@@ -145,11 +166,19 @@ _BITS, _ACCURACY = "bits_per_character", "mlm_accuracy"
 
 
 def prepare(work: Path, variants: Variants) -> None:
-    """Makes a project per variant: its recipe, shared text and vocabulary, its own records."""
+    """Makes a project per variant: its recipe, shared text and vocabulary, its own records.
+
+    A project of an earlier call is kept if it was made with the same settings.
+    """
     first: Path | None = None
+    # Recipe and settings of records -> folder of a variant that has them.
+    made: dict[str, Path] = {}
     for name, (recipe, changes) in variants.items():
         folder = variant_folder(work, name)
-        if not (folder / "prepared").exists():
+        marker = folder / "prepared"
+        settings = json.dumps([name, recipe, SHARED, OWN[recipe], changes], indent=2)
+        kind = json.dumps([recipe, changes.get("records")])
+        if not (marker.exists() and marker.read_text(encoding="utf-8") == settings):
             project = Project(folder, {})
             apply_recipe(ROOT / "recipes" / f"{recipe}.yaml", folder / "params.yaml")
             for each in (SHARED, OWN[recipe], changes):
@@ -159,10 +188,14 @@ def prepare(work: Path, variants: Variants) -> None:
             else:
                 for part in _SHARED_DATA:
                     shutil.copytree(first / part, folder / part)
-            for phase in PHASES[recipe]:
-                project.records(phase)
-            write_text(folder / "prepared", f"{name}\n")
+            if kind in made:
+                shutil.copytree(made[kind] / _RECORDS, folder / _RECORDS)
+            else:
+                for phase in PHASES[recipe]:
+                    project.records(phase)
+            write_text(marker, settings)
         first = first or folder
+        made.setdefault(kind, folder)
 
 
 def variant_folder(work: Path, name: str) -> Path:
@@ -188,7 +221,7 @@ class Comparison:
             "phases": PHASES[self._variants[name][0]],
             "cpu_seconds": self._seconds,
             "calibration_seconds": min(20.0, self._seconds / 6),
-            "points": 8,
+            "points": 4,
             "length": LENGTH,
             "rate": 1e-3,
             "seed": 1,
@@ -233,20 +266,55 @@ def _train(job: dict[str, Any]) -> dict[str, Any]:
     return result
 
 
+def compare(
+    results: Sequence[dict[str, Any]], variants: Variants, rates: dict[str, float]
+) -> list[dict[str, Any]]:
+    """Rows of the variants at their best rates: those of each recipe together, the best first.
+
+    Adds the mean difference to the recipe, and its standard deviation, over runs with equal seeds.
+    """
+    best = [one for one in results if one["job"]["rate"] == rates[one["job"]["name"]]]
+    runs: dict[str, list[dict[str, Any]]] = {}
+    for one in best:
+        runs.setdefault(one["job"]["name"], []).append(one)
+    rows = summarise(best, _BITS, _ACCURACY)
+    for row in rows:
+        recipe = variants[row["name"]][0]
+        if row["name"] == recipe:
+            continue
+        differences = paired_difference(runs[row["name"]], runs[recipe], _BITS)
+        row["difference"] = f"{statistics.mean(differences):+.4f}"
+        if len(differences) > 1:
+            row["difference_deviation"] = f"{statistics.stdev(differences):.4f}"
+    order = list(dict.fromkeys(recipe for recipe, _ in variants.values()))
+    return sorted(rows, key=lambda row: (order.index(variants[row["name"]][0]), row["mean"]))
+
+
 def main() -> None:
     parser = cli.make_parser("training.recipes", __doc__)
     parser.add_argument(
-        "--cpu-minutes", type=float, default=3.0, help="budget of a run (default 3)"
+        "--cpu-minutes", type=float, default=0.75, help="budget of a run (default 0.75)"
     )
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
     parser.add_argument("--rates", type=float, nargs="+", default=[2e-3, 4e-3, 8e-3])
     parser.add_argument("--no-parts", action="store_true", help="only the two recipes")
+    parser.add_argument(
+        "--only",
+        nargs="+",
+        metavar="VARIANT",
+        help='the two recipes and these variants, such as "budget-24h with Muon"',
+    )
     parser.add_argument("--jobs", type=int, default=2, help="runs at a time (default 2)")
     cli.add_outputs(parser, "recipes")
     options = parser.parse_args()
     options.work = options.work.absolute()
     recipes = (HF, BUDGET)
     variants = make_variants(not options.no_parts)
+    if options.only:
+        if unknown := [name for name in options.only if name not in variants]:
+            names = "; ".join(name for name in variants if name not in recipes)
+            raise UserError(f"--only {unknown[0]}: no such variant; give some of: {names}")
+        variants = {name: variants[name] for name in variants if name in (*recipes, *options.only)}
     conditions = machine(("numpy", "tensorflow"))
     prepare(options.work, variants)
     comparison = Comparison(options, variants)
@@ -254,11 +322,7 @@ def main() -> None:
     results = comparison.run([(name, rate, first) for name in variants for rate in options.rates])
     rates = best_rates(results, _BITS)
     results += comparison.run([(name, rates[name], seed) for name in variants for seed in others])
-    rows = [
-        row
-        for row in summarise(results, _BITS, _ACCURACY)
-        if float(row["rate"]) == rates[row["name"]]
-    ]
+    rows = compare(results, variants, rates)
     print(table(rows, COLUMNS))
     bits = {row["name"]: row["mean"] for row in rows}
     passed = bits[BUDGET] < bits[HF]
@@ -268,6 +332,8 @@ def main() -> None:
     )
     if options.out:
         write_json(options.out, {"machine": conditions, "rows": rows, "runs": results})
+        curves_text = curves_csv(results, _BITS, _ACCURACY, "bits_per_character")
+        write_text(options.out.with_suffix(".csv"), curves_text)
         curves = mean_curves(results, _BITS)
         chart = line_chart(
             {name: curves[name, rates[name]] for name in recipes},
