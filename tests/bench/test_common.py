@@ -177,6 +177,22 @@ def test_calibration_separates_start_up_from_steps():
     assert calibration.steps_in(60.0) == 160
 
 
+def test_time_of_free_steps_does_not_count(tmp_path):
+    clock = Clock()
+    meter, calibration = Meter(5, clock=clock, free_steps=3), Calibration(2.0, clock, free_steps=3)
+    for seconds in (20.0, 3.0, 3.0, 0.25, 0.5):
+        clock.now += seconds
+        meter.step(lambda path: None)
+    assert meter.used == 0.75
+    clock.now += 20.0
+    last = False
+    while not last:
+        clock.now += 0.25
+        last = calibration.step(lambda path: None)
+    # Four steps per second, after the free ones.
+    assert calibration.steps_in(60.0) == 3 + 240
+
+
 def test_steps_are_calibrated_again_only_if_settings_change(tmp_path):
     path, calls = tmp_path / "steps.json", []
 
@@ -214,6 +230,20 @@ def test_useful_flops_are_those_of_the_matrix_products_one_by_one():
     assert useful_flops(model, 50, np.array([4, 7]), 5) == 3 * forward
 
 
+def test_useful_flops_of_local_layers_are_those_of_tokens_within_half_a_window():
+    model = {"hidden_size": 6, "num_hidden_layers": 5, "intermediate_size": 10}
+    model |= {"architecture": "modernbert"}
+    model |= {"local_attention": 4, "global_attn_every_n_layers": 3}
+    multiply_adds = 2 * (6 * 6 + 6 * 50)  # the MLM head at two positions
+    for length in (2, 4, 7):
+        for layer in range(5):
+            multiply_adds += length * (4 * 6 * 6 + 3 * 6 * 10)
+            for one, other in itertools.product(range(length), repeat=2):
+                if layer in (0, 3) or abs(one - other) <= 2:
+                    multiply_adds += 2 * 6
+    assert useful_flops(model, 50, np.array([2, 4, 7]), 2) == 3 * 2 * multiply_adds
+
+
 def test_first_two_steps_and_steps_before_a_compilation_do_not_count():
     clock, done = Clock(), []
     seconds = [9, 5, 1, 7, 5, 2, 3, 4]
@@ -249,6 +279,8 @@ def test_rates_count_tokens_without_padding():
     assert result["tokens_per_second"] == 9 and result["examples_per_step"] == 1.5
     flops = useful_flops(job["model"], 100, np.array([10, 20, 6]), 4)
     assert result["peak_fraction"] == pytest.approx(flops / 4 / 1e6)
+    times = StepTimes(seconds=[1.0, 3.0], cpu_seconds=[2.0, 4.0], sizes=sizes)
+    assert times.result(job, peak=1e6)["tokens_per_cpu_second"] == 6
 
 
 def test_examples_of_packed_sequences_are_counted_one_by_one():
@@ -298,6 +330,7 @@ def test_mode_that_is_far_behind_runs_only_once(tmp_path, monkeypatch):
         order.append(variant.mode)
         return {
             "tokens_per_second": next(speeds[variant.mode]),
+            "tokens_per_cpu_second": {"plain": 60.0, "XLA": 70.0, "eager": 15.0}[variant.mode],
             "first_step_seconds": 3.0,
             "first_step_since_start": 8.0,
             "peak_fraction": 0.5,
@@ -312,6 +345,7 @@ def test_mode_that_is_far_behind_runs_only_once(tmp_path, monkeypatch):
     assert order == ["plain", "XLA", "eager", "plain", "eager", "plain", "eager"]
     row = rounds.summarise("x", results, 2.5)
     assert row["ours_mode"] == "plain" and row["ratio"] == 2.5 and row["passed"]
+    assert row["cpu_ratio"] == 4.0
     assert (row["lowest"], row["highest"]) == (90 / 40, 110 / 40)
     assert not rounds.summarise("x", results, 2.6)["passed"]
     assert rounds.summarise("x", results, None)["passed"] is None

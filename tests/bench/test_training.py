@@ -5,6 +5,7 @@ import math
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,10 +14,16 @@ from safetensors.numpy import load_file, save_file
 
 from bench import ROOT
 from bench.common import jobs
-from bench.training import learning, recipes, summary
+from bench.training import continuing, learning, lengths, recipes, summary
+from bench.training.architectures import NAMES, SMALL_INTERMEDIATE, small_model
+from bench.training.baseline import unigram_loss
 from bench.training.probe import hashtag_task
 from lib.commands.recipe import apply_recipe, merge
-from lib.params import parse_params
+from lib.model.config import new_config
+from lib.params import Model, Pretrain, parse_params
+from lib.records.tfrecord import encode
+from lib.run.errors import UserError
+from lib.vocab.export import write_tokenizer
 from lib.vocab.tokenizer import WordPieceTokenizer
 
 
@@ -56,6 +63,95 @@ def test_runs_are_summarised_by_means_over_seeds():
     assert len(summary.curves_csv(runs, "loss", "accuracy").splitlines()) == 1 + 8
 
 
+def test_variants_are_compared_with_their_recipe_by_seed():
+    runs = [
+        make_run("budget-24h", 1e-3, 1, 3.0),
+        make_run("budget-24h", 1e-3, 2, 3.5),
+        make_run("budget-24h with x", 2e-3, 2, 3.25),
+        make_run("budget-24h with x", 2e-3, 1, 2.5),
+        make_run("budget-24h with x", 1e-3, 1, 9.0),
+        make_run("hf-guide", 1e-3, 1, 1.0),
+    ]
+    for run in runs:
+        for point in run["points"]:
+            point |= {"bits_per_character": point["loss"], "mlm_accuracy": 0.5}
+    variants = {
+        "hf-guide": ("hf-guide", {}),
+        "budget-24h": ("budget-24h", {}),
+        "budget-24h with x": ("budget-24h", {"pretrain": {}}),
+    }
+    rates = {"hf-guide": 1e-3, "budget-24h": 1e-3, "budget-24h with x": 2e-3}
+    rows = recipes.compare(runs, variants, rates)
+    assert [row["name"] for row in rows] == ["hf-guide", "budget-24h with x", "budget-24h"]
+    # 2.5 - 3.0 and 3.25 - 3.5
+    assert rows[1]["difference"] == "-0.3750" and rows[1]["difference_deviation"] == "0.1768"
+    assert "difference" not in rows[0] and "difference" not in rows[2]
+
+
+def test_name_with_a_comma_is_quoted_in_the_curves():
+    line = summary.curves_csv([make_run("ours, BERT", 1e-3, 1, 5.0)], "loss", "accuracy")
+    assert line.splitlines()[1].startswith('"ours, BERT",0.001,1,')
+
+
+def test_layers_of_both_architectures_have_equally_many_parameters():
+    sizes = {}
+    for name in NAMES:
+        settings = Model(**small_model(name)).model_dump()
+        table = new_config(1000, settings).parameter_table()
+        layer = [p for p in table if f"/{'layer_' if name == 'bert' else ''}1/" in p.name]
+        sizes[name] = sum(math.prod(parameter.shape) for parameter in layer)
+    assert len(sizes) == len(SMALL_INTERMEDIATE) == 2
+    assert sizes["modernbert"] == pytest.approx(sizes["bert"], rel=0.002)
+
+
+def test_unigram_loss_is_that_of_the_counts_of_training_text(tmp_path):
+    letters = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "a", "b", "c"]
+    (tmp_path / "vocab").mkdir()
+    write_tokenizer(tmp_path / "vocab", letters, True, True, 16)
+    (tmp_path / "shards").mkdir()
+    (tmp_path / "shards/0.txt").write_text("a a b\n\na b\n")
+    example = {name: np.zeros(4, np.int64) for name in ("input_ids", "input_mask", "segment_ids")}
+    example["masked_lm_positions"] = np.array([1, 2, 0])
+    example["masked_lm_ids"] = np.array([5, 7, 0])
+    example["masked_lm_weights"] = np.array([1, 1, 0], np.float32)
+    (tmp_path / "records/dev").mkdir(parents=True)
+    record = encode({name: values[None] for name, values in example.items()})
+    (tmp_path / "records/dev/0.tfrecord").write_bytes(record)
+    # Each of the eight tokens is counted once more.
+    expected = -(math.log(4 / 13) + math.log(1 / 13)) / 2
+    found = unigram_loss(tmp_path / "shards", tmp_path / "records", tmp_path / "vocab")
+    assert found == pytest.approx(expected)
+
+
+def test_growth_of_time_and_memory_is_one_if_linear():
+    rows = []
+    for length in (512, 1024, 2048, 4096):
+        row = {"length": length}
+        for kind, power in (("local", 1), ("global", 2), ("mix", 1)):
+            row |= {f"{kind}_seconds": length**power, f"{kind}_mib": 300 + length**power / 100}
+        rows.append(row)
+    local, far, _ = lengths.growth(rows)
+    assert local["time"] == 1 and local["memory"] == pytest.approx(1) and local["passed"]
+    assert far["time"] == 8 and far["memory"] == pytest.approx(2) and far["passed"] is None
+
+
+def test_a_continued_model_starts_from_the_run_with_its_seed(tmp_path):
+    arguments = ["--wikitext", "x", "--tweets", "y", "--work", str(tmp_path)]
+    options = continuing.make_argument_parser().parse_args(arguments)
+    steps = {
+        f"{text}, {name}": 7
+        for text in (continuing.FIRST, continuing.SECOND)
+        for name in continuing.OPTIMIZERS
+    }
+    paths = {text: {"records": text} for text in (continuing.FIRST, continuing.SECOND)}
+    bench = continuing.Bench(options, paths, steps)
+    first = bench.make_job("adamw", 4e-3, 2)
+    second = bench.make_job("muon", 8e-3, 2, first)
+    assert second["name"] == "AdamW, then Muon" and second["records"] == continuing.SECOND
+    assert second["init"] == f"{first['folder']}/model" and first["keep_model"]
+    assert second["folder"] != first["folder"] and "init" not in first
+
+
 def test_saved_result_is_not_computed_again(tmp_path, monkeypatch):
     monkeypatch.setattr(jobs, "measure", None)
     job = {"name": "ours", "rate": 1e-3, "folder": str(tmp_path)}
@@ -65,15 +161,45 @@ def test_saved_result_is_not_computed_again(tmp_path, monkeypatch):
         learning.run({**job, "rate": 2e-3})
 
 
-def test_settings_of_every_learning_job_are_valid_params(values, tmp_path):
+def learning_jobs(work: Path, *options: str) -> list[dict]:
     parser = learning.make_argument_parser()
-    options = parser.parse_args(["--wikitext", "x", "--work", str(tmp_path)])
-    runs = [(name, r, 1) for name in learning.SYSTEMS for r in learning.rates_of(options, name)]
-    made = learning.make_jobs(options, {}, {"ours": 500, "Hugging Face": 200}, runs)
-    assert len(made) == 2 * 3 and len({job["folder"] for job in made}) == len(made)
+    parsed = parser.parse_args(["--wikitext", "x", "--work", str(work), *options])
+    systems = learning.systems(parsed)
+    runs = [(name, rate, 1) for name in systems for rate in learning.rates_of(parsed, name)]
+    return learning.make_jobs(parsed, {}, {name: {"steps": 500} for name in systems}, runs)
+
+
+def test_settings_of_every_learning_job_are_valid_params(values, tmp_path):
+    bert = learning_jobs(tmp_path)
+    modern = learning_jobs(tmp_path, "--architecture", "modernbert", "--sparse")
+    made = [*bert, *modern]
+    assert len(made) == 5 * 3 and len({job["folder"] for job in made}) == len(made)
     for job in made:
         values["pretrain"] |= {"learning_rate": job["rate"], **job["pretrain"]}
-        parse_params(values)
+        values["pretrain"]["model"] |= {"architecture": "bert", **job["model"]}
+        Pretrain.model_validate(values["pretrain"])
+    labels = {learning.label(job) for job in made}
+    assert len(labels) == 5 and {"ours, BERT", "Hugging Face, sparse, ModernBERT"} <= labels
+
+
+def test_fastest_mode_of_the_peer_counts(tmp_path, monkeypatch):
+    steps = {"": 500, "eager": 100, "sdpa": 130, "compiled": None}
+
+    def run(job: dict, module: str) -> dict:
+        count = steps[job.get("mode", "")]
+        if count is None:
+            raise UserError("no compiler")
+        return {"steps": count}
+
+    monkeypatch.setattr(learning, "train", run)
+    parser = learning.make_argument_parser()
+    options = parser.parse_args(["--wikitext", "x", "--work", str(tmp_path)])
+    options.architecture = "modernbert"
+    found = learning.find_steps(options, {})
+    assert found == {"ours": {"steps": 500}, "Hugging Face": {"steps": 130, "mode": "sdpa"}}
+    options.architecture = "bert"
+    found = learning.find_steps(options, {})
+    assert found == {"ours": {"steps": 500}, "Hugging Face": {"steps": 500}}
 
 
 def test_each_variant_of_a_recipe_has_valid_params_of_its_own(tmp_path):
@@ -159,6 +285,12 @@ def test_labelled_tweets_are_not_part_of_the_pretraining_text():
     [
         ("learning", ["--wikitext", "nowhere"], "--wikitext nowhere: no train.txt"),
         ("speed", ["--vocab", "nowhere"], "--vocab nowhere: no such file"),
+        ("recipes", ["--only", "x"], "--only x: no such variant"),
+        (
+            "continuing",
+            ["--wikitext", "nowhere", "--tweets", "nowhere"],
+            "--wikitext nowhere: no such file",
+        ),
     ],
 )
 def test_wrong_path_is_reported_in_one_line(module, options, message):
@@ -172,7 +304,8 @@ def test_cases_that_need_tweets_are_skipped_without_them(tmp_path):
     vocab = tmp_path / "vocab.txt"
     vocab.write_text("[PAD]\n")
     command = [sys.executable, "-m", "bench.training.speed", "--vocab", vocab]
-    command += ["--only", "tweets", "packing", "packed-learning"]
+    names = ("tweets", "packing", "modernbert-tweets", "packed-learning")
+    command += ["--only", *names]
     run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
-    for name in ("tweets", "packing", "packed-learning"):
+    for name in names:
         assert f"skipped: {name} (give --tweets)" in run.stdout
