@@ -9,9 +9,14 @@ intermediate size, N heads, V vocabulary size, P masked positions and K examples
 """
 
 import math
+from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
 
+from lib.model.bert_config import BertConfig
 from lib.model.encoder_config import EncoderConfig
+from lib.model.modernbert_config import ModernBertConfig
 from lib.model.optimizers import Optimizer
 
 _FLOAT32 = 4
@@ -72,98 +77,260 @@ def peak_activations(config: EncoderConfig, batch: Microbatch) -> int:
     last layers. What operations there use beside kept tensors was measured on a CPU: five times the
     logits, or four times the attention weights (docs/planning.md).
     """
+    counted = _counts(config, batch)
     kept = kept_activations(config, batch) + kept_weight_copies(config, batch)
-    head_work = 5 * _logits(config, batch)
-    full, last = _layer(config, batch, is_last=False), _layer(config, batch, is_last=True)
-    weights = config.num_attention_heads * batch.tokens * batch.length
-    attention_work = 4 * weights * batch.item_bytes
+    head_work = 5 * counted.logits()
+    layers = range(config.num_hidden_layers)
+    work = [4 * counted.attention_weights(number) * batch.item_bytes for number in layers]
     if not batch.gradient_checkpointing:
-        return kept + max(head_work, attention_work)
+        return kept + max(head_work, *work)
     # The heads are done when a layer is computed again.
-    layer = full if config.num_hidden_layers > 1 else last
-    layer += _layer_weight_copies(config, batch, is_last=False) + attention_work
-    return kept + max(head_work, layer - _heads(config, batch))
+    layer = max(
+        counted.layer(number) + counted.layer_weight_copies(number) + work[number]
+        for number in layers
+    )
+    return kept + max(head_work, layer - counted.heads())
 
 
 def kept_activations(config: EncoderConfig, batch: Microbatch) -> int:
     """Bytes of activations that are kept when the backward pass begins."""
-    layers = config.num_hidden_layers
-    numbers = _embeddings(config, batch) + _heads(config, batch)
-    numbers += layers * batch.tokens * config.hidden_size * batch.item_bytes  # inputs of layers
+    counted, layers = _counts(config, batch), range(config.num_hidden_layers)
+    numbers = counted.embeddings() + counted.heads() + counted.shared_by_layers()
     if batch.gradient_checkpointing:
-        # What is added to the scores; the layers have no inputs besides.
-        return numbers + batch.tokens * (batch.length if batch.packed else 1) * _FLOAT32
-    full, last = _layer(config, batch, is_last=False), _layer(config, batch, is_last=True)
-    return numbers + (layers - 1) * full + last
+        return numbers + len(layers) * counted.states(batch.tokens)
+    return numbers + sum(counted.kept_input(number) + counted.layer(number) for number in layers)
 
 
 def kept_weight_copies(config: EncoderConfig, batch: Microbatch) -> int:
     """Bytes of copies of weights that are kept when the backward pass begins."""
-    hidden, copies = config.hidden_size, 0
+    hidden, copies, counted = config.hidden_size, 0, _counts(config, batch)
     if batch.item_bytes != _FLOAT32:
         heads = hidden * (hidden + config.vocab_size)
         heads += hidden * hidden if batch.examples else 0
         copies += heads * batch.item_bytes
     if batch.gradient_checkpointing:
         return copies
-    full, last = (_layer_weight_copies(config, batch, is_last) for is_last in (False, True))
-    return copies + (config.num_hidden_layers - 1) * full + last
+    return copies + sum(map(counted.layer_weight_copies, range(config.num_hidden_layers)))
 
 
-def _layer_weight_copies(config: EncoderConfig, batch: Microbatch, is_last: bool) -> int:
-    """In 16 bits every matrix; in float32 query, key and value as one, or the last two of them."""
-    hidden = config.hidden_size
-    if batch.item_bytes == _FLOAT32:
-        return (2 if is_last else 3) * hidden * hidden * _FLOAT32
-    matrices = 4 * hidden * hidden + 2 * hidden * config.intermediate_size
-    return matrices * batch.item_bytes
+Config = TypeVar("Config", bound=EncoderConfig)
 
 
-def _layer(config: EncoderConfig, batch: Microbatch, is_last: bool) -> int:
-    """Bytes that one layer keeps besides its input; the last layer computes P + K positions."""
-    hidden, size, tokens = config.hidden_size, batch.item_bytes, batch.tokens
-    computed = batch.sequences * (batch.predictions + batch.examples) if is_last else tokens
-    # Key and value; query, which is in the same block of memory in all but the last layer, where
-    # its input is; the scaled query; the mean of the values.
-    numbers = (2 * tokens + 3 * computed) * hidden * size
-    weights = computed * batch.length * config.num_attention_heads
-    numbers += weights * _FLOAT32  # softmax
-    if config.attention_probs_dropout_prob:
-        numbers += weights * 2 * size  # the mask, and what it leaves
-    elif size != _FLOAT32:
-        numbers += weights * size
-    if config.hidden_dropout_prob:
-        numbers += 2 * computed * hidden * size  # two masks
-    numbers += 2 * _layer_norm(hidden, computed)
-    numbers += computed * hidden * size  # input of the feed-forward part
-    # GELU needs its input for the gradient, and the next product its output. ReLU's is enough.
-    inner = 1 if config.hidden_act == "relu" else 2
-    return numbers + inner * computed * config.intermediate_size * size
+class _Counts(ABC, Generic[Config]):
+    """Bytes of what the parts of a model keep; what depends on the architecture is abstract."""
+
+    def __init__(self, config: Config, batch: Microbatch) -> None:
+        self._config, self._batch = config, batch
+        self._size = batch.item_bytes
+
+    @abstractmethod
+    def embeddings(self) -> int:
+        """Up to the input of the first layer, which is not counted."""
+
+    @abstractmethod
+    def shared_by_layers(self) -> int:
+        """What several layers use: masks, angles of positions."""
+
+    @abstractmethod
+    def kept_input(self, number: int) -> int:
+        """What is kept of the input of a layer, without gradient checkpointing."""
+
+    @abstractmethod
+    def layer(self, number: int) -> int:
+        """What a layer keeps besides its input."""
+
+    @abstractmethod
+    def layer_weight_copies(self, number: int) -> int:
+        """Copies of weights that a layer keeps."""
+
+    @abstractmethod
+    def attention_weights(self, number: int) -> int:
+        """Number of weights that the attention of a layer computes."""
+
+    def computed(self, number: int) -> int:
+        """Token positions that a layer computes; the last one only those that the heads need."""
+        batch = self._batch
+        if number < self._config.num_hidden_layers - 1:
+            return batch.tokens
+        return batch.sequences * (batch.predictions + batch.examples)
+
+    def states(self, count: int) -> int:
+        """Hidden states of some token positions, in the precision of the computation."""
+        return count * self._config.hidden_size * self._size
+
+    def normalised(self, count: int) -> int:
+        """Layer normalisation: centred and scaled values, and one factor; not its result."""
+        return count * (2 * self._config.hidden_size + 1) * _FLOAT32
+
+    def mask(self) -> int:
+        """What is added to the attention scores of all layers, where layers are computed again."""
+        batch = self._batch
+        if not batch.gradient_checkpointing:
+            return 0
+        return batch.tokens * (batch.length if batch.packed else 1) * _FLOAT32
+
+    def probabilities(self, weights: int, dropout: float) -> int:
+        """Attention weights: the softmax, and with dropout the mask and what it leaves."""
+        if dropout:
+            return weights * (_FLOAT32 + 2 * self._size)
+        return weights * (_FLOAT32 + (self._size if self._size != _FLOAT32 else 0))
+
+    def heads(self) -> int:
+        batch = self._batch
+        masked = batch.sequences * batch.predictions
+        # Input, transformed before its activation, and normalised.
+        numbers = 3 * self.states(masked) + self.normalised(masked) + self.logits()
+        pooled = batch.sequences * batch.examples
+        numbers += 2 * self.states(pooled)
+        if self._size != _FLOAT32:
+            numbers += pooled * self._config.hidden_size * _FLOAT32
+        return numbers
+
+    def logits(self) -> int:
+        batch = self._batch
+        return batch.sequences * batch.predictions * self._config.vocab_size * _FLOAT32
 
 
-def _layer_norm(hidden: int, count: int) -> int:
-    """Bytes that layer normalisation keeps: centred and scaled values, and one factor."""
-    return count * (2 * hidden + 1) * _FLOAT32
+class _BertCounts(_Counts[BertConfig]):
+    def embeddings(self) -> int:
+        tokens, config = self._batch.tokens, self._config
+        numbers = self.normalised(tokens)
+        numbers += tokens * config.type_vocab_size * _FLOAT32  # one-hot segments
+        if config.hidden_dropout_prob:
+            numbers += tokens * config.hidden_size * _FLOAT32
+        return numbers
+
+    def shared_by_layers(self) -> int:
+        return self.mask()
+
+    def kept_input(self, number: int) -> int:
+        return self.states(self._batch.tokens)
+
+    def attention_weights(self, number: int) -> int:
+        return self._config.num_attention_heads * self.computed(number) * self._batch.length
+
+    def layer(self, number: int) -> int:
+        config, tokens, computed = self._config, self._batch.tokens, self.computed(number)
+        # Key and value; query, which is in the same block of memory in all but the last layer,
+        # where its input is; the scaled query; the mean of the values.
+        numbers = self.states(2 * tokens + 3 * computed)
+        weights = self.attention_weights(number)
+        numbers += self.probabilities(weights, config.attention_probs_dropout_prob)
+        if config.hidden_dropout_prob:
+            numbers += 2 * self.states(computed)  # two masks
+        numbers += 2 * self.normalised(computed)
+        numbers += self.states(computed)  # input of the feed-forward part
+        # GELU needs its input for the gradient, and the next product its output. ReLU's is enough.
+        inner = 1 if config.hidden_act == "relu" else 2
+        return numbers + inner * computed * config.intermediate_size * self._size
+
+    def layer_weight_copies(self, number: int) -> int:
+        """In 16 bits every matrix; in float32 query, key and value as one, or the last two."""
+        hidden, is_last = self._config.hidden_size, number == self._config.num_hidden_layers - 1
+        if self._size == _FLOAT32:
+            return (2 if is_last else 3) * hidden * hidden * _FLOAT32
+        return (4 * hidden * hidden + 2 * hidden * self._config.intermediate_size) * self._size
 
 
-def _embeddings(config: EncoderConfig, batch: Microbatch) -> int:
-    numbers = _layer_norm(config.hidden_size, batch.tokens)
-    numbers += batch.tokens * config.type_vocab_size * _FLOAT32  # one-hot segments
-    if config.hidden_dropout_prob:
-        numbers += batch.tokens * config.hidden_size * _FLOAT32
-    return numbers
+class _ModernBertCounts(_Counts[ModernBertConfig]):
+    def embeddings(self) -> int:
+        numbers = self.normalised(self._batch.tokens)
+        if self._config.embedding_dropout:
+            numbers += self._batch.tokens * self._config.hidden_size * _FLOAT32
+        return numbers
+
+    def shared_by_layers(self) -> int:
+        config, batch = self._config, self._batch
+        numbers = self.mask()
+        layers = range(config.num_hidden_layers)
+        is_local = [not config.is_global(number) for number in layers]
+        if batch.gradient_checkpointing and any(is_local) and not self._in_bands():
+            numbers += batch.tokens * batch.length * _FLOAT32  # the mask of local layers
+        if batch.gradient_checkpointing or self._size == _FLOAT32:
+            thetas = {
+                config.local_rope_theta if local else config.global_rope_theta for local in is_local
+            }
+            numbers += len(thetas) * self._angles() * _FLOAT32
+        return numbers
+
+    def kept_input(self, number: int) -> int:
+        # Later layers need it normalised only.
+        return 0 if number else self.states(self._batch.tokens)
+
+    def attention_weights(self, number: int) -> int:
+        config, batch = self._config, self._batch
+        if not self._is_banded(number):
+            return config.num_attention_heads * self.computed(number) * batch.length
+        return config.num_attention_heads * self._padded() * 3 * (config.local_attention // 2)
+
+    def layer(self, number: int) -> int:
+        config, tokens, computed = self._config, self._batch.tokens, self.computed(number)
+        is_last = number == config.num_hidden_layers - 1
+        numbers = 0
+        if number:  # normalised input
+            numbers += self.normalised(tokens) + self.states(tokens)
+        if self._is_banded(number):
+            # Scaled query; key and value of three blocks for each block.
+            numbers += self.states(7 * self._padded())
+        elif is_last:
+            # Key and value, the key turned by its position; the query's input, and scaled query.
+            numbers += self.states(3 * tokens + 2 * computed)
+        else:
+            # Query, key and value in one block of memory, the key turned, the query scaled.
+            numbers += self.states(5 * tokens)
+        # Cosines and sines for query and key, if they are not those that all layers share.
+        chosen = is_last and not self._is_banded(number)
+        turns = [computed * config.head_size if chosen else self._angles(), self._angles()]
+        numbers += (sum(turns) if self._size != _FLOAT32 else turns[0] * chosen) * self._size
+        numbers += self.probabilities(self.attention_weights(number), config.attention_dropout)
+        numbers += self.states(computed)  # mean of the values
+        if config.attention_dropout:
+            numbers += self.states(computed)  # a mask
+        # Input of the feed-forward part, normalised.
+        numbers += self.normalised(computed) + self.states(computed)
+        return numbers + self._inner(computed)
+
+    def _inner(self, computed: int) -> int:
+        """The gated layer: its input, and its output before and after dropout."""
+        config = self._config
+        parts = {"gelu": 3, "gelu_new": 4, "relu": 3}[config.hidden_activation]
+        return (parts + bool(config.mlp_dropout)) * computed * config.intermediate_size * self._size
+
+    def _angles(self) -> int:
+        """Number of cosines and sines of one theta."""
+        batch = self._batch
+        return (batch.tokens if batch.packed else batch.length) * self._config.head_size
+
+    def _in_bands(self) -> bool:
+        """Whether local layers compute the weights of neighbouring tokens only."""
+        return self._batch.length > 2 * self._config.local_attention
+
+    def _is_banded(self, number: int) -> bool:
+        return self._in_bands() and not self._config.is_global(number)
+
+    def _padded(self) -> int:
+        """Tokens of all sequences, filled up to whole blocks."""
+        reach = self._config.local_attention // 2
+        return self._batch.sequences * -(-self._batch.length // reach) * reach
+
+    def heads(self) -> int:
+        final = self.normalised(self.computed(self._config.num_hidden_layers - 1))
+        return super().heads() + final
+
+    def layer_weight_copies(self, number: int) -> int:
+        """In 16 bits every matrix; in float32 the parts of a sliced one, in the last layer."""
+        config, hidden = self._config, self._config.hidden_size
+        if self._size == _FLOAT32:
+            is_sliced = number == config.num_hidden_layers - 1 and not self._is_banded(number)
+            return 3 * hidden * hidden * _FLOAT32 if is_sliced else 0
+        return (4 * hidden * hidden + 3 * hidden * config.intermediate_size) * self._size
 
 
-def _heads(config: EncoderConfig, batch: Microbatch) -> int:
-    hidden, size = config.hidden_size, batch.item_bytes
-    masked = batch.sequences * batch.predictions
-    # Input, transformed before its activation, and normalised.
-    numbers = masked * 3 * hidden * size + _layer_norm(hidden, masked)
-    numbers += _logits(config, batch)
-    pooled = batch.sequences * batch.examples
-    numbers += pooled * 2 * hidden * size
-    return numbers + (pooled * hidden * _FLOAT32 if size != _FLOAT32 else 0)
+_COUNTS: dict[str, Callable[..., _Counts[Any]]] = {
+    "bert": _BertCounts,
+    "modernbert": _ModernBertCounts,
+}
 
 
-def _logits(config: EncoderConfig, batch: Microbatch) -> int:
-    return batch.sequences * batch.predictions * config.vocab_size * _FLOAT32
+def _counts(config: EncoderConfig, batch: Microbatch) -> _Counts[Any]:
+    return _COUNTS[config.architecture](config, batch)

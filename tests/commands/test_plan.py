@@ -17,7 +17,7 @@ from lib.commands.plan_stages import (
     phase_config,
     records_size,
 )
-from lib.model.bert_config import BertConfig
+from lib.model.config import new_config
 from lib.model.memory import Microbatch, peak_activations
 from lib.params import Params, parse_params
 from lib.records import tfrecord
@@ -151,7 +151,7 @@ def test_epochs_are_converted_to_steps(values):
 def test_memory_per_device(values):
     values["pretrain"]["microbatch_size"] = 32
     training = estimate(values)["pretrain main"]
-    config = BertConfig(vocab_size=30522, **values["pretrain"]["model"])
+    config = new_config(30522, values["pretrain"]["model"])
     batch = Microbatch(32, 128, 20, 1, False, 2, False)
     # 110.1 million parameters.
     assert training.memory == pytest.approx(
@@ -180,11 +180,40 @@ MATRICES = 12 * (4 * 768 * 768 + 2 * 768 * 3072)
 def test_slots_are_those_of_the_optimizer(values, optimizer, slots):
     values["pretrain"] |= {"optimizer": optimizer, "microbatch_size": 32, "keep_checkpoints": 3}
     training = estimate(values)["pretrain main"]
-    config = BertConfig(vocab_size=30522, **values["pretrain"]["model"])
+    config = new_config(30522, values["pretrain"]["model"])
     activations = peak_activations(config, Microbatch(32, 128, 20, 1, False, 2, False))
     # Weights and two sets of gradients; in each checkpoint weights and slots; two models.
     assert training.memory == pytest.approx(12 * 110.1e6 + 4 * slots + activations, rel=0.001)
     assert training.disk == pytest.approx(3 * 4 * (110.1e6 + slots) + 8 * 110.1e6, rel=0.001)
+
+
+def test_a_modernbert_by_hand(values):
+    """ModernBERT-base: 22 layers, of which 14 attend to 128 neighbours and themselves."""
+    values["phases"]["main"]["max_seq_length"] = 1024
+    values["records"] |= {"next_sentence": False, "packing": True, "max_predictions_per_seq": 154}
+    values["vocab"]["size"] = 50368
+    values["pretrain"]["microbatch_size"] = 4
+    values["pretrain"]["model"] |= BASE | {
+        "architecture": "modernbert",
+        "num_hidden_layers": 22,
+        "intermediate_size": 1152,
+        "max_position_embeddings": 1024,
+    }
+    training = estimate(values)["pretrain main"]
+    matrices = 4 * 768 * 768 + 3 * 768 * 1152
+    # Two normalisations per layer but for the first's, three more in all, and the head.
+    parameters = 50368 * 769 + 22 * matrices + 768 * (2 * 22 - 1 + 3) + 768 * 768
+    assert parameters / 1e6 == pytest.approx(149.6, abs=0.1)  # that of the published model
+    assert training.basis.startswith("150 M parameters")
+    per_token = 22 * matrices + 2 * 768 * (8 * 1024 + 14 * 129)
+    per_sequence = 1024 * per_token + 154 * 768 * (768 + 50368)
+    # The last layer, a global one, computes 154 positions.
+    per_sequence -= (1024 - 154) * (matrices - 2 * 768 * 768 + 2 * 768 * 1024)
+    operations = 6 * per_sequence * 256 * 1e6
+    assert training.seconds == pytest.approx(operations / 50e12, rel=1e-6)
+    config = new_config(50368, values["pretrain"]["model"])
+    activations = peak_activations(config, Microbatch(4, 1024, 154, 0, True, 2, False))
+    assert training.memory == pytest.approx(20 * parameters + activations, rel=1e-6)
 
 
 def test_muon_may_need_more_memory_than_the_activations(values):

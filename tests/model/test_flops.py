@@ -10,7 +10,8 @@ import tensorflow as tf
 from lib.model.flops import matmul_peak, training_flops
 from lib.model.initialization import initial_values
 from lib.model.losses import loss_sums
-from tests.helpers.tiny_bert import TINY
+from lib.model.modernbert_config import ModernBertConfig
+from tests.helpers.tiny_bert import TINY, TINY_MODERN
 
 SEQUENCES, LENGTH, PREDICTIONS, EXAMPLES = 5, 12, 3, 4
 
@@ -53,11 +54,18 @@ def operations(graph: tf.Graph) -> int:
     return count
 
 
+BERT = replace(TINY, intermediate_size=40, type_vocab_size=3)
+# All tokens are in the window of local layers.
+MODERNBERT = replace(TINY_MODERN, intermediate_size=40, local_attention=2 * LENGTH)
+
+
 @pytest.mark.parametrize("packed", [False, True])
-@pytest.mark.parametrize("next_sentence", [False, True])
+@pytest.mark.parametrize(
+    ("model", "next_sentence"), [(BERT, False), (BERT, True), (MODERNBERT, False)]
+)
 @pytest.mark.parametrize("layers", [1, 3])
-def test_the_count_equals_that_of_the_graph(packed, next_sentence, layers):
-    config = replace(TINY, num_hidden_layers=layers, intermediate_size=40, type_vocab_size=3)
+def test_the_count_equals_that_of_the_graph(packed, model, next_sentence, layers):
+    config = replace(model, num_hidden_layers=layers)
     weights = {name: tf.constant(array) for name, array in initial_values(config, 1).items()}
 
     def both_passes(values: dict[str, tf.Tensor]) -> list[tf.Tensor]:
@@ -69,12 +77,28 @@ def test_the_count_equals_that_of_the_graph(packed, next_sentence, layers):
 
     graph = tf.function(both_passes).get_concrete_function(weights).graph
     # The product that looks up segments, and the products for the gradients of both factors.
-    segments = 3 * 2 * SEQUENCES * LENGTH * config.type_vocab_size * config.hidden_size
+    segments = 0
+    if model is BERT:
+        segments = 3 * 2 * SEQUENCES * LENGTH * config.type_vocab_size * config.hidden_size
     examples = EXAMPLES if packed else 1
     expected = operations(graph) - segments
     assert (
         training_flops(config, SEQUENCES, LENGTH, PREDICTIONS, examples, next_sentence) == expected
     )
+
+
+def test_local_layers_are_counted_by_their_window():
+    """A 64-token window and the token itself; one layer in three attends to all 1,024 tokens."""
+    sizes = {"vocab_size": 1, "hidden_size": 8, "num_attention_heads": 1, "intermediate_size": 12}
+    config = ModernBertConfig(**sizes, num_hidden_layers=7, local_attention=64)
+    matrices = 4 * 8 * 8 + 3 * 8 * 12
+    # Scores with other tokens and the mean of their values, in six layers of which two are global;
+    # the seventh layer only makes keys and values, if no position is needed.
+    per_token = 6 * matrices + 2 * 8 * (2 * 1024 + 4 * 65) + 2 * 8 * 8
+    assert training_flops(config, 1, 1024, 0, 1, False) == 6 * 1024 * per_token
+    # Shorter than the window: all layers attend to all tokens.
+    per_token = 6 * matrices + 2 * 8 * 6 * 64 + 2 * 8 * 8
+    assert training_flops(config, 1, 64, 0, 1, False) == 6 * 64 * per_token
 
 
 def test_large_models_take_six_operations_per_weight_and_token():

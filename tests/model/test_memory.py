@@ -1,15 +1,20 @@
 """Memory that a training step keeps, against the graph that TensorFlow makes of it."""
 
+import json
 import math
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 import tensorflow as tf
 
 from lib.model.bert_config import BertConfig
+from lib.model.config import config_record
+from lib.model.encoder_config import EncoderConfig
 from lib.model.initialization import initial_values
 from lib.model.memory import Microbatch, kept_activations, kept_weight_copies, peak_activations
+from lib.model.modernbert_config import ModernBertConfig
 from lib.params import Pretrain
 from lib.train.step import Trainer
 from tests.conftest import ROOT
@@ -33,7 +38,26 @@ def config(dropout: float, activation: str = "gelu") -> BertConfig:
     )
 
 
-def traced(config: BertConfig, precision: str, checkpointing: bool, packed: bool, nsp: bool):
+def modern_config(
+    dropout: float, window: int, layers: int, activation: str = "gelu"
+) -> ModernBertConfig:
+    """Layers alternate between global and local attention."""
+    return ModernBertConfig(
+        vocab_size=101,
+        hidden_size=16,
+        num_hidden_layers=layers,
+        num_attention_heads=2,
+        intermediate_size=24,
+        hidden_activation=activation,
+        embedding_dropout=dropout,
+        attention_dropout=dropout,
+        mlp_dropout=dropout,
+        local_attention=window,
+        global_attn_every_n_layers=2,
+    )
+
+
+def traced(config: EncoderConfig, precision: str, checkpointing: bool, packed: bool, nsp: bool):
     """The graph of forward and backward pass, its gradients, and its sums."""
     settings = Pretrain(
         batch_size=B, precision=precision, gradient_checkpointing=checkpointing, xla=False
@@ -76,7 +100,7 @@ def block(tensor):
     return tensor
 
 
-def kept_in_graph(config: BertConfig, *case) -> int:
+def kept_in_graph(config: EncoderConfig, *case) -> int:
     """Bytes of what the forward pass makes and the backward pass reads; inputs do not count."""
     step, gradients, sums = traced(config, *case)
     forward = needed(sums)
@@ -107,30 +131,46 @@ def microbatch(precision: str, checkpointing: bool, packed: bool, nsp: bool) -> 
 
 
 FEW = [
-    (0.1, "gelu", "bfloat16", False, True, True),
-    (0.1, "gelu", "bfloat16", True, True, False),
+    (config(0.1), "bfloat16", False, True, True),
+    (config(0.1), "bfloat16", True, True, False),
+    # Local attention in bands, of which the last block is not full.
+    (modern_config(0.1, 10, 3), "bfloat16", False, True, False),
 ]
 ALL = [
-    (dropout, activation, precision, checkpointing, packed, nsp)
+    (config(dropout, activation), precision, checkpointing, packed, nsp)
     for dropout in (0.0, 0.1)
     for activation in ("gelu", "relu")
     for precision in ("float32", "float16")
     for checkpointing in (False, True)
     for packed, nsp in ((False, False), (True, True))
 ]
+# A window of 64 covers the sequences: local attention is masked. The last layer is local in models
+# of four layers and global in models of three.
+ALL += [
+    (modern_config(dropout, window, layers, activation), precision, checkpointing, packed, False)
+    for dropout, activation, window, layers in (
+        (0.0, "gelu", 10, 3),
+        (0.1, "gelu_new", 10, 4),
+        (0.1, "relu", 64, 3),
+        (0.1, "gelu", 64, 4),
+        (0.0, "relu", 64, 1),
+    )
+    for precision, packed in (("float32", True), ("float16", False))
+    for checkpointing in (False, True)
+]
 
 
 @pytest.mark.parametrize(
-    "case", [*FEW, *(pytest.param(each, marks=pytest.mark.slow) for each in ALL)], ids=str
+    "case",
+    [*FEW, *(pytest.param(each, marks=pytest.mark.slow) for each in ALL)],
+    ids=lambda case: f"{case[0].architecture}-" + "-".join(map(str, case[1:])),
 )
 def test_what_is_kept_is_what_the_graph_passes_on(case):
-    dropout, activation, *rest = case
-    bert = config(dropout, activation)
-    counted = kept_activations(bert, microbatch(*rest)) + kept_weight_copies(
-        bert, microbatch(*rest)
-    )
+    model, *rest = case
+    counted = kept_activations(model, microbatch(*rest))
+    counted += kept_weight_copies(model, microbatch(*rest))
     # A few vectors with a number per sequence or masked position are not counted.
-    assert counted == pytest.approx(kept_in_graph(bert, *rest), abs=20 * B * (P + K) * 4)
+    assert counted == pytest.approx(kept_in_graph(model, *rest), abs=20 * B * (P + K) * 4)
 
 
 def test_bert_large_by_hand():
@@ -157,19 +197,34 @@ def test_bert_large_by_hand():
     assert peak_activations(bert, batch) < 1.1 * kept_activations(bert, batch)
 
 
+def test_activations_of_local_layers_are_linear_in_length():
+    """Twice the length: twice as much; with a global layer in three, more than that."""
+
+    def kept(length: int, every: int) -> int:
+        model = replace(modern_config(0.0, 128, 22), global_attn_every_n_layers=every)
+        batch = Microbatch(1, length, 0, 0, True, 2, False)
+        return kept_activations(model, batch)
+
+    # All layers but the first, whose two heads have six bytes per pair of tokens.
+    first = 6 * 2 * (2048**2 - 2 * 1024**2)
+    assert kept(2048, 100) == pytest.approx(2 * kept(1024, 100) + first, rel=0.01)
+    assert kept(2048, 3) > 3 * kept(1024, 3)
+
+
 _MEASURE = """
-import resource, sys
+import json, resource, sys
 import numpy as np
-from lib.model.bert_config import BertConfig
+from lib.model.config import config_from_record
 from lib.model.initialization import initial_values
 from lib.params import Pretrain
 from lib.run import tf
 from lib.train.step import Trainer
-sequences, length, predictions, vocab = map(int, sys.argv[1:5])
-config = BertConfig(vocab_size=vocab, hidden_size=256, num_hidden_layers=4, num_attention_heads=4, intermediate_size=1024, hidden_act="gelu", hidden_dropout_prob=0.1, attention_probs_dropout_prob=0.1, max_position_embeddings=512)
+sequences, length, predictions = map(int, sys.argv[1:4])
+config = config_from_record(json.loads(sys.argv[4]))
+vocab, nsp = config.vocab_size, config.has_next_sentence
 settings = Pretrain(batch_size=sequences, precision=sys.argv[5], xla=False,
                     gradient_checkpointing=sys.argv[6] == "1")
-trainer = Trainer(config, settings, True, initial_values(config, 1))
+trainer = Trainer(config, settings, nsp, initial_values(config, 1))
 draw = np.random.default_rng(1)
 def integers(size, below):
     return tf.constant(draw.integers(0, below, (sequences, size)), tf.int32)
@@ -191,30 +246,32 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="memory is returned at once by glibc only")
 @pytest.mark.parametrize(
-    ("vocab", "precision", "checkpointing"),
+    ("architecture", "vocab", "precision", "checkpointing"),
     [
-        (8000, "float32", False),
-        (1000, "bfloat16", False),
-        (8000, "float32", True),
-        (8000, "bfloat16", True),
+        ("bert", 8000, "float32", False),
+        ("bert", 1000, "bfloat16", False),
+        ("bert", 8000, "float32", True),
+        ("bert", 8000, "bfloat16", True),
+        ("modernbert", 8000, "float32", False),
+        ("modernbert", 1000, "bfloat16", False),
+        ("modernbert", 1000, "float32", True),
     ],
 )
-def test_the_peak_grows_with_the_sequences_as_counted(vocab, precision, checkpointing):
+def test_the_peak_grows_with_the_sequences_as_counted(
+    architecture, vocab, precision, checkpointing
+):
     """The difference of two batch sizes, as weights and TensorFlow itself take memory too."""
-    length, predictions, bert = (
-        256,
-        38,
-        BertConfig(
-            vocab_size=vocab,
-            hidden_size=256,
-            num_hidden_layers=4,
-            num_attention_heads=4,
-            intermediate_size=1024,
-            hidden_act="gelu",
-            hidden_dropout_prob=0.1,
-            attention_probs_dropout_prob=0.1,
-            max_position_embeddings=512,
-        ),
+    length, predictions = 256, 38
+    if architecture == "bert":
+        model = replace(config(0.1), max_position_embeddings=512, num_hidden_layers=4)
+    else:
+        model = modern_config(0.1, 64, 4)
+    model = replace(
+        model,
+        vocab_size=vocab,
+        hidden_size=256,
+        num_attention_heads=4,
+        intermediate_size=1024 if architecture == "bert" else 512,
     )
     environment = {
         "PATH": "/usr/bin:/bin",
@@ -227,7 +284,7 @@ def test_the_peak_grows_with_the_sequences_as_counted(vocab, precision, checkpoi
     }
     peaks, counted = [], []
     for sequences in (4, 16):
-        sizes = map(str, (sequences, length, predictions, vocab))
+        sizes = [*map(str, (sequences, length, predictions)), json.dumps(config_record(model))]
         command = [sys.executable, "-c", _MEASURE, *sizes, precision, str(int(checkpointing))]
         # TensorFlow runs what is ready in an order that varies, and with it the peak.
         peaks.append(
@@ -246,7 +303,10 @@ def test_the_peak_grows_with_the_sequences_as_counted(vocab, precision, checkpoi
             )
         )
         item_bytes = 4 if precision == "float32" else 2
-        batch = Microbatch(sequences, length, predictions, 1, False, item_bytes, checkpointing)
-        counted.append(peak_activations(bert, batch))
+        examples = int(model.has_next_sentence)
+        batch = Microbatch(
+            sequences, length, predictions, examples, False, item_bytes, checkpointing
+        )
+        counted.append(peak_activations(model, batch))
     measured, expected = peaks[1] - peaks[0], counted[1] - counted[0]
     assert measured == pytest.approx(expected, rel=0.1)
