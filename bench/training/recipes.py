@@ -10,8 +10,8 @@ score is bits per character of the same masked words of the test split. A Modern
 have as many parameters, is measured as an addition to budget-24h.
 
 The number of steps that fit is found first, by short runs of all at the same time, on a machine
-that must otherwise be idle. These numbers and finished runs are saved in the scratch folder: if
-interrupted, call it again to continue.
+that must otherwise be idle; compiling is not part of the budget. These numbers and finished runs
+are saved in the scratch folder: if interrupted, call it again to continue.
 
 Keys of a job: `name` (the variant), `project` (its folder), `phases` (name -> fraction of the
 steps), `rate`, `seed`, `steps` (null in a calibration), `folder`; `cpu_seconds`,
@@ -209,7 +209,9 @@ class Comparison:
         self._options, self._variants = options, variants
         self._seconds = 60 * options.cpu_minutes
         self._steps = calibrated_steps(
-            options.work / "steps.json", [self._seconds, *variants], self._calibrate
+            options.work / "steps.json",
+            ["without compiling", self._seconds, *variants],
+            self._calibrate,
         )
         print(f"recipes: steps that fit: {self._steps}", file=sys.stderr)
 
@@ -230,7 +232,10 @@ class Comparison:
         }
 
     def _calibrate(self) -> dict[str, list[int]]:
-        """Steps that use up the budget, by variant, including the first steps of every phase."""
+        """Steps that use up the budget, by variant, without the extra cost of the first steps.
+
+        Compiling takes seconds per phase: in a short run it would weigh more than any part.
+        """
         jobs = [
             self._job(name, f"calibration-{phase}", phases={phase: 1.0}, steps=None)
             for name, (recipe, _) in self._variants.items()
@@ -242,12 +247,11 @@ class Comparison:
         steps = {}
         for name, phases in costs.items():
             fractions = PHASES[self._variants[name][0]].values()
-            first = sum(cost["first_seconds"] for cost in phases)
             each = sum(
                 cost["step_seconds"] * fraction
                 for cost, fraction in zip(phases, fractions, strict=True)
             )
-            steps[name] = [max(20, round((self._seconds - first) / each))]
+            steps[name] = [max(20, round(self._seconds / each))]
         return steps
 
     def run(self, runs: Sequence[tuple[str, float, int]]) -> list[dict[str, Any]]:
