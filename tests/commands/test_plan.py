@@ -190,7 +190,7 @@ def test_slots_are_those_of_the_optimizer(values, optimizer, slots):
 def test_a_modernbert_by_hand(values):
     """ModernBERT-base: 22 layers, of which 14 attend to 128 neighbours and themselves."""
     values["phases"]["main"]["max_seq_length"] = 1024
-    values["records"] |= {"next_sentence": False, "packing": True, "max_predictions_per_seq": 154}
+    values["records"] |= {"next_sentence": False, "max_predictions_per_seq": 154}
     values["vocab"]["size"] = 50368
     values["pretrain"]["microbatch_size"] = 4
     values["pretrain"]["model"] |= BASE | {
@@ -212,7 +212,7 @@ def test_a_modernbert_by_hand(values):
     operations = 6 * per_sequence * 256 * 1e6
     assert training.seconds == pytest.approx(operations / 50e12, rel=1e-6)
     config = new_config(50368, values["pretrain"]["model"])
-    activations = peak_activations(config, Microbatch(4, 1024, 154, 0, True, 2, False))
+    activations = peak_activations(config, Microbatch(4, 1024, 154, 0, False, 2, False))
     assert training.memory == pytest.approx(20 * parameters + activations, rel=1e-6)
 
 

@@ -3,13 +3,12 @@
 python -m tests.helpers.layout DISTRIBUTION FOLDER RUNS
 
 Each distribution needs a process (or two) of its own, because TensorFlow's devices cannot change
-later. RUNS is JSON: a list of [name, microbatch size or null, dropout, optimizer].
+later. RUNS is JSON: a list of [name, microbatch size or null, dropout, optimizer, architecture].
 """
 
 import json
 import sys
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -38,7 +37,7 @@ def train_runs(
     from lib.train.step import Trainer
     from lib.train.strategy import distribute, make_strategy
     from tests.helpers.params import default_values
-    from tests.helpers.tiny_bert import TINY, random_batch
+    from tests.helpers.tiny_bert import random_batch, tiny_model
 
     strategy = make_strategy(distribution)
     batches = [random_batch(seed, sequences=SEQUENCES) for seed in range(steps)]
@@ -51,7 +50,7 @@ def train_runs(
             {name: values[:, mine] for name, values in whole.items()}
         )
 
-    for run, microbatch, dropout, optimizer in runs:
+    for run, microbatch, dropout, optimizer, architecture in runs:
         values = default_values()
         values["pretrain"] |= {
             "batch_size": SEQUENCES,
@@ -59,9 +58,9 @@ def train_runs(
             "clip_norm": 0.5,
             "optimizer": optimizer,
         }
-        config = replace(TINY, hidden_dropout_prob=dropout, attention_probs_dropout_prob=dropout)
-        settings = parse_params(values).pretrain
-        trainer = Trainer(config, settings, True, initial_values(config, 1), strategy)
+        config = tiny_model(architecture, dropout)
+        settings, pairs = parse_params(values).pretrain, config.has_next_sentence
+        trainer = Trainer(config, settings, pairs, initial_values(config, 1), strategy)
         losses, norms = [], []
         for number, batch in enumerate(distribute(strategy, part), 1):
             results = trainer.step(batch, tf.constant(number), tf.constant(0.01))

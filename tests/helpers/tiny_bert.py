@@ -1,5 +1,7 @@
 """A BERT and a ModernBERT of 16 units, with random weights and batches for them."""
 
+from dataclasses import replace
+
 import numpy as np
 import tensorflow as tf
 
@@ -29,6 +31,15 @@ TINY_MODERN = ModernBertConfig(
     local_attention=4,
     max_position_embeddings=24,
 )
+
+
+def tiny_model(architecture: str, dropout: float) -> EncoderConfig:
+    """The tiny model of an architecture, with this dropout everywhere."""
+    if architecture == "bert":
+        return replace(TINY, hidden_dropout_prob=dropout, attention_probs_dropout_prob=dropout)
+    return replace(
+        TINY_MODERN, embedding_dropout=dropout, attention_dropout=dropout, mlp_dropout=dropout
+    )
 
 
 def random_batch(

@@ -1,39 +1,58 @@
 """Encoder, heads and losses against closed forms and independent computations with NumPy."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import tensorflow as tf
 
 from lib.model.bert import encode, masked_lm_logits
+from lib.model.encoders import encoder
 from lib.model.initialization import initial_values
 from lib.model.layers import Dropout, embed
 from lib.model.losses import loss_sums
-from tests.helpers.tiny_bert import TINY, random_batch, random_weights
+from tests.helpers.tiny_bert import TINY, TINY_MODERN, random_batch, random_weights, tiny_model
+
+# The last layer of a ModernBERT: global; local and computed in bands; local and masked.
+MODELS = {
+    "bert": TINY,
+    "modernbert": TINY_MODERN,
+    "modernbert, local last": replace(TINY_MODERN, num_hidden_layers=2),
+    "modernbert, masked last": replace(TINY_MODERN, num_hidden_layers=2, local_attention=6),
+}
+BOTH = pytest.mark.parametrize("config", [TINY, TINY_MODERN], ids=["bert", "modernbert"])
+ALL = pytest.mark.parametrize("config", MODELS.values(), ids=MODELS)
 
 
-def test_first_loss_is_that_of_uniform_guessing():
-    sums = loss_sums(initial_values(TINY, 1), TINY, random_batch(1, sequences=64), True)
+@BOTH
+def test_first_loss_is_that_of_uniform_guessing(config):
+    pairs = config.has_next_sentence
+    sums = loss_sums(initial_values(config, 1), config, random_batch(1, sequences=64), pairs)
     mean = float(sums["masked_lm_loss"] / sums["masked_lm_weight"])
-    assert mean == pytest.approx(math.log(TINY.vocab_size), abs=0.05)
-    assert float(sums["next_sentence_loss"]) / 64 == pytest.approx(math.log(2), abs=0.05)
+    assert mean == pytest.approx(math.log(config.vocab_size), abs=0.05)
+    if pairs:
+        assert float(sums["next_sentence_loss"]) / 64 == pytest.approx(math.log(2), abs=0.05)
 
 
-def test_padding_does_not_change_hidden_states():
-    weights, batch = random_weights(1), random_batch(1)
+@ALL
+def test_padding_does_not_change_hidden_states(config):
+    weights, batch = random_weights(1, config), random_batch(1)
+    encode = encoder(config).encode
     longer = {
         name: tf.pad(batch[name], [[0, 0], [0, 7]])
         for name in ("input_ids", "input_mask", "segment_ids")
     }
-    short = encode(weights, TINY, *(batch[name] for name in longer))
-    long = encode(weights, TINY, *longer.values())
+    short = encode(weights, config, *(batch[name] for name in longer))
+    long = encode(weights, config, *longer.values())
     mask = batch["input_mask"].numpy().astype(bool)
     np.testing.assert_allclose(long.numpy()[:, :12][mask], short.numpy()[mask], atol=1e-5)
 
 
-def test_selected_positions_have_the_states_of_a_full_last_layer():
-    weights, batch = random_weights(6), random_batch(6)
+@ALL
+def test_selected_positions_have_the_states_of_a_full_last_layer(config):
+    weights, batch = random_weights(6, config), random_batch(6)
+    encode = encoder(config).encode
     inputs = [batch[name] for name in ("input_ids", "input_mask", "segment_ids")]
     positions = tf.constant([[0, 3], [4, 0], [2, 2], [1, 4]])
     # Two examples per sequence, which do not attend to each other.
@@ -41,8 +60,8 @@ def test_selected_positions_have_the_states_of_a_full_last_layer():
     position_ids = tf.tile(tf.range(12)[None], [4, 1])
     for options in ({}, {"position_ids": position_ids}):
         tensors = [inputs[0], examples if options else inputs[1], inputs[2]]
-        whole = encode(weights, TINY, *tensors, **options)
-        some = encode(weights, TINY, *tensors, **options, positions=positions)
+        whole = encode(weights, config, *tensors, **options)
+        some = encode(weights, config, *tensors, **options, positions=positions)
         np.testing.assert_allclose(some, tf.gather(whole, positions, batch_dims=1), atol=1e-5)
 
 
@@ -55,16 +74,21 @@ def test_sequences_of_weight_zero_do_not_count():
         assert float(filled[name]) == pytest.approx(float(value), rel=1e-5), name
 
 
-def test_gradients_equal_finite_differences_in_float64():
-    weights = {name: tf.constant(array, tf.float64) for name, array in random_weights(2).items()}
+@pytest.mark.parametrize(
+    "config", [TINY, pytest.param(TINY_MODERN, marks=pytest.mark.slow)], ids=["bert", "modernbert"]
+)
+def test_gradients_equal_finite_differences_in_float64(config):
+    weights = {
+        name: tf.constant(array, tf.float64) for name, array in random_weights(2, config).items()
+    }
     batch = random_batch(2)
     batch |= {
         name: tf.cast(batch[name], tf.float64) for name in ("masked_lm_weights", "example_weights")
     }
 
     def loss(values: dict) -> tf.Tensor:
-        sums = loss_sums(values, TINY, batch, True)
-        return sums["masked_lm_loss"] + sums["next_sentence_loss"]
+        sums = loss_sums(values, config, batch, config.has_next_sentence)
+        return sums["masked_lm_loss"] + sums.get("next_sentence_loss", 0.0)
 
     with tf.GradientTape() as tape:
         tape.watch(list(weights.values()))
@@ -105,8 +129,10 @@ def test_label_smoothing_equals_nemos():
 
 
 @pytest.mark.slow
-def test_gradient_checkpointing_recomputes_layers_and_changes_no_gradient():
-    batch, weights = random_batch(5), random_weights(5)
+@pytest.mark.parametrize("architecture", ["bert", "modernbert"])
+def test_gradient_checkpointing_recomputes_layers_and_changes_no_gradient(architecture):
+    config = tiny_model(architecture, 0.1)
+    batch, weights = random_batch(5), random_weights(5, config)
     tensors = {name: tf.constant(array) for name, array in weights.items()}
 
     def gradients(gradient_checkpointing: bool) -> tuple[dict, int]:
@@ -116,9 +142,9 @@ def test_gradient_checkpointing_recomputes_layers_and_changes_no_gradient():
                 dropout = Dropout(tf.constant([1, 2]))
                 sums = loss_sums(
                     values,
-                    TINY,
+                    config,
                     batch,
-                    True,
+                    config.has_next_sentence,
                     dropout,
                     gradient_checkpointing=gradient_checkpointing,
                 )
@@ -130,7 +156,7 @@ def test_gradient_checkpointing_recomputes_layers_and_changes_no_gradient():
         return traced(tensors), sum(op.type == "Softmax" for op in traced.graph.get_operations())
 
     (stored, once), (again, twice) = gradients(False), gradients(True)
-    assert (once, twice) == (TINY.num_hidden_layers, 2 * TINY.num_hidden_layers)
+    assert (once, twice) == (config.num_hidden_layers, 2 * config.num_hidden_layers)
     for name, values in stored.items():
         np.testing.assert_allclose(again[name], values, rtol=1e-5, atol=1e-6, err_msg=name)
 

@@ -10,7 +10,8 @@ import pytest
 import tensorflow as tf
 
 from lib.model.clipping import clip_by_global_norm
-from lib.model.optimizers import _orthogonalised
+from lib.model.optimizers import OPTIMIZERS, _orthogonalised
+from lib.model.parameters import Parameter
 from tests.helpers.optimizer_runs import (
     DECAYING,
     MATRICES,
@@ -243,6 +244,46 @@ def test_muon_treats_a_matrix_and_its_transpose_alike():
     weights = initial() | {tall.name: initial()[wide.name].T}
     found = run(make(**settings("muon")), weights, [each])
     assert np.array_equal(found[tall.name], found[wide.name].T)
+
+
+def test_muon_orthogonalises_matrices_that_are_stored_side_by_side_each_by_itself():
+    """Like parameters of their own, and like the float64 formula; wide, square and tall ones."""
+    joint = [
+        Parameter("layers/0/attn/Wqkv", (6, 18), matrices=3),
+        Parameter("layers/0/mlp/Wi", (6, 16), matrices=2),
+        Parameter("layers/1/mlp/Wi", (9, 12), matrices=2),
+    ]
+    apart = [
+        Parameter(f"{p.name}/{number}", p.matrix_shape, matrices=1)
+        for p in joint
+        for number in range(p.matrices)
+    ]
+
+    def split(arrays: dict) -> dict:
+        return {
+            f"{p.name}/{number}": part
+            for p in joint
+            for number, part in enumerate(np.split(arrays[p.name], p.matrices, axis=1))
+        }
+
+    draw = np.random.default_rng(5)
+    weights, *sets = (
+        {p.name: draw.normal(0, 0.02, p.shape).astype(np.float32) for p in joint} for _ in range(6)
+    )
+    values = settings("muon")
+    make_muon = OPTIMIZERS[values.pop("name")]
+    found = split(run(make_muon(joint, **values), weights, sets))
+    alone = run(make_muon(apart, **values), split(weights), [split(each) for each in sets])
+    for name, start in split(weights).items():
+        w, m = start.astype(np.float64), 0.0
+        for step, each in enumerate(sets, 1):
+            g, rate = split(each)[name].astype(np.float64), learning_rate(step)
+            m = 0.95 * m + 0.05 * g
+            update = 0.2 * max(w.shape) ** 0.5 * orthogonalised(0.95 * m + 0.05 * g)
+            w = w - rate * values["weight_decay"] * w - rate * update
+        assert error(found[name], w) <= 1e-6, name
+        assert error(alone[name], w) <= 1e-6, name
+        assert error(start, w) > 0.01, name
 
 
 def test_muon_steps_have_the_size_of_adamw_steps_whatever_the_gradient():

@@ -1,14 +1,25 @@
 """Packed sequences: every example has the losses and gradients of an unpacked one."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import tensorflow as tf
 
-from lib.model.bert import encode
+from lib.model.encoder_config import EncoderConfig
+from lib.model.encoders import encoder
 from lib.model.initialization import initial_values
 from lib.model.losses import loss_sums
 from tests.helpers.packed_batches import unpacked_and_packed
-from tests.helpers.tiny_bert import TINY, random_weights
+from tests.helpers.tiny_bert import TINY, TINY_MODERN, random_weights
+
+# Sequences of 24 tokens, of which local layers see the neighbours: in bands, or masked.
+MASKED = replace(TINY_MODERN, local_attention=14)
+MODELS = pytest.mark.parametrize(
+    "config",
+    [TINY, TINY_MODERN, pytest.param(MASKED, marks=pytest.mark.slow)],
+    ids=["bert", "modernbert", "modernbert, masked"],
+)
 
 
 @pytest.fixture(scope="module")
@@ -17,8 +28,8 @@ def batches() -> tuple[dict, dict, np.ndarray]:
 
 
 @tf.function
-def sums_of(weights: dict, batch: dict) -> dict[str, tf.Tensor]:
-    return loss_sums(weights, TINY, batch, True)
+def sums_of(weights: dict, config: EncoderConfig, batch: dict) -> dict[str, tf.Tensor]:
+    return loss_sums(weights, config, batch, config.has_next_sentence)
 
 
 def restricted(packed: dict, sequence: int, slot: int) -> dict:
@@ -35,26 +46,30 @@ def restricted(packed: dict, sequence: int, slot: int) -> dict:
     }
 
 
-def test_each_example_has_its_unpacked_losses(batches):
+@pytest.mark.parametrize(
+    "config", [TINY, pytest.param(TINY_MODERN, marks=pytest.mark.slow)], ids=["bert", "modernbert"]
+)
+def test_each_example_has_its_unpacked_losses(batches, config):
     unpacked, packed, packs = batches
-    weights = random_weights(1)
+    weights = random_weights(1, config)
     for sequence, slot in np.argwhere(packs >= 0):
         alone = {name: values[packs[sequence, slot]][None] for name, values in unpacked.items()}
-        expected = sums_of(weights, alone)
-        found = sums_of(weights, restricted(packed, sequence, slot))
+        expected = sums_of(weights, config, alone)
+        found = sums_of(weights, config, restricted(packed, sequence, slot))
         assert float(expected["masked_lm_weight"]) >= 1
         for name, value in expected.items():
             assert float(found[name]) == pytest.approx(float(value), rel=1e-5, abs=1e-5), name
 
 
-def test_gradients_equal_those_of_unpacked_sequences(batches):
-    weights = {name: tf.constant(array) for name, array in random_weights(2).items()}
+@MODELS
+def test_gradients_equal_those_of_unpacked_sequences(batches, config):
+    weights = {name: tf.constant(array) for name, array in random_weights(2, config).items()}
     gradients = []
     for batch in batches[:2]:
         with tf.GradientTape() as tape:
             tape.watch(weights)
-            sums = loss_sums(weights, TINY, batch, True)
-            loss = sums["masked_lm_loss"] + sums["next_sentence_loss"]
+            sums = loss_sums(weights, config, batch, config.has_next_sentence)
+            loss = sums["masked_lm_loss"] + sums.get("next_sentence_loss", 0.0)
         gradients.append(tape.gradient(loss, weights))
     for name, expected in gradients[0].items():
         found = gradients[1][name]
@@ -66,15 +81,20 @@ def test_gradients_equal_those_of_unpacked_sequences(batches):
             assert np.linalg.norm(found - expected) <= 1e-5 * np.linalg.norm(expected), name
 
 
-def test_examples_do_not_attend_to_each_other(batches):
+@MODELS
+def test_examples_do_not_attend_to_each_other(batches, config):
     _, packed, packs = batches
-    weights, draw = random_weights(3), np.random.default_rng(0)
+    weights, draw = random_weights(3, config), np.random.default_rng(0)
     names = ("input_ids", "example_ids", "segment_ids", "position_ids")
     ids, examples, segments, positions = (packed[name].numpy() for name in names)
 
     def hidden(ids: np.ndarray, segments: np.ndarray) -> np.ndarray:
         tensors = map(tf.constant, (ids, examples, segments))
-        return encode(weights, TINY, *tensors, position_ids=tf.constant(positions)).numpy()
+        return (
+            encoder(config)
+            .encode(weights, config, *tensors, position_ids=tf.constant(positions))
+            .numpy()
+        )
 
     before = hidden(ids, segments)
     for slot in range(packs.shape[1]):

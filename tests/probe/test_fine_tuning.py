@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from lib.model.initialization import initial_values
+from lib.model.modernbert_config import ModernBertConfig
 from lib.probe.fine_tuning import FineTuner
 from lib.probe.labelled import Example
 from lib.probe.learning_rate import choose_learning_rate
@@ -18,13 +19,32 @@ from lib.probe.task_data import assign_folds
 from lib.run.errors import UserError
 from tests.helpers.labelled import CLASSIFICATION, CONFIG, TAGGING, TOKENIZER, learnable_examples
 
+MODERNBERT = ModernBertConfig(
+    vocab_size=CONFIG.vocab_size,
+    hidden_size=16,
+    num_hidden_layers=2,
+    num_attention_heads=2,
+    intermediate_size=32,
+    mlp_dropout=0.1,
+    classifier_dropout=0.1,
+    local_attention=4,
+    max_position_embeddings=16,
+    initializer_range=0.1,
+)
+MEAN = CLASSIFICATION.model_copy(update={"pooling": "mean"})
+
 
 @pytest.mark.parametrize(
-    "task",
-    [CLASSIFICATION, pytest.param(TAGGING, marks=pytest.mark.slow)],
-    ids=lambda task: task.kind,
+    ("task", "config"),
+    [
+        (CLASSIFICATION, CONFIG),
+        pytest.param(TAGGING, CONFIG, marks=pytest.mark.slow),
+        pytest.param(MEAN, MODERNBERT, marks=pytest.mark.slow),
+        pytest.param(TAGGING, MODERNBERT, marks=pytest.mark.slow),
+    ],
+    ids=lambda each: getattr(each, "kind", None) or each.architecture,
 )
-def test_learnable_tasks_are_learnt_deterministically(task):
+def test_learnable_tasks_are_learnt_deterministically(task, config):
     train, test = learnable_examples(task.kind, 160, 1), learnable_examples(task.kind, 60, 2)
     if task.kind == "tagging":
         sequences, test_sequences = (
@@ -33,8 +53,8 @@ def test_learnable_tasks_are_learnt_deterministically(task):
     else:
         sequences, test_sequences = (text_sequences(x, TOKENIZER, 16) for x in (train, test))
     classes = sorted({label for example in train for label in example.labels})
-    tuner = FineTuner(CONFIG, task, classes, TOKENIZER.pad_id)
-    weights, calls = initial_values(CONFIG, 1), []
+    tuner = FineTuner(config, task, classes, TOKENIZER.pad_id)
+    weights, calls = initial_values(config, 1), []
     gold = [sequence.labels for sequence in test_sequences]
     losses = [tuner.train(weights, sequences, 1, lambda: calls.append(1))]
     predictions = tuner.predict(test_sequences)
@@ -44,7 +64,7 @@ def test_learnable_tasks_are_learnt_deterministically(task):
     # A run leaves no trace in the next one, and another seed gives another loss.
     losses += [tuner.train(weights, sequences, seed, lambda: None) for seed in (2, 1)]
     assert losses[0] == losses[2] != losses[1]
-    again = FineTuner(CONFIG, task, classes, TOKENIZER.pad_id)
+    again = FineTuner(config, task, classes, TOKENIZER.pad_id)
     assert again.train(weights, sequences, 1, lambda: None) == losses[0]
     assert again.predict(test_sequences) == predictions
 

@@ -132,3 +132,12 @@ def test_tagging_without_a_baseline(project):
     # With so few words there are equal sentences, but they are all in the same part.
     assert metrics["test_examples_also_in_training"] == 0 < metrics["test_examples"]
     shutil.rmtree(project.folder / "results/probe/towns")
+
+
+@pytest.mark.slow
+def test_the_mean_of_tokens_is_for_models_that_transformers_classifies_by_it(project):
+    task = {**TASK, "pooling": "mean"}
+    project.set({"probe": {"tasks": {"colours": task}}})
+    output = project.stage("probe", "colours", code=1)
+    problem = "probe.tasks.colours.pooling: should be cls for models/own, a BERT. Received: 'mean'"
+    assert problem in output.splitlines()[-1]

@@ -18,13 +18,18 @@ from tests.helpers.layout import train_runs
 _LAYOUT = "tests.helpers.layout"
 # Without dropout everything agrees; with it, layouts of equal microbatches.
 PLAIN, DROPPED = 0.0, 0.1
-WHOLE, PARTS, DROPPED_PARTS, MUON, MUON_PARTS = (
-    ["whole", None, PLAIN, "adamw"],
-    ["parts", 8, PLAIN, "adamw"],
-    ["dropped", 8, DROPPED, "adamw"],
-    ["muon", None, PLAIN, "muon"],
-    ["muon parts", 8, PLAIN, "muon"],
-)
+
+
+def layout(name: str, architecture: str) -> list:
+    """A run as `tests.helpers.layout` takes it."""
+    microbatch = 8 if "parts" in name or "dropped" in name else None
+    dropout = DROPPED if "dropped" in name else PLAIN
+    return [name, microbatch, dropout, "muon" if "muon" in name else "adamw", architecture]
+
+
+ARCHITECTURES = pytest.mark.parametrize("architecture", ["bert", "modernbert"])
+# A matrix of the first layer.
+OUTPUTS = {"bert": "bert/encoder/layer_0/output/dense/kernel", "modernbert": "layers/0/mlp/Wo"}
 Ended = dict[str, dict[str, np.ndarray]]
 
 
@@ -98,23 +103,29 @@ def assert_agree(one: dict[str, np.ndarray], other: dict[str, np.ndarray]) -> No
 
 
 @pytest.mark.slow
-def test_microbatches_train_like_the_whole_batch():
-    one = dict(train_runs("one", [WHOLE, PARTS], steps=6))
+@ARCHITECTURES
+def test_microbatches_train_like_the_whole_batch(architecture):
+    runs = [layout(name, architecture) for name in ("whole", "parts")]
+    one = dict(train_runs("one", runs, steps=6))
     assert_agree(one["whole"], one["parts"])
 
 
 @pytest.mark.slow
-def test_all_layouts_agree_after_twenty_steps(tmp_path):
-    one = ended("one", [WHOLE, PARTS, DROPPED_PARTS, MUON, MUON_PARTS], tmp_path)
+@ARCHITECTURES
+def test_all_layouts_agree_after_twenty_steps(tmp_path, architecture):
+    def runs(*names: str) -> list:
+        return [layout(name, architecture) for name in names]
+
+    one = ended("one", runs("whole", "parts", "dropped", "muon", "muon parts"), tmp_path)
     assert_agree(one["whole"], one["parts"])
     assert_agree(one["muon"], one["muon parts"])
     # The optimizers differ.
-    kernels = [one[run]["bert/encoder/layer_0/output/dense/kernel"] for run in ("whole", "muon")]
+    kernels = [one[run][OUTPUTS[architecture]] for run in ("whole", "muon")]
     assert np.linalg.norm(kernels[0] - kernels[1]) > 0.1 * np.linalg.norm(kernels[0])
     # Dropout has an effect.
     assert differences(one["parts"], one["dropped"])[0] > 1e-3
     for distribution in ("mirrored", "multiworker"):
-        other = ended(distribution, [WHOLE, DROPPED_PARTS, MUON_PARTS], tmp_path)
+        other = ended(distribution, runs("whole", "dropped", "muon parts"), tmp_path)
         assert_agree(one["whole"], other["whole"])
         assert_agree(one["dropped"], other["dropped"])
         assert_agree(one["muon"], other["muon parts"])

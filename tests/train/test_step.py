@@ -1,7 +1,6 @@
 """The training step: lower precision, skipped steps, several steps per call, compilation."""
 
 import math
-from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -13,14 +12,18 @@ from lib.params import parse_params
 from lib.train.saving import checkpoint
 from lib.train.step import Trainer
 from lib.train.strategy import make_strategy
-from tests.helpers.tiny_bert import TINY, random_batch
+from tests.helpers.tiny_bert import random_batch, tiny_model
+
+ARCHITECTURES = pytest.mark.parametrize("architecture", ["bert", "modernbert"])
 
 
-def trainer(values: dict, **changes) -> Trainer:
+def trainer(
+    values: dict, architecture: str = "bert", dropout: float = 0.0, **changes: object
+) -> Trainer:
     values["pretrain"] |= {"batch_size": 8, "warmup_steps": 0, **changes}
-    config = replace(TINY, hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0)
-    settings = parse_params(values).pretrain
-    return Trainer(config, settings, True, initial_values(config, 1), make_strategy("one"))
+    config = tiny_model(architecture, dropout)
+    settings, pairs = parse_params(values).pretrain, config.has_next_sentence
+    return Trainer(config, settings, pairs, initial_values(config, 1), make_strategy("one"))
 
 
 def losses(one: Trainer, steps: int) -> list[float]:
@@ -33,18 +36,20 @@ def losses(one: Trainer, steps: int) -> list[float]:
 
 
 @pytest.mark.slow
+@ARCHITECTURES
 @pytest.mark.parametrize("precision", ["bfloat16", "float16"])
-def test_lower_precision_learns_as_float32_does(values, precision):
-    exact = losses(trainer(values), 25)
+def test_lower_precision_learns_as_float32_does(values, precision, architecture):
+    exact = losses(trainer(values, architecture), 25)
     assert exact[-1] < 0.7 * exact[0]
-    rough = losses(trainer(values, precision=precision), 25)
+    rough = losses(trainer(values, architecture, precision=precision), 25)
     assert rough != exact
     np.testing.assert_allclose(rough, exact, rtol=0.05, atol=0.05)
 
 
 @pytest.mark.slow
-def test_a_step_with_float16_overflow_is_skipped_and_the_loss_scale_halved(values):
-    one = trainer(values, precision="float16")
+@ARCHITECTURES
+def test_a_step_with_float16_overflow_is_skipped_and_the_loss_scale_halved(values, architecture):
+    one = trainer(values, architecture, precision="float16")
     before = one.state()
     scale = before["scaling/scale"]
     one.restore(before | {"scaling/scale": np.float32(2.0**24)})
@@ -62,8 +67,13 @@ def test_a_step_with_float16_overflow_is_skipped_and_the_loss_scale_halved(value
     assert one.state()["scaling/since"] == 0
 
 
-def test_microbatches_add_up_to_the_whole_batch(values):
-    whole, parts = (losses(trainer(values, microbatch_size=size), 3) for size in (None, 2))
+@pytest.mark.parametrize(
+    "architecture", ["bert", pytest.param("modernbert", marks=pytest.mark.slow)]
+)
+def test_microbatches_add_up_to_the_whole_batch(values, architecture):
+    whole, parts = (
+        losses(trainer(values, architecture, microbatch_size=size), 3) for size in (None, 2)
+    )
     np.testing.assert_allclose(parts, whole, rtol=1e-5)
 
 
@@ -75,24 +85,30 @@ def broken(batch: dict, value: float = math.nan) -> dict:
 
 
 @pytest.mark.parametrize(
-    ("precision", "optimizer", "changes"),
+    ("architecture", "precision", "optimizer", "changes"),
     [
-        ("float32", "adamw", {}),
-        pytest.param("bfloat16", "lamb", {"clip_norm": None}, marks=pytest.mark.slow),
-        pytest.param("float16", "novograd", {}, marks=pytest.mark.slow),
-        pytest.param("float32", "muon", {"microbatch_size": 4}, marks=pytest.mark.slow),
-        pytest.param("bfloat16", "muon", {}, marks=pytest.mark.slow),
+        ("bert", "float32", "adamw", {}),
+        *(
+            pytest.param(architecture, *case, marks=pytest.mark.slow)
+            for architecture in ("bert", "modernbert")
+            for case in (
+                ("bfloat16", "lamb", {"clip_norm": None}),
+                ("float16", "novograd", {}),
+                ("float32", "muon", {"microbatch_size": 4}),
+                ("bfloat16", "muon", {}),
+            )
+        ),
     ],
 )
 def test_a_step_that_is_not_finite_is_as_if_its_batch_had_not_been_there(
-    values, precision, optimizer, changes
+    values, architecture, precision, optimizer, changes
 ):
     batches = [random_batch(seed, sequences=8) for seed in range(5)]
     first, second = sorted(np.random.default_rng().choice(7, 2, replace=False).tolist())
     given = batches.copy()
     given.insert(first, broken(batches[0]))
     given.insert(second, broken(batches[1], math.inf))
-    one = trainer(values, precision=precision, optimizer=optimizer, **changes)
+    one = trainer(values, architecture, precision=precision, optimizer=optimizer, **changes)
     initial = one.state()
 
     def train(batches: list[dict]) -> tuple[list[dict], dict]:
@@ -128,9 +144,13 @@ def test_a_step_that_is_not_finite_is_as_if_its_batch_had_not_been_there(
 
 
 @pytest.mark.slow
+@ARCHITECTURES
 @pytest.mark.parametrize("precision", ["bfloat16", "float16"])
-def test_evaluation_is_in_the_precision_of_training_unless_that_overflows(values, precision):
-    one = trainer(values, precision=precision)
+def test_evaluation_is_in_the_precision_of_training_unless_that_overflows(
+    values, precision, architecture
+):
+    one = trainer(values, architecture, precision=precision)
+    pairs = one.config.has_next_sentence
     batch = random_batch(2, sequences=8)
     name = "masked_lm_loss"
     for variable in one.variables.values():
@@ -139,14 +159,15 @@ def test_evaluation_is_in_the_precision_of_training_unless_that_overflows(values
     def sums(given: str) -> float:
         @tf.function(autograph=False)
         def loss() -> tf.Tensor:
-            return loss_sums(one.variables, one.config, batch, True, precision=given)[name]
+            return loss_sums(one.variables, one.config, batch, pairs, precision=given)[name]
 
         return float(loss())
 
     assert one.evaluate(batch)[name] == pytest.approx(sums(precision), rel=1e-6)
     assert sums(precision) != pytest.approx(sums("float32"), rel=1e-5)
     if precision == "float16":
-        kernel = one.variables["bert/encoder/layer_0/intermediate/dense/kernel"]
+        wide = {"bert": "bert/encoder/layer_0/intermediate/dense/kernel"}
+        kernel = one.variables[wide.get(architecture, "layers/0/mlp/Wi")]
         kernel.assign(kernel * 1e7)
         assert not math.isfinite(sums(precision))
         assert one.evaluate(batch)[name] == pytest.approx(sums("float32"), rel=1e-6)
@@ -178,10 +199,11 @@ def test_xla_compiles_gradients_clipping_and_update_where_asked(values, xla):
 
 
 @pytest.mark.slow  # XLA compiles for ten seconds.
-def test_a_compiled_run_skips_and_evaluates_as_any_other(values):
+@ARCHITECTURES
+def test_a_compiled_run_skips_and_evaluates_as_any_other(values, architecture):
     batches = [random_batch(seed, sequences=8) for seed in range(4)]
     batches.insert(2, broken(batches[0]))
-    one, other = (trainer(values, xla=xla, optimizer="lamb") for xla in (True, False))
+    one, other = (trainer(values, architecture, xla=xla, optimizer="lamb") for xla in (True, False))
     for number, batch in enumerate(batches, 1):
         for each in (one, other):
             each.step(batch, tf.constant(number), tf.constant(0.01))
@@ -194,17 +216,20 @@ def test_a_compiled_run_skips_and_evaluates_as_any_other(values):
 
 
 @pytest.mark.slow
-def test_muon_goes_on_from_a_checkpoint_bit_for_bit(values, tmp_path):
+@pytest.mark.parametrize(("architecture", "count"), [("bert", 12), ("modernbert", 16)])
+def test_muon_goes_on_from_a_checkpoint_bit_for_bit(values, tmp_path, architecture, count):
     (tmp_path / "logs").mkdir()
-    one, other = (trainer(values, optimizer="muon", microbatch_size=4) for _ in range(2))
+    one, other = (
+        trainer(values, architecture, 0.1, optimizer="muon", microbatch_size=4) for _ in range(2)
+    )
     for number in range(1, 7):
         results = one.step(random_batch(number, sequences=8), *numbers(number))
         assert float(results["skipped"]) == 0
         if number == 3:
             checkpoint.save(tmp_path / "run", 3, one.state(), tmp_path / "logs", keep=1)
     found = checkpoint.latest(tmp_path / "run")
-    matrices = [p.name for p in TINY.parameter_table() if p.matrices]
-    assert len(matrices) == 12
+    matrices = [p.name for p in one.config.parameter_table() if p.matrices]
+    assert len(matrices) == count
     assert all(np.any(found.arrays[f"m/{name}"]) for name in matrices)
     assert not any(f"v/{name}" in found.arrays for name in matrices)
     other.restore(found.arrays)
