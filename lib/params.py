@@ -615,7 +615,8 @@ class Params(Section):
     def _check_architecture(self, name: str) -> None:
         """Refuses a new model that cannot be trained on the records, or begin as it should."""
         config, start = ARCHITECTURES[self.pretrain.model.architecture], self.pretrain
-        if self.records.next_sentence and not config.has_next_sentence:
+        from_text = self.records.source == SHARDS
+        if from_text and self.records.next_sentence and not config.has_next_sentence:
             problem = (
                 f"should be false for phases.{name}, as a {config.title} has no segments and no "
                 "NSP head; or set pretrain.model.architecture: bert"

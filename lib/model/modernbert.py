@@ -10,6 +10,8 @@ Shapes: as in `lib.model.bert`; N heads of size D.
 
 from functools import partial
 
+import numpy as np
+
 from lib.model.fused import geglu, rotated
 from lib.model.layers import (
     NO_DROPOUT,
@@ -63,10 +65,7 @@ def encode(
     if not in_bands and config.num_hidden_layers > 1:
         near = tf.abs(places[:, None] - places) <= config.local_attention // 2  # [S, S]
         nearby = masked_scores(allowed & near, words.dtype)
-    turns = {
-        theta: _turns(length, position_ids, config.head_size, theta)
-        for theta in (config.global_rope_theta, config.local_rope_theta)
-    }
+    turns: dict[bool, tuple[tf.Tensor, tf.Tensor]] = {}  # of global and of local layers
     last = config.num_hidden_layers - 1
     for number in range(config.num_hidden_layers):
         is_global = config.is_global(number)
@@ -82,10 +81,11 @@ def encode(
             example_ids if in_bands and not is_global else None,
             position_ids is not None,
         )
-        theta = config.global_rope_theta if is_global else config.local_rope_theta
+        if is_global not in turns:
+            turns[is_global] = _turns(length, position_ids, config.frequencies(number))
         bias = everywhere if is_global or nearby is None else nearby
         hidden = (tf.recompute_grad(layer) if gradient_checkpointing else layer)(
-            hidden, bias, *turns[theta], own
+            hidden, bias, *turns[is_global], own
         )
     hidden = normalised(hidden, weights["final_norm"], None, config.norm_eps)
     # [B * S, H] -> [B, S, H], or [B * C, H] -> [B, C, H]
@@ -94,11 +94,15 @@ def encode(
 
 
 def _turns(
-    length: int, position_ids: tf.Tensor | None, head_size: int, theta: float
+    length: int, position_ids: tf.Tensor | None, frequencies: np.ndarray
 ) -> tuple[tf.Tensor, tf.Tensor]:
-    """Cosines and sines of the angles at each token's position: [B or 1, 1, S, D / 2]."""
-    exponents = tf.range(0, head_size, 2, dtype=tf.float32) / head_size
-    angles = tf.range(length, dtype=tf.float32)[:, None] * theta**-exponents  # [S, D / 2]
+    """Cosines and sines of the angles at each token's position: [B or 1, 1, S, D / 2].
+
+    Args:
+        frequencies: radians per token, [D / 2].
+    """
+    places = tf.range(length, dtype=tf.float32)
+    angles = places[:, None] * frequencies.astype(np.float32)  # [S, D / 2]
     cosines, sines = (
         table[None] if position_ids is None else tf.gather(table, position_ids)
         for table in (tf.cos(angles), tf.sin(angles))
