@@ -111,7 +111,7 @@ def test_microbatches_train_like_the_whole_batch(architecture):
 
 
 @pytest.mark.slow
-@ARCHITECTURES
+@pytest.mark.parametrize("architecture", ["bert"])
 def test_all_layouts_agree_after_twenty_steps(tmp_path, architecture):
     def runs(*names: str) -> list:
         return [layout(name, architecture) for name in names]
