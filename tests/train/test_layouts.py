@@ -96,10 +96,13 @@ def differences(one: dict[str, np.ndarray], other: dict[str, np.ndarray]) -> tup
     return relative, key_bias
 
 
-def assert_agree(one: dict[str, np.ndarray], other: dict[str, np.ndarray]) -> None:
+def assert_agree(
+    one: dict[str, np.ndarray], other: dict[str, np.ndarray], architecture: str
+) -> None:
+    """Equal but for rounding, which the division by small second moments makes larger."""
     assert one["norms"].max() > 0.5  # So gradients were clipped.
     relative, key_bias = differences(one, other)
-    assert relative <= 1e-5 and key_bias <= 1e-6
+    assert relative <= {"bert": 1e-5, "modernbert": 3e-5}[architecture] and key_bias <= 1e-6
 
 
 @pytest.mark.slow
@@ -107,18 +110,18 @@ def assert_agree(one: dict[str, np.ndarray], other: dict[str, np.ndarray]) -> No
 def test_microbatches_train_like_the_whole_batch(architecture):
     runs = [layout(name, architecture) for name in ("whole", "parts")]
     one = dict(train_runs("one", runs, steps=6))
-    assert_agree(one["whole"], one["parts"])
+    assert_agree(one["whole"], one["parts"], architecture)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("architecture", ["bert"])
+@ARCHITECTURES
 def test_all_layouts_agree_after_twenty_steps(tmp_path, architecture):
     def runs(*names: str) -> list:
         return [layout(name, architecture) for name in names]
 
     one = ended("one", runs("whole", "parts", "dropped", "muon", "muon parts"), tmp_path)
-    assert_agree(one["whole"], one["parts"])
-    assert_agree(one["muon"], one["muon parts"])
+    assert_agree(one["whole"], one["parts"], architecture)
+    assert_agree(one["muon"], one["muon parts"], architecture)
     # The optimizers differ.
     kernels = [one[run][OUTPUTS[architecture]] for run in ("whole", "muon")]
     assert np.linalg.norm(kernels[0] - kernels[1]) > 0.1 * np.linalg.norm(kernels[0])
@@ -126,9 +129,9 @@ def test_all_layouts_agree_after_twenty_steps(tmp_path, architecture):
     assert differences(one["parts"], one["dropped"])[0] > 1e-3
     for distribution in ("mirrored", "multiworker"):
         other = ended(distribution, runs("whole", "dropped", "muon parts"), tmp_path)
-        assert_agree(one["whole"], other["whole"])
-        assert_agree(one["dropped"], other["dropped"])
-        assert_agree(one["muon"], other["muon parts"])
+        assert_agree(one["whole"], other["whole"], architecture)
+        assert_agree(one["dropped"], other["dropped"], architecture)
+        assert_agree(one["muon"], other["muon parts"], architecture)
 
 
 def test_batch_sizes_that_cannot_be_divided_are_refused():
