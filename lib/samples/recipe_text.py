@@ -81,6 +81,7 @@ def _wiki_zh(count: int) -> _Files:
 
 _KINDS: dict[str, Callable[[int], _Files]] = {
     "budget-24h": _paragraphs,
+    "modernbert-24h": _paragraphs,
     "ct-bert": _tweets,
     "hf-guide": _paragraphs,
     "kanarya": _lines("turkish"),
