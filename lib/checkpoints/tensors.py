@@ -166,9 +166,9 @@ def assemble(
     present = set(names)
     missing = [name for name, tensor in table.items() if tensor.name not in present]
     missing_heads = []
-    parts = {parameter.name: parameter.part for parameter in config.parameter_table()}
+    known = {parameter.name: parameter for parameter in config.parameter_table()}
     for head in HEADS:
-        parameters = [name for name in table if parts[name] == head]
+        parameters = [name for name in table if known[name].part == head]
         if parameters and set(parameters) <= set(missing):
             missing_heads.append(head)
             missing = [name for name in missing if name not in parameters]
@@ -199,7 +199,6 @@ def assemble(
             f"{source}: tensors ({some_names(wrong)}) that are not part of a {config.title} with "
             f"{layers} layers; use the config that belongs to these weights"
         )
-    shapes = {parameter.name: parameter.shape for parameter in config.parameter_table()}
     stored = {name: tensor for name, tensor in table.items() if tensor.name in present}
     for tensor in stored.values():
         shape = tuple(shape_of(tensor.name))
@@ -212,7 +211,7 @@ def assemble(
     def read_parameter(name: str) -> np.ndarray:
         values = read(stored[name].name)
         refuse_not_finite(values, source, stored[name].name)
-        return stored[name].to_parameter(values, shapes[name])
+        return stored[name].to_parameter(values, known[name].shape)
 
     return OpenCheckpoint(
         source, config, tuple(stored), tuple(missing_heads), tuple(unexpected), read_parameter

@@ -155,6 +155,11 @@ def masked_scores(allowed: tf.Tensor, dtype: tf.DType) -> tf.Tensor:
     return (1.0 - tf.cast(allowed, dtype)) * _MASKED_SCORE
 
 
+def scores_at(bias: tf.Tensor, positions: tf.Tensor) -> tf.Tensor:
+    """What to add to the scores of some positions: [B, 1, 1 or S, S] -> [B, 1, 1 or C, S]."""
+    return bias if bias.shape[2] == 1 else tf.gather(bias, positions, axis=2, batch_dims=1)
+
+
 def tied_logits(states: tf.Tensor, table: Any, bias: Any) -> tf.Tensor:
     """Logits of an output layer whose matrix is the table of token embeddings.
 
@@ -218,8 +223,7 @@ def self_attention(
         own = gather_positions(hidden, positions, length)
         (query,) = projected(own, positions.shape[1], ("query",))
         key, value = projected(hidden, length, ("key", "value"))
-        if bias.shape[2] != 1:
-            bias = tf.gather(bias, positions, axis=2, batch_dims=1)  # [B, 1, S, S] -> [B, 1, C, S]
+        bias = scores_at(bias, positions)
     return attended(query, key, value, bias, dropout, rate)
 
 

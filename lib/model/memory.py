@@ -244,7 +244,11 @@ class _ModernBertCounts(_Counts[ModernBertConfig]):
         numbers = self.mask()
         layers = range(config.num_hidden_layers)
         is_local = [not config.is_global(number) for number in layers]
-        if batch.gradient_checkpointing and any(is_local) and not self._in_bands():
+        if (
+            batch.gradient_checkpointing
+            and any(is_local)
+            and not self._config.in_bands(self._batch.length)
+        ):
             numbers += batch.tokens * batch.length * _FLOAT32  # the mask of local layers
         if batch.gradient_checkpointing or self._size == _FLOAT32:
             thetas = {
@@ -261,7 +265,7 @@ class _ModernBertCounts(_Counts[ModernBertConfig]):
         config, batch = self._config, self._batch
         if not self._is_banded(number):
             return config.num_attention_heads * self.computed(number) * batch.length
-        return config.num_attention_heads * self._padded() * 3 * (config.local_attention // 2)
+        return config.num_attention_heads * self._padded() * 3 * config.reach
 
     def layer(self, number: int) -> int:
         config, tokens, computed = self._config, self._batch.tokens, self.computed(number)
@@ -301,16 +305,12 @@ class _ModernBertCounts(_Counts[ModernBertConfig]):
         batch = self._batch
         return (batch.tokens if batch.packed else batch.length) * self._config.head_size
 
-    def _in_bands(self) -> bool:
-        """Whether local layers compute the weights of neighbouring tokens only."""
-        return self._batch.length > 2 * self._config.local_attention
-
     def _is_banded(self, number: int) -> bool:
-        return self._in_bands() and not self._config.is_global(number)
+        return self._config.is_banded(number, self._batch.length)
 
     def _padded(self) -> int:
         """Tokens of all sequences, filled up to whole blocks."""
-        reach = self._config.local_attention // 2
+        reach = self._config.reach
         return self._batch.sequences * -(-self._batch.length // reach) * reach
 
     def heads(self) -> int:

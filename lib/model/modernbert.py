@@ -25,6 +25,7 @@ from lib.model.layers import (
     masked_scores,
     may_attend,
     normalised,
+    scores_at,
     split_heads,
     tied_logits,
 )
@@ -60,10 +61,9 @@ def encode(
     allowed = may_attend(example_ids, packed=position_ids is not None)
     everywhere = masked_scores(allowed, words.dtype)
     places = tf.range(length)  # [S]
-    in_bands = length > 2 * config.local_attention
     nearby: tf.Tensor | None = None
-    if not in_bands and config.num_hidden_layers > 1:
-        near = tf.abs(places[:, None] - places) <= config.local_attention // 2  # [S, S]
+    if not config.in_bands(length) and config.num_hidden_layers > 1:
+        near = tf.abs(places[:, None] - places) <= config.reach  # [S, S]
         nearby = masked_scores(allowed & near, words.dtype)
     turns: dict[bool, tuple[tf.Tensor, tf.Tensor]] = {}  # of global and of local layers
     last = config.num_hidden_layers - 1
@@ -78,7 +78,7 @@ def encode(
             number,
             positions if number == last else None,
             gradient_checkpointing,
-            example_ids if in_bands and not is_global else None,
+            example_ids if config.is_banded(number, length) else None,
             position_ids is not None,
         )
         if is_global not in turns:
@@ -155,15 +155,14 @@ def _layer(
         (query,) = split_heads(tf.matmul(own, matrix[:, :size]), computed.shape[1], heads, 1)
         key, value = split_heads(tf.matmul(values, matrix[:, size:]), length, heads, 2)
         query = turned(query, _at(cosines, computed), _at(sines, computed))
-        if bias.shape[2] != 1:
-            bias = _scores_at(bias, computed)
+        bias = scores_at(bias, computed)
     key = turned(key, cosines, sines)
     rate = config.attention_dropout
     if bands is None:
         context = attended(query, key, value, bias, dropout, rate)
     else:
         context = banded_attention(
-            query, key, value, bands, packed, config.local_attention // 2, bias.dtype, dropout, rate
+            query, key, value, bands, packed, config.reach, bias.dtype, dropout, rate
         )
     if positions is not None:
         hidden = gather_positions(hidden, positions, length)  # [B * S, H] -> [B * C, H]
@@ -182,11 +181,6 @@ def _at(angles: tf.Tensor, positions: tf.Tensor) -> tf.Tensor:
     if angles.shape[0] == 1:
         return tf.gather(angles[0, 0], positions)[:, None]
     return tf.gather(angles, positions, axis=2, batch_dims=1)
-
-
-def _scores_at(bias: tf.Tensor, positions: tf.Tensor) -> tf.Tensor:
-    """What to add to the scores of some positions: [B, 1, S, S] -> [B, 1, C, S]."""
-    return tf.gather(bias, positions, axis=2, batch_dims=1)
 
 
 def _gated(config: ModernBertConfig, values: tf.Tensor) -> tf.Tensor:

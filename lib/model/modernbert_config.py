@@ -156,6 +156,19 @@ class ModernBertConfig(EncoderConfig):
         """Whether a layer attends to all tokens; the others attend to neighbours."""
         return layer % self.global_attn_every_n_layers == 0
 
+    @property
+    def reach(self) -> int:
+        """How many tokens on either side a token of a local layer attends to."""
+        return self.local_attention // 2
+
+    def in_bands(self, length: int) -> bool:
+        """Whether local layers compute the scores of neighbouring tokens only."""
+        return length > 2 * self.local_attention
+
+    def is_banded(self, layer: int, length: int) -> bool:
+        """Whether a layer computes the scores of neighbouring tokens only."""
+        return self.in_bands(length) and not self.is_global(layer)
+
     def frequencies(self, layer: int) -> np.ndarray:
         """Radians per token by which positions turn the pairs of a head: float64 [D / 2]."""
         theta = self.global_rope_theta if self.is_global(layer) else self.local_rope_theta
