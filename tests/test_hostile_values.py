@@ -388,10 +388,8 @@ MARKER = "zanzibar"
 SLOW = pytest.mark.slow
 
 
-@pytest.mark.parametrize(
-    "name",
-    [pytest.param(name, marks=[] if name == AWKWARD_NAMES[0] else SLOW) for name in AWKWARD_NAMES],
-)
+@SLOW
+@pytest.mark.parametrize("name", AWKWARD_NAMES)
 def test_dvc_reads_the_folder_of_that_name(guarded, name):
     folder = guarded.folder / "data" / name
     decoys = [guarded.folder / "data" / decoy for decoy in ("raw1", "raw", "raw2", "a")]

@@ -54,6 +54,7 @@ def test_make_remote_writes_only_the_url_to_the_tracked_config(first):
     assert first.run("git", "status", "--porcelain") == ""
 
 
+@pytest.mark.slow
 def test_nothing_reruns_on_another_machine(first, tmp_path):
     assert "in sync" in first.run("dvc", "status", "--cloud", "preprocess")
     second = first.clone(tmp_path / "second")

@@ -55,6 +55,7 @@ def test_without_a_task_there_is_no_stage(project):
     assert "'probe@colours' not found" in output
 
 
+@pytest.mark.slow
 def test_a_task_runs_once_and_writes_its_results(project):
     project.set({"probe": {"tasks": {"colours": TASK}}})
     assert "probe" not in project.run("dvc", "stage", "list", "--name-only")
