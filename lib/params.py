@@ -153,6 +153,15 @@ def _document(value: str) -> str:
     return value
 
 
+def _lost_fraction(value: float) -> float:
+    if not 0 <= value <= 1:
+        raise ValueError(
+            "should be a fraction of the text from 0 to 1, such as 0.01 for 1 % (it used to "
+            "be a number of lines, rows and files)"
+        )
+    return value
+
+
 class Preprocess(Section):
     input: ProjectPath = str(paths.DEMO)
     document: Annotated[str, AfterValidator(_document)] = "blank_line"
@@ -160,7 +169,7 @@ class Preprocess(Section):
     format: Annotated[str, AfterValidator(_format)] = "auto"
     text_field: str = "text"
     bad_input: Literal["fail", "skip"] = "fail"
-    bad_input_limit: Count = 1000
+    bad_input_limit: Annotated[Real, AfterValidator(_lost_fraction)] = 0.01
     near_duplicates: Annotated[Real, Field(gt=0, le=1)] | None = None
     clean: Cleaning = Cleaning()
 

@@ -4,6 +4,7 @@ import shutil
 import sys
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
 import numpy as np
@@ -15,7 +16,13 @@ from lib.run.metrics import write_metrics
 from lib.run.paths import CORPUS
 from lib.run.pool import Workers, choose_workers, shard_map, worker_count
 from lib.run.stage import run_stage, scratch
-from lib.text.cleaning.chunks import ChunkOptions, chunk_tasks, clean_chunk, read_facts
+from lib.text.cleaning.chunks import (
+    ChunkOptions,
+    ChunkTask,
+    chunk_tasks,
+    clean_chunk,
+    read_facts,
+)
 from lib.text.cleaning.emoji import EMOJI_VERSION
 from lib.text.cleaning.inspection import Inspection
 from lib.text.corpus import CorpusWriter
@@ -24,10 +31,12 @@ from lib.text.dedup.near_duplicates import SignatureTask, near_duplicates, write
 from lib.text.reading.input_digest import input_md5
 from lib.text.reading.raw_files import check_apart, examine_all
 from lib.text.reading.reader import RawFile
-from lib.text.reading.rejections import check_limit
+from lib.text.reading.rejected_files import RejectedFiles, shown_name
+from lib.text.reading.rejections import Fault, after_lines, check_limit, faults_error
 from lib.text.splits import given_split
 
 RESULTS = Path("results/preprocess")
+LISTING = RESULTS / "rejected.csv"
 
 
 def main(raw: Path | None = None, corpus: Path = CORPUS) -> None:
@@ -41,7 +50,7 @@ def main(raw: Path | None = None, corpus: Path = CORPUS) -> None:
     check_apart(raw, corpus)
     workers = choose_workers(params.cluster.workers, params.cluster.scheduler)
     inspection = Inspection()
-    rejected: Counter[str] = Counter()
+    rejected = RejectedFiles()
 
     files = _examine(raw, settings, inspection, rejected)
     kinds = Counter(
@@ -61,24 +70,33 @@ def main(raw: Path | None = None, corpus: Path = CORPUS) -> None:
         settings.sentences,
         settings.text_field,
         settings.bad_input == "skip",
-        settings.bad_input_limit,
         settings.clean,
     )
     tasks = chunk_tasks(files, cleaned, options)
-    chunks = [cleaned / key for key in shard_map(clean_chunk, tasks, workers, "clean", "chunks")]
+    outcomes = shard_map(clean_chunk, tasks, workers, "clean", "chunks")
+    _refuse_faults(tasks, outcomes, rejected)
+    chunks = [cleaned / str(key) for key in outcomes]
     counts: Counter[str] = Counter()
     edits: Counter[str] = Counter()
+    lines: Counter[Path] = Counter()  # of each file, before the chunk
     for task, chunk in zip(tasks, chunks, strict=True):
         facts = read_facts(cleaned, chunk.name)
-        counts.update(facts.counts)
+        file = task.file.path.relative_to(raw)
         edits.update(facts.edits)
-        rejected.update(facts.rejected)
-        inspection.add_chunk(task.file.path.relative_to(raw), facts)
-    check_limit(rejected, settings.bad_input_limit, raw)
+        rejected.add(file, facts.rejected, facts.whole_file)
+        inspection.add_chunk(file, facts)
+        for example in facts.rejected_examples:
+            position = after_lines(example["position"], lines[file])
+            inspection.add_rejection(file, position, example["reason"], example["text"])
+        lines[file] += facts.counts.pop("raw_lines", 0)
+        counts.update(facts.counts)
+    rejected.write(LISTING)
+    read = counts["characters_in"]
+    check_limit(rejected.total, read, settings.bad_input_limit, LISTING)
 
     with new_directory(corpus) as temporary:
         kept, totals = _drop_duplicates(chunks, settings.near_duplicates, temporary, workers)
-        _check_documents(totals["documents"], counts, len(files), raw, settings.document)
+        _check_documents(totals["documents"], counts, len(files), raw, settings.document, rejected)
         paths = [PurePosixPath(task.file.path.relative_to(raw).as_posix()) for task in tasks]
         totals.update(_write_corpus(temporary, paths, chunks, kept))
 
@@ -98,7 +116,10 @@ def main(raw: Path | None = None, corpus: Path = CORPUS) -> None:
             **dict(sorted({**counts, **totals}.items())),
             "formats": dict(sorted(kinds.items())),
             "edits": dict(sorted(edits.items())),
-            "rejected": dict(sorted(rejected.items())),
+            "rejected": dict(sorted(rejected.total.counts.items())),
+            "rejected_characters": dict(sorted(rejected.total.characters.items())),
+            "rejected_bytes": dict(sorted(rejected.total.bytes.items())),
+            "rejected_fraction": rejected.total.fraction(read),
             "emoji_version": EMOJI_VERSION,
         },
     )
@@ -110,24 +131,57 @@ def main(raw: Path | None = None, corpus: Path = CORPUS) -> None:
             if settings.near_duplicates is not None
             else ""
         )
-        + (f"; {rejected.total():,} rejections, see {RESULTS}" if rejected else "")
+        + (f"; {rejected.summary(read, LISTING)}" if rejected.total.counts else "")
     )
 
 
 def _examine(
-    raw: Path, settings: Preprocess, inspection: Inspection, rejected: Counter[str]
+    raw: Path, settings: Preprocess, inspection: Inspection, rejected: RejectedFiles
 ) -> list[RawFile]:
-    """The raw files to read; `inspection` and `rejected` get the rejected ones."""
+    """The raw files to read; `inspection` and `rejected` get the rejected ones.
+
+    Raises:
+        UserError: no file can be read, or there are faults and they are not to be skipped.
+    """
     files = []
-    skip, limit = settings.bad_input == "skip", settings.bad_input_limit
-    for path, file, rejections in examine_all(raw, settings.format, settings.document, skip, limit):
+    for path, file, rejections in examine_all(raw, settings.format, settings.document):
         if file:
             files.append(file)
+        if not rejections.counts:
+            continue
+        relative = path.relative_to(raw)
+        rejected.add(relative, rejections, rejections.whole_file)
         for example in rejections.examples:
-            inspection.add_rejection(path.relative_to(raw), example["reason"], example["text"])
-        rejected.update(rejections.counts)
-    check_limit(rejected, limit, raw)
+            rejected.faults.append(Fault(shown_name(path), example["position"], example["reason"]))
+            inspection.add_rejection(relative, "", example["reason"], example["text"])
+    if settings.bad_input == "fail" and rejected.faults:
+        rejected.write(LISTING)
+        raise faults_error(rejected.faults, LISTING)
+    rejected.faults.clear()
+    if not files:
+        rejected.write(LISTING)
+        check_limit(rejected.total, 0, 0, LISTING)
+        raise UserError(f"{raw}: none of its files can be read; see {LISTING}")
     return files
+
+
+def _refuse_faults(
+    tasks: Sequence[ChunkTask], outcomes: Sequence[str | Fault], rejected: RejectedFiles
+) -> None:
+    """Raises a UserError that lists the first fault of each file, if there are any."""
+    lines: Counter[Path] = Counter()
+    faults: dict[Path, Fault] = {}
+    for task, outcome in zip(tasks, outcomes, strict=True):
+        path = task.file.path
+        if isinstance(outcome, Fault):
+            position = after_lines(outcome.position, lines[path])
+            faults.setdefault(path, replace(outcome, position=position))
+        elif task.stop is not None and path not in faults:
+            lines[path] += read_facts(task.folder, outcome).counts["raw_lines"]
+    if faults:
+        rejected.faults += faults.values()
+        rejected.write(LISTING)
+        raise faults_error(rejected.faults, LISTING)
 
 
 def _drop_duplicates(
@@ -192,22 +246,32 @@ def _write_corpus(
 
 
 def _check_documents(
-    documents: int, counts: Counter[str], files: int, raw: Path, document: str
+    documents: int,
+    counts: Counter[str],
+    files: int,
+    raw: Path,
+    document: str,
+    rejected: RejectedFiles,
 ) -> None:
     """Refuses a corpus that cannot be trained on: one without text, or of a single document."""
+    without = (
+        f" ({rejected.summary(counts['characters_in'], LISTING)})" if rejected.total.counts else ""
+    )
     if documents == 0:
-        raise UserError(f"{raw}: no text left after cleaning; check that its files are not empty")
+        raise UserError(
+            f"{raw}: no text left after cleaning{without}; check that its files are not empty"
+        )
     endless = document != "file" and 2 * counts["documents_cut"] > counts["documents_in"]
     if documents == 1 and counts["documents_in"] > files:
         raise UserError(
-            f"{raw}: only one document is left; give more text, or check what "
+            f"{raw}: only one document is left{without}; give more text, or check what "
             "preprocess.near_duplicates and preprocess.bad_input dropped"
         )
     if documents == 1 or endless:
         raise UserError(
-            f"{raw}: with preprocess.document: {document} all of it is one document; put blank "
-            "lines between documents, set preprocess.document to line, file or `20 sentences`, or "
-            "give more text"
+            f"{raw}: with preprocess.document: {document} all of it is one document{without}; put "
+            "blank lines between documents, set preprocess.document to line, file or "
+            "`20 sentences`, or give more text"
         )
 
 

@@ -26,7 +26,8 @@ def gather(lines: Iterable[str], counts: Counter[str]) -> Iterator[Documents]:
     """Groups lines into documents at blank lines.
 
     Args:
-        counts: `documents_cut` gets the number of cuts in documents of more than 4 Mi characters.
+        counts: `documents_cut` gets the number of cuts in documents of more than 4 Mi characters,
+            `characters_dropped_blank_lines` the white space of lines without anything else.
 
     Yields:
         Batches of documents.
@@ -42,7 +43,10 @@ def gather(lines: Iterable[str], counts: Counter[str]) -> Iterator[Documents]:
                 batch, current, size, batch_size = [], [], 0, 0
             current.append(line)
             size += len(line)
-        elif current:
+            continue
+        if line:
+            counts["characters_dropped_blank_lines"] += len(line)
+        if current:
             batch.append(current)
             batch_size += size
             current, size = [], 0

@@ -65,7 +65,7 @@ def write_everything(folder: Path) -> None:
         for number, text in enumerate(TEXTS)
     ]
     for text in TEXTS:
-        inspection.add_rejection(Path("data/raw/<b>.txt"), "malformed_json", text)
+        inspection.add_rejection(Path("data/raw/<b>.txt"), "line 7", "malformed_json", text)
     write(folder / "preprocess/samples.txt", inspection.page())
     part = {"documents": 300, "sentences": 1000, "bytes": 40000, "shards": 1}
     overlap = {"test": {"documents": 300, "near_duplicates": 4, "fraction": 0.0133}}

@@ -19,7 +19,7 @@ from tests.helpers.project import Project, sentences, write_text
 
 def cleaned_chunks(folder: Path, raw: Path, document: str = "blank_line") -> list[str]:
     """Cleans a text file into `folder`; the keys of its cleaned chunks."""
-    options = ChunkOptions(document, "split", "text", False, 0, Cleaning())
+    options = ChunkOptions(document, "split", "text", False, Cleaning())
     folder.mkdir(exist_ok=True)
     file = RawFile(raw, "text", "none", raw.stat().st_size)
     return [clean_chunk(task) for task in chunk_tasks([file], folder, options)]
@@ -139,20 +139,27 @@ def test_bad_input_is_an_error_or_is_left_out_and_shown(project):
         "preprocess: error: data/raw/gone.txt: a link whose target does not exist"
     )
     (project.folder / "data/raw/gone.txt").unlink()
+    (project.folder / "data/raw/late.txt").write_bytes(b"good\n" * 2000 + b"\xe9\n")
     output = preprocess(project, code=1)
-    assert "error: data/raw/bad.jsonl line 3: not UTF-8; convert it" in output
+    assert "data/raw/bad.jsonl line 3, data/raw/late.txt line 2001: not UTF-8" in output
+    assert output.count("\n") == 2  # with the line that names the formats
+    (project.folder / "data/raw/late.txt").unlink()
     project.set({"preprocess": {"bad_input": "skip"}})
-    assert "2 rejections" in preprocess(project)
+    output = preprocess(project)
+    assert "; rejected 0.02 % of the text, in 1 file: bad.jsonl (2 places); see " in output
     metrics = json.loads((project.folder / "results/preprocess/metrics.json").read_text())
     assert metrics["rejected"] == {"invalid_utf8": 1, "malformed_json": 1}
+    assert metrics["rejected_characters"] == {"malformed_json": len('{"text": ')}
+    assert metrics["rejected_bytes"] == {"invalid_utf8": 2}
     assert metrics["documents"] == 321
     page = (project.folder / "results/preprocess/samples.txt").read_text()
-    assert '== bad.jsonl: malformed_json: not JSON; fix it\n- {"text":' in page
-    project.set({"preprocess": {"bad_input_limit": 1}})
+    assert '== bad.jsonl line 2: malformed_json: not JSON; fix it\n- {"text":' in page
+    assert "== bad.jsonl line 3: invalid_utf8" in page and "\n- \\xff\\xfe\n" in page
+    listing = (project.folder / "results/preprocess/rejected.csv").read_text().splitlines()
+    assert listing[1:] == ["bad.jsonl,invalid_utf8,1,0,2", "bad.jsonl,malformed_json,1,9,0"]
+    project.set({"preprocess": {"bad_input_limit": 0.0001}})
     output = preprocess(project, code=1)
-    assert "bad_input_limit (1) allows: 1 invalid_utf8, 1 malformed_json" in output or (
-        "1 malformed_json, 1 invalid_utf8" in output
-    )
+    assert "0.02 % of the text is bad input, more than preprocess.bad_input_limit" in output
 
 
 def test_equal_text_gives_equal_samples(tmp_path):

@@ -25,10 +25,10 @@ from lib.text.documents import Documents, format_document
 from lib.text.reading.formats import between_cuts, cut_rule, read_documents
 from lib.text.reading.lines import range_bytes
 from lib.text.reading.reader import Chunk, RawFile
-from lib.text.reading.rejections import Rejections
+from lib.text.reading.rejections import BadInputError, Fault, Lost, Rejections
 
 # To be raised whenever the code makes another cleaned chunk of the same raw text and options.
-_FORMAT = 2
+_FORMAT = 3
 
 # Characters cleaned at once: many compared to the cost of a call, few compared to memory.
 _BATCH_CHARACTERS = 1 << 18
@@ -48,14 +48,13 @@ class ChunkOptions:
     """How chunks are read and cleaned: keys of `preprocess` in params.yaml.
 
     Attributes:
-        skip_bad_input, bad_input_limit: `skip` and `limit` of `Rejections`.
+        skip_bad_input: `skip` of `Rejections`.
     """
 
     document: str
     sentences: Literal["split", "line"]
     text_field: str
     skip_bad_input: bool
-    bad_input_limit: int
     clean: Cleaning
 
 
@@ -84,14 +83,16 @@ class ChunkFacts:
     Attributes:
         counts: documents, lines, characters in and out.
         edits: edits of the cleaning, by reason.
-        rejected: bad input, by reason.
-        rejected_examples: the first examples of it.
+        rejected: how much bad input there was, by reason.
+        whole_file: whether nothing of the chunk could be read.
+        rejected_examples: the first examples of bad input.
         samples: documents before and after cleaning, with the hashes they were drawn by.
     """
 
     counts: Counter[str]
     edits: Counter[str]
-    rejected: Counter[str]
+    rejected: Lost
+    whole_file: bool
     rejected_examples: list[dict[str, str]]
     samples: list[dict[str, Any]]
 
@@ -128,7 +129,6 @@ def _key(chunk: Chunk, options: ChunkOptions) -> str:
     for block in range_bytes(chunk.file.path, chunk.start, stop):
         digest.update(block)
     values = asdict(options) | {"clean": options.clean.model_dump()}
-    del values["bad_input_limit"]
     # A byte order mark counts at the beginning of a file only.
     return fingerprint.of_values(
         [
@@ -211,14 +211,25 @@ def _batches(documents: Iterator[Documents], counts: Counter[str]) -> Iterator[D
         yield batch
 
 
-def clean_chunk(task: ChunkTask) -> str:
-    """Cleans one chunk unless that was done before; returns the key of the cleaned chunk."""
+def clean_chunk(task: ChunkTask) -> str | Fault:
+    """Cleans one chunk unless that was done before.
+
+    Returns:
+        The key of the cleaned chunk, or the first fault if bad input is not to be skipped.
+    """
+    try:
+        return _clean_chunk(task)
+    except BadInputError as error:
+        return error.fault
+
+
+def _clean_chunk(task: ChunkTask) -> str:
     chunk, options = _raw_chunk(task), task.options
     key = _key(chunk, options)
     facts = task.folder / f"{key}.json"
     if facts.exists():
         return key
-    rejections = Rejections(str(task.file.path), options.skip_bad_input, options.bad_input_limit)
+    rejections = Rejections(str(task.file.path), options.skip_bad_input)
     counts: Counter[str] = Counter()
     edits: Counter[str] = Counter()
     samples = _Samples()
@@ -244,7 +255,8 @@ def clean_chunk(task: ChunkTask) -> str:
     values = {
         "counts": counts,
         "edits": edits,
-        "rejected": rejections.counts,
+        "rejected": [rejections.counts, rejections.characters, rejections.bytes],
+        "whole_file": rejections.whole_file,
         "rejected_examples": rejections.examples,
         "samples": samples.as_dicts(),
     }
@@ -258,7 +270,8 @@ def read_facts(folder: Path, key: str) -> ChunkFacts:
     return ChunkFacts(
         Counter(values["counts"]),
         Counter(values["edits"]),
-        Counter(values["rejected"]),
+        Lost(*map(Counter, values["rejected"])),
+        values["whole_file"],
         values["rejected_examples"],
         values["samples"],
     )

@@ -17,26 +17,25 @@ class Inspection:
 
     Attributes:
         samples: (hash, file, before, after) of the documents with the smallest hashes.
-        rejected: (file, reason, beginning of the input) of the first rejections.
+        rejected: (file and position, reason, beginning of the input) of the first rejections.
     """
 
     samples: list[tuple[str, str, str, str]] = field(default_factory=list)
     rejected: list[tuple[str, str, str]] = field(default_factory=list)
 
     def add_chunk(self, file: Path, facts: ChunkFacts) -> None:
-        """Adds the samples and rejections of one cleaned chunk."""
+        """Adds the samples of one cleaned chunk."""
         added = [
             (sample["hash"], file.as_posix(), sample["before"], sample["after"])
             for sample in facts.samples
         ]
         self.samples = heapq.nsmallest(_SAMPLES, {*self.samples, *added})
-        for example in facts.rejected_examples:
-            self.add_rejection(file, example["reason"], example["text"])
 
-    def add_rejection(self, file: Path, reason: str, text: str) -> None:
+    def add_rejection(self, file: Path, position: str, reason: str, text: str) -> None:
         """Adds one rejection."""
         if len(self.rejected) < _REJECTED:
-            self.rejected.append((file.as_posix(), reason, text))
+            source = f"{file.as_posix()} {position}" if position else file.as_posix()
+            self.rejected.append((source, reason, text))
 
     def page(self) -> str:
         """The samples and rejections as text."""

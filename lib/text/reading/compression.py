@@ -1,23 +1,33 @@
-"""Compressed raw files: how they are recognised, opened, and what their errors mean."""
+"""Compressed raw files: how they are recognised, opened, and what their errors mean.
+
+A file may consist of several compressed streams, as pbzip2 writes it and as Wikipedia's multistream
+dumps are. Python's own readers of bzip2 and xz take a damaged stream after the first for padding;
+here every byte of a file belongs to a stream, or the file is damaged.
+"""
 
 import bz2
-import gzip
 import lzma
+import os
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from io import BufferedIOBase
+from io import BufferedIOBase, BufferedReader
 from pathlib import Path
-from typing import cast
+from typing import Any, Protocol
 
-# First bytes of a file -> compression.
+# First bytes of a file -> compression. A zstandard file may begin with a frame to be skipped (pzstd
+# writes one), whose first byte is one of sixteen.
 _MAGIC = {
     b"\x1f\x8b": "gzip",
     b"BZh": "bzip2",
     b"\xfd7zXZ\0": "xz",
     b"\x28\xb5\x2f\xfd": "zstandard",
+    **{bytes([first]) + b"\x2a\x4d\x18": "zstandard" for first in range(0x50, 0x60)},
 }
 SUFFIXES = (".gz", ".bz2", ".xz", ".zst")
+# Compressed bytes given to a decompressor at once. If they are damaged, it returns nothing of them.
+_PIECE_BYTES = 1 << 13
+_BLOCK_BYTES = 1 << 18
 
 # What reading a damaged compressed stream raises; `damage` gives the reason.
 DAMAGED = (EOFError, OSError, zlib.error, lzma.LZMAError)
@@ -28,26 +38,158 @@ def compression_of(magic: bytes) -> str:
     return next((name for start, name in _MAGIC.items() if magic.startswith(start)), "none")
 
 
+class _Decompressor(Protocol):
+    """A decompressor of one stream, as in Python's modules bz2 and lzma."""
+
+    @property
+    def eof(self) -> bool: ...
+    @property
+    def needs_input(self) -> bool: ...
+    @property
+    def unused_data(self) -> bytes: ...
+    def decompress(self, data: bytes, max_length: int) -> bytes: ...
+
+
+class _GzipDecompressor:
+    """zlib's decompressor of one gzip stream, its checksum included."""
+
+    def __init__(self) -> None:
+        self._stream = zlib.decompressobj(wbits=31)
+
+    @property
+    def eof(self) -> bool:
+        return self._stream.eof
+
+    @property
+    def needs_input(self) -> bool:
+        return not self._stream.unconsumed_tail
+
+    @property
+    def unused_data(self) -> bytes:
+        return self._stream.unused_data
+
+    def decompress(self, data: bytes, max_length: int) -> bytes:
+        return self._stream.decompress(self._stream.unconsumed_tail + data, max_length)
+
+
+# Compression -> first bytes of each stream, and its decompressor.
+_STREAMS: dict[str, tuple[bytes, Callable[[], _Decompressor]]] = {
+    "gzip": (b"\x1f\x8b", _GzipDecompressor),
+    "bzip2": (b"BZh", bz2.BZ2Decompressor),
+    "xz": (b"\xfd7zXZ\0", lambda: lzma.LZMADecompressor(lzma.FORMAT_XZ)),
+}
+
+
+class CompressedStream(BufferedIOBase):
+    """The decompressed bytes of all streams of a file.
+
+    Reading raises one of DAMAGED where the file is damaged or cut off, after all bytes before have
+    been read.
+    """
+
+    def __init__(self, plain: BufferedReader, compression: str) -> None:
+        self._size = os.fstat(plain.fileno()).st_size
+        self._plain = plain
+        # Compressed bytes that gave the bytes read so far, and the number of these.
+        self._used = self._produced = 0
+        self._error: Exception | None = None
+        if compression == "zstandard":
+            import pyarrow  # Slow to import: only where there is such a file.
+
+            zstandard = pyarrow.input_stream(plain, compression="zstd")
+            self._next: Callable[[int], bytes] = lambda size: self._zstandard(zstandard, size)
+        else:
+            self._start, self._new_decompressor = _STREAMS[compression]
+            self._current: _Decompressor | None = None
+            self._pending = b""
+            self._next = self._one_piece
+
+    def readable(self) -> bool:
+        return True
+
+    def read1(self, size: int = -1, /) -> bytes:
+        """Up to `size` bytes (256 KiB if it is negative); none at the end of the file."""
+        size = size if size >= 0 else _BLOCK_BYTES
+        parts = []
+        while size > 0 and self._error is None:
+            try:
+                part = self._next(size)
+            except DAMAGED as error:
+                self._error = error
+                break
+            if not part:
+                break
+            parts.append(part)
+            size -= len(part)
+            self._produced += len(part)
+            self._used = self._plain.tell()
+        if self._error is not None and not parts:
+            raise self._error
+        return b"".join(parts)
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        left = size if size is not None and size >= 0 else 1 << 62
+        parts = []
+        while left and (part := self.read1(min(left, _BLOCK_BYTES))):
+            parts.append(part)
+            left -= len(part)
+        return b"".join(parts)
+
+    def lost(self) -> int:
+        """Bytes of text that an error kept from being read, as far as is known.
+
+        They are estimated from the compressed bytes that are left and the compression ratio so far.
+        What is missing after the end of a file that was cut off is not among them.
+        """
+        ratio = self._produced / self._used if self._used else 1.0
+        return round((self._size - self._used) * ratio)
+
+    @staticmethod
+    def _zstandard(stream: Any, size: int) -> bytes:
+        return bytes(stream.read1(size))
+
+    def _one_piece(self, size: int) -> bytes:
+        """What a piece of compressed bytes gives, at most `size` bytes; none at the end."""
+        while True:
+            if self._current is None and not self._begin_stream():
+                return b""
+            decompressor = self._current
+            assert decompressor is not None
+            data, at_end = b"", False
+            if decompressor.needs_input:
+                data, self._pending = self._pending, b""
+                data = data or self._plain.read(_PIECE_BYTES)
+                at_end = not data
+            part = decompressor.decompress(data, size)
+            if decompressor.eof:
+                self._pending, self._current = decompressor.unused_data, None
+            if part:
+                return part
+            if at_end and self._current is not None:
+                raise EOFError("compressed data ends before its end")
+
+    def _begin_stream(self) -> bool:
+        """Starts the next stream, after padding of zero bytes; False at the end of the file."""
+        self._pending = self._pending.lstrip(b"\0")
+        while not self._pending:
+            piece = self._plain.read(_PIECE_BYTES)
+            if not piece:
+                return False
+            self._pending = piece.lstrip(b"\0")
+        self._pending += self._plain.read(max(0, len(self._start) - len(self._pending)))
+        if not self._pending.startswith(self._start):
+            if self._start.startswith(self._pending):
+                raise EOFError("compressed data ends before its end")
+            raise OSError("neither a compressed stream nor padding")
+        self._current = self._new_decompressor()
+        return True
+
+
 @contextmanager
-def open_raw(path: Path, compression: str) -> Iterator[BufferedIOBase]:
+def open_raw(path: Path, compression: str) -> Iterator[BufferedReader | CompressedStream]:
     """The decompressed bytes of a file."""
     with path.open("rb") as plain:
-        match compression:
-            case "gzip":
-                with gzip.open(plain) as stream:
-                    yield cast(BufferedIOBase, stream)
-            case "bzip2":
-                with bz2.open(plain) as stream:
-                    yield cast(BufferedIOBase, stream)
-            case "xz":
-                with lzma.open(plain) as stream:
-                    yield cast(BufferedIOBase, stream)
-            case "zstandard":
-                import pyarrow  # Slow to import: only where there is such a file.
-
-                yield cast(BufferedIOBase, pyarrow.input_stream(plain, compression="zstd"))
-            case _:
-                yield plain
+        yield plain if compression == "none" else CompressedStream(plain, compression)
 
 
 def damage(error: Exception) -> str:

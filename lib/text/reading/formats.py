@@ -66,9 +66,18 @@ def misfit(format_name: str, head: bytes) -> str | None:
     if not kind.is_binary:
         if head.startswith((b"\xff\xfe", b"\xfe\xff", b"\0\0\xfe\xff")):
             return "utf16_file"
-        if b"\0" in head[:4096] or head.startswith((b"PAR1", b"%PDF-")):
+        if head.startswith((b"PAR1", b"%PDF-")) or _is_binary(head[:4096]):
             return "binary_file"
     return kind.misfit(head)
+
+
+def _is_binary(head: bytes) -> bool:
+    """Whether there are NUL bytes in more than stray numbers: a single one costs its line only."""
+    nul = head.count(b"\0")
+    if nul == 0:
+        return False
+    lines = head.split(b"\n")
+    return nul > max(3, len(head) // 256) or 2 * sum(b"\0" in line for line in lines) > len(lines)
 
 
 def cut_rule(file: RawFile, document: str) -> IsCut | None:
@@ -117,8 +126,13 @@ def _read_text(reader: Reader) -> Iterator[Documents]:
     if reader.document == "blank_line":
         yield from gather(reader.lines(), reader.counts)
         return
-    for _, block in reader.blocks():
-        yield [[line] for line in block if line and not line.isspace()]
+    for block in reader.text_blocks():
+        batch = [[line] for line in block if line and not line.isspace()]
+        if len(batch) < len(block):
+            reader.counts["characters_dropped_blank_lines"] += sum(
+                len(line) for line in block if line.isspace()
+            )
+        yield batch
 
 
 def _ends_text(line: bytes, document: str) -> bool:
@@ -138,10 +152,13 @@ def _read_wikitext(reader: Reader) -> Iterator[Documents]:
         for line in reader.lines():
             if line.startswith(" = ") and _WIKITEXT_HEADING.match(line):
                 reader.counts["headings_left_out"] += 1
+                reader.drop("headings", line)
                 if _WIKITEXT_TITLE.match(line):
                     yield ""
             elif line and not line.isspace():
                 yield line
+            else:
+                reader.drop("blank_lines", line)
 
     return gather(lines(), reader.counts)
 
@@ -165,17 +182,22 @@ def _read_wikiextractor(reader: Reader) -> Iterator[Documents]:
         title = None
         for line in reader.lines():
             if line.startswith("<doc "):
+                reader.drop("markup", line)
                 found = _EXTRACTOR_TITLE.search(line.rstrip())
                 title = unescape(found.group(1)) if found else None
                 yield ""
             elif line.rstrip() == "</doc>":
+                reader.drop("markup", line)
                 yield ""
             elif line and not line.isspace():
                 if title is not None and unescape(line.strip()) == title:
                     reader.counts["headings_left_out"] += 1
+                    reader.drop("headings", line)
                 else:
                     yield line
                 title = None
+            else:
+                reader.drop("blank_lines", line)
 
     return gather(lines(), reader.counts)
 

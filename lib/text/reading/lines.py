@@ -12,13 +12,17 @@ input splits of MapReduce do (Dean and Ghemawat, 2004). An example, with blank l
 
 from collections.abc import Callable, Iterator
 from functools import partial
-from io import BufferedIOBase
+from io import BufferedReader
 from pathlib import Path
+from typing import cast
 
+from lib.text.reading.compression import DAMAGED, CompressedStream, damage
 from lib.text.reading.rejections import Rejections
 
 BLOCK_BYTES = 1 << 18
-MAX_LINE_BYTES = 4 << 20
+MAX_LINE_BYTES = 4 << 20  # without the line end
+_EXCERPT_BYTES = 512
+_CONTINUATION = bytes(range(0x80, 0xC0))
 
 IsCut = Callable[[bytes], bool]
 
@@ -32,8 +36,12 @@ def range_bytes(path: Path, start: int, stop: int) -> Iterator[bytes]:
             start += len(block)
 
 
-def first_cut(stream: BufferedIOBase, offset: int, is_cut: IsCut) -> int:
-    """Offset of the first cut at or after `offset`, or of the end of the file."""
+def first_cut(stream: BufferedReader, offset: int, is_cut: IsCut, within: int | None = None) -> int:
+    """Offset of the first cut at or after `offset`, or of the end of the file.
+
+    Args:
+        within: bytes after which the next line is a cut, whatever it is; None: none is.
+    """
     if offset == 0:
         return 0
     # From the byte before, since that may end a line.
@@ -41,7 +49,7 @@ def first_cut(stream: BufferedIOBase, offset: int, is_cut: IsCut) -> int:
     stream.seek(position)
     begins_line = False
     while line := stream.readline(MAX_LINE_BYTES):
-        if begins_line and is_cut(line):
+        if begins_line and (is_cut(line) or (within is not None and position - offset >= within)):
             return position
         position += len(line)
         begins_line = line.endswith(b"\n")
@@ -49,9 +57,12 @@ def first_cut(stream: BufferedIOBase, offset: int, is_cut: IsCut) -> int:
 
 
 def line_blocks(
-    stream: BufferedIOBase, size: int | None, rejections: Rejections, where: Callable[[int], str]
+    stream: BufferedReader | CompressedStream,
+    size: int | None,
+    rejections: Rejections,
+    where: Callable[[int], str],
 ) -> Iterator[tuple[int, bytes]]:
-    """Whole lines, about 256 KiB at a time.
+    """Whole lines, about 256 KiB at a time; lines of more than 4 MiB are rejected.
 
     Args:
         stream: read from its current position.
@@ -59,46 +70,68 @@ def line_blocks(
         where: names the n-th line (from 0) in errors.
 
     Yields:
-        The number of lines before the block, and its bytes: lines that end with LF (except the last
-        line of a file, perhaps).
+        The number of lines before the block (counted by LF), and its bytes: lines with their ends,
+        LF or CR (except the last line of a file, perhaps). The last block may be empty.
     """
     number = 0
-    rest = b""
-    while True:
-        length = BLOCK_BYTES if size is None else min(BLOCK_BYTES, size)
-        some = stream.read1(length) if length else b""
+    rest = b""  # the beginning of a line
+
+    def read() -> bytes:
+        nonlocal size, rest
+        try:
+            some = stream.read1(BLOCK_BYTES if size is None else min(BLOCK_BYTES, size))
+        except DAMAGED as error:
+            # What came before the damage has been read, up to the beginning of this line.
+            reason, unread = damage(error), cast(CompressedStream, stream).lost()
+            rejections.add(reason, partial(where, number), rest, len(rest) + unread)
+            rest = b""
+            return b""
         if size is not None:
             size -= len(some)
-        if not some:
-            if rest:
-                yield number, rest
+        return some
+
+    while True:
+        some = read()
+        # Only the first line of a block may be long: the others are within the bytes just read.
+        first = _first_end(some)
+        if len(rest) + (first or len(some)) > MAX_LINE_BYTES + bool(first):
+            text, lost = rest[:_EXCERPT_BYTES].decode("utf-8", "replace"), _characters(rest)
+            rest = b""
+            while some and not first:
+                lost += _characters(some)
+                some = read()
+                first = _first_end(some)
+            lost += _characters(some[:first]) - bool(first)
+            rejections.add("line_too_long", partial(where, number), text, lost)
+            number += some[first - 1 : first] == b"\n"
+            some = some[first:]
+            if not first:
+                yield number, b""
+                return
+        elif not some:
+            yield number, rest
             return
-        end = some.rfind(b"\n") + 1
+        end = (some.rfind(b"\n") if b"\n" in some else some.rfind(b"\r", 0, -1)) + 1
         if end:
             block = rest + some[:end]
             rest = some[end:]
             yield number, block
             number += block.count(b"\n")
-        elif len(rest) + len(some) <= MAX_LINE_BYTES:
-            rest += some
         else:
-            rejections.add("line_too_long", partial(where, number), rest)
-            rest, skipped = _after_line(stream, size)
-            if size is not None:
-                size -= skipped
-            number += 1
+            rest += some
 
 
-def _after_line(stream: BufferedIOBase, size: int | None) -> tuple[bytes, int]:
-    """Skips to the end of a line: the bytes read after it, and the number of bytes read in all."""
-    skipped = 0
-    while size is None or skipped < size:
-        some = stream.read1(BLOCK_BYTES if size is None else min(BLOCK_BYTES, size - skipped))
-        skipped += len(some)
-        end = some.find(b"\n") + 1
-        if end or not some:
-            return some[end:] if end else b"", skipped
-    return b"", skipped
+def _first_end(data: bytes) -> int:
+    """Offset after the first line end: LF or, without any LF, CR; 0 if there is none.
+
+    A CR that is the last byte may be half of CR LF.
+    """
+    return (data.find(b"\n") if b"\n" in data else data.find(b"\r", 0, -1)) + 1
+
+
+def _characters(data: bytes) -> int:
+    """Number of characters in UTF-8: all bytes but the continuation bytes."""
+    return len(data.translate(None, _CONTINUATION))
 
 
 def decode_lines(block: bytes, rejections: Rejections, where: Callable[[int], str]) -> list[str]:
@@ -113,18 +146,17 @@ def decode_lines(block: bytes, rejections: Rejections, where: Callable[[int], st
     except UnicodeDecodeError:
         pass
     lines: list[str] = []
-    for index, line in enumerate(block.split(b"\n")):
-        try:
-            text = line.decode()
-        except UnicodeDecodeError:
-            rejections.add("invalid_utf8", partial(where, index), line)
-            continue
-        if "\0" in text:
-            rejections.add("nul_byte", partial(where, index), line)
-        elif "\r" in text:
-            lines += _split(text)
-        else:
-            lines.append(text)
+    for index, whole in enumerate(block.split(b"\n")):
+        for line in whole.removesuffix(b"\r").split(b"\r"):
+            try:
+                text = line.decode()
+            except UnicodeDecodeError:
+                rejections.add("invalid_utf8", partial(where, index), line)
+                continue
+            if "\0" in text:
+                rejections.add("nul_byte", partial(where, index), text)
+            else:
+                lines.append(text)
     if block.endswith(b"\n"):
         lines.pop()  # What follows the last line end is not a line.
     return lines

@@ -14,6 +14,7 @@ from lib.text.reading.rejections import Rejections
 # Files that tools keep in a data folder: never the user's text.
 _IGNORED_SUFFIXES = (".dvc",)
 _HEAD_BYTES = 1 << 16
+_EXCERPT_BYTES = 512
 
 
 def list_files(folder: Path) -> Iterator[Path]:
@@ -58,23 +59,21 @@ def check_apart(raw: Path, corpus: Path) -> None:
 
 
 def examine_all(
-    folder: Path, format_name: str, document: str, skip: bool, limit: int
+    folder: Path, format_name: str, document: str
 ) -> Iterator[tuple[Path, RawFile | None, Rejections]]:
     """Examines every file below a folder: its path, what it is, or why it is rejected (then None).
 
     Args:
         format_name, document: see `examine`.
-        skip, limit: see `Rejections`.
 
     Raises:
-        UserError: there is no file to read, or there is bad input that is not to be skipped.
+        UserError: there is no file at all.
     """
     any_file = False
     for path in list_files(folder):
-        rejections = Rejections(str(path), skip, limit)
-        file = examine(path, format_name, document, rejections)
-        any_file |= file is not None
-        yield path, file, rejections
+        rejections = Rejections(str(path), skip=True)
+        yield path, examine(path, format_name, document, rejections), rejections
+        any_file = True
     if not any_file:
         raise UserError(f"preprocess.input: no files to read in {folder}; put your text there")
 
@@ -89,20 +88,21 @@ def examine(path: Path, format_name: str, document: str, rejections: Rejections)
     try:
         status = path.stat()
     except OSError:
-        rejections.add("dangling_link")
+        rejections.add_file("dangling_link", 0)
         return None
     if not stat.S_ISREG(status.st_mode):
-        rejections.add("not_a_regular_file")
+        rejections.add_file("not_a_regular_file", 0)
         return None
     try:
         with path.open("rb") as stream:
             magic = stream.read(8)
     except OSError:
-        rejections.add("unreadable_file")
+        rejections.add_file("unreadable_file", status.st_size)
         return None
     compression = compression_of(magic)
-    if compression == "none" and magic and path.suffix.lower() in SUFFIXES:
-        rejections.add("corrupt_compression")
+    if compression == "none" and path.suffix.lower() in SUFFIXES:
+        reason = "corrupt_compression" if magic else "truncated_compression"
+        rejections.add_file(reason, status.st_size)
         return None
     head = b""
     try:
@@ -112,7 +112,7 @@ def examine(path: Path, format_name: str, document: str, rejections: Rejections)
     except DAMAGED as error:
         reason = damage(error)
         if reason == "corrupt_compression" and not head:
-            rejections.add(reason)
+            rejections.add_file(reason, status.st_size)
             return None
         # What precedes the damage is read later; that reading rejects the rest.
     if format_name == "auto":
@@ -121,6 +121,6 @@ def examine(path: Path, format_name: str, document: str, rejections: Rejections)
             name = name.removesuffix(suffix)
         format_name = format_of(name, head, document)
     if problem := misfit(format_name, head):
-        rejections.add(problem, excerpt=head)
+        rejections.add_file(problem, status.st_size, excerpt=head[:_EXCERPT_BYTES])
         return None
     return RawFile(path, format_name, compression, status.st_size)

@@ -5,12 +5,11 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import chain, islice
-from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
-from lib.text.reading.compression import DAMAGED, damage, open_raw
-from lib.text.reading.lines import MAX_LINE_BYTES, decode_lines, line_blocks, range_bytes
+from lib.text.reading.compression import open_raw
+from lib.text.reading.lines import MAX_LINE_BYTES, decode_lines, line_blocks
 from lib.text.reading.rejections import Rejections
 
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
@@ -47,10 +46,11 @@ class Chunk:
     stop: int | None = None
 
     def line(self, number: int) -> str:
-        """Name of a line for errors; lines are counted from 0 in this chunk."""
-        before = range_bytes(self.file.path, 0, self.start)
-        lines_before = sum(some.count(b"\n") for some in before)
-        return f"line {lines_before + number + 1}"
+        """Name of the n-th line (from 0) of this chunk, for errors.
+
+        It is counted within the chunk; `rejections.after_lines` makes it one of the file.
+        """
+        return f"line {number + 1}"
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,9 @@ class Reader:
         document: preprocess.document.
         text_field: preprocess.text_field.
         rejections: gets bad input.
-        counts: gets headings left out, records without text, and documents cut at 4 Mi characters.
+        counts: gets headings left out, records without text, documents cut at 4 Mi characters,
+            lines of the chunk (`raw_lines`), characters of text that were read (`characters_read`,
+            without line ends) and those left out (`characters_dropped_REASON`).
     """
 
     chunk: Chunk
@@ -71,8 +73,25 @@ class Reader:
     counts: Counter[str]
 
     def lines(self) -> Iterator[str]:
-        """All lines, decoded, without their ends."""
-        return chain.from_iterable(map(itemgetter(1), self.blocks()))
+        """All lines of a format that has text in all of them, decoded, without their ends."""
+        return chain.from_iterable(self.text_blocks())
+
+    def text_blocks(self) -> Iterator[list[str]]:
+        """The lines of `lines`, in blocks."""
+        counts, rejected = self.counts, self.rejections.characters
+        before = rejected.total()
+        for _, block in self.blocks():
+            characters = sum(map(len, block))
+            if (after := rejected.total()) > before:
+                characters += after - before
+                counts["characters_dropped_rejected"] += after - before
+                before = after
+            counts["characters_read"] += characters
+            yield block
+
+    def drop(self, reason: str, line: str) -> None:
+        """Counts the characters of a line that is left out."""
+        self.counts[f"characters_dropped_{reason}"] += len(line)
 
     def blocks(self) -> Iterator[tuple[int, list[str]]]:
         """All lines in blocks, each block with the number of lines before it."""
@@ -86,13 +105,12 @@ class Reader:
             def line_after(first: int) -> Callable[[int], str]:
                 return lambda index: chunk.line(first + index)
 
-            try:
-                for number, block in line_blocks(stream, size, self.rejections, chunk.line):
-                    if number == 0 and chunk.start == 0:
-                        block = block.removeprefix(_BYTE_ORDER_MARK)
-                    yield number, decode_lines(block, self.rejections, line_after(number))
-            except DAMAGED as error:  # What came before the damage has been read.
-                self.rejections.add(damage(error))
+            number, block = 0, b""
+            for number, block in line_blocks(stream, size, self.rejections, chunk.line):
+                if number == 0 and chunk.start == 0:
+                    block = block.removeprefix(_BYTE_ORDER_MARK)
+                yield number, decode_lines(block, self.rejections, line_after(number))
+            self.counts["raw_lines"] += number + block.count(b"\n")
 
     def record_lines(self, text: Any, where: str | Callable[[], str]) -> list[str]:
         """The non-blank lines of one record's text; none if the text is missing or rejected.
@@ -105,16 +123,31 @@ class Reader:
         elif not isinstance(text, str):
             self.rejections.add("text_not_a_string", where, repr(text))
         elif len(text) > MAX_LINE_BYTES:
-            self.rejections.add("line_too_long", where, text)
+            self._reject_record("line_too_long", where, text)
         elif "\0" in text:
-            self.rejections.add("nul_byte", where, text)
+            self._reject_record("nul_byte", where, text)
         elif not text.isascii() and _SURROGATE.search(text):
-            self.rejections.add("invalid_unicode", where, text)
+            self._reject_record("invalid_unicode", where, text)
         else:
-            lines = [line for line in _LINE_END.split(text) if line and not line.isspace()]
-            self.counts["records_without_text"] += not lines
-            return lines
+            lines = _LINE_END.split(text)
+            kept = [line for line in lines if line and not line.isspace()]
+            characters = sum(map(len, lines))
+            self.counts["characters_read"] += characters
+            if len(kept) < len(lines):
+                self.counts["characters_dropped_blank_lines"] += characters - sum(map(len, kept))
+                self.counts["records_without_text"] += not kept
+            return kept
         return []
+
+    def _reject_record(self, reason: str, where: str | Callable[[], str], text: str) -> None:
+        self.counts["characters_read"] += len(text)
+        self.counts["characters_dropped_rejected"] += len(text)
+        self.rejections.add(reason, where, text)
+
+    def reject_file(self, reason: str, where: str | Callable[[], str] = "") -> None:
+        """Rejects the whole file (or chunk)."""
+        stop = self.chunk.file.size if self.chunk.stop is None else self.chunk.stop
+        self.rejections.add_file(reason, stop - self.chunk.start, where)
 
     def missing_field(self, names: Iterable[str]) -> str:
         """Names the field that was looked for and the existing ones, for an error."""

@@ -1,13 +1,19 @@
-"""Rejected input: an error at the first bad line, or counts by reason up to a limit."""
+"""Rejected input: an error at the first bad line of a file, or counts of what is lost."""
 
+import re
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from lib.run.errors import UserError
 
 _EXAMPLES = 10
 _EXCERPT_CHARACTERS = 120
+# Shown before the first bad byte of an excerpt.
+_BEFORE_BAD_BYTE = 40
+# Files named for one reason in an error.
+_NAMED = 5
 
 # What each reason means, and how to fix it.
 REASONS = {
@@ -30,55 +36,201 @@ REASONS = {
     "nul_byte": "contains a NUL byte; is it text at all?",
     "line_too_long": "longer than 4 MiB; split it",
 }
+_SKIP = "or leave such input out with preprocess.bad_input: skip"
 
 
-class Rejections:
-    """Bad input of one file, counted by reason.
+@dataclass(frozen=True)
+class Fault:
+    """Input that cannot be read: a line, a record or a file.
+
+    Attributes:
+        source: the file.
+        position: within the file, such as `line 7`; empty: the file as a whole.
+        reason: a key of REASONS.
+    """
+
+    source: str
+    position: str
+    reason: str
+
+    def __str__(self) -> str:
+        return f"{self.source} {self.position}" if self.position else self.source
+
+
+class BadInputError(UserError):
+    """The first fault of a file, where bad input is not to be skipped."""
+
+    def __init__(self, fault: Fault) -> None:
+        super().__init__(
+            f"{fault}: {REASONS[fault.reason]}; or leave it out with preprocess.bad_input: skip"
+        )
+        self.fault = fault
+
+    def __reduce__(self) -> tuple[type, tuple[Fault]]:
+        return BadInputError, (self.fault,)
+
+
+@dataclass
+class Lost:
+    """How much input was rejected, by reason.
+
+    Attributes:
+        counts: rejected lines, records and files.
+        characters: characters of rejected lines and records.
+        bytes: bytes of input that could not be decoded, and of rejected files (of compressed ones,
+            as they are on the disk).
+    """
+
+    counts: Counter[str] = field(default_factory=Counter)
+    characters: Counter[str] = field(default_factory=Counter)
+    bytes: Counter[str] = field(default_factory=Counter)
+
+    def update(self, other: "Lost") -> None:
+        """Adds other losses to these."""
+        self.counts.update(other.counts)
+        self.characters.update(other.characters)
+        self.bytes.update(other.bytes)
+
+    def amount(self) -> int:
+        """Characters and bytes together."""
+        return self.characters.total() + self.bytes.total()
+
+    def fraction(self, characters_read: int) -> float:
+        """The fraction of the text that was lost; a byte counts as a character."""
+        amount = self.amount()
+        return amount / (amount + characters_read) if amount else 0.0
+
+
+class Rejections(Lost):
+    """Bad input of one file: an error at once, or counted.
 
     Args:
         source: name of the file in errors.
         skip: False raises an error at once; True counts and continues.
-        limit: with `skip`, more rejections than this are an error nevertheless.
     """
 
-    def __init__(self, source: str, skip: bool, limit: int) -> None:
-        self._source, self._skip, self._limit = source, skip, limit
-        self.counts: Counter[str] = Counter()
+    def __init__(self, source: str, skip: bool) -> None:
+        super().__init__()
+        self.source, self._skip = source, skip
         self.examples: list[dict[str, str]] = []
+        self.whole_file = False
+        """Whether nothing of the file can be read."""
 
     def add(
-        self, reason: str, where: str | Callable[[], str] = "", excerpt: str | bytes = ""
+        self,
+        reason: str,
+        where: str | Callable[[], str] = "",
+        excerpt: str | bytes = "",
+        lost: int | None = None,
     ) -> None:
-        """Rejects one line, record or file.
+        """Rejects a line or a record.
 
         Args:
             reason: a key of REASONS.
             where: position in the file, such as `line 7`; a function if finding it takes time.
-            excerpt: the beginning of what is rejected.
+            excerpt: what is rejected: decoded text, whose characters are counted, or bytes.
+            lost: number of characters or bytes that are rejected, if the excerpt has not all.
 
         Raises:
-            UserError: bad input is not to be skipped, or there is more of it than the limit.
+            BadInputError: bad input is not to be skipped.
         """
+        amount = len(excerpt) if lost is None else lost
+        (self.bytes if isinstance(excerpt, bytes) else self.characters)[reason] += amount
         self.counts[reason] += 1
-        if self._skip and len(self.examples) < _EXAMPLES:
-            if isinstance(excerpt, bytes):
-                excerpt = excerpt[: 4 * _EXCERPT_CHARACTERS].decode("utf-8", "backslashreplace")
-            shown = excerpt[:_EXCERPT_CHARACTERS].encode("utf-8", "backslashreplace").decode()
-            self.examples.append({"reason": reason, "text": shown})
+        if self._skip and len(self.examples) >= _EXAMPLES:
+            return
+        position = where() if callable(where) else where
         if not self._skip:
-            position = where() if callable(where) else where
-            raise UserError(
-                f"{self._source}{f' {position}' if position else ''}: {REASONS[reason]}; or leave "
-                "it out with preprocess.bad_input: skip"
-            )
-        check_limit(self.counts, self._limit, self._source)
+            raise BadInputError(Fault(self.source, position, reason))
+        self.examples.append({"reason": reason, "position": position, "text": _shown(excerpt)})
+
+    def add_file(
+        self, reason: str, size: int, where: str | Callable[[], str] = "", excerpt: bytes = b""
+    ) -> None:
+        """Rejects the whole file.
+
+        Args:
+            size: bytes on disk.
+            where, excerpt: see `add`.
+        """
+        self.whole_file = True
+        self.add(reason, where, excerpt, size)
 
 
-def check_limit(counts: Counter[str], limit: int, source: str | Path) -> None:
-    """Raises a UserError if there are more rejections than the limit."""
-    if counts.total() > limit:
-        reasons = ", ".join(f"{count:,} {reason}" for reason, count in counts.most_common())
-        raise UserError(
-            f"{source}: more bad input than preprocess.bad_input_limit ({limit:,}) allows: "
-            f"{reasons}; fix them, or raise the limit"
+def _shown(excerpt: str | bytes) -> str:
+    """The beginning of rejected input, or the surroundings of its first bad byte, in one line."""
+    start = 0
+    if isinstance(excerpt, bytes):
+        try:
+            excerpt.decode()
+        except UnicodeDecodeError as error:
+            start = max(0, error.start - _BEFORE_BAD_BYTE)
+        some = excerpt[start : start + 4 * _EXCERPT_CHARACTERS].decode("utf-8", "backslashreplace")
+    else:
+        start = max(0, excerpt.find("\0") - _BEFORE_BAD_BYTE)
+        some = excerpt[start : start + _EXCERPT_CHARACTERS]
+    escaped = "".join(
+        character if character.isprintable() else ascii(character)[1:-1]
+        for character in some[:_EXCERPT_CHARACTERS]
+    )
+    return f"…{escaped}" if start else escaped
+
+
+def after_lines(position: str, lines: int) -> str:
+    """A position in a chunk as a position in its file.
+
+    Args:
+        position: `line N`, perhaps with more after it, or something else, which stays.
+        lines: the lines of the file before the chunk.
+    """
+    return re.sub(r"^line (\d+)", lambda match: f"line {int(match[1]) + lines}", position)
+
+
+def faults_error(faults: Sequence[Fault], listing: Path) -> UserError:
+    """One error for the faults of several files, by reason.
+
+    Args:
+        faults: one per file, at least one.
+        listing: the file that has all of them.
+    """
+    if len(faults) == 1:
+        return BadInputError(faults[0])
+    parts = []
+    for reason, count in Counter(fault.reason for fault in faults).most_common():
+        these = [str(fault) for fault in faults if fault.reason == reason]
+        more = f" and {count - _NAMED:,} more" if count > _NAMED else ""
+        parts.append(f"{', '.join(these[:_NAMED])}{more}: {REASONS[reason]}")
+    return UserError(
+        f"{len(faults):,} files have bad input, all in {listing}: {' | '.join(parts)}; {_SKIP}"
+    )
+
+
+def check_limit(lost: Lost, characters_read: int, limit: float, listing: Path) -> None:
+    """Raises a UserError if more of the text was rejected than the limit allows.
+
+    Args:
+        characters_read: characters that were not rejected.
+        limit: preprocess.bad_input_limit, a fraction.
+        listing: the file that has the rejected input.
+    """
+    fraction = lost.fraction(characters_read)
+    if fraction > limit:
+        amounts = Counter(lost.bytes)
+        amounts.update(lost.characters)
+        reasons = "; ".join(
+            f"{lost.counts[reason]:,} {reason} ({REASONS[reason]})"
+            for reason, _ in amounts.most_common()
         )
+        raise UserError(
+            f"{percentage(fraction)} of the text is bad input, more than "
+            f"preprocess.bad_input_limit ({percentage(limit)}) allows: {reasons}; fix it, or raise "
+            f"the limit; see {listing}"
+        )
+
+
+def percentage(fraction: float) -> str:
+    """A fraction in percent, to two significant digits: 31 %, 0.25 %; never 0 for some loss."""
+    percent = 100 * fraction
+    if percent >= 10:
+        return f"{percent:.0f} %"
+    return f"{percent:.2g} %" if percent >= 0.0001 else ("below 0.0001 %" if percent else "0 %")

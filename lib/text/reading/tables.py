@@ -29,7 +29,7 @@ def read_separated(delimiter: str, reader: Reader) -> Iterator[Documents]:
     if header is None:
         return
     if reader.text_field not in header:
-        reader.rejections.add("text_field_missing", reader.missing_field(header))
+        reader.reject_file("text_field_missing", reader.missing_field(header))
         return
     column = header.index(reader.text_field)
     batch: Documents = []
@@ -129,7 +129,7 @@ def read_parquet(reader: Reader) -> Iterator[Documents]:
             table = parquet.ParquetFile(seekable, pre_buffer=False, buffer_size=BLOCK_BYTES)
             names = table.schema_arrow.names
             if field not in names:
-                rejections.add("text_field_missing", reader.missing_field(names))
+                reader.reject_file("text_field_missing", reader.missing_field(names))
                 return
             number = 0
             for rows in table.iter_batches(_BATCH_ROWS, columns=[field]):
@@ -157,6 +157,6 @@ def read_parquet(reader: Reader) -> Iterator[Documents]:
                         batch.append(found)
                 yield batch
         except DAMAGED as error:
-            rejections.add(damage(error) if file.compression != "none" else "corrupt_parquet")
+            reader.reject_file(damage(error) if file.compression != "none" else "corrupt_parquet")
         except (pyarrow.ArrowException, ValueError):
-            rejections.add("corrupt_parquet")
+            reader.reject_file("corrupt_parquet")

@@ -25,7 +25,7 @@ from lib.text import documents as documents_module
 from lib.text.reading.formats import FORMATS, between_cuts, cut_rule, read_documents
 from lib.text.reading.raw_files import examine
 from lib.text.reading.reader import Chunk
-from lib.text.reading.rejections import REASONS, Rejections
+from lib.text.reading.rejections import REASONS, BadInputError, Fault, Rejections, after_lines
 from tests.conftest import ROOT
 
 TEXTS = [f"Article {n} has ünï çode.\nIts second line, “{n}”, is here." for n in range(700)]
@@ -112,9 +112,12 @@ def read(
     **offsets: int,
 ) -> tuple[list[list[str]], Rejections, Counter[str]]:
     """All documents of a file (or of the chunk from `start` to `stop`), their lines stripped."""
-    rejections = Rejections(str(path), skip, 10**9)
+    rejections = Rejections(str(path), skip)
     counts: Counter[str] = Counter()
     file = examine(path, "auto", document, rejections)
+    if rejections.examples and not skip:
+        [example] = rejections.examples
+        raise BadInputError(Fault(str(path), example["position"], example["reason"]))
     found = []
     if file:
         chunk = Chunk(file)
@@ -138,7 +141,7 @@ def test_every_format_under_every_compression(tmp_path, name, suffix):
     kind, data = EXAMPLES[name]
     path = tmp_path / (name + suffix)
     path.write_bytes(COMPRESSIONS[suffix](data) if suffix else data)
-    assert examine(path, "auto", "blank_line", Rejections("", False, 0)).format == kind
+    assert examine(path, "auto", "blank_line", Rejections("", False)).format == kind
     found, rejections, counts = read(path)
     one = [[line for lines in DOCUMENTS for line in lines]]
     assert found == (one if kind in ONE_DOCUMENT else DOCUMENTS)
@@ -154,7 +157,7 @@ def test_chunks_of_any_size_hold_each_document_once(tmp_path, name, size):
     kind, data = EXAMPLES[name]
     if FORMATS[kind].cut is None:
         path.write_bytes(data)
-        assert cut_rule(examine(path, "auto", "line", Rejections("", True, 9)), "line") is None
+        assert cut_rule(examine(path, "auto", "line", Rejections("", True)), "line") is None
         return
     data = data[: 3000 if size == 1 else None]
     data = data[: data.rfind(b"\n") + 1]
@@ -287,8 +290,12 @@ def test_the_line_of_bad_input_is_named_in_any_chunk(tmp_path):
     size = path.stat().st_size
     with pytest.raises(UserError, match=r"x\.txt line 3211: not UTF-8"):
         read(path, "line")
-    with pytest.raises(UserError, match=r"x\.txt line 3211: not UTF-8"):
+    with pytest.raises(BadInputError) as failure:
         read(path, "line", start=size // 2, stop=size)
+    chunk = between_cuts(examine(path, "auto", "line", Rejections("", True)), size // 2, size, bool)
+    lines_before = path.read_bytes()[: chunk.start].count(b"\n")
+    assert after_lines(failure.value.fault.position, lines_before) == "line 3211"
+    assert after_lines("row 7", lines_before) == "row 7"
 
 
 @pytest.mark.parametrize("suffix", COMPRESSIONS)

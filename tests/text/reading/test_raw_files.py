@@ -21,7 +21,7 @@ def test_links_folders_and_pipes(tmp_path):
     os.mkfifo(tmp_path / "pipe.txt")
     for hidden in (".gitignore", "raw.dvc"):
         (tmp_path / hidden).write_text("no text")
-    rejections = Rejections("", True, 9)
+    rejections = Rejections("", True)
     read_from = [path for path in list_files(tmp_path) if examine(path, "auto", "line", rejections)]
     names = [path.relative_to(tmp_path).as_posix() for path in read_from]
     assert names == ["a.txt", "folder.txt/b.txt", "linked.txt"]
