@@ -9,7 +9,7 @@ import re
 import unicodedata
 from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
-from typing import Annotated, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 import yaml
 from pydantic import (
@@ -36,6 +36,8 @@ from lib.run.phases import decay_length, run_length, starts_from_state, training
 from lib.run.pool import scheduler_address
 from lib.run.validation import first_problem, problem_at
 from lib.text.cleaning.edits import Cleaning
+from lib.text.reading.dialects import Dialect
+from lib.text.reading.fields import lists_in
 from lib.text.reading.formats import FORMATS
 from lib.text.splits import NAMES
 
@@ -162,16 +164,45 @@ def _lost_fraction(value: float) -> float:
     return value
 
 
+def _text_field(value: Any) -> Any:
+    """A column number may be written as a number."""
+    names = value if isinstance(value, list | tuple) else [value]
+    names = [str(name) if type(name) is int else name for name in names]
+    if not names or not all(isinstance(name, str) and name for name in names):
+        raise ValueError("should be the name of a field or column, or a list of names")
+    if len({lists_in(name) for name in names}) > 1:
+        raise ValueError("should name fields within the same lists ([]), or documents would mix")
+    return names[0] if not isinstance(value, list | tuple) else tuple(names)
+
+
 class Preprocess(Section):
     input: ProjectPath = str(paths.DEMO)
     document: Annotated[str, AfterValidator(_document)] = "blank_line"
     sentences: Literal["split", "line"] = "split"
     format: Annotated[str, AfterValidator(_format)] = "auto"
-    text_field: str = "text"
+    text_field: Annotated[str | tuple[str, ...], BeforeValidator(_text_field)] = "text"
+    csv: Dialect = Dialect()
     bad_input: Literal["fail", "skip"] = "fail"
     bad_input_limit: Annotated[Real, AfterValidator(_lost_fraction)] = 0.01
     near_duplicates: Annotated[Real, Field(gt=0, le=1)] | None = None
     clean: Cleaning = Cleaning()
+
+    @property
+    def text_fields(self) -> tuple[str, ...]:
+        """The names in text_field."""
+        return (self.text_field,) if isinstance(self.text_field, str) else self.text_field
+
+    @model_validator(mode="after")
+    def _columns_have_names(self) -> "Preprocess":
+        if not self.csv.header and not all(name.isdigit() for name in self.text_fields):
+            raise ValueError(
+                problem_at(
+                    "preprocess.text_field",
+                    "should be the number of a column, such as 1, with csv.header: false",
+                    self.text_field,
+                )
+            )
+        return self
 
 
 class Sample5M(Section):

@@ -28,9 +28,10 @@ from lib.text.cleaning.inspection import Inspection
 from lib.text.corpus import CorpusWriter
 from lib.text.dedup.exact_duplicates import first_occurrences, read_table
 from lib.text.dedup.near_duplicates import SignatureTask, near_duplicates, write_signatures
+from lib.text.reading.fields import TextFields
 from lib.text.reading.input_digest import input_md5
 from lib.text.reading.raw_files import check_apart, examine_all
-from lib.text.reading.reader import RawFile
+from lib.text.reading.reader import RawFile, ReadOptions
 from lib.text.reading.rejected_files import RejectedFiles, shown_name
 from lib.text.reading.rejections import Fault, after_lines, check_limit, faults_error
 from lib.text.splits import given_split
@@ -66,9 +67,8 @@ def main(raw: Path | None = None, corpus: Path = CORPUS) -> None:
     cleaned = scratch() / "cleaned"
     cleaned.mkdir(parents=True, exist_ok=True)
     options = ChunkOptions(
-        settings.document,
+        ReadOptions(settings.document, TextFields(settings.text_fields), settings.csv),
         settings.sentences,
-        settings.text_field,
         settings.bad_input == "skip",
         settings.clean,
     )

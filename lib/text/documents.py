@@ -56,23 +56,50 @@ def gather(lines: Iterable[str], counts: Counter[str]) -> Iterator[Documents]:
     yield [*batch, current] if current else batch
 
 
-def regroup(
-    batches: Iterable[Documents], lines: int | None, counts: Counter[str]
-) -> Iterator[Documents]:
-    """Groups the lines of all documents into new documents of `lines` lines (None: into one)."""
+def join_all(batches: Iterable[Documents], counts: Counter[str]) -> Iterator[Documents]:
+    """All documents as one (or as several of up to 4 Mi characters)."""
+    lines = (line for batch in batches for document in batch for line in document)
+    return gather(lines, counts)
 
-    def separated() -> Iterator[str]:
-        number = 0
-        for batch in batches:
-            for document in batch:
-                for line in document:
-                    if lines and number == lines:
-                        number = 0
-                        yield ""
-                    number += 1
-                    yield line
 
-    return gather(separated(), counts)
+class SentenceGroups:
+    """Groups the sentences of all documents into new documents of so many sentences.
+
+        >>> groups = SentenceGroups(2, Counter())
+        >>> groups.add(["A.\\nB.\\nC.", "", "D.\\nE."])
+        ['A.\\nB.', 'C.\\nD.']
+        >>> groups.rest()
+        ['E.']
+
+    Args:
+        sentences: per document.
+        counts: see `gather`.
+    """
+
+    def __init__(self, sentences: int, counts: Counter[str]) -> None:
+        self._sentences, self._counts = sentences, counts
+        self._current: list[str] = []
+        self._size = 0
+
+    def add(self, documents: Iterable[str]) -> list[str]:
+        """The groups that some documents complete; sentences are separated by LF."""
+        groups = []
+        for document in filter(None, documents):
+            for sentence in document.split("\n"):
+                if self._size + len(sentence) > MAX_DOCUMENT and self._current:
+                    self._counts["documents_cut"] += 1
+                    groups += self.rest()
+                self._current.append(sentence)
+                self._size += len(sentence)
+                if len(self._current) == self._sentences:
+                    groups += self.rest()
+        return groups
+
+    def rest(self) -> list[str]:
+        """The last group, of fewer sentences; none if there is no sentence left."""
+        group = ["\n".join(self._current)] if self._current else []
+        self._current, self._size = [], 0
+        return group
 
 
 def read_corpus(path: Path) -> Iterator[bytes]:

@@ -13,13 +13,13 @@ from lib.text.cleaning.chunks import ChunkOptions, chunk_tasks, clean_chunk, rea
 from lib.text.cleaning.edits import Cleaning
 from lib.text.dedup.exact_duplicates import read_table
 from lib.text.documents import read_corpus
-from lib.text.reading.reader import RawFile
+from lib.text.reading.reader import RawFile, ReadOptions
 from tests.helpers.project import Project, sentences, write_text
 
 
 def cleaned_chunks(folder: Path, raw: Path, document: str = "blank_line") -> list[str]:
     """Cleans a text file into `folder`; the keys of its cleaned chunks."""
-    options = ChunkOptions(document, "split", "text", False, Cleaning())
+    options = ChunkOptions(ReadOptions(document), "split", False, Cleaning())
     folder.mkdir(exist_ok=True)
     file = RawFile(raw, "text", "none", raw.stat().st_size)
     return [clean_chunk(task) for task in chunk_tasks([file], folder, options)]

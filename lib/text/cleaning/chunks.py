@@ -21,10 +21,10 @@ from lib.run.atomic import new_file, write_text
 from lib.text.cleaning.cleaner import DocumentCleaner
 from lib.text.cleaning.edits import Cleaning
 from lib.text.cleaning.emoji import EMOJI_VERSION
-from lib.text.documents import Documents, format_document
+from lib.text.documents import Documents, SentenceGroups, format_document
 from lib.text.reading.formats import between_cuts, cut_rule, read_documents
 from lib.text.reading.lines import range_bytes
-from lib.text.reading.reader import Chunk, RawFile
+from lib.text.reading.reader import Chunk, RawFile, ReadOptions
 from lib.text.reading.rejections import BadInputError, Fault, Lost, Rejections
 
 # To be raised whenever the code makes another cleaned chunk of the same raw text and options.
@@ -48,12 +48,12 @@ class ChunkOptions:
     """How chunks are read and cleaned: keys of `preprocess` in params.yaml.
 
     Attributes:
+        reading: how files are read.
         skip_bad_input: `skip` of `Rejections`.
     """
 
-    document: str
+    reading: ReadOptions
     sentences: Literal["split", "line"]
-    text_field: str
     skip_bad_input: bool
     clean: Cleaning
 
@@ -106,7 +106,7 @@ def chunk_tasks(files: list[RawFile], folder: Path, options: ChunkOptions) -> li
         size = _MIN_CHUNK_BYTES
         while size < _MAX_CHUNK_BYTES and size * 64 < file.size:
             size *= 2
-        if cut_rule(file, options.document) is None or file.size <= size:
+        if cut_rule(file, options.reading.document) is None or file.size <= size:
             tasks.append(ChunkTask(file, 0, None, folder, options))
         else:
             tasks += [
@@ -117,7 +117,7 @@ def chunk_tasks(files: list[RawFile], folder: Path, options: ChunkOptions) -> li
 
 
 def _raw_chunk(task: ChunkTask) -> Chunk:
-    is_cut = cut_rule(task.file, task.options.document)
+    is_cut = cut_rule(task.file, task.options.reading.document)
     if task.stop is None or is_cut is None:
         return Chunk(task.file)
     return between_cuts(task.file, task.start, task.stop, is_cut)
@@ -129,6 +129,7 @@ def _key(chunk: Chunk, options: ChunkOptions) -> str:
     for block in range_bytes(chunk.file.path, chunk.start, stop):
         digest.update(block)
     values = asdict(options) | {"clean": options.clean.model_dump()}
+    values["reading"]["csv"] = options.reading.csv.model_dump()
     # A byte order mark counts at the beginning of a file only.
     return fingerprint.of_values(
         [
@@ -211,6 +212,10 @@ def _batches(documents: Iterator[Documents], counts: Counter[str]) -> Iterator[D
         yield batch
 
 
+def _digest(document: bytes) -> bytes:
+    return hashlib.blake2b(document, digest_size=16).digest()
+
+
 def clean_chunk(task: ChunkTask) -> str | Fault:
     """Cleans one chunk unless that was done before.
 
@@ -234,24 +239,39 @@ def _clean_chunk(task: ChunkTask) -> str:
     edits: Counter[str] = Counter()
     samples = _Samples()
     clean = DocumentCleaner(options.clean, options.sentences)
-    documents = read_documents(chunk, options.document, options.text_field, rejections, counts)
+    documents = read_documents(chunk, options.reading, rejections, counts)
+    groups = None
+    if options.reading.document.endswith(" sentences"):
+        groups = SentenceGroups(int(options.reading.document.split()[0]), counts)
     with (
         new_file(task.folder / f"{key}.txt") as text_path,
         new_file(task.folder / f"{key}.documents") as table_path,
         text_path.open("wb") as text,
         table_path.open("wb") as table,
     ):
+
+        def write(documents: list[str]) -> list[bytes]:
+            encoded = [format_document(document) for document in documents]
+            digests = list(map(_digest, encoded))
+            text.write(b"".join(encoded))
+            table.write(_table(digests, encoded, documents).tobytes())
+            return digests
+
         for batch in _batches(documents, counts):
             cleaned = clean(batch, edits)
+            if groups:
+                counts["documents_in"] -= len(batch)
+                # What is read is not a document yet, so a sample shows what was read.
+                samples.update([_digest(each.encode()) for each in cleaned], batch, cleaned)
+                counts["documents_in"] += len(write(groups.add(cleaned)))
+                continue
             if "" in cleaned:
                 counts["documents_empty"] += cleaned.count("")
                 batch = list(itertools.compress(batch, cleaned))
                 cleaned = list(filter(None, cleaned))
-            encoded = [format_document(document) for document in cleaned]
-            digests = [hashlib.blake2b(each, digest_size=16).digest() for each in encoded]
-            samples.update(digests, batch, cleaned)
-            text.write(b"".join(encoded))
-            table.write(_table(digests, encoded, cleaned).tobytes())
+            samples.update(write(cleaned), batch, cleaned)
+        if groups:
+            counts["documents_in"] += len(write(groups.rest()))
     values = {
         "counts": counts,
         "edits": edits,

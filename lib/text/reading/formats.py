@@ -4,18 +4,17 @@ To add a format: write its reader, a function from a `Reader` to documents, and 
 `FORMATS`. The name of the entry then is a value of preprocess.format.
 """
 
-import json
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from html import unescape
-from typing import Any
 
-from lib.text.documents import Documents, gather, regroup
+from lib.text.documents import Documents, gather, join_all
+from lib.text.reading.json_records import is_json, is_json_lines, read_json, read_json_lines
 from lib.text.reading.lines import IsCut, first_cut
-from lib.text.reading.reader import Chunk, RawFile, Reader
+from lib.text.reading.reader import Chunk, RawFile, Reader, ReadOptions
 from lib.text.reading.rejections import Rejections
 from lib.text.reading.tables import read_parquet, read_separated
 
@@ -32,7 +31,8 @@ class Format:
 
     Attributes:
         read: yields the documents of a chunk in batches; no document and no line is blank.
-        suffixes: files whose names end in one of these are always of this format.
+        suffixes: files whose names end in one of these are of this format, or of another one with
+            the same suffix that recognises them.
         recognise: whether a file is of this format, by its first 64 KiB and preprocess.document.
         cut: whether a document may begin at a line, by its bytes and preprocess.document. None:
             files of this format are read whole, by one worker.
@@ -55,9 +55,9 @@ def format_of(name: str, head: bytes, document: str) -> str:
         name: in lower case, without the suffix of a compression.
         document: preprocess.document.
     """
-    by_suffix = (key for key, each in FORMATS.items() if name.endswith(each.suffixes))
-    by_content = (key for key, each in FORMATS.items() if each.recognise(head, document))
-    return next(by_suffix, None) or next(by_content)
+    by_suffix = [key for key, each in FORMATS.items() if name.endswith(each.suffixes)]
+    by_content = (key for key in by_suffix or FORMATS if FORMATS[key].recognise(head, document))
+    return next(by_content, by_suffix[0] if by_suffix else "text")
 
 
 def misfit(format_name: str, head: bytes) -> str | None:
@@ -95,27 +95,23 @@ def between_cuts(file: RawFile, start: int, stop: int, is_cut: IsCut) -> Chunk:
 
 
 def read_documents(
-    chunk: Chunk, document: str, text_field: str, rejections: Rejections, counts: Counter[str]
+    chunk: Chunk, options: ReadOptions, rejections: Rejections, counts: Counter[str]
 ) -> Iterator[Documents]:
     """Documents of one chunk, a batch at a time; no document and no line in it is blank.
 
+    With `document: blank_line` or `line`, that is what a document is in files of format text; with
+    `file`, a file of any format is one. Otherwise a document is a JSON object, a table row, a page
+    or a Wikipedia article. (`N sentences` is up to the caller: sentences are not known yet.)
+
     Args:
-        document: `blank_line` or `line`: what a document is in files of format text. `file` and
-            `N sentences` (every N lines) hold for all formats. Otherwise a document is a JSON
-            object, a table row or a Wikipedia article.
-        text_field: the field or column that holds the text, in formats that have fields.
         counts: see `Reader`.
 
     Raises:
         UserError: bad input that is not to be skipped (see `Rejections`).
     """
-    reader = Reader(chunk, document, text_field, rejections, counts)
+    reader = Reader(chunk, options, rejections, counts)
     batches = FORMATS[chunk.file.format].read(reader)
-    if document == "file":
-        return regroup(batches, None, counts)
-    if document.endswith(" sentences"):
-        return regroup(batches, int(document.split()[0]), counts)
-    return batches
+    return join_all(batches, counts) if options.document == "file" else batches
 
 
 # --- Text
@@ -211,50 +207,6 @@ def _starts_article(line: bytes, document: str) -> bool:
     return line.startswith(b"<doc ")
 
 
-# --- JSON lines
-
-
-def _read_json_lines(reader: Reader) -> Iterator[Documents]:
-    """A document per line: a JSON object with the text in one of its fields."""
-    field, rejections, line_of = reader.text_field, reader.rejections, reader.chunk.line
-
-    def without_field(number: int, record: dict[str, Any]) -> str:
-        return f"{line_of(number)} {reader.missing_field(record)}"
-
-    for first, block in reader.blocks():
-        batch = []
-        for number, line in enumerate(block, first):
-            if not line or line.isspace():
-                continue
-            where = partial(line_of, number)
-            try:
-                record = json.loads(line)
-            except (ValueError, RecursionError):
-                rejections.add("malformed_json", where, line)
-                continue
-            if not isinstance(record, dict):
-                rejections.add("not_an_object", where, line)
-            elif field not in record:
-                rejections.add("text_field_missing", partial(without_field, number, record), line)
-            elif found := reader.record_lines(record[field], where):
-                batch.append(found)
-        yield batch
-
-
-def _is_json_lines(head: bytes, document: str) -> bool:
-    start = _text_start(head)
-    if not start.startswith(b"{"):
-        return False
-    try:
-        return isinstance(json.loads(start.partition(b"\n")[0]), dict)
-    except (ValueError, RecursionError):
-        return False
-
-
-def _is_json_array(head: bytes) -> str | None:
-    return "json_array" if _text_start(head).startswith(b"[") else None
-
-
 def _text_start(head: bytes) -> bytes:
     return head.removeprefix(b"\xef\xbb\xbf").lstrip()
 
@@ -270,11 +222,15 @@ FORMATS = {
     "wikiextractor": Format(_read_wikiextractor, recognise=_is_wikiextractor, cut=_starts_article),
     "wikitext": Format(_read_wikitext, recognise=_is_wikitext, cut=_is_wikitext_title),
     "jsonl": Format(
-        _read_json_lines,
+        read_json_lines,
         suffixes=(".jsonl", ".json", ".ndjson"),
-        recognise=_is_json_lines,
+        recognise=lambda head, document: is_json_lines(_text_start(head)),
         cut=lambda line, document: True,
-        misfit=_is_json_array,
+    ),
+    "json": Format(
+        read_json,
+        suffixes=(".json", ".jsonl", ".ndjson"),
+        recognise=lambda head, document: is_json(_text_start(head)),
     ),
     "csv": Format(partial(read_separated, ","), suffixes=(".csv",)),
     "tsv": Format(partial(read_separated, "\t"), suffixes=(".tsv",)),

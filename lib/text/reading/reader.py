@@ -1,19 +1,31 @@
 """A chunk of a raw file as the reader of its format sees it: lines, options, rejections, counts."""
 
+import codecs
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
-from itertools import chain, islice
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
-from lib.text.reading.compression import open_raw
-from lib.text.reading.lines import MAX_LINE_BYTES, decode_lines, line_blocks
+from lib.text.reading.compression import DAMAGED, CompressedStream, damage, open_raw
+from lib.text.reading.dialects import Dialect
+from lib.text.reading.fields import MISSING_VALUES, TextFields, text_of
+from lib.text.reading.lines import BLOCK_BYTES, MAX_LINE_BYTES, decode_lines, line_blocks
 from lib.text.reading.rejections import Rejections
 
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 _LINE_END = re.compile("\r\n|\r|\n")
+HALF_PAIRS = "domain_bert_half_pairs"  # codecs: an error handler
+
+
+def _half_pair(error: UnicodeError) -> tuple[str, int]:
+    assert isinstance(error, UnicodeDecodeError)
+    return "\udc80", error.end
+
+
+codecs.register_error(HALF_PAIRS, _half_pair)
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
@@ -54,12 +66,24 @@ class Chunk:
 
 
 @dataclass(frozen=True)
+class ReadOptions:
+    """How files are read: keys of `preprocess` in params.yaml.
+
+    Attributes:
+        fields: preprocess.text_field.
+        csv: preprocess.csv.
+    """
+
+    document: str = "blank_line"
+    fields: TextFields = field(default_factory=TextFields)
+    csv: Dialect = field(default_factory=Dialect)
+
+
+@dataclass(frozen=True)
 class Reader:
     """Access to one chunk for the reader of its format.
 
     Attributes:
-        document: preprocess.document.
-        text_field: preprocess.text_field.
         rejections: gets bad input.
         counts: gets headings left out, records without text, documents cut at 4 Mi characters,
             lines of the chunk (`raw_lines`), characters of text that were read (`characters_read`,
@@ -67,10 +91,17 @@ class Reader:
     """
 
     chunk: Chunk
-    document: str
-    text_field: str
+    options: ReadOptions
     rejections: Rejections
     counts: Counter[str]
+
+    @property
+    def document(self) -> str:
+        return self.options.document
+
+    @property
+    def fields(self) -> TextFields:
+        return self.options.fields
 
     def lines(self) -> Iterator[str]:
         """All lines of a format that has text in all of them, decoded, without their ends."""
@@ -112,16 +143,46 @@ class Reader:
                 yield number, decode_lines(block, self.rejections, line_after(number))
             self.counts["raw_lines"] += number + block.count(b"\n")
 
-    def record_lines(self, text: Any, where: str | Callable[[], str]) -> list[str]:
+    def characters(self) -> Iterator[str]:
+        """The text of a whole file, decoded, in blocks that may end anywhere.
+
+        Each sequence of bytes that is not UTF-8 becomes half a surrogate pair, which is not a
+        character either: `record_lines` rejects the record it is in.
+        """
+        decoder = codecs.getincrementaldecoder("utf-8-sig")(HALF_PAIRS)
+        with open_raw(self.chunk.file.path, self.chunk.file.compression) as stream:
+            try:
+                while block := stream.read1(BLOCK_BYTES):
+                    yield decoder.decode(block)
+            except DAMAGED as error:
+                reason = damage(error)
+                self.rejections.add(reason, lost=cast(CompressedStream, stream).lost())
+        if rest := decoder.decode(b"", final=True):
+            yield rest
+
+    def record_lines(self, value: Any, where: str | Callable[[], str]) -> list[str]:
         """The non-blank lines of one record's text; none if the text is missing or rejected.
 
         Args:
+            value: a string, None, or a list of strings, which are joined.
             where: the record's position in the file, for errors.
         """
+        try:
+            text = value if isinstance(value, str) else text_of(value)
+        except TypeError as error:
+            found = f"({error})"
+            self.rejections.add(
+                "text_not_a_string",
+                lambda: f"{where() if callable(where) else where} {found}",
+                repr(value),
+            )
+            return []
         if text is None or text == "":
             self.counts["records_without_text"] += 1
-        elif not isinstance(text, str):
-            self.rejections.add("text_not_a_string", where, repr(text))
+        elif len(text) < 8 and text.strip() in MISSING_VALUES:
+            self.counts["records_without_text"] += 1
+            self.counts["characters_read"] += len(text)
+            self.drop("missing_values", text)
         elif len(text) > MAX_LINE_BYTES:
             self._reject_record("line_too_long", where, text)
         elif "\0" in text:
@@ -148,8 +209,3 @@ class Reader:
         """Rejects the whole file (or chunk)."""
         stop = self.chunk.file.size if self.chunk.stop is None else self.chunk.stop
         self.rejections.add_file(reason, stop - self.chunk.start, where)
-
-    def missing_field(self, names: Iterable[str]) -> str:
-        """Names the field that was looked for and the existing ones, for an error."""
-        shown = [" ".join(name.split())[:40] for name in islice(names, 20)]
-        return f"(looked for `{self.text_field}` among: {', '.join(shown)})"

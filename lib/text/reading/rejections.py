@@ -24,13 +24,15 @@ REASONS = {
     "utf16_file": "UTF-16 or UTF-32, not UTF-8; convert it: iconv -f UTF-16 -t UTF-8",
     "corrupt_compression": "damaged, or not compressed at all; create it again or rename it",
     "truncated_compression": "compressed data that ends too early; copy the file again",
-    "json_array": "one JSON array, not a JSON object per line; convert it: jq -c '.[]'",
+    "json_value_too_long": "a JSON value of more than 16 Mi characters; write one object per line, "
+    "such as jq -c '.[]' does",
     "corrupt_parquet": "not a readable Parquet file; create it again",
     "text_field_missing": "no such field or column; set preprocess.text_field to the right one",
     "malformed_csv": "not well-formed (an unclosed quote, or a wrong number of fields); fix it",
     "malformed_json": "not JSON; fix it",
-    "not_an_object": "JSON, but not an object with fields; fix it",
-    "text_not_a_string": "contains something other than text; fix it",
+    "not_an_object": 'JSON, but not an object with fields; write it as {"text": ...}',
+    "text_not_a_string": "the text should be a string or a list of strings; fix it, or set "
+    "preprocess.text_field to another field",
     "invalid_utf8": "not UTF-8; convert it from its own encoding: iconv -f LATIN1 -t UTF-8",
     "invalid_unicode": "half a surrogate pair, which is not a character; fix it",
     "nul_byte": "contains a NUL byte; is it text at all?",

@@ -4,43 +4,73 @@ import csv
 import shutil
 import tempfile
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import partial
+from itertools import chain, islice
 from typing import Any
 
 from lib.text.documents import Documents
 from lib.text.reading.compression import DAMAGED, damage, open_raw
+from lib.text.reading.dialects import Dialect, find_dialect
+from lib.text.reading.json_records import add_record
 from lib.text.reading.lines import BLOCK_BYTES, MAX_LINE_BYTES
 from lib.text.reading.reader import Reader
 
 _BATCH_ROWS = 1024
+_DIALECT_LINES = 500
 # A row of more lines than this has lost its closing quote.
 _MAX_ROW_LINES = 10_000
 
 
 def read_separated(delimiter: str, reader: Reader) -> Iterator[Documents]:
-    """A document per row of separated values with a header, quoted as in RFC 4180.
+    """A document per row of separated values; the dialect is found out from the first lines.
 
     Python's csv module rather than pandas parses them: it reports each bad row, where pandas stops
     at a quote without its end and ignores surplus fields when columns are selected.
+
+    Args:
+        delimiter: the usual one of the format.
     """
-    rows = _Rows(reader, delimiter)
-    header = next(rows, None)
-    if header is None:
+    blocks = reader.blocks()
+    beginning = list(islice(blocks, 1))
+    if not beginning:
         return
-    if reader.text_field not in header:
-        reader.reject_file("text_field_missing", reader.missing_field(header))
+    head = beginning[0][1]
+    whole = reader.chunk.file.compression == "none" and reader.chunk.file.size <= BLOCK_BYTES
+    names = reader.fields.names
+    wanted = reader.options.csv
+    excerpt = head[:_DIALECT_LINES]
+    whole = whole and len(excerpt) == len(head)
+    dialect = find_dialect(excerpt, whole, names, delimiter, wanted)
+    rows = _Rows(reader, dialect, chain(beginning, blocks))
+    first = next(rows, None)
+    if first is None:
         return
-    column = header.index(reader.text_field)
+    header = first if wanted.header else [str(number + 1) for number in range(len(first))]
+    missing = [name for name in names if name not in header]
+    if missing:
+        shown = f"{reader.fields.missing(header)} with {dialect}"
+        if wanted.header and not _looks_like_header(first):
+            shown += "; without a header, set preprocess.csv.header: false and preprocess."
+            shown += "text_field to the number of the column"
+        reader.reject_file("text_field_missing", shown)
+        return
+    columns = [header.index(name) for name in names]
     batch: Documents = []
-    for row in rows:
-        found = reader.record_lines(row[column], rows.position)
+    for row in rows if wanted.header else chain([first], rows):
+        text = row[columns[0]] if len(columns) == 1 else [row[column] for column in columns]
+        found = reader.record_lines(text, rows.position)
         if found:
             batch.append(found)
         if len(batch) == _BATCH_ROWS:
             yield batch
             batch = []
     yield batch
+
+
+def _looks_like_header(row: list[str]) -> bool:
+    """Whether a first row may have the names of columns: none is long or a number."""
+    return all(len(name) <= 60 and not name.replace(".", "").isdigit() for name in row)
 
 
 class _Rows:
@@ -51,13 +81,13 @@ class _Rows:
     accepted as it is if it has the right number of fields without regard to quotes.
     """
 
-    def __init__(self, reader: Reader, delimiter: str) -> None:
+    def __init__(
+        self, reader: Reader, dialect: Dialect, blocks: Iterable[tuple[int, list[str]]]
+    ) -> None:
         self._lines = (
-            (number, line)
-            for first, block in reader.blocks()
-            for number, line in enumerate(block, first)
+            (number, line) for first, block in blocks for number, line in enumerate(block, first)
         )
-        self._delimiter, self._rejections = delimiter, reader.rejections
+        self._dialect, self._rejections = dialect, reader.rejections
         self._line_name = reader.chunk.line
         self._again: deque[tuple[int, str]] = deque()
         self._row_lines: list[tuple[int, str]] = []
@@ -77,25 +107,30 @@ class _Rows:
                 self._fields = self._fields or len(row)
                 if len(row) == self._fields:
                     return row
-            except csv.Error:
+                problem = f"{len(row)} fields, but the first row has {self._fields}"
+            except csv.Error as error:
                 self._reader = self._new_reader()
+                problem = str(error)
             number, line = self._row_lines[0]
-            if self._delimiter == "\t" and self._fields:
+            if self._dialect.delimiter == "\t" and self._fields:
                 # Many TSV files have quotes that enclose nothing: "Nice" he said.
                 literal = line.split("\t")
                 if len(literal) == self._fields:
                     self._again.extendleft(reversed(self._row_lines[1:]))
                     del self._row_lines[1:]
                     return literal
-            self._rejections.add("malformed_csv", partial(self._line_name, number), line)
+            self._rejections.add("malformed_csv", partial(self._where, number, problem), line)
             self._again.extendleft(reversed(self._row_lines[1:]))
 
     def position(self) -> str:
         """Name of the first line of the last row, for errors."""
         return self._line_name(self._row_lines[0][0])
 
+    def _where(self, number: int, problem: str) -> str:
+        return f"{self._line_name(number)} ({problem}; read with {self._dialect})"
+
     def _new_reader(self) -> Any:
-        return csv.reader(self._feed(), delimiter=self._delimiter, strict=True)
+        return self._dialect.reader(self._feed())
 
     def _feed(self) -> Iterator[str]:
         size = 0
@@ -118,7 +153,7 @@ def read_parquet(reader: Reader) -> Iterator[Documents]:
     import pyarrow  # Slow to import: only where there is such a file.
     from pyarrow import parquet
 
-    file, field, rejections = reader.chunk.file, reader.text_field, reader.rejections
+    file, fields, rejections = reader.chunk.file, reader.fields, reader.rejections
     with open_raw(file.path, file.compression) as stream, tempfile.TemporaryFile() as spool:
         seekable: Any = stream
         try:
@@ -128,11 +163,20 @@ def read_parquet(reader: Reader) -> Iterator[Documents]:
             # Without read-ahead Arrow holds one page of the column, not a row group.
             table = parquet.ParquetFile(seekable, pre_buffer=False, buffer_size=BLOCK_BYTES)
             names = table.schema_arrow.names
-            if field not in names:
-                reader.reject_file("text_field_missing", reader.missing_field(names))
+            columns = fields.columns(names)
+            if not columns:
+                reader.reject_file("text_field_missing", fields.missing(names))
                 return
             number = 0
-            for rows in table.iter_batches(_BATCH_ROWS, columns=[field]):
+            for rows in table.iter_batches(_BATCH_ROWS, columns=columns):
+                if fields.names != (rows.schema.names[0],):
+                    batch: Documents = []
+                    for record in rows.to_pylist():
+                        number += 1
+                        where = f"row {number}"
+                        add_record(reader, record, partial(str, where), "", batch)
+                    yield batch
+                    continue
                 column = rows.column(0)
                 if pyarrow.types.is_string(column.type) or pyarrow.types.is_large_string(
                     column.type

@@ -9,7 +9,6 @@ import lzma
 import os
 import random
 import re
-from collections import Counter
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -22,11 +21,11 @@ from hypothesis import strategies as st
 
 from lib.run.errors import UserError
 from lib.text import documents as documents_module
-from lib.text.reading.formats import FORMATS, between_cuts, cut_rule, read_documents
+from lib.text.reading.formats import FORMATS, between_cuts, cut_rule
 from lib.text.reading.raw_files import examine
-from lib.text.reading.reader import Chunk
-from lib.text.reading.rejections import REASONS, BadInputError, Fault, Rejections, after_lines
+from lib.text.reading.rejections import REASONS, BadInputError, Rejections, after_lines
 from tests.conftest import ROOT
+from tests.helpers.raw_text import read
 
 TEXTS = [f"Article {n} has ünï çode.\nIts second line, “{n}”, is here." for n in range(700)]
 
@@ -58,6 +57,16 @@ def json_lines(texts: list[str]) -> bytes:
     ).encode()
 
 
+def json_array(texts: list[str], indent: int | None = None) -> bytes:
+    records = [{"n": n, "text": text, "more": {"a": [1, "]"]}} for n, text in enumerate(texts)]
+    return json.dumps(records, indent=indent, ensure_ascii=indent is None).encode()
+
+
+def json_objects(texts: list[str]) -> bytes:
+    """Objects one after another, each over several lines."""
+    return "\n".join(json.dumps({"text": text}, indent=1) for text in texts).encode()
+
+
 def wikitext(texts: list[str]) -> bytes:
     return "".join(
         f" \n = Title {n} = \n \n {first} \n = = Part = = \n {second} \n"
@@ -87,6 +96,9 @@ WRITERS: dict[str, tuple[str, Callable[[list[str]], bytes]]] = {
     "lines.jsonl": ("jsonl", json_lines),
     "lines.JSON": ("jsonl", json_lines),
     "wiki_00": ("jsonl", json_lines),
+    "array.json": ("json", json_array),
+    "pretty": ("json", partial(json_array, indent=2)),
+    "objects.jsonl": ("json", json_objects),
     "AA_wiki_01": ("wikiextractor", extracted),
     "wiki.train.tokens": ("wikitext", wikitext),
     "table.parquet": ("parquet", parquet),
@@ -102,30 +114,6 @@ COMPRESSIONS = {
     ".xz": lzma.compress,
     ".zst": lambda data: pyarrow.compress(data, codec="zstd", asbytes=True),
 }
-
-
-def read(
-    path: Path,
-    document: str = "blank_line",
-    skip: bool = False,
-    field: str = "text",
-    **offsets: int,
-) -> tuple[list[list[str]], Rejections, Counter[str]]:
-    """All documents of a file (or of the chunk from `start` to `stop`), their lines stripped."""
-    rejections = Rejections(str(path), skip)
-    counts: Counter[str] = Counter()
-    file = examine(path, "auto", document, rejections)
-    if rejections.examples and not skip:
-        [example] = rejections.examples
-        raise BadInputError(Fault(str(path), example["position"], example["reason"]))
-    found = []
-    if file:
-        chunk = Chunk(file)
-        if offsets:
-            chunk = between_cuts(file, **offsets, is_cut=cut_rule(file, document))
-        for batch in read_documents(chunk, document, field, rejections, counts):
-            found += [[line.strip() for line in lines] for lines in batch]
-    return found, rejections, counts
 
 
 def test_params_yaml_and_these_tests_know_every_format():
@@ -171,13 +159,10 @@ def test_chunks_of_any_size_hold_each_document_once(tmp_path, name, size):
 
 
 @pytest.mark.parametrize("name", EXAMPLES)
-def test_grouping_by_file_and_by_number_of_lines_works_for_all_formats(tmp_path, name):
+def test_every_file_of_any_format_can_be_one_document(tmp_path, name):
     path = tmp_path / name
     path.write_bytes(EXAMPLES[name][1])
-    lines = [line for lines in DOCUMENTS for line in lines]
-    assert read(path, "file")[0] == [lines]
-    groups = [lines[start : start + 300] for start in range(0, len(lines), 300)]
-    assert read(path, "300 sentences")[0] == groups
+    assert read(path, "file")[0] == [[line for lines in DOCUMENTS for line in lines]]
 
 
 def test_a_document_without_end_is_cut_and_counted(tmp_path, monkeypatch):
@@ -207,9 +192,11 @@ def test_a_document_without_end_is_cut_and_counted(tmp_path, monkeypatch):
         ("x.gz", gzip.compress(b"text " * 99, mtime=0)[:-8] + b"checksum", "corrupt_compression"),
         ("x.zst", COMPRESSIONS[".zst"](os.urandom(9999))[:-99], "truncated_compression"),
         ("x.tar.gz", gzip.compress(b"name\0\0\0\0mode", mtime=0), "binary_file"),
-        ("x.json", b'[{"text": "a"}]', "json_array"),
+        ("x.json", b'[{"text": "a"}, {"text": "b"]', "malformed_json"),
+        ("x.json", b'[{"text": "a"}, {"text": "b"}', "malformed_json"),
+        ("x.json", b'[{"text": "a"}, 7]', "not_an_object"),
         ("x.jsonl", b'{"text": "a"', "malformed_json"),
-        ("x.jsonl", b"[" * 100_000 + b"\n", "json_array"),
+        ("x.jsonl", b"[" * 100_000 + b"\n", "malformed_json"),
         ("x.jsonl", b'{"text":' + b"[" * 100_000, "malformed_json"),
         ("x.jsonl", b'{"id": 3}', "text_field_missing"),
         ("x.jsonl", b'{"text": 3}', "text_not_a_string"),

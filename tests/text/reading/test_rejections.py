@@ -66,10 +66,10 @@ def test_a_sample_shows_the_bad_byte_escaped(excerpt, shown):
 
 def test_one_error_lists_the_faults_of_all_files():
     faults = [Fault(f"{n}.txt", "line 3", "invalid_utf8") for n in range(12)]
-    faults.append(Fault("b.json", "", "json_array"))
+    faults.append(Fault("b.json", "", "malformed_json"))
     message = str(faults_error(faults, LISTING))
     assert message.startswith("13 files have bad input, all in rejected.csv: 0.txt line 3, 1.txt")
-    assert "4.txt line 3 and 7 more: not UTF-8" in message and "| b.json: one JSON" in message
+    assert "4.txt line 3 and 7 more: not UTF-8" in message and "| b.json: not JSON" in message
     assert message.count("bad_input: skip") == 1 and "\n" not in message
     (one,) = [faults_error(faults[:1], LISTING)]
     assert str(one).startswith("0.txt line 3: not UTF-8; convert it")
