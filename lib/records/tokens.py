@@ -18,6 +18,8 @@ from typing import Self
 
 import numpy as np
 
+from lib.text.documents import corpus_blocks
+
 _CHUNK_BYTES = 1 << 20
 
 
@@ -92,7 +94,7 @@ def read_tokens(
     with shard.open("rb") as lines:
         # In chunks of whole lines: a single character above U+FFFF makes every character of a
         # Python string take four bytes.
-        while chunk := b"".join(lines.readlines(_CHUNK_BYTES)):
+        for chunk in corpus_blocks(lines, _CHUNK_BYTES):
             ends = np.flatnonzero(np.frombuffer(chunk, np.uint8) == ord("\n"))
             blank.append(np.diff(ends, prepend=-1) == 1)
             chunk_ids, chunk_offsets = encode_lines(chunk.decode())

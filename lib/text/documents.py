@@ -1,14 +1,15 @@
 """Documents: grouping raw lines, and Google's input format, in which the pipeline stores text.
 
 In Google's input format (of BERT's create_pretraining_data.py) a line is a sentence, and a blank
-line ends each document.
+line ends each document; the last one of a file may lack it.
 """
 
+import re
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
+from typing import BinaryIO, Self
 
 import numpy as np
 
@@ -20,6 +21,13 @@ _BLOCK_BYTES = 1 << 22
 # without boundaries does not become a single document.
 MAX_DOCUMENT = 4 << 20
 _BATCH_CHARACTERS = 1 << 18
+
+_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+# A line of white space only, without its LF; and several blank lines.
+_WHITE_LINE = re.compile(rb"^[ \t\r\v\f]++$", re.MULTILINE)
+_BLANK_LINES = re.compile(rb"\n{3,}")
+# bool [256]: the bytes that are white space but not LF.
+_IS_SPACE = np.isin(np.arange(256), list(b" \t\r\v\f"))
 
 
 def gather(lines: Iterable[str], counts: Counter[str]) -> Iterator[Documents]:
@@ -102,29 +110,57 @@ class SentenceGroups:
         return group
 
 
+def corpus_blocks(stream: BinaryIO, size: int) -> Iterator[bytes]:
+    r"""A file in Google's input format in blocks of whole lines, brought into its plainest form.
+
+    The stages write this form, and it passes through unchanged: LF ends every line, one blank line
+    ends every document, no document is empty. Other tools also end lines in CR LF, leave out the
+    blank line or the LF at the end of a file, write several blank lines or white space in them, or
+    begin with a byte order mark:
+
+        "\n\nA.\r\nB.\r\n \r\n\r\nC."  ->  "A.\nB.\n\nC.\n\n"
+
+    Args:
+        size: of a block, in bytes; lines are not cut.
+    """
+    is_first = after_blank = True
+    while block := stream.read(size):
+        if not block.endswith(b"\n"):
+            block += stream.readline()
+        if is_first:
+            block, is_first = block.removeprefix(_BYTE_ORDER_MARK), False
+        if not block.endswith(b"\n"):
+            block += b"\n"
+        if not _is_plain(block, _lines(block)):
+            block = _WHITE_LINE.sub(b"", block.replace(b"\r\n", b"\n"))
+            block = _BLANK_LINES.sub(b"\n\n", block)
+        if block.startswith(b"\n"):
+            block = (b"" if after_blank else b"\n") + block.lstrip(b"\n")
+        if block:
+            yield block
+            after_blank = block.endswith(b"\n\n") or block == b"\n"
+    if not after_blank:
+        yield b"\n"
+
+
 def read_corpus(path: Path) -> Iterator[bytes]:
-    """Documents of a file in Google's input format, as written by `format_document`.
+    """Documents of a file in Google's input format.
 
     Yields:
         Bytes of one document: a sentence per line, each line LF-ended, no blank line.
     """
     rest: list[bytes] = []  # the beginning of a document that ends in a later block
     with path.open("rb") as stream:
-        while block := stream.read(_BLOCK_BYTES):
-            if rest and rest[-1].endswith(b"\n") and block.startswith(b"\n"):
-                block = b"\n" + block
-                rest[-1] = rest[-1][:-1]
-            first, *others = block.split(b"\n\n")
-            rest.append(first)
-            if others:
-                yield b"".join(rest) + b"\n"
-                *whole, last = others
-                for document in whole:
-                    yield document + b"\n"
-                rest = [last]
-    document = b"".join(rest)
-    if document:
-        yield document.rstrip(b"\n") + b"\n"
+        for block in corpus_blocks(stream, _BLOCK_BYTES):
+            if block.startswith(b"\n"):
+                yield b"".join(rest)
+                rest, block = [], block[1:]
+            *whole, last = block.split(b"\n\n")
+            for document in whole:
+                yield b"".join([*rest, document, b"\n"])
+                rest = []
+            if last:
+                rest.append(last)
 
 
 @dataclass(frozen=True)
@@ -136,7 +172,7 @@ class CorpusText:
                 documents [0, 3, 5]
 
     Attributes:
-        text: bytes of the file.
+        text: bytes of the file, in the form that `corpus_blocks` gives it.
         lines: int64 [lines + 1]: line i is text[lines[i]:lines[i + 1]], its LF included.
         documents: int64 [documents + 1]: document d has the lines documents[d] to
             documents[d + 1] - 1; the last of them is the blank line that ends it.
@@ -150,14 +186,15 @@ class CorpusText:
     def read(cls, path: Path) -> Self:
         """Reads a file in Google's input format."""
         text = path.read_bytes()
-        characters = np.frombuffer(text, np.uint8)
-        lines = np.zeros(text.count(b"\n") + 1, np.int64)
-        found = 1
-        # A block at a time, or memory would hold several arrays of all line ends.
-        for start in range(0, len(text), _BLOCK_BYTES):
-            ends = np.flatnonzero(characters[start : start + _BLOCK_BYTES] == ord("\n"))
-            lines[found : found + len(ends)] = ends + (start + 1)
-            found += len(ends)
+        lines = _lines(text)
+        ends_documents = text.endswith(b"\n\n") or not text
+        if text.startswith((_BYTE_ORDER_MARK, b"\n")) or not (
+            ends_documents and _is_plain(text, lines)
+        ):
+            del text
+            with path.open("rb") as stream:
+                text = b"".join(corpus_blocks(stream, _BLOCK_BYTES))
+            lines = _lines(text)
         blank = np.flatnonzero(np.diff(lines) == 1) + 1
         return cls(text, lines, np.concatenate(([0], blank)))
 
@@ -166,6 +203,33 @@ class CorpusText:
         """int64 [documents + 1]: byte offset of each document, and the end of the text."""
         starts: np.ndarray = self.lines[self.documents]
         return starts
+
+
+def _lines(text: bytes) -> np.ndarray:
+    """int64 [lines + 1]: the offset of each line that LF ends, and of the end of the last one."""
+    characters = np.frombuffer(text, np.uint8)
+    lines = np.zeros(text.count(b"\n") + 1, np.int64)
+    found = 1
+    # A block at a time, or memory would hold several arrays of all line ends.
+    for start in range(0, len(text), _BLOCK_BYTES):
+        ends = np.flatnonzero(characters[start : start + _BLOCK_BYTES] == ord("\n"))
+        lines[found : found + len(ends)] = ends + (start + 1)
+        found += len(ends)
+    return lines
+
+
+def _is_plain(text: bytes, lines: np.ndarray) -> bool:
+    """Whether whole lines have no CR LF, no blank lines with white space, no two blank lines.
+
+    False also if a line ends in other white space.
+
+    Args:
+        lines: see `_lines`.
+    """
+    # In CR LF and in lines of white space, white space comes before the LF; in blank lines, an LF.
+    before = np.take(np.frombuffer(text, np.uint8), lines[1:] - 2, mode="clip")
+    blank = before == ord("\n")
+    return not (np.take(_IS_SPACE, before).any() or (blank[1:] & blank[:-1]).any())
 
 
 def join_ranges(text: bytes, starts: np.ndarray, stops: np.ndarray) -> bytes:

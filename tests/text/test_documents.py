@@ -3,10 +3,12 @@
 from collections import Counter
 from itertools import pairwise
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lib.records.tokens import read_tokens
 from lib.text import documents as documents_module
 from lib.text.documents import (
     CorpusText,
@@ -67,3 +69,90 @@ def test_documents_are_read_back_as_written(tmp_path_factory, groups):
         corpus.text[start:stop].decode().splitlines()[:-1]
         for start, stop in pairwise(corpus.starts)
     ] == groups
+
+
+def documents_of_google(text: bytes) -> list[list[str]]:
+    """Documents as create_pretraining_data.py reads them, which strips every line."""
+    documents: list[list[str]] = [[]]
+    for line in text.decode("utf-8-sig").split("\n"):
+        if line.strip():
+            documents[-1].append(line.strip())
+        else:
+            documents.append([])
+    return [document for document in documents if document]
+
+
+def stripped(documents: list[bytes]) -> list[list[str]]:
+    """Sentences of documents whose every line LF ends, none of them blank."""
+    lines = [document.decode().split("\n") for document in documents]
+    assert all(document.pop() == "" and all(document) for document in lines)
+    return [[line.strip() for line in document] for document in lines]
+
+
+@given(
+    st.lists(
+        st.sampled_from(
+            [
+                "a.",
+                "b c.",
+                "\u00e9\u6f22 ",
+                "\td",
+                "\n",
+                "\n",
+                "\n\n",
+                "\r\n",
+                "\r\n\r\n",
+                " \n",
+                "\t \r\n",
+            ]
+        ),
+        max_size=30,
+    ),
+    st.booleans(),
+)
+def test_the_corpus_of_another_tool_is_read_as_google_reads_it(tmp_path_factory, parts, mark):
+    text = ("\ufeff" if mark else "").encode() + "".join(parts).encode()
+    expected = documents_of_google(text)
+    path = tmp_path_factory.mktemp("corpus") / "00000.txt"
+    path.write_bytes(text)
+    for size in (1, 2, 5, 1 << 20):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(documents_module, "_BLOCK_BYTES", size)
+            assert stripped(list(read_corpus(path))) == expected
+            corpus = CorpusText.read(path)
+        texts = [corpus.text[start:stop] for start, stop in pairwise(corpus.starts)]
+        assert stripped([document.removesuffix(b"\n") for document in texts]) == expected
+        assert corpus.lines[-1] == corpus.starts[-1] == len(corpus.text)
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda text: text.removesuffix(b"\n"),  # no blank line at the end
+        lambda text: text.removesuffix(b"\n\n"),  # nor the end of the last line
+        lambda text: text.replace(b"\n", b"\r\n"),
+        lambda text: text.replace(b"\n", b"\r\n").removesuffix(b"\r\n\r\n"),
+        lambda text: b"\n" + text.replace(b"\n\n", b"\n \n\n\n"),
+        lambda text: b"\xef\xbb\xbf" + text,
+    ],
+)
+def test_every_reader_of_the_corpus_keeps_all_documents(tmp_path, damage):
+    groups = [["One.", "Two."], ["Three."], ["Four.", "Five."]]
+    plain = b"".join(map(format_document, map("\n".join, groups)))
+    path = tmp_path / "00000.txt"
+    path.write_bytes(damage(plain))
+    assert CorpusText.read(path).text == plain
+    assert list(read_corpus(path)) == [
+        "".join(f"{line}\n" for line in lines).encode() for lines in groups
+    ]
+    numbers = {"One.": 0, "Two.": 1, "Three.": 2, "Four.": 3, "Five.": 4}
+
+    def encode_lines(text: str) -> tuple[np.ndarray, np.ndarray]:
+        """A token per line that is not blank."""
+        lines = text.split("\n")[:-1]
+        ids = [numbers[line] for line in lines if line]
+        return np.array(ids), np.cumsum([0, *map(bool, lines)])
+
+    tokens = read_tokens(path, encode_lines)
+    assert tokens.ids.tolist() == list(range(5))
+    assert tokens.document_offsets.tolist() == [0, 2, 3, 5]
