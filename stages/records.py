@@ -1,5 +1,6 @@
 """records: data/shards and data/vocab -> data/records/<phase>, TFRecords to train on."""
 
+import sys
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -10,7 +11,7 @@ from lib.records.manifest import MANIFEST, SplitEntry, manifest_json
 from lib.records.masking import VocabularyFacts
 from lib.records.settings import RecordSettings, split_settings
 from lib.records.shard import FILE_SUFFIXES, write_shard
-from lib.records.statistics import WrittenShard, histogram_csv, total
+from lib.records.statistics import WrittenShard, constant_pairs, histogram_csv, total
 from lib.records.tfrecord import new_digest
 from lib.records.tokens import read_tokens
 from lib.run import fingerprint, random
@@ -197,6 +198,24 @@ def main(
                 f"records: {phase}: note: {unmasked:,} of {metrics[split]['sequences']:,} {split} "
                 "sequences have no masked tokens, so nothing is learnt from them about words"
             )
+    if settings["train"].next_sentence and (found := constant_pairs(train["random_next_fraction"])):
+        sys.stdout.flush()
+        print(
+            f"records: {phase}: note: {found}; {_advice_on_pairs(settings['train'], from_shards)}",
+            file=sys.stderr,
+        )
+
+
+def _advice_on_pairs(settings: RecordSettings, from_shards: bool) -> str:
+    """How to get sentence pairs with both labels, or none."""
+    if not from_shards:
+        return "make the examples without next-sentence labels, or from longer documents"
+    if 0.1 <= settings.random_next_prob <= 0.9:
+        return (
+            "documents of one sentence give no others: set records.next_sentence: false, or "
+            "preprocess.document so that documents have several sentences"
+        )
+    return "set records.next_sentence: false, or records.random_next_prob: 0.5"
 
 
 if __name__ == "__main__":

@@ -11,6 +11,8 @@ import numpy as np
 from lib.records.manifest import ShardEntry
 
 _MAX_BINS = 64
+# Pairs of which this fraction has one label teach hardly more than that label.
+_CONSTANT = 0.9
 
 
 def _histogram() -> np.ndarray:
@@ -80,6 +82,21 @@ class RecordStatistics:
             "random_next_fraction": self.random_next / max(self.examples, 1),
             "dropped_segments": self.dropped_segments,
         }
+
+
+def constant_pairs(random_next: float) -> str | None:
+    """What is wrong with sentence pairs that nearly all have the same label; None if they do not.
+
+    Args:
+        random_next: fraction of the pairs whose second segment is random.
+    """
+    if max(random_next, 1 - random_next) < _CONSTANT:
+        return None
+    kind = "a random second segment" if random_next > 0.5 else "the next segment as their second"
+    return (
+        f"{max(random_next, 1 - random_next):.1%} of the training pairs have {kind}, so next "
+        "sentence prediction learns hardly more than to give that answer always"
+    )
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,8 @@ from typing import Any
 from xml.etree.ElementTree import Element
 
 from lib.evaluation.metrics import METRICS
+from lib.params import SHARDS
+from lib.records.statistics import constant_pairs
 from lib.report.charts.lines import line_chart
 from lib.report.held_out import flat
 from lib.report.markup import (
@@ -45,6 +47,7 @@ def examples(results: Results) -> Element:
         ]
         others = [(words(key), number(records[key], key)) for key in records if key not in splits]
         parts.append(table(["", *splits], rows))
+        parts.append(_constant_pairs(results, phase, records))
         parts.append(facts(others) if others else None)
         # evaluate draws those of its own phase.
         folder = "evaluate/records_" if phase == results.params.evaluate.phase else None
@@ -68,6 +71,18 @@ def examples(results: Results) -> Element:
         )
         parts.append(figures(*results.images(f"records/{phase}"), lengths, full))
     return section("examples", "Examples", parts)
+
+
+def _constant_pairs(results: Results, phase: str, records: Mapping[str, Any]) -> Element | None:
+    """A note if the phase trains on sentence pairs that nearly all have the same label."""
+    trained = results.metrics(f"pretrain/{phase}") or {}
+    from_text = results.params.records.source == SHARDS
+    has_pairs = results.params.records.next_sentence if from_text else "dev_nsp_loss" in trained
+    random_next = records.get("train", {}).get("random_next_fraction", 0.5)
+    found = constant_pairs(random_next) if has_pairs else None
+    if found is None:
+        return None
+    return element("p", f"{found}; set records.next_sentence: false", class_="missing")
 
 
 def training(results: Results) -> Element:

@@ -292,3 +292,12 @@ def same(found: str, expected: str) -> bool:
         one == other or (one == "\ufffd" and (not other.isprintable() or 0x7F <= ord(other) < 0xA0))
         for one, other in zip(found, expected, strict=True)
     )
+
+
+@pytest.mark.parametrize("pairs", [True, False])
+def test_pairs_that_teach_nothing_are_marked(results, values, pairs):
+    train = {"examples": 9, "random_next_fraction": 0.9375 if pairs else 0.0}
+    write(results.folder / "records/main/metrics.json", {"train": train})
+    values["records"]["next_sentence"] = pairs
+    text = Page(render(Results(results.folder, parse_params(values)))).text
+    assert ("93.8% of the training pairs have a random second segment" in text) == pairs

@@ -129,6 +129,32 @@ def test_manifest_and_metrics_describe_the_records(run_stage):
         assert sum(int(line.split(",")[1]) for line in lines[1:]) == metrics["train"][total]
 
 
+@pytest.mark.parametrize(
+    ("changes", "fix"),
+    [
+        ({}, "records.next_sentence: false, or preprocess.document"),
+        ({"random_next_prob": 0.0}, None),
+        ({"next_sentence": False}, None),
+    ],
+)
+def test_pairs_of_documents_of_one_sentence_are_reported(run_stage, capsys, changes, fix):
+    for path in Path("shards").rglob("*.txt"):
+        path.write_text("".join(f"{line}\n\n" for line in sentences(120, 3)), encoding="utf-8")
+    run_stage("records", **changes)
+    notes = [line for line in capsys.readouterr().err.splitlines() if "note" in line]
+    if changes.get("next_sentence", True):
+        assert notes[-1].startswith("records: main: note: 100.0% of the training pairs have a ran")
+        assert "records.next_sentence: false" in notes[-1]
+    assert [fix in note for note in notes] == [True] if fix else len(notes) < 2
+
+
+def test_mixed_pairs_are_not_reported_and_one_sided_draws_are(run_stage, capsys):
+    run_stage("records")
+    assert capsys.readouterr().err.count("note") == 0
+    run_stage("never", random_next_prob=0.0)
+    assert "records.random_next_prob: 0.5" in capsys.readouterr().err
+
+
 def test_dev_and_test_are_the_same_with_dynamic_masks(run_stage):
     static, dynamic = (run_stage(kind, masking=kind) for kind in ("static", "dynamic"))
     for split in "dev", "test":

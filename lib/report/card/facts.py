@@ -41,6 +41,7 @@ class PhaseFacts:
         steps: optimizer steps of this phase that the model was trained for.
         epochs: the same as passes over the training records.
         examples, tokens: seen in these steps, repeated ones each time; without padding.
+        random_next: fraction of the sentence pairs, if any, whose second segment is random.
         changes: what was changed on purpose or by chance within the run: step -> name -> values.
     """
 
@@ -51,6 +52,7 @@ class PhaseFacts:
     epochs: float
     examples: int
     tokens: int
+    random_next: float
     changes: Mapping[str, Mapping[str, str]]
 
 
@@ -172,8 +174,9 @@ def _phase(params: Params, name: str, saved: str | None, results: Path) -> Phase
         round(sequences * records[measure] / records["sequences"])
         for measure in ("examples", "tokens")
     )
+    random_next = records.get("random_next_fraction", 0.5)
     changes = _changes(training, steps)
-    return PhaseFacts(name, length, settings, steps, epochs, examples, tokens, changes)
+    return PhaseFacts(name, length, settings, steps, epochs, examples, tokens, random_next, changes)
 
 
 def _changes(training: Mapping[str, Any], steps: int) -> dict[str, dict[str, str]]:

@@ -11,6 +11,7 @@ import yaml
 from lib.evaluation.metrics import INITIAL, results_in
 from lib.model.bert_config import POSITIONS
 from lib.model.encoder_config import EncoderConfig
+from lib.records.statistics import constant_pairs
 from lib.report.card.facts import CardFacts
 from lib.report.card.markdown import bullets, in_words, table
 from lib.report.card.sections import model_name, tokenizer, training, training_data
@@ -209,6 +210,8 @@ def _limits(facts: CardFacts, config: EncoderConfig, metrics: Mapping[str, Any])
         )
     if config.has_next_sentence and _NSP not in metrics:
         limits.append("Its NSP head was not trained here.")
+    if _NSP in metrics and (found := constant_pairs(facts.phases[-1].random_next)):
+        limits.append(f"{found}.")
     if params.vocab.lowercase:
         limits.append("It does not distinguish upper and lower case.")
     if params.vocab.strip_accents:

@@ -161,6 +161,15 @@ TEXT = st.text(
 ).filter(str.strip)
 
 
+def test_pairs_that_teach_nothing_are_a_limit(values, results):
+    path = results / "records/main/metrics.json"
+    train = json.loads(path.read_text())["train"]
+    path.write_text(json.dumps({"train": train | {"random_next_fraction": 0.975}}))
+    assert "- 97.5% of the training pairs have a random second segment" in card(values, results)
+    without_pairs = {name: value for name, value in METRICS.items() if "nsp" not in name}
+    assert "training pairs" not in card(values, results, metrics=without_pairs)
+
+
 def test_a_modernbert_is_described_as_one(values, results):
     config = ModernBertConfig(
         vocab_size=300,
