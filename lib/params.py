@@ -185,6 +185,7 @@ class Preprocess(Section):
     bad_input: Literal["fail", "skip"] = "fail"
     bad_input_limit: Annotated[Real, AfterValidator(_lost_fraction)] = 0.01
     near_duplicates: Annotated[Real, Field(gt=0, le=1)] | None = None
+    splits: dict[str, Literal["train", "dev", "test", "none"]] = {}
     clean: Cleaning = Cleaning()
 
     @property

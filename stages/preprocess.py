@@ -34,7 +34,7 @@ from lib.text.reading.raw_files import check_apart, examine_all
 from lib.text.reading.reader import RawFile, ReadOptions
 from lib.text.reading.rejected_files import RejectedFiles, shown_name
 from lib.text.reading.rejections import Fault, after_lines, check_limit, faults_error
-from lib.text.splits import given_split
+from lib.text.splits import given_splits
 
 RESULTS = Path("results/preprocess")
 LISTING = RESULTS / "rejected.csv"
@@ -63,6 +63,15 @@ def main(raw: Path | None = None, corpus: Path = CORPUS) -> None:
         + ", ".join(f"{count:,} as {kind}" for kind, count in sorted(kinds.items())),
         flush=True,
     )
+
+    given = given_splits(
+        [PurePosixPath(file.path.relative_to(raw).as_posix()) for file in files],
+        raw,
+        settings.splits,
+        "preprocess.splits",
+    )
+    print(f"preprocess: splits: {given.described()}", flush=True)
+    folders = {file.path: split for file, split in zip(files, given.splits, strict=True)}
 
     cleaned = scratch() / "cleaned"
     cleaned.mkdir(parents=True, exist_ok=True)
@@ -97,13 +106,20 @@ def main(raw: Path | None = None, corpus: Path = CORPUS) -> None:
     with new_directory(corpus) as temporary:
         kept, totals = _drop_duplicates(chunks, settings.near_duplicates, temporary, workers)
         _check_documents(totals["documents"], counts, len(files), raw, settings.document, rejected)
-        paths = [PurePosixPath(task.file.path.relative_to(raw).as_posix()) for task in tasks]
-        totals.update(_write_corpus(temporary, paths, chunks, kept))
+        splits = [folders[task.file.path] for task in tasks]
+        totals.update(_write_corpus(temporary, splits, chunks, kept))
 
     if counts["documents_cut"]:
         print(
             f"preprocess: note: {counts['documents_cut']:,} cuts in documents of more than 4 Mi "
             f"characters; is preprocess.document: {settings.document} right for this text?",
+            file=sys.stderr,
+        )
+    if given.unclear:
+        names, answer = given.question()
+        print(
+            f"preprocess: note: read as text of no given split, although the name resembles one: "
+            f"{names}; if it is held-out text, set preprocess.splits: {answer}",
             file=sys.stderr,
         )
     write_text(RESULTS / "samples.txt", inspection.page())
@@ -219,25 +235,24 @@ def _drop_duplicates(
 
 def _write_corpus(
     corpus: Path,
-    paths: Sequence[PurePosixPath],
+    splits: Sequence[str | None],
     chunks: Sequence[Path],
     kept: Sequence[np.ndarray],
 ) -> Counter[str]:
     """Writes the kept documents and counts their sentences and characters.
 
     Args:
-        paths: the raw file of each chunk, relative to the folder of raw text.
+        splits: the given split of each chunk; None if no name states one.
         chunks: paths of cleaned chunks, without suffixes.
         kept: bool [documents] for each chunk.
     """
     totals: Counter[str] = Counter(sentences=0, characters=0)
     with CorpusWriter(corpus) as writer:
-        for path, chunk, mask in zip(paths, chunks, kept, strict=True):
-            folder = given_split(path) or ""
+        for split, chunk, mask in zip(splits, chunks, kept, strict=True):
             first = offset = 0
             for part in read_table(chunk.with_suffix(".documents")):
                 keep = mask[first : first + len(part)]
-                writer.write(chunk.with_suffix(".txt"), offset, part["size"], keep, folder)
+                writer.write(chunk.with_suffix(".txt"), offset, part["size"], keep, split or "")
                 first += len(part)
                 offset += int(part["size"].sum(dtype=np.int64))
                 for measure in totals:

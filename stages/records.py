@@ -22,7 +22,7 @@ from lib.run.names import write_name
 from lib.run.paths import RECORDS, VOCAB
 from lib.run.pool import choose_workers, shard_map
 from lib.run.stage import run_stage
-from lib.text.splits import SPLITS, given_split
+from lib.text.splits import SPLITS
 from lib.vocab.directory import CONFIG, VOCABULARY
 from lib.vocab.tokenizer import WordPieceTokenizer
 
@@ -116,7 +116,7 @@ def from_external_examples(
 ) -> tuple[dict[str, RecordSettings], list[WrittenShard]]:
     """Imports the external examples of a folder; returns the same as `from_text`."""
     settings, written = import_examples(
-        find_examples(phase_folder(source, phase), given_split),
+        find_examples(phase_folder(source, phase)),
         target,
         phase,
         params.phases[phase].max_seq_length,

@@ -10,7 +10,7 @@ import numpy as np
 from lib.params import ProbeTask
 from lib.probe.labelled import SUFFIXES, Example, read_examples
 from lib.run.errors import UserError
-from lib.text.splits import given_split
+from lib.text.splits import given_splits
 
 # If no file is named test or dev.
 _TEST_FRACTION = 0.2
@@ -31,7 +31,7 @@ def read_task(data: Path, task: ProbeTask) -> TaskData:
     """Reads the examples of a file, or of all labelled files in a folder.
 
     Files and folders named `train`, `dev` (`valid`, `validation`) and `test` are used as such, by
-    the same rule as raw text (`lib.text.splits.given_split`). Without a test part the dev part
+    the same rule as raw text (`lib.text.splits.given_splits`). Without a test part the dev part
     serves as one, since nothing else is chosen by it. Without either, examples are split by a hash
     of their words, so that equal ones land in the same part.
 
@@ -57,9 +57,13 @@ def read_task(data: Path, task: ProbeTask) -> TaskData:
             f"{', '.join(SUFFIXES[task.kind])}"
         )
     parts: dict[str | None, list[Path]] = {}
-    for path in files:
-        split = given_split(PurePosixPath(path.relative_to(data))) if data.is_dir() else None
-        parts.setdefault(split, []).append(path)
+    inside = data if data.is_dir() else data.parent
+    given = given_splits([PurePosixPath(path.relative_to(inside)) for path in files], data)
+    if given.unclear:
+        names, _ = given.question()
+        notes.append(f"{names}: not for tests, although the name resembles that of a split")
+    for path, split in zip(files, given.splits, strict=True):
+        parts.setdefault(split if data.is_dir() else None, []).append(path)
     held_out = parts.get("test") or parts.get("dev")
     if "test" in parts and "dev" in parts:
         notes.append("the dev part is not used")

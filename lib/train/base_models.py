@@ -35,7 +35,6 @@ from lib.run.errors import UserError
 from lib.run.json_files import read_object
 from lib.run.paths import MODELS, SAVED_MODELS, STATES, VOCAB
 from lib.run.stage import scratch
-from lib.text.splits import given_split
 from lib.train.initial_weights import (
     folder_of,
     names_config,
@@ -187,9 +186,7 @@ def _next_sentence(params: Params, phase: str) -> bool:
     if params.records.source == SHARDS:
         return params.records.next_sentence
     try:
-        return has_next_sentence(
-            find_examples(phase_folder(Path(params.records.source), phase), given_split)[0]
-        )
+        return has_next_sentence(find_examples(phase_folder(Path(params.records.source), phase))[0])
     except (UserError, OSError):
         return False
 

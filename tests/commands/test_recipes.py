@@ -21,7 +21,7 @@ from lib.run import fingerprint
 from lib.run.errors import UserError
 from lib.run.phases import run_length, training_settings
 from lib.samples.recipe_text import write_recipe_text
-from lib.text.splits import given_split
+from lib.text.splits import given_splits
 from tests.conftest import ROOT
 from tests.helpers.params import default_params_text
 from tests.helpers.project import Project
@@ -292,7 +292,8 @@ def test_recipe_text_has_the_splits_of_the_original(tmp_path):
     for name, splits in [("ct-bert", 3), ("nemo-wikitext2", 3), ("qarib", 0)]:
         write_recipe_text(name, tmp_path / name, 200)
         files = [path.relative_to(tmp_path / name) for path in (tmp_path / name).rglob("*.*")]
-        assert len({given_split(path) for path in files} - {None}) == splits
+        given = given_splits(files, Path("data/raw"))
+        assert len(set(given.splits) - {None}) == splits
 
 
 @pytest.mark.parametrize("init", ["models/base/bert", "/elsewhere/bert", "models/base"])

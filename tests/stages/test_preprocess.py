@@ -6,14 +6,17 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import yaml
 
 from lib.run import fingerprint
+from lib.run.errors import UserError
 from lib.text.cleaning import chunks as chunks_module
 from lib.text.cleaning.chunks import ChunkOptions, chunk_tasks, clean_chunk, read_facts
 from lib.text.cleaning.edits import Cleaning
 from lib.text.dedup.exact_duplicates import read_table
 from lib.text.documents import read_corpus
 from lib.text.reading.reader import RawFile, ReadOptions
+from stages import preprocess as stage
 from tests.helpers.project import Project, sentences, write_text
 
 
@@ -68,6 +71,34 @@ def test_a_file_that_grows_keeps_its_cleaned_chunks(tmp_path, monkeypatch):
     second = cleaned_chunks(tmp_path / "cleaned", tmp_path / "one.txt")
     assert len(first) > 10 and first[:-1] == second[: len(first) - 1]
     assert len(set(second) - set(first)) == 1
+
+
+def test_the_splits_that_names_state_are_printed_and_written(tmp_path, monkeypatch, capsys, values):
+    monkeypatch.chdir(tmp_path)
+    for name in ("training.txt", "val.txt", "old/test/a.txt"):
+        path = tmp_path / "data/raw" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        texts = [f"Number {number} of {name}." for number in range(20)]
+        path.write_text("\n\n".join(texts), encoding="utf-8")
+    values["preprocess"]["input"] = "data/raw"
+    values["cluster"]["workers"] = 1
+    stated = {"old/test/": "test"}
+    for answer in ({}, stated):
+        values["preprocess"]["splits"] = answer
+        (tmp_path / "params.yaml").write_text(yaml.safe_dump(values), encoding="utf-8")
+        if not answer:
+            with pytest.raises(
+                UserError, match=r"not: old/test/.*preprocess\.splits: {'old/test/'"
+            ):
+                stage.main(Path("data/raw"), Path("data/corpus"))
+    stage.main(Path("data/raw"), Path("data/corpus"))
+    assert (
+        "splits: train from training.txt (1 file); dev from val.txt (1 file); test from old/test/ "
+    ) in capsys.readouterr().out
+    found = {
+        path.parent.name: len(list(read_corpus(path))) for path in Path("data").rglob("0*.txt")
+    }
+    assert found == {"train": 20, "dev": 20, "test": 20}
 
 
 @pytest.fixture

@@ -151,7 +151,7 @@ def test_pairs_of_documents_of_one_sentence_are_reported(run_stage, capsys, chan
 def test_mixed_pairs_are_not_reported_and_one_sided_draws_are(run_stage, capsys):
     run_stage("records")
     assert capsys.readouterr().err.count("note") == 0
-    run_stage("never", random_next_prob=0.0)
+    run_stage("always", random_next_prob=1.0)
     assert "records.random_next_prob: 0.5" in capsys.readouterr().err
 
 

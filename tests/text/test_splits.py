@@ -1,20 +1,32 @@
 """The split of a document: given by folders, or by its hash."""
 
 from collections import Counter
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 
 import pytest
+import yaml
 
-from lib.text.splits import SplitRule, corpus_files, given_split
+from lib.run.errors import UserError
+from lib.text.splits import SplitRule, corpus_files, given_splits
 from tests.helpers.corpus import make_corpus, splits_of
+
+RAW, KEY = Path("data/raw"), "preprocess.splits"
+
+
+def splits_by_name(*names: str, **stated: str) -> tuple[str | None, ...]:
+    return given_splits([PurePosixPath(name) for name in names], RAW, stated, KEY).splits
 
 
 @pytest.mark.parametrize(
     ("name", "split"),
     [
         ("train/a.txt", "train"),
-        ("deep/Valid/a.txt", "dev"),
+        ("Valid/deep/a.txt", "dev"),
         ("validation.txt", "dev"),
+        ("val/a.txt", "dev"),
+        ("eval.jsonl", "dev"),
+        ("training/a.txt", "train"),
+        ("validation-00000-of-00001.parquet", "dev"),
         ("wiki.test.txt", "test"),
         ("train-00001-of-00010.txt", "train"),
         ("test/train.txt", "train"),
@@ -25,7 +37,74 @@ from tests.helpers.corpus import make_corpus, splits_of
     ],
 )
 def test_given_splits(name, split):
-    assert given_split(PurePosixPath(name)) == split
+    assert splits_by_name(name, "other.txt")[0] == split
+
+
+@pytest.mark.parametrize(
+    ("names", "splits"),
+    [
+        # Below folders that all files share, the top level is the first that branches.
+        (["imdb/train/pos/1.txt", "imdb/test/1.txt", "imdb/README"], ["train", "test", None]),
+        # Deeper, a name for training has to stand next to it.
+        (["en/train.txt", "en/test.txt", "de/a.txt"], ["train", "test", None]),
+        (["en/training/a", "en/val/a", "de/a.txt"], ["train", "dev", None]),
+        (["src/test/a.txt", "docs/test.md", "a.txt"], [None, None, None]),
+        (["src/pkg/dev/a.txt", "b.txt"], [None, None]),
+        # Within a given split, nothing is asked.
+        (["train/test_match.txt", "train/test/a.txt", "test/b.txt"], ["train", "train", "test"]),
+    ],
+)
+def test_a_name_deep_in_a_tree_does_not_decide_alone(names, splits):
+    assert list(splits_by_name(*names)) == splits
+
+
+@pytest.mark.parametrize(
+    ("names", "named"),
+    [
+        (["train.txt", "test_en.txt"], "test_en.txt"),
+        (["train/a", "dev_small/a", "notes/a"], "dev_small/"),
+        (["ptb_train.txt", "ptb_testset.txt"], "ptb_testset.txt"),
+        (["en/train.txt", "en/test2.txt", "de/a"], "en/test2.txt"),
+        (["train.txt", "dev.txt", "eval.txt"], "eval.txt"),
+        (["test.txt", "a/b/dev/c.txt", "d.txt"], "a/b/dev/"),
+    ],
+)
+def test_an_unclear_name_beside_given_splits_is_asked_about(names, named):
+    with pytest.raises(UserError) as failure:
+        splits_by_name(*names)
+    message = str(failure.value)
+    assert "\n" not in message and f"not: {named}?" in message
+    answer = message.partition(f"set {KEY}: ")[2].partition(", or none")[0]
+    stated = yaml.safe_load(answer)
+    assert set(stated) == {named}
+    given = splits_by_name(*names, **stated)
+    within = [name.startswith(named) for name in names]
+    assert [split for split, one in zip(given, within, strict=True) if one] == list(stated.values())
+    assert splits_by_name(*names, **dict.fromkeys(stated, "none"))[within.index(True)] is None
+
+
+def test_an_unclear_name_alone_is_reported():
+    given = given_splits([PurePosixPath(n) for n in ("test_of_time.txt", "b.txt", "a/c")], RAW)
+    assert given.splits == (None, None, None)
+    assert given.question() == ("test_of_time.txt", "{'test_of_time.txt': test}")
+    for name in ("latest.txt", "contest/a.txt", "device.txt", "values.csv", "a/testing.md"):
+        assert not given_splits([PurePosixPath(name), PurePosixPath("b.txt")], RAW).unclear, name
+
+
+def test_patterns_state_splits_and_must_match():
+    names = ["a_small.txt", "b_small.txt", "c/d.txt", "e.txt"]
+    found = splits_by_name(*names, **{"*_small.txt": "dev", "c": "test"})
+    assert found == ("dev", "dev", "test", None)
+    with pytest.raises(UserError, match=f"{KEY}: 'f.txt' is no file or folder"):
+        splits_by_name(*names, **{"f.txt": "test"})
+
+
+def test_what_states_a_split_is_described():
+    names = [*(f"train-{number:05}.txt" for number in range(5)), "val/a", "val/b", "c"]
+    assert given_splits([PurePosixPath(name) for name in names], RAW).described() == (
+        "train from train-00000.txt, train-00001.txt, train-00002.txt and 2 more (5 files); "
+        "dev from val/ (2 files); 1 file without a split's name"
+    )
 
 
 def test_added_documents_do_not_move_old_ones(tmp_path):

@@ -6,7 +6,7 @@ first bytes of a file decide, because names vary (`part-00000`, `wiki_128.tf_rec
 
 import gzip
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Literal
@@ -30,6 +30,7 @@ from lib.records.tfrecord import checksum_bytes
 from lib.run import fingerprint
 from lib.run.errors import UserError
 from lib.run.pool import Workers, shard_map
+from lib.text.splits import given_splits
 
 _GZIP, _HDF5, _BYTE_ORDER_MARK = b"\x1f\x8b", b"\x89HDF\r\n\x1a\n", b"\xef\xbb\xbf"
 _HEAD_BYTES = 64
@@ -64,32 +65,32 @@ class ExampleFile:
         return str(self.path)
 
 
-def find_examples(
-    folder: Path, split_of: Callable[[PurePosixPath], str | None]
-) -> list[ExampleFile]:
+def find_examples(folder: Path) -> list[ExampleFile]:
     """The files of examples in a folder, at any depth, sorted by name.
 
     Hidden files, .dvc files and the manifest of our own records are ignored.
 
-    Args:
-        split_of: the split that a file's path within the folder names, or None.
-
     Raises:
-        UserError: there are no files, one is empty or has an unknown format, or formats are mixed.
+        UserError: there are no files, one is empty or has an unknown format, formats are mixed, or
+            it is unclear whether a name states a split.
     """
     if not folder.is_dir():
         raise UserError(
             f"{folder}: no such folder; records.source should be data/shards or a folder of "
             "external examples"
         )
-    files = []
+    found = []
     for path in folder.rglob("*"):
         relative = path.relative_to(folder)
         hidden = any(part.startswith(".") for part in relative.parts)
         if hidden or path.suffix == ".dvc" or path.name == MANIFEST or not path.is_file():
             continue
-        split = split_of(PurePosixPath(relative.as_posix()))
-        files.append(ExampleFile(path, relative.as_posix(), split, *_recognise(path)))
+        found.append(PurePosixPath(relative.as_posix()))
+    given = given_splits(found, folder)
+    files = [
+        ExampleFile(folder / name, str(name), split, *_recognise(folder / name))
+        for name, split in zip(found, given.splits, strict=True)
+    ]
     files.sort(key=lambda file: file.name)
     if not files:
         raise UserError(f"{folder}: has no files of examples; put them there")
