@@ -1,5 +1,6 @@
 """vocab: data/sample -> data/vocab, a WordPiece vocabulary and its tokenizer files."""
 
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +23,7 @@ from lib.vocab.report import (
     write_frequencies,
     write_report,
 )
+from lib.vocab.script_changes import normalization_notes, unspaced_note, zero_width_note
 from lib.vocab.sources import existing_tokenizer, from_characters, from_sentencepiece
 from lib.vocab.tokenizer import WordPieceTokenizer
 from lib.vocab.words import WordCounts, count_words
@@ -87,7 +89,7 @@ def main(sample: Path = SAMPLE, base: Path | None = None, vocab: Path = VOCAB) -
     write_frequencies(_RESULTS / "frequencies.csv", fits["train"].counts)
     write_tokens_per_word(_RESULTS / "tokens_per_word.csv", fits["train"].words_by_tokens)
     write_report(_RESULTS / "report.md", tokenizer, facts, fits)
-    _print_summary(settings, made, fits)
+    _print_summary(settings, made, fits, counts["train"])
 
 
 def _make_vocabulary(
@@ -118,8 +120,17 @@ def _tokenizer(vocabulary: list[str], basic: BasicTokenizer) -> WordPieceTokeniz
     return WordPieceTokenizer(vocabulary, basic.lowercase, basic.strip_accents)
 
 
-def _print_summary(settings: Vocab, made: _Vocabulary, fits: Mapping[str, VocabularyFit]) -> None:
-    """Prints the vocabulary's size, how well it fits, and what a user should know about it."""
+def _print_summary(
+    settings: Vocab,
+    made: _Vocabulary,
+    fits: Mapping[str, VocabularyFit],
+    counts: WordCounts,
+) -> None:
+    """Prints the vocabulary's size, how well it fits, and what a user should know about it.
+
+    Args:
+        counts: of the training text.
+    """
     size = len(made.tokenizer.vocabulary)
     if settings.source == "sentencepiece" and size < settings.size:
         print(
@@ -132,15 +143,20 @@ def _print_summary(settings: Vocab, made: _Vocabulary, fits: Mapping[str, Vocabu
     train, heldout = fits["train"].metrics, fits["heldout"].metrics
     print(
         f"vocab: {size:,} entries; tokens per word: {train['tokens_per_word']:.3f} in training "
-        f"text, {heldout['tokens_per_word']:.3f} in held-out text; unknown words: "
-        f"{train['unknown_word_fraction']:.3%} and {heldout['unknown_word_fraction']:.3%}"
+        f"text, {heldout['tokens_per_word']:.3f} in held-out text; characters under [UNK]: "
+        f"{train['unknown_character_fraction']:.3%} and "
+        f"{heldout['unknown_character_fraction']:.3%}",
+        flush=True,
     )
-    if train["words_too_long"]:
-        print(
-            f"vocab: note: {train['words_too_long']:,} words of more than "
-            f"{made.tokenizer.max_word_length} characters become [UNK]; see "
-            f"{_RESULTS / 'report.md'}"
-        )
+    tokenizer = made.tokenizer
+    unknown = train["unknown_character_fraction"]
+    for note in (
+        *normalization_notes(counts, tokenizer.lowercase, tokenizer.strip_accents),
+        zero_width_note(counts),
+        unspaced_note(counts, tokenizer.max_word_length, unknown),
+    ):
+        if note:
+            print(f"vocab: note: {note}", file=sys.stderr)
 
 
 if __name__ == "__main__":

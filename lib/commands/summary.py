@@ -86,7 +86,7 @@ def _vocabulary(results: Results, vocabulary: Mapping[str, Any]) -> Iterator[str
     fit = vocabulary["heldout"]
     yield (
         f"{vocabulary['size']:,} entries; in held-out text {fit['tokens_per_word']:.2f} tokens per "
-        f"word, {fit['unknown_word_fraction']:.2%} of words unknown"
+        f"word, {fit['unknown_character_fraction']:.2%} of characters under [UNK]"
     )
 
 

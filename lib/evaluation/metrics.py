@@ -153,6 +153,9 @@ class Total:
 TOKENS = Total("tokens", MaskedWordScores.token_counts)
 WORDS = Total("words", lambda scores: np.ones(len(scores.characters)))
 CHARACTERS = Total("characters", lambda scores: scores.characters)
+UNKNOWN_CHARACTERS = Total(
+    "unknown_characters", lambda scores: scores.characters * (scores.spelling_bits > 0)
+)
 BITS = Total("bits", MaskedWordScores.bits)
 CODE_BITS = Total("code_bits", MaskedWordScores.code_bits)
 MLM_LOSS = Total("loss", lambda scores: scores.per_word(scores.tokens.losses))
@@ -280,6 +283,17 @@ MLM_METRICS = (
         CORRECT_WORDS,
         WORDS,
         UNIGRAM,
+        any_vocabulary=True,
+    ),
+    Metric(
+        "unknown_character_fraction",
+        "characters under [UNK]",
+        ".2%",
+        False,
+        UNKNOWN_CHARACTERS,
+        CHARACTERS,
+        interval=False,
+        headline=True,
         any_vocabulary=True,
     ),
 )

@@ -40,15 +40,17 @@ def measure_fit(tokenizer: WordPieceTokenizer, counted: WordCounts) -> Vocabular
     """Measures a vocabulary on a text by splitting each distinct word once.
 
     `tokens_per_word` is what Rust et al. (2021) call fertility. Words over the tokenizer's length
-    limit are always [UNK]; they are counted separately, as tokens but not as unknown words.
+    limit are always [UNK]; they are counted separately, as tokens but not as unknown words. The
+    fraction of characters that [UNK] stands for has both.
     """
     counts = np.zeros(len(tokenizer.vocabulary), np.int64)
-    words = tokens = whole = unknown = too_long = 0
+    words = tokens = whole = unknown = too_long = characters = unknown_characters = 0
     words_by_tokens: Counter[int] = Counter()
     split_words: list[tuple[int, str, int, list[int]]] = []
     unknown_words: list[tuple[str, int]] = []
     for word, count in by_frequency(counted.words):
         words += count
+        characters += count * len(word)
         split = None
         if len(word) > tokenizer.max_word_length:
             too_long += count
@@ -59,6 +61,8 @@ def measure_fit(tokenizer: WordPieceTokenizer, counted: WordCounts) -> Vocabular
             whole += count
         else:
             split_words.append((count * (len(split) - 1), word, count, split))
+        if split is None:
+            unknown_characters += count * len(word)
         split = split or [tokenizer.unk_id]
         tokens += count * len(split)
         words_by_tokens[len(split)] += count
@@ -75,6 +79,7 @@ def measure_fit(tokenizer: WordPieceTokenizer, counted: WordCounts) -> Vocabular
             "tokens_per_character": tokens / max(counted.characters, 1),
             "whole_word_fraction": whole / max(words, 1),
             "unknown_word_fraction": unknown / words_within_limit,
+            "unknown_character_fraction": unknown_characters / max(characters, 1),
             "unknown_token_fraction": (unknown + too_long) / max(tokens, 1),
             "words_too_long": too_long,
             "unused_tokens": int(np.count_nonzero(counts == 0)),

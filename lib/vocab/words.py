@@ -8,8 +8,10 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import reduce
-from itertools import pairwise
+from itertools import islice, pairwise
 from pathlib import Path
+
+import numpy as np
 
 from lib.run.pool import shard_map
 from lib.vocab.characters import BasicTokenizer
@@ -18,6 +20,7 @@ from lib.vocab.tokenizer import SPECIAL_TOKENS, raw_span_finder
 _READ_BYTES = 1 << 20
 # Starting a worker takes half a second, which a smaller chunk of the file would not repay.
 _MIN_CHUNK_BYTES = 1 << 24
+_BATCH_SPANS = 1 << 17
 
 
 @dataclass
@@ -30,6 +33,7 @@ class WordCounts:
         characters: characters of all lines, including white space but not line ends.
         sentences: number of lines.
         long_sentences: number of lines over the length limit.
+        raw_characters: counts of the characters beyond ASCII before normalization.
     """
 
     words: Counter[str] = field(default_factory=Counter)
@@ -37,10 +41,12 @@ class WordCounts:
     characters: int = 0
     sentences: int = 0
     long_sentences: int = 0
+    raw_characters: Counter[str] = field(default_factory=Counter)
 
     def __add__(self, other: "WordCounts") -> "WordCounts":
         """The sum. It reuses the counters of `self`, which change."""
         self.words.update(other.words)
+        self.raw_characters.update(other.raw_characters)
         self.in_long_sentences.update(other.in_long_sentences)
         return WordCounts(
             self.words,
@@ -48,6 +54,7 @@ class WordCounts:
             self.characters + other.characters,
             self.sentences + other.sentences,
             self.long_sentences + other.long_sentences,
+            self.raw_characters,
         )
 
     def without_long_sentences(self) -> dict[str, int]:
@@ -134,7 +141,23 @@ def _count(task: _CountTask) -> WordCounts:
     basic = BasicTokenizer(task.lowercase, task.strip_accents)
     counts.words = _words(spans, basic)
     counts.in_long_sentences = _words(in_long, basic)
+    counts.raw_characters = _characters(spans)
     return counts
+
+
+def _characters(spans: Mapping[str, int]) -> Counter[str]:
+    """Counts of the characters of spans that are not ASCII."""
+    totals = np.zeros(0x110000, np.int64)
+    beyond = ((span, count) for span, count in spans.items() if not span.isascii())
+    while some := list(islice(beyond, _BATCH_SPANS)):
+        text = "".join(span for span, _ in some)
+        codes = np.frombuffer(text.encode("utf-32-le"), "<u4")  # [characters]
+        lengths = [len(span) for span, _ in some]
+        weights = np.repeat([count for _, count in some], lengths)  # [characters]
+        # Exact: the sums stay below 2^53.
+        totals += np.bincount(codes, weights, len(totals)).astype(np.int64)
+    found = np.flatnonzero(totals[128:]) + 128
+    return Counter({chr(code): int(totals[code]) for code in found.tolist()})
 
 
 def _words(spans: Counter[str], basic: BasicTokenizer) -> Counter[str]:

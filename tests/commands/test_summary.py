@@ -10,7 +10,7 @@ from lib.commands.summary import summary
 from lib.report.outdated import OUTDATED
 from lib.run.errors import UserError
 
-FIT = {"tokens_per_word": 1.2, "unknown_word_fraction": 0.01}
+FIT = {"tokens_per_word": 1.2, "unknown_character_fraction": 0.01}
 RESULTS = {
     "preprocess": {
         "files": 3,
@@ -94,8 +94,8 @@ def test_outdated_stages_are_marked(project):
     assert f"Evaluated {OUTDATED}; run dvc repro" in lines
     assert not any("bits per character" in line or "masked" in line for line in lines)
     assert (
-        "Vocabulary 300 entries; in held-out text 1.20 tokens per word, 1.00% of words unknown"
-        in (lines)
+        "Vocabulary 300 entries; in held-out text 1.20 tokens per word, 1.00% of characters "
+        "under [UNK]" in (lines)
     )
 
 

@@ -28,6 +28,7 @@ def test_metrics_equal_counts_made_by_hand():
         "tokens_per_character": 23 / 200,
         "whole_word_fraction": 14 / 20,
         "unknown_word_fraction": 2 / 19,
+        "unknown_character_fraction": (2 + 101) / (8 + 9 + 2 + 101 + 10),
         "unknown_token_fraction": 3 / 23,
         "words_too_long": 1,
         "unused_tokens": 12 - 4,

@@ -95,7 +95,12 @@ def tokenizer(facts: CardFacts) -> str:
             in_words(key),
             *(_fit(key, vocabulary[text].get(key)) for text in ("train", "heldout")),
         )
-        for key in ("tokens_per_word", "tokens_per_character", "unknown_word_fraction")
+        for key in (
+            "tokens_per_word",
+            "tokens_per_character",
+            "unknown_character_fraction",
+            "unknown_word_fraction",
+        )
     ]
     rules = [
         f"vocabulary: {source}; {vocabulary['size']:,} entries, of which "

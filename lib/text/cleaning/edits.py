@@ -41,7 +41,7 @@ class Cleaning(BaseModel):
 
     unescape_html: StrictBool = False
     unicode: Literal["keep", "NFC", "NFKC"] = "keep"
-    format_characters: Literal["keep", "remove"] = "keep"
+    format_characters: Literal["keep", "space", "remove"] = "keep"
     urls: Literal["keep", "replace", "remove"] = "keep"
     url_placeholder: Placeholder = "twitterurl"
     emails: Literal["keep", "replace", "remove"] = "keep"
@@ -76,7 +76,8 @@ def chosen_edits(options: Cleaning, split: bool) -> list[Edit]:
         (options.unicode != "keep", partial(normalize, options.unicode)),
         (True, find_characters),  # `present` is complete from here on
         (True, remove_controls),
-        (options.format_characters == "remove", remove_format_characters),
+        (options.format_characters == "space", zero_width_to_space),
+        (options.format_characters != "keep", remove_format_characters),
         (True, unify_spaces),
         (True, tidy_spaces),
         (True, placeholders.mark),
@@ -110,6 +111,11 @@ _ENTITY = re.compile(r"&(?:#[0-9]{1,8}|#[xX][0-9a-fA-F]{1,6}|[A-Za-z][A-Za-z0-9]
 # Joiners (ZWJ, ZWNJ) and the tags of flags carry meaning and stay.
 _FORMAT = re.compile(
     "[\u00ad\u061c\u180e\u200b\u200e\u200f\u202a-\u202e\u2060-\u2064\u2066-\u206f\ufff9-\ufffb]"
+)
+# Zero-width spaces, and non-joiners that separate parts of a word (as in Persian); after a virama
+# one only chooses a letter's form.
+_ZERO_WIDTH = re.compile(
+    "\u200b|(?<![\u094d\u09cd\u0a4d\u0acd\u0b4d\u0bcd\u0c4d\u0ccd\u0d4d\u0dca\u1039\u17d2])\u200c"
 )
 # Combining marks of Latin, Greek and Cyrillic; in other scripts such marks are vowels.
 _ACCENT = re.compile("[\u0300-\u036f\u1ab0-\u1aff\u1dc0-\u1dff\u20d0-\u20dc\ufe20-\ufe2f]+")
@@ -218,6 +224,16 @@ def remove_format_characters(text: str, present: set[str], counts: Counter[str])
     """Text without invisible characters other than joiners."""
     text, number = _FORMAT.subn("", text)
     counts["format_characters"] += number
+    return text
+
+
+def zero_width_to_space(text: str, present: set[str], counts: Counter[str]) -> str:
+    """A space for each zero-width space and non-joiner between words or parts of them."""
+    if present.isdisjoint("\u200b\u200c"):
+        return text
+    text, number = _ZERO_WIDTH.subn(" ", text)
+    counts["zero_width_to_space"] += number
+    present.add(" ")
     return text
 
 

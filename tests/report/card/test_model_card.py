@@ -48,7 +48,12 @@ METRICS = {
     "examples": 1233,
     "verification_difference": 0.000012,
 }
-FIT = {"tokens_per_word": 1.25, "tokens_per_character": 0.25, "unknown_word_fraction": 0.001}
+FIT = {
+    "tokens_per_word": 1.25,
+    "tokens_per_character": 0.25,
+    "unknown_word_fraction": 0.001,
+    "unknown_character_fraction": 0.0125,
+}
 RESULTS = {
     "preprocess": {
         "files": 3,

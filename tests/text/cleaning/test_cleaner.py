@@ -57,6 +57,9 @@ def clean(text, **options):
         ({"unicode": "NFKC"}, "e\u0301 ﬁ Ａ ①", "é fi A 1"),
         ({"format_characters": "remove"}, "so\u00adft \u200fab\u200b\u2066c", "soft abc"),
         ({"format_characters": "remove"}, "می\u200cخواهم", "می\u200cخواهم"),
+        ({"format_characters": "space"}, "می\u200cخواهم \u200cب\u200c", "می خواهم ب"),
+        ({"format_characters": "space"}, "ខ្ញុំ\u200bទៅ so\u00adft", "ខ្ញុំ ទៅ soft"),
+        ({"format_characters": "space"}, "क्\u200cष क्\u200dष", "क्\u200cष क्\u200dष"),
         ({"punctuation": "ascii"}, "“a” ‘b’ – c—d… «e»", '"a" \'b\' - c-d... "e"'),
         ({"punctuation": "ascii"}, "هل؟ نعم، 好，是！", "هل?|نعم, 好,是!"),
         ({"punctuation": "remove"}, "Hi, there_you! £5 😀", "Hi there you|5 😀"),
@@ -405,7 +408,7 @@ def test_the_defaults_edit_only_white_space_and_control_characters():
 def test_every_value_of_an_option_makes_a_difference(option):
     values = values_of(option) if option not in PLACEHOLDER_EXAMPLES else ["one", "two"]
     # Something for every option to edit; a new option may need more.
-    text = "A &lt; “É” e\u0301 Å @a @b www.c.d e@f.gh ★ 😀! 12 \u00ad مُ ﬁ"
+    text = "A &lt; “É” e\u0301 Å @a @b www.c.d e@f.gh ★ 😀! 12 x\u200by \u00ad مُ ﬁ"
     replaced = {"urls": "replace", "emails": "replace", "users": "replace"}
     cleaned = {clean(text, **replaced | {option: value}) for value in values}
     assert len(cleaned) == len(values) > 1
