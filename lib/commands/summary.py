@@ -84,9 +84,10 @@ def _held_out(results: Results, split: Mapping[str, Any]) -> Iterator[str]:
 
 def _vocabulary(results: Results, vocabulary: Mapping[str, Any]) -> Iterator[str]:
     fit = vocabulary["heldout"]
+    unknown = fit.get("unknown_character_fraction")  # Earlier versions did not measure it.
     yield (
         f"{vocabulary['size']:,} entries; in held-out text {fit['tokens_per_word']:.2f} tokens per "
-        f"word, {fit['unknown_character_fraction']:.2%} of characters under [UNK]"
+        "word" + ("" if unknown is None else f", {unknown:.2%} of characters under [UNK]")
     )
 
 

@@ -70,6 +70,7 @@ def test_an_unknown_word_costs_its_spelling_and_is_never_correct(tmp_path):
     # One bit for each of three tokens, and the spelling.
     assert sums.by_name["bits"].sum() == pytest.approx(3 + 56)
     assert (sums.by_name["characters"].sum(), sums.by_name["correct_words"].sum()) == (3, 1)
+    assert sums.metrics()["unknown_character_fraction"] == pytest.approx(2 / 3)
 
 
 def test_a_word_is_correct_only_if_all_its_tokens_are(shards):
