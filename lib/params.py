@@ -37,6 +37,7 @@ from lib.run.pool import scheduler_address
 from lib.run.validation import first_problem, problem_at
 from lib.text.cleaning.edits import Cleaning
 from lib.text.reading.dialects import Dialect
+from lib.text.reading.encodings import text_encoding
 from lib.text.reading.fields import lists_in
 from lib.text.reading.formats import FORMATS
 from lib.text.splits import NAMES
@@ -182,6 +183,7 @@ class Preprocess(Section):
     format: Annotated[str, AfterValidator(_format)] = "auto"
     text_field: Annotated[str | tuple[str, ...], BeforeValidator(_text_field)] = "text"
     csv: Dialect = Dialect()
+    encoding: Annotated[str, AfterValidator(text_encoding)] = "utf-8"
     bad_input: Literal["fail", "skip"] = "fail"
     bad_input_limit: Annotated[Real, AfterValidator(_lost_fraction)] = 0.01
     near_duplicates: Annotated[Real, Field(gt=0, le=1)] | None = None

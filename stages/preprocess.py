@@ -30,13 +30,20 @@ from lib.text.dedup.exact_duplicates import first_occurrences, read_table
 from lib.text.dedup.near_duplicates import SignatureTask, near_duplicates, write_signatures
 from lib.text.reading.fields import TextFields
 from lib.text.reading.input_digest import input_md5
-from lib.text.reading.raw_files import check_apart, examine_all
+from lib.text.reading.raw_files import (
+    check_apart,
+    examine_all,
+    kind_of,
+    kinds_in_words,
+    write_listing,
+)
 from lib.text.reading.reader import RawFile, ReadOptions
 from lib.text.reading.rejected_files import RejectedFiles, shown_name
 from lib.text.reading.rejections import Fault, after_lines, check_limit, faults_error
 from lib.text.splits import given_splits
 
 RESULTS = Path("results/preprocess")
+_NAMED = 5  # files named in a note
 LISTING = RESULTS / "rejected.csv"
 
 
@@ -54,15 +61,9 @@ def main(raw: Path | None = None, corpus: Path = CORPUS) -> None:
     rejected = RejectedFiles()
 
     files = _examine(raw, settings, inspection, rejected)
-    kinds = Counter(
-        file.format if file.compression == "none" else f"{file.format} ({file.compression})"
-        for file in files
-    )
-    print(
-        f"preprocess: reading {len(files):,} files: "
-        + ", ".join(f"{count:,} as {kind}" for kind, count in sorted(kinds.items())),
-        flush=True,
-    )
+    kinds = Counter(map(kind_of, files))
+    print(f"preprocess: reading {len(files):,} files: {kinds_in_words(files, raw)}", flush=True)
+    write_listing(files, raw, RESULTS / "files.csv")
 
     given = given_splits(
         [PurePosixPath(file.path.relative_to(raw).as_posix()) for file in files],
@@ -160,9 +161,13 @@ def _examine(
         UserError: no file can be read, or there are faults and they are not to be skipped.
     """
     files = []
-    for path, file, rejections in examine_all(raw, settings.format, settings.document):
+    passed_over = []
+    examined = examine_all(raw, settings.format, settings.document, settings.encoding)
+    for path, file, rejections in examined:
         if file:
             files.append(file)
+        elif not rejections.counts:
+            passed_over.append(shown_name(path.relative_to(raw)))
         if not rejections.counts:
             continue
         relative = path.relative_to(raw)
@@ -170,6 +175,13 @@ def _examine(
         for example in rejections.examples:
             rejected.faults.append(Fault(shown_name(path), example["position"], example["reason"]))
             inspection.add_rejection(relative, "", example["reason"], example["text"])
+    if passed_over:
+        more = ", ..." if len(passed_over) > _NAMED else ""
+        _note(
+            f"{len(passed_over):,} backup or temporary files were not read: "
+            f"{', '.join(passed_over[:_NAMED])}{more}; rename them if they are text of yours"
+        )
+    _note_doubtful(files, raw)
     if settings.bad_input == "fail" and rejected.faults:
         rejected.write(LISTING)
         raise faults_error(rejected.faults, LISTING)
@@ -198,6 +210,23 @@ def _refuse_faults(
         rejected.faults += faults.values()
         rejected.write(LISTING)
         raise faults_error(rejected.faults, LISTING)
+
+
+def _note_doubtful(files: list[RawFile], raw: Path) -> None:
+    doubtful = [file for file in files if file.doubt]
+    if doubtful:
+        named = ", ".join(
+            f"{shown_name(file.path.relative_to(raw))} ({file.doubt})" for file in doubtful[:_NAMED]
+        )
+        more = ", ..." if len(doubtful) > _NAMED else ""
+        _note(
+            f"{len(doubtful):,} files to be read as {doubtful[0].encoding} (preprocess.encoding) "
+            f"look like another encoding: {named}{more}; convert those to UTF-8 first"
+        )
+
+
+def _note(text: str) -> None:
+    print(f"preprocess: note: {text}", file=sys.stderr, flush=True)
 
 
 def _drop_duplicates(

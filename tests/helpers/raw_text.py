@@ -17,12 +17,13 @@ def read(
     skip: bool = False,
     field: str | list[str] = "text",
     dialect: dict[str, object] | None = None,
+    encoding: str = "utf-8",
     **offsets: int,
 ) -> tuple[list[list[str]], Rejections, Counter[str]]:
     """All documents of a file (or of the chunk from `start` to `stop`), their lines stripped."""
     rejections = Rejections(str(path), skip)
     counts: Counter[str] = Counter()
-    file = examine(path, "auto", document, rejections)
+    file = examine(path, "auto", document, rejections, encoding)
     if rejections.examples and not skip:
         [example] = rejections.examples
         raise BadInputError(Fault(str(path), example["position"], example["reason"]))

@@ -124,7 +124,10 @@ def preprocess(project: Project, target: str = "data/corpus", code: int = 0) -> 
 
 def test_formats_are_mixed_and_workers_change_nothing(project):
     output = preprocess(project)
-    assert "reading 5 files: 1 as csv, 1 as jsonl (gzip), 3 as text" in output
+    assert (
+        "reading 5 files: 1 as csv: rows.csv; 1 as jsonl (gzip): deep/objects.jsonl.gz; "
+        "3 as text: copies.txt, one.txt, two.txt" in output
+    )
     metrics = json.loads((project.folder / "results/preprocess/metrics.json").read_text())
     assert metrics["documents_in"] == 240 + 40 + 40 + 10
     assert (metrics["documents"], metrics["documents_duplicate"]) == (320, 10)

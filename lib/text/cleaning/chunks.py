@@ -138,6 +138,7 @@ def _key(chunk: Chunk, options: ChunkOptions) -> str:
             chunk.start == 0,
             chunk.file.format,
             chunk.file.compression,
+            chunk.file.encoding,
             values,
             EMOJI_VERSION if options.clean.emoji != "keep" else None,
         ]

@@ -12,6 +12,7 @@ from functools import partial
 from html import unescape
 
 from lib.text.documents import Documents, gather, join_all
+from lib.text.reading.encodings import is_wide, likely_encoding
 from lib.text.reading.json_records import is_json, is_json_lines, read_json, read_json_lines
 from lib.text.reading.lines import IsCut, first_cut
 from lib.text.reading.reader import Chunk, RawFile, Reader, ReadOptions
@@ -63,12 +64,14 @@ def format_of(name: str, head: bytes, document: str) -> str:
 def misfit(format_name: str, head: bytes) -> str | None:
     """The reason why a file cannot be of a format, by its first bytes; None if it can."""
     kind = FORMATS[format_name]
-    if not kind.is_binary:
-        if head.startswith((b"\xff\xfe", b"\xfe\xff", b"\0\0\xfe\xff")):
-            return "utf16_file"
-        if head.startswith((b"PAR1", b"%PDF-")) or _is_binary(head[:4096]):
-            return "binary_file"
+    if not kind.is_binary and (is_known_binary(head) or _is_binary(head[:4096])):
+        return "utf16_file" if is_wide(likely_encoding(head) or "") else "binary_file"
     return kind.misfit(head)
+
+
+def is_known_binary(head: bytes) -> bool:
+    """Whether a file begins as those of some binary formats do."""
+    return head.startswith((b"PAR1", b"%PDF-"))
 
 
 def _is_binary(head: bytes) -> bool:
@@ -84,6 +87,8 @@ def cut_rule(file: RawFile, document: str) -> IsCut | None:
     """At which lines a file may be cut without cutting a document; None: nowhere."""
     cut = FORMATS[file.format].cut
     if cut is None or file.compression != "none" or document == "file":
+        return None
+    if is_wide(file.encoding):
         return None
     return lambda line: cut(line, document)
 
@@ -236,3 +241,5 @@ FORMATS = {
     "tsv": Format(partial(read_separated, "\t"), suffixes=(".tsv",)),
     "text": Format(_read_text, recognise=lambda head, document: True, cut=_ends_text),
 }
+# Formats whose files may state their encoding.
+MARKUP = frozenset({"html", "xml"})

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import cast
 
 from lib.text.reading.compression import DAMAGED, CompressedStream, damage
+from lib.text.reading.encodings import HALF_PAIR_BYTES, TranscodedStream, advice
 from lib.text.reading.rejections import Rejections
 
 BLOCK_BYTES = 1 << 18
@@ -24,6 +25,7 @@ MAX_LINE_BYTES = 4 << 20  # without the line end
 _EXCERPT_BYTES = 512
 _CONTINUATION = bytes(range(0x80, 0xC0))
 
+ByteStream = BufferedReader | CompressedStream | TranscodedStream
 IsCut = Callable[[bytes], bool]
 
 
@@ -57,7 +59,7 @@ def first_cut(stream: BufferedReader, offset: int, is_cut: IsCut, within: int | 
 
 
 def line_blocks(
-    stream: BufferedReader | CompressedStream,
+    stream: ByteStream,
     size: int | None,
     rejections: Rejections,
     where: Callable[[int], str],
@@ -82,7 +84,7 @@ def line_blocks(
             some = stream.read1(BLOCK_BYTES if size is None else min(BLOCK_BYTES, size))
         except DAMAGED as error:
             # What came before the damage has been read, up to the beginning of this line.
-            reason, unread = damage(error), cast(CompressedStream, stream).lost()
+            reason, unread = damage(error), cast(CompressedStream | TranscodedStream, stream).lost()
             rejections.add(reason, partial(where, number), rest, len(rest) + unread)
             rest = b""
             return b""
@@ -134,10 +136,15 @@ def _characters(data: bytes) -> int:
     return len(data.translate(None, _CONTINUATION))
 
 
-def decode_lines(block: bytes, rejections: Rejections, where: Callable[[int], str]) -> list[str]:
+def decode_lines(
+    block: bytes, rejections: Rejections, where: Callable[[int], str], before: bytes = b""
+) -> list[str]:
     """The lines of a block as text, without their ends (LF, CR LF or CR).
 
     Lines that are not UTF-8 or contain a NUL byte are rejected one by one.
+
+    Args:
+        before: the block before, which may show what the encoding of bad lines is.
     """
     try:
         text = block.decode()
@@ -151,7 +158,8 @@ def decode_lines(block: bytes, rejections: Rejections, where: Callable[[int], st
             try:
                 text = line.decode()
             except UnicodeDecodeError:
-                rejections.add("invalid_utf8", partial(where, index), line)
+                reason = "invalid_encoding" if HALF_PAIR_BYTES in line else "invalid_utf8"
+                rejections.add(reason, partial(_with_advice, where, index, before + block), line)
                 continue
             if "\0" in text:
                 rejections.add("nul_byte", partial(where, index), text)
@@ -160,6 +168,11 @@ def decode_lines(block: bytes, rejections: Rejections, where: Callable[[int], st
     if block.endswith(b"\n"):
         lines.pop()  # What follows the last line end is not a line.
     return lines
+
+
+def _with_advice(where: Callable[[int], str], index: int, text: bytes) -> str:
+    """The position of a line that cannot be decoded, and what is known about its encoding."""
+    return f"{where(index)} ({advice(text)})"
 
 
 def _split(text: str) -> list[str]:

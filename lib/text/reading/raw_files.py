@@ -1,27 +1,52 @@
 """The raw files of a folder: which files are text, in which format and compression."""
 
+import codecs
+import csv
+import io
 import os
+import re
 import stat
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
+from lib.run.atomic import write_text
 from lib.run.errors import UserError
 from lib.text.reading.compression import DAMAGED, SUFFIXES, compression_of, damage, open_raw
-from lib.text.reading.formats import format_of, misfit
+from lib.text.reading.encodings import (
+    HALF_PAIRS,
+    MIXED,
+    UTF8,
+    declared_encoding,
+    doubt,
+    encoding_of,
+    likely_encoding,
+    marked_encoding,
+)
+from lib.text.reading.formats import MARKUP, format_of, is_known_binary, misfit
 from lib.text.reading.reader import RawFile
+from lib.text.reading.rejected_files import shown_name
 from lib.text.reading.rejections import Rejections
 
 # Files that tools keep in a data folder: never the user's text.
 _IGNORED_SUFFIXES = (".dvc",)
+# Copies that editors, patch and browsers leave behind: a.txt~, #a.txt#, a.txt.bak, ~$a.doc.
+_LEFT_BEHIND = re.compile(
+    r"(?i)^~\$|~$|^#.*#$|\.(?:bak|backup|old|orig|rej|sw[a-p]|te?mp|part|crdownload)$"
+    r"|^(?:thumbs\.db|desktop\.ini)$"
+)
 _HEAD_BYTES = 1 << 16
 _EXCERPT_BYTES = 512
+# All files are named in one line if there are at most so many, otherwise some of each kind.
+_ALL_NAMED = 12
+_SOME_NAMED = 3
 
 
 def list_files(folder: Path) -> Iterator[Path]:
     """All files below a folder that are not hidden, links followed, sorted by relative path.
 
     Raises:
-        UserError: the folder is missing.
+        UserError: the folder is missing, or a name below it is not UTF-8.
     """
     if not folder.is_dir():
         raise UserError(
@@ -36,6 +61,9 @@ def list_files(folder: Path) -> Iterator[Path]:
             folders.clear()
             continue
         seen.add((status.st_dev, status.st_ino))
+        for name in (*folders, *names):
+            if not name.isascii():
+                _refuse_bad_name(parent, name)
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         found += [
             Path(parent, name)
@@ -43,6 +71,19 @@ def list_files(folder: Path) -> Iterator[Path]:
             if not name.startswith(".") and not name.endswith(_IGNORED_SUFFIXES)
         ]
     yield from sorted(found, key=lambda path: path.relative_to(folder).as_posix())
+
+
+def _refuse_bad_name(parent: str, name: str) -> None:
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        data = os.fsencode(name)
+        shown = shown_name(Path(parent, name))
+        encoding = likely_encoding(data) or "latin1"
+        raise UserError(
+            f"{shown}: the name of this file is not UTF-8, so DVC cannot record it; rename it "
+            f"(`convmv -r -f {encoding} -t utf-8 --notest`, if it is in {encoding})"
+        ) from None
 
 
 def check_apart(raw: Path, corpus: Path) -> None:
@@ -59,31 +100,39 @@ def check_apart(raw: Path, corpus: Path) -> None:
 
 
 def examine_all(
-    folder: Path, format_name: str, document: str
+    folder: Path, format_name: str, document: str, encoding: str
 ) -> Iterator[tuple[Path, RawFile | None, Rejections]]:
     """Examines every file below a folder: its path, what it is, or why it is rejected (then None).
 
+    A file without a rejection that is None is passed over because of its name.
+
     Args:
-        format_name, document: see `examine`.
+        format_name, document, encoding: see `examine`.
 
     Raises:
-        UserError: there is no file at all.
+        UserError: there is no file at all, or see `list_files`.
     """
     any_file = False
     for path in list_files(folder):
         rejections = Rejections(str(path), skip=True)
-        yield path, examine(path, format_name, document, rejections), rejections
+        if _LEFT_BEHIND.search(path.name):
+            yield path, None, rejections
+            continue
+        yield path, examine(path, format_name, document, rejections, encoding), rejections
         any_file = True
     if not any_file:
         raise UserError(f"preprocess.input: no files to read in {folder}; put your text there")
 
 
-def examine(path: Path, format_name: str, document: str, rejections: Rejections) -> RawFile | None:
+def examine(
+    path: Path, format_name: str, document: str, rejections: Rejections, encoding: str = UTF8
+) -> RawFile | None:
     """Finds out what a file is, by its name and its first bytes; None if it is rejected.
 
     Args:
         format_name: preprocess.format: `auto`, or the format of all files.
         document: preprocess.document.
+        encoding: preprocess.encoding: of files that are not UTF-8.
     """
     try:
         status = path.stat()
@@ -115,12 +164,69 @@ def examine(path: Path, format_name: str, document: str, rejections: Rejections)
             rejections.add_file(reason, status.st_size)
             return None
         # What precedes the damage is read later; that reading rejects the rest.
+
+    actual = marked_encoding(head) or UTF8
+    if actual == UTF8 and encoding != UTF8 and not is_known_binary(head):
+        actual = _actual_encoding(path, compression, encoding)
+    text = head if actual in (UTF8, MIXED) else _as_utf8(head, actual)
     if format_name == "auto":
         name = path.name.lower()
         for suffix in SUFFIXES:
             name = name.removesuffix(suffix)
-        format_name = format_of(name, head, document)
-    if problem := misfit(format_name, head):
+        format_name = format_of(name, text, document)
+    if format_name in MARKUP and actual == UTF8 and (declared := declared_encoding(text)):
+        actual = _actual_encoding(path, compression, declared)
+    problem = "mixed_encodings" if actual == MIXED else misfit(format_name, text)
+    if problem:
         rejections.add_file(problem, status.st_size, excerpt=head[:_EXCERPT_BYTES])
         return None
-    return RawFile(path, format_name, compression, status.st_size)
+    doubtful = doubt(head, actual) if actual == encoding != UTF8 else None
+    return RawFile(path, format_name, compression, status.st_size, actual, doubtful)
+
+
+def _actual_encoding(path: Path, compression: str, other: str) -> str:
+    """UTF-8, `other`, or MIXED: see `encoding_of`."""
+    if other == UTF8:
+        return UTF8
+    with open_raw(path, compression) as stream, suppress(*DAMAGED):
+        return encoding_of(stream, other)
+    return other
+
+
+def _as_utf8(head: bytes, encoding: str) -> bytes:
+    """The text of the beginning of a file, which may end within a character."""
+    text = codecs.getincrementaldecoder(encoding)(HALF_PAIRS).decode(head)
+    return text.encode(UTF8, "surrogatepass")
+
+
+def kind_of(file: RawFile) -> str:
+    """The format of a file in words, with its compression and an encoding other than UTF-8."""
+    more = [file.compression] * (file.compression != "none") + [file.encoding] * (
+        file.encoding != UTF8
+    )
+    return f"{file.format} ({', '.join(more)})" if more else file.format
+
+
+def kinds_in_words(files: list[RawFile], folder: Path) -> str:
+    """How many files are of each kind, with their names (of many files, the first few)."""
+    kinds: dict[str, list[RawFile]] = {}
+    for file in files:
+        kinds.setdefault(kind_of(file), []).append(file)
+    shown = len(files) if len(files) <= _ALL_NAMED else _SOME_NAMED
+    parts = []
+    for kind, these in sorted(kinds.items()):
+        names = [shown_name(file.path.relative_to(folder)) for file in these[:shown]]
+        more = ", ..." if len(these) > shown else ""
+        parts.append(f"{len(these):,} as {kind}: {', '.join(names)}{more}")
+    return "; ".join(parts)
+
+
+def write_listing(files: list[RawFile], folder: Path, target: Path) -> None:
+    """Writes a table of all files that are read: format, compression, encoding, size."""
+    stream = io.StringIO()
+    writer = csv.writer(stream, lineterminator="\n")
+    writer.writerow(("file", "format", "compression", "encoding", "bytes"))
+    for file in files:
+        name = shown_name(file.path.relative_to(folder))
+        writer.writerow((name, file.format, file.compression, file.encoding, file.size))
+    write_text(target, stream.getvalue())

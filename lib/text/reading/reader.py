@@ -4,6 +4,7 @@ import codecs
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
@@ -11,21 +12,19 @@ from typing import Any, cast
 
 from lib.text.reading.compression import DAMAGED, CompressedStream, damage, open_raw
 from lib.text.reading.dialects import Dialect
+from lib.text.reading.encodings import HALF_PAIRS, UTF8, TranscodedStream
 from lib.text.reading.fields import MISSING_VALUES, TextFields, text_of
-from lib.text.reading.lines import BLOCK_BYTES, MAX_LINE_BYTES, decode_lines, line_blocks
+from lib.text.reading.lines import (
+    BLOCK_BYTES,
+    MAX_LINE_BYTES,
+    ByteStream,
+    decode_lines,
+    line_blocks,
+)
 from lib.text.reading.rejections import Rejections
 
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 _LINE_END = re.compile("\r\n|\r|\n")
-HALF_PAIRS = "domain_bert_half_pairs"  # codecs: an error handler
-
-
-def _half_pair(error: UnicodeError) -> tuple[str, int]:
-    assert isinstance(error, UnicodeDecodeError)
-    return "\udc80", error.end
-
-
-codecs.register_error(HALF_PAIRS, _half_pair)
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
@@ -37,12 +36,16 @@ class RawFile:
         format: a key of `formats.FORMATS`.
         compression: gzip, bzip2, xz, zstandard, or none.
         size: bytes on disk.
+        encoding: of its text, as Python names it.
+        doubt: another encoding that its text is more likely to be in, or None.
     """
 
     path: Path
     format: str
     compression: str
     size: int
+    encoding: str = UTF8
+    doubt: str | None = None
 
 
 @dataclass(frozen=True)
@@ -127,21 +130,32 @@ class Reader:
     def blocks(self) -> Iterator[tuple[int, list[str]]]:
         """All lines in blocks, each block with the number of lines before it."""
         chunk = self.chunk
-        with open_raw(chunk.file.path, chunk.file.compression) as stream:
-            size = None
-            if chunk.stop is not None:
-                stream.seek(chunk.start)
-                size = chunk.stop - chunk.start
+        with self._open() as (stream, size):
 
             def line_after(first: int) -> Callable[[int], str]:
                 return lambda index: chunk.line(first + index)
 
-            number, block = 0, b""
+            number, block, before = 0, b"", b""
             for number, block in line_blocks(stream, size, self.rejections, chunk.line):
                 if number == 0 and chunk.start == 0:
                     block = block.removeprefix(_BYTE_ORDER_MARK)
-                yield number, decode_lines(block, self.rejections, line_after(number))
+                yield number, decode_lines(block, self.rejections, line_after(number), before)
+                before = block
             self.counts["raw_lines"] += number + block.count(b"\n")
+
+    @contextmanager
+    def _open(self) -> Iterator[tuple[ByteStream, int | None]]:
+        """The chunk as UTF-8, and the number of bytes to read (None: to the end)."""
+        chunk, file = self.chunk, self.chunk.file
+        with open_raw(file.path, file.compression) as stream:
+            size = None
+            if chunk.stop is not None:
+                stream.seek(chunk.start)
+                size = chunk.stop - chunk.start
+            if file.encoding == UTF8:
+                yield stream, size
+            else:
+                yield TranscodedStream(stream, file.encoding, size), None
 
     def characters(self) -> Iterator[str]:
         """The text of a whole file, decoded, in blocks that may end anywhere.
@@ -150,13 +164,15 @@ class Reader:
         character either: `record_lines` rejects the record it is in.
         """
         decoder = codecs.getincrementaldecoder("utf-8-sig")(HALF_PAIRS)
-        with open_raw(self.chunk.file.path, self.chunk.file.compression) as stream:
+        with self._open() as (stream, _):
             try:
                 while block := stream.read1(BLOCK_BYTES):
                     yield decoder.decode(block)
             except DAMAGED as error:
                 reason = damage(error)
-                self.rejections.add(reason, lost=cast(CompressedStream, stream).lost())
+                self.rejections.add(
+                    reason, lost=cast(CompressedStream | TranscodedStream, stream).lost()
+                )
         if rest := decoder.decode(b"", final=True):
             yield rest
 

@@ -21,7 +21,8 @@ REASONS = {
     "not_a_regular_file": "neither a file nor a folder; remove it",
     "unreadable_file": "cannot be read; check its permissions",
     "binary_file": "binary data, not text; unpack it, convert it to text, or remove it",
-    "utf16_file": "UTF-16 or UTF-32, not UTF-8; convert it: iconv -f UTF-16 -t UTF-8",
+    "utf16_file": "UTF-16 or UTF-32 without a byte order mark; set preprocess.encoding to it, "
+    "such as utf-16-le",
     "corrupt_compression": "damaged, or not compressed at all; create it again or rename it",
     "truncated_compression": "compressed data that ends too early; copy the file again",
     "json_value_too_long": "a JSON value of more than 16 Mi characters; write one object per line, "
@@ -33,7 +34,11 @@ REASONS = {
     "not_an_object": 'JSON, but not an object with fields; write it as {"text": ...}',
     "text_not_a_string": "the text should be a string or a list of strings; fix it, or set "
     "preprocess.text_field to another field",
-    "invalid_utf8": "not UTF-8; convert it from its own encoding: iconv -f LATIN1 -t UTF-8",
+    "invalid_utf8": "not UTF-8; set preprocess.encoding to the encoding of such files, or "
+    "convert them",
+    "invalid_encoding": "not text in the encoding of the file; fix it, or correct "
+    "preprocess.encoding",
+    "mixed_encodings": "in part UTF-8, in part not; split it, or convert that part",
     "invalid_unicode": "half a surrogate pair, which is not a character; fix it",
     "nul_byte": "contains a NUL byte; is it text at all?",
     "line_too_long": "longer than 4 MiB; split it",

@@ -6,7 +6,14 @@ import random
 import pytest
 
 from lib.run.errors import UserError
-from lib.text.reading.raw_files import examine, list_files
+from lib.text.reading.raw_files import (
+    examine,
+    examine_all,
+    kinds_in_words,
+    list_files,
+    write_listing,
+)
+from lib.text.reading.reader import RawFile
 from lib.text.reading.rejections import Rejections
 
 
@@ -26,6 +33,63 @@ def test_links_folders_and_pipes(tmp_path):
     names = [path.relative_to(tmp_path).as_posix() for path in read_from]
     assert names == ["a.txt", "folder.txt/b.txt", "linked.txt"]
     assert rejections.counts == {"dangling_link": 1, "not_a_regular_file": 1}
+
+
+def test_a_name_that_is_not_utf8_is_refused_at_once(tmp_path):
+    for folder, name in ((".", b"r\xe9sum\xe9s-1.txt"), (b"caf\xe9", b"a.txt")):
+        top = tmp_path / name.decode("ascii", "ignore")
+        inner = top / os.fsdecode(folder)
+        inner.mkdir(parents=True)
+        (inner / os.fsdecode(name)).write_text("text")
+        with pytest.raises(UserError, match=r"caf\\xe9|r\\xe9sum\\xe9s-1\.txt") as failure:
+            list(list_files(top))
+        assert "not UTF-8" in str(failure.value) and "convmv" in str(failure.value)
+        str(failure.value).encode()
+
+
+def test_files_that_editors_leave_behind_are_passed_over(tmp_path):
+    kept = [
+        "a.txt",
+        "old.txt",
+        "notes.original.txt",
+        "C#.txt",
+        "temp",
+        "a~b.txt",
+        "#1.txt",
+        "x.oldest",
+    ]
+    left = [
+        "a.txt~",
+        "#a.txt#",
+        "a.txt.bak",
+        "A.TXT.BAK",
+        "a.swp",
+        "a.txt.orig",
+        "a.rej",
+        "~$a.doc",
+    ]
+    left += ["a.txt.~1~", "a.part", "Thumbs.db", "desktop.ini", "a.old", "a.tmp", "b.crdownload"]
+    for name in kept + left:
+        (tmp_path / name).write_text("text")
+    found = list(examine_all(tmp_path, "auto", "line", "utf-8"))
+    assert {path.name for path, file, _ in found if file} == set(kept)
+    assert {path.name for path, file, rejected in found if not file} == set(left)
+    assert not any(rejected.counts for _, _, rejected in found)
+
+
+def test_kinds_of_files_are_named_with_all_files_or_examples(tmp_path):
+    def file(name, kind="text", compression="none", encoding="utf-8"):
+        return RawFile(tmp_path / name, kind, compression, 7, encoding)
+
+    few = [file("b.txt.gz", compression="gzip"), file("c/d.txt"), file("a.txt", encoding="cp1254")]
+    words = kinds_in_words(few, tmp_path)
+    assert words == "1 as text: c/d.txt; 1 as text (cp1254): a.txt; 1 as text (gzip): b.txt.gz"
+    many = [file(f"{n:04}.csv", "csv") for n in range(2000)]
+    words = kinds_in_words([*few, *many], tmp_path)
+    assert words.startswith("2,000 as csv: 0000.csv, 0001.csv, 0002.csv, ...; 1 as text: c/d.txt")
+    write_listing([*few, *many], tmp_path, tmp_path / "files.csv")
+    lines = (tmp_path / "files.csv").read_text().splitlines()
+    assert len(lines) == 2004 and lines[3] == "a.txt,text,none,cp1254,7"
 
 
 def test_a_missing_folder_is_refused(tmp_path):

@@ -72,7 +72,7 @@ def test_one_error_lists_the_faults_of_all_files():
     assert "4.txt line 3 and 7 more: not UTF-8" in message and "| b.json: not JSON" in message
     assert message.count("bad_input: skip") == 1 and "\n" not in message
     (one,) = [faults_error(faults[:1], LISTING)]
-    assert str(one).startswith("0.txt line 3: not UTF-8; convert it")
+    assert str(one).startswith("0.txt line 3: not UTF-8; set preprocess.encoding")
     assert pickle.loads(pickle.dumps(BadInputError(faults[0]))).fault == faults[0]
 
 
