@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -175,8 +176,10 @@ def test_bad_input_is_an_error_or_is_left_out_and_shown(project):
     (project.folder / "data/raw/gone.txt").unlink()
     (project.folder / "data/raw/late.txt").write_bytes(b"good\n" * 2000 + b"\xe9\n")
     output = preprocess(project, code=1)
-    assert "data/raw/bad.jsonl line 3, data/raw/late.txt line 2001: not UTF-8" in output
-    assert output.count("\n") == 2  # with the line that names the formats
+    assert re.search(
+        r"bad.jsonl line 3 \([^)]+\), data/raw/late.txt line 2001 \(.*\): not UTF-8", output
+    )
+    assert output.count("\n") == 3  # with the lines that name formats and splits
     (project.folder / "data/raw/late.txt").unlink()
     project.set({"preprocess": {"bad_input": "skip"}})
     output = preprocess(project)
@@ -188,7 +191,8 @@ def test_bad_input_is_an_error_or_is_left_out_and_shown(project):
     assert metrics["documents"] == 321
     page = (project.folder / "results/preprocess/samples.txt").read_text()
     assert '== bad.jsonl line 2: malformed_json: not JSON; fix it\n- {"text":' in page
-    assert "== bad.jsonl line 3: invalid_utf8" in page and "\n- \\xff\\xfe\n" in page
+    assert "== bad.jsonl line 3 (in an unknown encoding): invalid_utf8" in page
+    assert "\n- \\xff\\xfe\n" in page
     listing = (project.folder / "results/preprocess/rejected.csv").read_text().splitlines()
     assert listing[1:] == ["bad.jsonl,invalid_utf8,1,0,2", "bad.jsonl,malformed_json,1,9,0"]
     project.set({"preprocess": {"bad_input_limit": 0.0001}})

@@ -48,6 +48,7 @@ _DECLARED = re.compile(
 )
 _LIKE_ASCII = ("utf-7", "hz", "iso2022", "unicode-escape", "raw-unicode-escape", "idna", "punycode")
 _SAMPLE_BYTES = 1 << 16
+_ENOUGH = 6  # bytes that are not ASCII, to tell an encoding
 _FEW = 4  # characters of a line that show that it is UTF-8
 _CLEARLY = 9
 
@@ -130,7 +131,8 @@ def advice(data: bytes) -> str:
     good, bad = _lines_of_utf8(data)
     if HALF_PAIR_BYTES in data or good > bad:
         return "a damaged line: others can be read"
-    name = likely_encoding(data)
+    count = sum(byte > 127 for line in data.split(b"\n") if not line.isascii() for byte in line)
+    name = likely_encoding(data) if count >= _ENOUGH else None
     return f"looks like {name}" if name else "in an unknown encoding"
 
 
