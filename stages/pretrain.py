@@ -19,6 +19,7 @@ from lib.params import SAVED, load_params
 from lib.records.manifest import MANIFEST, read_manifest, record_settings
 from lib.run import cost, fingerprint
 from lib.run.atomic import new_directory, remove
+from lib.run.contracts import check_metrics
 from lib.run.errors import UserError
 from lib.run.metrics import write_metrics
 from lib.run.names import write_name
@@ -34,6 +35,7 @@ from lib.train.saving import checkpoint, digests, kept_state, run_record, runs
 from lib.train.saving.checkpoint import exclusive
 from lib.train.saving.identity import INTERVALS, Identity, identify
 from lib.train.saving.tokenizer_files import special_ids, write_files
+from lib.vocab.directory import CONFIG, VOCABULARY, refuse_disagreement
 from lib.vocab.tokenizer import WordPieceTokenizer
 
 _DEMO_SIZE = 256
@@ -71,6 +73,9 @@ def main(
     init = init or Path(params.phases[phase].init)
     settings = training_settings(params.pretrain, params.phases[phase])
     manifest = read_manifest(records)
+    check_metrics("preprocess", "sample5M", "vocab", "split", f"records/{phase}")
+    manifest.check_vocabulary(records, vocab, (VOCABULARY, CONFIG))
+    refuse_disagreement(vocab)
     tokenizer = WordPieceTokenizer.load(vocab)
     sequences = manifest.splits["train"].sequences
     key = "warmup_steps"

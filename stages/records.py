@@ -1,5 +1,6 @@
 """records: data/shards and data/vocab -> data/records/<phase>, TFRecords to train on."""
 
+import os
 import sys
 from dataclasses import asdict, dataclass
 from functools import lru_cache
@@ -7,7 +8,13 @@ from pathlib import Path
 
 from lib.params import SHARDS, Params, load_params
 from lib.records.importing.examples import find_examples, import_examples, phase_folder
-from lib.records.manifest import MANIFEST, SplitEntry, manifest_json
+from lib.records.manifest import (
+    MANIFEST,
+    SplitEntry,
+    is_manifest,
+    manifest_json,
+    read_manifest,
+)
 from lib.records.masking import VocabularyFacts
 from lib.records.settings import RecordSettings, split_settings
 from lib.records.shard import FILE_SUFFIXES, write_shard
@@ -16,14 +23,27 @@ from lib.records.tfrecord import new_digest
 from lib.records.tokens import read_tokens
 from lib.run import fingerprint, random
 from lib.run.atomic import new_directory, write_text
+from lib.run.contracts import check_metrics
 from lib.run.errors import UserError
 from lib.run.metrics import write_metrics
 from lib.run.names import write_name
 from lib.run.paths import RECORDS, VOCAB
 from lib.run.pool import choose_workers, shard_map
 from lib.run.stage import run_stage
+from lib.text.shards import refuse_other_names
 from lib.text.splits import SPLITS
-from lib.vocab.directory import CONFIG, VOCABULARY
+from lib.vocab.counts import TOKEN_COUNTS, read_token_counts
+from lib.vocab.directory import (
+    ADDED,
+    CONFIG,
+    MODEL_CONFIG,
+    SPECIAL,
+    TOKENIZER,
+    VOCABULARY,
+    read_directory,
+    refuse_disagreement,
+)
+from lib.vocab.extension import read_extension
 from lib.vocab.tokenizer import WordPieceTokenizer
 
 # Below it, sequences could be fuller if they held more examples.
@@ -87,7 +107,11 @@ def from_text(
     """Makes examples from the text shards; returns the settings of each split and the files."""
     of_split = split_settings(params, phase)
     suffix = FILE_SUFFIXES[params.records.compression]
-    vocab_digest = fingerprint.of_path(vocab)
+    files = [vocab / name for name in (VOCABULARY, TOKENIZER, CONFIG)]
+    vocab_digest = fingerprint.of_values(
+        [fingerprint.of_file(path) for path in files if path.exists()]
+    )
+    refuse_other_names(shards)
     tasks = [
         ShardTask(
             source,
@@ -114,9 +138,17 @@ def from_text(
 def from_external_examples(
     params: Params, phase: str, source: Path, vocab: Path, target: Path
 ) -> tuple[dict[str, RecordSettings], list[WrittenShard]]:
-    """Imports the external examples of a folder; returns the same as `from_text`."""
+    """Imports the external examples of a folder; returns the same as `from_text`.
+
+    Raises:
+        UserError: they are records of this project that were made with another vocabulary.
+    """
+    folder = phase_folder(source, phase)
+    for path in folder.rglob(MANIFEST):
+        if is_manifest(path):
+            read_manifest(path.parent).check_vocabulary(path.parent, vocab, [VOCABULARY])
     settings, written = import_examples(
-        find_examples(phase_folder(source, phase)),
+        find_examples(folder),
         target,
         phase,
         params.phases[phase].max_seq_length,
@@ -144,6 +176,7 @@ def main(
     source = source or Path(params.records.source)
     records = records or RECORDS / phase
     from_shards = params.records.source == SHARDS
+    _check_vocabulary(vocab)
     with new_directory(records) as temporary:
         for split in SPLITS:
             (temporary / split).mkdir()
@@ -203,6 +236,28 @@ def main(
         print(
             f"records: {phase}: note: {found}; {_advice_on_pairs(settings['train'], from_shards)}",
             file=sys.stderr,
+        )
+
+
+def _check_vocabulary(vocab: Path) -> None:
+    """Checks the vocabulary, and what later stages need of the stages before this one."""
+    refuse_disagreement(vocab)
+    check_metrics("split", "vocab")
+    if "DVC_STAGE" not in os.environ:
+        return
+    for name in (ADDED, SPECIAL, MODEL_CONFIG):
+        # This stage does not depend on them: a change would go unnoticed.
+        if (vocab / name).exists():
+            raise UserError(
+                f"{vocab / name}: not a file of a vocabulary; put its tokens into {VOCABULARY} and "
+                f"{TOKENIZER}"
+            )
+    read_extension(vocab)
+    counts, size = read_token_counts(vocab / TOKEN_COUNTS), len(read_directory(vocab).vocabulary)
+    if len(counts) != size:
+        raise UserError(
+            f"{vocab / TOKEN_COUNTS}: has {len(counts):,} counts for a vocabulary of {size:,} "
+            "tokens; write one per token"
         )
 
 

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from lib.params import load_params
 from lib.run.atomic import new_directory
+from lib.run.contracts import check_metrics
 from lib.run.errors import UserError
 from lib.run.metrics import write_metrics
 from lib.run.paths import CORPUS, SAMPLE
@@ -20,6 +21,7 @@ def main(corpus: Path = CORPUS, sample: Path = SAMPLE) -> None:
     CORPUS is the folder that preprocess wrote, SAMPLE the folder to write.
     """
     params = load_params()
+    check_metrics("preprocess")
     settings = params.sample5M
     files = corpus_files(corpus)
     rule = SplitRule(files, corpus, params.split.dev_fraction, params.split.test_fraction)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from lib.params import load_params
 from lib.run.atomic import new_directory
+from lib.run.contracts import check_metrics
 from lib.run.errors import UserError
 from lib.run.metrics import write_metrics
 from lib.run.paths import CORPUS, SHARDS
@@ -22,6 +23,7 @@ def main(corpus: Path = CORPUS, shards: Path = SHARDS) -> None:
     CORPUS is the folder that preprocess wrote, SHARDS the folder to write.
     """
     params = load_params()
+    check_metrics("preprocess")
     settings = params.split
     workers = choose_workers(params.cluster.workers, params.cluster.scheduler)
     files = corpus_files(corpus)

@@ -7,13 +7,14 @@ from pathlib import Path
 
 from lib.params import Vocab, load_params
 from lib.run.atomic import new_directory
+from lib.run.contracts import check_metrics
 from lib.run.errors import UserError
 from lib.run.metrics import write_metrics
 from lib.run.paths import SAMPLE, VOCAB
 from lib.run.pool import worker_count
 from lib.run.stage import run_stage
 from lib.vocab.characters import BasicTokenizer
-from lib.vocab.counts import write_tokens_per_word
+from lib.vocab.counts import TOKEN_COUNTS, write_tokens_per_word
 from lib.vocab.export import write_tokenizer
 from lib.vocab.extension import Extension, extend, no_extension, write_extension
 from lib.vocab.report import (
@@ -29,6 +30,8 @@ from lib.vocab.tokenizer import WordPieceTokenizer
 from lib.vocab.words import WordCounts, count_words
 
 _RESULTS = Path("results/vocab")
+# BERT's. The folder of each model states its own.
+_MAX_LENGTH = 512
 
 
 @dataclass
@@ -47,6 +50,7 @@ def main(sample: Path = SAMPLE, base: Path | None = None, vocab: Path = VOCAB) -
     vocab.txt or a model's folder; by default vocab.base), VOCAB the folder to write.
     """
     params = load_params()
+    check_metrics("sample5M")
     settings = params.vocab
     base = base or Path(settings.base)
     workers = worker_count(params.cluster.workers)
@@ -67,13 +71,13 @@ def main(sample: Path = SAMPLE, base: Path | None = None, vocab: Path = VOCAB) -
             vocabulary,
             settings.lowercase,
             settings.strip_accents,
-            params.pretrain.model.max_position_embeddings,
+            _MAX_LENGTH,
         )
         if made.model:
             (temporary / "sentencepiece.model").write_bytes(made.model)
         write_extension(temporary, extension or no_extension(vocabulary))
         # For the unigram baseline of evaluate: line i is the count of id i.
-        (temporary / "token_counts.txt").write_text(
+        (temporary / TOKEN_COUNTS).write_text(
             "".join(f"{count}\n" for count in fits["train"].counts), encoding="utf-8"
         )
     facts = {

@@ -22,7 +22,7 @@ import yaml
 from lib.commands.tools import run_dvc
 from lib.params import Params, load_params
 from lib.run.errors import UserError
-from lib.run.paths import CODE, DEMO, PHASES, STATES
+from lib.run.paths import CODE, DEMO, PHASES, STATES, VOCAB
 from lib.run.phases import own_values
 from lib.train.saving import accepted_code, checkpoint, identity, kept_state, run_record, runs
 
@@ -43,8 +43,10 @@ def main() -> None:
     # Elsewhere the demo corpus is not made, and its stage always counts as changed.
     files += ["data/dvc.yaml"] if Path(params.preprocess.input) == DEMO else []
     locked = _locked_params()
+    stages = _locked_stages()
     for stage, changes in json.loads(run_dvc("status", "--json", *files)).items():
-        if reasons := other_changes(changes, params, locked.get(stage, {})):
+        same = _with_the_vocabulary(stage, stages)
+        if reasons := other_changes(changes, params, locked.get(stage, {}), same):
             left[stage] = reasons
         else:
             run_dvc("commit", "-q", "-f", stage)
@@ -72,6 +74,17 @@ def _locked_params() -> dict[str, dict[str, Any]]:
         name: stage.get("params", {}).get("params.yaml", {})
         for name, stage in _locked_stages().items()
     }
+
+
+def _with_the_vocabulary(stage: str, stages: Mapping[str, Any]) -> bool:
+    """Whether a stage that depended on all of data/vocab was run with the present one."""
+
+    def md5(stage: str, kind: str) -> str | None:
+        found = stages.get(stage, {}).get(kind, [])
+        return next((each.get("md5") for each in found if each["path"] == str(VOCAB)), None)
+
+    before = md5(stage, "deps")
+    return before is not None and before == md5("vocab", "outs")
 
 
 def add_missing_states(params: Params) -> None:
@@ -108,7 +121,10 @@ def accept_runs() -> Iterator[str]:
 
 
 def other_changes(
-    changes: Iterable[Any], params: Params, locked: Mapping[str, Any] | None = None
+    changes: Iterable[Any],
+    params: Params,
+    locked: Mapping[str, Any] | None = None,
+    same_vocabulary: bool = False,
 ) -> list[str]:
     """What differs in a stage besides its code, as `dvc status --json` shows it.
 
@@ -116,6 +132,8 @@ def other_changes(
         changes: of one stage: strings such as "changed command", or {"changed deps": {path: how}},
             where `how` for params.yaml is {key: "modified", "deleted" or "new"}.
         locked: values of the stage's parameters in its last run, by key.
+        same_vocabulary: the stage depended on the folder of the vocabulary, where it now depends on
+            files in it, and the folder is as it was.
 
     Returns:
         Paths and keys; none if only the code changed.
@@ -137,6 +155,8 @@ def other_changes(
                 elif Path(path).parent == STATES and how in ("new", "modified"):
                     # It was added by `add_missing_states`.
                     found += [path] if kept_state.has_state(Path(path)) else []
+                elif same_vocabulary and Path(path).parent == VOCAB and how == "new":
+                    continue
                 elif kind != "changed deps" or not _is_code(path, how, params):
                     found.append(path)
     return found

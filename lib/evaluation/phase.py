@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from lib.evaluation.breakdowns import Breakdowns
@@ -31,7 +30,7 @@ from lib.evaluation.unigram import Unigram
 from lib.model.encoder_config import EncoderConfig
 from lib.params import Params
 from lib.run.errors import UserError
-from lib.vocab.counts import read_tokens_per_word
+from lib.vocab.counts import TOKEN_COUNTS, read_token_counts, read_tokens_per_word
 from lib.vocab.tokenizer import WordPieceTokenizer
 
 
@@ -81,7 +80,7 @@ def evaluate_phase(
     lengths = sorted({length, *settings.lengths})
     evaluator = load_evaluator(model, lengths[-1])
     tokenizer = WordPieceTokenizer.load(model)
-    counts = np.array([int(line) for line in (vocab / "token_counts.txt").read_text().split()])
+    counts = read_token_counts(vocab / TOKEN_COUNTS)
     # The model may have spare entries.
     if not len(counts) == len(tokenizer.vocabulary) <= evaluator.config.vocab_size:
         raise UserError(

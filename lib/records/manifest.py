@@ -23,11 +23,12 @@ training.
 """
 
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from lib.run import fingerprint
 from lib.run.errors import UserError
 
 MANIFEST = "manifest.json"
@@ -95,6 +96,7 @@ class Manifest:
         segments: per example, at most; pairs have 2.
         mask_replace_prob, random_replace_prob: fractions of the tokens to predict that are
             replaced by [MASK] and by a random token.
+        vocabulary_md5: of the vocabulary's files, by name.
     """
 
     max_seq_length: int
@@ -110,6 +112,35 @@ class Manifest:
     segments: int = 2
     mask_replace_prob: float = LATER_SETTINGS["mask_replace_prob"]
     random_replace_prob: float = LATER_SETTINGS["random_replace_prob"]
+    vocabulary_md5: Mapping[str, str] = field(default_factory=dict)
+
+    def check_vocabulary(self, records: Path, vocab: Path, names: Iterable[str]) -> None:
+        """Refuses records that were made with another vocabulary: all their ids would be wrong.
+
+        Args:
+            records, vocab: folders of the records and of the vocabulary.
+            names: the files of the vocabulary to compare.
+
+        Raises:
+            UserError: a file has another MD5 than the manifest says.
+        """
+        for name in names:
+            path, known = vocab / name, self.vocabulary_md5.get(name)
+            if known and path.exists() and fingerprint.of_file(path) != known:
+                raise UserError(
+                    f"{path}: not the vocabulary that {records} was made with (its MD5 is not that "
+                    f"in {MANIFEST}); use the vocabulary of the records, or make them again: dvc "
+                    "repro"
+                )
+
+
+def is_manifest(path: Path) -> bool:
+    """Whether a JSON file is a manifest of this project's records."""
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, OSError):
+        return False
+    return isinstance(values, dict) and values.get("format") == FORMAT
 
 
 def read_manifest(records: Path) -> Manifest:
@@ -143,6 +174,7 @@ def read_manifest(records: Path) -> Manifest:
             segments=values.get("segments", 2 if settings["next_sentence"] else 1),
             compression={"none": "", "gzip": "GZIP"}[settings["compression"]],
             splits={split: _read_split(facts) for split, facts in values["splits"].items()},
+            vocabulary_md5=dict(values.get("vocabulary_md5", {})),
         )
     except FileNotFoundError:
         raise UserError(f"{path}: no such file; run the records stage first") from None

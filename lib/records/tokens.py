@@ -18,6 +18,7 @@ from typing import Self
 
 import numpy as np
 
+from lib.run.errors import UserError
 from lib.text.documents import corpus_blocks
 
 _CHUNK_BYTES = 1 << 20
@@ -88,6 +89,9 @@ def read_tokens(
 
     Args:
         encode_lines: text of lines that end in LF -> ids of all lines, int64 [lines + 1] offsets.
+
+    Raises:
+        UserError: the shard is not UTF-8.
     """
     ids, offsets, blank = [np.empty(0, np.int32)], [np.zeros(1, np.int64)], [np.empty(0, bool)]
     tokens = 0
@@ -97,7 +101,15 @@ def read_tokens(
         for chunk in corpus_blocks(lines, _CHUNK_BYTES):
             ends = np.flatnonzero(np.frombuffer(chunk, np.uint8) == ord("\n"))
             blank.append(np.diff(ends, prepend=-1) == 1)
-            chunk_ids, chunk_offsets = encode_lines(chunk.decode())
+            try:
+                text = chunk.decode()
+            except UnicodeDecodeError as error:
+                before = sum(map(len, blank)) - len(blank[-1])
+                line = before + chunk.count(b"\n", 0, error.start) + 1
+                raise UserError(
+                    f"{shard}: line {line:,} is not UTF-8; have the stage that wrote it write UTF-8"
+                ) from None
+            chunk_ids, chunk_offsets = encode_lines(text)
             ids.append(chunk_ids)
             offsets.append(chunk_offsets[1:] + tokens)
             tokens += len(chunk_ids)

@@ -4,6 +4,7 @@ In Google's input format (of BERT's create_pretraining_data.py) a line is a sent
 line ends each document; the last one of a file may lack it.
 """
 
+import codecs
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator
@@ -12,6 +13,8 @@ from pathlib import Path
 from typing import BinaryIO, Self
 
 import numpy as np
+
+from lib.run.errors import UserError
 
 # Documents as readers yield them: each a list of lines, none blank.
 Documents = list[list[str]]
@@ -197,6 +200,25 @@ class CorpusText:
             lines = _lines(text)
         blank = np.flatnonzero(np.diff(lines) == 1) + 1
         return cls(text, lines, np.concatenate(([0], blank)))
+
+    def check_encoding(self, path: Path) -> None:
+        """Refuses text that is not UTF-8.
+
+        Raises:
+            UserError: it is not; `path` is the file that it was read from.
+        """
+        decode = codecs.getincrementaldecoder("utf-8")().decode
+        for start in range(0, len(self.text), _BLOCK_BYTES):
+            block = self.text[start : start + _BLOCK_BYTES]
+            try:
+                decode(block, start + _BLOCK_BYTES >= len(self.text))
+            except UnicodeDecodeError as error:
+                # A character may begin in the block before.
+                line = self.text.count(b"\n", 0, max(0, start + error.start - 3)) + 1
+                raise UserError(
+                    f"{path}: not UTF-8 (near line {line:,}); have the stage that wrote it write "
+                    "UTF-8"
+                ) from None
 
     @property
     def starts(self) -> np.ndarray:

@@ -35,6 +35,7 @@ class _CountTask:
 def _count_sentences(task: _CountTask) -> dict[str, int]:
     """Sentences of each split in one corpus file; saves the splits of its documents."""
     corpus = CorpusText.read(task.path)
+    corpus.check_encoding(task.path)
     splits = task.rule.of(task.path, corpus)
     np.save(task.splits, splits)
     sentences = np.diff(corpus.documents) - 1

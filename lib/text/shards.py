@@ -7,6 +7,7 @@ An external shuffle in three passes, in bounded memory, each over many files at 
     3. write:   the shuffled buckets, one after another, are cut into shards of nearly equal size.
 """
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,7 @@ import numpy as np
 from lib.run import random
 from lib.run.atomic import new_file
 from lib.run.copying import copy_range
+from lib.run.errors import UserError
 from lib.run.pool import Workers, shard_map
 from lib.text.documents import CorpusText, join_ranges
 from lib.text.splits import SPLITS, SplitRule
@@ -46,6 +48,7 @@ class ScatterTask:
 def scatter(task: ScatterTask) -> None:
     """Sorts the documents of one corpus file by split and bucket."""
     corpus = CorpusText.read(task.path)
+    corpus.check_encoding(task.path)
     splits = task.rule.of(task.path, corpus)
     draws = random.hashes(
         task.seed, f"bucket-{task.number}", np.arange(len(splits), dtype=np.uint64)
@@ -200,6 +203,23 @@ def write_shard(task: ShardTask) -> None:
         for path, start, stop in task.parts:
             with path.open("rb", buffering=0) as source:
                 copy_range(source, start, stop, target)
+
+
+def refuse_other_names(shards: Path) -> None:
+    """Refuses a folder of text shards that has other names than `{train,dev,test}/NNNNN.txt`.
+
+    Raises:
+        UserError: a split has no folder, or a file another name.
+    """
+    for split in SPLITS:
+        folder = shards / split
+        if not folder.is_dir():
+            raise UserError(f"{folder}: no such folder; split writes {split}/00000.txt and so on")
+        for path in sorted(folder.iterdir()):
+            if not path.name.startswith(".") and not re.fullmatch(r"\d{5,}\.txt", path.name):
+                raise UserError(
+                    f"{path}: text shards are called 00000.txt, 00001.txt and so on; rename it"
+                )
 
 
 @dataclass(frozen=True)

@@ -46,6 +46,8 @@ _FILE_PART = re.compile(rf"({'|'.join(NAMES)})(?:[-_]\d[-_\w]*)?")
 _SIMILAR = re.compile(rf"({'|'.join(_WORDS)})(?:set|data|files?|split)?\d*")
 _OTHER_DEV = {word for word, split in NAMES.items() if split == "dev" and word != "eval"}
 _SHOWN = 3
+# preprocess writes files of up to 64 MiB.
+MAX_CORPUS_FILE = 128 << 20
 
 
 @dataclass(frozen=True)
@@ -301,5 +303,30 @@ class SplitRule:
 
 
 def corpus_files(corpus: Path) -> list[Path]:
-    """The text files of the corpus, in the order in which all stages read them."""
-    return sorted(corpus.rglob("*.txt"), key=lambda path: path.relative_to(corpus).as_posix())
+    """The text files of the corpus, in the order in which all stages read them.
+
+    Raises:
+        UserError: the folder breaks the contract of preprocess: there are no such files, others,
+            files that are too large, or a folder of a split has another name.
+    """
+    contract = "should have .txt files, in the folders train, dev and test if their split is given"
+    found = []
+    for path in corpus.rglob("*"):
+        name = path.relative_to(corpus)
+        if any(part.startswith(".") for part in name.parts) or not path.is_file():
+            continue
+        if path.suffix != ".txt":
+            raise UserError(f"{path}: not a .txt file; {corpus} {contract}")
+        if len(name.parts) > 1 and (split := NAMES.get(name.parts[0].lower(), name.parts[0])) in (
+            set(SPLITS) - {name.parts[0]}
+        ):
+            raise UserError(f"{corpus / name.parts[0]}: rename it to {split}; {corpus} {contract}")
+        if path.stat().st_size > MAX_CORPUS_FILE:
+            raise UserError(
+                f"{path}: larger than {MAX_CORPUS_FILE >> 20} MiB, and each file is read into "
+                "memory; divide it at blank lines"
+            )
+        found.append(path)
+    if not found:
+        raise UserError(f"{corpus}: has no files; it {contract}")
+    return sorted(found, key=lambda path: path.relative_to(corpus).as_posix())

@@ -1,4 +1,7 @@
-"""Words of the training sample by their number of tokens: `results/vocab/tokens_per_word.csv`."""
+"""Counts of the training sample: words by their number of tokens, and uses of each token.
+
+`results/vocab/tokens_per_word.csv` and `data/vocab/token_counts.txt`, which evaluate needs.
+"""
 
 import csv
 from collections.abc import Iterable
@@ -9,6 +12,8 @@ import numpy as np
 from lib.run.atomic import write_text
 from lib.run.errors import UserError
 
+TOKEN_COUNTS = "token_counts.txt"
+
 
 def write_tokens_per_word(path: Path, words: Iterable[int]) -> None:
     """Writes a line for each number of tokens.
@@ -18,6 +23,22 @@ def write_tokens_per_word(path: Path, words: Iterable[int]) -> None:
     """
     lines = [f"{tokens},{count}\n" for tokens, count in enumerate(words, 1)]
     write_text(path, "".join(["tokens,words\n", *lines]))
+
+
+def read_token_counts(path: Path) -> np.ndarray:
+    """int64 [vocabulary size]: how often training text has each token, from `token_counts.txt`.
+
+    Raises:
+        UserError: the file is missing, or is not one whole number per line.
+    """
+    again = "make it again: dvc repro -f -s vocab"
+    try:
+        counts = [int(line) for line in path.read_text(encoding="utf-8").split()]
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file; {again}") from None
+    except ValueError:
+        raise UserError(f"{path}: should have a whole number per line; {again}") from None
+    return np.array(counts, np.int64)
 
 
 def read_tokens_per_word(path: Path) -> np.ndarray:

@@ -149,6 +149,35 @@ def read_directory(directory: Path) -> TokenizerFiles:
     return _with_added_tokens(found, directory, files)
 
 
+def refuse_disagreement(directory: Path) -> None:
+    """Refuses a vocabulary of this pipeline whose vocab.txt is not that of its tokenizer.json.
+
+    (In other models' folders tokenizer.json may have tokens that were added, see `read_directory`.)
+
+    Raises:
+        UserError: a token or its id is in only one of the two.
+    """
+    path, tokenizer = directory / VOCABULARY, directory / TOKENIZER
+    if not (path.exists() and tokenizer.exists()):
+        return
+    vocabulary = read_vocabulary(path)
+    ids, _ = parse_tokenizer(tokenizer, read_object(tokenizer))
+    by_id = {number: token for token, number in ids.items()}
+    for number in range(max(len(vocabulary), max(by_id) + 1)):
+        listed = vocabulary[number] if number < len(vocabulary) else None
+        # Of equal lines of vocab.txt the last one counts.
+        known = by_id.get(number, listed if listed in ids else None)
+        if known is None or listed is None or known.strip(" \t\r") != listed:
+            shown = [
+                "missing" if token is None else f"{token!r:.60}"
+                for token in (listed, by_id.get(number))
+            ]
+            raise UserError(
+                f"{path}: token {number} is {shown[0]}, but in {TOKENIZER} it is {shown[1]}; write "
+                "both files from one vocabulary: dvc repro -f -s vocab"
+            )
+
+
 def _merge(vocabulary: list[str], ids: Mapping[str, int], tokenizer: Path, path: Path) -> list[str]:
     """The vocabulary of tokenizer.json, which must agree with vocab.txt, if that is there."""
     size = max(ids.values(), default=-1) + 1

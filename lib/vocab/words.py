@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
+from lib.run.errors import UserError
 from lib.run.pool import shard_map
 from lib.vocab.characters import BasicTokenizer
 from lib.vocab.tokenizer import SPECIAL_TOKENS, raw_span_finder
@@ -129,7 +130,14 @@ def _count(task: _CountTask) -> WordCounts:
             if not block.endswith(b"\n"):
                 block += stream.readline()
             remaining -= len(block)
-            text = block.decode()
+            try:
+                text = block.decode()
+            except UnicodeDecodeError as error:
+                position = stream.tell() - len(block) + error.start
+                raise UserError(
+                    f"{task.path}: not UTF-8 at byte {position:,}; have the stage that wrote it "
+                    "write UTF-8"
+                ) from None
             spans.update(find_spans(text))
             counts.characters += len(text) - text.count("\n")
             counts.sentences += text.count("\n") + (not text.endswith("\n"))

@@ -52,6 +52,15 @@ def test_only_code_and_new_parameters_with_earlier_values_are_accepted(values, c
     assert other_changes(changes, parse_params(values)) == other
 
 
+def test_files_of_a_vocabulary_that_is_as_it_was_are_accepted(values):
+    changes = [{"changed deps": {"data/vocab/vocab.txt": "new"}}]
+    params = parse_params(values)
+    assert other_changes(changes, params, same_vocabulary=True) == []
+    assert other_changes(changes, params) == ["data/vocab/vocab.txt"]
+    modified = [{"changed deps": {"data/vocab/vocab.txt": "modified"}}]
+    assert other_changes(modified, params, same_vocabulary=True) == ["data/vocab/vocab.txt"]
+
+
 def test_a_section_may_have_new_keys_with_their_earlier_values(values):
     """A stage that uses a section as a whole sees a new key as a change of the section."""
     changes = [{"changed deps": {"params.yaml": {"pretrain.model": "modified"}}}]

@@ -155,6 +155,33 @@ def test_mixed_pairs_are_not_reported_and_one_sided_draws_are(run_stage, capsys)
     assert "records.random_next_prob: 0.5" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("name", ["part-1.txt", "1.txt", "00001.text"])
+def test_shards_of_other_names_are_refused(run_stage, name):
+    Path("shards/train", name).write_text("A.\n\n", encoding="utf-8")
+    with pytest.raises(UserError, match=f"{name}: text shards are called 00000.txt"):
+        run_stage("records")
+    shutil.rmtree("shards/dev")
+    Path("shards/train", name).unlink()
+    with pytest.raises(UserError, match="shards/dev: no such folder"):
+        run_stage("records")
+
+
+def test_records_of_another_vocabulary_are_refused(run_stage, values):
+    folder = run_stage("records", masking="static")
+    manifest = read_manifest(folder)
+    manifest.check_vocabulary(folder, Path("vocab"), manifest.vocabulary_md5)
+    with Path("vocab/vocab.txt").open("a") as stream:
+        stream.write("extra\n")
+    with pytest.raises(UserError, match=r"vocab/vocab\.txt: not the vocabulary that records was"):
+        manifest.check_vocabulary(folder, Path("vocab"), ["vocab.txt"])
+    # As external examples, too.
+    values["records"]["source"] = "records"
+    text = yaml.safe_dump(values)
+    Path("params.yaml").write_text(text, encoding="utf-8")
+    with pytest.raises(UserError, match="not the vocabulary that records was made with"):
+        stage.main("main", Path("records"), Path("vocab"), Path("imported"))
+
+
 def test_dev_and_test_are_the_same_with_dynamic_masks(run_stage):
     static, dynamic = (run_stage(kind, masking=kind) for kind in ("static", "dynamic"))
     for split in "dev", "test":
@@ -279,7 +306,7 @@ def test_other_manifests_are_refused(run_stage):
 
 
 def test_a_split_without_examples_is_refused(run_stage):
-    shutil.rmtree("shards/dev")
+    Path("shards/dev/00000.txt").unlink()
     with pytest.raises(UserError, match=r"shards/dev: .*raise split\.dev_fraction"):
         run_stage("records")
     assert not Path("records").exists()

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lib.records.tokens import read_tokens
+from lib.run.errors import UserError
 from lib.text import documents as documents_module
 from lib.text.documents import (
     CorpusText,
@@ -123,6 +124,20 @@ def test_the_corpus_of_another_tool_is_read_as_google_reads_it(tmp_path_factory,
         texts = [corpus.text[start:stop] for start, stop in pairwise(corpus.starts)]
         assert stripped([document.removesuffix(b"\n") for document in texts]) == expected
         assert corpus.lines[-1] == corpus.starts[-1] == len(corpus.text)
+
+
+def test_text_that_is_not_utf_8_is_refused_with_its_line(tmp_path):
+    path = tmp_path / "00000.txt"
+    path.write_bytes("Ä.\nB.\n\n".encode() * 1000 + "Ä.\n\n".encode("latin-1"))
+    with pytest.raises(UserError, match=r"00000.txt: not UTF-8 \(near line (2,99|3,00)\d\)"):
+        CorpusText.read(path).check_encoding(path)
+    with pytest.raises(UserError, match=r"00000\.txt: line 3,001 is not UTF-8"):
+        read_tokens(path, lambda text: (np.zeros(0, int), np.zeros(text.count("\n") + 1, int)))
+    path.write_bytes("Ä漢😀.\n\n".encode() * 100)
+    for size in (1, 2, 3, 5):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(documents_module, "_BLOCK_BYTES", size)
+            CorpusText.read(path).check_encoding(path)
 
 
 @pytest.mark.parametrize(

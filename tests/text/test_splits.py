@@ -107,6 +107,33 @@ def test_what_states_a_split_is_described():
     )
 
 
+@pytest.mark.parametrize(
+    ("name", "size", "message"),
+    [
+        (None, 0, "has no files; it should have"),
+        ("00000.jsonl", 1, "not a .txt file"),
+        ("val/00000.txt", 1, "rename it to dev; "),
+        ("Train/00000.txt", 1, "rename it to train; "),
+        ("large.txt", 1 << 28, "larger than 128 MiB"),
+    ],
+)
+def test_a_corpus_that_breaks_the_contract_is_refused(tmp_path, name, size, message):
+    if name:
+        path = tmp_path / name
+        path.parent.mkdir(exist_ok=True)
+        with path.open("wb") as stream:
+            stream.truncate(size)
+    with pytest.raises(UserError, match=message):
+        corpus_files(tmp_path)
+
+
+def test_a_corpus_may_have_any_folders_and_hidden_files(tmp_path):
+    for name in ("train/0.txt", "dev/0.txt", "test/deep/0.txt", "news/val/0.txt", ".gitignore"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text("A.\n\n")
+    assert len(corpus_files(tmp_path)) == 4
+
+
 def test_added_documents_do_not_move_old_ones(tmp_path):
     few, many = tmp_path / "few", tmp_path / "many"
     decisions = []

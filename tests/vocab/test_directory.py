@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from lib.run.errors import UserError
-from lib.vocab.directory import read_directory, read_vocabulary
+from lib.vocab.directory import read_directory, read_vocabulary, refuse_disagreement
 from lib.vocab.export import write_tokenizer
 from lib.vocab.sources import existing_tokenizer
 from lib.vocab.tokenizer import SPECIAL_TOKENS, WordPieceTokenizer
@@ -169,6 +169,24 @@ def test_vocab_txt_and_tokenizer_json_must_agree(tmp_path):
     message = r"vocab\.txt: token 6 is 'b', but in tokenizer\.json it is 'c'; remove the file"
     with pytest.raises(UserError, match=message):
         read_directory(tmp_path)
+
+
+def test_the_files_of_our_own_vocabulary_must_be_equal(tmp_path):
+    vocabulary = [*SPECIAL_TOKENS, "a", "b", "a"]
+    write_tokenizer(tmp_path, vocabulary, True, True, 128)
+    refuse_disagreement(tmp_path)
+    listed = tmp_path / "vocab.txt"
+    text = listed.read_text(encoding="utf-8")
+    for changed, message in (
+        (f"{text}c\n", "token 8 is 'c', but in tokenizer.json it is missing"),
+        (text.removesuffix("a\n"), "token 7 is missing, but in tokenizer.json it is 'a'"),
+        (text.replace("b\n", "c\n"), "token 6 is 'c', but in tokenizer.json it is 'b'"),
+    ):
+        listed.write_text(changed, encoding="utf-8")
+        with pytest.raises(UserError, match=message):
+            refuse_disagreement(tmp_path)
+    (tmp_path / "tokenizer.json").unlink()
+    refuse_disagreement(tmp_path)
 
 
 @pytest.mark.parametrize("form", ["added_tokens.json", "tokenizer.json", "tokenizer_config.json"])

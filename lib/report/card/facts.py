@@ -9,6 +9,7 @@ from typing import Any
 import yaml
 
 from lib.params import SAVED, SHARDS, STATES, VOCAB, Params, Pretrain
+from lib.run.contracts import read_needed
 from lib.run.errors import UserError
 from lib.run.json_files import read_object
 from lib.run.phases import training_settings
@@ -102,27 +103,12 @@ def gather(params: Params, phase: str, results: Path) -> CardFacts:
         phases,
         base,
         None if from_sample else _named(Path(params.vocab.base)),
-        _read(results / f"pretrain/{phase}", "parameters")["parameters"],
-        _read(
-            results / "preprocess",
-            "files formats documents_in documents documents_duplicate sentences characters_in "
-            "characters edits rejected input_md5",
-        ),
-        _read(results / "sample5M", "train_sampled"),
-        _read(results / "vocab", "size unused_entries new_words train heldout"),
-        _read(results / "split", "train dev test overlap"),
+        read_needed(results, f"pretrain/{phase}")["parameters"],
+        read_needed(results, "preprocess"),
+        read_needed(results, "sample5M"),
+        read_needed(results, "vocab"),
+        read_needed(results, "split"),
     )
-
-
-def _read(folder: Path, keys: str) -> dict[str, Any]:
-    path = folder / "metrics.json"
-    if not path.exists():
-        raise UserError(f"{path}: no such file; run the pipeline that writes it: dvc repro")
-    values = read_object(path)
-    for key in keys.split():
-        if key not in values:
-            raise UserError(f"{path}: has no `{key}`; run the pipeline that writes it: dvc repro")
-    return values
 
 
 def _chain(
@@ -161,8 +147,8 @@ def _phase_of(params: Params, init: str) -> tuple[str, str | None] | None:
 def _phase(params: Params, name: str, saved: str | None, results: Path) -> PhaseFacts:
     settings = training_settings(params.pretrain, params.phases[name])
     length = params.phases[name].max_seq_length
-    training = _read(results / "pretrain" / name, "steps best_step")
-    records = _read(results / "records" / name, "train")["train"]
+    training = read_needed(results, f"pretrain/{name}")
+    records = read_needed(results, f"records/{name}")["train"]
     steps = training["steps"]
     if saved:
         known = {"initial": 0, "best": training["best_step"]}
