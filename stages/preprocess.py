@@ -1,24 +1,29 @@
 """preprocess: raw text -> data/corpus, a sentence per line, a blank line after each document."""
 
+import os
 import shutil
 import sys
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 
 import numpy as np
 
 from lib.params import Preprocess, load_params
 from lib.run.atomic import new_directory, write_text
+from lib.run.code_digest import ROOT, module_digest
 from lib.run.errors import UserError
 from lib.run.metrics import write_metrics
 from lib.run.paths import CORPUS
 from lib.run.pool import Workers, choose_workers, shard_map, worker_count
+from lib.run.sealed_files import prune
 from lib.run.stage import run_stage, scratch
+from lib.text.cleaning.chunks import MODULE as CLEANING_MODULE
 from lib.text.cleaning.chunks import (
     ChunkOptions,
     ChunkTask,
+    Cleaned,
     chunk_tasks,
     clean_chunk,
     read_facts,
@@ -27,6 +32,7 @@ from lib.text.cleaning.emoji import EMOJI_VERSION
 from lib.text.cleaning.inspection import Inspection
 from lib.text.corpus import CorpusWriter
 from lib.text.dedup.exact_duplicates import first_occurrences, read_table
+from lib.text.dedup.near_duplicates import MODULE as SIGNATURES_MODULE
 from lib.text.dedup.near_duplicates import SignatureTask, near_duplicates, write_signatures
 from lib.text.reading.fields import TextFields
 from lib.text.reading.input_digest import input_md5
@@ -65,16 +71,18 @@ def main(raw: Path | None = None, corpus: Path = CORPUS) -> None:
     print(f"preprocess: reading {len(files):,} files: {kinds_in_words(files, raw)}", flush=True)
     write_listing(files, raw, RESULTS / "files.csv")
 
+    relative = {file.path: _relative(file.path, raw) for file in files}
     given = given_splits(
-        [PurePosixPath(file.path.relative_to(raw).as_posix()) for file in files],
+        [PurePosixPath(path) for path in relative.values()],
         raw,
         settings.splits,
         "preprocess.splits",
     )
     print(f"preprocess: splits: {given.described()}", flush=True)
-    folders = {file.path: split for file, split in zip(files, given.splits, strict=True)}
+    folders = dict(zip(relative, given.splits, strict=True))
 
-    cleaned = scratch() / "cleaned"
+    code = module_digest(ROOT, CLEANING_MODULE)
+    cleaned = scratch() / "cleaned" / code
     cleaned.mkdir(parents=True, exist_ok=True)
     options = ChunkOptions(
         ReadOptions(settings.document, TextFields(settings.text_fields), settings.csv),
@@ -84,31 +92,26 @@ def main(raw: Path | None = None, corpus: Path = CORPUS) -> None:
     )
     tasks = chunk_tasks(files, cleaned, options)
     outcomes = shard_map(clean_chunk, tasks, workers, "clean", "chunks")
+    chunks = [
+        _Chunk(
+            [relative[file.path] for file in task.files],
+            [folders[file.path] or "" for file in task.files],
+            cleaned / outcome.key,
+        )
+        for task, outcome in zip(tasks, outcomes, strict=True)
+    ]
     _refuse_faults(tasks, outcomes, rejected)
-    chunks = [cleaned / str(key) for key in outcomes]
-    counts: Counter[str] = Counter()
-    edits: Counter[str] = Counter()
-    lines: Counter[Path] = Counter()  # of each file, before the chunk
-    for task, chunk in zip(tasks, chunks, strict=True):
-        facts = read_facts(cleaned, chunk.name)
-        file = task.file.path.relative_to(raw)
-        edits.update(facts.edits)
-        rejected.add(file, facts.rejected, facts.whole_file)
-        inspection.add_chunk(file, facts)
-        for example in facts.rejected_examples:
-            position = after_lines(example["position"], lines[file])
-            inspection.add_rejection(file, position, example["reason"], example["text"])
-        lines[file] += facts.counts.pop("raw_lines", 0)
-        counts.update(facts.counts)
+    counts, edits = _gather_facts(chunks, outcomes, inspection, rejected)
+    counts["documents_cut"] += sum(task.continues for task in tasks)
     rejected.write(LISTING)
     read = counts["characters_in"]
     check_limit(rejected.total, read, settings.bad_input_limit, LISTING)
 
     with new_directory(corpus) as temporary:
-        kept, totals = _drop_duplicates(chunks, settings.near_duplicates, temporary, workers)
+        exact, kept, totals = _drop_duplicates(chunks, settings.near_duplicates, temporary, workers)
         _check_documents(totals["documents"], counts, len(files), raw, settings.document, rejected)
-        splits = [folders[task.file.path] for task in tasks]
-        totals.update(_write_corpus(temporary, splits, chunks, kept))
+        totals.update(_write_corpus(temporary, chunks, exact, kept))
+    prune(cleaned.parent, code)
 
     if counts["documents_cut"]:
         print(
@@ -124,7 +127,14 @@ def main(raw: Path | None = None, corpus: Path = CORPUS) -> None:
             file=sys.stderr,
         )
     write_text(RESULTS / "samples.txt", inspection.page())
-    digest = input_md5(raw, [file.path for file in files], worker_count(params.cluster.workers))
+    known = {
+        file.path: md5
+        for task, outcome in zip(tasks, outcomes, strict=True)
+        for file, md5 in zip(task.files, outcome.md5, strict=bool(outcome.md5))
+    }
+    paths = [file.path for file in files]
+    digest = input_md5(raw, paths, worker_count(params.cluster.workers), known)
+    balance = _balance(counts, totals)
     write_metrics(
         RESULTS / "metrics.json",
         {
@@ -132,7 +142,12 @@ def main(raw: Path | None = None, corpus: Path = CORPUS) -> None:
             "input_md5": digest,
             **dict(sorted({**counts, **totals}.items())),
             "formats": dict(sorted(kinds.items())),
-            "edits": dict(sorted(edits.items())),
+            "edits": dict(sorted(edits.counts.items())),
+            "edit_characters": {
+                name: {"in": count, "out": edits.characters_out[name]}
+                for name, count in edits.characters_in.items()
+            },
+            "balance": balance,
             "rejected": dict(sorted(rejected.total.counts.items())),
             "rejected_characters": dict(sorted(rejected.total.characters.items())),
             "rejected_bytes": dict(sorted(rejected.total.bytes.items())),
@@ -193,19 +208,49 @@ def _examine(
     return files
 
 
+@dataclass(frozen=True)
+class _Chunk:
+    """A cleaned chunk.
+
+    Attributes:
+        files: its raw files, relative to the folder of raw text.
+        folders: the given split of each, or "".
+        path: the path of its files, without suffixes.
+        documents: the number of documents of each raw file.
+    """
+
+    files: list[Path]
+    folders: list[str]
+    path: Path
+    documents: list[int] = field(default_factory=list)
+
+
+@dataclass
+class _Edits:
+    """What the cleaning edited: number of edits by reason, characters in and out by edit."""
+
+    counts: Counter[str] = field(default_factory=Counter)
+    characters_in: Counter[str] = field(default_factory=Counter)
+    characters_out: Counter[str] = field(default_factory=Counter)
+
+
+def _relative(path: Path, raw: Path) -> Path:
+    # Much faster than `Path.relative_to`, which is called for each of many small files.
+    return Path(os.fspath(path)[len(os.fspath(raw)) + 1 :]) if raw != Path() else path
+
+
 def _refuse_faults(
-    tasks: Sequence[ChunkTask], outcomes: Sequence[str | Fault], rejected: RejectedFiles
+    tasks: Sequence[ChunkTask], outcomes: Sequence[Cleaned], rejected: RejectedFiles
 ) -> None:
     """Raises a UserError that lists the first fault of each file, if there are any."""
     lines: Counter[Path] = Counter()
-    faults: dict[Path, Fault] = {}
+    faults: dict[str, Fault] = {}
     for task, outcome in zip(tasks, outcomes, strict=True):
-        path = task.file.path
-        if isinstance(outcome, Fault):
-            position = after_lines(outcome.position, lines[path])
-            faults.setdefault(path, replace(outcome, position=position))
-        elif task.stop is not None and path not in faults:
-            lines[path] += read_facts(task.folder, outcome).counts["raw_lines"]
+        first = task.files[0].path
+        for fault in outcome.faults:
+            position = after_lines(fault.position, lines[first])
+            faults.setdefault(fault.source, replace(fault, position=position))
+        lines[first] += outcome.lines if task.stop is not None else 0
     if faults:
         rejected.faults += faults.values()
         rejected.write(LISTING)
@@ -229,64 +274,157 @@ def _note(text: str) -> None:
     print(f"preprocess: note: {text}", file=sys.stderr, flush=True)
 
 
+def _gather_facts(
+    chunks: Sequence[_Chunk],
+    outcomes: Sequence[Cleaned],
+    inspection: Inspection,
+    rejected: RejectedFiles,
+) -> tuple[Counter[str], _Edits]:
+    """Counts of all cleaned chunks; `inspection` and `rejected` get their samples and bad input."""
+    counts: Counter[str] = Counter()
+    edits = _Edits()
+    lines: Counter[Path] = Counter()  # of a file in parts, before the chunk
+    for chunk, outcome in zip(chunks, outcomes, strict=True):
+        facts = read_facts(chunk.path.parent, chunk.path.name)
+        chunk.documents[:] = facts.documents
+        del facts.counts["raw_lines"]
+        counts.update(facts.counts)
+        edits.counts.update(facts.edits)
+        edits.characters_in.update(facts.characters_in)
+        edits.characters_out.update(facts.characters_out)
+        inspection.add_chunk(chunk.files, facts)
+        for number, bad in facts.rejected.items():
+            file = chunk.files[number]
+            rejected.add(file, bad.lost, bad.whole_file)
+            for example in bad.examples:
+                position = after_lines(example["position"], lines[file])
+                inspection.add_rejection(file, position, example["reason"], example["text"])
+        if not outcome.md5:
+            lines[chunk.files[0]] += outcome.lines
+    return counts, edits
+
+
 def _drop_duplicates(
-    chunks: Sequence[Path], threshold: float | None, folder: Path, workers: Workers
-) -> tuple[list[np.ndarray], Counter[str]]:
+    chunks: Sequence[_Chunk], threshold: float | None, folder: Path, workers: Workers
+) -> tuple[list[np.ndarray], list[np.ndarray], Counter[str]]:
     """The documents to keep, and numbers of documents kept and dropped.
 
     Args:
-        chunks: paths of cleaned chunks, without suffixes.
         threshold: preprocess.near_duplicates.
         folder: for temporary files.
 
     Returns:
-        One bool array [documents] per cleaned chunk, and the numbers.
+        A bool array [documents] per cleaned chunk, without exact duplicates; the same without near
+        duplicates; and the numbers.
     """
     work = folder / ".work"
     work.mkdir()
-    kept = first_occurrences([chunk.with_suffix(".documents") for chunk in chunks], work)
+    exact = first_occurrences([chunk.path.with_suffix(".documents") for chunk in chunks], work)
     shutil.rmtree(work)
-    documents = sum(int(mask.sum()) for mask in kept)
-    totals = Counter(documents_duplicate=sum(map(len, kept)) - documents)
+    documents = sum(int(mask.sum()) for mask in exact)
+    totals = Counter(documents_duplicate=sum(map(len, exact)) - documents)
+    kept = exact
     if threshold is not None:
+        code = module_digest(ROOT, SIGNATURES_MODULE)
         tasks = [
-            SignatureTask(chunk.with_suffix(".txt"), len(mask))
-            for chunk, mask in zip(chunks, kept, strict=True)
+            SignatureTask(chunk.path.with_suffix(".txt"), len(mask), code)
+            for chunk, mask in zip(chunks, exact, strict=True)
         ]
         shard_map(write_signatures, tasks, workers, "signatures", "chunks")
-        kept = near_duplicates([task.target for task in tasks], kept, threshold)
+        kept = near_duplicates([task.target for task in tasks], exact, threshold)
         left = sum(int(mask.sum()) for mask in kept)
         totals["documents_near_duplicate"] = documents - left
         documents = left
     totals["documents"] = documents
-    return kept, totals
+    return exact, kept, totals
 
 
 def _write_corpus(
     corpus: Path,
-    splits: Sequence[str | None],
-    chunks: Sequence[Path],
+    chunks: Sequence[_Chunk],
+    exact: Sequence[np.ndarray],
     kept: Sequence[np.ndarray],
 ) -> Counter[str]:
     """Writes the kept documents and counts their sentences and characters.
 
     Args:
-        splits: the given split of each chunk; None if no name states one.
-        chunks: paths of cleaned chunks, without suffixes.
-        kept: bool [documents] for each chunk.
+        exact, kept: see `_drop_duplicates`.
     """
-    totals: Counter[str] = Counter(sentences=0, characters=0)
+    totals: Counter[str] = Counter()
     with CorpusWriter(corpus) as writer:
-        for split, chunk, mask in zip(splits, chunks, kept, strict=True):
+        for chunk, unique, mask in zip(chunks, exact, kept, strict=True):
+            text = chunk.path.with_suffix(".txt")
             first = offset = 0
-            for part in read_table(chunk.with_suffix(".documents")):
-                keep = mask[first : first + len(part)]
-                writer.write(chunk.with_suffix(".txt"), offset, part["size"], keep, split or "")
-                first += len(part)
+            for part in read_table(chunk.path.with_suffix(".documents")):
+                past = first + len(part)
+                keep, is_unique = mask[first:past], unique[first:past]
+                _write_part(writer, text, offset, part, keep, _owners(chunk, first, past))
                 offset += int(part["size"].sum(dtype=np.int64))
-                for measure in totals:
+                first = past
+                for measure in ("sentences", "characters"):
                     totals[measure] += int(part[measure].sum(where=keep, dtype=np.int64))
+                raw = part["raw_characters"]
+                for measure, these in (
+                    ("characters_kept_before_edits", keep),
+                    ("characters_dropped_duplicates", ~is_unique),
+                    ("characters_dropped_near_duplicates", is_unique & ~keep),
+                ):
+                    totals[measure] += int(raw.sum(where=these, dtype=np.int64))
     return totals
+
+
+def _owners(chunk: _Chunk, first: int, past: int) -> list[tuple[int, int, str]]:
+    """The files of some documents of a chunk: first and past document (from `first` on), folder."""
+    owners = []
+    start = 0
+    for count, folder in zip(chunk.documents, chunk.folders, strict=True):
+        stop = start + count
+        if count and stop > first and start < past:
+            owners.append((max(start, first) - first, min(stop, past) - first, folder))
+        start = stop
+    return owners
+
+
+def _write_part(
+    writer: CorpusWriter,
+    text: Path,
+    offset: int,
+    part: np.ndarray,
+    keep: np.ndarray,
+    owners: Sequence[tuple[int, int, str]],
+) -> None:
+    """Writes the kept ones of some documents, file by file.
+
+    Where they all go to one file of the corpus, which is the rule for many small files, they are
+    written at once.
+    """
+    folders = {folder for _, _, folder in owners}
+    size = int(part["size"].sum(dtype=np.int64))
+    if len(folders) == 1 and writer.fits(owners[0][2], size):
+        owners = [(0, len(part), owners[0][2])]
+    starts = np.concatenate(([0], np.cumsum(part["size"], dtype=np.int64)))
+    for first, past, folder in owners:
+        sizes = part["size"][first:past]
+        writer.write(text, offset + int(starts[first]), sizes, keep[first:past], folder)
+
+
+def _balance(counts: Counter[str], totals: Counter[str]) -> dict[str, object]:
+    """Characters of text that were read, kept and dropped by reason, all before the edits.
+
+    It takes the numbers out of `counts` and `totals`.
+    """
+    prefix = "characters_dropped_"
+    dropped = {
+        name.removeprefix(prefix): numbers.pop(name)
+        for numbers in (counts, totals)
+        for name in sorted(numbers)
+        if name.startswith(prefix)
+    }
+    return {
+        "characters_read": counts.pop("characters_read", 0),
+        "characters_kept": totals.pop("characters_kept_before_edits", 0),
+        "characters_dropped": {name: count for name, count in dropped.items() if count},
+    }
 
 
 def _check_documents(

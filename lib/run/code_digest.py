@@ -13,6 +13,8 @@ listed module in the same folder has its name in a string.
 
 import ast
 import hashlib
+import importlib.metadata
+import sys
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
@@ -92,6 +94,42 @@ def imports(root: Path, module: str) -> Iterator[str]:
         # Python also runs the `__init__` of every package in the path.
         files += ["/".join(parts[:count]) + "/__init__.py" for count in range(1, len(parts) + 1)]
         yield from (file for file in files if (root / file).is_file())
+
+
+def module_digest(root: Path, module: str) -> str:
+    """Digest of what the results of a module's functions depend on, apart from their arguments.
+
+    It covers the code of the module and of all that it imports here (see `closure`), the versions
+    of the packages that these import, and of Python, on which its Unicode tables depend.
+    """
+    modules = closure(root, module)
+    files = {file for each in modules for file in (each, *_data_files(root, each))}
+    packages = {name for each in modules for name in _packages(root / each)}
+    lines = [f"{file} {_digest(root / file)}" for file in sorted(files)]
+    lines += [f"{name} {_version(name)}" for name in sorted(packages)]
+    lines.append("Python {}.{}".format(*sys.version_info))
+    return hashlib.blake2b("\n".join(lines).encode(), digest_size=16).hexdigest()
+
+
+def _packages(path: Path) -> Iterator[str]:
+    """Packages outside this project and the standard library that a module imports."""
+    for node in ast.walk(_tree(path.read_bytes())):
+        names = []
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            names = [node.module]
+        for name in {name.partition(".")[0] for name in names}:
+            if name not in ("lib", "stages") and name not in sys.stdlib_module_names:
+                yield name
+
+
+def _version(package: str) -> str:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        distributions = importlib.metadata.packages_distributions().get(package, [])
+        return " ".join(map(importlib.metadata.version, distributions))
 
 
 def _data_files(root: Path, module: str) -> list[str]:

@@ -43,6 +43,11 @@ class CorpusWriter:
             stream = self._open[folder] = path.open("wb", buffering=0)
         return stream
 
+    def fits(self, folder: str, size: int) -> bool:
+        """Whether so many bytes go to one file: the one being written for a split, or a new one."""
+        stream = self._open.get(folder)
+        return (stream.tell() if stream else 0) + size <= _MAX_FILE_BYTES
+
     def write(
         self, text: Path, offset: int, sizes: np.ndarray, kept: np.ndarray, folder: str
     ) -> None:

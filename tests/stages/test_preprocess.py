@@ -26,7 +26,7 @@ def cleaned_chunks(folder: Path, raw: Path, document: str = "blank_line") -> lis
     options = ChunkOptions(ReadOptions(document), "split", False, Cleaning())
     folder.mkdir(exist_ok=True)
     file = RawFile(raw, "text", "none", raw.stat().st_size)
-    return [clean_chunk(task) for task in chunk_tasks([file], folder, options)]
+    return [clean_chunk(task).key for task in chunk_tasks([file], folder, options)]
 
 
 @pytest.mark.parametrize("document", ["blank_line", "line"])
@@ -38,6 +38,7 @@ def test_a_large_file_in_chunks_gives_the_same_documents(tmp_path, monkeypatch, 
     )
     results = []
     for size in (1 << 20, 5000):
+        monkeypatch.setattr(chunks_module, "_SMALL_FILE_BYTES", 0)
         monkeypatch.setattr(chunks_module, "_MIN_CHUNK_BYTES", size)
         monkeypatch.setattr(chunks_module, "_MAX_CHUNK_BYTES", size)
         folder = tmp_path / str(size)
@@ -64,6 +65,7 @@ def test_a_large_file_in_chunks_gives_the_same_documents(tmp_path, monkeypatch, 
 
 
 def test_a_file_that_grows_keeps_its_cleaned_chunks(tmp_path, monkeypatch):
+    monkeypatch.setattr(chunks_module, "_SMALL_FILE_BYTES", 0)
     monkeypatch.setattr(chunks_module, "_MIN_CHUNK_BYTES", 5000)
     write_text(tmp_path, 500)
     first = cleaned_chunks(tmp_path / "cleaned", tmp_path / "one.txt")
@@ -152,7 +154,7 @@ def test_formats_are_mixed_and_workers_change_nothing(project):
 
 def test_only_new_files_are_cleaned_and_text_of_deleted_files_goes(project):
     preprocess(project)
-    cleaned = project.folder / ".scratch/cleaned"
+    (cleaned,) = (project.folder / ".scratch/cleaned").iterdir()
     before = {path: path.stat().st_mtime_ns for path in cleaned.iterdir()}
     first = fingerprint.of_path(project.folder / "data/corpus")
     (project.folder / "data/raw/new.txt").write_text("A new document. It is short.\n")

@@ -1,45 +1,60 @@
 """Cleaned chunks: raw files cleaned a chunk at a time, kept by content and options for later runs.
 
-A cleaned chunk is three files of one name: `KEY.txt` (Google's input format), `KEY.documents` (an
-element of DOCUMENT for each document) and `KEY.json` (counts and samples). The JSON file is written
-last: without it the cleaned chunk does not exist.
+A chunk is a part of a large file, a whole file, or a batch of small files. A cleaned chunk is three
+files of one name: `KEY.txt` (Google's input format), `KEY.documents` (an element of DOCUMENT for
+each document) and `KEY.json` (counts and samples), which seals the others (`lib.run.sealed_files`).
+The name is a digest of everything that the content depends on; the folder is named by a digest of
+the code. What is missing or damaged is made again.
 """
 
 import hashlib
 import itertools
-import json
+import zlib
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
+from operator import not_
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 
 from lib.run import fingerprint
-from lib.run.atomic import new_file, write_text
+from lib.run.atomic import new_file
+from lib.run.sealed_files import is_intact, read_seal, write_seal
 from lib.text.cleaning.cleaner import DocumentCleaner
 from lib.text.cleaning.edits import Cleaning
-from lib.text.cleaning.emoji import EMOJI_VERSION
 from lib.text.documents import Documents, SentenceGroups, format_document
-from lib.text.reading.formats import between_cuts, cut_rule, read_documents
+from lib.text.reading.formats import borders, cut_rule, read_documents
 from lib.text.reading.lines import range_bytes
 from lib.text.reading.reader import Chunk, RawFile, ReadOptions
 from lib.text.reading.rejections import BadInputError, Fault, Lost, Rejections
 
-# To be raised whenever the code makes another cleaned chunk of the same raw text and options.
-_FORMAT = 3
+# The module whose code and imports determine what a cleaned chunk is.
+MODULE = "lib/text/cleaning/chunks.py"
 
 # Characters cleaned at once: many compared to the cost of a call, few compared to memory.
 _BATCH_CHARACTERS = 1 << 18
 _MIN_CHUNK_BYTES = 4 << 20
 _MAX_CHUNK_BYTES = 64 << 20
+# Files smaller than this share a chunk, up to _MIN_CHUNK_BYTES in all. A batch ends at files whose
+# names decide that, one in so many, and so files that come or go change few batches.
+_SMALL_FILE_BYTES = 1 << 18
+_BATCH_FILES = 1 << 10
 _SAMPLES = 10
 _SAMPLE_CHARACTERS = 300
 
-# 128-bit content digest; bytes in the text file, blank line included; sentences; characters.
+# 128-bit content digest; bytes in the text file, blank line included; sentences; characters; and
+# characters before the edits.
 DOCUMENT = np.dtype(
-    [("high", "<u8"), ("low", "<u8"), ("size", "<u4"), ("sentences", "<u4"), ("characters", "<u4")]
+    [
+        ("high", "<u8"),
+        ("low", "<u8"),
+        ("size", "<u4"),
+        ("sentences", "<u4"),
+        ("characters", "<u4"),
+        ("raw_characters", "<u4"),
+    ]
 )
 
 
@@ -60,20 +75,55 @@ class ChunkOptions:
 
 @dataclass(frozen=True)
 class ChunkTask:
-    """A chunk of a raw file, to be cleaned into `folder`.
+    """Raw files to be cleaned into `folder`, or a part of a single one.
 
     Attributes:
-        start, stop: the documents that begin between these offsets; stop None: the whole file.
+        start, stop: the part, in bytes; stop None: whole files.
+        continues: whether the part begins within a document that has no end within 4 MiB.
     """
 
-    file: RawFile
-    start: int
-    stop: int | None
+    files: tuple[RawFile, ...]
     folder: Path
     options: ChunkOptions
+    start: int = 0
+    stop: int | None = None
+    continues: bool = False
 
     def __str__(self) -> str:
-        return str(self.file.path)
+        more = f" and {len(self.files) - 1} more" if len(self.files) > 1 else ""
+        return f"{self.files[0].path}{more}"
+
+
+@dataclass(frozen=True)
+class Cleaned:
+    """The outcome of a task.
+
+    Attributes:
+        key: name of the cleaned chunk; empty if there are faults.
+        md5: MD5 of each file, in hex; empty for a part of a file.
+        lines: raw lines of a part of a file.
+        faults: the first fault of each file, where bad input is not to be skipped.
+    """
+
+    key: str
+    md5: list[str]
+    lines: int
+    faults: list[Fault]
+
+
+@dataclass(frozen=True)
+class RejectedInput:
+    """Bad input in one file of a chunk.
+
+    Attributes:
+        lost: how much there was.
+        whole_file: whether nothing of the file (or part) could be read.
+        examples: the first of it: reason, position and text.
+    """
+
+    lost: Lost
+    whole_file: bool
+    examples: list[dict[str, str]]
 
 
 @dataclass(frozen=True)
@@ -83,66 +133,84 @@ class ChunkFacts:
     Attributes:
         counts: documents, lines, characters in and out.
         edits: edits of the cleaning, by reason.
-        rejected: how much bad input there was, by reason.
-        whole_file: whether nothing of the chunk could be read.
-        rejected_examples: the first examples of bad input.
-        samples: documents before and after cleaning, with the hashes they were drawn by.
+        characters_in, characters_out: characters that went into each edit and came out.
+        documents: number of documents of each file.
+        rejected: bad input, by the index of its file.
+        samples: documents before and after cleaning, with the hashes they were drawn by, and the
+            indices of their files.
     """
 
     counts: Counter[str]
     edits: Counter[str]
-    rejected: Lost
-    whole_file: bool
-    rejected_examples: list[dict[str, str]]
+    characters_in: Counter[str]
+    characters_out: Counter[str]
+    documents: list[int]
+    rejected: dict[int, RejectedInput]
     samples: list[dict[str, Any]]
 
 
 def chunk_tasks(files: list[RawFile], folder: Path, options: ChunkOptions) -> list[ChunkTask]:
-    """A task per file, and several for large files that may be cut."""
+    """Tasks that clean all files, in their order: parts of large files, batches of small ones."""
     tasks = []
+    small: list[RawFile] = []
+    size = 0
+
+    def end_batch() -> None:
+        nonlocal size
+        if small:
+            tasks.append(ChunkTask(tuple(small), folder, options))
+            small.clear()
+            size = 0
+
     for file in files:
+        if file.size < _SMALL_FILE_BYTES:
+            if size + file.size > _MIN_CHUNK_BYTES or len(small) == 2 * _BATCH_FILES:
+                end_batch()
+            small.append(file)
+            size += file.size
+            if zlib.crc32(file.path.name.encode("utf-8", "surrogateescape")) % _BATCH_FILES == 0:
+                end_batch()
+            continue
+        end_batch()
         # About 64 chunks: enough for many workers, few enough to keep. Sizes are powers of two, so
         # that a file that grows keeps most of its chunks.
-        size = _MIN_CHUNK_BYTES
-        while size < _MAX_CHUNK_BYTES and size * 64 < file.size:
-            size *= 2
-        if cut_rule(file, options.reading.document) is None or file.size <= size:
-            tasks.append(ChunkTask(file, 0, None, folder, options))
-        else:
-            tasks += [
-                ChunkTask(file, start, start + size, folder, options)
-                for start in range(0, file.size, size)
-            ]
+        chunk = _MIN_CHUNK_BYTES
+        while chunk < _MAX_CHUNK_BYTES and chunk * 64 < file.size:
+            chunk *= 2
+        if file.size <= chunk or cut_rule(file, options.reading.document) is None:
+            tasks.append(ChunkTask((file,), folder, options))
+            continue
+        parts = borders(file, options.reading.document, chunk)
+        stops = [start for start, _ in parts[1:]] + [file.size]
+        for (start, continues), stop in zip(parts, stops, strict=True):
+            tasks.append(ChunkTask((file,), folder, options, start, stop, continues))
+    end_batch()
     return tasks
 
 
-def _raw_chunk(task: ChunkTask) -> Chunk:
-    is_cut = cut_rule(task.file, task.options.reading.document)
-    if task.stop is None or is_cut is None:
-        return Chunk(task.file)
-    return between_cuts(task.file, task.start, task.stop, is_cut)
-
-
-def _key(chunk: Chunk, options: ChunkOptions) -> str:
-    digest = hashlib.md5(usedforsecurity=False)
-    stop = chunk.file.size if chunk.stop is None else chunk.stop
-    for block in range_bytes(chunk.file.path, chunk.start, stop):
-        digest.update(block)
-    values = asdict(options) | {"clean": options.clean.model_dump()}
-    values["reading"]["csv"] = options.reading.csv.model_dump()
-    # A byte order mark counts at the beginning of a file only.
+def _key(task: ChunkTask, digests: list[str]) -> str:
+    """Digest of all that a cleaned chunk depends on except the code."""
+    options = asdict(task.options) | {"clean": task.options.clean.model_dump()}
+    options["reading"]["csv"] = task.options.reading.csv.model_dump()
     return fingerprint.of_values(
         [
-            _FORMAT,
-            digest.hexdigest(),
-            chunk.start == 0,
-            chunk.file.format,
-            chunk.file.compression,
-            chunk.file.encoding,
-            values,
-            EMOJI_VERSION if options.clean.emoji != "keep" else None,
+            # A byte order mark counts at the beginning of a file only.
+            task.start == 0,
+            [
+                [digest, file.format, file.compression, file.encoding]
+                for digest, file in zip(digests, task.files, strict=True)
+            ],
+            options,
         ]
     )
+
+
+def _raw_digest(file: RawFile, start: int, stop: int | None) -> str:
+    """MD5 of a raw file, or of a part of it."""
+    digest = hashlib.md5(usedforsecurity=False)
+    for block in range_bytes(file.path, start, file.size if stop is None else stop):
+        digest.update(block)
+    return digest.hexdigest()
 
 
 class _Samples:
@@ -152,15 +220,17 @@ class _Samples:
     """
 
     def __init__(self) -> None:
-        self._chosen: list[tuple[str, str, str]] = []
+        self._chosen: list[tuple[str, int, str, str]] = []
         self._below = b"\xff" * 17  # above every digest
 
-    def update(self, digests: list[bytes], before: Documents, after: list[str]) -> None:
+    def update(
+        self, digests: list[bytes], files: list[int], before: Documents, after: list[str]
+    ) -> None:
         below = self._below
         for index in [index for index, digest in enumerate(digests) if digest < below]:
             original = "\n".join(before[index])
             if digests[index] < self._below and original != after[index]:
-                self._chosen.append((digests[index].hex(), original, after[index]))
+                self._chosen.append((digests[index].hex(), files[index], original, after[index]))
                 self._chosen.sort()
                 del self._chosen[_SAMPLES:]
                 if len(self._chosen) == _SAMPLES:
@@ -170,20 +240,24 @@ class _Samples:
         return [
             {
                 "hash": digest,
+                "file": file,
                 "before": before[:_SAMPLE_CHARACTERS],
                 "after": after[:_SAMPLE_CHARACTERS],
             }
-            for digest, before, after in self._chosen
+            for digest, file, before, after in self._chosen
         ]
 
 
-def _table(digests: list[bytes], encoded: list[bytes], cleaned: list[str]) -> np.ndarray:
+def _table(
+    digests: list[bytes], encoded: list[bytes], cleaned: list[str], raw_characters: list[int]
+) -> np.ndarray:
     """The document table (dtype DOCUMENT) of some documents.
 
     Args:
         digests: 128-bit content digests.
         encoded: documents in Google's input format.
         cleaned: their sentences, joined by LF.
+        raw_characters: their characters before the edits.
     """
     table = np.zeros(len(digests), DOCUMENT)
     halves = np.frombuffer(b"".join(digests), "<u8").reshape(-1, 2)
@@ -191,108 +265,215 @@ def _table(digests: list[bytes], encoded: list[bytes], cleaned: list[str]) -> np
     table["size"] = list(map(len, encoded))
     line_ends = np.array([text.count("\n") for text in cleaned], np.int64)
     table["sentences"] = line_ends + 1
+    table["raw_characters"] = raw_characters
     table["characters"] = np.array(list(map(len, cleaned)), np.int64) - line_ends
     return table
 
 
-def _batches(documents: Iterator[Documents], counts: Counter[str]) -> Iterator[Documents]:
+@dataclass
+class _Batch:
+    """Documents to clean at once, with the index of the file and the characters of each."""
+
+    documents: Documents
+    files: list[int]
+    characters: list[int]
+
+
+def _batches(chunks: Iterator[tuple[int, Documents]], counts: Counter[str]) -> Iterator[_Batch]:
     """Documents in batches large enough for a call of the cleaner; counts what goes in."""
-    batch: Documents = []
+    batch = _Batch([], [], [])
     size = 0
-    for some in documents:
-        characters = sum(map(len, itertools.chain.from_iterable(some)))
+    for file, some in chunks:
+        characters = [sum(map(len, lines)) for lines in some]
         counts["documents_in"] += len(some)
         counts["lines_in"] += sum(map(len, some))
-        counts["characters_in"] += characters
-        batch += some
-        size += characters
+        total = sum(characters)
+        counts["characters_in"] += total
+        batch.documents += some
+        batch.files += [file] * len(some)
+        batch.characters += characters
+        size += total
         if size >= _BATCH_CHARACTERS:
             yield batch
-            batch, size = [], 0
-    if batch:
+            batch = _Batch([], [], [])
+            size = 0
+    if batch.documents:
         yield batch
+
+
+class _Groups:
+    """Documents of N sentences, as `SentenceGroups` makes them, but none over a border of files.
+
+    Characters before the edits are not known by sentence: they count for the next document that is
+    complete.
+    """
+
+    def __init__(self, sentences: int, counts: Counter[str]) -> None:
+        self._groups = SentenceGroups(sentences, counts)
+        self._file = self._characters = 0
+
+    def add(
+        self, cleaned: list[str], files: list[int], characters: list[int]
+    ) -> tuple[list[str], list[int], list[int]]:
+        """The documents that some cleaned ones complete, their files, their characters."""
+        found: tuple[list[str], list[int], list[int]] = ([], [], [])
+        start = 0
+        for file, same in itertools.groupby(files):
+            stop = start + len(list(same))
+            if file != self._file:
+                self._take(self._groups.rest(), found)
+            self._file = file
+            self._characters += sum(characters[start:stop])
+            self._take(self._groups.add(cleaned[start:stop]), found)
+            start = stop
+        return found
+
+    def rest(self) -> tuple[list[str], list[int], list[int]]:
+        """The last document, of fewer sentences."""
+        found: tuple[list[str], list[int], list[int]] = ([], [], [])
+        self._take(self._groups.rest(), found)
+        return found
+
+    def _take(self, groups: list[str], found: tuple[list[str], list[int], list[int]]) -> None:
+        if groups:
+            found[0].extend(groups)
+            found[1].extend([self._file] * len(groups))
+            found[2].extend([self._characters] + [0] * (len(groups) - 1))
+            self._characters = 0
 
 
 def _digest(document: bytes) -> bytes:
     return hashlib.blake2b(document, digest_size=16).digest()
 
 
-def clean_chunk(task: ChunkTask) -> str | Fault:
-    """Cleans one chunk unless that was done before.
+def clean_chunk(task: ChunkTask) -> Cleaned:
+    """Cleans one chunk unless that was done before."""
+    digests = [_raw_digest(file, task.start, task.stop) for file in task.files]
+    key = _key(task, digests)
+    text, table, seal = (
+        task.folder / f"{key}{suffix}" for suffix in (".txt", ".documents", ".json")
+    )
+    md5 = digests if task.stop is None else []
+    if not is_intact(seal, (text, table)):
+        try:
+            with (
+                new_file(text, synchronise=False) as new_text,
+                new_file(table, synchronise=False) as new_table,
+            ):
+                values = _clean(task, new_text, new_table)
+            write_seal(seal, (text, table), values)
+        except _FaultsError as failure:
+            return Cleaned("", md5, 0, failure.faults)
+    return Cleaned(key, md5, read_facts(task.folder, key).counts["raw_lines"], [])
 
-    Returns:
-        The key of the cleaned chunk, or the first fault if bad input is not to be skipped.
-    """
-    try:
-        return _clean_chunk(task)
-    except BadInputError as error:
-        return error.fault
+
+class _FaultsError(Exception):
+    """The first faults of the files of a chunk."""
+
+    def __init__(self, faults: list[Fault]) -> None:
+        super().__init__()
+        self.faults = faults
 
 
-def _clean_chunk(task: ChunkTask) -> str:
-    chunk, options = _raw_chunk(task), task.options
-    key = _key(chunk, options)
-    facts = task.folder / f"{key}.json"
-    if facts.exists():
-        return key
-    rejections = Rejections(str(task.file.path), options.skip_bad_input)
+def _clean(task: ChunkTask, text_path: Path, table_path: Path) -> dict[str, Any]:
+    """Writes the text and the document table of a chunk; returns the values of its JSON file."""
+    options = task.options
     counts: Counter[str] = Counter()
     edits: Counter[str] = Counter()
     samples = _Samples()
     clean = DocumentCleaner(options.clean, options.sentences)
-    documents = read_documents(chunk, options.reading, rejections, counts)
-    groups = None
-    if options.reading.document.endswith(" sentences"):
-        groups = SentenceGroups(int(options.reading.document.split()[0]), counts)
-    with (
-        new_file(task.folder / f"{key}.txt") as text_path,
-        new_file(task.folder / f"{key}.documents") as table_path,
-        text_path.open("wb") as text,
-        table_path.open("wb") as table,
-    ):
+    rejected: dict[int, Rejections] = {}
+    faults: list[Fault] = []
+    documents = np.zeros(len(task.files), np.int64)
 
-        def write(documents: list[str]) -> list[bytes]:
-            encoded = [format_document(document) for document in documents]
+    def read() -> Iterator[tuple[int, Documents]]:
+        for number, file in enumerate(task.files):
+            rejections = Rejections(str(file.path), options.skip_bad_input)
+            chunk = Chunk(file, task.start, task.stop)
+            found = read_documents(chunk, options.reading, rejections, counts)
+            try:
+                for some in found:
+                    yield number, some
+            except BadInputError as error:
+                faults.append(error.fault)
+            if rejections.counts:
+                rejected[number] = rejections
+
+    with text_path.open("wb") as text, table_path.open("wb") as table:
+
+        def write(cleaned: list[str], files: list[int], characters: list[int]) -> list[bytes]:
+            encoded = [format_document(document) for document in cleaned]
             digests = list(map(_digest, encoded))
             text.write(b"".join(encoded))
-            table.write(_table(digests, encoded, documents).tobytes())
+            table.write(_table(digests, encoded, cleaned, characters).tobytes())
+            np.add.at(documents, np.array(files, np.int64), 1)
             return digests
 
-        for batch in _batches(documents, counts):
-            cleaned = clean(batch, edits)
-            if groups:
-                counts["documents_in"] -= len(batch)
-                # What is read is not a document yet, so a sample shows what was read.
-                samples.update([_digest(each.encode()) for each in cleaned], batch, cleaned)
-                counts["documents_in"] += len(write(groups.add(cleaned)))
-                continue
+        groups = None
+        if options.reading.document.endswith(" sentences"):
+            groups = _Groups(int(options.reading.document.split()[0]), counts)
+        for batch in _batches(read(), counts):
+            if faults:
+                continue  # Only the faults of the other files are still of interest.
+            cleaned = clean(batch.documents, edits)
+            raw, files, characters = batch.documents, batch.files, batch.characters
             if "" in cleaned:
                 counts["documents_empty"] += cleaned.count("")
-                batch = list(itertools.compress(batch, cleaned))
+                counts["characters_dropped_documents_empty"] += sum(
+                    itertools.compress(characters, map(not_, cleaned))
+                )
+                raw = list(itertools.compress(raw, cleaned))
+                files = list(itertools.compress(files, cleaned))
+                characters = list(itertools.compress(characters, cleaned))
                 cleaned = list(filter(None, cleaned))
-            samples.update(write(cleaned), batch, cleaned)
+            if groups:
+                # What is read is not a document yet, so a sample shows what was read.
+                samples.update([_digest(each.encode()) for each in cleaned], files, raw, cleaned)
+                write(*groups.add(cleaned, files, characters))
+            else:
+                samples.update(write(cleaned, files, characters), files, raw, cleaned)
         if groups:
-            counts["documents_in"] += len(write(groups.rest()))
-    values = {
+            write(*groups.rest())
+            counts["documents_in"] = int(documents.sum())
+            counts["documents_empty"] = 0
+    if faults:
+        raise _FaultsError(faults)
+    return {
         "counts": counts,
         "edits": edits,
-        "rejected": [rejections.counts, rejections.characters, rejections.bytes],
-        "whole_file": rejections.whole_file,
-        "rejected_examples": rejections.examples,
+        "characters_in": clean.characters_in,
+        "characters_out": clean.characters_out,
+        "documents": documents.tolist(),
+        "rejected": [
+            [
+                number,
+                [each.counts, each.characters, each.bytes],
+                each.whole_file,
+                each.examples,
+            ]
+            for number, each in rejected.items()
+        ],
         "samples": samples.as_dicts(),
     }
-    write_text(facts, json.dumps(values, ensure_ascii=False))
-    return key
 
 
 def read_facts(folder: Path, key: str) -> ChunkFacts:
-    """Reads the JSON file of a cleaned chunk."""
-    values = json.loads((folder / f"{key}.json").read_text(encoding="utf-8"))
+    """Reads the JSON file of a cleaned chunk, which `clean_chunk` has found intact or written."""
+    seal = read_seal(folder / f"{key}.json")
+    if seal is None:
+        raise OSError(
+            f"{folder / key}.json: was changed while this stage was running; run it again"
+        )
+    values = seal["values"]
     return ChunkFacts(
         Counter(values["counts"]),
         Counter(values["edits"]),
-        Lost(*map(Counter, values["rejected"])),
-        values["whole_file"],
-        values["rejected_examples"],
+        Counter(values["characters_in"]),
+        Counter(values["characters_out"]),
+        values["documents"],
+        {
+            number: RejectedInput(Lost(*map(Counter, lost)), whole, examples)
+            for number, lost, whole, examples in values["rejected"]
+        },
         values["samples"],
     )

@@ -1,11 +1,12 @@
 """Raw documents to sentences: all the edits in their order, many documents at once."""
 
 from collections import Counter
+from functools import partial
 from itertools import compress
 from operator import not_
 from typing import Literal
 
-from lib.text.cleaning.edits import BETWEEN, Cleaning, chosen_edits
+from lib.text.cleaning.edits import BETWEEN, Cleaning, Edit, chosen_edits
 
 
 class DocumentCleaner:
@@ -20,7 +21,12 @@ class DocumentCleaner:
     """
 
     def __init__(self, options: Cleaning, sentences: Literal["split", "line"]) -> None:
-        self._edits = chosen_edits(options, split=sentences == "split")
+        self._edits = [
+            (_name(edit), edit) for edit in chosen_edits(options, split=sentences == "split")
+        ]
+        # By edit: characters that went in and came out, without line ends.
+        self.characters_in: Counter[str] = Counter()
+        self.characters_out: Counter[str] = Counter()
 
     def __call__(self, documents: list[list[str]], counts: Counter[str]) -> list[str]:
         """The sentences of each document, joined by LF; an empty string if there are none.
@@ -47,9 +53,29 @@ class DocumentCleaner:
         text = "\n".join(f"{BETWEEN}\n{text}" for text in texts)
         if text.count(BETWEEN) > len(texts):
             edits["control_characters"] += text.count(BETWEEN) - len(texts)
+            self.characters_in["remove_separators"] += _characters(text, len(texts))
             text = "\n".join(f"{BETWEEN}\n{text.replace(BETWEEN, '')}" for text in texts)
+            self.characters_out["remove_separators"] += _characters(text, len(texts))
         present: set[str] = set()
-        for edit in self._edits:
-            text = edit(text, present, edits)
+        size = _characters(text, len(texts))
+        for name, edit in self._edits:
+            edited = edit(text, present, edits)
+            self.characters_in[name] += size
+            if edited is not text:
+                text = edited
+                size = _characters(text, len(texts))
+            self.characters_out[name] += size
         counts.update(+edits)
         return [part.strip("\n") for part in text.split(BETWEEN)[1:]]
+
+
+def _characters(text: str, documents: int) -> int:
+    """Characters of a batch of documents, without line ends and the separator of each document."""
+    return len(text) - text.count("\n") - documents
+
+
+def _name(edit: Edit) -> str:
+    """Name of an edit: that of its function, or `placeholders_` and that of its method."""
+    function = edit.func if isinstance(edit, partial) else edit
+    prefix = "placeholders_" if hasattr(function, "__self__") else ""
+    return f"{prefix}{function.__name__}"

@@ -1,10 +1,12 @@
 """The page results/preprocess/samples.txt: documents before and after cleaning, rejected input."""
 
 import heapq
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from lib.text.cleaning.chunks import ChunkFacts
+from lib.text.reading.rejected_files import shown_name
 from lib.text.reading.rejections import REASONS
 
 _SAMPLES = 20
@@ -23,10 +25,10 @@ class Inspection:
     samples: list[tuple[str, str, str, str]] = field(default_factory=list)
     rejected: list[tuple[str, str, str]] = field(default_factory=list)
 
-    def add_chunk(self, file: Path, facts: ChunkFacts) -> None:
-        """Adds the samples of one cleaned chunk."""
+    def add_chunk(self, files: Sequence[Path], facts: ChunkFacts) -> None:
+        """Adds the samples of one cleaned chunk, which is of these files."""
         added = [
-            (sample["hash"], file.as_posix(), sample["before"], sample["after"])
+            (sample["hash"], shown_name(files[sample["file"]]), sample["before"], sample["after"])
             for sample in facts.samples
         ]
         self.samples = heapq.nsmallest(_SAMPLES, {*self.samples, *added})
@@ -34,7 +36,7 @@ class Inspection:
     def add_rejection(self, file: Path, position: str, reason: str, text: str) -> None:
         """Adds one rejection."""
         if len(self.rejected) < _REJECTED:
-            source = f"{file.as_posix()} {position}" if position else file.as_posix()
+            source = f"{shown_name(file)} {position}" if position else shown_name(file)
             self.rejected.append((source, reason, text))
 
     def page(self) -> str:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -13,8 +14,8 @@ _BUCKET_DOCUMENTS = 250_000
 _MAX_BUCKETS = 512  # files open at once; from 128 M documents on, buckets get larger
 _READ_DOCUMENTS = 1 << 16
 
-# Digest of a document, the number of its table, and its index in the table.
-_ENTRY = np.dtype([("high", "<u8"), ("low", "<u8"), ("table", "<u4"), ("index", "<u4")])
+# Digest of a document, and its number in all tables.
+_ENTRY = np.dtype([("high", "<u8"), ("low", "<u8"), ("document", "<u8")])
 
 
 def read_table(path: Path) -> Iterator[np.ndarray]:
@@ -32,8 +33,8 @@ def first_occurrences(tables: Sequence[Path], work: Path) -> list[np.ndarray]:
     example, with letters for digests:
 
         tables    [a, b, a]              [b, c]
-        bucket 1  a (0, 0)  a (0, 2)  b (0, 1)  b (1, 0)      (table, index), sorted by digest
-        bucket 2  c (1, 1)
+        bucket 1  a 0  a 2  b 1  b 3                           sorted by digest
+        bucket 2  c 4
         kept      [True, True, False]    [False, True]
 
     Args:
@@ -43,20 +44,22 @@ def first_occurrences(tables: Sequence[Path], work: Path) -> list[np.ndarray]:
     Returns:
         One bool array [documents] per table: True for a document to keep.
     """
-    kept = [np.zeros(path.stat().st_size // DOCUMENT.itemsize, bool) for path in tables]
-    count = min(max(1, -(-sum(map(len, kept)) // _BUCKET_DOCUMENTS)), _MAX_BUCKETS)
+    sizes = [path.stat().st_size // DOCUMENT.itemsize for path in tables]
+    # Table i has the documents bounds[i] to bounds[i + 1] - 1 of all.
+    bounds = np.concatenate(([0], np.cumsum(sizes, dtype=np.int64)))
+    kept = np.zeros(int(bounds[-1]), bool)
+    count = min(max(1, -(-len(kept) // _BUCKET_DOCUMENTS)), _MAX_BUCKETS)
     width = np.uint64(-(-(1 << 64) // count)) if count > 1 else np.uint64((1 << 64) - 1)
     paths = [work / f"digests-{bucket}" for bucket in range(count)]
     with ExitStack() as stack:
         buckets = [stack.enter_context(path.open("wb")) for path in paths]
-        for number, path in enumerate(tables):
-            index = 0
+        first = 0
+        for path in tables:
             for part in read_table(path):
                 entries = np.zeros(len(part), _ENTRY)
                 entries["high"], entries["low"] = part["high"], part["low"]
-                entries["table"] = number
-                entries["index"] = np.arange(index, index + len(part))
-                index += len(part)
+                entries["document"] = np.arange(first, first + len(part))
+                first += len(part)
                 bucket_of = np.minimum(part["high"] // width, np.uint64(count - 1))
                 for bucket in np.unique(bucket_of):
                     buckets[int(bucket)].write(entries[bucket_of == bucket].tobytes())
@@ -70,8 +73,5 @@ def first_occurrences(tables: Sequence[Path], work: Path) -> list[np.ndarray]:
         new[1:] = (ordered["high"][1:] != ordered["high"][:-1]) | (
             ordered["low"][1:] != ordered["low"][:-1]
         )
-        first = ordered[new]
-        del entries, ordered
-        for table in np.unique(first["table"]):
-            kept[table][first["index"][first["table"] == table]] = True
-    return kept
+        kept[ordered["document"][new]] = True
+    return [kept[start:stop] for start, stop in pairwise(bounds.tolist())]

@@ -27,14 +27,14 @@ from rensa import RMinHash
 from lib.run import random
 from lib.run.atomic import new_file
 from lib.run.progress import Progress
+from lib.run.sealed_files import is_intact, write_seal
 from lib.text.dedup.shingles import shingles
 from lib.text.documents import read_corpus
 
 # Slots of a signature: the standard deviation of the estimate is 0.035 at a similarity of 0.8.
 SLOTS = 128
-# Signatures of another format must not be compared with these. The first number is raised by hand
-# when the shingles change.
-FORMAT = (1, SLOTS, RMinHash.ALGORITHM_VERSION)
+# The module whose code and imports determine what a signature is.
+MODULE = "lib/text/dedup/near_duplicates.py"
 
 # Minimal recall: the fraction of pairs exactly at the threshold that share a bucket.
 _MIN_RECALL = 0.99
@@ -68,15 +68,21 @@ def signatures(documents: Iterable[bytes]) -> Iterator[np.ndarray]:
 
 @dataclass(frozen=True)
 class SignatureTask:
-    """A text in Google's input format whose documents need signatures, and their number."""
+    """A text in Google's input format whose documents need signatures.
+
+    Attributes:
+        documents: their number.
+        code: digest of the code that makes the signatures.
+    """
 
     text: Path
     documents: int
+    code: str
 
     @property
     def target(self) -> Path:
         """The .npy file of the signatures, next to the text: uint16 [documents, SLOTS]."""
-        return self.text.with_suffix(".signatures-" + "-".join(map(str, FORMAT)) + ".npy")
+        return self.text.with_suffix(f".signatures-{self.code}.npy")
 
     def __str__(self) -> str:
         return str(self.text)
@@ -84,13 +90,15 @@ class SignatureTask:
 
 def write_signatures(task: SignatureTask) -> None:
     """Writes the signatures of all documents of a text, unless that was done before."""
-    if task.target.exists():
+    seal = task.target.with_suffix(".json")
+    if is_intact(seal, [task.target]):
         return
     header = {"descr": "<u2", "fortran_order": False, "shape": (task.documents, SLOTS)}
-    with new_file(task.target) as temporary, temporary.open("wb") as stream:
+    with new_file(task.target, synchronise=False) as temporary, temporary.open("wb") as stream:
         np.lib.format.write_array_header_1_0(stream, header)
         for block in signatures(read_corpus(task.text)):
             stream.write(block.astype("<u2").tobytes())
+    write_seal(seal, [task.target])
 
 
 def slots_per_band(threshold: float) -> int:

@@ -11,9 +11,9 @@ import os
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from io import BufferedIOBase, BufferedReader
+from io import BufferedIOBase, BufferedReader, RawIOBase
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 # First bytes of a file -> compression. A zstandard file may begin with a frame to be skipped (pzstd
 # writes one), whose first byte is one of sixteen.
@@ -80,6 +80,20 @@ _STREAMS: dict[str, tuple[bytes, Callable[[], _Decompressor]]] = {
 }
 
 
+class _InPieces(RawIOBase):
+    """A file that gives at most a piece at once, whatever is asked for."""
+
+    def __init__(self, plain: BufferedReader) -> None:
+        super().__init__()
+        self._plain = plain
+
+    def readable(self) -> bool:
+        return True
+
+    def read(self, size: int = -1, /) -> bytes:
+        return self._plain.read(_PIECE_BYTES)
+
+
 class CompressedStream(BufferedIOBase):
     """The decompressed bytes of all streams of a file.
 
@@ -92,16 +106,19 @@ class CompressedStream(BufferedIOBase):
         self._plain = plain
         # Compressed bytes that gave the bytes read so far, and the number of these.
         self._used = self._produced = 0
+        self._pending = b""  # compressed bytes that have not been given to a decompressor
         self._error: Exception | None = None
         if compression == "zstandard":
             import pyarrow  # Slow to import: only where there is such a file.
 
-            zstandard = pyarrow.input_stream(plain, compression="zstd")
-            self._next: Callable[[int], bytes] = lambda size: self._zstandard(zstandard, size)
+            zstandard = pyarrow.input_stream(_InPieces(plain), compression="zstd")
+            # In the same way, a read that meets damage returns nothing.
+            self._next: Callable[[int], bytes] = lambda size: bytes(
+                zstandard.read1(min(size, 2 * _PIECE_BYTES))
+            )
         else:
             self._start, self._new_decompressor = _STREAMS[compression]
             self._current: _Decompressor | None = None
-            self._pending = b""
             self._next = self._one_piece
 
     def readable(self) -> bool:
@@ -122,7 +139,7 @@ class CompressedStream(BufferedIOBase):
             parts.append(part)
             size -= len(part)
             self._produced += len(part)
-            self._used = self._plain.tell()
+            self._used = self._plain.tell() - len(self._pending)
         if self._error is not None and not parts:
             raise self._error
         return b"".join(parts)
@@ -143,10 +160,6 @@ class CompressedStream(BufferedIOBase):
         """
         ratio = self._produced / self._used if self._used else 1.0
         return round((self._size - self._used) * ratio)
-
-    @staticmethod
-    def _zstandard(stream: Any, size: int) -> bytes:
-        return bytes(stream.read1(size))
 
     def _one_piece(self, size: int) -> bytes:
         """What a piece of compressed bytes gives, at most `size` bytes; none at the end."""
@@ -195,11 +208,16 @@ def open_raw(path: Path, compression: str) -> Iterator[BufferedReader | Compress
 def damage(error: Exception) -> str:
     """The reason for rejecting a compressed stream that cannot be read to its end.
 
+    A zstandard file may need a window of up to 2 GiB, which is more than a worker should take; the
+    library reads windows of up to 128 MiB.
+
     Raises:
         OSError: the disk failed, not the data.
     """
     if isinstance(error, OSError) and error.errno is not None:
         raise error
+    if "requires too much memory" in str(error):
+        return "zstandard_window"
     if isinstance(error, EOFError) or "Truncated" in str(error):
         return "truncated_compression"
     return "corrupt_compression"

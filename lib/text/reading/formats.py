@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from functools import partial
 from html import unescape
 
-from lib.text.documents import Documents, gather, join_all
+from lib.text.documents import MAX_DOCUMENT, Documents, gather, join_all
 from lib.text.reading.encodings import is_wide, likely_encoding
 from lib.text.reading.json_records import is_json, is_json_lines, read_json, read_json_lines
-from lib.text.reading.lines import IsCut, first_cut
+from lib.text.reading.lines import MAX_LINE_BYTES, IsCut, first_cut
 from lib.text.reading.reader import Chunk, RawFile, Reader, ReadOptions
 from lib.text.reading.rejections import Rejections
 from lib.text.reading.tables import read_parquet, read_separated
@@ -37,6 +37,7 @@ class Format:
         recognise: whether a file is of this format, by its first 64 KiB and preprocess.document.
         cut: whether a document may begin at a line, by its bytes and preprocess.document. None:
             files of this format are read whole, by one worker.
+        cut_anywhere: where no document begins within 4 MiB, a file may be cut at any line.
         misfit: the reason for rejecting a file of this format, by its first 64 KiB, or None.
         is_binary: True for a format that is not UTF-8 text.
     """
@@ -45,6 +46,7 @@ class Format:
     suffixes: tuple[str, ...] = ()
     recognise: Callable[[bytes, str], bool] = lambda head, document: False
     cut: Callable[[bytes, str], bool] | None = None
+    cut_anywhere: bool = False
     misfit: Callable[[bytes], str | None] = lambda head: None
     is_binary: bool = False
 
@@ -91,6 +93,29 @@ def cut_rule(file: RawFile, document: str) -> IsCut | None:
     if is_wide(file.encoding):
         return None
     return lambda line: cut(line, document)
+
+
+def borders(file: RawFile, document: str, size: int) -> list[tuple[int, bool]]:
+    """Where the chunks of a file begin: at the first cuts from each multiple of `size` bytes on.
+
+    Returns:
+        Byte offsets, ascending from 0; and for each whether it is within a document without an end
+        (see `Format.cut_anywhere`).
+    """
+    is_cut = cut_rule(file, document)
+    assert is_cut is not None
+    within = MAX_DOCUMENT if FORMATS[file.format].cut_anywhere else None
+    found = [(0, False)]
+    with file.path.open("rb") as stream:
+        for offset in range(size, file.size, size):
+            if offset <= found[-1][0]:
+                continue
+            border = first_cut(stream, offset, is_cut, within)
+            if border >= file.size:
+                break
+            stream.seek(border)
+            found.append((border, not is_cut(stream.readline(MAX_LINE_BYTES))))
+    return found
 
 
 def between_cuts(file: RawFile, start: int, stop: int, is_cut: IsCut) -> Chunk:
@@ -239,7 +264,9 @@ FORMATS = {
     ),
     "csv": Format(partial(read_separated, ","), suffixes=(".csv",)),
     "tsv": Format(partial(read_separated, "\t"), suffixes=(".tsv",)),
-    "text": Format(_read_text, recognise=lambda head, document: True, cut=_ends_text),
+    "text": Format(
+        _read_text, recognise=lambda head, document: True, cut=_ends_text, cut_anywhere=True
+    ),
 }
 # Formats whose files may state their encoding.
 MARKUP = frozenset({"html", "xml"})

@@ -2,13 +2,16 @@
 
 import hashlib
 import json
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from lib.run import fingerprint
 
 
-def input_md5(folder: Path, files: list[Path], workers: int) -> str:
+def input_md5(
+    folder: Path, files: list[Path], workers: int, known: Mapping[Path, str] | None = None
+) -> str:
     """The digest that dvc.lock or data/raw.dvc has for a folder of exactly these files.
 
     It is the MD5 of a JSON list of relative paths and MD5s, with the suffix `.dir` (DVC 3). It does
@@ -17,14 +20,16 @@ def input_md5(folder: Path, files: list[Path], workers: int) -> str:
     Args:
         folder: contains all the files, in subfolders or not.
         workers: files to read at a time.
+        known: MD5s of files that are known already.
     """
     # Threads suffice: Python releases its lock while it digests bytes.
     with ThreadPoolExecutor(workers) as threads:
-        digests = list(threads.map(fingerprint.of_file, files))
-    names = [file.relative_to(folder).as_posix() for file in files]
+        digests = dict(known or {})
+        unknown = [file for file in files if file not in digests]
+        digests |= zip(unknown, threads.map(fingerprint.of_file, unknown), strict=True)
     entries = [
-        {"md5": digest, "relpath": name}
-        for name, digest in sorted(zip(names, digests, strict=True))
+        {"md5": digests[file], "relpath": name}
+        for name, file in sorted((file.relative_to(folder).as_posix(), file) for file in files)
     ]
     listing = json.dumps(entries, sort_keys=True).encode()
     return hashlib.md5(listing, usedforsecurity=False).hexdigest() + ".dir"

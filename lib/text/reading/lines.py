@@ -2,8 +2,8 @@
 
 A large file is read in chunks, by several workers. A chunk is a byte range moved to *cuts*, lines
 at which a document may begin: it reaches from the first cut at or after the start of the range to
-the first cut at or after its end. So neighbours agree on their border without communicating, as the
-input splits of MapReduce do (Dean and Ghemawat, 2004). An example, with blank lines as cuts:
+the first cut at or after its end, as the input splits of MapReduce do (Dean and Ghemawat, 2004). An
+example, with blank lines as cuts:
 
     file      "one\\n\\ntwo\\n\\nthree\\n", 16 bytes, with cuts at 0, 4, 9 (and at its end, 16)
     ranges    [0, 6)              [6, 12)        [12, 16)
@@ -94,20 +94,25 @@ def line_blocks(
 
     while True:
         some = read()
+        if _ends_before(rest, some):
+            yield number, rest
+            rest = b""
         # Only the first line of a block may be long: the others are within the bytes just read.
         first = _first_end(some)
         if len(rest) + (first or len(some)) > MAX_LINE_BYTES + bool(first):
             text, lost = rest[:_EXCERPT_BYTES].decode("utf-8", "replace"), _characters(rest)
             rest = b""
-            while some and not first:
+            ended = False
+            while some and not first and not ended:
                 lost += _characters(some)
-                some = read()
-                first = _first_end(some)
-            lost += _characters(some[:first]) - bool(first)
+                before, some = some, read()
+                ended = _ends_before(before, some)
+                first = 0 if ended else _first_end(some)
+            lost += _characters(some[:first]) - (bool(first) or ended)
             rejections.add("line_too_long", partial(where, number), text, lost)
             number += some[first - 1 : first] == b"\n"
             some = some[first:]
-            if not first:
+            if not first and not ended:
                 yield number, b""
                 return
         elif not some:
@@ -121,6 +126,11 @@ def line_blocks(
             number += block.count(b"\n")
         else:
             rest += some
+
+
+def _ends_before(some: bytes, after: bytes) -> bool:
+    """Whether some bytes end with a CR that is a line end of its own."""
+    return some.endswith(b"\r") and after != b"" and not after.startswith(b"\n")
 
 
 def _first_end(data: bytes) -> int:

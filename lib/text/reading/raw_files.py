@@ -160,7 +160,7 @@ def examine(
                 head += some
     except DAMAGED as error:
         reason = damage(error)
-        if reason == "corrupt_compression" and not head:
+        if reason in ("corrupt_compression", "zstandard_window") and not head:
             rejections.add_file(reason, status.st_size)
             return None
         # What precedes the damage is read later; that reading rejects the rest.

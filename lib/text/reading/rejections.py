@@ -27,6 +27,8 @@ REASONS = {
     "truncated_compression": "compressed data that ends too early; copy the file again",
     "json_value_too_long": "a JSON value of more than 16 Mi characters; write one object per line, "
     "such as jq -c '.[]' does",
+    "zstandard_window": "needs more than 128 MiB to be unpacked (zstd --long); write it again: "
+    "zstd -d --long=31 -c OLD.zst | zstd -o NEW.zst",
     "corrupt_parquet": "not a readable Parquet file; create it again",
     "text_field_missing": "no such field or column; set preprocess.text_field to the right one",
     "malformed_csv": "not well-formed (an unclosed quote, or a wrong number of fields); fix it",

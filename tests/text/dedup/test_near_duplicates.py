@@ -24,7 +24,7 @@ def signatures(documents):
 def test_signatures_are_written_next_to_the_text(tmp_path):
     texts = [format_document(f"A text of number {number}.\nNot long.") for number in range(99)]
     (tmp_path / "x.txt").write_bytes(b"".join(texts))
-    task = SignatureTask(tmp_path / "x.txt", len(texts))
+    task = SignatureTask(tmp_path / "x.txt", len(texts), "code")
     write_signatures(task)
     assert np.array_equal(np.load(task.target), signatures(texts))
 
