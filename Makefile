@@ -129,5 +129,8 @@ lock: setup ## new lock files from pyproject.toml (needs uv)
 bench: ## benchmarks against other tools; `make -C bench help` lists them and their inputs
 	@$(MAKE) --no-print-directory -C bench all
 
-clean: ## remove .scratch (cleaned text kept for the next run, checkpoints)
-	rm -rf .scratch
+# What training keeps stays: checkpoints of runs, finished or not, and the code that `make accept` took
+# for equal; so do the objects of the local bucket.
+clean: ## remove what .scratch keeps for the next run, cleaned text above all; not checkpoints of training
+	@test ! -d .scratch || find .scratch/ -mindepth 1 -maxdepth 1 ! -name pretrain \
+		! -name accepted_code.json ! -name bucket -exec rm -rf {} +

@@ -7,7 +7,7 @@ line ends each document; the last one of a file may lack it.
 import codecs
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Self
@@ -24,6 +24,7 @@ _BLOCK_BYTES = 1 << 22
 # without boundaries does not become a single document.
 MAX_DOCUMENT = 4 << 20
 _BATCH_CHARACTERS = 1 << 18
+_BATCH_BYTES = 64 << 20
 
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 # A line of white space only, without its LF; and several blank lines.
@@ -220,6 +221,23 @@ class CorpusText:
                     "UTF-8"
                 ) from None
 
+    @classmethod
+    def join(cls, corpora: Sequence[Self]) -> Self:
+        """The texts of several files one after another."""
+        if len(corpora) == 1:
+            return corpora[0]
+        bytes_before = np.cumsum([0, *(len(each.text) for each in corpora)])
+        lines_before = np.cumsum([0, *(len(each.lines) - 1 for each in corpora)])
+        lines = [each.lines[:-1] + bytes_before[index] for index, each in enumerate(corpora)]
+        documents = [
+            each.documents[:-1] + lines_before[index] for index, each in enumerate(corpora)
+        ]
+        return cls(
+            b"".join([each.text for each in corpora]),
+            np.concatenate([*lines, bytes_before[-1:]]),
+            np.concatenate([*documents, lines_before[-1:]]),
+        )
+
     @property
     def starts(self) -> np.ndarray:
         """int64 [documents + 1]: byte offset of each document, and the end of the text."""
@@ -252,6 +270,24 @@ def _is_plain(text: bytes, lines: np.ndarray) -> bool:
     before = np.take(np.frombuffer(text, np.uint8), lines[1:] - 2, mode="clip")
     blank = before == ord("\n")
     return not (np.take(_IS_SPACE, before).any() or (blank[1:] & blank[:-1]).any())
+
+
+def in_batches(files: Sequence[Path]) -> Iterator[list[Path]]:
+    """Consecutive corpus files, in batches of at most 64 MiB (or of a single file).
+
+    preprocess writes few files, but a corpus from elsewhere may have many small ones.
+    """
+    batch: list[Path] = []
+    size = 0
+    for path in files:
+        more = path.stat().st_size
+        if batch and size + more > _BATCH_BYTES:
+            yield batch
+            batch, size = [], 0
+        batch.append(path)
+        size += more
+    if batch:
+        yield batch
 
 
 def join_ranges(text: bytes, starts: np.ndarray, stops: np.ndarray) -> bytes:

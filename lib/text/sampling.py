@@ -12,7 +12,7 @@ import numpy as np
 from lib.run import random
 from lib.run.copying import copy_range
 from lib.run.pool import shard_map
-from lib.text.documents import CorpusText, join_ranges
+from lib.text.documents import CorpusText, in_batches, join_ranges
 from lib.text.splits import SPLITS, SplitRule
 
 _BLOCK_ORDINALS = 1 << 20
@@ -22,23 +22,29 @@ _BATCH_SENTENCES = 1 << 16
 
 @dataclass(frozen=True)
 class _CountTask:
-    """A corpus file whose sentences to count; `splits` is the file for the splits it finds."""
+    """Corpus files whose sentences to count; `splits` is the file for the splits it finds."""
 
-    path: Path
+    paths: tuple[Path, ...]
     splits: Path
     rule: SplitRule
 
     def __str__(self) -> str:
-        return str(self.path)
+        return _names(self.paths)
+
+
+def _names(paths: tuple[Path, ...]) -> str:
+    return f"{paths[0]} and {len(paths) - 1} more" if len(paths) > 1 else str(paths[0])
 
 
 def _count_sentences(task: _CountTask) -> dict[str, int]:
-    """Sentences of each split in one corpus file; saves the splits of its documents."""
-    corpus = CorpusText.read(task.path)
-    corpus.check_encoding(task.path)
-    splits = task.rule.of(task.path, corpus)
+    """Sentences of each split in some corpus files; saves the splits of their documents."""
+    corpora = [CorpusText.read(path) for path in task.paths]
+    for path, each in zip(task.paths, corpora, strict=True):
+        each.check_encoding(path)
+    parts = [task.rule.of(path, each) for path, each in zip(task.paths, corpora, strict=True)]
+    splits = np.concatenate(parts)
     np.save(task.splits, splits)
-    sentences = np.diff(corpus.documents) - 1
+    sentences = np.diff(CorpusText.join(corpora).documents) - 1
     counts = np.bincount(splits, sentences, len(SPLITS)).astype(np.int64)
     return dict(zip(SPLITS, counts.tolist(), strict=True))
 
@@ -62,16 +68,16 @@ def threshold(total: int, size: int, seed: int, purpose: str) -> int:
 
 @dataclass(frozen=True)
 class _PartTask:
-    """A corpus file to draw sentences of one split from.
+    """Corpus files to draw sentences of one split from.
 
     Attributes:
-        splits: the splits of its documents, as saved by `_count_sentences`.
-        first: ordinal of its first sentence: sentences of this split in earlier files.
+        splits: the splits of their documents, as saved by `_count_sentences`.
+        first: ordinal of their first sentence: sentences of this split in earlier files.
         limit: sentences whose keyed hash is at most this are drawn.
         target: the file to write.
     """
 
-    path: Path
+    paths: tuple[Path, ...]
     splits: Path
     split: str
     first: int
@@ -80,12 +86,12 @@ class _PartTask:
     target: Path
 
     def __str__(self) -> str:
-        return str(self.path)
+        return _names(self.paths)
 
 
 def _write_part(task: _PartTask) -> int:
-    """Writes the drawn sentences of one file in their order, LF-ended; returns their number."""
-    corpus = CorpusText.read(task.path)
+    """Writes the drawn sentences of some files in their order, LF-ended; returns their number."""
+    corpus = CorpusText.join([CorpusText.read(path) for path in task.paths])
     in_split = np.load(task.splits) == SPLITS.index(task.split)
     is_sentence = np.repeat(in_split, np.diff(corpus.documents))  # [documents] -> [lines]
     is_sentence[corpus.documents[1:] - 1] = False  # the blank lines
@@ -125,13 +131,11 @@ def write_samples(
     Returns:
         For each sample the number of sentences in its split, and of those written.
     """
-    splits = [work / f"{number}.npy" for number in range(len(files))]
-    counts = shard_map(
-        _count_sentences,
-        [_CountTask(path, saved, rule) for path, saved in zip(files, splits, strict=True)],
-        workers,
-        "count",
-    )
+    tasks = [
+        _CountTask(tuple(paths), work / f"{number}.npy", rule)
+        for number, paths in enumerate(in_batches(files))
+    ]
+    counts = shard_map(_count_sentences, tasks, workers, "count")
     results = []
     for sample in samples:
         total = sum(count[sample.split] for count in counts)
@@ -141,14 +145,16 @@ def write_samples(
                 limit = threshold(total, sample.sentences, seed, f"sample-{sample.split}")
                 parts: list[_PartTask] = []
                 first = 0
-                for path, saved, count in zip(files, splits, counts, strict=True):
+                for task, count in zip(tasks, counts, strict=True):
                     part = work / f"{sample.split}-{len(parts)}.txt"
-                    parts.append(_PartTask(path, saved, sample.split, first, limit, seed, part))
+                    parts.append(
+                        _PartTask(task.paths, task.splits, sample.split, first, limit, seed, part)
+                    )
                     first += count[sample.split]
                 written = sum(shard_map(_write_part, parts, workers, f"sample {sample.split}"))
-                for task in parts:
-                    with task.target.open("rb", buffering=0) as part_file:
-                        copy_range(part_file, 0, task.target.stat().st_size, target)
-                    task.target.unlink()
+                for drawn in parts:
+                    with drawn.target.open("rb", buffering=0) as part_file:
+                        copy_range(part_file, 0, drawn.target.stat().st_size, target)
+                    drawn.target.unlink()
         results.append((total, written))
     return results

@@ -2,7 +2,7 @@
 
 An external shuffle in three passes, in bounded memory, each over many files at once:
 
-    1. scatter: the documents of each corpus file go to buckets drawn at random.
+    1. scatter: the documents of corpus files go to buckets drawn at random.
     2. shuffle: each bucket, small enough for memory, is read and its documents are permuted.
     3. write:   the shuffled buckets, one after another, are cut into shards of nearly equal size.
 """
@@ -19,7 +19,7 @@ from lib.run.atomic import new_file
 from lib.run.copying import copy_range
 from lib.run.errors import UserError
 from lib.run.pool import Workers, shard_map
-from lib.text.documents import CorpusText, join_ranges
+from lib.text.documents import CorpusText, in_batches, join_ranges
 from lib.text.splits import SPLITS, SplitRule
 
 # A bucket is shuffled in memory: small compared to the memory of a stage.
@@ -32,9 +32,16 @@ _SIZES = np.dtype([("bytes", "<u4"), ("lines", "<u4")])
 
 @dataclass(frozen=True)
 class ScatterTask:
-    """A corpus file to scatter: `work` gets its documents sorted by bucket, and their index."""
+    """Corpus files to scatter: `work` gets their documents sorted by bucket, and their index.
 
-    path: Path
+    Attributes:
+        paths: consecutive files of the corpus.
+        first: number of the first of them in the corpus.
+        number: number of this task.
+    """
+
+    paths: tuple[Path, ...]
+    first: int
     number: int
     rule: SplitRule
     buckets: int
@@ -42,67 +49,98 @@ class ScatterTask:
     work: Path
 
     def __str__(self) -> str:
-        return str(self.path)
+        more = f" and {len(self.paths) - 1} more" if len(self.paths) > 1 else ""
+        return f"{self.paths[0]}{more}"
 
 
-def scatter(task: ScatterTask) -> None:
-    """Sorts the documents of one corpus file by split and bucket."""
-    corpus = CorpusText.read(task.path)
-    corpus.check_encoding(task.path)
-    splits = task.rule.of(task.path, corpus)
-    draws = random.hashes(
-        task.seed, f"bucket-{task.number}", np.arange(len(splits), dtype=np.uint64)
-    )
-    groups = splits * np.uint64(task.buckets) + draws % np.uint64(task.buckets)
+def scatter(task: ScatterTask) -> np.ndarray:
+    """Sorts the documents of corpus files by split and bucket; returns the bytes of each split."""
+    corpora, parts = [], []
+    for number, path in enumerate(task.paths, task.first):
+        corpus = CorpusText.read(path)
+        corpus.check_encoding(path)
+        splits = task.rule.of(path, corpus)
+        draws = random.hashes(
+            task.seed, f"bucket-{number}", np.arange(len(splits), dtype=np.uint64)
+        )
+        parts.append(splits * np.uint64(task.buckets) + draws % np.uint64(task.buckets))
+        corpora.append(corpus)
+    corpus = CorpusText.join(corpora)
+    corpora.clear()
+    groups = np.concatenate(parts)
     order = np.argsort(groups, kind="stable")
     sizes = np.zeros(len(order), _SIZES)
     sizes["bytes"], sizes["lines"] = np.diff(corpus.starts), np.diff(corpus.documents)
-    _write_documents(task.work / f"scattered-{task.number}", corpus.text, corpus.starts, order)
-    _save(task.work / f"scattered-{task.number}-sizes.npy", sizes[order])
-    # Start of each group (split and bucket), in documents and in bytes: int64 [2, groups + 1].
+    name = f"scattered-{task.number}"
+    _write_documents(task.work / name, corpus.text, corpus.starts, order)
+    sizes = sizes[order]
+    _save(task.work / f"{name}-sizes", sizes)
+    # Start of each group (split and bucket), in documents and in bytes: int64 [groups + 1, 2].
     firsts = np.searchsorted(groups[order], np.arange(len(SPLITS) * task.buckets + 1))
-    offsets = np.concatenate(([0], np.cumsum(sizes["bytes"][order], dtype=np.int64)))
-    _save(task.work / f"scattered-{task.number}-index.npy", np.stack([firsts, offsets[firsts]]))
+    offsets = np.concatenate(([0], np.cumsum(sizes["bytes"], dtype=np.int64)))
+    _save(task.work / f"{name}-index", np.stack([firsts, offsets[firsts]], axis=1))
+    bounds: np.ndarray = offsets[firsts[:: task.buckets]]
+    return np.diff(bounds)
 
 
 @dataclass(frozen=True)
 class BucketTask:
-    """A bucket of a split, to gather from all scattered files and to shuffle."""
+    """Consecutive buckets of a split, to gather from all scattered files and to shuffle.
+
+    Attributes:
+        first, past: the buckets.
+        buckets: number of buckets of each split.
+        scattered: number of scattered files.
+    """
 
     split: str
-    bucket: int
+    first: int
+    past: int
     buckets: int
-    files: int
+    scattered: int
     seed: int
     work: Path
 
     def __str__(self) -> str:
-        return f"bucket {self.bucket} of {self.split}"
+        return f"buckets {self.first} to {self.past - 1} of {self.split}"
 
 
 def shuffle(task: BucketTask) -> None:
-    """Gathers a bucket and writes its documents in random order."""
-    group = SPLITS.index(task.split) * task.buckets + task.bucket
-    texts, tables = [], []
-    for number in range(task.files):
-        path = task.work / f"scattered-{number}"
-        index = np.load(f"{path}-index.npy", mmap_mode="r")
-        (first, past), (start, stop) = index[:, group : group + 2].tolist()
-        if first == past:
+    """Gathers buckets and writes the documents of each in random order."""
+    count = task.past - task.first
+    group = SPLITS.index(task.split) * task.buckets + task.first
+    texts: list[list[bytes]] = [[] for _ in range(count)]
+    tables: list[list[np.ndarray]] = [[np.zeros(0, _SIZES)] for _ in range(count)]
+    for number in range(task.scattered):
+        # The buckets of a split are next to each other in a scattered file.
+        base = task.work / f"scattered-{number}"
+        found = _read_part(Path(f"{base}-index"), np.dtype("<i8"), 2 * group, 2 * (count + 1))
+        documents, offsets = found.reshape(-1, 2).T  # [2 * (buckets + 1)] -> 2 x [buckets + 1]
+        if documents[0] == documents[-1]:
             continue
-        with path.open("rb") as stream:
-            stream.seek(start)
-            texts.append(stream.read(stop - start))
-        tables.append(np.array(np.load(f"{path}-sizes.npy", mmap_mode="r")[first:past]))
-    text = b"".join(texts)
-    texts.clear()
-    sizes = np.concatenate(tables) if tables else np.zeros(0, _SIZES)
-    starts = np.concatenate(([0], np.cumsum(sizes["bytes"], dtype=np.int64)))
-    order = random.generator(task.seed, f"shuffle-{task.split}", task.bucket).permutation(
-        len(sizes)
-    )
-    _write_documents(task.work / f"{task.split}-{task.bucket}", text, starts, order)
-    _save(task.work / f"{task.split}-{task.bucket}-sizes.npy", sizes[order])
+        text = _read_part(base, np.dtype("u1"), offsets[0], offsets[-1] - offsets[0]).tobytes()
+        sizes = _read_part(
+            Path(f"{base}-sizes"), _SIZES, documents[0], documents[-1] - documents[0]
+        )
+        for bucket in range(count):
+            start, stop = offsets[bucket : bucket + 2] - offsets[0]
+            first, past = documents[bucket : bucket + 2] - documents[0]
+            if first < past:
+                texts[bucket].append(text[start:stop])
+                tables[bucket].append(sizes[first:past])
+    for bucket in range(count):
+        text = b"".join(texts[bucket])
+        texts[bucket].clear()
+        sizes = np.concatenate(tables[bucket])
+        starts = np.concatenate(([0], np.cumsum(sizes["bytes"], dtype=np.int64)))
+        number = task.first + bucket
+        order = random.generator(task.seed, f"shuffle-{task.split}", number).permutation(len(sizes))
+        _write_documents(task.work / f"{task.split}-{number}", text, starts, order)
+        _save(task.work / f"{task.split}-{number}-sizes", sizes[order])
+
+
+def _read_part(path: Path, dtype: np.dtype, first: int, count: int) -> np.ndarray:
+    return np.fromfile(path, dtype, count, offset=int(first) * dtype.itemsize)
 
 
 def _write_documents(path: Path, text: bytes, starts: np.ndarray, order: np.ndarray) -> None:
@@ -113,8 +151,8 @@ def _write_documents(path: Path, text: bytes, starts: np.ndarray, order: np.ndar
 
 
 def _save(path: Path, array: np.ndarray) -> None:
-    with new_file(path, synchronise=False) as temporary, temporary.open("wb") as stream:
-        np.save(stream, array)
+    with new_file(path, synchronise=False) as temporary:
+        array.tofile(temporary)
 
 
 @dataclass
@@ -143,7 +181,7 @@ def plan_shards(
 
     def sizes() -> Iterator[tuple[int, np.ndarray]]:
         for bucket in range(buckets):
-            yield bucket, np.load(work / f"{split}-{bucket}-sizes.npy", mmap_mode="r")
+            yield bucket, np.fromfile(work / f"{split}-{bucket}-sizes", _SIZES)
 
     # The limit that requires more shards decides their number and the target size.
     totals = {
@@ -250,15 +288,24 @@ def write_shards(
         max_bytes: bytes per shard; only a single larger document exceeds it.
     """
     buckets = -(-sum(path.stat().st_size for path in files) // BUCKET_BYTES)
-    scatters = [
-        ScatterTask(path, number, rule, buckets, seed, work) for number, path in enumerate(files)
-    ]
-    shard_map(scatter, scatters, workers, "scatter")
-    shuffles = [
-        BucketTask(split, bucket, buckets, len(files), seed, work)
-        for split in SPLITS
-        for bucket in range(buckets)
-    ]
+    scatters: list[ScatterTask] = []
+    first = 0
+    for paths in in_batches(files):
+        number = len(scatters)
+        scatters.append(ScatterTask(tuple(paths), first, number, rule, buckets, seed, work))
+        first += len(paths)
+    none = np.zeros(len(SPLITS), np.int64)
+    sizes = sum(shard_map(scatter, scatters, workers, "scatter"), start=none)
+    shuffles = []
+    for split, size in zip(SPLITS, sizes.tolist(), strict=True):
+        # As many as fit in memory: of a small split, all at once.
+        step = max(1, int(BUCKET_BYTES * buckets // max(size, 1)))
+        shuffles += [
+            BucketTask(
+                split, bucket, min(bucket + step, buckets), buckets, len(scatters), seed, work
+            )
+            for bucket in range(0, buckets, step)
+        ]
     shard_map(shuffle, shuffles, workers, "shuffle", "buckets")
     for path in work.glob("scattered-*"):
         path.unlink()

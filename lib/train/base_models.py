@@ -85,7 +85,7 @@ def check_base_models() -> None:
     paths = [*models.values(), *([base] if base else [])]
     stamp = scratch() / _STAMP
     key = _digest(params, paths)
-    if stamp.is_file() and stamp.read_text(encoding="utf-8") == key:
+    if stamp.is_file() and stamp.read_bytes() == key.encode():
         return
     lines = []
     opened = {

@@ -4,8 +4,11 @@ from collections import Counter
 
 import pytest
 
+from lib.run import fingerprint
+from lib.text import documents as documents_module
 from lib.text import shards as shards_module
-from lib.text.documents import format_document, read_corpus
+from lib.text.documents import CorpusText, format_document, in_batches, read_corpus
+from lib.text.sampling import Sample, write_samples
 from lib.text.shards import write_shards
 from lib.text.splits import SPLITS, SplitRule
 from tests.helpers.corpus import in_two_files, splits_of
@@ -59,3 +62,43 @@ def test_a_document_larger_than_a_shard_gets_its_own_shard(tmp_path):
     assert sorted(shard.read_bytes() for shard in shards) == [
         format_document(text * 300) for text in "abc"
     ]
+
+
+def test_files_read_together_change_no_byte(tmp_path, monkeypatch):
+    files = in_two_files(tmp_path / "corpus", 300)
+    rule = SplitRule(files, tmp_path / "corpus", 0.1, 0.1)
+    monkeypatch.setattr(shards_module, "BUCKET_BYTES", 2000)
+    results = []
+    for size in (1, 1 << 20):
+        monkeypatch.setattr(documents_module, "_BATCH_BYTES", size)
+        assert len(list(in_batches(files))) == (2 if size == 1 else 1)
+        (tmp_path / f"work-{size}").mkdir()
+        target = tmp_path / f"shards-{size}"
+        write_shards(files, rule, target, tmp_path / f"work-{size}", 100, 4096, 5, 1)
+        samples = [Sample("train", 100, target / "train/sample.txt")]
+        write_samples(files, rule, samples, 3, tmp_path / f"work-{size}", 1)
+        results.append(fingerprint.of_path(target))
+    assert results[0] == results[1]
+
+
+def test_small_splits_are_shuffled_many_buckets_at_once(tmp_path, monkeypatch):
+    files = in_two_files(tmp_path / "corpus", 600)
+    monkeypatch.setattr(shards_module, "BUCKET_BYTES", 1000)
+    tasks = []
+    shuffle = shards_module.shuffle
+    monkeypatch.setattr(shards_module, "shuffle", lambda task: [tasks.append(task), shuffle(task)])
+    (tmp_path / "work").mkdir()
+    rule = SplitRule(files, tmp_path / "corpus", 0.05, 0.05)
+    write_shards(files, rule, tmp_path / "shards", tmp_path / "work", 1000, 10**6, 5, 1)
+    counts = Counter(task.split for task in tasks)
+    assert counts["train"] > 20 > 10 > counts["dev"] + counts["test"]
+
+
+def test_joined_files_are_indexed_as_one(tmp_path):
+    files = in_two_files(tmp_path / "corpus", 20)
+    (tmp_path / "one.txt").write_bytes(b"".join(path.read_bytes() for path in files))
+    one = CorpusText.read(tmp_path / "one.txt")
+    joined = CorpusText.join([CorpusText.read(path) for path in files])
+    assert joined.text == one.text
+    assert joined.lines.tolist() == one.lines.tolist()
+    assert joined.documents.tolist() == one.documents.tolist()

@@ -17,6 +17,7 @@ from lib.text.reading.lines import BLOCK_BYTES, MAX_LINE_BYTES
 from lib.text.reading.reader import Reader
 
 _BATCH_ROWS = 1024
+_BATCH_CHARACTERS = 1 << 18
 _DIALECT_LINES = 500
 # A row of more lines than this has lost its closing quote.
 _MAX_ROW_LINES = 10_000
@@ -57,14 +58,16 @@ def read_separated(delimiter: str, reader: Reader) -> Iterator[Documents]:
         return
     columns = [header.index(name) for name in names]
     batch: Documents = []
+    size = 0
     for row in rows if wanted.header else chain([first], rows):
         text = row[columns[0]] if len(columns) == 1 else [row[column] for column in columns]
         found = reader.record_lines(text, rows.position)
         if found:
             batch.append(found)
-        if len(batch) == _BATCH_ROWS:
+            size += sum(map(len, found))
+        if len(batch) == _BATCH_ROWS or size >= _BATCH_CHARACTERS:
             yield batch
-            batch = []
+            batch, size = [], 0
     yield batch
 
 
