@@ -435,7 +435,7 @@ def _clean(task: ChunkTask, text_path: Path, table_path: Path) -> dict[str, Any]
         if groups:
             write(*groups.rest())
             counts["documents_in"] = int(documents.sum())
-            counts["documents_empty"] = 0
+            del counts["documents_empty"]
     if faults:
         raise _FaultsError(faults)
     return {

@@ -31,16 +31,16 @@ from lib.text.dedup.exact_duplicates import read_table
 from lib.text.dedup.near_duplicates import SignatureTask, write_signatures
 from lib.text.documents import read_corpus
 from lib.text.reading.raw_files import examine
-from lib.text.reading.reader import RawFile
+from lib.text.reading.reader import RawFile, ReadOptions
 from lib.text.reading.rejections import Rejections
 
-OPTIONS = ChunkOptions("blank_line", "split", "text", True, Cleaning())
+OPTIONS = ChunkOptions(ReadOptions(), "split", True, Cleaning())
 
 
 def raw_files(folder: Path, options: ChunkOptions = OPTIONS) -> list[RawFile]:
     found = []
     for path in sorted(folder.iterdir()):
-        if file := examine(path, "auto", options.document, Rejections("", True)):
+        if file := examine(path, "auto", options.reading.document, Rejections("", True)):
             found.append(file)
     return found
 
@@ -86,6 +86,22 @@ def test_small_files_in_one_chunk_are_cleaned_as_each_by_itself(tmp_path):
     bad = sum(len(facts.rejected) for facts in one[2])
     assert bad == 43 and 0 in documents
     assert bad == sum(bool(facts.rejected) for facts in alone[2])
+
+
+@pytest.mark.parametrize("batch", [1 << 18, 10])
+def test_documents_of_n_sentences_end_with_their_file(tmp_path, monkeypatch, batch):
+    monkeypatch.setattr(chunks_module, "_BATCH_CHARACTERS", batch)
+    raw, cleaned = tmp_path / "raw", tmp_path / "cleaned"
+    raw.mkdir()
+    for number, count in enumerate((5, 4, 0, 1, 7)):
+        (raw / f"{number}.txt").write_text("".join(f"{number} {n}.\n\n" for n in range(count)))
+    options = replace(OPTIONS, reading=ReadOptions("2 sentences"))
+    (task,) = chunk_tasks(raw_files(raw, options), cleaned, options)
+    text, table, (facts,) = clean_all([task])
+    assert facts.documents == [3, 2, 0, 1, 4] and facts.counts["documents_in"] == 10
+    documents = text.decode().split("\n\n")[:-1]
+    assert all(len({line.split()[0] for line in each.split("\n")}) == 1 for each in documents)
+    assert sum(row[5] for row in table) == facts.counts["characters_in"] == 17 * len("0 0.")
 
 
 def test_a_new_small_file_leaves_most_batches_as_they_are(tmp_path, monkeypatch):

@@ -15,7 +15,7 @@ import pytest
 from lib.text.reading.compression import DAMAGED, CompressedStream, open_raw
 from lib.text.reading.formats import read_documents
 from lib.text.reading.raw_files import examine
-from lib.text.reading.reader import Chunk
+from lib.text.reading.reader import Chunk, ReadOptions
 from lib.text.reading.rejections import Rejections
 
 COMPRESSIONS = {
@@ -42,7 +42,7 @@ def read(path: Path) -> tuple[list[str], Rejections]:
     rejections = Rejections(str(path), True)
     found = []
     if file := examine(path, "auto", "line", rejections):
-        for batch in read_documents(Chunk(file), "line", "text", rejections, Counter()):
+        for batch in read_documents(Chunk(file), ReadOptions("line"), rejections, Counter()):
             found += [line for (line,) in batch]
     return found, rejections
 
@@ -85,11 +85,12 @@ def test_damage_after_the_first_stream_is_noticed_and_what_it_cost_estimated(tmp
         assert rejections.counts == {"corrupt_compression": 1}
         assert found == LINES[: len(found)]
         lost = text - sum(map(len, found)) - len(found)
-        if name == "zstandard" and not found:  # It gives nothing of a block before the damage.
-            lost = path.stat().st_size
+        known = rejections.bytes["corrupt_compression"]
+        if name == "zstandard":  # Its library reads ahead, 64 KiB at a time.
+            assert 0 < known < 1.5 * lost
         else:
             assert len(found) >= len(LINES) * (damaged - 1) // 6
-        assert 0.6 * lost < rejections.bytes["corrupt_compression"] < 1.5 * lost
+            assert 0.6 * lost < known < 1.5 * lost
         expected = f"line {len(found) + 1}" if found else ""
         assert rejections.examples[0]["position"] == expected
 
