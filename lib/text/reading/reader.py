@@ -221,7 +221,17 @@ class Reader:
         self.counts["characters_dropped_rejected"] += len(text)
         self.rejections.add(reason, where, text)
 
-    def reject_file(self, reason: str, where: str | Callable[[], str] = "") -> None:
-        """Rejects the whole file (or chunk)."""
+    def reject_file(
+        self, reason: str, where: str | Callable[[], str] = "", read: float = 0
+    ) -> None:
+        """Rejects the whole file (or chunk), or what is left of it.
+
+        Args:
+            read: the fraction of it that was read.
+        """
         stop = self.chunk.file.size if self.chunk.stop is None else self.chunk.stop
-        self.rejections.add_file(reason, stop - self.chunk.start, where)
+        size = stop - self.chunk.start
+        if read:
+            self.rejections.add(reason, where, b"", round(size * (1 - read)))
+        else:
+            self.rejections.add_file(reason, size, where)

@@ -14,10 +14,15 @@ from lib.text.reading.compression import DAMAGED, damage, open_raw
 from lib.text.reading.dialects import Dialect, find_dialect
 from lib.text.reading.json_records import add_record
 from lib.text.reading.lines import BLOCK_BYTES, MAX_LINE_BYTES
+from lib.text.reading.parquet_pages import TooLong, Value, column_values, is_readable
 from lib.text.reading.reader import Reader
 
 _BATCH_ROWS = 1024
 _BATCH_CHARACTERS = 1 << 18
+# Bytes of a row group that Arrow holds at once.
+_GROUP_BYTES = 32 << 20
+# No longer text has at most 4 Mi characters.
+_MAX_VALUE_BYTES = 4 * MAX_LINE_BYTES
 _DIALECT_LINES = 500
 # A row of more lines than this has lost its closing quote.
 _MAX_ROW_LINES = 10_000
@@ -156,7 +161,8 @@ def read_parquet(reader: Reader) -> Iterator[Documents]:
     import pyarrow  # Slow to import: only where there is such a file.
     from pyarrow import parquet
 
-    file, fields, rejections = reader.chunk.file, reader.fields, reader.rejections
+    file, fields = reader.chunk.file, reader.fields
+    number = rows = 0
     with open_raw(file.path, file.compression) as stream, tempfile.TemporaryFile() as spool:
         seekable: Any = stream
         try:
@@ -170,40 +176,82 @@ def read_parquet(reader: Reader) -> Iterator[Documents]:
             if not columns:
                 reader.reject_file("text_field_missing", fields.missing(names))
                 return
-            number = 0
-            for rows in table.iter_batches(_BATCH_ROWS, columns=columns):
-                if fields.names != (rows.schema.names[0],):
+            rows = table.metadata.num_rows
+            leaf = _text_column(table, fields.names)
+            for group in range(table.num_row_groups):
+                if leaf is not None:
+                    column = table.metadata.row_group(group).column(leaf)
+                    if is_readable(column):
+                        level = table.schema.column(leaf).max_definition_level
+                        values = column_values(seekable, column, level, _MAX_VALUE_BYTES)
+                        yield from _text_values(reader, values, number)
+                        number += column.num_values
+                        continue
+                batch_rows = _rows_at_once(table.metadata.row_group(group), columns)
+                for some in table.iter_batches(batch_rows, row_groups=[group], columns=columns):
                     batch: Documents = []
-                    for record in rows.to_pylist():
+                    for record in some.to_pylist():
                         number += 1
-                        where = f"row {number}"
-                        add_record(reader, record, partial(str, where), "", batch)
+                        add_record(reader, record, partial(str, f"row {number}"), "", batch)
                     yield batch
-                    continue
-                column = rows.column(0)
-                if pyarrow.types.is_string(column.type) or pyarrow.types.is_large_string(
-                    column.type
-                ):
-                    # As bytes: Arrow does not check that text is UTF-8, and fails on it later.
-                    column = column.view(
-                        pyarrow.binary()
-                        if pyarrow.types.is_string(column.type)
-                        else pyarrow.large_binary()
-                    )
-                batch = []
-                for value in column.to_pylist():
-                    number += 1
-                    where = f"row {number}"
-                    if isinstance(value, bytes):
-                        try:
-                            value = value.decode()
-                        except UnicodeDecodeError:
-                            rejections.add("invalid_utf8", where, value)
-                            continue
-                    if found := reader.record_lines(value, where):
-                        batch.append(found)
-                yield batch
         except DAMAGED as error:
-            reader.reject_file(damage(error) if file.compression != "none" else "corrupt_parquet")
-        except (pyarrow.ArrowException, ValueError):
-            reader.reject_file("corrupt_parquet")
+            reason = damage(error) if file.compression != "none" else "corrupt_parquet"
+            reader.reject_file(reason, read=number / rows if rows else 0)
+        except (pyarrow.ArrowException, ValueError, LookupError, TypeError):
+            reader.reject_file("corrupt_parquet", read=number / rows if rows else 0)
+
+
+def _text_column(table: Any, names: tuple[str, ...]) -> int | None:
+    """The number of the column of a single text field that is in no list; None for other fields."""
+    if len(names) != 1:
+        return None
+    for number in range(len(table.schema.names)):
+        column = table.schema.column(number)
+        if column.path == names[0]:
+            kind = column.logical_type.type
+            is_text = column.physical_type == "BYTE_ARRAY" and kind in ("STRING", "NONE", "JSON")
+            return number if is_text and column.max_repetition_level == 0 else None
+    return None
+
+
+def _text_values(reader: Reader, values: Iterator[Value], before: int) -> Iterator[Documents]:
+    """Documents of the values of a column, `before` rows of which have been read."""
+    batch: Documents = []
+    size = 0
+    for number, value in enumerate(values, before + 1):
+        where = f"row {number}"
+        text: str | None = None
+        if isinstance(value, TooLong):
+            beginning = value.beginning.decode("utf-8", "replace")
+            reader.counts["characters_read"] += value.size
+            reader.counts["characters_dropped_rejected"] += value.size
+            reader.rejections.add("line_too_long", where, beginning, value.size)
+            continue
+        if value is not None:
+            try:
+                text = value.decode()
+            except UnicodeDecodeError:
+                reader.rejections.add("invalid_utf8", where, value)
+                continue
+        if found := reader.record_lines(text, where):
+            batch.append(found)
+            size += sum(map(len, found))
+        if len(batch) == _BATCH_ROWS or size >= _BATCH_CHARACTERS:
+            yield batch
+            batch, size = [], 0
+    yield batch
+
+
+def _rows_at_once(group: Any, columns: list[str]) -> int:
+    """Rows of a row group that Arrow may hold at once.
+
+    With a dictionary every row may have the largest value, which is at most the size of the column.
+    """
+    size, has_dictionary = 1, False
+    for number in range(group.num_columns):
+        column = group.column(number)
+        if column.path_in_schema.partition(".")[0] in columns or column.path_in_schema in columns:
+            size += column.total_uncompressed_size
+            has_dictionary |= column.has_dictionary_page
+    rows = _GROUP_BYTES if has_dictionary else _GROUP_BYTES * group.num_rows
+    return max(1, min(_BATCH_ROWS, rows // size))

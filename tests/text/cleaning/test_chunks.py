@@ -127,7 +127,8 @@ def test_faults_of_all_files_of_a_chunk_are_found(tmp_path):
     (task,) = chunk_tasks(raw_files(tmp_path), cleaned, options)
     outcome = clean_chunk(task)
     assert [Path(fault.source).name for fault in outcome.faults] == ["0.txt", "3.txt", "6.txt"]
-    assert {fault.position for fault in outcome.faults} == {"line 2"} and outcome.key == ""
+    assert outcome.key == ""
+    assert all(fault.position.startswith("line 2") for fault in outcome.faults)
     assert not cleaned.exists() or not list(cleaned.iterdir())
 
 

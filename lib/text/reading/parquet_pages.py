@@ -1,0 +1,447 @@
+"""Values of a text column of a Parquet file, one at a time, in bounded memory.
+
+Arrow holds a page of a column and its dictionary in memory, compressed and not, and a batch of rows
+besides. Pages have a megabyte as a rule, but writers look at the size of a page after a thousand
+rows only: with long texts a page may have as much as the file, and with a dictionary a file of some
+kilobytes may have gigabytes of text. Here a large page is decompressed in parts, a large dictionary
+is kept on disk, and repeated values stay one object.
+
+Format: https://parquet.apache.org/docs/file-format. A column chunk is a sequence of pages, each
+with a header in Thrift's compact protocol; a page has definition levels (which values are null) and
+then values, or numbers of values in the dictionary.
+"""
+
+import io
+import itertools
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, BinaryIO
+
+import numpy as np
+
+# Larger pages are decompressed in parts, and larger dictionaries are kept on disk.
+_LARGE_BYTES = 8 << 20
+_SNAPPY_BLOCK = 1 << 16
+_BLOCK_BYTES = 1 << 18
+_PACKED_VALUES = 1 << 13  # unpacked at once
+
+# Codes of the format.
+_DATA_PAGE, _DICTIONARY_PAGE, _DATA_PAGE_V2 = 0, 2, 3
+_PLAIN, _PLAIN_DICTIONARY, _RLE, _RLE_DICTIONARY = 0, 2, 3, 8
+_ENCODINGS = {"PLAIN", "PLAIN_DICTIONARY", "RLE", "RLE_DICTIONARY", "BIT_PACKED"}
+_CODECS = {
+    "UNCOMPRESSED": None,
+    "SNAPPY": "snappy",
+    "GZIP": "gzip",
+    "BROTLI": "brotli",
+    "ZSTD": "zstd",
+}
+_STREAMED = ("gzip", "brotli", "zstd")
+
+
+@dataclass(frozen=True)
+class TooLong:
+    """A value of more bytes than the limit, which was passed over.
+
+    Attributes:
+        size: its bytes.
+        beginning: the first of them.
+    """
+
+    size: int
+    beginning: bytes
+
+
+Value = bytes | TooLong | None
+
+
+def is_readable(column: Any) -> bool:
+    """Whether this module reads a column chunk (pyarrow's metadata of it)."""
+    return (
+        column.physical_type == "BYTE_ARRAY"
+        and set(column.encodings) <= _ENCODINGS
+        and column.compression in _CODECS
+    )
+
+
+def column_values(
+    stream: BinaryIO, column: Any, max_definition: int, max_bytes: int
+) -> Iterator[Value]:
+    """The values of a column chunk without repeated fields, one per row; None for null.
+
+    Args:
+        stream: the file.
+        column: pyarrow's metadata of the column chunk.
+        max_definition: the definition level of values that are not null.
+        max_bytes: longer values are passed over.
+
+    Raises:
+        ValueError, EOFError: the file is damaged.
+    """
+    codec = _CODECS[column.compression]
+    position = column.data_page_offset
+    if column.has_dictionary_page and column.dictionary_page_offset:
+        position = min(position, column.dictionary_page_offset)
+    left = column.num_values
+    dictionary: _Dictionary | None = None
+    while left > 0:
+        source = _Source(stream, position)
+        header = _struct(source)
+        kind, size, compressed_size = header[1], header[2], header[3]
+        if not (
+            0 <= size <= column.total_uncompressed_size
+            and 0 <= compressed_size <= column.total_compressed_size
+        ):
+            raise ValueError("a page that is larger than its column")
+        start = source.position
+        position = start + compressed_size
+        if kind == _DICTIONARY_PAGE:
+            body = _body(_Source(stream, start, position), codec, size)
+            dictionary = _Dictionary(body, header[7][1], size, max_bytes)
+        elif kind == _DATA_PAGE:
+            count, encoding, level_encoding = (header[5][field] for field in (1, 2, 3))
+            body = _body(_Source(stream, start, position), codec, size)
+            levels: Iterator[int] = itertools.repeat(max_definition, count)
+            if max_definition:
+                if level_encoding != _RLE:
+                    raise ValueError("definition levels of an unknown encoding")
+                length = int.from_bytes(body(4), "little")
+                levels = _hybrid(body(length), max_definition.bit_length(), count)
+                size -= 4 + length
+            values = _page_values(body, encoding, dictionary, size, count, max_bytes)
+            yield from (next(values) if level == max_definition else None for level in levels)
+            left -= count
+        elif kind == _DATA_PAGE_V2:
+            page = header[8]
+            count, encoding, definition, repetition = (page[field] for field in (1, 4, 5, 6))
+            source.read(repetition)
+            levels = itertools.repeat(max_definition, count)
+            if max_definition:
+                levels = _hybrid(source.read(definition), max_definition.bit_length(), count)
+            rest = _Source(stream, source.position, position)
+            size -= repetition + definition
+            body = _body(rest, codec if page.get(7, True) else None, size)
+            values = _page_values(body, encoding, dictionary, size, count, max_bytes)
+            yield from (next(values) if level == max_definition else None for level in levels)
+            left -= count
+
+
+# --- Bytes
+
+
+class _Source:
+    """Exact reads from a position of a file on, up to an end."""
+
+    def __init__(self, stream: BinaryIO, position: int, end: int | None = None) -> None:
+        self._stream, self.position, self.end = stream, position, end
+
+    def some(self, size: int) -> bytes:
+        """At most `size` bytes; none at the end."""
+        if self.end is not None:
+            size = min(size, self.end - self.position)
+        self._stream.seek(self.position)
+        data = self._stream.read(size) if size > 0 else b""
+        self.position += len(data)
+        return data
+
+    def read(self, size: int) -> bytes:
+        data = self.some(size)
+        if len(data) < size:
+            raise EOFError("a page ends too early")
+        return data
+
+
+# Reads exactly so many bytes of a page.
+_Read = Callable[[int], bytes]
+
+
+def _body(source: _Source, codec: str | None, size: int) -> _Read:
+    """A page's decompressed bytes; in parts, if there are many."""
+    import pyarrow
+
+    assert source.end is not None
+    if codec is None:
+        return source.read
+    if size <= _LARGE_BYTES:
+        data = source.read(source.end - source.position)
+        whole = pyarrow.decompress(data, size, codec=codec, asbytes=True) if size else b""
+        return _exactly(io.BytesIO(whole).read)
+    if codec in _STREAMED:
+        return _exactly(pyarrow.input_stream(_Limited(source), compression=codec).read)
+    return _exactly(_Blocks(_snappy_blocks(source, size)).read)
+
+
+def _exactly(read: Callable[[int], bytes]) -> _Read:
+    def exact(size: int) -> bytes:
+        data = read(size)
+        if len(data) < size:
+            raise EOFError("a page ends too early")
+        return data
+
+    return exact
+
+
+class _Limited(io.RawIOBase):
+    """A part of a file as a file."""
+
+    def __init__(self, source: _Source) -> None:
+        super().__init__()
+        self._source = source
+
+    def readable(self) -> bool:
+        return True
+
+    def read(self, size: int = -1, /) -> bytes:
+        return self._source.some(_BLOCK_BYTES if size < 0 else size)
+
+
+class _Blocks:
+    """Reads of any size from blocks."""
+
+    def __init__(self, blocks: Iterator[bytes]) -> None:
+        self._blocks, self._block, self._at = blocks, b"", 0
+
+    def read(self, size: int) -> bytes:
+        end = self._at + size
+        if end <= len(self._block):
+            data = self._block[self._at : end]
+            self._at = end
+            return data
+        parts = [self._block[self._at :]]
+        size -= len(parts[0])
+        self._block, self._at = b"", 0
+        while size > 0:
+            block = next(self._blocks, b"")
+            if not block:
+                break
+            if len(block) > size:
+                self._block, self._at = block, size
+                block = block[:size]
+            parts.append(block)
+            size -= len(block)
+        return b"".join(parts)
+
+
+def _snappy_blocks(source: _Source, size: int) -> Iterator[bytes]:
+    """The decompressed bytes of a large page in Snappy's format, 64 KiB at a time.
+
+    Snappy compresses blocks of 64 KiB of text by themselves, although the format does not say where
+    one ends: the elements are counted to find out, and a block is decompressed as text of its own.
+    A page by a compressor that does otherwise is decompressed as a whole.
+    """
+    import pyarrow
+
+    assert source.end is not None
+    start, end = source.position, source.end
+    done = 0
+    _varint(source)
+    buffer = b""
+    while done < size:
+        target = min(_SNAPPY_BLOCK, size - done)
+        # No block needs more: a literal has a header of at most 5 bytes.
+        if len(buffer) < 2 * _SNAPPY_BLOCK:
+            buffer += source.some(16 * _SNAPPY_BLOCK)
+        try:
+            length = _snappy_length(buffer, target)
+            block = pyarrow.decompress(
+                _as_varint(target) + buffer[:length], target, codec="snappy", asbytes=True
+            )
+        except (ValueError, IndexError, OSError, pyarrow.ArrowException):
+            source.position = start
+            data = source.read(end - start)
+            yield pyarrow.decompress(data, size, codec="snappy", asbytes=True)[done:]
+            return
+        yield block
+        buffer = buffer[length:]
+        done += target
+
+
+def _snappy_length(data: bytes, target: int) -> int:
+    """Bytes of the elements that give exactly `target` bytes."""
+    at = given = 0
+    while given < target:
+        tag = data[at]
+        kind = tag & 3
+        if kind == 0:
+            length = tag >> 2
+            if length < 60:
+                at += length + 2
+                given += length + 1
+            else:
+                extra = length - 59
+                length = int.from_bytes(data[at + 1 : at + 1 + extra], "little") + 1
+                at += 1 + extra + length
+                given += length
+        elif kind == 1:
+            at += 2
+            given += 4 + (tag >> 2 & 7)
+        else:
+            at += 3 if kind == 2 else 5
+            given += (tag >> 2) + 1
+    if given != target or at > len(data):
+        raise ValueError("not in blocks")
+    return at
+
+
+# --- Values
+
+
+def _page_values(
+    body: _Read,
+    encoding: int,
+    dictionary: "_Dictionary | None",
+    size: int,
+    count: int,
+    max_bytes: int,
+) -> Iterator[Value]:
+    """The values of a page that are not null.
+
+    Args:
+        size: bytes of them in the page.
+        count: at most so many.
+    """
+    if encoding == _PLAIN:
+        return (_plain(body, max_bytes) for _ in range(count))
+    if encoding not in (_PLAIN_DICTIONARY, _RLE_DICTIONARY) or dictionary is None:
+        raise ValueError("values of an unknown encoding")
+    if size == 0:  # All are null.
+        return iter(())
+    width = body(1)[0]
+    return map(dictionary.value, _hybrid(body(size - 1), width, count))
+
+
+def _plain(body: _Read, max_bytes: int) -> bytes | TooLong:
+    """A byte array: its length in four bytes, and the bytes."""
+    size = int.from_bytes(body(4), "little")
+    if size <= max_bytes:
+        return body(size)
+    beginning = body(512)
+    for start in range(512, size, _BLOCK_BYTES):
+        body(min(_BLOCK_BYTES, size - start))
+    return TooLong(size, beginning)
+
+
+class _Dictionary:
+    """The dictionary of a column chunk, in memory or, if it is large, on disk."""
+
+    def __init__(self, body: _Read, count: int, size: int, max_bytes: int) -> None:
+        self._values: list[bytes | TooLong] = []
+        self._places: list[tuple[int, int] | TooLong] = []
+        self._last: tuple[int, bytes | TooLong] = (-1, b"")
+        if size <= _LARGE_BYTES:
+            self._values = [_plain(body, max_bytes) for _ in range(count)]
+            return
+        self._file = tempfile.TemporaryFile()  # noqa: SIM115 (closed when it is collected)
+        position = 0
+        for _ in range(count):
+            value = _plain(body, max_bytes)
+            if isinstance(value, TooLong):
+                self._places.append(value)
+            else:
+                self._file.write(value)
+                self._places.append((position, len(value)))
+                position += len(value)
+
+    def value(self, number: int) -> bytes | TooLong:
+        if self._values:
+            return self._values[number]
+        if number != self._last[0]:
+            place = self._places[number]
+            if isinstance(place, TooLong):
+                return place
+            self._file.seek(place[0])
+            self._last = (number, self._file.read(place[1]))
+        return self._last[1]
+
+
+def _hybrid(data: bytes, width: int, count: int) -> Iterator[int]:
+    """Numbers of `width` bits in runs: repeated ones, and packed ones in groups of eight."""
+    if width == 0:
+        yield from itertools.repeat(0, count)
+        return
+    source = io.BytesIO(data)
+    weights = 1 << np.arange(width, dtype=np.int64)
+    while count > 0:
+        header = _varint(source)
+        if header & 1:
+            left = header >> 1  # groups
+            while left and count > 0:
+                groups = min(left, _PACKED_VALUES // 8)
+                left -= groups
+                packed = np.frombuffer(
+                    source.read(groups * width).ljust(groups * width, b"\0"), "u1"
+                )
+                bits = np.unpackbits(packed, bitorder="little").reshape(-1, width)  # [values, bits]
+                numbers = (bits @ weights)[:count].tolist()
+                yield from numbers
+                count -= len(numbers)
+        else:
+            repeated = min(header >> 1, count)
+            if repeated == 0:
+                raise ValueError("an empty run")
+            number = int.from_bytes(source.read((width + 7) // 8), "little")
+            yield from itertools.repeat(number, repeated)
+            count -= repeated
+
+
+# --- Thrift's compact protocol
+
+
+def _varint(source: Any) -> int:
+    number = shift = 0
+    while True:
+        byte = source.read(1)
+        if not byte:
+            raise EOFError("a number ends too early")
+        number |= (byte[0] & 127) << shift
+        if byte[0] < 128:
+            return number
+        shift += 7
+
+
+def _as_varint(number: int) -> bytes:
+    data = bytearray()
+    while number > 127:
+        data.append(number & 127 | 128)
+        number >>= 7
+    data.append(number)
+    return bytes(data)
+
+
+def _integer(source: Any) -> int:
+    number = _varint(source)
+    return number >> 1 ^ -(number & 1)
+
+
+def _struct(source: Any) -> dict[int, Any]:
+    """The fields of a struct by their numbers."""
+    fields: dict[int, Any] = {}
+    number = 0
+    while byte := source.read(1)[0]:
+        number = number + (byte >> 4) if byte >> 4 else _integer(source)
+        fields[number] = _field(source, byte & 15)
+    return fields
+
+
+def _field(source: Any, kind: int) -> Any:
+    match kind:
+        case 1 | 2:
+            return kind == 1
+        case 3:
+            return source.read(1)[0]
+        case 4 | 5 | 6:
+            return _integer(source)
+        case 7:
+            return source.read(8)
+        case 8:
+            return source.read(_varint(source))
+        case 9 | 10:
+            head = source.read(1)[0]
+            count = head >> 4 if head >> 4 < 15 else _varint(source)
+            inner = head & 15
+            return [source.read(1) if inner < 3 else _field(source, inner) for _ in range(count)]
+        case 12:
+            return _struct(source)
+        case _:
+            raise ValueError(f"a field of the unknown type {kind}")
