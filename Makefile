@@ -10,7 +10,7 @@ export $(VALUES)
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 export TF_CPP_MIN_LOG_LEVEL ?= 3
 
-.PHONY: help setup interop gpu tpu smoke demo report accept continue finish experiments compare repeat \
+.PHONY: help setup repository interop gpu tpu smoke demo report accept continue finish experiments compare repeat \
 	import recipe recipe-text tiny-base remote push bucket test check-slow lint hooks lock clean bench
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -50,11 +50,16 @@ gpu: .venv/gpu-installed ## the CUDA libraries that TensorFlow needs on NVIDIA's
 
 tpu: .venv/tpu-installed ## TensorFlow for TPUs in place of the locked one; see docs/tpu.md
 
-smoke: setup ## all stages on a sliver of text, in about a minute
+# A downloaded ZIP is none, and DVC's message does not say what to do.
+repository:
+	@git rev-parse --git-dir > /dev/null 2>&1 || \
+		{ echo "make: error: not a git repository, which DVC needs; clone the project with git instead of downloading a ZIP, or run: git init" >&2; exit 1; }
+
+smoke: repository setup ## all stages on a sliver of text, in about a minute
 	python -m lib.commands.recipe smoke --in .scratch/smoke
 	cd .scratch/smoke && dvc repro && python -m lib.commands.summary
 
-demo: setup ## the whole pipeline on the demo corpus
+demo: repository setup ## the whole pipeline on the demo corpus
 	dvc repro
 	@python -m lib.commands.summary
 

@@ -45,7 +45,8 @@ def main(corpus: Path = CORPUS, shards: Path = SHARDS) -> None:
             if not counts[split].documents:
                 raise UserError(
                     f"{corpus}: no {split} documents among "
-                    f"{sum(each.documents for each in counts.values()):,}; give more documents, "
+                    f"{sum(each.documents for each in counts.values()):,}; give more documents "
+                    "(or smaller ones: preprocess.document: 5 sentences), "
                     f"a {split} folder, or another split.dev_fraction and split.test_fraction"
                 )
         # Near duplicates in the training text make held-out numbers look better than they are.

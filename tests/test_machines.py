@@ -1,6 +1,8 @@
 """Set-up for GPUs and TPUs: make targets, dependency groups and lock file are consistent."""
 
+import os
 import re
+import shutil
 import subprocess
 import tomllib
 
@@ -21,6 +23,22 @@ def make(*arguments: str) -> str:
 
 def package(requirement: str) -> str:
     return re.match(r"[\w-]+", requirement)[0]
+
+
+@pytest.mark.parametrize("target", ["smoke", "demo"])
+def test_a_downloaded_zip_is_told_what_it_lacks(tmp_path, target):
+    shutil.copyfile(ROOT / "Makefile", tmp_path / "Makefile")
+    # Wherever temporary files are: not in a repository of the developer's.
+    environment = {**os.environ, "GIT_CEILING_DIRECTORIES": str(tmp_path.parent), "LC_ALL": "C"}
+    environment.pop("GIT_DIR", None)
+    done = subprocess.run(
+        ["make", target], cwd=tmp_path, env=environment, capture_output=True, text=True
+    )
+    first = done.stderr.splitlines()[0]
+    assert done.returncode and first.startswith(
+        "make: error: not a git repository, which DVC needs"
+    )
+    assert "Traceback" not in done.stderr and not done.stdout
 
 
 @pytest.mark.parametrize("target", ["gpu", "tpu"])

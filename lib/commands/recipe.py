@@ -262,6 +262,11 @@ def _apply_here(recipe: Path, scale: str | None) -> None:
     name = f"{recipe.stem} at {scale} scale" if scale else recipe.stem
     done = f"applied {name} to params.yaml" if change else f"params.yaml already matches {name}"
     print(f"recipe: {done}; `git checkout params.yaml` restores the last commit's")
+    if scale:
+        print(
+            "recipe: note: at tiny scale a run shows that all stages work on your text; so small a "
+            "model learns in so few steps hardly more than how frequent tokens are"
+        )
     for line in missing(load_params(params), recipe.stem):
         print(f"recipe: note: {line}")
 

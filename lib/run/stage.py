@@ -38,8 +38,11 @@ def exit_with_dvc(signal_number: int) -> None:
 
     dvc runs a stage's command through $SHELL (or /bin/sh). bash replaces itself with the command;
     dash remains as its parent and outlives dvc. So every ancestor up to dvc is watched: dvc is the
-    first one started without the variable DVC_STAGE, which it sets for its commands.
+    first one started without the variable DVC_STAGE, which it sets for its commands. A stage that
+    was started by hand may outlive its shell (`nohup python -m stages.pretrain main &`).
     """
+    if "DVC_STAGE" not in os.environ:
+        return
     exit_with_parent(signal_number)
     if sys.platform != "linux":
         return

@@ -219,10 +219,10 @@ def test_tiny_scale_preserves_the_structure(name):
     assert tiny.phases.keys() == full.phases.keys()
     assert tiny.preprocess == full.preprocess and tiny.records == full.records
     model = tiny.pretrain.model
-    assert (
-        model.hidden_size <= 64
-        and model.num_hidden_layers <= 2
-        and tiny.vocab.size <= max(2000, 7800)
+    assert model.hidden_size <= 64 and model.num_hidden_layers <= 2
+    # A vocabulary of characters has as many entries as the text has, Chinese more than 2,000.
+    assert tiny.vocab.size == full.vocab.size or (
+        tiny.vocab.size == 2000 and full.vocab.source == "sentencepiece"
     )
     steps = 0
     for phase in full.phases:

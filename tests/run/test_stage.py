@@ -1,9 +1,11 @@
 """Stage runner: the command line."""
 
 import importlib
+import os
 import pickle
 import subprocess
 import sys
+import time
 
 import pytest
 
@@ -22,6 +24,23 @@ def test_every_stage_has_help(stage, monkeypatch, capsys):
     shown = capsys.readouterr().out
     assert ended.value.code == 0
     assert f"python -m stages.{stage}" in shown and main.__doc__.splitlines()[0] in shown
+
+
+@pytest.mark.parametrize("by_dvc", [False, True])
+def test_a_stage_outlives_its_shell_only_if_dvc_did_not_start_it(tmp_path, by_dvc):
+    code = (
+        "import stages, time, pathlib; pathlib.Path('started').touch();"
+        "time.sleep(1); pathlib.Path('ended').touch()"
+    )
+    environment = {name: value for name, value in os.environ.items() if name != "DVC_STAGE"}
+    environment |= {"PYTHONPATH": str(ROOT), **({"DVC_STAGE": "split"} if by_dvc else {})}
+    # The shell exits when the stage has started.
+    script = f'nohup "{sys.executable}" -c "{code}" & while [ ! -e started ]; do sleep 0.05; done'
+    subprocess.run(["sh", "-c", script], cwd=tmp_path, env=environment, check=True, timeout=60)
+    deadline = time.monotonic() + (3 if by_dvc else 60)
+    while not (tmp_path / "ended").exists() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert (tmp_path / "ended").exists() != by_dvc
 
 
 @pytest.mark.parametrize(
