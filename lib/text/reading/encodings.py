@@ -116,14 +116,23 @@ def likely_encoding(data: bytes) -> str | None:
     if found["encoding"]:
         try:
             name = _meant(text_encoding(found["encoding"]))
-            return None if name == UTF8 else name
+            return None if name == UTF8 or not _is_text(data, name) else name
         except ValueError:
             pass
     for name in ("utf-16-le", "utf-16-be"):  # of text in CJK
         ends = data.decode(name, "replace").count("\n")
-        if ends and ends == data.count("\n".encode(name)):
+        if ends and ends == data.count("\n".encode(name)) and _is_text(data, name):
             return name
     return None
+
+
+def _is_text(data: bytes, encoding: str) -> bool:
+    """Whether UTF-16 or UTF-32 may be right: fonts and the like have NUL bytes as well."""
+    if not is_wide(encoding):
+        return True
+    text = data.decode(encoding, "replace")[:-1]
+    printable = sum(character.isprintable() or character.isspace() for character in text)
+    return printable >= 0.98 * len(text) and "\ufffd" not in text
 
 
 def advice(data: bytes) -> str:

@@ -15,6 +15,15 @@ from lib.text.documents import MAX_DOCUMENT, Documents, gather, join_all
 from lib.text.reading.encodings import is_wide, likely_encoding
 from lib.text.reading.json_records import is_json, is_json_lines, read_json, read_json_lines
 from lib.text.reading.lines import MAX_LINE_BYTES, IsCut, first_cut
+from lib.text.reading.markup import (
+    is_html,
+    is_markdown,
+    is_mediawiki_dump,
+    is_xml,
+    read_html,
+    read_markdown,
+    read_xml,
+)
 from lib.text.reading.reader import Chunk, RawFile, Reader, ReadOptions
 from lib.text.reading.rejections import Rejections
 from lib.text.reading.tables import read_parquet, read_separated
@@ -23,6 +32,7 @@ _WIKITEXT_FIRST = re.compile(rb"\s* = [^=\r\n]*[^=\s] = \r?\n")
 _WIKITEXT_TITLE = re.compile(r" = [^=]*[^=\s] = $")
 _WIKITEXT_HEADING = re.compile(r" (?:= )+[^=]*[^=\s](?: =)+ $")
 _WIKITEXT_CUT = re.compile(rb" = [^=\r\n]*[^=\s] = \r?\n?$")
+_LINE_ENDS = re.compile("[\\0\n\r\x0b\x0c\x1c-\x1e\x85\u2028\u2029]")
 _EXTRACTOR_TITLE = re.compile(r"\btitle=\"(.*?)\"[^\"]*>$")
 
 
@@ -66,14 +76,29 @@ def format_of(name: str, head: bytes, document: str) -> str:
 def misfit(format_name: str, head: bytes) -> str | None:
     """The reason why a file cannot be of a format, by its first bytes; None if it can."""
     kind = FORMATS[format_name]
-    if not kind.is_binary and (is_known_binary(head) or _is_binary(head[:4096])):
-        return "utf16_file" if is_wide(likely_encoding(head) or "") else "binary_file"
+    if not kind.is_binary:
+        if known := is_known_binary(head):
+            return known
+        if _is_binary(head[:4096]):
+            return "utf16_file" if is_wide(likely_encoding(head) or "") else "binary_file"
     return kind.misfit(head)
 
 
-def is_known_binary(head: bytes) -> bool:
-    """Whether a file begins as those of some binary formats do."""
-    return head.startswith((b"PAR1", b"%PDF-"))
+# First bytes -> the reason for rejecting such files.
+_KNOWN_BINARY = {
+    b"%PDF-": "pdf_file",
+    b"{\\rtf": "office_file",
+    b"PK\x03\x04": "office_file",
+    b"\xd0\xcf\x11\xe0": "office_file",
+    b"PAR1": "binary_file",
+    b"ARROW1": "arrow_file",
+    b"\xff\xff\xff\xff": "arrow_file",
+}
+
+
+def is_known_binary(head: bytes) -> str | None:
+    """The reason for rejecting a file that begins as those of some binary formats do."""
+    return next((reason for start, reason in _KNOWN_BINARY.items() if head.startswith(start)), None)
 
 
 def _is_binary(head: bytes) -> bool:
@@ -216,16 +241,24 @@ def _read_wikiextractor(reader: Reader) -> Iterator[Documents]:
                 reader.drop("markup", line)
                 yield ""
             elif line and not line.isspace():
-                if title is not None and unescape(line.strip()) == title:
+                text = _unescaped(line) if "&" in line else line
+                if title is not None and text.strip() == title:
                     reader.counts["headings_left_out"] += 1
                     reader.drop("headings", line)
                 else:
-                    yield line
+                    reader.counts["characters_dropped_markup"] += len(line) - len(text)
+                    yield text
                 title = None
             else:
                 reader.drop("blank_lines", line)
 
     return gather(lines(), reader.counts)
+
+
+def _unescaped(line: str) -> str:
+    """A line of WikiExtractor, which escapes <, > and &."""
+    text = unescape(line)
+    return _LINE_ENDS.sub(" ", text) if _LINE_ENDS.search(text) else text
 
 
 def _is_wikiextractor(head: bytes, document: str) -> bool:
@@ -235,6 +268,11 @@ def _is_wikiextractor(head: bytes, document: str) -> bool:
 
 def _starts_article(line: bytes, document: str) -> bool:
     return line.startswith(b"<doc ")
+
+
+def _is_xml(head: bytes, document: str) -> bool:
+    start = _text_start(head)
+    return is_mediawiki_dump(start) or is_xml(start, document)
 
 
 def _text_start(head: bytes) -> bytes:
@@ -251,6 +289,17 @@ FORMATS = {
     ),
     "wikiextractor": Format(_read_wikiextractor, recognise=_is_wikiextractor, cut=_starts_article),
     "wikitext": Format(_read_wikitext, recognise=_is_wikitext, cut=_is_wikitext_title),
+    "html": Format(
+        read_html,
+        suffixes=(".html", ".htm", ".xhtml"),
+        recognise=lambda head, document: is_html(_text_start(head), document),
+    ),
+    "xml": Format(
+        read_xml,
+        suffixes=(".xml", ".sgml", ".sgm"),
+        recognise=_is_xml,
+        misfit=lambda head: "mediawiki_dump" if is_mediawiki_dump(_text_start(head)) else None,
+    ),
     "jsonl": Format(
         read_json_lines,
         suffixes=(".jsonl", ".json", ".ndjson"),
@@ -264,6 +313,11 @@ FORMATS = {
     ),
     "csv": Format(partial(read_separated, ","), suffixes=(".csv",)),
     "tsv": Format(partial(read_separated, "\t"), suffixes=(".tsv",)),
+    "markdown": Format(
+        read_markdown,
+        suffixes=(".md", ".markdown", ".mdown", ".mkd"),
+        recognise=lambda head, document: document != "line" and is_markdown(_text_start(head)),
+    ),
     "text": Format(
         _read_text, recognise=lambda head, document: True, cut=_ends_text, cut_anywhere=True
     ),

@@ -21,6 +21,13 @@ REASONS = {
     "not_a_regular_file": "neither a file nor a folder; remove it",
     "unreadable_file": "cannot be read; check its permissions",
     "binary_file": "binary data, not text; unpack it, convert it to text, or remove it",
+    "pdf_file": "a PDF; convert it to text, such as with pdftotext",
+    "office_file": "an archive or a word processor's document; unpack it, or convert it to "
+    "text, such as with pandoc -t plain",
+    "arrow_file": "an Arrow file, as Hugging Face's datasets store them; write its data set as "
+    "Parquet or JSON lines (Dataset.to_parquet)",
+    "mediawiki_dump": "a MediaWiki dump, whose text is wiki markup; extract it with WikiExtractor "
+    "(python -m wikiextractor.WikiExtractor), whose output is read as format wikiextractor",
     "utf16_file": "UTF-16 or UTF-32 without a byte order mark; set preprocess.encoding to it, "
     "such as utf-16-le",
     "corrupt_compression": "damaged, or not compressed at all; create it again or rename it",

@@ -3,6 +3,7 @@
 import bz2
 import csv
 import gzip
+import html
 import io
 import json
 import lzma
@@ -67,6 +68,30 @@ def json_objects(texts: list[str]) -> bytes:
     return "\n".join(json.dumps({"text": text}, indent=1) for text in texts).encode()
 
 
+def page(texts: list[str]) -> bytes:
+    body = "".join(
+        f"<p>{first} <br/>\n  {html.escape(second)}</p><script>var a = '<p>no</p>';</script>\n"
+        for first, second in (text.split("\n") for text in texts)
+    )
+    head = "<head><meta charset=utf-8><title>T</title><style>p{}</style></head>"
+    return f"<!DOCTYPE html>\n<html>{head}<body>{body}</body></html>".encode()
+
+
+def elements(texts: list[str], root: str = "root", more: str = "") -> bytes:
+    body = "".join(
+        f"<item id='{n}'><title>T{n}</title><text><p>{first}</p><p>{second}</p></text>{more}</item>"
+        for n, (first, second) in enumerate(text.split("\n") for text in texts)
+    )
+    return (f"<{root}>{body}</{root}>" if root else body).encode()
+
+
+def markdown(texts: list[str]) -> bytes:
+    return "\n\n".join(
+        f"## {first}\n\n{second.replace(', is', ',{}is')}".format("\n")
+        for first, second in (text.split("\n") for text in texts)
+    ).encode()
+
+
 def wikitext(texts: list[str]) -> bytes:
     return "".join(
         f" \n = Title {n} = \n \n {first} \n = = Part = = \n {second} \n"
@@ -89,10 +114,14 @@ def texts_between(separator: str) -> Callable[[list[str]], bytes]:
 WRITERS: dict[str, tuple[str, Callable[[list[str]], bytes]]] = {
     "plain.txt": ("text", texts_between("\n\n")),
     "bom.txt": ("text", lambda texts: b"\xef\xbb\xbf" + texts_between("\n \n")(texts)),
-    "dos.md": ("text", lambda texts: texts_between("\n\n\n")(texts).replace(b"\n", b"\r\n")),
+    "dos.txt": ("text", lambda texts: texts_between("\n\n\n")(texts).replace(b"\n", b"\r\n")),
     "mac": ("text", lambda texts: texts_between("\n\n")(texts).replace(b"\n", b"\r")),
     "rows.csv": ("csv", partial(separated, delimiter=",")),
     "rows.tsv": ("tsv", partial(separated, delimiter="\t")),
+    "page.html": ("html", page),
+    "texts.xml": ("xml", elements),
+    "reut2-000.sgm": ("xml", partial(elements, root="", more="<A>AT&T, x < y<P>open</A>")),
+    "readme.md": ("markdown", markdown),
     "lines.jsonl": ("jsonl", json_lines),
     "lines.JSON": ("jsonl", json_lines),
     "wiki_00": ("jsonl", json_lines),
@@ -104,7 +133,7 @@ WRITERS: dict[str, tuple[str, Callable[[list[str]], bytes]]] = {
     "table.parquet": ("parquet", parquet),
 }
 # Formats whose files (or chunks) are one document each.
-ONE_DOCUMENT: set[str] = set()
+ONE_DOCUMENT: set[str] = {"html", "markdown"}
 EXAMPLES = {name: (kind, write(TEXTS)) for name, (kind, write) in WRITERS.items()}
 
 
@@ -134,7 +163,7 @@ def test_every_format_under_every_compression(tmp_path, name, suffix):
     one = [[line for lines in DOCUMENTS for line in lines]]
     assert found == (one if kind in ONE_DOCUMENT else DOCUMENTS)
     assert not rejections.counts
-    expected = {"wikitext": 2 * len(TEXTS), "wikiextractor": len(TEXTS)}.get(kind, 0)
+    expected = {"wikitext": 2 * len(TEXTS), "wikiextractor": len(TEXTS), "html": 1}.get(kind, 0)
     assert counts["headings_left_out"] == expected
 
 
@@ -182,7 +211,13 @@ def test_a_document_without_end_is_cut_and_counted(tmp_path, monkeypatch):
         ("x.txt", "A wide text. It has no mark.".encode("utf-32-be"), "utf16_file"),
         ("x.txt", b"\x7fELF\0\0\1", "binary_file"),
         ("x.doc", b"text\0\0text", "binary_file"),
-        ("x.pdf", b"%PDF-1.4\n1 0 obj\n", "binary_file"),
+        ("x.pdf", b"%PDF-1.4\n1 0 obj\n", "pdf_file"),
+        ("x.docx", b"PK\x03\x04\x14\0\6\0", "office_file"),
+        ("x.rtf", b"{\\rtf1\\ansi Hello.}", "office_file"),
+        ("data.arrow", b"\xff\xff\xff\xff\x90\2\0\0", "arrow_file"),
+        ("x.xml", b"<mediawiki xmlns='http://x'>\n<siteinfo>", "mediawiki_dump"),
+        ("dump", b'<mediawiki version="0.10">\n  <page>\n', "mediawiki_dump"),
+        ("x.xml", b"<a><body>Some text.</body></a>", "text_field_missing"),
         ("x.txt", "caf\xe9 au lait".encode("latin-1"), "invalid_utf8"),
         ("x.txt", b"a" * 5000 + b"\0 NUL", "nul_byte"),
         ("x.txt.gz", b"no gzip", "corrupt_compression"),
