@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from bench import ROOT
-from bench.data import where
+from bench.data import sentences, where
 from bench.data.data_preparation import CASES
 from bench.data.statistics import file_statistics, fraction_with_expected_predictions, welch
 from lib.commands.recipe import merge
@@ -37,6 +37,45 @@ def test_welch_against_a_value_computed_by_hand():
     assert welch([1, 2, 3], [3, 5, 7]) == pytest.approx(-3 / math.sqrt(5 / 3))
     assert welch([4, 4], [4, 4]) == 0
     assert welch([5, 5], [4, 4]) == math.inf
+
+
+TREEBANK = """# newdoc
+# text = Hi  there.
+1\tHi\t_\t_\t_\t_\t_\t_\t_\t_
+2\tthere\t_\t_\t_\t_\t_\t_\t_\tSpaceAfter=No
+3\t.\t_\t_\t_\t_\t_\t_\t_\t_
+
+# text = 好。
+1\t好\t_\t_\t_\t_\t_\t_\t_\tSpaceAfter=No
+2-3\t。\t_\t_\t_\t_\t_\t_\t_\tSpaceAfter=No
+2\t。\t_\t_\t_\t_\t_\t_\t_\t_
+3\t。\t_\t_\t_\t_\t_\t_\t_\t_
+
+# newpar
+# text = Dr. A is here.
+1\tDr.\t_\t_\t_\t_\t_\t_\t_\t_
+
+# text = Yes
+1\tYes\t_\t_\t_\t_\t_\t_\t_\t_
+
+"""
+
+
+def test_sentences_of_a_treebank_are_joined_as_it_says(tmp_path):
+    path = tmp_path / "en_x-ud-test.conllu"
+    path.write_text(TREEBANK, encoding="utf-8")
+    texts = sentences.read_texts(path)
+    assert [sentences.joined(each) for each in texts] == ["Hi there. 好。", "Dr. A is here. Yes"]
+
+
+def test_score_of_sentences_counted_by_hand(tmp_path):
+    path = tmp_path / "en_x-ud-test.conllu"
+    path.write_text(TREEBANK, encoding="utf-8")
+    # Two boundaries (in either text one); one of them found, and a wrong one.
+    split = [["Hi there.", "好。"], ["Dr.", "A is here. Yes"]]
+    found, errors = sentences.score(sentences.read_texts(path), lambda texts: split)
+    assert found == 100 * 2 * 1 / (2 + 2)
+    assert errors == [("wrong", "Dr. |A is here. Yes"), ("missed", "Dr. A is here. |Yes")]
 
 
 def features() -> dict[str, np.ndarray]:
