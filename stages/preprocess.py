@@ -49,6 +49,10 @@ from lib.text.reading.rejections import Fault, after_lines, check_limit, faults_
 from lib.text.splits import given_splits
 
 RESULTS = Path("results/preprocess")
+# Remnants of other formats are noted from this number and this share of characters on: text about
+# HTML has some.
+_FEW_REMNANTS = 20
+_REMNANTS = 50e-6
 _NAMED = 5  # files named in a note
 LISTING = RESULTS / "rejected.csv"
 
@@ -113,6 +117,7 @@ def main(raw: Path | None = None, corpus: Path = CORPUS) -> None:
         totals.update(_write_corpus(temporary, chunks, exact, kept))
     prune(cleaned.parent, code)
 
+    _note_remnants(counts, settings)
     if counts["documents_cut"]:
         print(
             f"preprocess: note: {counts['documents_cut']:,} cuts in documents of more than 4 Mi "
@@ -255,6 +260,34 @@ def _refuse_faults(
         rejected.faults += faults.values()
         rejected.write(LISTING)
         raise faults_error(rejected.faults, LISTING)
+
+
+def _note_remnants(counts: Counter[str], settings: Preprocess) -> None:
+    """Says what the raw text has of other formats, and which option removes it."""
+    clean = settings.clean
+    remedies = (
+        (
+            "raw_html_entities",
+            "character entities such as &amp;",
+            not clean.unescape_html,
+            "preprocess.clean.unescape_html: true makes characters of them",
+        ),
+        (
+            "raw_html_tags",
+            "tags of HTML such as <br />",
+            clean.html_tags == "keep",
+            "preprocess.clean.html_tags: remove takes them out and ends lines at <br /> and <p>",
+        ),
+        (
+            "raw_replacement_characters",
+            "characters U+FFFD (�), each a character that an earlier conversion lost",
+            True,
+            "convert the original files again",
+        ),
+    )
+    for key, what, applies, remedy in remedies:
+        if applies and counts[key] >= max(_FEW_REMNANTS, _REMNANTS * counts["characters_in"]):
+            _note(f"the text has {counts[key]:,} {what}; {remedy}")
 
 
 def _note_doubtful(files: list[RawFile], raw: Path) -> None:

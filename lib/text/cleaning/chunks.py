@@ -24,6 +24,7 @@ from lib.run.atomic import new_file
 from lib.run.sealed_files import is_intact, read_seal, write_seal
 from lib.text.cleaning.cleaner import DocumentCleaner
 from lib.text.cleaning.edits import Cleaning
+from lib.text.cleaning.remnants import count_remnants
 from lib.text.documents import Documents, SentenceGroups, format_document
 from lib.text.reading.formats import borders, cut_rule, read_documents
 from lib.text.reading.lines import range_bytes
@@ -294,11 +295,17 @@ def _batches(chunks: Iterator[tuple[int, Documents]], counts: Counter[str]) -> I
         batch.characters += characters
         size += total
         if size >= _BATCH_CHARACTERS:
+            _count_remnants(batch, counts)
             yield batch
             batch = _Batch([], [], [])
             size = 0
     if batch.documents:
+        _count_remnants(batch, counts)
         yield batch
+
+
+def _count_remnants(batch: _Batch, counts: Counter[str]) -> None:
+    count_remnants("\n".join(itertools.chain.from_iterable(batch.documents)), counts)
 
 
 class _Groups:

@@ -26,6 +26,7 @@ from pydantic import BaseModel, ConfigDict, StrictBool
 
 from lib.text.cleaning.emoji import EMOJI_CHARACTERS, character_class, edit_emoji
 from lib.text.cleaning.placeholders import Placeholder, Placeholders
+from lib.text.cleaning.remnants import BLOCK_NAMES, ENTITY, TAG, TAG_NAMES
 from lib.text.cleaning.sentences import split_sentences
 
 Edit = Callable[[str, set[str], Counter[str]], str]
@@ -40,6 +41,7 @@ class Cleaning(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     unescape_html: StrictBool = False
+    html_tags: Literal["keep", "remove"] = "keep"
     unicode: Literal["keep", "NFC", "NFKC"] = "keep"
     format_characters: Literal["keep", "space", "remove"] = "keep"
     urls: Literal["keep", "replace", "remove"] = "keep"
@@ -73,6 +75,7 @@ def chosen_edits(options: Cleaning, split: bool) -> list[Edit]:
     )
     edits: list[tuple[bool, Edit]] = [
         (options.unescape_html, unescape_html),
+        (options.html_tags == "remove", remove_tags),
         (options.unicode != "keep", partial(normalize, options.unicode)),
         (True, find_characters),  # `present` is complete from here on
         (True, remove_controls),
@@ -105,7 +108,7 @@ BETWEEN = "\x02"
 # The semicolon is required: `?a=1&copy=2` is part of a URL. Text that was escaped several times has
 # its ampersands escaped (`&amp;lt;`).
 _ESCAPED_AMPERSAND = re.compile(r"&(?:amp;|#38;)+")
-_ENTITY = re.compile(r"&(?:#[0-9]{1,8}|#[xX][0-9a-fA-F]{1,6}|[A-Za-z][A-Za-z0-9]{1,31});")
+_COMMENT = re.compile(r"<!--[^\n]*?-->")
 
 # Invisible: soft hyphen, zero-width space, direction marks and embeddings, word joiner, annotation.
 # Joiners (ZWJ, ZWNJ) and the tags of flags carry meaning and stay.
@@ -157,7 +160,25 @@ def unescape_html(text: str, present: set[str], counts: Counter[str]) -> str:
             counts["html_entities"] += 1
         return character
 
-    return _ENTITY.sub(unescape, text)
+    return ENTITY.sub(unescape, text)
+
+
+def remove_tags(text: str, present: set[str], counts: Counter[str]) -> str:
+    """Text without the tags of HTML; those of paragraphs, line ends and the like end a line."""
+    if "<" not in text:
+        return text
+
+    def replacement(match: re.Match[str]) -> str:
+        name = match[1].lower()
+        if name not in TAG_NAMES:
+            return match[0]
+        counts["html_tags"] += 1
+        return "\n" if name in BLOCK_NAMES else ""
+
+    if "<!--" in text:
+        text, number = _COMMENT.subn("", text)
+        counts["html_tags"] += number
+    return TAG.sub(replacement, text)
 
 
 @lru_cache(maxsize=4096)

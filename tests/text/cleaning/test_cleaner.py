@@ -53,6 +53,15 @@ def clean(text, **options):
         ({"unescape_html": True}, "&amp;lt;b&amp;amp;gt; &amp;amp;", "<b> &"),
         ({"unescape_html": True}, "?a=1&copy=2 AT&T &nosuch; &", "?a=1&copy=2 AT&T &nosuch; &"),
         ({"unescape_html": True}, "a&NewLine;b&#10;c&#2028;&#x2028;d", "a b c\u07ec d"),
+        ({}, "Great.<br /><br />Go on.", "Great.<br /><br />Go on."),
+        ({"html_tags": "remove"}, "Great.<br /><br />Go <B>o</b>n.", "Great.|Go on."),
+        ({"html_tags": "remove"}, "<p class='a b' id=x>One</p><P>two<!-- <b> --></p>", "One|two"),
+        ({"html_tags": "remove"}, "a <3 <unk> 1 < b > <i love u>", "a <3 <unk> 1 < b > <i love u>"),
+        (
+            {"html_tags": "remove", "unescape_html": True},
+            "a&lt;br&gt;b &amp;lt;p&amp;gt;c",
+            "a|b|c",
+        ),
         ({"unicode": "NFC"}, "e\u0301 ﬁ", "é ﬁ"),
         ({"unicode": "NFKC"}, "e\u0301 ﬁ Ａ ①", "é fi A 1"),
         ({"format_characters": "remove"}, "so\u00adft \u200fab\u200b\u2066c", "soft abc"),
@@ -408,7 +417,7 @@ def test_the_defaults_edit_only_white_space_and_control_characters():
 def test_every_value_of_an_option_makes_a_difference(option):
     values = values_of(option) if option not in PLACEHOLDER_EXAMPLES else ["one", "two"]
     # Something for every option to edit; a new option may need more.
-    text = "A &lt; “É” e\u0301 Å @a @b www.c.d e@f.gh ★ 😀! 12 x\u200by \u00ad مُ ﬁ"
+    text = "A &lt; <b>“É”</b> e\u0301 Å @a @b www.c.d e@f.gh ★ 😀! 12 x\u200by \u00ad مُ ﬁ"
     replaced = {"urls": "replace", "emails": "replace", "users": "replace"}
     cleaned = {clean(text, **replaced | {option: value}) for value in values}
     assert len(cleaned) == len(values) > 1
