@@ -24,7 +24,12 @@ from lib.vocab.report import (
     write_frequencies,
     write_report,
 )
-from lib.vocab.script_changes import normalization_notes, unspaced_note, zero_width_note
+from lib.vocab.script_changes import (
+    meaningful_zero_width,
+    normalization_notes,
+    unspaced_note,
+    zero_width_note,
+)
 from lib.vocab.sources import existing_tokenizer, from_characters, from_sentencepiece
 from lib.vocab.tokenizer import WordPieceTokenizer
 from lib.vocab.words import WordCounts, count_words
@@ -55,13 +60,24 @@ def main(sample: Path = SAMPLE, base: Path | None = None, vocab: Path = VOCAB) -
     base = base or Path(settings.base)
     workers = worker_count(params.cluster.workers)
     basic = BasicTokenizer(settings.lowercase, settings.strip_accents)
-    counts = {
-        name: count_words(sample / f"{name}.txt", basic, settings.max_sentence_length, workers)
-        for name in ("train", "heldout")
-    }
+    existing = None
+    if settings.source not in ("sentencepiece", "characters"):
+        existing = existing_tokenizer(settings.source, base, basic)
+
+    def count(zero_width: tuple[str, ...]) -> dict[str, WordCounts]:
+        longest = settings.max_sentence_length
+        return {
+            name: count_words(sample / f"{name}.txt", basic, longest, workers, zero_width)
+            for name in ("train", "heldout")
+        }
+
+    counts = count(existing.zero_width if existing else ())
     if not counts["train"].words:
         raise UserError(f"{sample / 'train.txt'}: no words to make a vocabulary from; add text")
-    made = _make_vocabulary(settings, base, basic, counts["train"])
+    zero_width: tuple[str, ...] = ()
+    if not existing and (zero_width := meaningful_zero_width(counts["train"])):
+        counts = count(zero_width)
+    made = _make_vocabulary(settings, existing, basic, counts["train"], zero_width)
     tokenizer, extension = made.tokenizer, made.extension
     vocabulary = tokenizer.vocabulary
     fits = {name: measure_fit(tokenizer, counted) for name, counted in counts.items()}
@@ -72,6 +88,7 @@ def main(sample: Path = SAMPLE, base: Path | None = None, vocab: Path = VOCAB) -
             settings.lowercase,
             settings.strip_accents,
             _MAX_LENGTH,
+            zero_width=tokenizer.zero_width,
         )
         if made.model:
             (temporary / "sentencepiece.model").write_bytes(made.model)
@@ -97,8 +114,17 @@ def main(sample: Path = SAMPLE, base: Path | None = None, vocab: Path = VOCAB) -
 
 
 def _make_vocabulary(
-    settings: Vocab, base: Path, basic: BasicTokenizer, counts: WordCounts
+    settings: Vocab,
+    existing: WordPieceTokenizer | None,
+    basic: BasicTokenizer,
+    counts: WordCounts,
+    zero_width: tuple[str, ...],
 ) -> _Vocabulary:
+    """Makes a vocabulary of the sample, or extends an existing one.
+
+    Args:
+        zero_width: zero-width characters that are to be tokens of a vocabulary of the sample.
+    """
     if settings.source == "sentencepiece":
         vocabulary, model = from_sentencepiece(
             counts.words,
@@ -108,20 +134,27 @@ def _make_vocabulary(
             settings.size,
             settings.character_coverage,
             settings.max_token_length,
+            zero_width,
         )
-        return _Vocabulary(_tokenizer(vocabulary, basic), model)
-    if settings.source == "characters":
-        vocabulary = from_characters(counts.words, basic, settings.size, settings.min_frequency)
-        return _Vocabulary(_tokenizer(vocabulary, basic))
-    tokenizer = existing_tokenizer(settings.source, base, basic)
+        return _Vocabulary(_tokenizer(vocabulary, basic, zero_width), model)
+    if existing is None:
+        vocabulary = from_characters(
+            counts.words, basic, settings.size, settings.min_frequency, zero_width
+        )
+        return _Vocabulary(_tokenizer(vocabulary, basic, zero_width))
     if settings.source != "extend":
-        return _Vocabulary(tokenizer)
-    vocabulary, extension = extend(tokenizer, counts.words, settings.size, settings.min_frequency)
-    return _Vocabulary(_tokenizer(vocabulary, basic), extension=extension)
+        return _Vocabulary(existing)
+    vocabulary, extension = extend(existing, counts.words, settings.size, settings.min_frequency)
+    tokenizer = _tokenizer(vocabulary, basic, existing.zero_width)
+    return _Vocabulary(tokenizer, extension=extension)
 
 
-def _tokenizer(vocabulary: list[str], basic: BasicTokenizer) -> WordPieceTokenizer:
-    return WordPieceTokenizer(vocabulary, basic.lowercase, basic.strip_accents)
+def _tokenizer(
+    vocabulary: list[str], basic: BasicTokenizer, zero_width: tuple[str, ...]
+) -> WordPieceTokenizer:
+    return WordPieceTokenizer(
+        vocabulary, basic.lowercase, basic.strip_accents, zero_width=zero_width
+    )
 
 
 def _print_summary(
@@ -156,7 +189,7 @@ def _print_summary(
     unknown = train["unknown_character_fraction"]
     for note in (
         *normalization_notes(counts, tokenizer.lowercase, tokenizer.strip_accents),
-        zero_width_note(counts),
+        zero_width_note(counts, tokenizer.zero_width),
         unspaced_note(counts, tokenizer.max_word_length, unknown),
     ):
         if note:

@@ -168,6 +168,7 @@ def _tokenizer_files(
         files.vocabulary,
         lowercase if files.lowercase is None else files.lowercase,
         strip_accents if files.strip_accents is None else files.strip_accents,
+        zero_width=files.zero_width,
     )
 
 
@@ -192,6 +193,11 @@ def _write_google(
             "Google's code reads the tokenizer's case from the command line only: give its scripts "
             f"--do_lower_case={files.lowercase}"
         )
+    if files.zero_width:
+        notes.append(
+            "Google's tokenizer deletes zero-width spaces and non-joiners, which are tokens of "
+            "this model"
+        )
     if files.strip_accents != files.lowercase:
         notes.append(
             "Google's tokenizer strips accents if and only if it lower-cases, this model's "
@@ -213,7 +219,12 @@ def _write_hugging_face(
                 "lower-cases; give --lowercase yes (uncased models) or --lowercase no"
             )
         try:
-            tokenizer = WordPieceTokenizer(files.vocabulary, files.lowercase, files.strip_accents)
+            tokenizer = WordPieceTokenizer(
+                files.vocabulary,
+                files.lowercase,
+                files.strip_accents,
+                zero_width=files.zero_width,
+            )
         except UserError as error:
             raise UserError(f"{files.path}: {error}") from None
         special_ids = config.special_ids(tokenizer.pad_id, tokenizer.cls_id, tokenizer.sep_id)
@@ -224,6 +235,7 @@ def _write_hugging_face(
             files.strip_accents,
             config.max_position_embeddings,
             segments=config.has_next_sentence,
+            zero_width=files.zero_width,
         )
     huggingface.write_model(folder, config, weights, special_ids)
 

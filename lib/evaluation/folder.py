@@ -48,6 +48,7 @@ def evaluate_folder(
         BasicTokenizer(tokenizer.lowercase, tokenizer.strip_accents),
         params.vocab.max_sentence_length,
         worker_count(params.cluster.workers),
+        tokenizer.zero_width,
     )
     count_code = TokenCountCode(np.array(measure_fit(tokenizer, counted).words_by_tokens))
     pairs = params.records.next_sentence and evaluator.config.segments > 1

@@ -10,15 +10,18 @@ one with c, ##at predicts two; both are evaluated on the same three characters.
 """
 
 import hashlib
+import re
 from functools import lru_cache
 
 import numpy as np
 
 from lib.run import random
 from lib.vocab.characters import BasicTokenizer
+from lib.vocab.settings import ZERO_WIDTH
 from lib.vocab.tokenizer import SPECIAL_TOKENS, raw_span_finder
 
 _MAX_CACHED = 500_000
+_ZERO_WIDTH_RUNS = re.compile(f"([{''.join(ZERO_WIDTH)}]+)")
 
 
 class WordFinder:
@@ -37,11 +40,52 @@ class WordFinder:
 
     def words(self, line: str) -> list[str]:
         """The words of one line, in order."""
-        return [word for raw in self._find(line) for word in self._words_of(raw)]
+        if not any(each in line for each in ZERO_WIDTH):
+            return [word for raw in self._find(line) for word in self._words_of(raw)]
+        found: list[str] = []
+        before = ""
+        for raw in self._find(line):
+            joined, words = not raw.startswith(" "), list(self._words_of(raw))
+            if words:
+                if joined and words[0] not in SPECIAL_TOKENS:
+                    words[0] = before + words[0]
+                found += words
+                before = ""
+            elif joined and found and found[-1] not in SPECIAL_TOKENS:
+                found[-1] += "".join(each for each in raw if each in ZERO_WIDTH)
+            else:
+                before += "".join(each for each in raw if each in ZERO_WIDTH)
+        return found
 
     def _split(self, raw: str) -> list[str]:
         text = raw.removeprefix(" ")
-        return [text] if text in SPECIAL_TOKENS else self._basic.words(text)
+        if text in SPECIAL_TOKENS:
+            return [text]
+        if not any(each in text for each in ZERO_WIDTH):
+            return self._basic.words(text)
+        # The basic tokenizer deletes these characters, others have tokens for them: they stay
+        # with a word, of which each tokenizer makes its own tokens.
+        found: list[str] = []
+        between = last = ""
+        for part in _ZERO_WIDTH_RUNS.split(text):
+            words = self._basic.words(part)
+            if not words:
+                between += part if part[:1] in ZERO_WIDTH else ""
+                continue
+            first, *others = words
+            if not found:
+                found = [between + first]
+            elif len(self._basic.words(last + first)) == 1:
+                found[-1] += between + first
+                first = last + first
+            else:
+                found[-1] += between
+                found.append(first)
+            found += others
+            between, last = "", words[-1] if others else first
+        if found:
+            found[-1] += between
+        return found
 
 
 def document_digest(document: bytes) -> str:

@@ -138,7 +138,7 @@ def _standalone() -> CodePoints:
 
 
 @cache
-def word_pattern() -> str:
+def word_pattern(tokens: str = "") -> str:
     """A regular expression for words: one standalone character, or a run of other characters.
 
     In normalized text its matches are the words. In raw text they are spans that can be normalized
@@ -147,9 +147,13 @@ def word_pattern() -> str:
     Beyond the basic multilingual plane all characters count as part of runs, and normalization puts
     spaces around the standalone ones. A character class with their ranges would be tried range by
     range wherever a run ends, which takes as long as all the rest.
+
+    Args:
+        tokens: characters that belong to no word, because they are tokens themselves.
     """
     standalone = (_standalone().complement() | _BEYOND_BMP).complement()
-    within = (standalone | character_table().space).complement()
+    apart = CodePoints((ord(each), ord(each)) for each in tokens)
+    within = (standalone | character_table().space | apart).complement()
     return f"[{within.pattern()}]++|[{standalone.pattern()}]"
 
 

@@ -26,6 +26,7 @@ from lib.run.lfs import refuse_lfs_pointer
 from lib.vocab.characters import BasicTokenizer
 from lib.vocab.settings import (
     SPECIAL_TOKENS,
+    ZERO_WIDTH,
     added_tokens,
     check_class,
     check_special_tokens,
@@ -59,6 +60,7 @@ class TokenizerFiles:
         vocabulary: one token per id.
         lowercase, strip_accents: None if no file states them.
         added: tokens that were added to the tokenizer's own vocabulary.
+        zero_width: added tokens that are zero-width characters, which other BERTs delete.
     """
 
     path: Path
@@ -66,6 +68,7 @@ class TokenizerFiles:
     lowercase: bool | None
     strip_accents: bool | None
     added: tuple[str, ...] = ()
+    zero_width: tuple[str, ...] = ()
 
     def conflict(self, lowercase: bool, strip_accents: bool) -> tuple[str, str, str] | None:
         """The first setting that differs: its name, the given value, the directory's value."""
@@ -220,12 +223,15 @@ def _with_added_tokens(
     # As in BERT's code, the last of equal tokens counts.
     ids = {token: number for number, token in enumerate(vocabulary)}
     added = []
+    zero_width = set()
     for name in (ADDED, TOKENIZER, CONFIG, SPECIAL):
         path = directory / name
         for token, number in added_tokens(path, name == ADDED, contents.get(name, {})).items():
             if token in SPECIAL_TOKENS and (number is None or ids.get(token) == number):
                 continue
-            if token not in SPECIAL_TOKENS and not _is_word(token, files):
+            if token in ZERO_WIDTH:
+                zero_width.add(token)
+            elif token not in SPECIAL_TOKENS and not _is_word(token, files):
                 raise UserError(
                     f"{path}: the added token {token!r:.60} is not a word for BERT's tokenizer "
                     "(one word without white space or punctuation, in the tokenizer's case), so "
@@ -262,7 +268,12 @@ def _with_added_tokens(
             vocabulary[number] = token
             added.append(token)
     return TokenizerFiles(
-        files.path, vocabulary, files.lowercase, files.strip_accents, tuple(added)
+        files.path,
+        vocabulary,
+        files.lowercase,
+        files.strip_accents,
+        tuple(token for token in added if token not in zero_width),
+        tuple(sorted(zero_width)),
     )
 
 

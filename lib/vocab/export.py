@@ -23,6 +23,7 @@ def write_tokenizer(
     strip_accents: bool,
     max_length: int,
     segments: bool = True,
+    zero_width: tuple[str, ...] = (),
 ) -> None:
     """Writes vocab.txt, tokenizer.json and tokenizer_config.json into an existing directory.
 
@@ -34,12 +35,14 @@ def write_tokenizer(
         vocabulary: one token per id, without duplicates, including the special tokens.
         max_length: maximum number of tokens of the model's input, including [CLS] and [SEP].
         segments: whether the model is given `token_type_ids`, as BertTokenizer returns them.
+        zero_width: zero-width characters that are tokens. As added tokens they are matched in the
+            raw text, before BERT's normalization deletes such characters.
     """
     ids = {token: token_id for token_id, token in enumerate(vocabulary)}
     # strip_accents is explicit, although Hugging Face would derive it from do_lower_case.
     settings = {"do_lower_case": lowercase, "strip_accents": strip_accents}
     write_text(directory / VOCABULARY, "".join(f"{token}\n" for token in vocabulary))
-    _write_json(directory / TOKENIZER, _tokenizer(ids, lowercase, strip_accents))
+    _write_json(directory / TOKENIZER, _tokenizer(ids, lowercase, strip_accents, zero_width))
     _write_json(
         directory / CONFIG,
         {
@@ -56,7 +59,9 @@ def write_tokenizer(
     )
 
 
-def _tokenizer(ids: dict[str, int], lowercase: bool, strip_accents: bool) -> dict[str, Any]:
+def _tokenizer(
+    ids: dict[str, int], lowercase: bool, strip_accents: bool, zero_width: tuple[str, ...]
+) -> dict[str, Any]:
     """The content of tokenizer.json, as in transformers' own BERT tokenizers."""
     return {
         "version": "1.0",
@@ -71,9 +76,11 @@ def _tokenizer(ids: dict[str, int], lowercase: bool, strip_accents: bool) -> dic
                 "lstrip": False,
                 "rstrip": False,
                 "normalized": False,
-                "special": True,
+                "special": token in SPECIAL_TOKENS,
             }
-            for token_id, token in sorted((ids[token], token) for token in SPECIAL_TOKENS)
+            for token_id, token in sorted(
+                (ids[token], token) for token in (*SPECIAL_TOKENS, *zero_width)
+            )
         ],
         "normalizer": {
             "type": "BertNormalizer",

@@ -103,7 +103,7 @@ def unreachable_tokens(tokenizer: WordPieceTokenizer) -> list[str]:
     basic = BasicTokenizer(tokenizer.lowercase, tokenizer.strip_accents)
     found = []
     for token in tokenizer.vocabulary:
-        if token in SPECIAL_TOKENS or token.startswith("[unused"):
+        if token in (*SPECIAL_TOKENS, *tokenizer.zero_width) or token.startswith("[unused"):
             continue
         text = token.removeprefix(CONTINUATION)
         word = f"a{text}" if text != token else text

@@ -11,9 +11,10 @@ from collections.abc import Iterator, Mapping
 from functools import lru_cache
 
 from lib.vocab.characters import character_table
+from lib.vocab.settings import ZERO_WIDTH
 from lib.vocab.words import WordCounts
 
-ZERO_WIDTH_SPACE, NON_JOINER = "\u200b", "\u200c"
+_SPACE, _NON_JOINER = ZERO_WIDTH
 
 # A script or character that makes up less of the text is not worth a note.
 _MIN_FRACTION = 0.001
@@ -120,16 +121,32 @@ def _example(character: str) -> str:
     return f"{character} to {stripped}"
 
 
-def zero_width_note(counts: WordCounts) -> str | None:
-    """What BERT's tokenizer does to zero-width characters between words, if the text has them."""
-    joiners, spaces = (counts.raw_characters[each] for each in (NON_JOINER, ZERO_WIDTH_SPACE))
-    if joiners + spaces < _MIN_ZERO_WIDTH_FRACTION * max(counts.characters, 1):
-        return None
-    return (
-        f"BERT's tokenizer deletes zero-width characters, which joins the words on both sides: "
-        f"{joiners:,} non-joiners and {spaces:,} spaces in the sample; set "
-        "preprocess.clean.format_characters: space"
-    )
+def meaningful_zero_width(counts: WordCounts) -> tuple[str, ...]:
+    """The zero-width characters that are more than noise in a text: a character in 10,000."""
+    minimum = max(1.0, _MIN_ZERO_WIDTH_FRACTION * counts.characters)
+    return tuple(each for each in ZERO_WIDTH if counts.raw_characters[each] >= minimum)
+
+
+def zero_width_note(counts: WordCounts, tokens: tuple[str, ...]) -> str | None:
+    """What the tokenizer does to zero-width characters between words, if the text has them.
+
+    Args:
+        tokens: the zero-width characters that are tokens.
+    """
+    found = set(meaningful_zero_width(counts))
+    joiners, spaces = (f"{counts.raw_characters[each]:,}" for each in (_NON_JOINER, _SPACE))
+    numbers = f"{joiners} non-joiners and {spaces} zero-width spaces in the sample"
+    if found - set(tokens):
+        return (
+            "BERT's tokenizer deletes zero-width characters, which joins the words on both sides: "
+            f"{numbers}; set preprocess.clean.format_characters: space"
+        )
+    if _SPACE in found:
+        return (
+            f"zero-width spaces are tokens, one between any two words: {numbers}; with "
+            "preprocess.clean.format_characters: space sequences hold more words"
+        )
+    return None
 
 
 def unspaced_note(counts: WordCounts, max_word_length: int, unknown: float) -> str | None:

@@ -13,6 +13,8 @@ from lib.run.errors import UserError
 from lib.vocab.wordpiece import CONTINUATION
 
 SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
+# Zero-width space and non-joiner. BERT's tokenizer deletes them, unless they are added tokens.
+ZERO_WIDTH = ("\u200b", "\u200c")
 # In characters; 200 in Google's code, 100 in Hugging Face's tokenizers.
 MAX_WORD_LENGTH = 100
 _NAMES = {

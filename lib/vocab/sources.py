@@ -23,6 +23,7 @@ def from_sentencepiece(
     size: int,
     character_coverage: float,
     max_token_length: int,
+    zero_width: tuple[str, ...] = (),
 ) -> tuple[list[str], bytes | None]:
     """A vocabulary of the special tokens, the closed alphabet and the best SentencePiece tokens.
 
@@ -38,6 +39,7 @@ def from_sentencepiece(
         words: counts of all words of the sample; the alphabet covers them.
         trained: counts of the words that SentencePiece is trained on.
         size: target size. A sample with too few tokens gives a smaller vocabulary.
+        zero_width: zero-width characters that are tokens by themselves, after the special tokens.
 
     Returns:
         The vocabulary and the serialized SentencePiece model, or None for the model if no word has
@@ -46,10 +48,11 @@ def from_sentencepiece(
     Raises:
         UserError: `size` cannot hold the special tokens and the alphabet.
     """
-    characters = count_characters(words, MAX_WORD_LENGTH)
+    characters = count_characters(_without(zero_width, words), MAX_WORD_LENGTH)
     covered = most_frequent_characters(characters, character_coverage)
     alphabet = closed_alphabet(covered, basic)
-    remaining = size - len(SPECIAL_TOKENS) - len(alphabet)
+    fixed = [*SPECIAL_TOKENS, *zero_width, *alphabet]
+    remaining = size - len(fixed)
     if remaining < 0:
         raise UserError(
             f"vocab.size: {size} cannot hold the {len(covered)} characters of the "
@@ -61,7 +64,7 @@ def from_sentencepiece(
         if 1 < len(word) <= MAX_WORD_LENGTH and covered.keys() >= set(word)
     }
     if not usable:
-        return pad_vocabulary([*SPECIAL_TOKENS, *alphabet], size), None
+        return pad_vocabulary(fixed, size), None
     model = train_sentencepiece(usable, algorithm, int(size * CANDIDATE_RATIO), max_token_length)
     # The alphabet has the single characters already, in the forms that can occur.
     candidates = [
@@ -70,26 +73,39 @@ def from_sentencepiece(
         if len(token.removeprefix(CONTINUATION)) > 1
     ]
     tokens = select_tokens(candidates, alphabet, usable, remaining)
-    return pad_vocabulary([*SPECIAL_TOKENS, *alphabet, *tokens], size), model
+    return pad_vocabulary([*fixed, *tokens], size), model
 
 
 def from_characters(
-    words: Mapping[str, int], basic: BasicTokenizer, size: int, min_frequency: int
+    words: Mapping[str, int],
+    basic: BasicTokenizer,
+    size: int,
+    min_frequency: int,
+    zero_width: tuple[str, ...] = (),
 ) -> list[str]:
     """A vocabulary of the single characters that occur at least `min_frequency` times.
+
+    Args:
+        zero_width: zero-width characters that are tokens by themselves.
 
     Raises:
         UserError: they are more than `size` can hold.
     """
-    characters = count_characters(words, MAX_WORD_LENGTH)
+    characters = count_characters(_without(zero_width, words), MAX_WORD_LENGTH)
     frequent = [character for character, count in characters.items() if count >= min_frequency]
-    vocabulary = [*SPECIAL_TOKENS, *closed_alphabet(frequent, basic)]
+    vocabulary = [*SPECIAL_TOKENS, *zero_width, *closed_alphabet(frequent, basic)]
     if len(vocabulary) > size:
         raise UserError(
             f"vocab.size: {size} cannot hold the {len(frequent)} characters that occur at least "
             f"{min_frequency} times; set at least {len(vocabulary)}, or raise vocab.min_frequency"
         )
     return pad_vocabulary(vocabulary, size)
+
+
+def _without(zero_width: tuple[str, ...], words: Mapping[str, int]) -> Mapping[str, int]:
+    if not zero_width:
+        return words
+    return {word: count for word, count in words.items() if word not in zero_width}
 
 
 def existing_tokenizer(source: str, base: Path, basic: BasicTokenizer) -> WordPieceTokenizer:
@@ -99,18 +115,21 @@ def existing_tokenizer(source: str, base: Path, basic: BasicTokenizer) -> WordPi
         UserError: the vocabulary is missing or lacks a special token, or the model's settings
             differ from those of `basic`.
     """
+    zero_width: tuple[str, ...] = ()
     if source == "file":
         path, vocabulary = base, read_vocabulary(base)
     else:
         files = read_directory(base)
-        path, vocabulary = files.path, files.vocabulary
+        path, vocabulary, zero_width = files.path, files.vocabulary, files.zero_width
         if conflict := files.conflict(basic.lowercase, basic.strip_accents):
             name, given, stated = conflict
             raise UserError(
                 f"vocab.{name}: {given}, but the tokenizer of {base} has {stated}; set {stated}"
             )
     try:
-        return WordPieceTokenizer(vocabulary, basic.lowercase, basic.strip_accents)
+        return WordPieceTokenizer(
+            vocabulary, basic.lowercase, basic.strip_accents, zero_width=zero_width
+        )
     except UserError as error:
         raise UserError(f"{path}: {error}") from None
 

@@ -32,15 +32,18 @@ _MAX_CACHED_SPANS = 500_000
 _NEWLINE = 0
 
 
-def raw_span_finder() -> Callable[[str], list[str]]:
+def raw_span_finder(zero_width: tuple[str, ...] = ()) -> Callable[[str], list[str]]:
     """A function that cuts text into newlines and spans that can be normalized independently.
 
     "a [MASK]!" gives "a", " [MASK]", "!". The pattern tries special tokens first, because their
     opening bracket is a word by itself. A space goes with the span after it: matching it separately
     would cost more than caching every word twice, with and without the space.
+
+    Args:
+        zero_width: characters that are spans by themselves, because they are tokens.
     """
-    special = "|".join(map(re.escape, SPECIAL_TOKENS))
-    return re.compile(f" ?+(?:{special}|{word_pattern()}|\n)").findall
+    special = "|".join(map(re.escape, (*SPECIAL_TOKENS, *zero_width)))
+    return re.compile(f" ?+(?:{special}|{word_pattern(''.join(zero_width))}|\n)").findall
 
 
 class _SpanCache(dict[str, int]):
@@ -71,6 +74,7 @@ class WordPieceTokenizer:
     Attributes:
         vocabulary: token of each id; tokens that continue a word begin with `##`.
         continuation: bool [vocabulary size], true for tokens that continue a word.
+        zero_width: zero-width characters that are tokens, each by itself.
         pad_id, unk_id, cls_id, sep_id, mask_id: ids of the special tokens.
     """
 
@@ -80,11 +84,13 @@ class WordPieceTokenizer:
         lowercase: bool,
         strip_accents: bool,
         max_word_length: int = MAX_WORD_LENGTH,
+        zero_width: tuple[str, ...] = (),
     ) -> None:
         """
         Args:
             vocabulary: one token per id. Of equal tokens the last one is used.
             max_word_length: in characters; longer words are [UNK].
+            zero_width: those of ZERO_WIDTH that are tokens; the others are deleted.
 
         Raises:
             UserError: a special token is not in the vocabulary.
@@ -93,6 +99,7 @@ class WordPieceTokenizer:
         self.lowercase = lowercase
         self.strip_accents = strip_accents
         self.max_word_length = max_word_length
+        self.zero_width = zero_width
         self._ids = {token: token_id for token_id, token in enumerate(vocabulary)}
         for token in SPECIAL_TOKENS:
             if token not in self._ids:
@@ -107,7 +114,8 @@ class WordPieceTokenizer:
         self.continuation = np.array([token.startswith(CONTINUATION) for token in vocabulary])
         self.wordpiece = WordPiece(self._ids)
         self._basic = BasicTokenizer(lowercase, strip_accents)
-        self._find_spans = raw_span_finder()
+        self._find_spans = raw_span_finder(zero_width)
+        self._span_ids = self._special_ids | {each: self._ids[each] for each in zero_width}
         self._cache = _SpanCache(self._encode_span)
 
     @classmethod
@@ -125,7 +133,12 @@ class WordPieceTokenizer:
                 "lower-cases; copy it from the original model"
             )
         try:
-            return cls(files.vocabulary, files.lowercase, files.strip_accents)
+            return cls(
+                files.vocabulary,
+                files.lowercase,
+                files.strip_accents,
+                zero_width=files.zero_width,
+            )
         except UserError as error:
             raise UserError(f"{files.path}: {error}") from None
 
@@ -179,13 +192,13 @@ class WordPieceTokenizer:
         return table[shift + np.arange(len(shift))], end[spans == _NEWLINE]
 
     def _encode_span(self, span: str) -> list[int]:
-        """The ids of a raw span: a special token, a standalone character, or a run of others.
+        """The ids of a raw span: a special or zero-width token, one character, or a run of others.
 
         A run gives several words if normalization turns one of its letters into punctuation, and
         none if normalization removes all of it.
         """
-        if span in self._special_ids:
-            return [self._special_ids[span]]
+        if span in self._span_ids:
+            return [self._span_ids[span]]
         return [token_id for word in self._basic.words(span) for token_id in self.encode_word(word)]
 
     def encode_word(self, word: str) -> list[int]:

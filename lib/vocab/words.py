@@ -85,13 +85,18 @@ class _CountTask:
     lowercase: bool
     strip_accents: bool
     max_sentence_length: int | None
+    zero_width: tuple[str, ...]
 
     def __str__(self) -> str:
         return f"{self.path} (bytes {self.start:,} to {self.stop:,})"
 
 
 def count_words(
-    text: Path, basic: BasicTokenizer, max_sentence_length: int | None, workers: int
+    text: Path,
+    basic: BasicTokenizer,
+    max_sentence_length: int | None,
+    workers: int,
+    zero_width: tuple[str, ...] = (),
 ) -> WordCounts:
     """Counts the words of a text file (UTF-8, LF) with one sentence per line.
 
@@ -100,6 +105,7 @@ def count_words(
 
     Args:
         max_sentence_length: in characters; None for no limit.
+        zero_width: zero-width characters that are tokens, and so are counted as words.
     """
     size = text.stat().st_size
     chunks = max(1, min(workers, size // _MIN_CHUNK_BYTES))
@@ -111,7 +117,15 @@ def count_words(
             bounds.append(stream.tell())
     bounds.append(size)
     tasks = [
-        _CountTask(text, start, stop, basic.lowercase, basic.strip_accents, max_sentence_length)
+        _CountTask(
+            text,
+            start,
+            stop,
+            basic.lowercase,
+            basic.strip_accents,
+            max_sentence_length,
+            zero_width,
+        )
         for start, stop in pairwise(bounds)
     ]
     return reduce(WordCounts.__add__, shard_map(_count, tasks, workers, "count words", "chunks"))
@@ -119,7 +133,7 @@ def count_words(
 
 def _count(task: _CountTask) -> WordCounts:
     """Counts raw spans, then normalizes each distinct span once, which is what makes it fast."""
-    find_spans = raw_span_finder()
+    find_spans = raw_span_finder(task.zero_width)
     spans: Counter[str] = Counter()
     in_long: Counter[str] = Counter()
     counts = WordCounts()
@@ -147,8 +161,8 @@ def _count(task: _CountTask) -> WordCounts:
                         in_long.update(find_spans(line))
                         counts.long_sentences += 1
     basic = BasicTokenizer(task.lowercase, task.strip_accents)
-    counts.words = _words(spans, basic)
-    counts.in_long_sentences = _words(in_long, basic)
+    counts.words = _words(spans, basic, task.zero_width)
+    counts.in_long_sentences = _words(in_long, basic, task.zero_width)
     counts.raw_characters = _characters(spans)
     return counts
 
@@ -168,10 +182,12 @@ def _characters(spans: Mapping[str, int]) -> Counter[str]:
     return Counter({chr(code): int(totals[code]) for code in found.tolist()})
 
 
-def _words(spans: Counter[str], basic: BasicTokenizer) -> Counter[str]:
+def _words(spans: Counter[str], basic: BasicTokenizer, zero_width: tuple[str, ...]) -> Counter[str]:
     words: Counter[str] = Counter()
     for span, count in spans.items():
-        if span.strip(" ") not in SPECIAL_TOKENS:
+        if (token := span.strip(" ")) in zero_width:
+            words[token] += count
+        elif token not in SPECIAL_TOKENS:
             for word in basic.words(span):
                 words[word] += count
     return words

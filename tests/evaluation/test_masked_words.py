@@ -1,11 +1,14 @@
 """Words of a text, and which of them are masked."""
 
 import math
+import re
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lib.evaluation.masked_words import WordFinder, masked_words
+from lib.vocab.settings import ZERO_WIDTH
+from lib.vocab.tokenizer import WordPieceTokenizer
 from tests.helpers.held_out import LARGE, PROBABILITY, SEED, SMALL
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\n"), max_size=40)
@@ -20,6 +23,21 @@ def test_the_tokens_of_the_words_are_the_tokens_of_the_text(text, lowercase, mor
     tokenizer = LARGE if lowercase else SMALL
     words = WordFinder().words(text)
     assert [token for word in words for token in tokenizer.encode(word)] == tokenizer.encode(text)
+
+
+@given(st.text("abÉ.中 \u0301\u200b\u200c", max_size=20))
+@settings(max_examples=150, deadline=None)
+def test_zero_width_characters_stay_with_their_words(text):
+    # Alone between spaces they are no word.
+    text = re.sub("(?<![^ ])[\u200b\u200c]+(?![^ ])", "", text)
+    words = WordFinder().words(text)
+    bare = re.sub("[\u200b\u200c]", "", text)
+    assert [re.sub("[\u200b\u200c]", "", word) for word in words] == WordFinder().words(bare)
+    vocabulary = [*SMALL.vocabulary, *ZERO_WIDTH]
+    tokens_for_them = WordPieceTokenizer(vocabulary, False, False, zero_width=ZERO_WIDTH)
+    for tokenizer in (tokens_for_them, SMALL):
+        tokens = [token for word in words for token in tokenizer.encode(word)]
+        assert tokens == tokenizer.encode(text)
 
 
 @given(TEXT, TEXT)

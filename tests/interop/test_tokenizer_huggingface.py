@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from lib.samples.languages import LANGUAGES, synthetic_text
 from lib.vocab.characters import BasicTokenizer, character_table
 from lib.vocab.export import write_tokenizer
+from lib.vocab.settings import ZERO_WIDTH
 from lib.vocab.sources import from_sentencepiece
 from lib.vocab.tokenizer import WordPieceTokenizer
 
@@ -162,6 +163,33 @@ def test_ids_of_any_text_are_equal(tmp_path: Path, lowercase: bool, strip_accent
         assert tokenizer.encode(text) == reference.encode(text, add_special_tokens=False).ids
 
     check()
+
+
+@pytest.mark.parametrize(("lowercase", "strip_accents"), [(True, True), (False, False)])
+def test_ids_are_equal_with_tokens_for_zero_width_characters(
+    tmp_path: Path, lowercase: bool, strip_accents: bool
+) -> None:
+    transformers = pytest.importorskip(
+        "transformers", reason="transformers is not installed (dependency group interop)"
+    )
+    write_tokenizer(tmp_path, VOCABULARY, lowercase, strip_accents, 128, zero_width=ZERO_WIDTH)
+    reference = tokenizers.Tokenizer.from_file(str(tmp_path / "tokenizer.json"))
+    fast = transformers.BertTokenizerFast.from_pretrained(tmp_path)
+    tokenizer = WordPieceTokenizer.load(tmp_path)
+    assert tokenizer.zero_width == ZERO_WIDTH
+
+    @given(st.lists(st.one_of(st.sampled_from([*ZERO_WIDTH, *FRAGMENTS]), TEXT)).map("".join))
+    @settings(max_examples=200, deadline=None)
+    def check(text: str) -> None:
+        assert tokenizer.encode(text) == reference.encode(text, add_special_tokens=False).ids
+        assert tokenizer.encode(text) == fast(text, add_special_tokens=False)["input_ids"]
+
+    check()
+    assert len(tokenizer.encode("می\u200cرود")) == len(tokenizer.encode("می رود")) + 1
+    # What transformers saves is read back.
+    fast.save_pretrained(tmp_path / "again")
+    again = WordPieceTokenizer.load(tmp_path / "again")
+    assert again.encode("a\u200cb \u200b") == tokenizer.encode("a\u200cb \u200b")
 
 
 @pytest.mark.parametrize(("lowercase", "strip_accents"), SETTINGS)

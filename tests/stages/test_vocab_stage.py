@@ -11,9 +11,11 @@ import yaml
 from lib.evaluation.masked_words import WordFinder
 from lib.run.errors import UserError
 from lib.samples.languages import synthetic_text
+from lib.vocab.characters import BasicTokenizer
 from lib.vocab.counts import read_tokens_per_word
 from lib.vocab.directory import read_vocabulary
 from lib.vocab.extension import read_extension
+from lib.vocab.sources import existing_tokenizer
 from lib.vocab.tokenizer import WordPieceTokenizer
 from stages.vocab import main
 
@@ -66,3 +68,31 @@ def test_every_source(tmp_path, monkeypatch):
     Path("data/sample/train.txt").write_text(" \n", encoding="utf-8")
     with pytest.raises(UserError, match=r"data/sample/train\.txt: no words"):
         run("sentencepiece")
+
+
+@pytest.mark.parametrize("source", ["sentencepiece", "characters"])
+def test_zero_width_characters_that_join_words_are_tokens(tmp_path, monkeypatch, capsys, source):
+    monkeypatch.chdir(tmp_path)
+    Path("data/sample").mkdir(parents=True)
+    verbs = ["خواهم", "رود", "گوید", "شود"]
+    lines = [f"او می\u200c{verbs[number % 4]} و خانه\u200cها را می دید." for number in range(200)]
+    for name in ("train", "heldout"):
+        Path(f"data/sample/{name}.txt").write_text("\n".join([*lines, ""]), encoding="utf-8")
+    vocab = {"source": source, "size": 120, "lowercase": False, "strip_accents": False}
+    phases = {"main": {"max_seq_length": 32, "init": "data/vocab"}}
+    Path("params.yaml").write_text(yaml.safe_dump({"vocab": vocab, "phases": phases}))
+    main(Path("data/sample"), Path("data/sample"), Path("data/vocab"))
+    tokenizer = WordPieceTokenizer.load(Path("data/vocab"))
+    assert tokenizer.zero_width == ("\u200c",)
+    joined, spaced, glued = map(tokenizer.tokenize, ("می\u200cخواهم", "می خواهم", "میخواهم"))
+    assert joined.count("\u200c") == 1 and tokenizer.unk_id not in tokenizer.encode("می\u200cرود")
+    assert [token for token in joined if token != "\u200c"] == spaced != glued
+    counts = Path("data/vocab/token_counts.txt").read_text(encoding="utf-8").split()
+    assert int(counts[tokenizer.vocabulary.index("\u200c")]) == 400
+    metrics = json.loads(Path("results/vocab/metrics.json").read_text(encoding="utf-8"))
+    assert metrics["unreachable_tokens"] == metrics["train"]["unknown_character_fraction"] == 0
+    assert len(tokenizer.encode("\n".join(lines))) == metrics["train"]["tokens"]
+    assert "deletes zero-width" not in capsys.readouterr().err
+    # A model's folder has them, too, and so a vocabulary that is extended.
+    again = existing_tokenizer("model", Path("data/vocab"), BasicTokenizer(False, False))
+    assert again.encode("می\u200cخواهم") == tokenizer.encode("می\u200cخواهم")

@@ -5,7 +5,13 @@ import unicodedata
 import pytest
 
 from lib.vocab.characters import BasicTokenizer
-from lib.vocab.script_changes import normalization_notes, unspaced_note, zero_width_note
+from lib.vocab.script_changes import (
+    meaningful_zero_width,
+    normalization_notes,
+    unspaced_note,
+    zero_width_note,
+)
+from lib.vocab.settings import ZERO_WIDTH
 from lib.vocab.words import WordCounts, count_words
 
 THAI = "ฉันไปโรงเรียนทุกวันและอ่านหนังสือที่ห้องสมุดใหญ่ของมหาวิทยาลัยในกรุงเทพมหานคร"
@@ -75,9 +81,15 @@ def test_lower_casing_of_turkish_is_reported(counted):
 
 
 def test_zero_width_characters_between_words_are_reported(counted):
-    note = zero_width_note(counted("می\u200cخواهم به خانه\u200cها ទៅ\u200bផ្ទះ"))
-    assert "40 non-joiners and 20 spaces" in note and "format_characters: space" in note
-    assert zero_width_note(counted(ENGLISH)) is None
+    counts = counted("می\u200cخواهم به خانه\u200cها ទៅ\u200bផ្ទះ")
+    assert meaningful_zero_width(counts) == ZERO_WIDTH
+    note = zero_width_note(counts, ())
+    assert "40 non-joiners and 20 zero-width spaces" in note and "format_characters: space" in note
+    assert "sequences hold more words" in zero_width_note(counts, ZERO_WIDTH)
+    assert zero_width_note(counted("می\u200cخواهم"), ZERO_WIDTH) is None
+    # One in 12,000 characters is noise.
+    noise = counted(f"{ENGLISH * 60}\u200b")
+    assert meaningful_zero_width(noise) == () and zero_width_note(noise, ()) is None
 
 
 def test_scripts_without_spaces_are_reported_unless_segmented(counted):

@@ -18,6 +18,7 @@ def write_files(folder: Path, config: EncoderConfig, tokenizer: WordPieceTokeniz
         tokenizer.strip_accents,
         config.max_position_embeddings,
         segments=config.has_next_sentence,
+        zero_width=tokenizer.zero_width,
     )
 
 
