@@ -104,6 +104,23 @@ def test_the_splits_that_names_state_are_printed_and_written(tmp_path, monkeypat
     assert found == {"train": 20, "dev": 20, "test": 20}
 
 
+@pytest.mark.parametrize(
+    ("text", "note"), [("Мой йод. ", True), ("Café, and so on and on. ", False)]
+)
+def test_accents_that_are_removed_from_many_letters_are_reported(
+    tmp_path, monkeypatch, capsys, values, text, note
+):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "data/raw").mkdir(parents=True)
+    lines = [f"{text}{'Nothing else happened here on that day. ' * 4}{n}" for n in range(20)]
+    (tmp_path / "data/raw/a.txt").write_text("\n\n".join(lines), encoding="utf-8")
+    values["preprocess"]["clean"]["accents"] = "remove"
+    values["cluster"]["workers"] = 1
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump(values), encoding="utf-8")
+    stage.main(Path("data/raw"), Path("data/corpus"))
+    assert ("letters lost their accents" in capsys.readouterr().err) == note
+
+
 @pytest.fixture
 def project(tmp_path) -> Project:
     """A project whose raw text is of several formats."""
