@@ -74,7 +74,11 @@ def main(raw: Path | None = None, corpus: Path = CORPUS) -> None:
 
     files = _examine(raw, settings, inspection, rejected)
     kinds = Counter(map(kind_of, files))
-    print(f"preprocess: reading {len(files):,} files: {kinds_in_words(files, raw)}", flush=True)
+    print(
+        f"preprocess: reading {len(files):,} file{'s' * (len(files) > 1)}: "
+        f"{kinds_in_words(files, raw)}",
+        flush=True,
+    )
     write_listing(files, raw, RESULTS / "files.csv")
 
     relative = {file.path: _relative(file.path, raw) for file in files}
@@ -206,8 +210,9 @@ def _examine(
     if passed_over:
         more = ", ..." if len(passed_over) > _NAMED else ""
         _note(
-            f"{len(passed_over):,} backup or temporary files were not read: "
-            f"{', '.join(passed_over[:_NAMED])}{more}; rename them if they are text of yours"
+            f"not read, by their names: {len(passed_over):,} backup or temporary file"
+            f"{'s' * (len(passed_over) > 1)} ({', '.join(passed_over[:_NAMED])}{more}); to read "
+            "them, rename them"
         )
     _note_doubtful(files, raw)
     if settings.bad_input == "fail" and rejected.faults:

@@ -14,6 +14,7 @@ from typing import Any
 
 from lib.params import ProbeTask
 from lib.run.errors import UserError
+from lib.text.reading.encodings import advice
 
 _TEXTS = {".csv": "csv", ".tsv": "tsv", ".jsonl": "jsonl", ".json": "jsonl", ".ndjson": "jsonl"}
 _COLUMNS = (".conll", ".conllu", ".bio", ".iob", ".iob2", ".col", ".tsv", ".txt")
@@ -66,8 +67,8 @@ def _read_text(path: Path) -> str:
     except UnicodeDecodeError as failure:
         line = content.count(b"\n", 0, failure.start) + 1
         raise UserError(
-            f"{path} line {line}: not UTF-8; convert the file, for example with "
-            "iconv -f LATIN1 -t UTF-8"
+            f"{path} line {line}: not UTF-8 ({advice(content)}); convert the file from its own "
+            "encoding: iconv -f ENCODING -t UTF-8"
         ) from None
     return text
 

@@ -24,7 +24,7 @@ def read_object(path: Path) -> dict[str, Any]:
                 f"{path}: larger than {_MAX_BYTES >> 20} MiB, so not the file of this name that "
                 "belongs to a model; download or write it again"
             )
-        values = json.loads(path.read_text(encoding="utf-8"))
+        values = json.loads(path.read_text(encoding="utf-8-sig"))
     except FileNotFoundError:
         raise UserError(f"{path}: no such file; check the path") from None
     except (ValueError, RecursionError, IsADirectoryError) as failure:

@@ -88,7 +88,7 @@ def test_comments_and_document_markers_are_skipped(tmp_path):
         ("a.csv", 'text,label\n"a\nb",c\n"open,d\n', "line 4: not well-formed CSV"),
         ("a.csv", "text,class\nx,a\n", "line 2: no field `label`, only: text, class"),
         ("a.csv", "text,label\nx, \n", "line 2: `label` should be text, not ' '"),
-        ("a.csv", b"text,label\nx,a\n\xff,b\n", "line 3: not UTF-8"),
+        ("a.csv", b"text,label\nx,a\n\xff,b\n", "line 3: not UTF-8 (in an unknown encoding)"),
         ("a.tsv", "text\tlabel\n\nx\ta\tb\n", "line 3: 3 fields, but the header has 2"),
         ("a.jsonl", '{"text": "x", "label": "a"}\n[1]\n', "line 2: not a JSON object"),
         ("a.jsonl", '{"text": "x", "label": 1.5}\n', "line 1: `label` should be text, not 1.5"),

@@ -88,6 +88,11 @@ class TextFields:
 
     def missing_in(self, record: dict[str, Any]) -> str:
         """The same for a record that may be nested: names the paths to similar fields."""
+        if "_data_files" in record:
+            return (
+                "(a folder that Hugging Face's datasets saved; write the data set with "
+                "Dataset.to_json or to_parquet)"
+            )
         wanted = self.relative[-1].rpartition(".")[2].lower()
         paths = [path for path in _paths(record) if path.rpartition(".")[2].lower() == wanted]
         message = self.missing(record)

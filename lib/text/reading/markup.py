@@ -189,15 +189,23 @@ def _blocks(reader: Reader) -> Iterator[str]:
             yield block
 
 
+_OTHERWISE_DROPPED = tuple(
+    f"characters_dropped_{reason}" for reason in ("rejected", "blank_lines", "headings")
+)
+
+
 def _counted(reader: Reader, batches: Iterator[Documents]) -> Iterator[Documents]:
     """The documents; what else the files have counts as markup."""
     counts = reader.counts
-    kept = 0
+
+    def left() -> int:
+        return counts["characters_read"] - sum(counts[key] for key in _OTHERWISE_DROPPED)
+
+    before, kept = left(), 0
     for batch in batches:
         kept += sum(len(line) for document in batch for line in document)
         yield batch
-    dropped = [counts[key] for key in counts if key.startswith("characters_dropped_")]
-    counts["characters_dropped_markup"] += counts["characters_read"] - sum(dropped) - kept
+    counts["characters_dropped_markup"] += left() - before - kept
 
 
 # --- XML and SGML

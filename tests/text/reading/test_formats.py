@@ -150,6 +150,10 @@ def test_params_yaml_and_these_tests_know_every_format():
     params = (ROOT / "params.yaml").read_text(encoding="utf-8")
     [comment] = re.findall(r"\n  format: \S+((?: *#.*\n)+)", params)
     assert [name for name in FORMATS if not re.search(rf"\b{name}\b", comment)] == []
+    table = (ROOT / "docs/input.md").read_text(encoding="utf-8").partition("## Fields")[0]
+    for name, each in FORMATS.items():
+        [row] = re.findall(rf"^\|[^|\n]*`{name}`.*", table, re.MULTILINE)
+        assert all(f"`{suffix}`" in row or "same suffixes" in row for suffix in each.suffixes)
 
 
 @pytest.mark.parametrize("name", EXAMPLES)
