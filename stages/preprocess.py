@@ -119,7 +119,7 @@ def main(raw: Path | None = None, corpus: Path = CORPUS) -> None:
 
     with new_directory(corpus) as temporary:
         exact, kept, totals = _drop_duplicates(chunks, settings.near_duplicates, temporary, workers)
-        _check_documents(totals["documents"], counts, len(files), raw, settings.document, rejected)
+        _check_documents(totals["documents"], counts, files, raw, settings.document, rejected)
         totals.update(_write_corpus(temporary, chunks, exact, kept))
     prune(cleaned.parent, code)
 
@@ -476,25 +476,30 @@ def _balance(counts: Counter[str], totals: Counter[str]) -> dict[str, object]:
 def _check_documents(
     documents: int,
     counts: Counter[str],
-    files: int,
+    files: Sequence[RawFile],
     raw: Path,
     document: str,
     rejected: RejectedFiles,
 ) -> None:
     """Refuses a corpus that cannot be trained on: one without text, or of a single document."""
-    without = (
-        f" ({rejected.summary(counts['characters_in'], LISTING)})" if rejected.total.counts else ""
-    )
+    losses = []
+    if counts["records_without_text"]:
+        losses.append(f"{counts['records_without_text']:,} records had no text")
+    if rejected.total.counts:
+        losses.append(rejected.summary(counts["characters_in"], LISTING))
+    without = f" ({'; '.join(losses)})" if losses else ""
     if documents == 0:
         raise UserError(
             f"{raw}: no text left after cleaning{without}; check that its files are not empty"
         )
     endless = document != "file" and 2 * counts["documents_cut"] > counts["documents_in"]
-    if documents == 1 and counts["documents_in"] > files:
+    if documents == 1 and counts["documents_in"] > len(files):
         raise UserError(
             f"{raw}: only one document is left{without}; give more text, or check what "
             "preprocess.near_duplicates and preprocess.bad_input dropped"
         )
+    if documents == 1 and not any(file.format == "text" for file in files):
+        raise UserError(f"{raw}: there is only one document{without}; give more text")
     if documents == 1 or endless:
         raise UserError(
             f"{raw}: with preprocess.document: {document} all of it is one document{without}; put "

@@ -268,3 +268,7 @@ def test_a_single_json_document_gets_no_advice_about_blank_lines(project):
     (project.folder / "data/raw/x.jsonl").write_text('{"text": "a text"}\n' * 3)
     output = preprocess(project, code=1)
     assert "only one document is left" in output and "blank lines" not in output
+    (project.folder / "data/raw/x.jsonl").unlink()
+    (project.folder / "data/raw/x.csv").write_text("id,text\n1,\n2,nan\n3,A text.\n")
+    output = preprocess(project, code=1)
+    assert "there is only one document (2 records had no text); give more text" in output
