@@ -36,6 +36,7 @@ class Cleaning(BaseModel):
     """The section `preprocess.clean` of params.yaml: every option, its default and its values.
 
     With the defaults only white space, control characters and BERT's special tokens are edited.
+    C1 control characters become what they are in Windows-1252 (\x92: an apostrophe).
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -76,8 +77,9 @@ def chosen_edits(options: Cleaning, split: bool) -> list[Edit]:
     edits: list[tuple[bool, Edit]] = [
         (options.unescape_html, unescape_html),
         (options.html_tags == "remove", remove_tags),
-        (options.unicode != "keep", partial(normalize, options.unicode)),
         (True, find_characters),  # `present` is complete from here on
+        (True, read_c1_controls),
+        (options.unicode != "keep", partial(normalize, options.unicode)),
         (True, remove_controls),
         (options.format_characters == "space", zero_width_to_space),
         (options.format_characters != "keep", remove_format_characters),
@@ -192,7 +194,9 @@ def normalize(
     form: Literal["keep", "NFC", "NFKC"], text: str, present: set[str], counts: Counter[str]
 ) -> str:
     """Text in a Unicode normalization form."""
-    return text if form == "keep" else unicodedata.normalize(form, text)
+    if form == "keep":
+        return text
+    return find_characters(unicodedata.normalize(form, text), present, counts)
 
 
 def find_characters(text: str, present: set[str], counts: Counter[str]) -> str:
@@ -226,6 +230,22 @@ def replace_characters(
     counts[reason] += number
     present.update(*replacements.values())
     return text
+
+
+def read_c1_controls(text: str, present: set[str], counts: Counter[str]) -> str:
+    """Text with U+0080 to U+009F as the characters of Windows-1252, as browsers read them.
+
+    They come from Windows text that was read as Latin-1: \x92 is an apostrophe. Five of them have
+    no character there and stay what they are.
+    """
+    return replace_characters(_windows_1252, "c1_controls", text, present, counts)
+
+
+@lru_cache(maxsize=1 << 16)
+def _windows_1252(character: str) -> str:
+    if not "\x80" <= character <= "\x9f":
+        return character
+    return character.encode("latin-1").decode("cp1252", "ignore") or character
 
 
 def remove_controls(text: str, present: set[str], counts: Counter[str]) -> str:

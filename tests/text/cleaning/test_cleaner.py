@@ -1,5 +1,6 @@
 """Cleaning of whole documents: every option, protected placeholders, one sentence per line."""
 
+import html
 import time
 from collections import Counter
 from typing import get_args
@@ -44,7 +45,13 @@ def clean(text, **options):
 @pytest.mark.parametrize(
     ("options", "before", "after"),
     [
-        ({}, "  two \t words\u00a0\u2028here\r\x85 ", "two words here"),
+        ({}, "  two \t words\u00a0\u2028here\r\x0b ", "two words here"),
+        # Windows-1252 that was read as Latin-1.
+        ({}, "Türkiye\x92nin \x93ne\x94 \x96 \x80 5\x85", "Türkiye’nin “ne” – € 5…"),
+        ({}, "it\x92s \x93Mr. A\x94\x97Yes.\x94 No", "it’s “Mr. A”—Yes.”|No"),
+        ({}, "a\x81\x8db\x8f\x90\x9dc", "abc"),
+        ({"unicode": "NFKC"}, "wait\x85 a\x99", "wait... aTM"),
+        ({"punctuation": "ascii"}, "it\x92s\x97so", "it's-so"),
         ({}, "a\x00b\x07 \ufeffc\x02\x1fd", "ab c d"),
         ({}, "می\u200cخواهم क्\u200dष", "می\u200cخواهم क्\u200dष"),
         ({}, "see [MASK] and [CLS]", "see [ MASK ] and [ CLS ]"),
@@ -83,6 +90,18 @@ def test_an_option_edits_what_it_should(options, before, after):
     assert clean(before, **options) == after
     changed = clean(before)
     assert not options or before == after or changed != after
+
+
+def test_c1_controls_as_browsers_read_them():
+    # The standard library has the table of the HTML specification.
+    for code in range(0x80, 0xA0):
+        counts = Counter()
+        expected = html.unescape(f"&#{code};")
+        [sentences] = clean_documents([[f"a{chr(code)}b"]], counts=counts)
+        if expected == chr(code):
+            assert sentences == ["ab"] and counts == {"control_characters": 1}
+        else:
+            assert sentences == [f"a{expected}b"] and counts == {"c1_controls": 1}
 
 
 @pytest.mark.parametrize(
