@@ -123,7 +123,8 @@ def main(raw: Path | None = None, corpus: Path = CORPUS) -> None:
         totals.update(_write_corpus(temporary, chunks, exact, kept))
     prune(cleaned.parent, code)
 
-    _note_remnants(counts, edits, settings)
+    c1_controls = Counter(raw_c1_controls=edits.counts["c1_controls"])  # counted by their edit
+    _note_remnants(counts + c1_controls, settings)
     if counts["documents_cut"]:
         print(
             f"preprocess: note: {counts['documents_cut']:,} cuts in documents of more than 4 Mi "
@@ -275,7 +276,7 @@ def _refuse_faults(
         raise faults_error(rejected.faults, LISTING)
 
 
-def _note_remnants(counts: Counter[str], edits: _Edits, settings: Preprocess) -> None:
+def _note_remnants(counts: Counter[str], settings: Preprocess) -> None:
     """Says what the raw text has of other formats, and which option removes it."""
     clean = settings.clean
     remedies = (
@@ -306,8 +307,6 @@ def _note_remnants(counts: Counter[str], edits: _Edits, settings: Preprocess) ->
             "preprocess.encoding",
         ),
     )
-    # C1 controls are counted by the cleaning.
-    counts = counts + Counter(raw_c1_controls=edits.counts["c1_controls"])
     for key, what, applies, remedy in remedies:
         if applies and counts[key] >= max(_FEW_REMNANTS, _REMNANTS * counts["characters_in"]):
             _note(f"the text has {counts[key]:,} {what}; {remedy}")

@@ -36,7 +36,7 @@ class Cleaning(BaseModel):
     """The section `preprocess.clean` of params.yaml: every option, its default and its values.
 
     With the defaults only white space, control characters and BERT's special tokens are edited.
-    C1 control characters become what they are in Windows-1252 (\x92: an apostrophe).
+    C1 control characters become what they are in Windows-1252 (U+0092: an apostrophe).
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -235,7 +235,7 @@ def replace_characters(
 def read_c1_controls(text: str, present: set[str], counts: Counter[str]) -> str:
     """Text with U+0080 to U+009F as the characters of Windows-1252, as browsers read them.
 
-    They come from Windows text that was read as Latin-1: \x92 is an apostrophe. Five of them have
+    They come from Windows text that was read as Latin-1: U+0092 is an apostrophe. Five of them have
     no character there and stay what they are.
     """
     return replace_characters(_windows_1252, "c1_controls", text, present, counts)

@@ -33,15 +33,17 @@ def test_notes_say_figures_and_the_key_to_set(capsys):
         raw_html_entities=2777,
         raw_html_tags=1234,
         raw_replacement_characters=60,
+        raw_c1_controls=551,
     )
     _note_remnants(counts, Preprocess())
     lines = capsys.readouterr().err.splitlines()
     assert all(line.startswith("preprocess: note: the text has ") for line in lines)
     assert "2,777" in lines[0] and "preprocess.clean.unescape_html: true" in lines[0]
     assert "1,234" in lines[1] and "preprocess.clean.html_tags: remove" in lines[1]
-    assert "60 characters U+FFFD" in lines[2] and len(lines) == 3
+    assert "60 characters U+FFFD" in lines[2]
+    assert "551 control characters" in lines[3] and len(lines) == 4
     _note_remnants(counts, Preprocess(clean={"unescape_html": True, "html_tags": "remove"}))
-    assert len(capsys.readouterr().err.splitlines()) == 1
+    assert len(capsys.readouterr().err.splitlines()) == 2
 
 
 def test_text_about_html_gets_no_note(capsys):
