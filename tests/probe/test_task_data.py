@@ -25,6 +25,22 @@ def test_files_named_train_dev_and_test_are_used_as_such(tmp_path):
     assert "the dev part is not used" in data.notes and "README.md" in data.notes[0]
 
 
+def test_a_name_that_resembles_a_part_is_not_trained_on_in_silence(tmp_path):
+    write_texts(tmp_path / "x/train.csv", [("one", "a"), ("two", "b")])
+    write_texts(tmp_path / "x/val.csv", [("three", "a")])
+    assert [x.words for x in read_task(tmp_path / "x", CLASSIFICATION).test] == [("three",)]
+    write_texts(tmp_path / "x/test_en.csv", [("four", "a")])
+    with pytest.raises(UserError, match=r"not: test_en\.csv\?.*rename what is held out"):
+        read_task(tmp_path / "x", CLASSIFICATION)
+    texts = [(f"text {number}", "ab"[number % 2]) for number in range(40)]
+    write_texts(tmp_path / "y/test_of_time.csv", texts)
+    write_texts(tmp_path / "y/other.csv", texts)
+    assert any(
+        "test_of_time.csv: not for tests" in n
+        for n in read_task(tmp_path / "y", CLASSIFICATION).notes
+    )
+
+
 def test_without_such_names_examples_are_split_by_hash(tmp_path):
     texts = [(f"text {number % 400}", "ab"[number % 2]) for number in range(500)]
     write_texts(tmp_path / "test.csv", texts[:450])
