@@ -31,6 +31,7 @@ from lib.model.encoder_config import EncoderConfig
 from lib.params import Params
 from lib.run.errors import UserError
 from lib.vocab.counts import TOKEN_COUNTS, read_token_counts, read_tokens_per_word
+from lib.vocab.directory import VOCABULARY, read_vocabulary
 from lib.vocab.tokenizer import WordPieceTokenizer
 
 
@@ -86,6 +87,12 @@ def evaluate_phase(
         raise UserError(
             f"{model}: has a vocabulary of {len(tokenizer.vocabulary)} tokens and "
             f"{evaluator.config.vocab_size} embeddings, but {vocab} has {len(counts)} tokens; "
+            "train the model with this vocabulary"
+        )
+    listed = vocab / VOCABULARY
+    if listed.exists() and read_vocabulary(listed) != tokenizer.vocabulary:
+        raise UserError(
+            f"{listed}: not the vocabulary of {model}, so its counts are those of other tokens; "
             "train the model with this vocabulary"
         )
     # As the model was trained: for external records, params.yaml does not say it.
