@@ -28,6 +28,8 @@ _LONG_LINE = 60_000  # bytes, hardly less than the beginning of a file that is l
 def read_json_lines(reader: Reader) -> Iterator[Documents]:
     """A document per line: a JSON object with the text in one of its fields."""
     line_of = reader.chunk.line
+    # Most often, the text is in a single field of that name.
+    plain = reader.fields.names[0] if len(reader.fields.names) == 1 else None
     for first, block in reader.blocks():
         batch: Documents = []
         for number, line in enumerate(block, first):
@@ -39,7 +41,11 @@ def read_json_lines(reader: Reader) -> Iterator[Documents]:
             except (ValueError, RecursionError):
                 reader.rejections.add("malformed_json", where, line)
                 continue
-            add_record(reader, record, where, line, batch)
+            if type(record) is dict and plain in record:
+                if found := reader.record_lines(record[plain], where):
+                    batch.append(found)
+            else:
+                add_record(reader, record, where, line, batch)
         yield batch
 
 

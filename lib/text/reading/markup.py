@@ -21,7 +21,7 @@ from typing import Any
 
 from lib.text.documents import MAX_DOCUMENT, Documents, gather
 from lib.text.reading.encodings import HALF_PAIR, UTF8
-from lib.text.reading.fields import TextFields, short
+from lib.text.reading.fields import MISSING_VALUES, TextFields, short
 from lib.text.reading.reader import Reader
 
 
@@ -387,7 +387,8 @@ class _Elements:
         documents = []
         for text in texts:
             lines = (_SPACE.sub(" ", part).strip() for part in _BLANK_LINES.split(text))
-            if found := [line for line in lines if line]:
+            found = [line for line in lines if line]
+            if found and not (len(found) == 1 and found[0] in MISSING_VALUES):
                 documents.append(found)
             else:
                 reader.counts["records_without_text"] += 1

@@ -184,7 +184,7 @@ class Reader:
             where: the record's position in the file, for errors.
         """
         try:
-            text = value if isinstance(value, str) else text_of(value)
+            text: str | None = value if type(value) is str else text_of(value)
         except TypeError as error:
             found = f"({error})"
             self.rejections.add(
@@ -193,7 +193,7 @@ class Reader:
                 repr(value),
             )
             return []
-        if text is None or text == "":
+        if not text:
             self.counts["records_without_text"] += 1
         elif len(text) < 8 and text.strip() in MISSING_VALUES:
             self.counts["records_without_text"] += 1
@@ -206,6 +206,9 @@ class Reader:
         elif not text.isascii() and _SURROGATE.search(text):
             self._reject_record("invalid_unicode", where, text)
         else:
+            if "\n" not in text and "\r" not in text and not text.isspace():
+                self.counts["characters_read"] += len(text)  # nearly always
+                return [text]
             lines = _LINE_END.split(text)
             kept = [line for line in lines if line and not line.isspace()]
             characters = sum(map(len, lines))

@@ -61,11 +61,11 @@ def read_separated(delimiter: str, reader: Reader) -> Iterator[Documents]:
             shown += "text_field to the number of the column"
         reader.reject_file("text_field_missing", shown)
         return
-    columns = [header.index(name) for name in names]
+    column, *others = [header.index(name) for name in names]
     batch: Documents = []
     size = 0
     for row in rows if wanted.header else chain([first], rows):
-        text = row[columns[0]] if len(columns) == 1 else [row[column] for column in columns]
+        text = [row[column], *(row[other] for other in others)] if others else row[column]
         found = reader.record_lines(text, rows.position)
         if found:
             batch.append(found)

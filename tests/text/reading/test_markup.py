@@ -8,9 +8,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lib.run.errors import UserError
+from lib.text.cleaning.chunks import ChunkOptions, ChunkTask, clean_chunk, read_facts
+from lib.text.cleaning.edits import Cleaning
 from lib.text.reading import reader as reader_module
 from lib.text.reading.formats import format_of
 from lib.text.reading.raw_files import examine
+from lib.text.reading.reader import ReadOptions
 from lib.text.reading.rejections import Rejections
 from tests.helpers.raw_text import read
 
@@ -233,3 +236,30 @@ def test_advice_for_a_mediawiki_dump(tmp_path):
     path.write_text('<mediawiki version="0.10" xml:lang="xx">\n<page><text>[[x]]</text></page>')
     with pytest.raises(UserError, match=r"WikiExtractor.*format wikiextractor"):
         read(path)
+
+
+def test_characters_of_markup_are_kept_or_dropped(tmp_path):
+    """Small files share a task and its counts."""
+    files = []
+    for number, (name, text) in enumerate(
+        {
+            "a.html": PAGE,
+            "b.xml": "<x><text>One &amp; <b>two</b>.</text><meta>m</meta><text>NULL</text></x>",
+            "c.md": "# Title\n\nSome *text*\nin [lines](http://x.org).\n",
+            "d.txt": "Plain.\n   \nMore.\n",
+            "e.html": "<html><body></body></html>",
+            "f.json": '[{"text": "A", "n": 1}, {"text": ["B", "nan"]}]',
+        }.items()
+    ):
+        (tmp_path / name).write_text(text * (1 + number % 2 * (name[0] not in "bf")))
+        files.append(examine(tmp_path / name, "auto", "line", Rejections("", True)))
+    assert [file.format for file in files] == ["html", "xml", "markdown", "text", "html", "json"]
+    options = ChunkOptions(ReadOptions("line"), "split", False, Cleaning())
+    folder = tmp_path / "cleaned"
+    folder.mkdir()
+    key = clean_chunk(ChunkTask(tuple(files), folder, options)).key
+    counts = read_facts(folder, key).counts
+    dropped = [counts[name] for name in counts if name.startswith("characters_dropped_")]
+    empty = counts["characters_dropped_documents_empty"]
+    assert counts["characters_read"] == counts["characters_in"] + sum(dropped) - empty
+    assert counts["characters_dropped_markup"] > 500 and counts["documents_in"] == 9
