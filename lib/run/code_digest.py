@@ -80,13 +80,7 @@ def closure(root: Path, module: str) -> set[str]:
 
 def imports(root: Path, module: str) -> Iterator[str]:
     """Files in lib and stages that a module imports directly, with the `__init__` of packages."""
-    names = []
-    for node in ast.walk(_tree((root / module).read_bytes())):
-        if isinstance(node, ast.Import):
-            names += [alias.name for alias in node.names]
-        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
-            names += [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
-    for name in names:
+    for name in _contents((root / module).read_bytes())[0]:
         parts = name.split(".")
         if parts[0] not in ("lib", "stages"):
             continue
@@ -104,24 +98,15 @@ def module_digest(root: Path, module: str) -> str:
     """
     modules = closure(root, module)
     files = {file for each in modules for file in (each, *_data_files(root, each))}
-    packages = {name for each in modules for name in _packages(root / each)}
-    lines = [f"{file} {_digest(root / file)}" for file in sorted(files)]
-    lines += [f"{name} {_version(name)}" for name in sorted(packages)]
-    lines.append("Python {}.{}".format(*sys.version_info))
-    return hashlib.blake2b("\n".join(lines).encode(), digest_size=16).hexdigest()
-
-
-def _packages(path: Path) -> Iterator[str]:
-    """Packages outside this project and the standard library that a module imports."""
-    for node in ast.walk(_tree(path.read_bytes())):
-        names = []
-        if isinstance(node, ast.Import):
-            names = [alias.name for alias in node.names]
-        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
-            names = [node.module]
-        for name in {name.partition(".")[0] for name in names}:
-            if name not in ("lib", "stages") and name not in sys.stdlib_module_names:
-                yield name
+    imported = {name for each in modules for name in _contents((root / each).read_bytes())[0]}
+    packages = {name.partition(".")[0] for name in imported}
+    digest = hashlib.blake2b("Python {}.{}".format(*sys.version_info).encode(), digest_size=16)
+    for file in sorted(files):
+        content = (root / file).read_bytes()
+        digest.update(f"\n{file} {len(content)}\n".encode() + content)
+    for package in sorted(packages - {"lib", "stages"} - sys.stdlib_module_names):
+        digest.update(f"\n{package} {_version(package)}".encode())
+    return digest.hexdigest()
 
 
 def _version(package: str) -> str:
@@ -135,11 +120,7 @@ def _version(package: str) -> str:
 def _data_files(root: Path, module: str) -> list[str]:
     """Files in a module's folder whose names are strings in it."""
     folder = Path(module).parent
-    texts = {
-        node.value
-        for node in ast.walk(_tree((root / module).read_bytes()))
-        if isinstance(node, ast.Constant) and isinstance(node.value, str)
-    }
+    texts = _contents((root / module).read_bytes())[1]
     names = {path.name for path in (root / folder).iterdir() if path.is_file()}
     return sorted(f"{folder}/{name}" for name in texts & names)
 
@@ -149,6 +130,22 @@ def _digest(path: Path) -> str:
     if path.suffix == ".py":
         content = _canonical(_tree(content)).encode()
     return hashlib.blake2b(content, digest_size=16).hexdigest()
+
+
+@cache
+def _contents(source: bytes) -> tuple[list[str], set[str]]:
+    """What a module imports (packages, modules and what is in them), and the strings in it."""
+    imported: list[str] = []
+    texts: set[str] = set()
+    for node in ast.walk(_tree(source)):
+        if isinstance(node, ast.Constant):
+            if isinstance(node.value, str):
+                texts.add(node.value)
+        elif isinstance(node, ast.Import):
+            imported += [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            imported += [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+    return imported, texts
 
 
 @cache

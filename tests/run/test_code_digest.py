@@ -1,10 +1,11 @@
 """Digests of a stage's code: what changes them and what does not."""
 
+import importlib.metadata
 from pathlib import Path
 
 import pytest
 
-from lib.run.code_digest import CANNOT_ALTER_OUTPUTS, closure, listing, stages
+from lib.run.code_digest import CANNOT_ALTER_OUTPUTS, closure, listing, module_digest, stages
 
 STAGE = "from lib.a import work\nimport lib.pack.b as b\n\n\ndef main():\n    return work() + b.X\n"
 WORK = '''"""What it does."""
@@ -114,3 +115,20 @@ def test_a_change_of_code_or_data_changes_the_listing(project, path, old, new):
 
 def test_excluded_modules_are_not_followed(project):
     assert "lib/apart.py" not in closure(project, "stages/one.py")
+
+
+def test_the_digest_of_a_module_changes_with_all_that_its_results_depend_on(project, monkeypatch):
+    found = {module_digest(project, "stages/one.py")}
+    assert module_digest(project, "stages/one.py") in found
+    for file in ("lib/a.py", "lib/pack/b.py", "lib/table.json"):
+        (project / file).write_text((project / file).read_text() + "\n\n")
+        found.add(module_digest(project, "stages/one.py"))
+    (project / "lib/a.py").write_text(WORK + "import numpy, yaml\n")
+    found.add(module_digest(project, "stages/one.py"))
+    version = importlib.metadata.version
+    monkeypatch.setattr(importlib.metadata, "version", lambda name: version(name) + ".post1")
+    found.add(module_digest(project, "stages/one.py"))
+    assert len(found) == 6
+    for file in ("lib/apart.py", "lib/other.json", "lib/run/errors.py"):
+        (project / file).write_text("changed = 1")
+    assert module_digest(project, "stages/one.py") in found

@@ -21,9 +21,11 @@ class DocumentCleaner:
     """
 
     def __init__(self, options: Cleaning, sentences: Literal["split", "line"]) -> None:
-        self._edits = [
-            (_name(edit), edit) for edit in chosen_edits(options, split=sentences == "split")
-        ]
+        self._edits: list[tuple[str, Edit]] = []
+        for edit in chosen_edits(options, split=sentences == "split"):
+            names = [name for name, _ in self._edits]
+            name = _name(edit)
+            self._edits.append((f"{name}_again" if name in names else name, edit))
         # By edit: characters that went in and came out, without line ends.
         self.characters_in: Counter[str] = Counter()
         self.characters_out: Counter[str] = Counter()

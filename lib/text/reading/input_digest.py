@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from lib.run import fingerprint
+from lib.text.reading.raw_files import relative_name
 
 
 def input_md5(
@@ -29,7 +30,7 @@ def input_md5(
         digests |= zip(unknown, threads.map(fingerprint.of_file, unknown), strict=True)
     entries = [
         {"md5": digests[file], "relpath": name}
-        for name, file in sorted((file.relative_to(folder).as_posix(), file) for file in files)
+        for name, file in sorted((relative_name(file, folder), file) for file in files)
     ]
     listing = json.dumps(entries, sort_keys=True).encode()
     return hashlib.md5(listing, usedforsecurity=False).hexdigest() + ".dir"
