@@ -127,6 +127,134 @@ def column_values(
             left -= count
 
 
+# --- The footers of files with very many columns
+
+
+@dataclass(frozen=True)
+class ColumnChunk:
+    """What a footer says about a column chunk, under pyarrow's names."""
+
+    physical_type: str
+    encodings: tuple[str, ...]
+    compression: str
+    num_values: int
+    total_uncompressed_size: int
+    total_compressed_size: int
+    data_page_offset: int
+    dictionary_page_offset: int | None
+
+    @property
+    def has_dictionary_page(self) -> bool:
+        return self.dictionary_page_offset is not None
+
+
+@dataclass
+class Footer:
+    """What a footer says about one column.
+
+    Attributes:
+        names: the first columns of the file.
+        rows: of the file.
+        max_definition: the definition level of its values that are not null.
+        chunks: one per row group; none if there is no such column, or it is within lists.
+    """
+
+    names: list[str]
+    rows: int
+    max_definition: int
+    chunks: list[ColumnChunk]
+
+
+def footer_bytes(stream: BinaryIO) -> int:
+    """The size of a file's footer; 0 if it is no Parquet file."""
+    size = stream.seek(0, io.SEEK_END)
+    stream.seek(max(0, size - 8))
+    end = stream.read(8)
+    length = int.from_bytes(end[:4], "little")
+    return length if end[4:] == b"PAR1" and length + 12 <= size else 0
+
+
+def read_footer(stream: BinaryIO, path: str) -> Footer:
+    """What the footer says about the column `path`; for other columns nothing is kept.
+
+    Arrow keeps 17 times the size of the footer in memory.
+
+    Raises:
+        ValueError, EOFError, LookupError: the footer is damaged.
+    """
+    stream.seek(-8 - footer_bytes(stream), io.SEEK_END)
+    footer = Footer([], 0, 0, [])
+    leaf = -1
+    for number, kind in _fields(stream):
+        if number == 2:
+            leaf = _find_leaf(stream, path, footer)
+        elif number == 3:
+            footer.rows = _integer(stream)
+        elif number == 4:
+            for _ in range(_list_length(stream)):
+                for inner, inner_kind in _fields(stream):
+                    if inner != 1:
+                        _field(stream, inner_kind)
+                        continue
+                    for index in range(_list_length(stream)):
+                        column = _struct(stream)
+                        if index == leaf:
+                            footer.chunks.append(_column_chunk(column[3]))
+            break
+        else:
+            _field(stream, kind)
+    return footer
+
+
+def _find_leaf(stream: BinaryIO, path: str, footer: Footer) -> int:
+    """The number of a column that is in no list, or -1."""
+    leaf, found = 0, -1
+    count = _list_length(stream)
+    # Of each group that is open: children that are left, path, definition and repetition level.
+    open_groups = [[_struct(stream).get(5, 0), "", 0, 0]]
+    for _ in range(count - 1):
+        element = _struct(stream)
+        while open_groups[-1][0] == 0:
+            open_groups.pop()
+        group = open_groups[-1]
+        group[0] -= 1
+        repetition, name = element.get(3, 0), element[4].decode("utf-8", "replace")
+        full = f"{group[1]}.{name}" if group[1] else name
+        if not group[1] and len(footer.names) < 50:
+            footer.names.append(name)
+        definition, repeated = group[2] + (repetition != 0), group[3] + (repetition == 2)
+        if element.get(5):
+            open_groups.append([element[5], full, definition, repeated])
+            continue
+        if full == path and not repeated:
+            found, footer.max_definition = leaf, definition
+        leaf += 1
+    return found
+
+
+_ENCODING_NAMES = {
+    0: "PLAIN",
+    2: "PLAIN_DICTIONARY",
+    3: "RLE",
+    4: "BIT_PACKED",
+    8: "RLE_DICTIONARY",
+}
+_CODEC_NAMES = {0: "UNCOMPRESSED", 1: "SNAPPY", 2: "GZIP", 4: "BROTLI", 6: "ZSTD"}
+
+
+def _column_chunk(values: dict[int, Any]) -> ColumnChunk:
+    return ColumnChunk(
+        "BYTE_ARRAY" if values[1] == 6 else "other",
+        tuple(_ENCODING_NAMES.get(code, "other") for code in values[2]),
+        _CODEC_NAMES.get(values[4], "other"),
+        values[5],
+        values[6],
+        values[7],
+        values[9],
+        values.get(11),
+    )
+
+
 # --- Bytes
 
 
@@ -414,14 +542,22 @@ def _integer(source: Any) -> int:
     return number >> 1 ^ -(number & 1)
 
 
-def _struct(source: Any) -> dict[int, Any]:
-    """The fields of a struct by their numbers."""
-    fields: dict[int, Any] = {}
+def _fields(source: Any) -> Iterator[tuple[int, int]]:
+    """The numbers and types of the fields of a struct; the caller reads their values."""
     number = 0
     while byte := source.read(1)[0]:
         number = number + (byte >> 4) if byte >> 4 else _integer(source)
-        fields[number] = _field(source, byte & 15)
-    return fields
+        yield number, byte & 15
+
+
+def _struct(source: Any) -> dict[int, Any]:
+    """The fields of a struct by their numbers."""
+    return {number: _field(source, kind) for number, kind in _fields(source)}
+
+
+def _list_length(source: Any) -> int:
+    head = source.read(1)[0]
+    return head >> 4 if head >> 4 < 15 else _varint(source)
 
 
 def _field(source: Any, kind: int) -> Any:

@@ -37,6 +37,8 @@ REASONS = {
     "zstandard_window": "needs more than 128 MiB to be unpacked (zstd --long); write it again: "
     "zstd -d --long=31 -c OLD.zst | zstd -o NEW.zst",
     "corrupt_parquet": "not a readable Parquet file; create it again",
+    "wide_parquet": "has so many columns that only a single column of strings can be read from it; "
+    "write that column to a file of its own",
     "text_field_missing": "no such field or column; set preprocess.text_field to the right one",
     "malformed_csv": "not well-formed (an unclosed quote, or a wrong number of fields); fix it",
     "malformed_json": "not JSON; fix it",

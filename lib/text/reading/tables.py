@@ -14,11 +14,20 @@ from lib.text.reading.compression import DAMAGED, damage, open_raw
 from lib.text.reading.dialects import Dialect, find_dialect
 from lib.text.reading.json_records import add_record
 from lib.text.reading.lines import BLOCK_BYTES, MAX_LINE_BYTES
-from lib.text.reading.parquet_pages import TooLong, Value, column_values, is_readable
+from lib.text.reading.parquet_pages import (
+    TooLong,
+    Value,
+    column_values,
+    footer_bytes,
+    is_readable,
+    read_footer,
+)
 from lib.text.reading.reader import Reader
 
 _BATCH_ROWS = 1024
 _BATCH_CHARACTERS = 1 << 18
+# Arrow does not read larger footers: it would take 17 times their size in memory.
+_FOOTER_BYTES = 8 << 20
 # Bytes of a row group that Arrow holds at once.
 _GROUP_BYTES = 32 << 20
 # No longer text has at most 4 Mi characters.
@@ -169,6 +178,9 @@ def read_parquet(reader: Reader) -> Iterator[Documents]:
             if file.compression != "none":  # Parquet has its index at the end of the file.
                 shutil.copyfileobj(stream, spool, BLOCK_BYTES)
                 seekable = spool
+            if footer_bytes(seekable) > _FOOTER_BYTES:
+                yield from _read_wide(reader, seekable)
+                return
             # Without read-ahead Arrow holds one page of the column, not a row group.
             table = parquet.ParquetFile(seekable, pre_buffer=False, buffer_size=BLOCK_BYTES)
             names = table.schema_arrow.names
@@ -199,6 +211,24 @@ def read_parquet(reader: Reader) -> Iterator[Documents]:
             reader.reject_file(reason, read=number / rows if rows else 0)
         except (pyarrow.ArrowException, ValueError, LookupError, TypeError):
             reader.reject_file("corrupt_parquet", read=number / rows if rows else 0)
+
+
+def _read_wide(reader: Reader, stream: Any) -> Iterator[Documents]:
+    """The documents of a file with very many columns or row groups, one of which has the text."""
+    name = reader.fields.names[0]
+    footer = read_footer(stream, name)
+    if (
+        len(reader.fields.names) > 1
+        or not footer.chunks
+        or not all(map(is_readable, footer.chunks))
+    ):
+        reader.reject_file("wide_parquet", reader.fields.missing(footer.names))
+        return
+    number = 0
+    for chunk in footer.chunks:
+        values = column_values(stream, chunk, footer.max_definition, _MAX_VALUE_BYTES)
+        yield from _text_values(reader, values, number)
+        number += chunk.num_values
 
 
 def _text_column(table: Any, names: tuple[str, ...]) -> int | None:

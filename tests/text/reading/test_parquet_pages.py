@@ -1,5 +1,6 @@
 """Values of Parquet columns against pyarrow's own reader, and the memory that they take."""
 
+import dataclasses
 import io
 import subprocess
 import sys
@@ -11,7 +12,14 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from lib.text.reading import parquet_pages as pages_module
-from lib.text.reading.parquet_pages import TooLong, column_values, is_readable
+from lib.text.reading import tables as tables_module
+from lib.text.reading.parquet_pages import (
+    TooLong,
+    column_values,
+    footer_bytes,
+    is_readable,
+    read_footer,
+)
 from lib.text.reading.tables import _text_column
 from tests.conftest import ROOT
 from tests.helpers.raw_text import read
@@ -124,6 +132,30 @@ def test_damage_is_noticed(tmp_path):
         assert found == [[text] for text in texts[:200]]
         assert rejections.counts == {"corrupt_parquet": 1}
         assert rejections.bytes == {"corrupt_parquet": round(len(data) / 2)}
+
+
+def test_a_footer_of_very_many_columns_is_read_without_arrow(tmp_path, monkeypatch):
+    rows = [{"a": n, "doc": {"x": [n], "text": f"text {n}"}, "text": f"own {n}"} for n in range(50)]
+    rows[7] = {"a": 7, "doc": None, "text": None}
+    path = tmp_path / "x.parquet"
+    pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), path, row_group_size=20)
+    table = pyarrow.parquet.ParquetFile(path)
+    usual = {field: read(path, field=field)[0] for field in ("text", "doc.text")}
+    with path.open("rb") as stream:
+        assert footer_bytes(stream) == table.metadata.serialized_size
+        for name in ("text", "doc.text"):
+            footer = read_footer(stream, name)
+            leaf = _text_column(table, (name,))
+            assert footer.rows == 50 and footer.names == ["a", "doc", "text"]
+            assert footer.max_definition == table.schema.column(leaf).max_definition_level
+            for group, chunk in enumerate(footer.chunks):
+                column = table.metadata.row_group(group).column(leaf)
+                for field in dataclasses.fields(chunk):
+                    assert getattr(chunk, field.name) == getattr(column, field.name), field.name
+        assert not read_footer(stream, "doc.x").chunks and not read_footer(stream, "no").chunks
+    monkeypatch.setattr(tables_module, "_FOOTER_BYTES", 0)
+    assert {field: read(path, field=field)[0] for field in usual} == usual
+    assert read(path, skip=True, field="doc.x")[1].counts == {"wide_parquet": 1}
 
 
 MEASURE = """
