@@ -3,8 +3,8 @@
     text                 the field `text`
     article.text         the field `text` of the object in `article`; a list on the way is followed
                          into each of its elements, and the texts found are joined
-    data[].text          each element of the list `data` is a document of its own (`data[]`, if its
-                         elements are strings)
+    data[].text          each element of the list (or value of the object) `data` is a document of
+                         its own; `data[]` if they are strings, `[].text` in the record itself
     [title, body]        several fields, joined by line ends in this order
 
 A field may hold a string, or a list of strings (joined by line ends). A field whose name contains
@@ -177,6 +177,8 @@ def _elements(record: Any, name: str) -> list[Any]:
     found = _at(record, name)
     if found is _NONE:
         raise MissingFieldError
+    if isinstance(found, dict):
+        return list(found.values())
     return found if isinstance(found, list) else [found]
 
 

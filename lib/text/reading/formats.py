@@ -91,6 +91,7 @@ _KNOWN_BINARY = {
     b"PK\x03\x04": "office_file",
     b"\xd0\xcf\x11\xe0": "office_file",
     b"PAR1": "binary_file",
+    b"WARC/1.": "web_archive",
     b"ARROW1": "arrow_file",
     b"\xff\xff\xff\xff": "arrow_file",
 }

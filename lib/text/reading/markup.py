@@ -493,6 +493,8 @@ def is_mediawiki_dump(head: bytes) -> bool:
 
 def is_markdown(head: bytes) -> bool:
     """Whether a text begins with a heading of Markdown and goes on with other marks of it."""
+    if not head.startswith(b"# "):
+        return False
     # The comments of programs begin with # as well, and have no blank lines around them.
     if not re.match(rb"# [^\n#]+\n\r?\n", head.replace(b"\r\n", b"\n")):
         return False

@@ -1,6 +1,7 @@
 """Documents that are rows of a table: one column of a CSV, TSV or Parquet file holds the text."""
 
 import csv
+import re
 import shutil
 import tempfile
 from collections import deque
@@ -33,6 +34,7 @@ _GROUP_BYTES = 32 << 20
 # No longer text has at most 4 Mi characters.
 _MAX_VALUE_BYTES = 4 * MAX_LINE_BYTES
 _DIALECT_LINES = 500
+_DELIMITER_HINT = re.compile('"?sep=(.)"?', re.IGNORECASE)
 # A row of more lines than this has lost its closing quote.
 _MAX_ROW_LINES = 10_000
 
@@ -51,9 +53,14 @@ def read_separated(delimiter: str, reader: Reader) -> Iterator[Documents]:
     if not beginning:
         return
     head = beginning[0][1]
+    wanted = reader.options.csv
+    if head and (hint := _DELIMITER_HINT.fullmatch(head[0])):
+        # Excel's own first line; the blank line in its place is no row, and keeps line numbers.
+        head[0] = ""
+        if wanted.delimiter == "auto":
+            wanted = wanted.model_copy(update={"delimiter": hint[1]})
     whole = reader.chunk.file.compression == "none" and reader.chunk.file.size <= BLOCK_BYTES
     names = reader.fields.names
-    wanted = reader.options.csv
     excerpt = head[:_DIALECT_LINES]
     whole = whole and len(excerpt) == len(head)
     dialect = find_dialect(excerpt, whole, names, delimiter, wanted)

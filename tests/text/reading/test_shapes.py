@@ -62,6 +62,8 @@ def test_a_list_of_strings_can_be_a_document_or_many(tmp_path):
     path.write_text('{"texts": ["one", "two"]}')
     assert read(path, field="texts")[0] == [["one", "two"]]
     assert read(path, field="texts[]")[0] == [["one"], ["two"]]
+    path.write_text('{"id1": {"text": "one"}, "id2": {"text": "two"}}')
+    assert read(path, field="[].text")[0] == [["one"], ["two"]]
     path.write_text('["one", "two"]')
     assert read(path)[0] == [["one"], ["two"]]
 
@@ -230,6 +232,15 @@ def test_errors_of_tables_name_what_was_found(tmp_path):
     assert read(path, field="2", dialect={"header": False})[0] == [["One. Two."], ["Three."]]
     path.write_text("text,n\nok,1\nOne, two.,1\n")
     with pytest.raises(UserError, match=r"line 3 \(3 fields, but the first row has 2"):
+        read(path)
+
+
+def test_the_delimiter_line_of_excel_is_no_header(tmp_path):
+    path = tmp_path / "x.csv"
+    path.write_bytes("\ufeffsep=;\r\nid;text\r\n1;a, b, c\r\n2;d;e\r\n".encode())
+    found, rejections, _ = read(path, skip=True)
+    assert found == [["a, b, c"]] and rejections.counts == {"malformed_csv": 1}
+    with pytest.raises(UserError, match=r"line 4 \(3 fields"):
         read(path)
 
 
