@@ -277,13 +277,13 @@ def _note_remnants(counts: Counter[str], settings: Preprocess) -> None:
     remedies = (
         (
             "raw_html_entities",
-            "character entities such as &amp;",
+            "character entities (&amp; and the like)",
             not clean.unescape_html,
             "preprocess.clean.unescape_html: true makes characters of them",
         ),
         (
             "raw_html_tags",
-            "tags of HTML such as <br />",
+            "tags of HTML (<br /> and the like)",
             clean.html_tags == "keep",
             "preprocess.clean.html_tags: remove takes them out and ends lines at <br /> and <p>",
         ),
