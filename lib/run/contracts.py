@@ -31,7 +31,7 @@ NEEDED_KEYS = {
         "input_md5",
     ),
     "sample5M": ("train_sampled",),
-    "vocab": ("size", "unused_entries", "new_words", "train", "heldout"),
+    "vocab": ("size", "unused_entries", "new_words", "train", "heldout.tokens_per_word"),
     "split": (
         "train.documents",
         "dev.documents",

@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import reduce
-from itertools import islice, pairwise
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -170,12 +170,14 @@ def _count(task: _CountTask) -> WordCounts:
 def _characters(spans: Mapping[str, int]) -> Counter[str]:
     """Counts of the characters of spans that are not ASCII."""
     totals = np.zeros(0x110000, np.int64)
-    beyond = ((span, count) for span, count in spans.items() if not span.isascii())
-    while some := list(islice(beyond, _BATCH_SPANS)):
-        text = "".join(span for span, _ in some)
-        codes = np.frombuffer(text.encode("utf-32-le"), "<u4")  # [characters]
-        lengths = [len(span) for span, _ in some]
-        weights = np.repeat([count for _, count in some], lengths)  # [characters]
+    beyond = [span for span in spans if not span.isascii()]
+    for start in range(0, len(beyond), _BATCH_SPANS):
+        some = beyond[start : start + _BATCH_SPANS]
+        codes = np.frombuffer("".join(some).encode("utf-32-le"), "<u4")  # [characters]
+        numbers, lengths = (
+            np.fromiter(map(of, some), np.int64, len(some)) for of in (spans.__getitem__, len)
+        )
+        weights = np.repeat(numbers, lengths)  # [characters]
         # Exact: the sums stay below 2^53.
         totals += np.bincount(codes, weights, len(totals)).astype(np.int64)
     found = np.flatnonzero(totals[128:]) + 128

@@ -27,7 +27,7 @@ def test_the_corpus_consists_of_the_kept_documents(tmp_path_factory, groups, siz
             writer.write(folder / "chunk.txt", 0, sizes[:half], kept[:half], "")
             offset = int(sizes[:half].sum())
             writer.write(folder / "chunk.txt", offset, sizes[half:], kept[half:], "")
-    files = corpus_files(folder / "corpus")
+    files = corpus_files(folder / "corpus") if kept.any() else []
     assert b"".join(path.read_bytes() for path in files) == b"".join(
         text for text, keep in zip(texts, kept, strict=True) if keep
     )

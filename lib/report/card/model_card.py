@@ -21,6 +21,8 @@ from lib.report.repeats import Repeats
 _BERT_CHARACTERS = 16e9
 # Hidden size below which a model is a trial.
 _TRIAL_SIZE = 256
+# Fraction of the characters under [UNK] above which metrics are about a part of the text only.
+_MANY_UNKNOWN = 0.01
 # Values of evaluate that are in the text above the table.
 # evaluate has it if the NSP head was trained (for external examples, params.yaml does not say so).
 _NSP = "nsp_loss"
@@ -212,6 +214,12 @@ def _limits(facts: CardFacts, config: EncoderConfig, metrics: Mapping[str, Any])
         limits.append("Its NSP head was not trained here.")
     if _NSP in metrics and (found := constant_pairs(facts.phases[-1].random_next)):
         limits.append(f"{found}.")
+    unknown = metrics.get("unknown_character_fraction", 0)
+    if unknown > _MANY_UNKNOWN:
+        limits.append(
+            f"{unknown:.1%} of the characters of the test text are in words that it sees as [UNK]: "
+            "it learnt nothing of such words, and its metrics are about the others."
+        )
     if params.vocab.lowercase:
         limits.append("It does not distinguish upper and lower case.")
     if params.vocab.strip_accents:

@@ -40,7 +40,7 @@ def training_data(facts: CardFacts) -> str:
         rows.append(("dropped: near duplicates", "not searched for"))
     else:
         label = f"dropped: near duplicates (similarity {settings.near_duplicates} or more)"
-        rows.append((label, corpus["documents_near_duplicate"]))
+        rows.append((label, corpus.get("documents_near_duplicate", "not counted")))
     rows += [
         ("documents kept", corpus["documents"]),
         ("sentences kept", corpus["sentences"]),

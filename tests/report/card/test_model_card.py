@@ -166,6 +166,14 @@ TEXT = st.text(
 ).filter(str.strip)
 
 
+def test_characters_under_unk_are_a_limit_if_they_are_many(values, results):
+    many, few = ({**METRICS, "unknown_character_fraction": value} for value in (0.525, 0.0001))
+    assert "- 52.5% of the characters of the test text are in" in card(
+        values, results, metrics=many
+    )
+    assert "sees as [UNK]" not in card(values, results, metrics=few)
+
+
 def test_pairs_that_teach_nothing_are_a_limit(values, results):
     path = results / "records/main/metrics.json"
     train = json.loads(path.read_text())["train"]
