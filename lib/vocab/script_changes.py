@@ -18,6 +18,7 @@ _SPACE, _NON_JOINER = ZERO_WIDTH
 
 # A script or character that makes up less of the text is not worth a note.
 _MIN_FRACTION = 0.001
+_MIN_COUNT = 10
 # Of all characters, as Latin letters without accents are ASCII; French has 3 to 4 %.
 _MIN_LATIN_FRACTION = 0.01
 _MIN_ZERO_WIDTH_FRACTION = 0.0001
@@ -97,7 +98,7 @@ def _stripping_notes(found: Mapping[str, int], total: int) -> Iterator[str]:
     for script, count in changed.most_common():
         minimum = _MIN_LATIN_FRACTION if script == _LATIN else _MIN_FRACTION
         # Variation selectors are marks, but of emoji.
-        if count < minimum * total or script not in has_letters | {_LATIN}:
+        if count < max(_MIN_COUNT, minimum * total) or script not in has_letters | {_LATIN}:
             continue
         common = sorted(characters[script].items(), key=lambda item: (-item[1], item[0]))
         examples = ", ".join(map(_example, (character for character, _ in common[:_EXAMPLES])))
