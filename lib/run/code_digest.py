@@ -44,6 +44,9 @@ CANNOT_ALTER_OUTPUTS = {
     "lib/train/saving/storage.py": "file operations of copies of checkpoints",
 }
 
+# Packages whose distributions have other names; to look them up takes most of a second.
+_DISTRIBUTIONS = {"markdown_it": "markdown-it-py", "yaml": "pyyaml"}
+
 ROOT = Path(__file__).resolve().parents[2]
 """The folder of this project's code."""
 _WITH_DOCSTRING = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
@@ -111,7 +114,7 @@ def module_digest(root: Path, module: str) -> str:
 
 def _version(package: str) -> str:
     try:
-        return importlib.metadata.version(package)
+        return importlib.metadata.version(_DISTRIBUTIONS.get(package, package))
     except importlib.metadata.PackageNotFoundError:
         distributions = importlib.metadata.packages_distributions().get(package, [])
         return " ".join(map(importlib.metadata.version, distributions))
