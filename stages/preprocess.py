@@ -125,6 +125,7 @@ def main(raw: Path | None = None, corpus: Path = CORPUS) -> None:
 
     c1_controls = Counter(raw_c1_controls=edits.counts["c1_controls"])  # counted by their edit
     _note_remnants(counts + c1_controls, settings)
+    _note_pages(counts["records_of_html"])
     if counts["documents_cut"]:
         print(
             f"preprocess: note: {counts['documents_cut']:,} cuts in documents of more than 4 Mi "
@@ -305,6 +306,11 @@ def _note_remnants(counts: Counter[str], settings: Preprocess) -> None:
     for key, what, applies, remedy in remedies:
         if applies and counts[key] >= max(_FEW_REMNANTS, _REMNANTS * counts["characters_in"]):
             _note(f"the text has {counts[key]:,} {what}; {remedy}")
+
+
+def _note_pages(pages: int) -> None:
+    if pages:
+        _note(f"{pages:,} records are pages of HTML, of which only the text was taken")
 
 
 def _note_doubtful(files: list[RawFile], raw: Path) -> None:

@@ -4,6 +4,7 @@ import argparse
 import ctypes
 import errno
 import inspect
+import io
 import os
 import pickletools
 import re
@@ -169,6 +170,9 @@ def run_stage(
     After a UserError or a file system error the process prints one line and exits with code 1;
     `--debug` shows the traceback.
     """
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # File names are shown in every locale; what it cannot write is escaped, as in errors.
+        sys.stdout.reconfigure(errors="backslashreplace")
     name = Path(sys.argv[0]).stem
     parser = argparse.ArgumentParser(
         prog=f"python -m stages.{name}",

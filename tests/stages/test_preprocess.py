@@ -209,7 +209,10 @@ def test_bad_input_is_an_error_or_is_left_out_and_shown(project):
     assert metrics["rejected_bytes"] == {"invalid_utf8": 2}
     assert metrics["documents"] == 321
     page = (project.folder / "results/preprocess/samples.txt").read_text()
-    assert '== bad.jsonl line 2: malformed_json: not JSON; fix it\n- {"text":' in page
+    assert (
+        "== bad.jsonl line 2 (Expecting value, column 10): malformed_json: not JSON; fix it\n"
+        in page
+    )
     assert "== bad.jsonl line 3 (in an unknown encoding): invalid_utf8" in page
     assert "\n- \\xff\\xfe\n" in page
     listing = (project.folder / "results/preprocess/rejected.csv").read_text().splitlines()

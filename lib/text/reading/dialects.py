@@ -47,16 +47,26 @@ class Dialect(BaseModel):
         quote = "no quotes" if self.quote == "none" else f"quotes {self.quote}"
         return f"delimiter {delimiter}, {quote}, escape {self.escape}"
 
-    def reader(self, lines: Any) -> Any:
-        """A csv.reader for a dialect without `auto`; it raises csv.Error for malformed rows."""
+    def reader(self, lines: Any, spaced: bool = False) -> Any:
+        """A csv.reader for a dialect without `auto`; it raises csv.Error for malformed rows.
+
+        Args:
+            spaced: whether there is a space after each delimiter, which is no part of a field.
+        """
         return csv.reader(
             lines,
             delimiter=self.delimiter,
             quotechar=None if self.quote == "none" else self.quote,
             quoting=csv.QUOTE_NONE if self.quote == "none" else csv.QUOTE_MINIMAL,
             escapechar="\\" if self.escape == "backslash" else None,
+            skipinitialspace=spaced,
             strict=True,
         )
+
+    def is_spaced(self, lines: Sequence[str]) -> bool:
+        """Whether a space follows every delimiter of the first line, as in `id, text, stars`."""
+        first = next((line for line in lines if line), "").split(self.delimiter)
+        return len(first) > 1 and all(field[:1] == " " for field in first[1:])
 
 
 def find_dialect(
@@ -121,8 +131,9 @@ def _score(
     header: list[str] | None = None
     good = bad = start = 0
     lone = [line + "\n" for line in lines]
+    spaced = dialect.is_spaced(lines)
     while start < len(lone):
-        rows = dialect.reader(lone[start:] if start else lone)
+        rows = dialect.reader(lone[start:] if start else lone, spaced)
         number = 0
         try:
             for row in rows:
@@ -143,7 +154,7 @@ def _score(
     if header is None:
         return 0.0, 0.0
     if dialect.header:
-        found = all(column in header for column in columns)
+        found = all(column in map(str.strip, header) for column in columns)
     else:
         found = all(column.isdigit() and 0 < int(column) <= len(header) for column in columns)
     kind = 2.0 if found and (dialect.header or len(header) > 1) else float(len(header) > 1)

@@ -3,6 +3,7 @@
 import json
 import re
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
@@ -38,6 +39,11 @@ def read_json_lines(reader: Reader) -> Iterator[Documents]:
             where = partial(line_of, number)
             try:
                 record = json.loads(line)
+            except json.JSONDecodeError as error:
+                problem = f"{error.msg}, column {error.colno}"
+                where_and_what = partial("{} ({})".format, where(), problem)
+                reader.rejections.add("malformed_json", where_and_what, line)
+                continue
             except (ValueError, RecursionError):
                 reader.rejections.add("malformed_json", where, line)
                 continue
@@ -183,6 +189,12 @@ def is_json(head: bytes) -> bool:
     if head.startswith(b"["):
         return _ARRAY.match(head) is not None
     line, line_end, _ = head.partition(b"\n")
-    if not line_end or not _OPEN_OBJECT.match(head):
+    if not _OPEN_OBJECT.match(head):
+        return False
+    if b"}{" in line or b"} {" in line:
+        text = line.decode("utf-8", "replace")
+        with suppress(ValueError, RecursionError):  # objects one after another in a line
+            return text[_DECODER.raw_decode(text)[1] :].lstrip().startswith("{")
+    if not line_end:
         return False
     return _OPEN_LINE.match(line.rstrip()) is not None

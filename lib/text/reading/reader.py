@@ -25,6 +25,11 @@ from lib.text.reading.rejections import Rejections
 
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 _LINE_END = re.compile("\r\n|\r|\n")
+_PAGE = re.compile(
+    r"(?:[\s\ufeff]++|<!--(?>.*?-->)|<\?xml\s[^>]*+>)*+"
+    r"(?:<!DOCTYPE\s++html[^<>]*+>\s*+<|<html(?:\s[^<>]*+)?>\s*+<)",
+    re.IGNORECASE | re.DOTALL,
+)
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
@@ -206,6 +211,8 @@ class Reader:
         elif not text.isascii() and _SURROGATE.search(text):
             self._reject_record("invalid_unicode", where, text)
         else:
+            if text[0] in "<\ufeff\n\r\t " and _PAGE.match(text):
+                return self._page_lines(text)
             if "\n" not in text and "\r" not in text and not text.isspace():
                 self.counts["characters_read"] += len(text)  # nearly always
                 return [text]
@@ -218,6 +225,18 @@ class Reader:
                 self.counts["records_without_text"] += not kept
             return kept
         return []
+
+    def _page_lines(self, text: str) -> list[str]:
+        """The lines of text of a record that is a whole page of HTML."""
+        from lib.text.reading.markup import html_to_lines  # It imports this module.
+
+        lines = html_to_lines(self, text)
+        size = len(text) - text.count("\n") - text.count("\r")
+        self.counts["records_of_html"] += 1
+        self.counts["records_without_text"] += not lines
+        self.counts["characters_read"] += size
+        self.counts["characters_dropped_markup"] += size - sum(map(len, lines))
+        return lines
 
     def _reject_record(self, reason: str, where: str | Callable[[], str], text: str) -> None:
         self.counts["characters_read"] += len(text)

@@ -78,5 +78,10 @@ class RejectedFiles:
 
 
 def shown_name(file: Path) -> str:
-    """The name of a file as text, bytes that are not UTF-8 escaped."""
-    return os.fsencode(file).decode("utf-8", "backslashreplace")
+    """The name of a file in one line: line ends and the like, and what is not UTF-8, escaped."""
+    name = os.fsencode(file).decode("utf-8", "backslashreplace")
+    return name if name.isprintable() else "".join(map(_printable, name))
+
+
+def _printable(character: str) -> str:
+    return character if character.isprintable() else ascii(character)[1:-1]

@@ -64,11 +64,14 @@ def read_separated(delimiter: str, reader: Reader) -> Iterator[Documents]:
     excerpt = head[:_DIALECT_LINES]
     whole = whole and len(excerpt) == len(head)
     dialect = find_dialect(excerpt, whole, names, delimiter, wanted)
-    rows = _Rows(reader, dialect, chain(beginning, blocks))
+    rows = _Rows(reader, dialect, dialect.is_spaced(excerpt), chain(beginning, blocks))
     first = next(rows, None)
     if first is None:
         return
-    header = first if wanted.header else [str(number + 1) for number in range(len(first))]
+    if wanted.header:
+        header = [name.strip() for name in first]
+    else:
+        header = [str(number + 1) for number in range(len(first))]
     missing = [name for name in names if name not in header]
     if missing:
         shown = f"{reader.fields.missing(header)} with {dialect}"
@@ -106,12 +109,17 @@ class _Rows:
     """
 
     def __init__(
-        self, reader: Reader, dialect: Dialect, blocks: Iterable[tuple[int, list[str]]]
+        self,
+        reader: Reader,
+        dialect: Dialect,
+        spaced: bool,
+        blocks: Iterable[tuple[int, list[str]]],
     ) -> None:
         self._lines = (
             (number, line) for first, block in blocks for number, line in enumerate(block, first)
         )
-        self._dialect, self._rejections = dialect, reader.rejections
+        self._dialect, self._spaced = dialect, spaced
+        self._rejections = reader.rejections
         self._line_name = reader.chunk.line
         self._again: deque[tuple[int, str]] = deque()
         self._row_lines: list[tuple[int, str]] = []
@@ -154,7 +162,7 @@ class _Rows:
         return f"{self._line_name(number)} ({problem}; read with {self._dialect})"
 
     def _new_reader(self) -> Any:
-        return self._dialect.reader(self._feed())
+        return self._dialect.reader(self._feed(), self._spaced)
 
     def _feed(self) -> Iterator[str]:
         size = 0

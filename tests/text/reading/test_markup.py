@@ -1,8 +1,12 @@
 """Markup: what is recognised as such and what is not, and the text of it."""
 
+import csv
 import html
+import json
 import re
 
+import pyarrow
+import pyarrow.parquet
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -263,3 +267,25 @@ def test_characters_of_markup_are_kept_or_dropped(tmp_path):
     empty = counts["characters_dropped_documents_empty"]
     assert counts["characters_read"] == counts["characters_in"] + sum(dropped) - empty
     assert counts["characters_dropped_markup"] > 500 and counts["documents_in"] == 9
+
+
+@pytest.mark.parametrize("name", ["x.jsonl", "x.csv", "x.parquet"])
+def test_fields_may_hold_pages(tmp_path, name):
+    texts = [PAGE, "\n" + PAGE.lower(), "<p>Not a page.</p>", "<html> is the root.", "\n <b> text"]
+    texts.append("<!-- a --> " * 10_000 + "no page")  # in linear time
+    path = tmp_path / name
+    if name == "x.jsonl":
+        path.write_text("".join(json.dumps({"text": text}) + "\n" for text in texts))
+    elif name == "x.csv":
+        with path.open("w", newline="") as stream:
+            csv.writer(stream).writerows([["text"], *([text] for text in texts)])
+    else:
+        pyarrow.parquet.write_table(pyarrow.table({"text": texts}), path)
+    found, _, counts = read(path)
+    expected = [LINES, [line.lower() for line in LINES], *([text.strip()] for text in texts[2:])]
+    assert found == expected and counts["records_of_html"] == 2
+    dropped = sum(counts[key] for key in counts if key.startswith("characters_dropped"))
+    assert (
+        counts["characters_read"] - dropped
+        == sum(len(line) for lines in expected for line in lines) + 2 * 2 + 1
+    )

@@ -2,6 +2,7 @@
 
 import os
 import random
+from pathlib import Path
 
 import pytest
 
@@ -14,6 +15,7 @@ from lib.text.reading.raw_files import (
     write_listing,
 )
 from lib.text.reading.reader import RawFile
+from lib.text.reading.rejected_files import shown_name
 from lib.text.reading.rejections import Rejections
 
 
@@ -45,6 +47,11 @@ def test_a_name_that_is_not_utf8_is_refused_at_once(tmp_path):
             list(list_files(top))
         assert "not UTF-8" in str(failure.value) and "convmv" in str(failure.value)
         str(failure.value).encode()
+
+
+def test_names_are_shown_in_one_line():
+    assert shown_name(Path("a\nb\t\x1b[1m ğ😀.txt")) == r"a\nb\t\x1b[1m ğ😀.txt"
+    assert shown_name(Path(os.fsdecode(b"caf\xe9.txt"))) == r"caf\xe9.txt"
 
 
 def test_files_that_editors_leave_behind_are_passed_over(tmp_path):

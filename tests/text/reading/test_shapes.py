@@ -235,6 +235,34 @@ def test_errors_of_tables_name_what_was_found(tmp_path):
         read(path)
 
 
+def test_spaces_after_delimiters_and_around_names_are_no_part_of_fields(tmp_path):
+    path = tmp_path / "x.csv"
+    path.write_text('id, text, stars\n1, "One, two; three.", 5\n2, Plain., 4\n')
+    assert read(path)[0] == [["One, two; three."], ["Plain."]]
+    path.write_text("id,text ,stars\n1, a ,2\n")
+    assert read(path)[0] == [["a"]]
+
+
+def test_errors_of_json_say_where_the_line_is_wrong(tmp_path):
+    path = tmp_path / "x.jsonl"
+    for line, problem in {
+        "{'text': 'a'}": r"Expecting property name enclosed in double quotes, column 2",
+        '{"text": "a"},': r"Extra data, column 14",
+        '{"text": "a"': r"Expecting ',' delimiter, column 13",
+    }.items():
+        path.write_text('{"text": "one"}\n' + line + "\n")
+        with pytest.raises(UserError, match=rf"line 2 \({problem}\): not JSON"):
+            read(path)
+
+
+def test_objects_one_after_another_in_a_line(tmp_path):
+    path = tmp_path / "x.json"
+    path.write_text('{"text": "a", "n": {}}{"text": "b {"} {"text": "c"}')
+    assert read(path)[0] == [["a"], ["b {"], ["c"]]
+    path.write_text('{"text": "a } {"}\n{"text": "b"}\n')
+    assert examine(path, "auto", "line", Rejections("", True)).format == "jsonl"
+
+
 def test_the_delimiter_line_of_excel_is_no_header(tmp_path):
     path = tmp_path / "x.csv"
     path.write_bytes("\ufeffsep=;\r\nid;text\r\n1;a, b, c\r\n2;d;e\r\n".encode())
