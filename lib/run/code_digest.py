@@ -27,6 +27,7 @@ CANNOT_ALTER_OUTPUTS = {
     "lib/run/atomic.py": "decides when a file appears, not what is in it",
     "lib/run/attempts.py": "decides how often a failed task is retried",
     "lib/run/code_digest.py": "decides when a stage runs",
+    "lib/run/contracts.py": "refuses metrics without the keys that later stages need",
     "lib/run/cost.py": "cost files, which are not an output",
     "lib/run/dask_pool.py": "decides where tasks run",
     "lib/run/dask_task.py": "decides where tasks run",

@@ -24,6 +24,10 @@ def write_text(target, text):
     target.write_bytes(text.encode())
 """,
     "lib/run/attempts.py": "",
+    "lib/run/contracts.py": """
+check_metrics = lambda *_: None
+read_needed = lambda results, stage: read_object(results / stage / _METRICS)
+""",
     "lib/run/cost.py": "Cost.write = Cost.resume = lambda *_: None\n",
     "lib/run/dask_pool.py": "def map_on_cluster(*_, **__): raise AssertionError\n",
     "lib/run/dask_task.py": "def run_task(*_, **__): raise AssertionError\n",
