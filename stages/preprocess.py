@@ -115,7 +115,7 @@ def main(raw: Path | None = None, corpus: Path = CORPUS) -> None:
     counts["documents_cut"] += sum(task.continues for task in tasks)
     rejected.write(LISTING)
     read = counts["characters_in"]
-    check_limit(rejected.total, read, settings.bad_input_limit, LISTING)
+    check_limit(rejected.total, read, settings.bad_input_limit, LISTING, rejected.named())
 
     with new_directory(corpus) as temporary:
         exact, kept, totals = _drop_duplicates(chunks, settings.near_duplicates, temporary, workers)
@@ -223,7 +223,7 @@ def _examine(
     rejected.faults.clear()
     if not files:
         rejected.write(LISTING)
-        check_limit(rejected.total, 0, 0, LISTING)
+        check_limit(rejected.total, 0, 0, LISTING, rejected.named())
         raise UserError(f"{raw}: none of its files can be read; see {LISTING}")
     return files
 

@@ -275,3 +275,34 @@ def test_a_single_json_document_gets_no_advice_about_blank_lines(project):
     (project.folder / "data/raw/x.csv").write_text("id,text\n1,\n2,nan\n3,A text.\n")
     output = preprocess(project, code=1)
     assert "there is only one document (2 records had no text); give more text" in output
+
+
+def test_what_a_stray_nul_another_column_and_long_lines_cost(project):
+    raw = project.folder / "data/raw"
+    for path in raw.rglob("*.*"):
+        path.unlink()
+    documents = [f"Document {n} is here.\nIt has a second line.\n\n" for n in range(2000)]
+    (raw / "early.txt").write_text("".join(documents).replace("Document 3 ", "Docu\0ment 3 "))
+    (raw / "other.csv").write_text("id,body\n" + "".join(f"{n},Row {n}.\n" for n in range(300)))
+    project.set({"preprocess": {"bad_input": "skip", "bad_input_limit": 0.05}})
+    output = preprocess(project)
+    size = (raw / "other.csv").stat().st_size
+    metrics = json.loads((project.folder / "results/preprocess/metrics.json").read_text())
+    assert metrics["documents"] == 2000 and metrics["sentences"] == 3999
+    assert metrics["rejected_characters"] == {"nul_byte": len("Docu\0ment 3 is here.")}
+    assert metrics["rejected_bytes"] == {"text_field_missing": size}
+    read = metrics["characters_in"]
+    assert metrics["rejected_fraction"] == pytest.approx((size + 20) / (size + 20 + read), 1e-5)
+    assert "in 2 files: other.csv (whole), early.txt (1 place); see" in output
+    balance = metrics["balance"]
+    assert balance["characters_read"] == balance["characters_kept"] + 20 == read + 20
+    assert balance["characters_dropped"] == {"rejected": 20}
+
+    for path in raw.rglob("*.*"):
+        path.unlink()
+    (raw / "huge.txt").write_text("A short document.\n\n" + "long " * 1_000_000 + "\n")
+    output = preprocess(project, code=1)
+    assert "100 % of the text is bad input" in output and "huge.txt (1 place)" in output
+    project.set({"preprocess": {"bad_input_limit": 1}})
+    output = preprocess(project, code=1)
+    assert "is one document (rejected 100 % of the text, in 1 file: huge.txt" in output

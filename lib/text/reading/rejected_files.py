@@ -46,17 +46,21 @@ class RejectedFiles:
             characters_read: characters that were not rejected.
             listing: the file that `write` wrote.
         """
+        count = len(self._files)
+        return (
+            f"rejected {percentage(self.total.fraction(characters_read))} of the text, in "
+            f"{count:,} file{'s' if count > 1 else ''}: {self.named()}; see {listing}"
+        )
+
+    def named(self) -> str:
+        """The files with the largest losses, and whether all of them is lost."""
         files = sorted(self._files, key=lambda file: (-self._files[file].amount(), file.as_posix()))
         named = [
             f"{shown_name(file)} ({'whole' if file in self._whole else self._places(file)})"
             for file in files[:_NAMED]
         ]
         more = f" and {len(files) - _NAMED:,} more" if len(files) > _NAMED else ""
-        return (
-            f"rejected {percentage(self.total.fraction(characters_read))} of the text, in "
-            f"{len(files):,} file{'s' if len(files) > 1 else ''}: {', '.join(named)}{more}; see "
-            f"{listing}"
-        )
+        return f"{', '.join(named)}{more}"
 
     def _places(self, file: Path) -> str:
         count = self._files[file].counts.total()

@@ -224,10 +224,13 @@ def faults_error(faults: Sequence[Fault], listing: Path) -> UserError:
     )
 
 
-def check_limit(lost: Lost, characters_read: int, limit: float, listing: Path) -> None:
+def check_limit(
+    lost: Lost, characters_read: int, limit: float, listing: Path, files: str = ""
+) -> None:
     """Raises a UserError if more of the text was rejected than the limit allows.
 
     Args:
+        files: names of the files with the largest losses.
         characters_read: characters that were not rejected.
         limit: preprocess.bad_input_limit, a fraction.
         listing: the file that has the rejected input.
@@ -242,8 +245,8 @@ def check_limit(lost: Lost, characters_read: int, limit: float, listing: Path) -
         )
         raise UserError(
             f"{percentage(fraction)} of the text is bad input, more than "
-            f"preprocess.bad_input_limit ({percentage(limit)}) allows: {reasons}; fix it, or raise "
-            f"the limit; see {listing}"
+            f"preprocess.bad_input_limit ({percentage(limit)}) allows: {reasons}"
+            f"{f'; in {files}' if files else ''}; fix it, or raise the limit; see {listing}"
         )
 
 

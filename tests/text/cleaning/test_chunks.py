@@ -259,7 +259,7 @@ def balance(kind: str, documents: list[tuple[list[str], str | None]]) -> Counter
 
 
 @settings(
-    suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60, deadline=None
+    suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=40, deadline=None
 )
 @given(
     st.lists(st.tuples(document, fault), min_size=1, max_size=12),

@@ -4,6 +4,7 @@ import dataclasses
 import io
 import subprocess
 import sys
+from pathlib import Path
 
 import pyarrow
 import pyarrow.parquet
@@ -11,6 +12,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from bench.data import shapes
 from lib.text.reading import parquet_pages as pages_module
 from lib.text.reading import tables as tables_module
 from lib.text.reading.parquet_pages import (
@@ -52,7 +54,7 @@ some_text = st.one_of(st.none(), st.sampled_from(["", "ğüş", "a" * 40]), st.t
 
 
 @settings(
-    suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=80, deadline=None
+    suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=40, deadline=None
 )
 @given(
     st.lists(some_text, max_size=60),
@@ -162,24 +164,25 @@ MEASURE = """
 import resource, sys
 from collections import Counter
 from pathlib import Path
+from lib.text.reading.fields import TextFields
 from lib.text.reading.formats import read_documents
 from lib.text.reading.raw_files import examine
 from lib.text.reading.reader import Chunk, ReadOptions
 from lib.text.reading.rejections import Rejections
 rejections, characters = Rejections("", True), 0
+options = ReadOptions("line", TextFields((sys.argv[2],)))
 file = examine(Path(sys.argv[1]), "auto", "line", rejections)
-for batch in read_documents(Chunk(file), ReadOptions("line"), rejections, Counter()):
+for batch in read_documents(Chunk(file), options, rejections, Counter()):
     characters += sum(len(line) for lines in batch for line in lines)
 peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10
 print(characters, rejections.counts.total(), peak)
 """
 
 
-def measured(path) -> tuple[int, int, int]:
+def measured(path: Path, field: str = "text") -> tuple[int, int, int]:
     """Characters, rejections, and peak memory in MiB of a process that reads a file."""
-    done = subprocess.run(
-        [sys.executable, "-c", MEASURE, path], cwd=ROOT, capture_output=True, text=True, check=True
-    )
+    command = [sys.executable, "-c", MEASURE, path, field]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
     characters, rejections, peak = map(int, done.stdout.split())
     return characters, rejections, peak
 
@@ -196,3 +199,28 @@ def test_a_small_file_of_gigabytes_of_text_is_read_in_bounded_memory(tmp_path):
     assert path.stat().st_size < 10_000
     characters, rejections, peak = measured(path)
     assert characters == 3000 * 900_000 and rejections == 0 and peak < 300
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["csv", "tsv", "jsonl", "parquet", "nested", "wide"])
+def test_long_cells_and_many_columns_are_read_in_bounded_memory(tmp_path, kind):
+    path = tmp_path / f"x.{kind if kind in ('csv', 'tsv', 'jsonl') else 'parquet'}"
+    megabytes = 300
+    cells = [f"{text}" for text in shapes.cells(30)] * (megabytes // 30)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(shapes, "cells", lambda _: iter(cells))
+        match kind:
+            case "csv" | "tsv":
+                shapes.write_separated(path, "," if kind == "csv" else "\t", megabytes)
+            case "jsonl":
+                shapes.write_json_lines(path, megabytes)
+            case "parquet":
+                shapes.write_parquet(path, megabytes)
+            case "nested":
+                shapes.write_nested_parquet(path, megabytes)
+            case _:
+                shapes.write_wide_parquet(path, 200_000)
+    field = "doc.text" if kind == "nested" else "text"
+    characters, rejections, peak = measured(path, field)
+    expected = 3 * 1000 if kind == "wide" else sum(map(len, cells))
+    assert characters > 0.95 * expected and rejections == 0 and peak < 200
