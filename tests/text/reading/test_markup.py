@@ -8,7 +8,7 @@ import re
 import pyarrow
 import pyarrow.parquet
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lib.run.errors import UserError
@@ -104,6 +104,7 @@ def test_prose_and_programs_are_not_markup(text, document):
 words = st.text("abc é<>&;\"'", min_size=1, max_size=12).filter(str.strip)
 
 
+@settings(max_examples=40)
 @given(st.lists(st.lists(words, min_size=1, max_size=3), min_size=1, max_size=5))
 def test_escaped_text_comes_back_from_html_and_xml(tmp_path_factory, documents):
     folder = tmp_path_factory.mktemp("markup")

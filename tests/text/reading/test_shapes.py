@@ -8,7 +8,7 @@ import random
 import pyarrow
 import pyarrow.parquet
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lib.params import Preprocess
@@ -123,6 +123,7 @@ records = st.builds(
 )
 
 
+@settings(max_examples=40)
 @given(st.lists(records, min_size=1, max_size=5), st.sampled_from([None, 1]), st.booleans())
 def test_json_is_read_the_same_in_blocks_of_any_size(tmp_path_factory, found, indent, as_array):
     path = tmp_path_factory.mktemp("json") / "x.json"
