@@ -179,6 +179,7 @@ def _text_field(value: Any) -> Any:
 class Preprocess(Section):
     input: ProjectPath = str(paths.DEMO)
     document: Annotated[str, AfterValidator(_document)] = "blank_line"
+    line_ends: Literal["keep", "join"] = "keep"
     sentences: Literal["split", "line"] = "split"
     format: Annotated[str, AfterValidator(_format)] = "auto"
     text_field: Annotated[str | tuple[str, ...], BeforeValidator(_text_field)] = "text"

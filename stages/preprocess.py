@@ -53,6 +53,8 @@ RESULTS = Path("results/preprocess")
 # HTML has some.
 _FEW_REMNANTS = 20
 _REMNANTS = 50e-6
+# Hard-wrapped text is noted from this fraction of the text on.
+_WRAPPED = 0.002
 _NAMED = 5  # files named in a note
 LISTING = RESULTS / "rejected.csv"
 # As a fraction of all characters. In English text they are 0.01 %, in French 3 to 4 %.
@@ -95,7 +97,12 @@ def main(raw: Path | None = None, corpus: Path = CORPUS) -> None:
     cleaned = scratch() / "cleaned" / code
     cleaned.mkdir(parents=True, exist_ok=True)
     options = ChunkOptions(
-        ReadOptions(settings.document, TextFields(settings.text_fields), settings.csv),
+        ReadOptions(
+            settings.document,
+            TextFields(settings.text_fields),
+            settings.csv,
+            settings.line_ends,
+        ),
         settings.sentences,
         settings.bad_input == "skip",
         settings.clean,
@@ -126,6 +133,7 @@ def main(raw: Path | None = None, corpus: Path = CORPUS) -> None:
     c1_controls = Counter(raw_c1_controls=edits.counts["c1_controls"])  # counted by their edit
     _note_remnants(counts + c1_controls, settings)
     _note_pages(counts["records_of_html"])
+    _note_line_ends(inspection.examined, inspection.wrapped, settings)
     if counts["documents_cut"]:
         print(
             f"preprocess: note: {counts['documents_cut']:,} cuts in documents of more than 4 Mi "
@@ -311,6 +319,27 @@ def _note_remnants(counts: Counter[str], settings: Preprocess) -> None:
 def _note_pages(pages: int) -> None:
     if pages:
         _note(f"{pages:,} records are pages of HTML, of which only the text was taken")
+
+
+def _note_line_ends(counts: Counter[str], wrapped: Counter[str], settings: Preprocess) -> None:
+    """Says how much of the text is hard-wrapped, and which option joins its lines.
+
+    Args:
+        counts: see `count_wrapped`.
+        wrapped: characters of hard-wrapped text that were examined, by file.
+    """
+    examined, found = counts["line_ends_examined"], counts["line_ends_wrapped"]
+    characters, in_wrapped = counts["characters_examined"], counts["characters_wrapped"]
+    if settings.line_ends == "join" or not found or in_wrapped < _WRAPPED * characters:
+        return
+    named = ", ".join(name for name, _ in wrapped.most_common(_NAMED))
+    more = ", ..." if len(wrapped) > _NAMED else ""
+    document = "preprocess.document: blank_line and " if settings.document == "line" else ""
+    _note(
+        f"{found:,} of {examined:,} line ends examined, in {in_wrapped / characters:.1%} of the "
+        "text, are in hard-wrapped text, whose sentences continue on the next line "
+        f"({named}{more}); set {document}preprocess.line_ends: join"
+    )
 
 
 def _note_doubtful(files: list[RawFile], raw: Path) -> None:

@@ -27,6 +27,7 @@ from lib.text.cleaning.edits import Cleaning
 from lib.text.cleaning.remnants import count_remnants
 from lib.text.documents import Documents, SentenceGroups, format_document
 from lib.text.reading.formats import borders, cut_rule, read_documents
+from lib.text.reading.line_ends import count_wrapped
 from lib.text.reading.lines import range_bytes
 from lib.text.reading.reader import Chunk, RawFile, ReadOptions
 from lib.text.reading.rejections import BadInputError, Fault, Lost, Rejections
@@ -42,6 +43,9 @@ _MAX_CHUNK_BYTES = 64 << 20
 # names decide that, one in so many, and so files that come or go change few batches.
 _SMALL_FILE_BYTES = 1 << 18
 _BATCH_FILES = 1 << 10
+# Characters, and lines per document, that are examined of each batch for wrapped lines.
+_SAMPLE_OF_LINES = 1 << 12
+_LINES_OF_DOCUMENT = 60
 _SAMPLES = 10
 _SAMPLE_CHARACTERS = 300
 
@@ -136,6 +140,8 @@ class ChunkFacts:
         edits: edits of the cleaning, by reason.
         characters_in, characters_out: characters that went into each edit and came out.
         documents: number of documents of each file.
+        examined: line ends and characters that were examined, and those of hard-wrapped text.
+        wrapped: characters of hard-wrapped text in each file, of those that were examined.
         rejected: bad input, by the index of its file.
         samples: documents before and after cleaning, with the hashes they were drawn by, and the
             indices of their files.
@@ -146,6 +152,8 @@ class ChunkFacts:
     characters_in: Counter[str]
     characters_out: Counter[str]
     documents: list[int]
+    examined: Counter[str]
+    wrapped: list[int]
     rejected: dict[int, RejectedInput]
     samples: list[dict[str, Any]]
 
@@ -308,6 +316,30 @@ def _count_remnants(batch: _Batch, counts: Counter[str]) -> None:
     count_remnants("\n".join(itertools.chain.from_iterable(batch.documents)), counts)
 
 
+def _examine_lines(
+    batch: _Batch, document: str, examined: Counter[str], wrapped: np.ndarray
+) -> None:
+    """Looks for hard-wrapped lines in a sample of a batch.
+
+    Args:
+        document: preprocess.document.
+        examined: see `count_wrapped`.
+        wrapped: gets the characters of hard-wrapped text that were examined, by file.
+    """
+    ends = itertools.accumulate(batch.characters)
+    number = sum(1 for _ in itertools.takewhile(lambda end: end < _SAMPLE_OF_LINES, ends)) + 1
+    # Of a long document only the first lines.
+    sample = [lines[:_LINES_OF_DOCUMENT] for lines in batch.documents[:number]]
+    start = 0
+    for file, same in itertools.groupby(batch.files[:number]):
+        stop = start + len(list(same))
+        documents = sample[start:stop]
+        if document == "line":
+            documents = [list(itertools.chain.from_iterable(documents))]
+        wrapped[file] += count_wrapped(documents, examined)
+        start = stop
+
+
 class _Groups:
     """Documents of N sentences, as `SentenceGroups` makes them, but none over a border of files.
 
@@ -392,6 +424,8 @@ def _clean(task: ChunkTask, text_path: Path, table_path: Path) -> dict[str, Any]
     rejected: dict[int, Rejections] = {}
     faults: list[Fault] = []
     documents = np.zeros(len(task.files), np.int64)
+    wrapped = np.zeros(len(task.files), np.int64)
+    examined: Counter[str] = Counter()
 
     def read() -> Iterator[tuple[int, Documents]]:
         for number, file in enumerate(task.files):
@@ -422,6 +456,7 @@ def _clean(task: ChunkTask, text_path: Path, table_path: Path) -> dict[str, Any]
         for batch in _batches(read(), counts):
             if faults:
                 continue  # Only the faults of the other files are still of interest.
+            _examine_lines(batch, options.reading.document, examined, wrapped)
             cleaned = clean(batch.documents, edits)
             raw, files, characters = batch.documents, batch.files, batch.characters
             if "" in cleaned:
@@ -451,6 +486,8 @@ def _clean(task: ChunkTask, text_path: Path, table_path: Path) -> dict[str, Any]
         "characters_in": clean.characters_in,
         "characters_out": clean.characters_out,
         "documents": documents.tolist(),
+        "examined": examined,
+        "wrapped": wrapped.tolist(),
         "rejected": [
             [
                 number,
@@ -478,6 +515,8 @@ def read_facts(folder: Path, key: str) -> ChunkFacts:
         Counter(values["characters_in"]),
         Counter(values["characters_out"]),
         values["documents"],
+        Counter(values["examined"]),
+        values["wrapped"],
         {
             number: RejectedInput(Lost(*map(Counter, lost)), whole, examples)
             for number, lost, whole, examples in values["rejected"]

@@ -1,6 +1,7 @@
 """The page results/preprocess/samples.txt: documents before and after cleaning, rejected input."""
 
 import heapq
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,10 +21,14 @@ class Inspection:
     Attributes:
         samples: (hash, file, before, after) of the documents with the smallest hashes.
         rejected: (file and position, reason, beginning of the input) of the first rejections.
+        examined: line ends and characters that were examined, and those of hard-wrapped text.
+        wrapped: characters of hard-wrapped text that were examined, by file.
     """
 
     samples: list[tuple[str, str, str, str]] = field(default_factory=list)
     rejected: list[tuple[str, str, str]] = field(default_factory=list)
+    examined: Counter[str] = field(default_factory=Counter)
+    wrapped: Counter[str] = field(default_factory=Counter)
 
     def add_chunk(self, files: Sequence[Path], facts: ChunkFacts) -> None:
         """Adds the samples of one cleaned chunk, which is of these files."""
@@ -32,6 +37,10 @@ class Inspection:
             for sample in facts.samples
         ]
         self.samples = heapq.nsmallest(_SAMPLES, {*self.samples, *added})
+        self.examined.update(facts.examined)
+        for file, characters in zip(files, facts.wrapped, strict=True):
+            if characters:
+                self.wrapped[shown_name(file)] += characters
 
     def add_rejection(self, file: Path, position: str, reason: str, text: str) -> None:
         """Adds one rejection."""

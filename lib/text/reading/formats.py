@@ -6,7 +6,7 @@ To add a format: write its reader, a function from a `Reader` to documents, and 
 
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from html import unescape
@@ -14,6 +14,7 @@ from html import unescape
 from lib.text.documents import MAX_DOCUMENT, Documents, gather, join_all
 from lib.text.reading.encodings import is_wide, likely_encoding
 from lib.text.reading.json_records import is_json, is_json_lines, read_json, read_json_lines
+from lib.text.reading.line_ends import join_lines
 from lib.text.reading.lines import MAX_LINE_BYTES, IsCut, first_cut
 from lib.text.reading.markup import (
     is_html,
@@ -175,6 +176,13 @@ def read_documents(
 
 def _read_text(reader: Reader) -> Iterator[Documents]:
     """Plain text: a document per line, or documents with blank lines between them."""
+    if reader.options.line_ends == "join" and reader.document != "line":
+        lines = join_lines(reader.lines(), reader.counts)
+        if reader.document == "blank_line":
+            yield from gather(lines, reader.counts)
+        else:
+            yield from _one_by_one(lines, reader.counts)
+        return
     if reader.document == "blank_line":
         yield from gather(reader.lines(), reader.counts)
         return
@@ -185,6 +193,17 @@ def _read_text(reader: Reader) -> Iterator[Documents]:
                 len(line) for line in block if line.isspace()
             )
         yield batch
+
+
+def _one_by_one(lines: Iterable[str], counts: Counter[str]) -> Iterator[Documents]:
+    """A document per line that is not blank."""
+
+    def separated() -> Iterator[str]:
+        for line in lines:
+            yield line
+            yield ""
+
+    return gather(separated(), counts)
 
 
 def _ends_text(line: bytes, document: str) -> bool:

@@ -8,12 +8,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 from lib.text.reading.compression import DAMAGED, CompressedStream, damage, open_raw
 from lib.text.reading.dialects import Dialect
 from lib.text.reading.encodings import HALF_PAIRS, UTF8, TranscodedStream
 from lib.text.reading.fields import MISSING_VALUES, TextFields, text_of
+from lib.text.reading.line_ends import count_joined, join_wrapped
 from lib.text.reading.lines import (
     BLOCK_BYTES,
     MAX_LINE_BYTES,
@@ -80,11 +81,13 @@ class ReadOptions:
     Attributes:
         fields: preprocess.text_field.
         csv: preprocess.csv.
+        line_ends: preprocess.line_ends.
     """
 
     document: str = "blank_line"
     fields: TextFields = field(default_factory=TextFields)
     csv: Dialect = field(default_factory=Dialect)
+    line_ends: Literal["keep", "join"] = "keep"
 
 
 @dataclass(frozen=True)
@@ -217,6 +220,11 @@ class Reader:
                 self.counts["characters_read"] += len(text)  # nearly always
                 return [text]
             lines = _LINE_END.split(text)
+            if self.options.line_ends == "join":
+                joined = join_wrapped(lines)
+                count_joined(joined, self.counts)
+                self.counts["characters_read"] += joined.removed
+                lines = joined.lines
             kept = [line for line in lines if line and not line.isspace()]
             characters = sum(map(len, lines))
             self.counts["characters_read"] += characters
