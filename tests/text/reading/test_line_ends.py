@@ -242,7 +242,8 @@ def test_lines_of_a_file_are_joined_in_units_and_counted():
 
 WRAPPED = textwrap.fill(
     "The keeper had promised his daughter that he would bring back a small brass telescope. He "
-    "left before sunrise, while the harbour was still dark, and walked along the shore road to Bergen.",
+    "left before sunrise, while the harbour was still dark, and walked along the shore road to "
+    "Bergen.",
     48,
 )
 SENTENCES = [
