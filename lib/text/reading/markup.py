@@ -15,44 +15,25 @@ get a prefix, so that none is one of HTML.
 import html
 import re
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from itertools import islice
 from typing import Any
 
 from lib.text.documents import MAX_DOCUMENT, Documents, gather
 from lib.text.reading.encodings import HALF_PAIR, UTF8
 from lib.text.reading.fields import MISSING_VALUES, TextFields, short
+from lib.text.reading.pages import (
+    BLOCKS,
+    HTML_NAMES,
+    MAY_STAY_OPEN,
+    SPACE,
+    VOID,
+    Page,
+    close,
+    html_parser,
+    html_to_lines,
+)
 from lib.text.reading.reader import Reader
 
-
-def _names(text: str) -> frozenset[str]:
-    return frozenset(text.split())
-
-
-# Elements of HTML that begin and end a line of text.
-BLOCKS = _names(
-    "address article aside blockquote body br button caption center dd details dialog dir div dl "
-    "dt fieldset figcaption figure footer form frameset h1 h2 h3 h4 h5 h6 head header hgroup hr "
-    "html legend li main menu nav ol optgroup option p pre section summary table tbody td tfoot th "
-    "thead tr ul"
-)
-# Elements without text for readers. A title is a heading that the page repeats.
-_SKIPPED = _names("script style template noscript iframe svg math select object title canvas")
-_INLINE = _names(
-    "a abbr acronym b bdi bdo big cite code del dfn em font i img input ins kbd label mark q s "
-    "samp small span strike strong sub sup time tt u var wbr"
-)
-_VOID = _names("area base br col embed hr img input link meta source track wbr")
-# Elements whose end tag HTML does not require.
-_MAY_STAY_OPEN = _names(
-    "p li dt dd tr td th thead tbody tfoot option optgroup html head body colgroup"
-)
-HTML_NAMES = BLOCKS | _SKIPPED | _INLINE | _VOID | _MAY_STAY_OPEN
-
-# Characters of a line without a line end after which it is cut: no text for readers is so long.
-_LONG = 1 << 20
-_SPACE = re.compile(r"[ \t\n\r\f]+")
-_LINE_END = re.compile(r"\r\n?|\n")
 LF = "\n"
 _BLANK_LINES = re.compile(r"[ \t]*\n[ \t]*\n\s*")
 _TAG = re.compile(rb"<(/?)([A-Za-z][\w.:-]*)((?:\s[^<>]*)?)>")
@@ -63,7 +44,7 @@ _TAG = re.compile(rb"<(/?)([A-Za-z][\w.:-]*)((?:\s[^<>]*)?)>")
 
 def read_html(reader: Reader) -> Iterator[Documents]:
     """A file per document."""
-    page = _Page(reader)
+    page = Page(reader.counts)
 
     def lines() -> Iterator[str]:
         for _ in _parsed(reader, page, str):
@@ -74,96 +55,15 @@ def read_html(reader: Reader) -> Iterator[Documents]:
     return _counted(reader, gather(lines(), reader.counts))
 
 
-def html_to_lines(reader: Reader, text: str) -> list[str]:
-    """The lines of a piece of HTML."""
-    page = _Page(reader)
-    parser = _parser(page)
-    parser.feed(text)
-    _close(parser)
-    page.end_line()
-    return list(page.take())
-
-
-class _Page:
-    """Target of lxml's parser that collects the lines of text of a page."""
-
-    def __init__(self, reader: Reader) -> None:
-        self._counts = reader.counts
-        self._lines: list[str] = []
-        self._parts: list[str] = []
-        self._size = 0
-        self._verbatim = 0
-        # Name of the element that is skipped, and how many of that name are open.
-        self._skipped, self._depth = "", 0
-
-    def start(self, name: str, attributes: Any) -> None:
-        if self._depth:
-            self._depth += name == self._skipped
-        elif name in _SKIPPED:
-            self._skipped, self._depth = name, 1
-            self._counts["headings_left_out"] += name == "title"
-        elif name in BLOCKS:
-            self.end_line()
-            self._verbatim += name == "pre"
-
-    def end(self, name: str) -> None:
-        if self._depth:
-            self._depth -= name == self._skipped
-        elif name in BLOCKS:
-            self.end_line()
-            self._verbatim -= name == "pre"
-
-    def data(self, text: str) -> None:
-        if self._depth:
-            return
-        self._parts.append(text)
-        self._size += len(text)
-        if self._size > _LONG:
-            *parts, rest = "".join(self._parts).rpartition(" ")
-            self._parts = parts
-            self.end_line()
-            self._parts, self._size = [rest], len(rest)
-
-    def close(self) -> None:
-        pass
-
-    def end_line(self) -> None:
-        if self._parts:
-            text = "".join(self._parts)
-            self._parts, self._size = [], 0
-            if self._verbatim > 0:
-                self._lines += [line for line in _LINE_END.split(text) if line.strip()]
-            elif line := _SPACE.sub(" ", text).strip():
-                self._lines.append(line)
-
-    def take(self) -> list[str]:
-        """The lines that are complete."""
-        lines, self._lines = self._lines, []
-        return lines
-
-
-def _parser(target: Any) -> Any:
-    from lxml import etree  # Slow to import: only where there is such a file.
-
-    return etree.HTMLParser(target=target, huge_tree=True)
-
-
-def _close(parser: Any) -> None:
-    from lxml import etree
-
-    with suppress(etree.XMLSyntaxError):  # There is no text at all.
-        parser.close()
-
-
 def _parsed(reader: Reader, target: Any, prepare: Callable[[str], str]) -> Iterator[None]:
     """Gives the text of a file to a parser, a block at a time; yields after each."""
-    parser = _parser(target)
+    parser = html_parser(target)
     for block in _blocks(reader):
         parser.feed(prepare(block))
         yield
     if rest := prepare(""):
         parser.feed(rest)
-    _close(parser)
+    close(parser)
     yield
 
 
@@ -386,7 +286,7 @@ class _Elements:
         texts, self._documents = self._documents, []
         documents = []
         for text in texts:
-            lines = (_SPACE.sub(" ", part).strip() for part in _BLANK_LINES.split(text))
+            lines = (SPACE.sub(" ", part).strip() for part in _BLANK_LINES.split(text))
             found = [line for line in lines if line]
             if found and not (len(found) == 1 and found[0] in MISSING_VALUES):
                 documents.append(found)
@@ -418,7 +318,7 @@ def read_markdown(reader: Reader) -> Iterator[Documents]:
                 elif token.type in ("fence", "code_block"):
                     yield from filter(str.strip, token.content.split("\n"))
                 elif token.type == "html_block":
-                    yield from html_to_lines(reader, token.content)
+                    yield from html_to_lines(token.content, reader.counts)
 
     return _counted(reader, gather(lines(), reader.counts))
 
@@ -529,17 +429,17 @@ def _is_marked_up(root: bytes) -> bool:
         name = tag[2].decode("ascii", "replace").lower()
         if tag[1]:
             if name in open_names[-50:]:
-                closed += name not in _MAY_STAY_OPEN
+                closed += name not in MAY_STAY_OPEN
                 while open_names.pop() != name:
                     pass
-        elif name not in _VOID and not tag[3].endswith(b"/"):
-            opened += name not in _MAY_STAY_OPEN
+        elif name not in VOID and not tag[3].endswith(b"/"):
+            opened += name not in MAY_STAY_OPEN
             open_names.append(name)
     # What follows the last tag may be cut off.
     rest = len(root[position:].strip())
     outside += 0 if open_names else rest
     inside += rest if open_names else 0
-    still_open = len([name for name in open_names if name not in _MAY_STAY_OPEN])
+    still_open = len([name for name in open_names if name not in MAY_STAY_OPEN])
     return (
         outside <= 0.1 * (inside + outside)
         and closed + (closed > 0) * min(still_open, 20) >= 0.8 * opened

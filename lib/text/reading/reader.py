@@ -22,6 +22,7 @@ from lib.text.reading.lines import (
     decode_lines,
     line_blocks,
 )
+from lib.text.reading.pages import html_to_lines
 from lib.text.reading.rejections import Rejections
 
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
@@ -236,9 +237,7 @@ class Reader:
 
     def _page_lines(self, text: str) -> list[str]:
         """The lines of text of a record that is a whole page of HTML."""
-        from lib.text.reading.markup import html_to_lines  # It imports this module.
-
-        lines = html_to_lines(self, text)
+        lines = html_to_lines(text, self.counts)
         size = len(text) - text.count("\n") - text.count("\r")
         self.counts["records_of_html"] += 1
         self.counts["records_without_text"] += not lines
