@@ -33,6 +33,8 @@ _PACKAGES = (
     "emoji",
     "google-crc32c",
     "h5py",
+    "lxml",
+    "markdown-it-py",
     "numpy",
     "pandas",
     "pyarrow",

@@ -14,7 +14,7 @@ import re
 from io import BufferedIOBase, BufferedReader
 from typing import cast
 
-from lib.text.reading.compression import CompressedStream
+from lib.text.reading.compression import DAMAGED, CompressedStream
 
 UTF8 = "utf-8"
 # Of a file that is not UTF-8 as a whole: only part of its lines are.
@@ -175,7 +175,7 @@ def encoding_of(stream: BufferedIOBase, other: str) -> str:
     good = bad = 0
     rest = b""
     wide = is_wide(other)
-    while block := stream.read1(1 << 18):
+    while block := _next_block(stream):
         if wide and b"\0" in block:
             return other
         if not rest and block.isascii():
@@ -194,6 +194,13 @@ def encoding_of(stream: BufferedIOBase, other: str) -> str:
     if good >= _CLEARLY * bad:
         return UTF8
     return other if bad >= _CLEARLY * good else MIXED
+
+
+def _next_block(stream: BufferedIOBase) -> bytes:
+    try:
+        return stream.read1(1 << 18)
+    except DAMAGED:  # What comes before decides; reading the text rejects the rest.
+        return b""
 
 
 def _is_utf8(data: bytes) -> bool:

@@ -93,6 +93,7 @@ _KNOWN_BINARY = {
     b"\xd0\xcf\x11\xe0": "office_file",
     b"PAR1": "binary_file",
     b"WARC/1.": "web_archive",
+    b"version https://git-lfs.github.com/spec/": "lfs_pointer",
     b"ARROW1": "arrow_file",
     b"\xff\xff\xff\xff": "arrow_file",
 }

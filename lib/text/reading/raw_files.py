@@ -7,7 +7,6 @@ import os
 import re
 import stat
 from collections.abc import Iterator
-from contextlib import suppress
 from pathlib import Path
 
 from lib.run.atomic import write_text
@@ -199,9 +198,8 @@ def _actual_encoding(path: Path, compression: str, other: str) -> str:
     """UTF-8, `other`, or MIXED: see `encoding_of`."""
     if other == UTF8:
         return UTF8
-    with open_raw(path, compression) as stream, suppress(*DAMAGED):
+    with open_raw(path, compression) as stream:
         return encoding_of(stream, other)
-    return other
 
 
 def _as_utf8(head: bytes, encoding: str) -> bytes:

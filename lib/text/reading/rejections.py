@@ -24,6 +24,7 @@ REASONS = {
     "pdf_file": "a PDF; convert it to text, such as with pdftotext",
     "office_file": "an archive or a word processor's document; unpack it, or convert it to "
     "text, such as with pandoc -t plain",
+    "lfs_pointer": "a Git LFS pointer, not the file; fetch the file: git lfs pull",
     "web_archive": "a web archive (WARC); extract its pages as text, such as with trafilatura",
     "arrow_file": "an Arrow file, as Hugging Face's datasets store them; write its data set as "
     "Parquet or JSON lines (Dataset.to_parquet)",

@@ -188,6 +188,17 @@ def test_chunks_of_files_in_other_encodings(tmp_path, encoding, size):
     assert found == whole
 
 
+def test_damage_does_not_change_the_encoding(tmp_path):
+    path = tmp_path / "x.txt.gz"
+    lines = [f"{number} çok güzel bir gündü." for number in range(9000)]
+    for encoding in ("utf-8", "cp1254"):
+        data = gzip.compress("\n".join(lines).encode(encoding))
+        path.write_bytes(data[: len(data) // 2])
+        found, rejections, _ = read(path, "line", encoding="cp1254", skip=True)
+        assert [line for (line,) in found] == lines[: len(found)] and len(found) > 100
+        assert rejections.counts == {"truncated_compression": 1}
+
+
 def test_the_whole_file_decides():
     text = "Türkçe çok güzel bir dildir, öğrenmek şart.\n"
     for lines in (1, 7000):

@@ -217,6 +217,7 @@ def test_a_document_without_end_is_cut_and_counted(tmp_path, monkeypatch):
         ("x.doc", b"text\0\0text", "binary_file"),
         ("x.pdf", b"%PDF-1.4\n1 0 obj\n", "pdf_file"),
         ("x.docx", b"PK\x03\x04\x14\0\6\0", "office_file"),
+        ("x.txt", b"version https://git-lfs.github.com/spec/v1\noid sha256:1\n", "lfs_pointer"),
         ("x.warc", b"WARC/1.0\r\nWARC-Type: warcinfo\r\n", "web_archive"),
         ("x.rtf", b"{\\rtf1\\ansi Hello.}", "office_file"),
         ("data.arrow", b"\xff\xff\xff\xff\x90\2\0\0", "arrow_file"),
