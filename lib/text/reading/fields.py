@@ -20,6 +20,7 @@ _EACH = "[]"
 _SHOWN = 20
 _NAME_CHARACTERS = 40
 _DEPTH = 6
+_NESTED = 6
 
 # What software writes for a missing value; no document consists of it. From the defaults of pandas.
 MISSING_VALUES = frozenset(
@@ -96,8 +97,12 @@ class TextFields:
         wanted = self.relative[-1].rpartition(".")[2].lower()
         paths = [path for path in _paths(record) if path.rpartition(".")[2].lower() == wanted]
         message = self.missing(record)
-        if not paths or "set preprocess.text_field" in message:
+        if "set preprocess.text_field" in message:
             return message
+        if not paths:
+            nested = [path for path in _paths(record) if "." in path]
+            more = f"; there is text in {', '.join(nested[:_NESTED])}" if nested else ""
+            return f"{message[:-1]}{more})"
         hint = " or ".join(paths[:4])
         if any("[]" in path for path in paths):
             hint += "; without [], the elements of the list are joined into one document"

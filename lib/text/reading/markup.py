@@ -15,12 +15,15 @@ get a prefix, so that none is one of HTML.
 import html
 import re
 from collections.abc import Callable, Iterator
+from functools import partial
 from itertools import islice
 from typing import Any
 
 from lib.text.documents import MAX_DOCUMENT, Documents, gather
-from lib.text.reading.encodings import HALF_PAIR, UTF8
+from lib.text.reading.compression import open_raw
+from lib.text.reading.encodings import HALF_PAIR, UTF8, advice
 from lib.text.reading.fields import MISSING_VALUES, TextFields, short
+from lib.text.reading.lines import BLOCK_BYTES
 from lib.text.reading.pages import (
     BLOCKS,
     HTML_NAMES,
@@ -79,7 +82,8 @@ def _blocks(reader: Reader) -> Iterator[str]:
         for mark, reason in bad.items():
             if mark in block:
                 first = block.index(mark)
-                where = f"line {lines + block.count(LF, 0, first) + 1}"
+                line = f"line {lines + block.count(LF, 0, first) + 1}"
+                where = line if mark != HALF_PAIR else partial(_with_advice, reader, line)
                 excerpt = block[max(0, first - 40) : first + 40].replace(HALF_PAIR, "\ufffd")
                 reader.rejections.add(reason, where, excerpt, block.count(mark))
                 block = block.replace(mark, "")
@@ -87,6 +91,15 @@ def _blocks(reader: Reader) -> Iterator[str]:
             lines += block.count(LF)
             reader.counts["characters_read"] += len(block) - block.count(LF)
             yield block
+
+
+def _with_advice(reader: Reader, line: str) -> str:
+    """The position of bytes that cannot be decoded, and what is known about the encoding."""
+    file = reader.chunk.file
+    if file.encoding != UTF8:
+        return line
+    with open_raw(file.path, file.compression) as stream:
+        return f"{line} ({advice(stream.read1(BLOCK_BYTES))})"
 
 
 _OTHERWISE_DROPPED = tuple(
@@ -105,7 +118,10 @@ def _counted(reader: Reader, batches: Iterator[Documents]) -> Iterator[Documents
     for batch in batches:
         kept += sum(len(line) for document in batch for line in document)
         yield batch
-    counts["characters_dropped_markup"] += left() - before - kept
+    dropped = left() - before - kept
+    # Line ends that became spaces are text; without much markup there may be more of them.
+    counts["characters_read"] += max(-dropped, 0)
+    counts["characters_dropped_markup"] += max(dropped, 0)
 
 
 # --- XML and SGML

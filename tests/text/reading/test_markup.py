@@ -232,7 +232,11 @@ def test_a_page_of_one_line_may_be_long_and_bad_bytes_are_rejected(tmp_path, kin
     found, rejections, _ = read(path, skip=True)
     assert found == [["one", "caf two"]]
     assert rejections.counts == {"invalid_utf8": 1, "nul_byte": 1}
-    with pytest.raises(UserError, match="line 2: not UTF-8"):
+    with pytest.raises(UserError, match=r"line 2 \(in an unknown encoding\): not UTF-8"):
+        read(path)
+    text = "Çok güzel bir gün, öğleden sonra yağmur yağmış. Şaşırdık."
+    path.write_bytes(f"{outer[0]}<p>{text}</p>".encode("cp1254"))
+    with pytest.raises(UserError, match=r"line 1 \(looks like cp1254\): not UTF-8"):
         read(path)
 
 
@@ -250,7 +254,7 @@ def test_characters_of_markup_are_kept_or_dropped(tmp_path):
         {
             "a.html": PAGE,
             "b.xml": "<x><text>One &amp; <b>two</b>.</text><meta>m</meta><text>NULL</text></x>",
-            "c.md": "# Title\n\nSome *text*\nin [lines](http://x.org).\n",
+            "c.md": "Some text\nin\nlines without any marks.\n",
             "d.txt": "Plain.\n   \nMore.\n",
             "e.html": "<html><body></body></html>",
             "f.json": '[{"text": "A", "n": 1}, {"text": ["B", "nan"]}]',

@@ -78,6 +78,10 @@ def test_a_list_of_strings_can_be_a_document_or_many(tmp_path):
         ({"article": {"text": "a"}}, r"among: article; set preprocess\.text_field: article\.text"),
         ({"Text": "a"}, r"among: Text; set preprocess\.text_field: Text"),
         ({"data": [{"text": "a"}]}, r"set preprocess\.text_field: data\[\]\.text"),
+        (
+            {"n": 1, "articles": [{"body": "a", "by": {"name": "b"}}]},
+            r"among: n, articles; there is text in articles\[\]\.body, articles\[\]\.by\.name\)",
+        ),
         ({"body": "a"}, r"looked for `text` among: body\)"),
     ],
 )
