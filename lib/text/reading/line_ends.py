@@ -113,13 +113,16 @@ def _goes_on(line: str, following: str) -> bool:
 
 
 def _pairs(lines: Sequence[str]) -> list[tuple[str, str]]:
-    """Consecutive lines of a paragraph: one without white space at its end, the other's text."""
+    """Consecutive lines of a paragraph, the second of which does not begin an item or the like.
+
+    The first is without white space at its end, the second without what is before its text.
+    """
     pairs = []
     previous = ""
     for line in lines:
         line = line.rstrip()
         text = line[_text_column(line) :] if line[:1] in " \t>" else line
-        if previous and text:
+        if previous and text and not _BEGINS.match(text):
             pairs.append((previous, text))
         previous = line if text else ""
     return pairs
