@@ -83,10 +83,10 @@ def relative_name(path: Path, folder: Path) -> str:
 
 
 def _refuse_bad_name(parent: str, name: str) -> None:
+    data = os.fsencode(name)  # whatever the locale makes of it
     try:
-        name.encode()
-    except UnicodeEncodeError:
-        data = os.fsencode(name)
+        data.decode()
+    except UnicodeDecodeError:
         shown = shown_name(Path(parent, name))
         encoding = likely_encoding(data) or "latin1"
         raise UserError(

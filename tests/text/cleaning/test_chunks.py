@@ -5,6 +5,7 @@ import io
 import json
 import os
 import random
+import re
 import time
 from collections import Counter
 from dataclasses import replace
@@ -342,3 +343,18 @@ def test_kept_documents_are_what_the_corpus_reader_finds(tmp_path):
     text, table, _ = clean_all(chunk_tasks(raw_files(tmp_path), tmp_path / "cleaned", OPTIONS))
     (tmp_path / "text").write_bytes(text)
     assert [len(each) + 1 for each in read_corpus(tmp_path / "text")] == [row[2] for row in table]
+
+
+def test_documents_of_n_sentences_count_sentences_and_not_lines(tmp_path):
+    raw, cleaned = tmp_path / "raw", tmp_path / "cleaned"
+    raw.mkdir()
+    lines = [f"One {n}. Two {n}! Three {n}?" if n % 3 else f"Only {n}." for n in range(40)]
+    (raw / "a.txt").write_text("\n".join(lines))
+    (raw / "b.jsonl").write_text("".join(json.dumps({"text": line}) + "\n" for line in lines))
+    for document, size in (("4 sentences", 4), ("1 sentences", 1)):
+        options = replace(OPTIONS, reading=ReadOptions(document))
+        text, _, _ = clean_all(chunk_tasks(raw_files(raw, options), cleaned, options))
+        groups = [each.split("\n") for each in text.decode().split("\n\n")[:-1]]
+        sentences = [s for line in lines for s in re.split(r"(?<=[.!?]) ", line)]
+        once = [sentences[start : start + size] for start in range(0, len(sentences), size)]
+        assert groups == [*once, *once]
