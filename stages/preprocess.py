@@ -111,7 +111,7 @@ def main(raw: Path | None = None, corpus: Path = CORPUS) -> None:
     outcomes = shard_map(clean_chunk, tasks, workers, "clean", "chunks")
     chunks = [
         _Chunk(
-            [Path(relative[file.path]) for file in task.files],
+            [relative[file.path] for file in task.files],
             [folders[file.path] or "" for file in task.files],
             cleaned / outcome.key,
         )
@@ -247,7 +247,7 @@ class _Chunk:
         documents: the number of documents of each raw file.
     """
 
-    files: list[Path]
+    files: list[str]
     folders: list[str]
     path: Path
     documents: list[int] = field(default_factory=list)
@@ -379,13 +379,13 @@ def _gather_facts(
         edits.characters_out.update(facts.characters_out)
         inspection.add_chunk(chunk.files, facts)
         for number, bad in facts.rejected.items():
-            file = chunk.files[number]
+            file = Path(chunk.files[number])
             rejected.add(file, bad.lost, bad.whole_file)
             for example in bad.examples:
                 position = after_lines(example["position"], lines[file])
                 inspection.add_rejection(file, position, example["reason"], example["text"])
         if not outcome.md5:
-            lines[chunk.files[0]] += outcome.lines
+            lines[Path(chunk.files[0])] += outcome.lines
     return counts, edits
 
 

@@ -214,6 +214,19 @@ def _key(task: ChunkTask, digests: list[str]) -> str:
     )
 
 
+def _digests(task: ChunkTask) -> tuple[list[str], dict[int, bytes]]:
+    """The MD5 of each file (or of the part), and the contents of small files by their indices."""
+    digests: list[str] = []
+    contents: dict[int, bytes] = {}
+    for number, file in enumerate(task.files):
+        if task.stop is None and file.size < _SMALL_FILE_BYTES and file.compression == "none":
+            content = contents[number] = file.path.read_bytes()
+            digests.append(hashlib.md5(content, usedforsecurity=False).hexdigest())
+        else:
+            digests.append(_raw_digest(file, task.start, task.stop))
+    return digests, contents
+
+
 def _raw_digest(file: RawFile, start: int, stop: int | None) -> str:
     """MD5 of a raw file, or of a part of it."""
     digest = hashlib.md5(usedforsecurity=False)
@@ -387,7 +400,7 @@ def _digest(document: bytes) -> bytes:
 
 def clean_chunk(task: ChunkTask) -> Cleaned:
     """Cleans one chunk unless that was done before."""
-    digests = [_raw_digest(file, task.start, task.stop) for file in task.files]
+    digests, contents = _digests(task)
     key = _key(task, digests)
     text, table, seal = (
         task.folder / f"{key}{suffix}" for suffix in (".txt", ".documents", ".json")
@@ -399,7 +412,7 @@ def clean_chunk(task: ChunkTask) -> Cleaned:
                 new_file(text, synchronise=False) as new_text,
                 new_file(table, synchronise=False) as new_table,
             ):
-                values = _clean(task, new_text, new_table)
+                values = _clean(task, contents, new_text, new_table)
             write_seal(seal, (text, table), values)
         except _FaultsError as failure:
             return Cleaned("", md5, 0, failure.faults)
@@ -414,7 +427,9 @@ class _FaultsError(Exception):
         self.faults = faults
 
 
-def _clean(task: ChunkTask, text_path: Path, table_path: Path) -> dict[str, Any]:
+def _clean(
+    task: ChunkTask, contents: dict[int, bytes], text_path: Path, table_path: Path
+) -> dict[str, Any]:
     """Writes the text and the document table of a chunk; returns the values of its JSON file."""
     options = task.options
     counts: Counter[str] = Counter()
@@ -430,7 +445,7 @@ def _clean(task: ChunkTask, text_path: Path, table_path: Path) -> dict[str, Any]
     def read() -> Iterator[tuple[int, Documents]]:
         for number, file in enumerate(task.files):
             rejections = Rejections(str(file.path), options.skip_bad_input)
-            chunk = Chunk(file, task.start, task.stop)
+            chunk = Chunk(file, task.start, task.stop, contents.get(number))
             found = read_documents(chunk, options.reading, rejections, counts)
             try:
                 for some in found:

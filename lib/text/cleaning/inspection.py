@@ -30,10 +30,15 @@ class Inspection:
     examined: Counter[str] = field(default_factory=Counter)
     wrapped: Counter[str] = field(default_factory=Counter)
 
-    def add_chunk(self, files: Sequence[Path], facts: ChunkFacts) -> None:
+    def add_chunk(self, files: Sequence[str], facts: ChunkFacts) -> None:
         """Adds the samples of one cleaned chunk, which is of these files."""
         added = [
-            (sample["hash"], shown_name(files[sample["file"]]), sample["before"], sample["after"])
+            (
+                sample["hash"],
+                shown_name(Path(files[sample["file"]])),
+                sample["before"],
+                sample["after"],
+            )
             for sample in facts.samples
         ]
         self.samples = heapq.nsmallest(_SAMPLES, {*self.samples, *added})

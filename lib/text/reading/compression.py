@@ -24,7 +24,7 @@ _MAGIC = {
     b"\x28\xb5\x2f\xfd": "zstandard",
     **{bytes([first]) + b"\x2a\x4d\x18": "zstandard" for first in range(0x50, 0x60)},
 }
-_FIRST_BYTES = frozenset(start[:1] for start in _MAGIC)
+_FIRST_BYTES = frozenset(start[:2] for start in _MAGIC)
 SUFFIXES = (".gz", ".bz2", ".xz", ".zst")
 # Compressed bytes given to a decompressor at once. If they are damaged, it returns nothing of them.
 _PIECE_BYTES = 1 << 13
@@ -36,7 +36,7 @@ DAMAGED = (EOFError, OSError, zlib.error, lzma.LZMAError)
 
 def compression_of(magic: bytes) -> str:
     """gzip, bzip2, xz, zstandard or none, by the first bytes of a file."""
-    if magic[:1] not in _FIRST_BYTES:
+    if magic[:2] not in _FIRST_BYTES:
         return "none"
     return next((name for start, name in _MAGIC.items() if magic.startswith(start)), "none")
 

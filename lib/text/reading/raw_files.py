@@ -78,8 +78,10 @@ def relative_name(path: Path, folder: Path) -> str:
 
     Much faster than `Path.relative_to`, and there may be many small files.
     """
-    start = "" if folder == Path() else os.path.join(folder, "")  # noqa: PTH118
-    return os.fspath(path).removeprefix(start)
+    start = str(folder)
+    if start == ".":
+        return str(path)
+    return str(path).removeprefix(start).lstrip("/")
 
 
 def _refuse_bad_name(parent: str, name: str) -> None:

@@ -4,8 +4,9 @@ import codecs
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
+from io import BytesIO
 from itertools import chain
 from pathlib import Path
 from typing import Any, Literal, cast
@@ -61,11 +62,13 @@ class Chunk:
 
     Attributes:
         start, stop: byte offsets; stop None: to the end of the file.
+        content: the bytes of a small file that is not compressed, if they are known already.
     """
 
     file: RawFile
     start: int = 0
     stop: int | None = None
+    content: bytes | None = field(default=None, repr=False)
 
     def line(self, number: int) -> str:
         """Name of the n-th line (from 0) of this chunk, for errors.
@@ -139,6 +142,13 @@ class Reader:
     def blocks(self) -> Iterator[tuple[int, list[str]]]:
         """All lines in blocks, each block with the number of lines before it."""
         chunk = self.chunk
+        content = chunk.content
+        if content is not None and chunk.file.encoding == UTF8 and len(content) <= BLOCK_BYTES:
+            # What follows gives the same; there may be very many small files.
+            lines = content.removeprefix(_BYTE_ORDER_MARK)
+            yield 0, decode_lines(lines, self.rejections, chunk.line, b"")
+            self.counts["raw_lines"] += content.count(b"\n")
+            return
         with self._open() as (stream, size):
 
             def line_after(first: int) -> Callable[[int], str]:
@@ -156,7 +166,11 @@ class Reader:
     def _open(self) -> Iterator[tuple[ByteStream, int | None]]:
         """The chunk as UTF-8, and the number of bytes to read (None: to the end)."""
         chunk, file = self.chunk, self.chunk.file
-        with open_raw(file.path, file.compression) as stream:
+        if chunk.content is None:
+            opened: Any = open_raw(file.path, file.compression)
+        else:
+            opened = nullcontext(BytesIO(chunk.content))
+        with opened as stream:
             size = None
             if chunk.stop is not None:
                 stream.seek(chunk.start)
