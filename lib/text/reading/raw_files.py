@@ -226,7 +226,7 @@ def kinds_in_words(files: list[RawFile], folder: Path) -> str:
     shown = len(files) if len(files) <= _ALL_NAMED else _SOME_NAMED
     parts = []
     for kind, these in sorted(kinds.items()):
-        names = [relative_name(file.path, folder) for file in these[:shown]]
+        names = [shown_name(relative_name(file.path, folder)) for file in these[:shown]]
         more = ", ..." if len(these) > shown else ""
         parts.append(f"{len(these):,} as {kind}: {', '.join(names)}{more}")
     return "; ".join(parts)
@@ -238,6 +238,6 @@ def write_listing(files: list[RawFile], folder: Path, target: Path) -> None:
     writer = csv.writer(stream, lineterminator="\n")
     writer.writerow(("file", "format", "compression", "encoding", "bytes"))
     for file in files:
-        name = relative_name(file.path, folder)
+        name = shown_name(relative_name(file.path, folder))
         writer.writerow((name, file.format, file.compression, file.encoding, file.size))
     write_text(target, stream.getvalue())

@@ -81,7 +81,7 @@ class RejectedFiles:
         write_text(target, stream.getvalue())
 
 
-def shown_name(file: Path) -> str:
+def shown_name(file: Path | str) -> str:
     """The name of a file in one line: line ends and the like, and what is not UTF-8, escaped."""
     name = os.fsencode(file).decode("utf-8", "backslashreplace")
     return name if name.isprintable() else "".join(map(_printable, name))
