@@ -43,7 +43,8 @@ _MAX_CHUNK_BYTES = 64 << 20
 # names decide that, one in so many, and so files that come or go change few batches.
 _SMALL_FILE_BYTES = 1 << 18
 _BATCH_FILES = 1 << 10
-# Characters, and lines per document, that are examined of each batch for wrapped lines.
+# One in so many batches is examined for wrapped lines: so many characters, and lines per document.
+_EXAMINED_BATCHES = 4
 _SAMPLE_OF_LINES = 1 << 12
 _LINES_OF_DOCUMENT = 60
 _SAMPLES = 10
@@ -468,10 +469,11 @@ def _clean(
         groups = None
         if options.reading.document.endswith(" sentences"):
             groups = _Groups(int(options.reading.document.split()[0]), counts)
-        for batch in _batches(read(), counts):
+        for number, batch in enumerate(_batches(read(), counts)):
             if faults:
                 continue  # Only the faults of the other files are still of interest.
-            _examine_lines(batch, options.reading.document, examined, wrapped)
+            if number % _EXAMINED_BATCHES == 0:
+                _examine_lines(batch, options.reading.document, examined, wrapped)
             cleaned = clean(batch.documents, edits)
             raw, files, characters = batch.documents, batch.files, batch.characters
             if "" in cleaned:
