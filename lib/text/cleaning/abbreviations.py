@@ -129,7 +129,7 @@ _NO_NUMBER_BEFORE = re.compile(r"(?:^|[^\d ]) ?\b\w+¦")
 CONTEXTS = {
     "es": re.compile(r"\b(?:[Aa]d|[Pp]er|[Pp]\.) es¦"),
     "al": re.compile(r"\bet al¦"),
-    "art": re.compile(r"['’]art¦|¦(?:del|cit|roman)"),
+    "art": re.compile(r"\b(?:a|da|de|ne|su)ll['’]art¦|¦(?:del|cit|roman)"),
     "ok": re.compile(
         r"¦(?:[0-9]|tysi|p[oó]ł|st[ou]|dw|trz|kilk|milion|ml[nd]|godz)"
     ),  # Polish: about

@@ -58,7 +58,14 @@ def sentences_of(text: str) -> list[str]:
         ["Սա առաջին նախադասությունն է։", "Սա երկրորդն է:", "Վերջ։"],
         ["ይህ ነው።", "ያ ነው፧", "አዎ።"],
         # Ordinary words that are abbreviations elsewhere.
-        ["It was me.", "Then he left it on.", "I am ok.", "Look at modern art.", "Mary did."],
+        [
+            "Many objets d'art.",
+            "Brown saw me.",
+            "Then he left it on.",
+            "I am ok.",
+            "Look at modern art.",
+            "Mary did.",
+        ],
         ["He wore a cap.", "She ate a fig.", "Wait a sec.", "Peter was apt.", "My abs.", "Ann"],
         ["give it to me.", "then turn it on.", "all is ok.", "no.", "that is art.", "yes"],
         ["Ich weiß es.", "Sie ist meine Frau.", "Karl kommt."],
