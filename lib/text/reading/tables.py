@@ -318,5 +318,5 @@ def _rows_at_once(group: Any, columns: list[str]) -> int:
         if column.path_in_schema.partition(".")[0] in columns or column.path_in_schema in columns:
             size += column.total_uncompressed_size
             has_dictionary |= column.has_dictionary_page
-    rows = _GROUP_BYTES if has_dictionary else _GROUP_BYTES * group.num_rows
+    rows = _GROUP_BYTES // 2 if has_dictionary else _GROUP_BYTES * group.num_rows
     return max(1, min(_BATCH_ROWS, rows // size))
