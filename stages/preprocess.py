@@ -133,6 +133,7 @@ def main(raw: Path | None = None, corpus: Path = CORPUS) -> None:
     c1_controls = Counter(raw_c1_controls=edits.counts["c1_controls"])  # counted by their edit
     _note_remnants(counts + c1_controls, settings)
     _note_pages(counts["records_of_html"])
+    _note_fields(counts, settings)
     _note_line_ends(inspection.examined, inspection.wrapped, settings)
     if counts["documents_cut"]:
         print(
@@ -340,6 +341,14 @@ def _note_line_ends(counts: Counter[str], wrapped: Counter[str], settings: Prepr
         "text, are in hard-wrapped text, whose sentences continue on the next line "
         f"({named}{more}); set {document}preprocess.line_ends: join"
     )
+
+
+def _note_fields(counts: Counter[str], settings: Preprocess) -> None:
+    """Fields of preprocess.text_field that no record has."""
+    records = counts["records_of_several_fields"]
+    for name in settings.text_fields:
+        if records and counts[f"records_without_field_{name}"] == records:
+            _note(f"none of {records:,} records has the field {name} of preprocess.text_field")
 
 
 def _note_doubtful(files: list[RawFile], raw: Path) -> None:

@@ -73,6 +73,10 @@ class TextFields:
                 raise MissingFieldError
             yield found if len(found) > 1 else found[0]
 
+    def absent(self, record: dict[str, Any]) -> list[str]:
+        """Those of several fields that a record does not have."""
+        return [name for name in self.names if _EACH not in name and _at(record, name) is _NONE]
+
     def columns(self, names: Iterable[str]) -> list[str]:
         """The columns of a table that the fields are in."""
         paths = self.base[:1] or self.relative

@@ -95,6 +95,10 @@ def add_record(
             excerpt or repr(record),
         )
         return
+    if len(reader.fields.names) > 1:
+        reader.counts["records_of_several_fields"] += 1
+        for name in reader.fields.absent(record):
+            reader.counts[f"records_without_field_{name}"] += 1
     for value in values:
         if found := reader.record_lines(value, where):
             batch.append(found)

@@ -57,6 +57,15 @@ def test_paths_into_nested_json(tmp_path, indent, several, field, documents):
     assert read(path, field=[f"data[].{each}" for each in inner])[0] == documents * len(records)
 
 
+def test_records_without_one_of_several_fields_are_counted(tmp_path):
+    path = tmp_path / "x.jsonl"
+    path.write_text('{"title": "one"}\n{"title": "two", "body": "more"}\n')
+    documents, _, counts = read(path, field=["title", "body", "bdy"])
+    assert documents == [["one"], ["two", "more"]]
+    assert counts["records_of_several_fields"] == counts["records_without_field_bdy"] == 2
+    assert counts["records_without_field_body"] == 1 and counts["records_without_field_title"] == 0
+
+
 def test_a_list_of_strings_can_be_a_document_or_many(tmp_path):
     path = tmp_path / "x.json"
     path.write_text('{"texts": ["one", "two"]}')
