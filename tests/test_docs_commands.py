@@ -32,6 +32,7 @@ SKIPPED = [
     ("docs/gpu.md", r"export TF_CONFIG|dvc repro|python -m stages", "test_layouts has two workers"),
     ("docs/probe.md", r"", "test_probe_stage runs the probe on labelled text"),
     ("docs/from-google-bert.md", r"", "commands of Google's code"),
+    ("docs/vocabulary.md", r"pip install pythainlp|python segment", "a package from the network"),
     ("*", r"make import|dvc import-url|unzip", "no network; test_import_model has a local hub"),
     ("*", r"nvidia-smi|make setup (gpu|tpu)|(sudo )?apt-get", "needs another kind of machine"),
     (

@@ -36,9 +36,11 @@ def test_only_long_lines_are_lost_whatever_is_around_them(sizes, block, end):
     lines = [chr(ord("a") + number) * size for number, size in enumerate(sizes)]
     data = "".join(line + end for line in lines).encode()
     found, rejections = read(data, block=block)
-    # A CR counts towards the length of a line.
-    certain = [line for line in lines if len(line) + (end != "\n") <= MAX]
-    assert found in (certain, [line for line in lines if len(line) <= MAX])
+    # A CR may count towards the length of a line.
+    certain = {line for line in lines if len(line) + (end != "\n") <= MAX and line}
+    possible = [line for line in lines if len(line) <= MAX]
+    assert found == [line for line in possible if line in found or not line]
+    assert certain <= set(found)
     lost = sum(map(len, lines)) - sum(map(len, found))
     assert 0 <= rejections.characters.total() - lost <= (end != "\n") * rejections.counts.total()
     assert (lost == 0) == (not rejections.counts)
