@@ -95,6 +95,7 @@ def chosen_edits(options: Cleaning, split: bool) -> list[Edit]:
         (options.lowercase, lowercase),
         (options.accents == "remove", remove_accents),
         (options.arabic_marks == "remove", remove_arabic_marks),
+        (True, empty_invisible_lines),
         (True, tidy_spaces),
         (True, placeholders.join_lines),
         (True, placeholders.write),
@@ -117,6 +118,13 @@ _COMMENT = re.compile(r"<!--[^\n]*?-->")
 _FORMAT = re.compile(
     "[\u00ad\u061c\u180e\u200b\u200e\u200f\u202a-\u202e\u2060-\u2064\u2066-\u206f\ufff9-\ufffb]"
 )
+# All invisible characters: also joiners, fillers, blanks, variation selectors and tags.
+_INVISIBLE = (
+    "\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f\u202a-\u202e\u2060-\u206f\u2800"
+    "\u3164\ufe00-\ufe0f\uffa0\ufff9-\ufffb\U000e0000-\U000e0fff"
+)
+_INVISIBLE_CHARACTER = re.compile(f"[{_INVISIBLE}]")
+_INVISIBLE_LINE = re.compile(f"^ *+[{_INVISIBLE}][{_INVISIBLE} ]*+$", re.MULTILINE)
 # Zero-width spaces, and non-joiners that separate parts of a word (as in Persian); after a virama
 # one only chooses a letter's form.
 _ZERO_WIDTH = re.compile(
@@ -265,6 +273,15 @@ def remove_format_characters(text: str, present: set[str], counts: Counter[str])
     """Text without invisible characters other than joiners."""
     text, number = _FORMAT.subn("", text)
     counts["format_characters"] += number
+    return text
+
+
+def empty_invisible_lines(text: str, present: set[str], counts: Counter[str]) -> str:
+    """Text with empty lines instead of those that have only spaces and invisible characters."""
+    if not _INVISIBLE_CHARACTER.search("".join(present)):
+        return text
+    text, number = _INVISIBLE_LINE.subn("", text)
+    counts["invisible_lines"] += number
     return text
 
 

@@ -92,6 +92,17 @@ def test_an_option_edits_what_it_should(options, before, after):
     assert not options or before == after or changed != after
 
 
+@pytest.mark.parametrize(
+    "invisible", ["\u200b", "\u00ad\u200e", "\u2800 \u3164", "\ufe0f\u200d", "\U000e0041"]
+)
+def test_lines_of_invisible_characters_are_no_text(invisible):
+    counts = Counter()
+    cleaner = DocumentCleaner(Cleaning(), "split")
+    documents = [[invisible], ["One.", f" {invisible} ", f"T{invisible}wo."], [invisible, "Three."]]
+    assert cleaner(documents, counts) == ["", f"One.\nT{invisible}wo.", "Three."]
+    assert counts["invisible_lines"] == 3
+
+
 def test_c1_controls_as_browsers_read_them():
     # The standard library has the table of the HTML specification.
     for code in range(0x80, 0xA0):
