@@ -421,7 +421,8 @@ def test_full_disk():
         Path("/dev/full").write_text("x")
 
 
-@pytest.mark.parametrize("with_git", [pytest.param(False, marks=pytest.mark.slow), True])
+@pytest.mark.slow
+@pytest.mark.parametrize("with_git", [False, True])
 def test_make_import_adds_the_model_to_dvc(hub, tmp_path, monkeypatch, with_git):
     monkeypatch.chdir(Path(import_model.__file__).parents[2])
     project = Project(tmp_path / "project")

@@ -64,6 +64,7 @@ def test_nothing_reruns_on_another_machine(first, tmp_path):
     assert second.run("git", "status", "--porcelain") == ""
 
 
+@pytest.mark.slow
 def test_a_missing_bucket_is_reported_and_nothing_is_lost(first):
     before = first.files("data", ".dvc/cache")
     try:

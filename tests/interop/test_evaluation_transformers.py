@@ -74,9 +74,7 @@ def shard(documents, tmp_path_factory):
     return path
 
 
-@pytest.fixture(
-    params=[True, pytest.param(False, marks=pytest.mark.slow)], ids=["pairs", "single segments"]
-)
+@pytest.fixture(params=[True, False], ids=["pairs", "single segments"])
 def held_out(request, model, shard, values) -> HeldOut:
     values["evaluate"] |= {"masked_lm_prob": PROBABILITY, "seed": SEED}
     values["records"] |= {"next_sentence": request.param}
@@ -181,6 +179,7 @@ def model_input(tokenizer, a, b, own, revealed: int):
     return ids, kinds, positions
 
 
+@pytest.mark.slow
 def test_masked_words_are_scored_as_transformers_scores_them(model, documents, held_out):
     tokenizer = transformers.AutoTokenizer.from_pretrained(model)
     theirs = transformers.BertForMaskedLM.from_pretrained(model).eval()

@@ -277,6 +277,7 @@ def test_a_single_json_document_gets_no_advice_about_blank_lines(project):
     assert "there is only one document (2 records had no text); give more text" in output
 
 
+@pytest.mark.slow
 def test_what_a_stray_nul_another_column_and_long_lines_cost(project):
     raw = project.folder / "data/raw"
     for path in raw.rglob("*.*"):

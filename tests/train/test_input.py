@@ -89,7 +89,7 @@ def test_batches_from_any_step_on_equal_those_of_an_uninterrupted_run(tmp_path_f
 
 
 @given(runs, st.integers(2, 3), st.data())
-@settings(max_examples=5, deadline=None)
+@settings(max_examples=3)
 def test_workers_divide_the_sequences(tmp_path_factory, run, workers, data):
     folder = tmp_path_factory.mktemp("records")
     file_sequences = run.pop("file_sequences")
