@@ -136,10 +136,9 @@ def main(raw: Path | None = None, corpus: Path = CORPUS) -> None:
     _note_fields(counts, settings)
     _note_line_ends(inspection.examined, inspection.wrapped, settings)
     if counts["documents_cut"]:
-        print(
-            f"preprocess: note: {counts['documents_cut']:,} cuts in documents of more than 4 Mi "
-            f"characters; is preprocess.document: {settings.document} right for this text?",
-            file=sys.stderr,
+        _note(
+            f"{counts['documents_cut']:,} cuts in documents of more than 4 Mi characters; is "
+            f"preprocess.document: {settings.document} right for this text?"
         )
     if given.unclear:
         names, answer = given.question()

@@ -149,9 +149,7 @@ def _described(value: Any) -> str:
         names = ", ".join(short(name) for name in islice(value, _SHOWN))
         texts = [path for path in _paths(value) if "[]" not in path]
         hint = f"; add .{texts[0]} to preprocess.text_field" if texts else ""
-        return (
-            f"found an object with the fields {names}{hint}" if value else "found an empty object"
-        )
+        return f"found an object with the fields {names}{hint}"
     return f"found a value of type {type(value).__name__}, which is not a string"
 
 

@@ -40,9 +40,8 @@ def read_json_lines(reader: Reader) -> Iterator[Documents]:
             try:
                 record = json.loads(line)
             except json.JSONDecodeError as error:
-                problem = f"{error.msg}, column {error.colno}"
-                where_and_what = partial("{} ({})".format, where(), problem)
-                reader.rejections.add("malformed_json", where_and_what, line)
+                problem = f"{where()} ({error.msg}, column {error.colno})"
+                reader.rejections.add("malformed_json", problem, line)
                 continue
             except (ValueError, RecursionError):
                 reader.rejections.add("malformed_json", where, line)

@@ -208,7 +208,7 @@ def read_parquet(reader: Reader) -> Iterator[Documents]:
             for group in range(table.num_row_groups):
                 if leaf is not None:
                     column = table.metadata.row_group(group).column(leaf)
-                    values = _arrow_values(table, group, columns[0])
+                    values = _arrow_values(table, group, column)
                     if values is None and is_readable(column):
                         level = table.schema.column(leaf).max_definition_level
                         values = column_values(seekable, column, level, _MAX_VALUE_BYTES)
@@ -261,20 +261,25 @@ def _text_column(table: Any, names: tuple[str, ...]) -> int | None:
     return None
 
 
-def _arrow_values(table: Any, group: int, name: str) -> Iterator[Value] | None:
+def _arrow_values(table: Any, group: int, column: Any) -> Iterator[Value] | None:
     """The values of a text column in a row group; None if Arrow should not or cannot read them.
 
     They are read as bytes: Arrow does not check that text is UTF-8, and fails on it later.
+
+    Args:
+        column: pyarrow's metadata of the column in this row group.
     """
     import pyarrow
 
-    metadata, kind = table.metadata.row_group(group), table.schema_arrow.field(name).type
-    bytes_of = {pyarrow.string(): pyarrow.binary(), pyarrow.large_string(): pyarrow.large_binary()}
-    sizes = (metadata.column(number) for number in range(metadata.num_columns))
-    size = sum(each.total_uncompressed_size for each in sizes if each.path_in_schema == name)
-    if kind not in bytes_of or not 0 < size <= _GROUP_BYTES:
+    name = column.path_in_schema
+    index = table.schema_arrow.get_field_index(name)  # -1: in an object
+    if index < 0 or column.total_uncompressed_size > _GROUP_BYTES:
         return None
-    rows = _rows_at_once(metadata, [name])
+    kind = table.schema_arrow.field(index).type
+    bytes_of = {pyarrow.string(): pyarrow.binary(), pyarrow.large_string(): pyarrow.large_binary()}
+    if kind not in bytes_of:
+        return None
+    rows = _rows_at_once(table.metadata.row_group(group), [name])
     batches = table.iter_batches(rows, row_groups=[group], columns=[name])
     return chain.from_iterable(some.column(0).view(bytes_of[kind]).to_pylist() for some in batches)
 

@@ -198,7 +198,7 @@ ROWS = [
 def test_dialects_are_found_out(tmp_path, suffix, delimiter, quote, backslash, all_quoted):
     rows = [row.copy() for row in ROWS]
     if quote == "'" and not all_quoted:
-        return  # Nothing tells these quotes from apostrophes.
+        return  # These quotes cannot be distinguished from apostrophes.
     stream = io.StringIO()
     writer = csv.writer(
         stream,
