@@ -81,14 +81,21 @@ def read_separated(delimiter: str, reader: Reader) -> Iterator[Documents]:
         reader.reject_file("text_field_missing", shown)
         return
     column, *others = [header.index(name) for name in names]
+    texts = (
+        [row[column], *(row[other] for other in others)] if others else row[column]
+        for row in (rows if wanted.header else chain([first], rows))
+    )
+    yield from _batches(reader.record_lines(text, rows.position) for text in texts)
+
+
+def _batches(documents: Iterable[list[str]]) -> Iterator[Documents]:
+    """Documents in batches of bounded size, without those that have no lines."""
     batch: Documents = []
     size = 0
-    for row in rows if wanted.header else chain([first], rows):
-        text = [row[column], *(row[other] for other in others)] if others else row[column]
-        found = reader.record_lines(text, rows.position)
-        if found:
-            batch.append(found)
-            size += sum(map(len, found))
+    for document in documents:
+        if document:
+            batch.append(document)
+            size += sum(map(len, document))
         if len(batch) == _BATCH_ROWS or size >= _BATCH_CHARACTERS:
             yield batch
             batch, size = [], 0
@@ -213,7 +220,7 @@ def read_parquet(reader: Reader) -> Iterator[Documents]:
                         level = table.schema.column(leaf).max_definition_level
                         values = column_values(seekable, column, level, _MAX_VALUE_BYTES)
                     if values is not None:
-                        yield from _text_values(reader, values, number)
+                        yield from _batches(_text_documents(reader, values, number))
                         number += column.num_values
                         continue
                 batch_rows = _rows_at_once(table.metadata.row_group(group), columns)
@@ -244,7 +251,7 @@ def _read_wide(reader: Reader, stream: Any) -> Iterator[Documents]:
     number = 0
     for chunk in footer.chunks:
         values = column_values(stream, chunk, footer.max_definition, _MAX_VALUE_BYTES)
-        yield from _text_values(reader, values, number)
+        yield from _batches(_text_documents(reader, values, number))
         number += chunk.num_values
 
 
@@ -284,10 +291,8 @@ def _arrow_values(table: Any, group: int, column: Any) -> Iterator[Value] | None
     return chain.from_iterable(some.column(0).view(bytes_of[kind]).to_pylist() for some in batches)
 
 
-def _text_values(reader: Reader, values: Iterator[Value], before: int) -> Iterator[Documents]:
-    """Documents of the values of a column, `before` rows of which have been read."""
-    batch: Documents = []
-    size = 0
+def _text_documents(reader: Reader, values: Iterator[Value], before: int) -> Iterator[list[str]]:
+    """The lines of each value of a column, `before` rows of which have been read."""
     for number, value in enumerate(values, before + 1):
         where = f"row {number}"
         text: str | None = None
@@ -303,13 +308,7 @@ def _text_values(reader: Reader, values: Iterator[Value], before: int) -> Iterat
             except UnicodeDecodeError:
                 reader.rejections.add("invalid_utf8", where, value)
                 continue
-        if found := reader.record_lines(text, where):
-            batch.append(found)
-            size += sum(map(len, found))
-        if len(batch) == _BATCH_ROWS or size >= _BATCH_CHARACTERS:
-            yield batch
-            batch, size = [], 0
-    yield batch
+        yield reader.record_lines(text, where)
 
 
 def _rows_at_once(group: Any, columns: list[str]) -> int:
