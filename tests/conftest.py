@@ -20,6 +20,9 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 # The stages would go to a cluster of the developer's.
 os.environ.pop("DASK_SCHEDULER_ADDRESS", None)
+# Of the make that runs the tests: one that a test runs would print which folders it enters.
+for name in ("MAKEFLAGS", "MFLAGS", "MAKELEVEL"):
+    os.environ.pop(name, None)
 
 ROOT = Path(__file__).parent.parent
 # They run whole pipelines. First, so that at the end no process waits for another's.
