@@ -274,7 +274,7 @@ class Records(Section):
     max_predictions_per_seq: Literal["auto"] | Positive = "auto"
     short_seq_prob: Probability = 0.0
     dupe_factor: Positive = 1
-    whole_word_mask: StrictBool = False
+    whole_word_mask: StrictBool = True
     next_sentence: StrictBool = False
     whole_sentences: StrictBool = False
     random_next_prob: Probability = 0.5
@@ -307,11 +307,11 @@ class Records(Section):
 
 
 class Model(Section):
-    architecture: Annotated[str, _one_of(ARCHITECTURES)] = "bert"
+    architecture: Annotated[str, _one_of(ARCHITECTURES)] = "modernbert"
     num_hidden_layers: Positive = 2
     hidden_size: Positive = 128
-    num_attention_heads: Positive = 2
-    intermediate_size: Positive = 512
+    num_attention_heads: Positive = 4
+    intermediate_size: Positive = 344
     hidden_act: Literal["gelu", "gelu_new", "relu"] = "gelu"
     max_position_embeddings: Positive = 512
     hidden_dropout_prob: Fraction = 0.0
@@ -364,11 +364,11 @@ class Pretrain(Section):
     model: Model = Model()
     initialization: Annotated[str, _one_of(INITIALIZATIONS)] = "neighbors"
     init_missing_heads: StrictBool = False
-    steps: Positive | None = 3300
+    steps: Positive | None = 4000
     epochs: PositiveReal | None = None
-    batch_size: Positive = 32
+    batch_size: Positive = 16
     microbatch_size: Positive | None = None
-    optimizer: Annotated[str, _one_of(OPTIMIZERS)] = "adamw"
+    optimizer: Annotated[str, _one_of(OPTIMIZERS)] = "muon"
     learning_rate: PositiveReal = 4e-3
     end_learning_rate: NotNegative = 0.0
     schedule: Annotated[str, _one_of(SCHEDULES)] = "polynomial"

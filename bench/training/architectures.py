@@ -25,7 +25,7 @@ def small_model(architecture: str) -> dict[str, Any]:
 
 
 def named(architecture: str, sizes: dict[str, Any]) -> dict[str, Any]:
-    """The sizes, with the name of an architecture other than the default."""
+    """The sizes, with the architecture if it is not BERT: BertConfig has no such key."""
     return sizes if architecture == BERT else {**sizes, "architecture": architecture}
 
 

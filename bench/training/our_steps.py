@@ -45,7 +45,9 @@ class LocalModernBert(ModernBertConfig):
 
 
 def model_config(job: dict[str, Any]) -> EncoderConfig:
-    config = new_config(job["vocab_size"], Model(**job["model"]).model_dump())
+    config = new_config(
+        job["vocab_size"], Model(**{"architecture": BERT, **job["model"]}).model_dump()
+    )
     return LocalModernBert(**asdict(config)) if job.get("local") else config
 
 

@@ -96,7 +96,7 @@ def test_name_with_a_comma_is_quoted_in_the_curves():
 def test_layers_of_both_architectures_have_equally_many_parameters():
     sizes = {}
     for name in NAMES:
-        settings = Model(**small_model(name)).model_dump()
+        settings = Model(**{"architecture": "bert", **small_model(name)}).model_dump()
         table = new_config(1000, settings).parameter_table()
         layer = [p for p in table if f"/{'layer_' if name == 'bert' else ''}1/" in p.name]
         sizes[name] = sum(math.prod(parameter.shape) for parameter in layer)
