@@ -369,7 +369,7 @@ class Pretrain(Section):
     batch_size: Positive = 16
     microbatch_size: Positive | None = None
     optimizer: Annotated[str, _one_of(OPTIMIZERS)] = "muon"
-    learning_rate: PositiveReal = 4e-3
+    learning_rate: PositiveReal = 8e-3
     end_learning_rate: NotNegative = 0.0
     schedule: Annotated[str, _one_of(SCHEDULES)] = "polynomial"
     power: PositiveReal = 1.0
