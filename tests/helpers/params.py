@@ -27,7 +27,7 @@ def default_values() -> dict[str, Any]:
 def default_params_text() -> str:
     """Text of params.yaml with its comments and the defaults in code."""
     text = (ROOT / "params.yaml").read_text(encoding="utf-8")
-    phases = {"main": {"max_seq_length": 64, "init": "data/vocab"}}
+    phases = {"main": {"max_seq_length": 128, "init": "data/vocab"}}
     return edit_params(text, Params(phases=phases).model_dump(), "params.yaml")[0]
 
 

@@ -118,6 +118,7 @@ def project(tmp_path, monkeypatch):
             "vocab": {"source": "model", "base": str(BASE)} | sections.pop("vocab", {}),
             "phases": {"main": {"max_seq_length": 24, "init": init}},
             "records": {"next_sentence": True},
+            "pretrain": {"model": {"architecture": "bert"}},
             **sections,
         }
         Path("params.yaml").write_text(yaml.safe_dump(values), encoding="utf-8")
