@@ -45,17 +45,20 @@ BASE: dict[str, dict[str, Any]] = {
 class Project:
     """A copy of the project. Its stages use this Python and, by default, the values of `BASE`."""
 
-    def __init__(self, folder: Path, params: dict[str, Any]) -> None:
+    def __init__(self, folder: Path, params: dict[str, Any] | None = None) -> None:
         """
         Args:
-            folder: deleted first if it exists.
-            params: keys of params.yaml to change in the copy, besides those of `BASE`.
+            folder: deleted first if it exists, unless there are no params.
+            params: keys of params.yaml to change in the copy, besides those of `BASE`. None: the
+                copy that an earlier call has made.
         """
         self.folder = folder.absolute()
         self.environment = {**os.environ, "DVC_NO_ANALYTICS": "1"}
         for name in ("DVC_ROOT", "DASK_SCHEDULER_ADDRESS"):
             self.environment.pop(name, None)
         self.environment["PATH"] = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+        if params is None:
+            return
         shutil.rmtree(self.folder, ignore_errors=True)
         self.folder.mkdir(parents=True)
         recipe = self.folder / "bench.yaml"

@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 import shutil
 import subprocess
 import sys
@@ -14,13 +15,13 @@ from safetensors.numpy import load_file, save_file
 
 from bench import ROOT
 from bench.common import jobs
-from bench.training import continuing, learning, lengths, recipes, summary
+from bench.training import continuing, learning, lengths, long_run, recipes, summary
 from bench.training.architectures import NAMES, SMALL_INTERMEDIATE, small_model
 from bench.training.baseline import unigram_loss
 from bench.training.probe import hashtag_task
 from lib.commands.recipe import apply_recipe, merge
 from lib.model.config import new_config
-from lib.params import Model, Pretrain, parse_params
+from lib.params import Model, Params, Pretrain, parse_params
 from lib.records.tfrecord import encode
 from lib.run.errors import UserError
 from lib.vocab.export import write_tokenizer
@@ -180,6 +181,19 @@ def test_settings_of_every_learning_job_are_valid_params(values, tmp_path):
         Pretrain.model_validate(values["pretrain"])
     labels = {learning.label(job) for job in made}
     assert len(labels) == 5 and {"ours, BERT", "Hugging Face, sparse, ModernBERT"} <= labels
+
+
+def test_arms_of_the_long_run_have_valid_params_and_equal_layers():
+    parameters = set()
+    for name, arm in long_run.ARMS.items():
+        values = Params(phases={"main": {"max_seq_length": 128, "init": "data/vocab"}}).model_dump()
+        merge(values, arm)
+        params = parse_params(values)
+        table = new_config(16000, params.pretrain.model.model_dump()).parameter_table()
+        layers = [p for p in table if re.search(r"(layer_|layers/)\d/", p.name)]
+        assert layers, name
+        parameters.add(round(sum(math.prod(each.shape) for each in layers), -5))
+    assert len(parameters) == 1
 
 
 def test_fastest_mode_of_the_peer_counts(tmp_path, monkeypatch):

@@ -1,0 +1,240 @@
+"""BERT and ModernBERT over many tokens: whether a gap between short runs lasts.
+
+Four models of 4 layers of 256 are trained on the same records of the same text, with the real
+stages: a BERT as in 2018 (normal initial weights, AdamW, 15 % masked, dropout), a BERT with what
+helps short runs (`neighbors`, Muon, 30 % masked, no dropout), and a ModernBERT with AdamW and with
+Muon, otherwise alike. Dev masks (15 % of the tokens) are the same for all. Each has one seed and
+one learning rate.
+
+A run is a single-threaded process with checkpoints: if interrupted, call it again to continue. The
+duration of a step is measured first, one run at a time, on a machine that must otherwise be idle;
+minutes are steps times this duration, whatever else the machine did during the run. A call with
+--report only prints what the runs have reached so far.
+"""
+
+import argparse
+import csv
+import io
+import json
+import shutil
+import sys
+from pathlib import Path
+from typing import Any
+
+from bench.common import cli
+from bench.common.jobs import environment, run_parallel
+from bench.common.project import Project
+from bench.common.report import machine, table, write_json
+from bench.training.architectures import BERT, MODERNBERT, dropout_rates
+from bench.training.summary import Curve
+from lib.report.charts.axes import svg_file
+from lib.report.charts.lines import line_chart
+from lib.run.atomic import write_text
+from lib.run.errors import UserError
+
+LENGTH, BATCH_SIZE = 128, 32
+TOKENS_PER_STEP = LENGTH * BATCH_SIZE
+_CALIBRATION_STEPS, _EVALUATE_EVERY = 30, 1000
+_RUN_SETTINGS: dict[str, Any] = {
+    "batch_size": BATCH_SIZE,
+    "microbatch_size": None,
+    "warmup_steps": 0.03,
+    "precision": "float32",
+    "xla": False,
+}
+
+
+def _arm(
+    architecture: str, intermediate: int, dropout: float, masked: float, **settings: Any
+) -> dict[str, Any]:
+    """Sections of params.yaml that make a run what it is."""
+    model = {
+        "architecture": architecture,
+        "num_hidden_layers": 4,
+        "hidden_size": 256,
+        "num_attention_heads": 4,
+        "intermediate_size": intermediate,
+        "max_position_embeddings": 512,
+        **dropout_rates(dropout),
+    }
+    return {
+        "pretrain": {**_RUN_SETTINGS, "model": model, **settings},
+        "phases": {"main": {"masked_lm_prob": masked}},
+    }
+
+
+# A layer of either architecture has about 790,000 parameters.
+ARMS: dict[str, dict[str, Any]] = {
+    "BERT of 2018": _arm(
+        BERT, 1024, 0.1, 0.15, initialization="normal", optimizer="adamw", learning_rate=1e-3
+    ),
+    "BERT, neighbors, Muon": _arm(
+        BERT, 1024, 0.0, 0.3, initialization="neighbors", optimizer="muon", learning_rate=4e-3
+    ),
+    "ModernBERT, AdamW": _arm(
+        MODERNBERT, 684, 0.0, 0.3, initialization="neighbors", optimizer="adamw", learning_rate=2e-3
+    ),
+    "ModernBERT, Muon": _arm(
+        MODERNBERT, 684, 0.0, 0.3, initialization="neighbors", optimizer="muon", learning_rate=4e-3
+    ),
+}
+
+
+def prepare(options: argparse.Namespace) -> dict[str, Project]:
+    """A project per arm, with the same text, vocabulary and records; earlier ones are kept."""
+    shared: dict[str, Any] = {
+        "preprocess": {"input": "data/raw", "document": "blank_line"},
+        "vocab": {"size": options.vocabulary_size},
+        "records": {
+            "masked_lm_prob": 0.15,
+            "next_sentence": False,
+            "masking": "dynamic",
+            "packing": True,
+            "dupe_factor": 1,
+            "short_seq_prob": 0.0,
+        },
+        "phases": {"main": {"max_seq_length": LENGTH, "init": "data/vocab"}},
+        "pretrain": {
+            "steps": round(options.tokens / TOKENS_PER_STEP),
+            "evaluate_every": _EVALUATE_EVERY,
+            "max_dev_sequences": 2000,
+            "checkpoint_every": 500,
+        },
+    }
+    projects: dict[str, Project] = {}
+    for name, arm in ARMS.items():
+        folder = options.work / name.replace(",", "").replace(" ", "-")
+        settings = json.dumps([str(options.articles.absolute()), shared, arm], indent=2)
+        marker = folder / "prepared"
+        if marker.exists() and marker.read_text(encoding="utf-8") == settings:
+            project = Project(folder)
+        else:
+            project = Project(folder, shared)
+            project.set(arm)
+            if projects:
+                for part in ("data/vocab", "data/shards", "data/sample", "results/vocab"):
+                    first = next(iter(projects.values())).folder
+                    shutil.copytree(first / part, project.folder / part)
+            else:
+                shutil.copyfile(options.articles, project.path("data/raw/articles.txt"))
+                project.stages("preprocess", "sample5M", "vocab", "split")
+            project.records("main")
+            write_text(marker, settings)
+        project.environment |= environment() | {"TF_NUM_INTRAOP_THREADS": "1"}
+        projects[name] = project
+    return projects
+
+
+def measured_step_seconds(
+    options: argparse.Namespace, projects: dict[str, Project]
+) -> dict[str, float]:
+    """Processor seconds per step of each arm, measured by short runs."""
+    path = options.work / "step-seconds.json"
+    if path.exists():
+        found: dict[str, float] = json.loads(path.read_text(encoding="utf-8"))
+        return found
+    jobs = [{"name": name, "project": project} for name, project in projects.items()]
+    results = run_parallel(_calibrate, jobs, 1)
+    found = {name: result["seconds"] for name, result in zip(projects, results, strict=True)}
+    write_json(path, found)
+    return found
+
+
+def _calibrate(job: dict[str, Any]) -> dict[str, Any]:
+    """Times two runs of different lengths: their difference has neither start-up nor evaluation."""
+    project: Project = job["project"]
+    path = project.folder / "params.yaml"
+    params = path.read_text(encoding="utf-8")
+    seconds = []
+    for steps in (_CALIBRATION_STEPS, 3 * _CALIBRATION_STEPS):
+        project.set({"pretrain": {"steps": steps, "max_dev_sequences": 8, "warmup_steps": 10}})
+        seconds.append(project.stage("pretrain", "main", "--from-start").cpu_seconds)
+    write_text(path, params)
+    return {"seconds": (seconds[1] - seconds[0]) / (2 * _CALIBRATION_STEPS)}
+
+
+def _train(job: dict[str, Any]) -> dict[str, Any]:
+    project: Project = job["project"]
+    if not (project.folder / "finished").exists():
+        project.stage("pretrain", "main")
+        write_text(project.folder / "finished", "")
+        print(f"long_run: {job['name']}: finished", file=sys.stderr)
+    return job
+
+
+def dev_curve(project: Project, measure: str) -> Curve:
+    """(step, value) at the evaluations that a run has made so far."""
+    results = project.folder / "results/pretrain/main"
+    for folder in ("curves", "live"):
+        path = results / folder / f"dev/{measure}.tsv"
+        if path.exists():
+            with path.open(encoding="utf-8", newline="") as stream:
+                rows = list(csv.reader(stream, delimiter="\t"))[1:]
+            return [(int(step), float(value)) for step, value in (row[:2] for row in rows)]
+    return []
+
+
+def report(
+    options: argparse.Namespace, projects: dict[str, Project], seconds: dict[str, float]
+) -> None:
+    losses = {name: dev_curve(project, "mlm_loss") for name, project in projects.items()}
+    accuracies = {name: dict(dev_curve(each, "mlm_accuracy")) for name, each in projects.items()}
+    losses = {name: curve for name, curve in losses.items() if curve}
+    columns = {"tokens": "million tokens"} | {name: name for name in losses}
+    rows = []
+    for step in sorted({step for curve in losses.values() for step, _ in curve}):
+        row = {"tokens": f"{step * TOKENS_PER_STEP / 1e6:.1f}"}
+        row |= {
+            name: f"{dict(curve).get(step, float('nan')):.3f}" for name, curve in losses.items()
+        }
+        rows.append(row)
+    print(table(rows, columns))
+    if not options.out or not losses:
+        return
+    write_json(options.out, {"machine": machine(("numpy", "tensorflow")), "step_seconds": seconds})
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["model", "step", "tokens", "cpu_minutes", "dev_loss", "dev_accuracy"])
+    for name, curve in losses.items():
+        for step, loss in curve:
+            minutes = step * seconds[name] / 60
+            values = [name, int(step), int(step * TOKENS_PER_STEP), f"{minutes:.1f}", f"{loss:.5f}"]
+            writer.writerow([*values, f"{accuracies[name][step]:.5f}"])
+    write_text(options.out.with_suffix(".csv"), text.getvalue())
+    for unit, scale in (
+        ("million tokens", dict.fromkeys(losses, TOKENS_PER_STEP / 1e6)),
+        ("CPU minutes", {name: seconds[name] / 60 for name in losses}),
+    ):
+        curves = {
+            name: [(step * scale[name], loss) for step, loss in curve]
+            for name, curve in losses.items()
+        }
+        chart = line_chart(curves, unit, "dev loss", title="4 layers of 256: MLM loss, nats")
+        suffix = f".{unit.split()[-1]}.svg"
+        write_text(options.out.with_suffix(suffix), svg_file(chart))
+
+
+def main() -> None:
+    parser = cli.make_parser("training.long_run", __doc__)
+    parser.add_argument(
+        "--articles", type=Path, required=True, help="text with a blank line between documents"
+    )
+    parser.add_argument("--tokens", type=float, default=1e8, help="per run (default 100 million)")
+    parser.add_argument("--vocabulary-size", type=int, default=16000)
+    parser.add_argument("--jobs", type=int, default=2, help="runs at a time (default 2)")
+    parser.add_argument("--report", action="store_true", help="only what has been reached so far")
+    cli.add_outputs(parser, "long-run")
+    options = parser.parse_args()
+    if not options.articles.is_file():
+        raise UserError(f"--articles {options.articles}: no such file")
+    options.work = options.work.absolute()
+    projects = prepare(options)
+    seconds = measured_step_seconds(options, projects)
+    if not options.report:
+        jobs = [{"name": name, "project": project} for name, project in projects.items()]
+        run_parallel(_train, jobs, options.jobs)
+    report(options, projects, seconds)
+
+
+if __name__ == "__main__":
+    cli.run_main(main)
