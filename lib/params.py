@@ -364,7 +364,7 @@ class Pretrain(Section):
     model: Model = Model()
     initialization: Annotated[str, _one_of(INITIALIZATIONS)] = "neighbors"
     init_missing_heads: StrictBool = False
-    steps: Positive | None = 4000
+    steps: Positive | None = 3400
     epochs: PositiveReal | None = None
     batch_size: Positive = 16
     microbatch_size: Positive | None = None
