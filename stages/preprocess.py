@@ -1,13 +1,10 @@
 """preprocess: raw text -> data/corpus, a sentence per line, a blank line after each document."""
 
-import shutil
 import sys
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
-
-import numpy as np
 
 from lib.params import Preprocess, load_params
 from lib.run.atomic import new_directory, write_text
@@ -15,9 +12,11 @@ from lib.run.code_digest import ROOT, module_digest
 from lib.run.errors import UserError
 from lib.run.metrics import write_metrics
 from lib.run.paths import CORPUS
-from lib.run.pool import Workers, choose_workers, shard_map, worker_count
+from lib.run.pool import choose_workers, shard_map, worker_count
 from lib.run.sealed_files import prune
 from lib.run.stage import run_stage, scratch
+from lib.text import notes
+from lib.text.assembly import CleanedChunk, drop_duplicates, write_corpus
 from lib.text.cleaning.chunks import MODULE as CLEANING_MODULE
 from lib.text.cleaning.chunks import (
     ChunkOptions,
@@ -29,10 +28,6 @@ from lib.text.cleaning.chunks import (
 )
 from lib.text.cleaning.emoji import EMOJI_VERSION
 from lib.text.cleaning.inspection import Inspection
-from lib.text.corpus import CorpusWriter
-from lib.text.dedup.exact_duplicates import first_occurrences, read_table
-from lib.text.dedup.near_duplicates import MODULE as SIGNATURES_MODULE
-from lib.text.dedup.near_duplicates import SignatureTask, near_duplicates, write_signatures
 from lib.text.reading.fields import TextFields
 from lib.text.reading.input_digest import input_md5
 from lib.text.reading.raw_files import (
@@ -49,16 +44,7 @@ from lib.text.reading.rejections import Fault, after_lines, check_limit, faults_
 from lib.text.splits import given_splits
 
 RESULTS = Path("results/preprocess")
-# Remnants of other formats are noted from this number and this share of characters on: text about
-# HTML has some.
-_FEW_REMNANTS = 20
-_REMNANTS = 50e-6
-# Hard-wrapped text is noted from this fraction of the text on.
-_WRAPPED = 0.002
-_NAMED = 5  # files named in a note
 LISTING = RESULTS / "rejected.csv"
-# As a fraction of all characters. In English text they are 0.01 %, in French 3 to 4 %.
-_MANY_ACCENTS = 0.01
 
 
 def main(raw: Path | None = None, corpus: Path = CORPUS) -> None:
@@ -110,7 +96,7 @@ def main(raw: Path | None = None, corpus: Path = CORPUS) -> None:
     tasks = chunk_tasks(files, cleaned, options)
     outcomes = shard_map(clean_chunk, tasks, workers, "clean", "chunks")
     chunks = [
-        _Chunk(
+        CleanedChunk(
             [relative[file.path] for file in task.files],
             [folders[file.path] or "" for file in task.files],
             cleaned / outcome.key,
@@ -125,34 +111,23 @@ def main(raw: Path | None = None, corpus: Path = CORPUS) -> None:
     check_limit(rejected.total, read, settings.bad_input_limit, LISTING, rejected.named())
 
     with new_directory(corpus) as temporary:
-        exact, kept, totals = _drop_duplicates(chunks, settings.near_duplicates, temporary, workers)
+        exact, kept, totals = drop_duplicates(chunks, settings.near_duplicates, temporary, workers)
         _check_documents(totals["documents"], counts, files, raw, settings.document, rejected)
-        totals.update(_write_corpus(temporary, chunks, exact, kept))
+        totals.update(write_corpus(temporary, chunks, exact, kept))
     prune(cleaned.parent, code)
 
     c1_controls = Counter(raw_c1_controls=edits.counts["c1_controls"])  # counted by their edit
-    _note_remnants(counts + c1_controls, settings)
-    _note_pages(counts["records_of_html"])
-    _note_fields(counts, settings)
-    _note_line_ends(inspection.examined, inspection.wrapped, settings)
-    if counts["documents_cut"]:
-        _note(
-            f"{counts['documents_cut']:,} cuts in documents of more than 4 Mi characters; is "
-            f"preprocess.document: {settings.document} right for this text?"
+    _note(notes.remnants(counts + c1_controls, settings.clean))
+    _note(notes.records(counts, settings.text_fields))
+    _note(
+        notes.line_ends(
+            inspection.examined, inspection.wrapped, settings.line_ends, settings.document
         )
+    )
+    _note(notes.cuts(counts["documents_cut"], settings.document))
     if given.unclear:
-        names, answer = given.question()
-        _note(
-            f"read as text of no given split, although the name resembles one: {names}; if it is "
-            f"held-out text, set preprocess.splits: {answer}"
-        )
-    accents = edits.counts["accents"]
-    if accents > _MANY_ACCENTS * totals["characters"]:
-        _note(
-            f"{accents:,} letters lost their accents ({accents / totals['characters']:.1%} of the "
-            "characters), so that words which differ only in them are equal now; if they should "
-            "not be, set preprocess.clean.accents: keep"
-        )
+        _note(notes.unclear_splits(*given.question()))
+    _note(notes.lost_accents(edits.counts["accents"], totals["characters"]))
     write_text(RESULTS / "samples.txt", inspection.page())
     known = {
         file.path: md5
@@ -217,14 +192,9 @@ def _examine(
         for example in rejections.examples:
             rejected.faults.append(Fault(shown_name(path), example["position"], example["reason"]))
             inspection.add_rejection(relative, "", example["reason"], example["text"])
-    if passed_over:
-        more = ", ..." if len(passed_over) > _NAMED else ""
-        _note(
-            f"not read, by their names: {len(passed_over):,} backup or temporary file"
-            f"{'s' * (len(passed_over) > 1)} ({', '.join(passed_over[:_NAMED])}{more}); to read "
-            "them, rename them"
-        )
-    _note_doubtful(files, raw)
+    _note(notes.not_read(passed_over))
+    doubts = {shown_name(file.path.relative_to(raw)): file.doubt for file in files if file.doubt}
+    _note(notes.doubtful_encodings(doubts, settings.encoding))
     if settings.bad_input == "fail" and rejected.faults:
         rejected.write(LISTING)
         raise faults_error(rejected.faults, LISTING)
@@ -234,23 +204,6 @@ def _examine(
         check_limit(rejected.total, 0, 0, LISTING, rejected.named())
         raise UserError(f"{raw}: none of its files can be read; see {LISTING}")
     return files
-
-
-@dataclass(frozen=True)
-class _Chunk:
-    """A cleaned chunk.
-
-    Attributes:
-        files: its raw files, relative to the folder of raw text.
-        folders: the given split of each, or "".
-        path: the path of its files, without suffixes.
-        documents: the number of documents of each raw file.
-    """
-
-    files: list[str]
-    folders: list[str]
-    path: Path
-    documents: list[int] = field(default_factory=list)
 
 
 @dataclass
@@ -280,95 +233,13 @@ def _refuse_faults(
         raise faults_error(rejected.faults, LISTING)
 
 
-def _note_remnants(counts: Counter[str], settings: Preprocess) -> None:
-    """Says what the raw text has of other formats, and which option removes it."""
-    clean = settings.clean
-    remedies = (
-        (
-            "raw_html_entities",
-            "character entities (&amp; and the like)",
-            not clean.unescape_html,
-            "preprocess.clean.unescape_html: true makes characters of them",
-        ),
-        (
-            "raw_html_tags",
-            "tags of HTML (<br /> and the like)",
-            clean.html_tags == "keep",
-            "preprocess.clean.html_tags: remove takes them out and ends lines at <br /> and <p>",
-        ),
-        (
-            "raw_replacement_characters",
-            "characters U+FFFD (�), each a character that an earlier conversion lost",
-            True,
-            "convert the original files again",
-        ),
-        (
-            "raw_c1_controls",
-            "control characters from U+0080 to U+009F, which were read as quotation marks, dashes "
-            "and so on of Windows-1252",
-            True,
-            "if they are wrong, convert the original files again, or read those with "
-            "preprocess.encoding",
-        ),
-    )
-    for key, what, applies, remedy in remedies:
-        if applies and counts[key] >= max(_FEW_REMNANTS, _REMNANTS * counts["characters_in"]):
-            _note(f"the text has {counts[key]:,} {what}; {remedy}")
-
-
-def _note_pages(pages: int) -> None:
-    if pages:
-        _note(f"{pages:,} records are pages of HTML, of which only the text was taken")
-
-
-def _note_line_ends(counts: Counter[str], wrapped: Counter[str], settings: Preprocess) -> None:
-    """Says how much of the text is hard-wrapped, and which option joins its lines.
-
-    Args:
-        counts: see `count_wrapped`.
-        wrapped: characters of hard-wrapped text that were examined, by file.
-    """
-    examined, found = counts["line_ends_examined"], counts["line_ends_wrapped"]
-    characters, in_wrapped = counts["characters_examined"], counts["characters_wrapped"]
-    if settings.line_ends == "join" or not found or in_wrapped < _WRAPPED * characters:
-        return
-    named = ", ".join(name for name, _ in wrapped.most_common(_NAMED))
-    more = ", ..." if len(wrapped) > _NAMED else ""
-    document = "preprocess.document: blank_line and " if settings.document == "line" else ""
-    _note(
-        f"{found:,} of {examined:,} line ends examined, in {in_wrapped / characters:.1%} of the "
-        "text, are in hard-wrapped text, whose sentences continue on the next line "
-        f"({named}{more}); set {document}preprocess.line_ends: join"
-    )
-
-
-def _note_fields(counts: Counter[str], settings: Preprocess) -> None:
-    """Fields of preprocess.text_field that no record has."""
-    records = counts["records_of_several_fields"]
-    for name in settings.text_fields:
-        if records and counts[f"records_without_field_{name}"] == records:
-            _note(f"none of {records:,} records has the field {name} of preprocess.text_field")
-
-
-def _note_doubtful(files: list[RawFile], raw: Path) -> None:
-    doubtful = [file for file in files if file.doubt]
-    if doubtful:
-        named = ", ".join(
-            f"{shown_name(file.path.relative_to(raw))} ({file.doubt})" for file in doubtful[:_NAMED]
-        )
-        more = ", ..." if len(doubtful) > _NAMED else ""
-        _note(
-            f"{len(doubtful):,} files to be read as {doubtful[0].encoding} (preprocess.encoding) "
-            f"look like another encoding: {named}{more}; convert those to UTF-8 first"
-        )
-
-
-def _note(text: str) -> None:
-    print(f"preprocess: note: {text}", file=sys.stderr, flush=True)
+def _note(lines: Iterable[str]) -> None:
+    for line in lines:
+        print(f"preprocess: note: {line}", file=sys.stderr, flush=True)
 
 
 def _gather_facts(
-    chunks: Sequence[_Chunk],
+    chunks: Sequence[CleanedChunk],
     outcomes: Sequence[Cleaned],
     inspection: Inspection,
     rejected: RejectedFiles,
@@ -395,110 +266,6 @@ def _gather_facts(
         if not outcome.md5:
             lines[Path(chunk.files[0])] += outcome.lines
     return counts, edits
-
-
-def _drop_duplicates(
-    chunks: Sequence[_Chunk], threshold: float | None, folder: Path, workers: Workers
-) -> tuple[list[np.ndarray], list[np.ndarray], Counter[str]]:
-    """The documents to keep, and numbers of documents kept and dropped.
-
-    Args:
-        threshold: preprocess.near_duplicates.
-        folder: for temporary files.
-
-    Returns:
-        A bool array [documents] per cleaned chunk, without exact duplicates; the same without near
-        duplicates; and the numbers.
-    """
-    work = folder / ".work"
-    work.mkdir()
-    exact = first_occurrences([chunk.path.with_suffix(".documents") for chunk in chunks], work)
-    shutil.rmtree(work)
-    documents = sum(int(mask.sum()) for mask in exact)
-    totals = Counter(documents_duplicate=sum(map(len, exact)) - documents)
-    kept = exact
-    if threshold is not None:
-        code = module_digest(ROOT, SIGNATURES_MODULE)
-        tasks = [
-            SignatureTask(chunk.path.with_suffix(".txt"), len(mask), code)
-            for chunk, mask in zip(chunks, exact, strict=True)
-        ]
-        shard_map(write_signatures, tasks, workers, "signatures", "chunks")
-        kept = near_duplicates([task.target for task in tasks], exact, threshold)
-        left = sum(int(mask.sum()) for mask in kept)
-        totals["documents_near_duplicate"] = documents - left
-        documents = left
-    totals["documents"] = documents
-    return exact, kept, totals
-
-
-def _write_corpus(
-    corpus: Path,
-    chunks: Sequence[_Chunk],
-    exact: Sequence[np.ndarray],
-    kept: Sequence[np.ndarray],
-) -> Counter[str]:
-    """Writes the kept documents and counts their sentences and characters.
-
-    Args:
-        exact, kept: see `_drop_duplicates`.
-    """
-    totals: Counter[str] = Counter()
-    with CorpusWriter(corpus) as writer:
-        for chunk, unique, mask in zip(chunks, exact, kept, strict=True):
-            text = chunk.path.with_suffix(".txt")
-            first = offset = 0
-            for part in read_table(chunk.path.with_suffix(".documents")):
-                past = first + len(part)
-                keep, is_unique = mask[first:past], unique[first:past]
-                _write_part(writer, text, offset, part, keep, _owners(chunk, first, past))
-                offset += int(part["size"].sum(dtype=np.int64))
-                first = past
-                for measure in ("sentences", "characters"):
-                    totals[measure] += int(part[measure].sum(where=keep, dtype=np.int64))
-                raw = part["raw_characters"]
-                for measure, these in (
-                    ("characters_kept_before_edits", keep),
-                    ("characters_dropped_duplicates", ~is_unique),
-                    ("characters_dropped_near_duplicates", is_unique & ~keep),
-                ):
-                    totals[measure] += int(raw.sum(where=these, dtype=np.int64))
-    return totals
-
-
-def _owners(chunk: _Chunk, first: int, past: int) -> list[tuple[int, int, str]]:
-    """The files of some documents of a chunk: first and past document (from `first` on), folder."""
-    owners = []
-    start = 0
-    for count, folder in zip(chunk.documents, chunk.folders, strict=True):
-        stop = start + count
-        if count and stop > first and start < past:
-            owners.append((max(start, first) - first, min(stop, past) - first, folder))
-        start = stop
-    return owners
-
-
-def _write_part(
-    writer: CorpusWriter,
-    text: Path,
-    offset: int,
-    part: np.ndarray,
-    keep: np.ndarray,
-    owners: Sequence[tuple[int, int, str]],
-) -> None:
-    """Writes the kept ones of some documents, file by file.
-
-    Where they all go to one file of the corpus, which is the rule for many small files, they are
-    written at once.
-    """
-    folders = {folder for _, _, folder in owners}
-    size = int(part["size"].sum(dtype=np.int64))
-    if len(folders) == 1 and writer.fits(owners[0][2], size):
-        owners = [(0, len(part), owners[0][2])]
-    starts = np.concatenate(([0], np.cumsum(part["size"], dtype=np.int64)))
-    for first, past, folder in owners:
-        sizes = part["size"][first:past]
-        writer.write(text, offset + int(starts[first]), sizes, keep[first:past], folder)
 
 
 def _balance(counts: Counter[str], totals: Counter[str]) -> dict[str, object]:

@@ -4,9 +4,9 @@ from collections import Counter
 
 import pytest
 
-from lib.params import Preprocess
+from lib.text import notes
+from lib.text.cleaning.edits import Cleaning
 from lib.text.cleaning.remnants import count_remnants
-from stages.preprocess import _note_remnants
 
 
 @pytest.mark.parametrize(
@@ -27,7 +27,7 @@ def test_remnants_are_counted(text, entities, tags, lost):
     assert counts["raw_replacement_characters"] == lost
 
 
-def test_notes_say_figures_and_the_key_to_set(capsys):
+def test_notes_say_figures_and_the_key_to_set():
     counts = Counter(
         characters_in=1_000_000,
         raw_html_entities=2777,
@@ -35,20 +35,17 @@ def test_notes_say_figures_and_the_key_to_set(capsys):
         raw_replacement_characters=60,
         raw_c1_controls=551,
     )
-    _note_remnants(counts, Preprocess())
-    lines = capsys.readouterr().err.splitlines()
-    assert all(line.startswith("preprocess: note: the text has ") for line in lines)
+    lines = list(notes.remnants(counts, Cleaning()))
+    assert all(line.startswith("the text has ") for line in lines)
     assert "2,777" in lines[0] and "preprocess.clean.unescape_html: true" in lines[0]
     assert "1,234" in lines[1] and "preprocess.clean.html_tags: remove" in lines[1]
     assert "60 characters U+FFFD" in lines[2]
     assert "551 control characters" in lines[3] and len(lines) == 4
-    _note_remnants(counts, Preprocess(clean={"unescape_html": True, "html_tags": "remove"}))
-    assert len(capsys.readouterr().err.splitlines()) == 2
+    assert len(list(notes.remnants(counts, Cleaning(unescape_html=True, html_tags="remove")))) == 2
 
 
-def test_text_about_html_gets_no_note(capsys):
+def test_text_about_html_gets_no_note():
     few = Counter(characters_in=10_000, raw_html_tags=19, raw_html_entities=10)
     rare = Counter(characters_in=10_000_000, raw_html_tags=400, raw_replacement_characters=400)
     for counts in (few, rare, Counter(characters_in=5)):
-        _note_remnants(counts, Preprocess())
-    assert capsys.readouterr().err == ""
+        assert not list(notes.remnants(counts, Cleaning()))

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lib.params import Preprocess
+from lib.text import notes
 from lib.text.cleaning.chunks import ChunkOptions, ChunkTask, clean_chunk, read_facts
 from lib.text.cleaning.edits import Cleaning
 from lib.text.reading.formats import read_documents
@@ -18,7 +18,6 @@ from lib.text.reading.line_ends import count_wrapped, join_lines, join_wrapped
 from lib.text.reading.raw_files import examine
 from lib.text.reading.reader import Chunk, ReadOptions
 from lib.text.reading.rejections import Rejections
-from stages.preprocess import _note_line_ends
 
 
 def words(text):
@@ -298,19 +297,18 @@ def test_only_white_space_hyphens_and_quotation_signs_are_removed(lines):
     assert left == right
 
 
-def test_the_note_says_figures_and_the_key_to_set(capsys):
+def test_the_note_says_figures_and_the_key_to_set():
     counts = Counter(
         line_ends_examined=40,
         line_ends_wrapped=30,
         characters_examined=4000,
         characters_wrapped=3000,
     )
-    _note_line_ends(counts.copy(), Counter({"book.txt": 3000}), Preprocess())
-    note = capsys.readouterr().err
-    assert note.startswith("preprocess: note: 30 of 40 line ends") and note.count("\n") == 1
+    files = Counter({"book.txt": 3000})
+    (note,) = notes.line_ends(counts, files, "keep", "blank_line")
+    assert note.startswith("30 of 40 line ends")
     assert "75.0%" in note and "book.txt" in note and "preprocess.line_ends: join" in note
-    _note_line_ends(counts.copy(), Counter({"book.txt": 3000}), Preprocess(line_ends="join"))
+    assert not list(notes.line_ends(counts, files, "join", "blank_line"))
     few = counts | {"characters_examined": 4_000_000}
-    _note_line_ends(Counter(few), Counter({"book.txt": 3000}), Preprocess())
-    _note_line_ends(Counter(), Counter(), Preprocess())
-    assert capsys.readouterr().err == ""
+    assert not list(notes.line_ends(few, files, "keep", "blank_line"))
+    assert not list(notes.line_ends({}, Counter(), "keep", "blank_line"))

@@ -1,0 +1,137 @@
+"""From cleaned chunks to the corpus: drops duplicates, writes the other documents in order."""
+
+import shutil
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from lib.run.code_digest import ROOT, module_digest
+from lib.run.pool import Workers, shard_map
+from lib.text.corpus import CorpusWriter
+from lib.text.dedup.exact_duplicates import first_occurrences, read_table
+from lib.text.dedup.near_duplicates import MODULE as SIGNATURES_MODULE
+from lib.text.dedup.near_duplicates import SignatureTask, near_duplicates, write_signatures
+
+
+@dataclass(frozen=True)
+class CleanedChunk:
+    """A cleaned chunk.
+
+    Attributes:
+        files: its raw files, relative to the folder of raw text.
+        folders: the given split of each, or "".
+        path: the path of its files, without suffixes.
+        documents: the number of documents of each raw file.
+    """
+
+    files: list[str]
+    folders: list[str]
+    path: Path
+    documents: list[int] = field(default_factory=list)
+
+
+def drop_duplicates(
+    chunks: Sequence[CleanedChunk], threshold: float | None, folder: Path, workers: Workers
+) -> tuple[list[np.ndarray], list[np.ndarray], Counter[str]]:
+    """The documents to keep, and numbers of documents kept and dropped.
+
+    Args:
+        threshold: preprocess.near_duplicates.
+        folder: for temporary files.
+
+    Returns:
+        A bool array [documents] per cleaned chunk, without exact duplicates; the same without near
+        duplicates; and the numbers.
+    """
+    work = folder / ".work"
+    work.mkdir()
+    exact = first_occurrences([chunk.path.with_suffix(".documents") for chunk in chunks], work)
+    shutil.rmtree(work)
+    documents = sum(int(mask.sum()) for mask in exact)
+    totals = Counter(documents_duplicate=sum(map(len, exact)) - documents)
+    kept = exact
+    if threshold is not None:
+        code = module_digest(ROOT, SIGNATURES_MODULE)
+        tasks = [
+            SignatureTask(chunk.path.with_suffix(".txt"), len(mask), code)
+            for chunk, mask in zip(chunks, exact, strict=True)
+        ]
+        shard_map(write_signatures, tasks, workers, "signatures", "chunks")
+        kept = near_duplicates([task.target for task in tasks], exact, threshold)
+        left = sum(int(mask.sum()) for mask in kept)
+        totals["documents_near_duplicate"] = documents - left
+        documents = left
+    totals["documents"] = documents
+    return exact, kept, totals
+
+
+def write_corpus(
+    corpus: Path,
+    chunks: Sequence[CleanedChunk],
+    exact: Sequence[np.ndarray],
+    kept: Sequence[np.ndarray],
+) -> Counter[str]:
+    """Writes the kept documents and counts their sentences and characters.
+
+    Args:
+        exact, kept: see `drop_duplicates`.
+    """
+    totals: Counter[str] = Counter()
+    with CorpusWriter(corpus) as writer:
+        for chunk, unique, mask in zip(chunks, exact, kept, strict=True):
+            text = chunk.path.with_suffix(".txt")
+            first = offset = 0
+            for part in read_table(chunk.path.with_suffix(".documents")):
+                past = first + len(part)
+                keep, is_unique = mask[first:past], unique[first:past]
+                _write_part(writer, text, offset, part, keep, _owners(chunk, first, past))
+                offset += int(part["size"].sum(dtype=np.int64))
+                first = past
+                for measure in ("sentences", "characters"):
+                    totals[measure] += int(part[measure].sum(where=keep, dtype=np.int64))
+                raw = part["raw_characters"]
+                for measure, these in (
+                    ("characters_kept_before_edits", keep),
+                    ("characters_dropped_duplicates", ~is_unique),
+                    ("characters_dropped_near_duplicates", is_unique & ~keep),
+                ):
+                    totals[measure] += int(raw.sum(where=these, dtype=np.int64))
+    return totals
+
+
+def _owners(chunk: CleanedChunk, first: int, past: int) -> list[tuple[int, int, str]]:
+    """The files of some documents of a chunk: first and past document (from `first` on), folder."""
+    owners = []
+    start = 0
+    for count, folder in zip(chunk.documents, chunk.folders, strict=True):
+        stop = start + count
+        if count and stop > first and start < past:
+            owners.append((max(start, first) - first, min(stop, past) - first, folder))
+        start = stop
+    return owners
+
+
+def _write_part(
+    writer: CorpusWriter,
+    text: Path,
+    offset: int,
+    part: np.ndarray,
+    keep: np.ndarray,
+    owners: Sequence[tuple[int, int, str]],
+) -> None:
+    """Writes the kept ones of some documents, file by file.
+
+    Where they all go to one file of the corpus, which is the rule for many small files, they are
+    written at once.
+    """
+    folders = {folder for _, _, folder in owners}
+    size = int(part["size"].sum(dtype=np.int64))
+    if len(folders) == 1 and writer.fits(owners[0][2], size):
+        owners = [(0, len(part), owners[0][2])]
+    starts = np.concatenate(([0], np.cumsum(part["size"], dtype=np.int64)))
+    for first, past, folder in owners:
+        sizes = part["size"][first:past]
+        writer.write(text, offset + int(starts[first]), sizes, keep[first:past], folder)
