@@ -30,7 +30,7 @@ PARTS = {
     "preprocess": {
         "cleaning": ["lib.text.cleaning.chunks:DocumentCleaner.__call__"],
         "sentences": ["lib.text.cleaning.edits:split_sentences"],
-        "duplicates": ["stages.preprocess:first_occurrences"],
+        "duplicates": ["lib.text.assembly:first_occurrences"],
         "file sync": ["lib.run.atomic:_synchronise"],
     },
 }
