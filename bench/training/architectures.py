@@ -29,6 +29,11 @@ def named(architecture: str, sizes: dict[str, Any]) -> dict[str, Any]:
     return sizes if architecture == BERT else {**sizes, "architecture": architecture}
 
 
+def model_settings(sizes: dict[str, Any]) -> dict[str, Any]:
+    """The section `pretrain.model` with these sizes, whatever architecture it had before."""
+    return {"architecture": BERT, **sizes}
+
+
 def dropout_rates(rate: float) -> dict[str, float]:
     """Dropout of hidden states and attention, under the keys of `pretrain.model`."""
     return {"hidden_dropout_prob": rate, "attention_probs_dropout_prob": rate}

@@ -79,8 +79,8 @@ def measure(
     }
     values = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
     values["pretrain"] |= {"batch_size": sequences, "precision": precision, "xla": xla}
-    values["pretrain"]["optimizer"] = "adamw"
-    values["pretrain"] |= {"microbatch_size": None, "gradient_checkpointing": False}
+    values["pretrain"] |= {"optimizer": "adamw", "microbatch_size": None}
+    values["pretrain"] |= {"gradient_checkpointing": False}
     weights = initial_values(config, 1)
     batch = Microbatch(
         sequences, length, predictions, 1, False, 4 if precision == "float32" else 2, False

@@ -15,7 +15,7 @@ import yaml
 
 from bench import ROOT
 from bench.common.budget import Meter, run
-from bench.training.architectures import BERT
+from bench.training.architectures import model_settings
 from lib.checkpoints.huggingface import write_model
 from lib.model.encoder_config import EncoderConfig
 from lib.params import Pretrain
@@ -44,7 +44,7 @@ def train(job: dict[str, Any], steps: int, meter: Meter) -> None:
         "seed": job["seed"],
         **job["pretrain"],
     }
-    values["pretrain"]["model"] |= {"architecture": BERT} | job["model"]
+    values["pretrain"]["model"] |= model_settings(job["model"])
     tokenizer = WordPieceTokenizer.load(Path(job["vocabulary"]))
     settings = Pretrain.model_validate(values["pretrain"])
     vocabulary = Path(job["vocabulary"])

@@ -22,7 +22,7 @@ from bench.common.step_timing import (
     time_steps,
     write_result,
 )
-from bench.training.architectures import BERT
+from bench.training.architectures import model_settings
 from lib.model.config import new_config
 from lib.model.encoder_config import EncoderConfig
 from lib.model.initialization import initial_values
@@ -45,9 +45,8 @@ class LocalModernBert(ModernBertConfig):
 
 
 def model_config(job: dict[str, Any]) -> EncoderConfig:
-    config = new_config(
-        job["vocab_size"], Model(**{"architecture": BERT, **job["model"]}).model_dump()
-    )
+    settings = Model(**model_settings(job["model"]))
+    config = new_config(job["vocab_size"], settings.model_dump())
     return LocalModernBert(**asdict(config)) if job.get("local") else config
 
 
@@ -55,7 +54,7 @@ def make_trainer(job: dict[str, Any]) -> Trainer:
     """A trainer with initial weights, and with the job's settings on top of params.yaml."""
     values = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
     values["pretrain"] |= {"optimizer": "adamw", **job["settings"]}
-    values["pretrain"]["model"] |= {"architecture": BERT, **job["model"]}
+    values["pretrain"]["model"] |= model_settings(job["model"])
     config = model_config(job)
     return Trainer(
         config,

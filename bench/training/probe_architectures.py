@@ -18,7 +18,7 @@ from typing import Any
 from bench.common import cli, inputs
 from bench.common.project import Project
 from bench.common.report import machine, write_json
-from bench.training.architectures import BERT, MODERNBERT, small_model
+from bench.training.architectures import BERT, MODERNBERT, model_settings, small_model
 from lib.run.errors import UserError
 
 _TASK = "tags"
@@ -32,7 +32,7 @@ def pretrain_settings(
 ) -> dict[str, Any]:
     """The section `pretrain` of params.yaml."""
     return {
-        "model": small_model(architecture),
+        "model": model_settings(small_model(architecture)),
         "optimizer": "muon",
         "learning_rate": options.rate,
         "steps": steps,

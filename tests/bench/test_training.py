@@ -16,7 +16,7 @@ from safetensors.numpy import load_file, save_file
 from bench import ROOT
 from bench.common import jobs
 from bench.training import continuing, learning, lengths, long_run, recipes, summary
-from bench.training.architectures import NAMES, SMALL_INTERMEDIATE, small_model
+from bench.training.architectures import NAMES, SMALL_INTERMEDIATE, model_settings, small_model
 from bench.training.baseline import unigram_loss
 from bench.training.probe import hashtag_task
 from lib.commands.recipe import apply_recipe, merge
@@ -97,7 +97,7 @@ def test_name_with_a_comma_is_quoted_in_the_curves():
 def test_layers_of_both_architectures_have_equally_many_parameters():
     sizes = {}
     for name in NAMES:
-        settings = Model(**{"architecture": "bert", **small_model(name)}).model_dump()
+        settings = Model(**model_settings(small_model(name))).model_dump()
         table = new_config(1000, settings).parameter_table()
         layer = [p for p in table if f"/{'layer_' if name == 'bert' else ''}1/" in p.name]
         sizes[name] = sum(math.prod(parameter.shape) for parameter in layer)
@@ -177,7 +177,7 @@ def test_settings_of_every_learning_job_are_valid_params(values, tmp_path):
     assert len(made) == 5 * 3 and len({job["folder"] for job in made}) == len(made)
     for job in made:
         values["pretrain"] |= {"learning_rate": job["rate"], **job["pretrain"]}
-        values["pretrain"]["model"] |= {"architecture": "bert", **job["model"]}
+        values["pretrain"]["model"] |= model_settings(job["model"])
         Pretrain.model_validate(values["pretrain"])
     labels = {learning.label(job) for job in made}
     assert len(labels) == 5 and {"ours, BERT", "Hugging Face, sparse, ModernBERT"} <= labels
