@@ -125,8 +125,7 @@ def main(raw: Path | None = None, corpus: Path = CORPUS) -> None:
         )
     )
     _note(notes.cuts(counts["documents_cut"], settings.document))
-    if given.unclear:
-        _note(notes.unclear_splits(*given.question()))
+    _note(notes.unclear_splits(*given.question()))
     _note(notes.lost_accents(edits.counts["accents"], totals["characters"]))
     write_text(RESULTS / "samples.txt", inspection.page())
     known = {

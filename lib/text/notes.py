@@ -113,10 +113,11 @@ def line_ends(
 
 def unclear_splits(names: str, answer: str) -> Iterator[str]:
     """Names that resemble one of a split; see `GivenSplits.question`."""
-    yield (
-        f"read as text of no given split, although the name resembles one: {names}; if it is "
-        f"held-out text, set preprocess.splits: {answer}"
-    )
+    if names:
+        yield (
+            f"read as text of no given split, although the name resembles one: {names}; if it is "
+            f"held-out text, set preprocess.splits: {answer}"
+        )
 
 
 def cuts(number: int, document: str) -> Iterator[str]:
