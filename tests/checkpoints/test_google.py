@@ -76,7 +76,7 @@ def test_equal_models_are_written_as_equal_files(tmp_path):
         assert path.read_bytes() == (tmp_path / "two" / path.name).read_bytes(), path.name
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(
     st.builds(
         lambda heads, size, **rest: BertConfig(

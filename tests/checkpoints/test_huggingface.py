@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.numpy import load_file, save_file
 
@@ -83,7 +83,7 @@ def test_table_has_each_parameter_once():
 @given(
     st.integers(1, 3), st.integers(1, 3), st.integers(1, 4), st.integers(1, 9), st.integers(1, 20)
 )
-@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=20)
 def test_round_trip_of_any_size(tmp_path_factory, layers, heads, head_size, inner, vocab_size):
     config = BertConfig(
         vocab_size=vocab_size,
@@ -112,7 +112,7 @@ def test_round_trip_of_any_size(tmp_path_factory, layers, heads, head_size, inne
 
 
 @given(st.integers(1, 5), st.integers(1, 4), st.integers(1, 3), st.integers(1, 4))
-@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=20)
 def test_round_trip_of_a_modernbert(tmp_path_factory, layers, every, heads, half):
     config = replace(
         TINY_MODERN,
@@ -455,7 +455,7 @@ def test_directory_without_a_model(tmp_path, folder):
 
 
 @given(st.floats(0, 1, exclude_max=True))
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=60)
 def test_truncated_file_is_refused(tmp_path_factory, part):
     folder = tmp_path_factory.mktemp("cut")
     write_model(folder, TINY, WEIGHTS, {})

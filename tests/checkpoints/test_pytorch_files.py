@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lib.checkpoints.pytorch_files import PickledTensors
@@ -217,7 +217,7 @@ def folder(tmp_path_factory) -> Path:
     st.lists(st.tuples(st.floats(0, 1, exclude_max=True), st.integers(0, 255)), max_size=4),
     st.one_of(st.none(), st.floats(0, 1, exclude_max=True)),
 )
-@settings(max_examples=250, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=250)
 def test_random_damage_gives_one_line_or_a_valid_file(folder, zipped, changes, cut):
     floats = {name: made for name, made in STATE.items() if name != "positions"}
     raw = {key: values for key, values in RAW.items() if key != "3"}

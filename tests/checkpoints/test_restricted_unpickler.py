@@ -194,7 +194,7 @@ def folder(tmp_path_factory) -> Path:
 
 
 @given(st.lists(OPCODES, max_size=30).map(b"".join))
-@settings(max_examples=250, deadline=None)
+@settings(max_examples=250)
 def test_random_opcodes_give_one_line_or_a_valid_file(folder, program):
     path = write_zip(folder / "m.bin", b"\x80\x02" + program + b".", {"0": bytes(96)})
     try:

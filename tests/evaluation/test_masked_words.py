@@ -17,7 +17,7 @@ TEXT = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\n")
 @given(
     TEXT, st.booleans(), st.sampled_from(["", "[MASK]", " naïve\u0301x ", "\u212b;\u037e", "中文a"])
 )
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_the_tokens_of_the_words_are_the_tokens_of_the_text(text, lowercase, more):
     text += more
     tokenizer = LARGE if lowercase else SMALL
@@ -26,7 +26,7 @@ def test_the_tokens_of_the_words_are_the_tokens_of_the_text(text, lowercase, mor
 
 
 @given(st.text("abÉ.中 \u0301\u200b\u200c", max_size=20))
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_zero_width_characters_stay_with_their_words(text):
     # Alone between spaces they are no word.
     text = re.sub("(?<![^ ])[\u200b\u200c]+(?![^ ])", "", text)
@@ -41,7 +41,7 @@ def test_zero_width_characters_stay_with_their_words(text):
 
 
 @given(TEXT, TEXT)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_words_do_not_depend_on_the_text_after_them(one, two):
     finder = WordFinder()
     assert finder.words(one + " " + two) == finder.words(one) + finder.words(two)

@@ -71,7 +71,7 @@ def test_every_vocabulary_length_and_layout_has_the_same_masked_words(
     st.sampled_from([8, 16]),
     st.booleans(),
 )
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_every_masked_word_is_evaluated_or_counted(tmp_path_factory, documents, length, lowercase):
     documents = [[line for line in lines if line.strip()] for lines in documents]
     documents = [lines for lines in documents if lines]

@@ -158,7 +158,7 @@ def test_ids_of_any_text_are_equal(tmp_path: Path, lowercase: bool, strip_accent
     tokenizer = WordPieceTokenizer.load(tmp_path)
 
     @given(TEXT)
-    @settings(max_examples=400, deadline=None)
+    @settings(max_examples=400)
     def check(text: str) -> None:
         assert tokenizer.encode(text) == reference.encode(text, add_special_tokens=False).ids
 
@@ -179,7 +179,7 @@ def test_ids_are_equal_with_tokens_for_zero_width_characters(
     assert tokenizer.zero_width == ZERO_WIDTH
 
     @given(st.lists(st.one_of(st.sampled_from([*ZERO_WIDTH, *FRAGMENTS]), TEXT)).map("".join))
-    @settings(max_examples=200, deadline=None)
+    @settings(max_examples=200)
     def check(text: str) -> None:
         assert tokenizer.encode(text) == reference.encode(text, add_special_tokens=False).ids
         assert tokenizer.encode(text) == fast(text, add_special_tokens=False)["input_ids"]

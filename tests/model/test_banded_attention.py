@@ -31,7 +31,7 @@ def example_numbers(draw: np.random.Generator, sequences: int, length: int, pack
     packed=st.booleans(),
     seed=st.integers(0, 99),
 )
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_bands_have_the_values_and_gradients_of_a_mask(length, reach, packed, seed):
     draw = np.random.default_rng(seed)
     ids = example_numbers(draw, 2, length, packed)

@@ -49,7 +49,7 @@ def mask(
 @given(
     example_lists, st.sampled_from([0.0, 0.15, 0.5, 1.0]), st.integers(1, 80), st.integers(0, 99)
 )
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_number_of_predictions(
     examples: list[list[int]], probability: float, max_predictions: int, seed: int
 ) -> None:
@@ -63,7 +63,7 @@ def test_number_of_predictions(
 
 
 @given(example_lists, st.sampled_from([0.15, 0.5, 1.0]), st.integers(1, 80), st.integers(0, 99))
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_words_are_chosen_whole(
     examples: list[list[int]], probability: float, max_predictions: int, seed: int
 ) -> None:

@@ -27,7 +27,7 @@ def lengths_to_pack(draw: st.DrawFn) -> tuple[list[int], int, int]:
 
 
 @given(lengths_to_pack())
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 def test_every_example_is_in_exactly_one_sequence(case: tuple[list[int], int, int]) -> None:
     lengths, max_seq_length, max_examples = case
     packs = pack(np.array(lengths, dtype=np.int64), max_seq_length, max_examples)
@@ -51,7 +51,7 @@ def test_every_example_is_in_exactly_one_sequence(case: tuple[list[int], int, in
     st.integers(4, 128),
     st.lists(st.lists(st.integers(1, 1000), max_size=2), min_size=1, max_size=120),
 )
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_full_sequences_that_were_cut_are_packed_nearly_as_well(
     max_seq_length: int, cuts: list[list[int]]
 ) -> None:
@@ -77,7 +77,7 @@ def test_sequences_of_short_texts_are_full() -> None:
 
 
 @given(lengths_to_pack(), st.integers(0, 3))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_the_pieces_of_an_example_are_its_tokens(
     case: tuple[list[int], int, int], special: int
 ) -> None:
@@ -104,7 +104,7 @@ def test_the_pieces_of_an_example_are_its_tokens(
 @given(
     st.lists(st.integers(1, 62), min_size=1, max_size=200) | st.just([40] * 500) | st.just([62] * 9)
 )
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_sequences_that_have_enough_slots_are_full(tokens: list[int]) -> None:
     packed = pack_and_cut(np.array(tokens), 64, 64, 2)
     # Every sequence but the last of those that are laid out again has at most two empty positions

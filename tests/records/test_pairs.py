@@ -163,7 +163,7 @@ corpora = st.lists(
 
 
 @given(corpora, st.integers(5, 40), st.sampled_from([0.0, 0.1, 1.0]), st.floats(0, 1))
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 def test_pairs_are_well_formed(
     lengths: list[list[int]], max_seq_length: int, short_seq_prob: float, random_next_prob: float
 ) -> None:
@@ -194,7 +194,7 @@ def test_pairs_are_well_formed(
 
 
 @given(corpora, st.integers(5, 40))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_every_document_starts_a_pair(lengths: list[list[int]], max_seq_length: int) -> None:
     tokens = tokens_of(lengths)
     if len(lengths) < 2:
@@ -310,7 +310,7 @@ def test_heads_of_mixed_numbers() -> None:
 
 
 @given(corpora, st.integers(5, 40), st.sampled_from([0.0, 0.1, 1.0]))
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_single_segments_lose_no_token(
     lengths: list[list[int]], max_seq_length: int, short_seq_prob: float
 ) -> None:
@@ -345,7 +345,7 @@ def test_short_single_segments() -> None:
 
 
 @given(corpora, st.integers(5, 40), st.sampled_from([0.0, 0.5, 1.0]), st.integers(0, 99))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_the_pieces_of_a_document_are_its_tokens(
     lengths: list[list[int]], max_seq_length: int, short_seq_prob: float, seed: int
 ) -> None:

@@ -39,7 +39,7 @@ def feature_batches(draw: st.DrawFn) -> dict[str, np.ndarray]:
 
 
 @given(feature_batches())
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_records_equal_tensorflows(
     tmp_path_factory: pytest.TempPathFactory, features: dict
 ) -> None:

@@ -51,7 +51,7 @@ WELL_FORMED = as_tensorflow_writes({"x": np.array([[1, 300]]), "y": np.ones((1, 
         st.binary(max_size=3),
     )
 )
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=500)
 def test_decode_raises_only_user_errors(data: bytes) -> None:
     try:
         decode(data)

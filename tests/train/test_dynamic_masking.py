@@ -73,7 +73,7 @@ probabilities = st.sampled_from([0.0, 0.15, 0.25, 0.5, 1.0])
 @given(
     example_lists.filter(bool), probabilities, st.integers(1, 80), st.booleans(), st.integers(0, 99)
 )
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_rules_of_an_example(
     examples: list[list[int]],
     probability: float,
@@ -108,7 +108,7 @@ def obeys(text: list[int], chosen: set[int], target: int, whole_words: bool) -> 
     st.integers(1, 20),
     st.booleans(),
 )
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_rules_of_the_examples_of_a_packed_sequence(
     packs: list[list[list[int]]], probability: float, max_predictions: int, whole_words: bool
 ) -> None:

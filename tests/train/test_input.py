@@ -67,7 +67,7 @@ runs = st.fixed_dictionaries(
 
 
 @given(runs, st.data())
-@settings(max_examples=6, deadline=None)
+@settings(max_examples=6)
 def test_batches_from_any_step_on_equal_those_of_an_uninterrupted_run(tmp_path_factory, run, data):
     folder = tmp_path_factory.mktemp("records")
     manifest = write(folder, run.pop("file_sequences"))

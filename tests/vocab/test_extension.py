@@ -62,7 +62,7 @@ def test_a_size_below_that_of_the_base_is_refused():
     assert len(extension.new_tokens) == 2
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(
     st.dictionaries(st.text("abco", min_size=1, max_size=5), st.integers(1, 20), max_size=12),
     st.integers(0, 4),

@@ -41,7 +41,7 @@ def test_no_word_of_the_training_text_is_unknown(language, algorithm):
     assert unknown <= 0.0005 * heldout.total()
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(
     st.lists(st.text(min_size=1, max_size=12), min_size=1, max_size=30),
     st.booleans(),

@@ -156,7 +156,6 @@ FRAGMENTS = [
 TEXT = st.lists(st.one_of(st.sampled_from(FRAGMENTS), st.text(max_size=5))).map("".join)
 
 
-@settings(deadline=None)
 @given(TEXT, st.booleans(), st.booleans())
 @example("[CLS][SEP]\u302e[MASK]\U0001d165", True, True)
 def test_encode_equals_the_reference(text: str, lowercase: bool, strip_accents: bool) -> None:
@@ -178,7 +177,7 @@ def test_encode_lines_equals_encode() -> None:
 
     @given(TEXT)
     @example("the \ncat\r\n \n\n  \n sat \n")
-    @settings(max_examples=60, deadline=None)
+    @settings(max_examples=60)
     def check(text: str) -> None:
         ids, offsets = tokenizer.encode_lines(text)
         lines = text.removesuffix("\n").split("\n") if text else []

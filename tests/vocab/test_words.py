@@ -11,7 +11,7 @@ from lib.vocab.words import count_words
 from tests.helpers.vocabulary import UNCASED
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(st.lists(st.text(max_size=30), max_size=20), st.booleans(), st.integers(1, 40))
 def test_counts_equal_those_of_the_basic_tokenizer(tmp_path_factory, texts, lowercase, limit):
     lines = [text.replace("\n", " ").replace("\r", " ") for text in texts]

@@ -746,7 +746,7 @@ def assert_both_readers_agree(path: Path, records: list[bytes], batch_size: int)
 
 
 @given(odd_files(), st.integers(1, 4))
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_batches_equal_the_records_read_one_by_one(tmp_path_factory, records, batch_size):
     path = tmp_path_factory.mktemp("odd") / "file.tfrecord"
     assert_both_readers_agree(path, records, batch_size)

@@ -260,9 +260,7 @@ def balance(kind: str, documents: list[tuple[list[str], str | None]]) -> Counter
     return total
 
 
-@settings(
-    suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=40, deadline=None
-)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=40)
 @given(
     st.lists(st.tuples(document, fault), min_size=1, max_size=12),
     st.sampled_from(

@@ -99,7 +99,7 @@ def signature_tables(draw):
     return signed.astype(np.uint16), mask
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     signature_tables(),
     st.sampled_from([0.5, 0.8, 0.9, 1.0]),

@@ -48,7 +48,7 @@ def corpora(draw):
     return [" ".join(words) for words in held_out], [" ".join(words) for words in training]
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(corpora(), st.lists(st.integers(0, 20), max_size=3))
 def test_near_duplicates_equal_brute_force_for_any_batches(corpus, cuts):
     held_out, training = corpus

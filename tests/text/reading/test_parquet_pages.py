@@ -53,9 +53,7 @@ def written(array: pyarrow.Array, **options) -> bytes:
 some_text = st.one_of(st.none(), st.sampled_from(["", "ğüş", "a" * 40]), st.text(max_size=300))
 
 
-@settings(
-    suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=40, deadline=None
-)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=40)
 @given(
     st.lists(some_text, max_size=60),
     st.integers(1, 9),
