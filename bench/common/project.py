@@ -1,7 +1,9 @@
 """Copies of the project in which the real stages run on a benchmark's own text."""
 
+import csv
 import os
 import shutil
+import statistics
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -104,6 +106,18 @@ class Project:
     def records(self, phase: str = "main", each: bool = False) -> Measured:
         """Runs records for one phase."""
         return self.stage("records", phase, each=each)
+
+    def step_seconds(self) -> float:
+        """Median duration of a step in the last run of the phase main, without its start."""
+        path = self.folder / "results/cost/training-main.csv"
+        with path.open(encoding="utf-8", newline="") as stream:
+            rates = [float(row["steps_per_second"]) for row in csv.DictReader(stream)]
+        return 1 / statistics.median(rates[1:])
+
+    def copy_text(self, other: Path) -> None:
+        """Copies what the stages before records have made in another copy of the project."""
+        for part in ("data/corpus", "data/sample", "data/vocab", "data/shards", "results/vocab"):
+            shutil.copytree(other / part, self.folder / part)
 
     def path(self, name: str) -> Path:
         """A path in the copy; creates the folder that contains it."""

@@ -26,22 +26,15 @@ from bench.common.jobs import environment, run_parallel
 from bench.common.project import Project
 from bench.common.report import machine, table, write_json
 from bench.training.architectures import BERT, MODERNBERT, dropout_rates
-from bench.training.summary import Curve
 from lib.report.charts.axes import svg_file
 from lib.report.charts.lines import line_chart
+from lib.report.training import curves_folder
 from lib.run.atomic import write_text
 from lib.run.errors import UserError
 
 LENGTH, BATCH_SIZE = 128, 32
 TOKENS_PER_STEP = LENGTH * BATCH_SIZE
-_CALIBRATION_STEPS, _EVALUATE_EVERY = 30, 1000
-_RUN_SETTINGS: dict[str, Any] = {
-    "batch_size": BATCH_SIZE,
-    "microbatch_size": None,
-    "warmup_steps": 0.03,
-    "precision": "float32",
-    "xla": False,
-}
+_CALIBRATION = {"steps": 100, "log_every": 20, "evaluate_every": 100, "max_dev_sequences": 8}
 
 
 def _arm(
@@ -58,7 +51,7 @@ def _arm(
         **dropout_rates(dropout),
     }
     return {
-        "pretrain": {**_RUN_SETTINGS, "model": model, **settings},
+        "pretrain": {"model": model, **settings},
         "phases": {"main": {"masked_lm_prob": masked}},
     }
 
@@ -96,7 +89,12 @@ def prepare(options: argparse.Namespace) -> dict[str, Project]:
         "phases": {"main": {"max_seq_length": LENGTH, "init": "data/vocab"}},
         "pretrain": {
             "steps": round(options.tokens / TOKENS_PER_STEP),
-            "evaluate_every": _EVALUATE_EVERY,
+            "batch_size": BATCH_SIZE,
+            "microbatch_size": None,
+            "warmup_steps": 0.03,
+            "precision": "float32",
+            "xla": False,
+            "evaluate_every": 1000,
             "max_dev_sequences": 2000,
             "checkpoint_every": 500,
         },
@@ -112,9 +110,7 @@ def prepare(options: argparse.Namespace) -> dict[str, Project]:
             project = Project(folder, shared)
             project.set(arm)
             if projects:
-                for part in ("data/vocab", "data/shards", "data/sample", "results/vocab"):
-                    first = next(iter(projects.values())).folder
-                    shutil.copytree(first / part, project.folder / part)
+                project.copy_text(next(iter(projects.values())).folder)
             else:
                 shutil.copyfile(options.articles, project.path("data/raw/articles.txt"))
                 project.stages("preprocess", "sample5M", "vocab", "split")
@@ -125,32 +121,27 @@ def prepare(options: argparse.Namespace) -> dict[str, Project]:
     return projects
 
 
-def measured_step_seconds(
-    options: argparse.Namespace, projects: dict[str, Project]
-) -> dict[str, float]:
-    """Processor seconds per step of each arm, measured by short runs."""
-    path = options.work / "step-seconds.json"
-    if path.exists():
-        found: dict[str, float] = json.loads(path.read_text(encoding="utf-8"))
-        return found
-    jobs = [{"name": name, "project": project} for name, project in projects.items()]
+def measured_step_seconds(projects: dict[str, Project]) -> dict[str, float]:
+    """Seconds per step of each arm, measured by a short run once for each project."""
+    jobs = [{"project": project} for project in projects.values()]
     results = run_parallel(_calibrate, jobs, 1)
-    found = {name: result["seconds"] for name, result in zip(projects, results, strict=True)}
-    write_json(path, found)
-    return found
+    return {name: result["seconds"] for name, result in zip(projects, results, strict=True)}
 
 
 def _calibrate(job: dict[str, Any]) -> dict[str, Any]:
-    """Times two runs of different lengths: their difference has neither start-up nor evaluation."""
     project: Project = job["project"]
-    path = project.folder / "params.yaml"
-    params = path.read_text(encoding="utf-8")
-    seconds = []
-    for steps in (_CALIBRATION_STEPS, 3 * _CALIBRATION_STEPS):
-        project.set({"pretrain": {"steps": steps, "max_dev_sequences": 8, "warmup_steps": 10}})
-        seconds.append(project.stage("pretrain", "main", "--from-start").cpu_seconds)
-    write_text(path, params)
-    return {"seconds": (seconds[1] - seconds[0]) / (2 * _CALIBRATION_STEPS)}
+    result = project.folder / "calibration.json"
+    if not result.exists():
+        path = project.folder / "params.yaml"
+        params = path.read_text(encoding="utf-8")
+        project.set({"pretrain": _CALIBRATION})
+        project.stage("pretrain", "main", "--from-start")
+        write_text(path, params)
+        # The curves of the run itself are not there yet.
+        shutil.rmtree(project.folder / "results/pretrain")
+        write_json(result, {"seconds": project.step_seconds()})
+    found: dict[str, Any] = json.loads(result.read_text(encoding="utf-8"))
+    return found
 
 
 def _train(job: dict[str, Any]) -> dict[str, Any]:
@@ -162,33 +153,28 @@ def _train(job: dict[str, Any]) -> dict[str, Any]:
     return job
 
 
-def dev_curve(project: Project, measure: str) -> Curve:
-    """(step, value) at the evaluations that a run has made so far."""
-    results = project.folder / "results/pretrain/main"
-    for folder in ("curves", "live"):
-        path = results / folder / f"dev/{measure}.tsv"
-        if path.exists():
-            with path.open(encoding="utf-8", newline="") as stream:
-                rows = list(csv.reader(stream, delimiter="\t"))[1:]
-            return [(int(step), float(value)) for step, value in (row[:2] for row in rows)]
-    return []
+def dev_curve(project: Project, measure: str) -> dict[int, float]:
+    """Step -> value, at the evaluations that a run has made so far."""
+    path = curves_folder(project.folder / "results", "main") / f"dev/{measure}.tsv"
+    if not path.exists():
+        return {}
+    with path.open(encoding="utf-8", newline="") as stream:
+        return {
+            int(row["step"]): float(row[measure]) for row in csv.DictReader(stream, delimiter="\t")
+        }
 
 
 def report(
     options: argparse.Namespace, projects: dict[str, Project], seconds: dict[str, float]
 ) -> None:
     losses = {name: dev_curve(project, "mlm_loss") for name, project in projects.items()}
-    accuracies = {name: dict(dev_curve(each, "mlm_accuracy")) for name, each in projects.items()}
     losses = {name: curve for name, curve in losses.items() if curve}
-    columns = {"tokens": "million tokens"} | {name: name for name in losses}
-    rows = []
-    for step in sorted({step for curve in losses.values() for step, _ in curve}):
-        row = {"tokens": f"{step * TOKENS_PER_STEP / 1e6:.1f}"}
-        row |= {
-            name: f"{dict(curve).get(step, float('nan')):.3f}" for name, curve in losses.items()
-        }
-        rows.append(row)
-    print(table(rows, columns))
+    rows = [
+        {"tokens": f"{step * TOKENS_PER_STEP / 1e6:.1f}"}
+        | {name: f"{curve[step]:.3f}" for name, curve in losses.items() if step in curve}
+        for step in sorted({step for curve in losses.values() for step in curve})
+    ]
+    print(table(rows, {"tokens": "million tokens"} | {name: name for name in losses}))
     if not options.out or not losses:
         return
     write_json(options.out, {"machine": machine(("numpy", "tensorflow")), "step_seconds": seconds})
@@ -196,17 +182,17 @@ def report(
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(["model", "step", "tokens", "cpu_minutes", "dev_loss", "dev_accuracy"])
     for name, curve in losses.items():
-        for step, loss in curve:
-            minutes = step * seconds[name] / 60
-            values = [name, int(step), int(step * TOKENS_PER_STEP), f"{minutes:.1f}", f"{loss:.5f}"]
-            writer.writerow([*values, f"{accuracies[name][step]:.5f}"])
+        accuracies = dev_curve(projects[name], "mlm_accuracy")
+        for step, loss in curve.items():
+            cost = [step, step * TOKENS_PER_STEP, f"{step * seconds[name] / 60:.1f}"]
+            writer.writerow([name, *cost, f"{loss:.5f}", f"{accuracies[step]:.5f}"])
     write_text(options.out.with_suffix(".csv"), text.getvalue())
     for unit, scale in (
         ("million tokens", dict.fromkeys(losses, TOKENS_PER_STEP / 1e6)),
         ("CPU minutes", {name: seconds[name] / 60 for name in losses}),
     ):
         curves = {
-            name: [(step * scale[name], loss) for step, loss in curve]
+            name: [(step * scale[name], loss) for step, loss in curve.items()]
             for name, curve in losses.items()
         }
         chart = line_chart(curves, unit, "dev loss", title="4 layers of 256: MLM loss, nats")
@@ -229,7 +215,7 @@ def main() -> None:
         raise UserError(f"--articles {options.articles}: no such file")
     options.work = options.work.absolute()
     projects = prepare(options)
-    seconds = measured_step_seconds(options, projects)
+    seconds = measured_step_seconds(projects)
     if not options.report:
         jobs = [{"name": name, "project": project} for name, project in projects.items()]
         run_parallel(_train, jobs, options.jobs)

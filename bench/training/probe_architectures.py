@@ -7,10 +7,8 @@ fine-tuned to tag words, with several seeds. Machines with other load give other
 """
 
 import argparse
-import csv
 import json
 import shutil
-import statistics
 import sys
 from pathlib import Path
 from typing import Any
@@ -50,10 +48,7 @@ def step_seconds(project: Project, options: argparse.Namespace, architecture: st
     settings = pretrain_settings(options, architecture, _CALIBRATION_STEPS, True)
     project.set({"pretrain": settings})
     project.stage("pretrain", "main")
-    path = project.folder / "results/cost/training-main.csv"
-    with path.open(encoding="utf-8", newline="") as stream:
-        rates = [float(row["steps_per_second"]) for row in csv.DictReader(stream)]
-    return 1 / statistics.median(rates[1:])
+    return project.step_seconds()
 
 
 def main() -> None:

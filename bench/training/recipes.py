@@ -144,7 +144,6 @@ def make_variants(parts: bool) -> Variants:
     return variants
 
 
-_SHARED_DATA = ("data/corpus", "data/sample", "data/vocab", "data/shards", "results/vocab")
 _RECORDS = "data/records"
 COLUMNS = {
     "name": "recipe",
@@ -186,8 +185,7 @@ def prepare(work: Path, variants: Variants) -> None:
             if first is None:
                 project.stages("demo", "preprocess", "sample5M", "vocab", "split")
             else:
-                for part in _SHARED_DATA:
-                    shutil.copytree(first / part, folder / part)
+                project.copy_text(first)
             if kind in made:
                 shutil.copytree(made[kind] / _RECORDS, folder / _RECORDS)
             else:

@@ -1,6 +1,7 @@
 """The report's sections of examples and training: records, curves and outcome of each phase."""
 
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 from xml.etree.ElementTree import Element
 
@@ -129,11 +130,15 @@ def _charts(results: Results, phase: str) -> Iterator[Element]:
             yield figure(caption, image)
 
 
+def curves_folder(results: Path, phase: str) -> Path:
+    """The folder of a phase's curves; while training runs, that of its log so far."""
+    folder = results / f"pretrain/{phase}/curves"
+    return folder if folder.exists() else results / f"pretrain/{phase}/live/plots/metrics"
+
+
 def _logs(results: Results, phase: str) -> dict[str, dict[str, str]]:
-    """Curves by metric and by text (train, dev or empty); while training runs, its log so far."""
-    folder = results.folder / f"pretrain/{phase}/curves"
-    if not folder.exists():
-        folder = results.folder / f"pretrain/{phase}/live/plots/metrics"
+    """Curves by metric and by text (train, dev or empty)."""
+    folder = curves_folder(results.folder, phase)
     logs: dict[str, dict[str, str]] = {}
     for path in folder.rglob("*.tsv"):
         text = "" if path.parent == folder else path.parent.name

@@ -15,6 +15,7 @@ from safetensors.numpy import load_file, save_file
 
 from bench import ROOT
 from bench.common import jobs
+from bench.common.project import Project
 from bench.training import continuing, learning, lengths, long_run, recipes, summary
 from bench.training.architectures import NAMES, SMALL_INTERMEDIATE, model_settings, small_model
 from bench.training.baseline import unigram_loss
@@ -194,6 +195,16 @@ def test_arms_of_the_long_run_have_valid_params_and_equal_layers():
         assert layers, name
         parameters.add(round(sum(math.prod(each.shape) for each in layers), -5))
     assert len(parameters) == 1
+
+
+def test_curves_of_the_long_run_are_those_of_a_running_or_finished_run(tmp_path):
+    project = Project(tmp_path)
+    assert long_run.dev_curve(project, "mlm_loss") == {}
+    results = tmp_path / "results/pretrain/main"
+    for folder, loss in (("live/plots/metrics", 5.5), ("curves", 4.25)):
+        (results / folder / "dev").mkdir(parents=True)
+        (results / folder / "dev/mlm_loss.tsv").write_text(f"step\tmlm_loss\n1000\t{loss}\n")
+        assert long_run.dev_curve(project, "mlm_loss") == {1000: loss}
 
 
 def test_fastest_mode_of_the_peer_counts(tmp_path, monkeypatch):
