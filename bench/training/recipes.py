@@ -9,9 +9,11 @@ variant gets the best of the same few, found with one seed; the other seeds then
 score is bits per character of the same masked words of the test split. A ModernBERT, whose layers
 have as many parameters, is measured as an addition to budget-24h.
 
-The number of steps that fit is found first, by short runs of all at the same time, on a machine
-that must otherwise be idle; compiling is not part of the budget. These numbers and finished runs
-are saved in the scratch folder: if interrupted, call it again to continue.
+The number of steps that fit is found first, by short runs, on a machine that must otherwise be
+idle; compiling is not part of the budget. A part that leaves the work of a step as it is gets as
+many steps as its recipe: otherwise noise of the clock would count as a gain or a loss. These
+numbers and finished runs are saved in the scratch folder: if interrupted, call it again to
+continue.
 
 Keys of a job: `name` (the variant), `project` (its folder), `phases` (name -> fraction of the
 steps), `rate`, `seed`, `steps` (null in a calibration), `folder`; `cpu_seconds`,
@@ -129,6 +131,11 @@ ADDITIONS = ("sinusoids", "Muon", "only [MASK]", "late decay", "ModernBERT", "Mo
 # Parts that hf-guide has as well, or that have no effect in it, or that its sentence pairs exclude.
 NOT_ALONE = ("cut sequences", "new masks", "ModernBERT", "ModernBERT and Muon")
 
+# Parts that leave the work of a step as it is.
+SAME_COST = ("initial weights", "sinusoids", "only [MASK]", "beta2 0.98", "warm-up", "late decay")
+# Short runs per variant and phase; twice as many of the recipes, which stand for other variants.
+_CALIBRATIONS = 2
+
 
 def make_variants(parts: bool) -> Variants:
     """The two recipes and, if asked for, each part alone and left out."""
@@ -142,6 +149,12 @@ def make_variants(parts: bool) -> Variants:
             else:
                 variants[f"{BUDGET} without {name}"] = (BUDGET, {section: without})
     return variants
+
+
+def cost_of(variant: str, variants: Variants) -> str:
+    """The variant whose steps cost as much: itself, or its recipe."""
+    same = variant.endswith(tuple(f" {part}" for part in SAME_COST))
+    return variants[variant][0] if same else variant
 
 
 _RECORDS = "data/records"
@@ -234,20 +247,24 @@ class Comparison:
 
         Compiling takes seconds per phase: in a short run it would weigh more than any part.
         """
+        measured = {name: cost_of(name, self._variants) for name in self._variants}
         jobs = [
-            self._job(name, f"calibration-{phase}", phases={phase: 1.0}, steps=None)
-            for name, (recipe, _) in self._variants.items()
-            for phase in PHASES[recipe]
+            self._job(name, f"calibration-{phase}-{number}", phases={phase: 1.0}, steps=None)
+            for number in range(2 * _CALIBRATIONS)
+            for name in dict.fromkeys(measured.values())
+            if number < _CALIBRATIONS or name in PHASES
+            for phase in PHASES[self._variants[name][0]]
         ]
-        costs: dict[str, list[dict[str, Any]]] = {}
+        seconds: dict[str, dict[str, list[float]]] = {}
         for job, cost in zip(jobs, run_parallel(_train, jobs, self._options.jobs), strict=True):
-            costs.setdefault(job["name"], []).append(cost)
+            (phase,) = job["phases"]
+            found = seconds.setdefault(job["name"], {}).setdefault(phase, [])
+            found.append(cost["step_seconds"])
         steps = {}
-        for name, phases in costs.items():
-            fractions = PHASES[self._variants[name][0]].values()
+        for name, (recipe, _) in self._variants.items():
             each = sum(
-                cost["step_seconds"] * fraction
-                for cost, fraction in zip(phases, fractions, strict=True)
+                statistics.median(seconds[measured[name]][phase]) * fraction
+                for phase, fraction in PHASES[recipe].items()
             )
             steps[name] = [max(20, round(self._seconds / each))]
         return steps
