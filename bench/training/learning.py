@@ -55,8 +55,7 @@ from bench.training.summary import (
     summarise,
     time_to_reach,
 )
-from lib.report.charts.axes import svg_file
-from lib.report.charts.lines import line_chart
+from lib.report.charts.svg import line_chart
 from lib.run.atomic import write_text
 from lib.run.errors import UserError
 
@@ -459,7 +458,7 @@ def main() -> None:
             title=f"WikiText-2, {title}: held-out MLM loss, mean over seeds",
             dashed=[name for name in curves if not name.startswith(OURS)],
         )
-        write_text(options.out.with_suffix(".svg"), svg_file(chart))
+        write_text(options.out.with_suffix(".svg"), chart)
     if not passed:
         sys.exit("learning: threshold missed")
 

@@ -26,8 +26,7 @@ from bench.common.jobs import environment, run_parallel
 from bench.common.project import Project
 from bench.common.report import machine, table, write_json
 from bench.training.architectures import BERT, MODERNBERT, dropout_rates
-from lib.report.charts.axes import svg_file
-from lib.report.charts.lines import line_chart
+from lib.report.charts.svg import line_chart
 from lib.report.training import curves_folder
 from lib.run.atomic import write_text
 from lib.run.errors import UserError
@@ -197,7 +196,7 @@ def report(
         }
         chart = line_chart(curves, unit, "dev loss", title="4 layers of 256: MLM loss, nats")
         suffix = f".{unit.split()[-1]}.svg"
-        write_text(options.out.with_suffix(suffix), svg_file(chart))
+        write_text(options.out.with_suffix(suffix), chart)
 
 
 def main() -> None:

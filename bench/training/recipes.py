@@ -45,8 +45,7 @@ from bench.training.summary import (
     summarise,
 )
 from lib.commands.recipe import apply_recipe
-from lib.report.charts.axes import svg_file
-from lib.report.charts.lines import line_chart
+from lib.report.charts.svg import line_chart
 from lib.run.atomic import write_text
 from lib.run.errors import UserError
 
@@ -361,7 +360,7 @@ def main() -> None:
             title="Demo corpus: bits per character of masked words, mean over seeds",
             dashed=[HF],
         )
-        write_text(options.out.with_suffix(".svg"), svg_file(chart))
+        write_text(options.out.with_suffix(".svg"), chart)
     if not passed:
         sys.exit(f"recipes: threshold missed: {BUDGET} is not better than {HF}")
 

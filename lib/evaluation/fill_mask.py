@@ -1,7 +1,6 @@
 """Fill-mask examples: test sentences with one masked word, and the most likely tokens for it."""
 
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass
 from itertools import islice, zip_longest
 from pathlib import Path
 
@@ -14,17 +13,6 @@ from lib.vocab.tokenizer import WordPieceTokenizer
 _MAX_DOCUMENTS = 200
 _MIN_TOKENS, _MAX_TOKENS = 8, 40
 _TOP_K = 5
-
-
-@dataclass(frozen=True)
-class FillMaskExample:
-    """A sentence with one masked word, the word, and the top-5 predictions, the best first."""
-
-    sentence: str
-    word: str
-    guesses: list[str]
-    probabilities: list[float]
-    unigram_guess: str
 
 
 def example_sentences(shards: list[Path]) -> Iterator[str]:
@@ -43,10 +31,13 @@ def fill_mask_examples(
     count: int,
     seed: int,
 ) -> list[dict[str, object]]:
-    """Masks one word in each of the first `count` sentences that have a suitable one."""
+    """Masks one word in each of the first `count` sentences that have a suitable one.
+
+    Guesses are the most likely tokens with their probabilities, the best first.
+    """
     vocabulary = tokenizer.vocabulary
     length = min(_MAX_TOKENS + 2, evaluator.config.max_position_embeddings)
-    examples: list[FillMaskExample] = []
+    examples: list[dict[str, object]] = []
     for number, sentence in enumerate(sentences):
         if len(examples) == count:
             break
@@ -62,15 +53,15 @@ def fill_mask_examples(
         tokens = [vocabulary[token_id] for token_id in ids]
         tokens[position] = "____"
         examples.append(
-            FillMaskExample(
-                " ".join(tokens).replace(" ##", ""),
-                vocabulary[ids[position]],
-                [vocabulary[token_id] for token_id, _ in best],
-                [round(probability, 4) for _, probability in best],
-                vocabulary[unigram.top],
-            )
+            {
+                "sentence": " ".join(tokens).replace(" ##", ""),
+                "word": vocabulary[ids[position]],
+                "guesses": [vocabulary[token_id] for token_id, _ in best],
+                "probabilities": [round(probability, 4) for _, probability in best],
+                "unigram_guess": vocabulary[unigram.top],
+            }
         )
-    return [asdict(example) for example in examples]
+    return examples
 
 
 def _candidates(tokenizer: WordPieceTokenizer, ids: list[int]) -> list[int]:

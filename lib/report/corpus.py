@@ -2,33 +2,19 @@
 
 import difflib
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
-from xml.etree.ElementTree import Element
 
-from lib.report.markup import (
-    Child,
-    element,
-    facts,
-    figures,
-    folded,
-    number,
-    section,
-    stack,
-    table,
-    words,
-)
 from lib.report.results import Results
 
-_SHOWN_SAMPLES = 4
 # preprocess truncates samples to this many characters.
 _SAMPLE_LENGTH = 300
 # White space; punctuation that is used without it; everything between these.
 _WORD = re.compile(r"\s+|[。．！？、，；：…]|[^\s。．！？、，；：…]+")
 _PARTS = ("train", "dev", "test")
 # Counts of preprocess by reason why something was dropped, in the order of the steps.
-_DROPPED = {
+DROPPED = {
     "records_without_text": "records without text",
     "headings_left_out": "headings",
     "documents_empty": "documents that are empty after cleaning",
@@ -47,79 +33,62 @@ _KEPT = {
     "characters": "characters kept",
 }
 
+# A paragraph: its words and what is between them, each with whether cleaning changed it.
+Marked = list[tuple[str, bool]]
 
-def corpus(results: Results) -> Element:
-    """The section of the corpus."""
+
+def corpus(results: Results) -> dict[str, Any]:
+    """Counts, the way of the documents, samples of cleaning and rejections."""
     text, split = results.metrics("preprocess"), results.metrics("split")
-    return section(
-        "text",
-        "Text",
-        _counts(text) if text else results.absence("preprocess"),
-        element("h3", "Where the documents went"),
-        _flow(text or {}, split or {}),
-        _split(split) if split else results.absence("split"),
-        element("h3", "Before and after cleaning"),
-        _samples(results),
-        figures(*results.images("preprocess"), *results.images("split")),
-    )
+    page = results.text("preprocess/samples.txt")
+    samples, rejected = _read_samples(page or "")
+    return {
+        "text": text,
+        "counts": _counts(text or {}),
+        "flow": _flow(text or {}, split or {}),
+        "split": split,
+        "parts": {part: split[part] for part in _PARTS if part in split} if split else {},
+        "has_samples": page is not None,
+        "samples": [(each.source, *_compared(each)) for each in samples],
+        "rejected": rejected,
+    }
 
 
-def _counts(text: Mapping[str, Any]) -> Element:
-    formats = ", ".join(f"{count:,} {kind}" for kind, count in text.get("formats", {}).items())
-    read = [(label, number(text[key])) for key, label in _READ.items() if key in text]
-    read += [("formats", formats)] if formats else []
-    kept = [(label, number(text[key])) for key, label in _KEPT.items() if key in text]
-    shown = {*_READ, *_KEPT, *_DROPPED, "formats", "rejected", "edits"}
-    rest = [
-        (words(key), number(value, key))
-        for key, value in text.items()
-        if key not in shown and not isinstance(value, dict | list)
-    ]
-    dropped = [(words(reason), number(count)) for reason, count in text.get("rejected", {}).items()]
-    dropped += [(label, number(text[key])) for key, label in _DROPPED.items() if text.get(key)]
-    edits = [(words(edit), number(count)) for edit, count in text.get("edits", {}).items()]
-    return element(
-        "div",
-        element("div", element("h3", "Read"), facts(read)),
-        element("div", element("h3", "Kept"), facts(kept + rest)),
-        element(
-            "div",
-            element("h3", "Rejected and dropped, by reason"),
-            facts(dropped) if dropped else element("p", "nothing"),
-        ),
-        element("div", element("h3", "Cleaning edits"), facts(edits)) if edits else None,
-        class_="columns",
-    )
+def _counts(text: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """Counts by name, in columns with titles."""
+
+    def chosen(labels: Mapping[str, str]) -> dict[str, Any]:
+        return {label: text[key] for key, label in labels.items() if key in text}
+
+    shown = {*_READ, *_KEPT, *DROPPED}
+    formats = ", ".join(f"{count:,} {name}" for name, count in text.get("formats", {}).items())
+    return {
+        "Read": chosen(_READ) | ({"formats": formats} if formats else {}),
+        "Kept": chosen(_KEPT)
+        | {
+            key: value
+            for key, value in text.items()
+            if key not in shown and not isinstance(value, dict | list)
+        },
+        "Rejected and dropped, by reason": {
+            **text.get("rejected", {}),
+            **{label: count for label, count in chosen(DROPPED).items() if count},
+        },
+        "Cleaning edits": text.get("edits", {}),
+    }
 
 
-def _flow(text: Mapping[str, Any], split: Mapping[str, Any]) -> Element | None:
-    """A stacked bar of the documents: train, dev, test, and those that were dropped."""
-    parts = [(name, split[name]["documents"]) for name in _PARTS if name in split]
+def _flow(text: Mapping[str, Any], split: Mapping[str, Any]) -> dict[str, int]:
+    """The number of documents in train, dev and test, and of those that were dropped."""
+    parts = {name: split[name]["documents"] for name in _PARTS if name in split}
     if not parts and "documents" in text:
-        parts = [("kept", text["documents"])]
-    parts += [
-        (f"dropped: {label}", text[key])
-        for key, label in _DROPPED.items()
+        parts = {"kept": text["documents"]}
+    dropped = {
+        f"dropped: {label}": text[key]
+        for key, label in DROPPED.items()
         if key.startswith("documents") and text.get(key)
-    ]
-    return stack(parts) if parts else None
-
-
-def _split(split: Mapping[str, Any]) -> Element:
-    parts = {part: split[part] for part in _PARTS if part in split}
-    overlap = split.get("overlap", {})
-    rows: list[list[Child]] = []
-    for name, part in parts.items():
-        near = overlap.get(name, {})
-        rows.append(
-            [
-                name,
-                *(number(part[key]) for key in ("documents", "sentences", "bytes", "shards")),
-                f"{near['near_duplicates']:,} ({near['fraction']:.1%})" if near else "–",
-            ]
-        )
-    heading = "documents", "sentences", "bytes", "shards", "with a near duplicate in training text"
-    return table((None, *heading), rows)
+    }
+    return parts | dropped
 
 
 @dataclass
@@ -149,38 +118,8 @@ def _read_samples(page: str) -> tuple[list[_Sample], list[_Sample]]:
     return samples, rejected
 
 
-def _samples(results: Results) -> Element:
-    page = results.text("preprocess/samples.txt")
-    if page is None:
-        return results.absence("preprocess")
-    samples, rejected = _read_samples(page)
-    if not samples and not rejected:
-        return element("p", "Cleaning did not change any document.")
-    shown = [_compared(sample) for sample in samples]
-    inputs = ((element("bdi", each.source), list(_paragraphs(each.before))) for each in rejected)
-    return element(
-        "div",
-        element(
-            "p",
-            "Beginnings of documents, drawn at random from those that cleaning changed. After "
-            "cleaning, every line is a sentence.",
-        ),
-        shown[:_SHOWN_SAMPLES],
-        folded(f"{len(shown) - _SHOWN_SAMPLES} more", shown[_SHOWN_SAMPLES:])
-        if shown[_SHOWN_SAMPLES:]
-        else None,
-        folded("Rejected input", table(("file and reason", "beginning"), inputs))
-        if rejected
-        else None,
-    )
-
-
-def _paragraphs(lines: list[str]) -> Iterator[Element]:
-    return (element("p", line, dir="auto", class_="corpus") for line in lines)
-
-
-def _compared(sample: _Sample) -> Element:
-    """A sample before and after cleaning, side by side, with the changed words marked."""
+def _compared(sample: _Sample) -> tuple[list[Marked], list[Marked]]:
+    """The paragraphs of a sample before and after cleaning, with the changed words marked."""
     before, after = ([*map(_WORD.findall, lines)] for lines in (sample.before, sample.after))
     old, new = (
         [word for line in lines for word in line if not word.isspace()] for lines in (before, after)
@@ -197,24 +136,13 @@ def _compared(sample: _Sample) -> Element:
         # Both are truncated: after the last common word, a difference is not a change.
         same[0].update(range(ends[0], len(old)))
         same[1].update(range(ends[1], len(new)))
-    return element(
-        "article",
-        element("h4", element("bdi", sample.source)),
-        element("div", _marked(before, same[0], "del"), class_="before"),
-        element("div", _marked(after, same[1], "ins"), class_="after"),
-        class_="sample",
-    )
+    return _marked(before, same[0]), _marked(after, same[1])
 
 
-def _marked(lines: list[list[str]], same: set[int], tag: str) -> Iterator[Element]:
-    """Paragraphs in which the words whose indices are not in `same` are marked."""
-    count = 0
-    for line in lines:
-        paragraph: list[Child] = []
-        for word in line:
-            if word.isspace():
-                paragraph.append(word)
-            else:
-                paragraph.append(word if count in same else element(tag, word))
-                count += 1
-        yield element("p", *paragraph, dir="auto", class_="corpus")
+def _marked(lines: list[list[str]], same: set[int]) -> list[Marked]:
+    """Lines of words in which those whose indices are not in `same` are marked."""
+    indices = iter(range(sum(map(len, lines))))
+    return [
+        [(word, not word.isspace() and next(indices) not in same) for word in line]
+        for line in lines
+    ]

@@ -170,13 +170,10 @@ def _add_followers(
 ) -> None:
     """Adds the stages that depend on an output of an outdated one."""
     sources = {name: set(_producers(deps, outs)) for name, deps in declared.items()}
-    changed = True
-    while changed:
-        changed = False
-        for name, producers in sources.items():
-            if name not in found and producers & found.keys():
-                found[name] = OUTDATED
-                changed = True
+    while followers := [
+        name for name in sources if name not in found and sources[name] & found.keys()
+    ]:
+        found |= dict.fromkeys(followers, OUTDATED)
 
 
 def _producers(deps: set[str], outs: Mapping[str, tuple[str, Mapping[str, Any]]]) -> Iterator[str]:

@@ -1,36 +1,42 @@
 """results/report.html: the whole run on one page without any other file.
 
 It shows timings and the stages that have run so far, so it is not an output of a stage: evaluate
-writes it at its end, and `make report` at any time.
+writes it at its end, and `make report` at any time. The markup is in templates/, with one template
+per section.
 """
 
+import re
+from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
-from xml.etree.ElementTree import Element
+from typing import Any
 
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+
+from lib.evaluation.metrics import INITIAL, results_in
 from lib.params import VOCAB, load_params
+from lib.report.charts.svg import COLOURS
 from lib.report.corpus import corpus
-from lib.report.cost import cost, total_time
-from lib.report.fill_mask import fill_mask
-from lib.report.held_out import flat, held_out, tiles
-from lib.report.markup import document, element, facts, figures, section
+from lib.report.cost import STAGES, cost, costs, short_time
 from lib.report.outdated import outdated_stages
+from lib.report.repeats import repeats_of
 from lib.report.results import METRICS, Results
 from lib.report.training import examples, training
 from lib.report.vocabulary import vocabulary
+from lib.report.wording import flat, number, words
 from lib.run.atomic import write_text
 
 REPORT = Path("results/report.html")
 # Folders of results that have a section; all others are shown as they are.
-_KNOWN = (
-    "preprocess",
-    "sample5M",
-    "vocab",
-    "split",
-    "records",
-    "pretrain",
-    "evaluate",
-    "cost",
-    "tensorboard",
+_KNOWN = (*STAGES, "cost", "tensorboard")
+# Charts of evaluate that other sections draw for every phase.
+_OTHER_SECTIONS = ("training_*", "learning_rate*", "records_*", "token_frequency*")
+# Characters that HTML cannot represent: controls, halves of surrogate pairs, noncharacters.
+_INVALID = re.compile(
+    "[^\t\n\x20-\x7e\xa0-\ud7ff\ue000-\ufdcf\ufdf0-\ufffd"
+    + "".join(f"{chr(0x10000 * plane)}-{chr(0x10000 * plane + 0xFFFD)}" for plane in range(1, 17))
+    + "]"
 )
 
 
@@ -62,32 +68,61 @@ def page(results: Results, params_text: str) -> str:
     Raises:
         UserError: a file of results cannot be read.
     """
+    measured = _held_out(results)
     sections = [
-        held_out(results),
-        fill_mask(results),
-        training(results),
-        corpus(results),
-        vocabulary(results),
-        examples(results),
+        ("metrics", "Held-out metrics", measured),
+        ("fill-mask", "Fill-mask examples", {"examples": results.fill_mask()}),
+        ("training", "Training", training(results)),
+        ("text", "Text", corpus(results)),
+        ("vocabulary", "Vocabulary", vocabulary(results)),
+        ("examples", "Examples", examples(results)),
         *_more(results),
-        cost(results),
-        _params(params_text),
+        ("cost", "Cost", cost(results)),
+        ("params", "Parameters", {"params_text": params_text}),
     ]
-    links = [
-        element("a", each.findtext("h2") or "", href=f"#{each.get('id')}") for each in sections
-    ]
-    phase = results.params.evaluate.phase
-    header = element(
-        "header",
-        element("p", "domain-bert: one run, from raw text to", class_="kicker"),
-        element("h1", element("bdi", f"models/{phase}")),
-        element("p", _abstract(results), class_="lede"),
-        tiles(results),
+    shown = []
+    for name, title, values in sections:
+        template = templates().get_template(values.get("template", f"{name}.html"))
+        shown.append((name, title, Markup(template.render(results=results, **values))))
+    phase, abstract = results.params.evaluate.phase, _abstract(results)
+    whole = templates().get_template("page.html")
+    return valid(whole.render(phase=phase, abstract=abstract, sections=shown, **measured))
+
+
+def valid(text: str) -> str:
+    """Text in which U+FFFD stands for each character that HTML cannot represent."""
+    return _INVALID.sub("\ufffd", text)
+
+
+@cache
+def templates() -> Environment:
+    """The templates, which escape everything but the output of macros and of `| safe`."""
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).with_name("templates")),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
-    footer = element("footer", element("p", "Made from results/; make report updates it."))
-    style = Path(__file__).with_name("style.css").read_text(encoding="utf-8")
-    body = [header, element("nav", element("div", links)), element("main", sections), footer]
-    return document(f"domain-bert: {phase}", style, body)
+    environment.filters |= {"words": words, "number": number, "time": short_time}
+    environment.globals |= {"colours": COLOURS, "initial": INITIAL}
+    return environment
+
+
+def _held_out(results: Results) -> dict[str, Any]:
+    """Metrics with intervals and baselines, charts and tables of evaluate, and its counts."""
+    metrics = results.metrics("evaluate")
+    found, rest = results_in(metrics or {})
+    rest.pop("phase", None)
+    return {
+        "metrics": metrics,
+        "found": found,
+        "with_initial": any(INITIAL in result.baselines for result in found),
+        "repeats": repeats_of(results.folder, metrics) if metrics else None,
+        "images": results.images("evaluate", skip=_OTHER_SECTIONS),
+        "tables": results.tables("evaluate"),
+        "others": list(flat(rest)),
+    }
 
 
 def _abstract(results: Results) -> str:
@@ -108,36 +143,34 @@ def _abstract(results: Results) -> str:
             f"Its text: {params.preprocess.input}, {text['documents']:,} documents with "
             f"{text['characters']:,} characters."
         )
-    took = total_time(results)
-    if took and not results.outdated:
+    stages = costs(results).values()
+    if stages and not results.outdated:
+        took = short_time(sum(each["wall_seconds"] for each in stages))
         parts.append(f"All stages took {took} on this machine.")
     return " ".join(parts) or "No stage has run for this params.yaml yet; run dvc repro"
 
 
-def _more(results: Results) -> list[Element]:
+def _more(results: Results) -> Iterator[tuple[str, str, dict[str, Any]]]:
     """A section for each other folder of results: its metrics, images and tables."""
-    sections = []
     for folder in sorted(path for path in results.folder.glob("*") if path.is_dir()):
         if folder.name in _KNOWN:
             continue
-        numbers: list[Element] = []
-        for path in sorted(folder.rglob(METRICS)):
-            name = path.parent.relative_to(results.folder).as_posix()
-            metrics = results.metrics(name)
-            numbers.append(element("h3", name))
-            numbers.append(results.absence(name) if metrics is None else facts(flat(metrics)))
-        images = figures(*results.images(folder.name))
-        tables = results.tables(folder.name)
-        if numbers or images is not None or tables:
-            title = folder.name.replace("_", " ").capitalize()
-            sections.append(section(f"more-{folder.name}", title, numbers, images, tables))
-    return sections
-
-
-def _params(text: str) -> Element:
-    """The content of params.yaml, with its comments in grey."""
-    lines = []
-    for line in text.split("\n"):
-        code, mark, comment = line.partition("#")
-        lines += [code, element("i", mark + comment) if mark else "", "\n"]
-    return section("params", "Parameters", element("pre", lines, tabindex="0"))
+        names = [
+            path.parent.relative_to(results.folder).as_posix()
+            for path in sorted(folder.rglob(METRICS))
+        ]
+        metrics = {name: results.metrics(name) for name in names}
+        images, tables = results.images(folder.name), results.tables(folder.name)
+        if metrics or images or tables:
+            yield (
+                f"more-{folder.name}",
+                words(folder.name).capitalize(),
+                {
+                    "template": "more.html",
+                    "metrics": {
+                        name: values and list(flat(values)) for name, values in metrics.items()
+                    },
+                    "images": images,
+                    "tables": tables,
+                },
+            )

@@ -5,10 +5,13 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict
 from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
+
+from pydantic import Field, TypeAdapter, ValidationError
+from pydantic.dataclasses import dataclass
 
 from lib.evaluation.metrics import METRICS, Metric
 from lib.run.atomic import write_text
@@ -31,7 +34,7 @@ class Repeat:
     seed: int
     experiment: str
     rev: str
-    metrics: Mapping[str, float]
+    metrics: dict[str, float]
 
 
 @dataclass(frozen=True)
@@ -43,7 +46,7 @@ class Repeats:
     """
 
     varied: str
-    runs: Sequence[Repeat]
+    runs: list[Repeat] = Field(min_length=2)
 
     @classmethod
     def read(cls, results: Path) -> "Repeats | None":
@@ -55,38 +58,19 @@ class Repeats:
         path = results / _FILE
         if not path.exists():
             return None
-        values = read_object(path)
         try:
-            runs = [
-                Repeat(
-                    int(run["seed"]),
-                    str(run["experiment"]),
-                    str(run["rev"]),
-                    {str(name): float(value) for name, value in run["metrics"].items()},
-                )
-                for run in values["runs"]
-            ]
-            if len(runs) < 2:
-                raise ValueError("fewer than two runs")
-            return cls(str(values["varied"]), runs)
-        except (KeyError, TypeError, ValueError, AttributeError) as failure:
-            raise UserError(f"{path}: not a file of make repeat ({failure!r}); {_HOW}") from None
+            return TypeAdapter(cls).validate_python(read_object(path))
+        except ValidationError as failure:
+            first = failure.errors()[0]
+            problem = f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
+            raise UserError(f"{path}: not a file of make repeat ({problem}); {_HOW}") from None
 
     def write(self, results: Path) -> None:
-        runs = [
-            {
-                "seed": run.seed,
-                "experiment": run.experiment,
-                "rev": run.rev,
-                "metrics": dict(run.metrics),
-            }
-            for run in self.runs
-        ]
-        deviations = {
+        summary = {
             metric.name: {"mean": fmean(values), "sd": stdev(values)}
             for metric, values in self.of_metrics()
         }
-        content = {"varied": self.varied, "runs": runs, "summary": deviations}
+        content = asdict(self) | {"summary": summary}
         write_text(results / _FILE, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
 
     def belongs_to(self, metrics: Mapping[str, Any]) -> bool:

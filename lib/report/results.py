@@ -4,17 +4,14 @@ import base64
 import csv
 import io
 import json
-import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 from xml.etree import ElementTree
-from xml.etree.ElementTree import Element
 
 from lib.params import Params
-from lib.report.charts.lines import Curve, line_chart, thin_out
-from lib.report.markup import element, figure, folded, table, words
+from lib.report.wording import words
 from lib.run.errors import UserError
 from lib.run.json_files import read_object
 
@@ -22,9 +19,24 @@ _SVG = "{http://www.w3.org/2000/svg}"
 _MAX_TABLE_LINES = 40
 # Tables that are not shown.
 _FOR_PROGRAMS = ("documents.csv",)
-# Width and height of a chart next to others.
-SMALL = (440, 250)
 METRICS = "metrics.json"
+
+
+class Image(NamedTuple):
+    """An SVG file as a `data:` URI; `failure`: why it is not one."""
+
+    name: str
+    shows_name: bool
+    uri: str
+    failure: str = ""
+
+
+class Table(NamedTuple):
+    """A CSV file; its first lines, if it is long."""
+
+    name: str
+    rows: list[list[str]]
+    has_chart: bool
 
 
 @dataclass(frozen=True)
@@ -43,19 +55,15 @@ class Results:
     params: Params
     outdated: Mapping[str, str] = field(default_factory=dict)
 
-    def stage_of(self, path: Path) -> str:
-        """The stage that writes a file: `split`, `pretrain@main`."""
-        first, *rest = path.relative_to(self.folder).parts
-        with_item = "@".join([first, *rest[:1]])
-        return with_item if with_item in self.outdated else first
-
     def why_outdated(self, path: Path) -> str | None:
         """Why the results of a file's stage are outdated; None if they are not.
 
         A stage that has not finished has no metrics.json: DVC removes it at the start. Curves that
         the stage has written so far are then shown.
         """
-        stage = self.stage_of(path)
+        stage, *rest = path.relative_to(self.folder).parts
+        if rest and f"{stage}@{rest[0]}" in self.outdated:
+            stage = f"{stage}@{rest[0]}"
         metrics = self.folder / stage.replace("@", "/") / METRICS
         return self.outdated.get(stage) if metrics.exists() else None
 
@@ -72,12 +80,11 @@ class Results:
         path = self.folder / stage / METRICS
         return read_object(path) if self.exists(path) else None
 
-    def absence(self, stage: str) -> Element:
+    def absence(self, stage: str) -> str:
         """A note in place of missing or outdated results of a stage (`pretrain/main`)."""
         name = " of ".join(stage.split("/"))
         why = self.why_outdated(self.folder / stage / METRICS)
-        text = f"{name}: {why}; run dvc repro" if why else f"{name} has not run yet; run dvc repro"
-        return element("p", text, class_="missing")
+        return f"{name}: {why}; run dvc repro" if why else f"{name} has not run yet; run dvc repro"
 
     def fill_mask(self) -> list[dict[str, Any]] | None:
         """The fill-mask examples of evaluate, if it has finished and they are current.
@@ -94,54 +101,38 @@ class Results:
             raise UserError(f"{path}: not valid JSON ({failure}); run evaluate again") from None
 
     def text(self, name: str) -> str | None:
-        """A text file, with its line ends unchanged."""
+        """The content of a text file, with its line ends unchanged."""
         path = self.folder / name
         return path.read_bytes().decode("utf-8", "replace") if self.exists(path) else None
 
-    def rows(self, name: str) -> list[dict[str, str]]:
-        """The rows of a CSV or TSV file by the names of its columns."""
-        lines = io.StringIO(self.text(name) or "", newline="")
-        return list(csv.DictReader(lines, delimiter="\t" if name.endswith(".tsv") else ","))
+    def images(self, folder: str, skip: Iterable[str] = ()) -> list[Image]:
+        """The SVG files below a folder, by name, except those that match a pattern in `skip`."""
+        paths = self._files(folder, "*.svg")
+        return [self._image(path) for path in paths if not any(map(path.match, skip))]
 
-    def curve(self, name: str, x: str, y: str) -> Curve:
-        """Points of two columns of a CSV or TSV file, thinned out for a chart."""
-        return thin_out(self.points(name, x, y))
-
-    def points(self, name: str, x: str, y: str) -> list[tuple[float, float]]:
-        """All points of two columns of a CSV or TSV file; rows without numbers are left out."""
-        points = []
-        for row in self.rows(name):
-            try:
-                point = float(row[x]), float(row[y])
-            except (KeyError, TypeError, ValueError):
+    def tables(self, folder: str) -> list[Table]:
+        """The CSV files below a folder. Long ones that also have a chart are left out."""
+        found = []
+        for path in self._files(folder, "*.csv"):
+            if path.name in _FOR_PROGRAMS:
                 continue
-            if all(map(math.isfinite, point)):
-                points.append(point)
-        return points
+            text = self.text(path.relative_to(self.folder).as_posix()) or ""
+            lines = [line for line in csv.reader(io.StringIO(text, newline="")) if line]
+            heading, *rows = lines or [[]]
+            has_chart, is_long = path.with_suffix(".svg").exists(), len(rows) > _MAX_TABLE_LINES
+            if rows and not (has_chart and is_long):
+                name = words(path.stem)
+                if is_long:
+                    name += f" (the first {_MAX_TABLE_LINES} of {len(rows):,} lines)"
+                shown = [[words(name) for name in heading], *rows[:_MAX_TABLE_LINES]]
+                found.append(Table(name, shown, has_chart))
+        return found
 
-    def drawn(
-        self, name: str, x: tuple[str, str], y: str, caption: str, picture: str | None
-    ) -> Element | None:
-        """A chart of a table: the SVG file that a stage drew, otherwise a new one of two columns.
-
-        Args:
-            x: the column of the horizontal axis, and its label.
-            picture: path of the SVG file, if a stage draws one.
-        """
-        if picture and self.exists(self.folder / picture):
-            return self.image(self.folder / picture)
-        curve = self.curve(name, x[0], y)
-        if not curve:
-            return None
-        distribution = min(value for _, value in curve) >= 0
-        return figure(caption, line_chart({words(y): curve}, x[1], filled=distribution, size=SMALL))
-
-    def files(self, folder: str, pattern: str) -> list[Path]:
-        """Current files below a folder that match a pattern, sorted by path."""
+    def _files(self, folder: str, pattern: str) -> list[Path]:
         return [path for path in sorted((self.folder / folder).rglob(pattern)) if self.exists(path)]
 
-    def image(self, path: Path) -> Element:
-        """An SVG file as an image within the page.
+    def _image(self, path: Path) -> Image:
+        """An SVG file for an <img>.
 
         As an image, and not as a part of the page, it can neither run nor load anything, and its
         ids and styles stay separate (SVG Integration, secure static mode).
@@ -151,35 +142,9 @@ class Results:
             root = ElementTree.fromstring(content)
         except ElementTree.ParseError as failure:
             name = path.relative_to(self.folder).as_posix()
-            return element("p", f"{name}: not an SVG image ({failure})", class_="missing")
+            return Image(name, False, "", f"not an SVG image ({failure})")
         title = (root.findtext(f"{_SVG}title") or "").strip()
-        name = title or words(path.stem.replace("-", " "))
-        data = f"data:image/svg+xml;base64,{base64.b64encode(content).decode()}"
+        uri = f"data:image/svg+xml;base64,{base64.b64encode(content).decode()}"
         # Many images show their title themselves.
-        shown = title in {(text.text or "").strip() for text in root.iter(f"{_SVG}text")} - {""}
-        return figure(None if shown else name, element("img", src=data, alt=name))
-
-    def images(self, folder: str, skip: Iterable[str] = ()) -> list[Element]:
-        """SVG images below a folder, by name, except those that match a pattern in `skip`."""
-        paths = self.files(folder, "*.svg")
-        return [self.image(path) for path in paths if not any(map(path.match, skip))]
-
-    def tables(self, folder: str) -> list[Element]:
-        """The CSV files below a folder.
-
-        Those that also have a chart are folded, or left out if they are long.
-        """
-        shown: list[Element] = []
-        with_chart: list[Element] = []
-        for path in self.files(folder, "*.csv"):
-            if path.name in _FOR_PROGRAMS:
-                continue
-            rows = self.rows(path.relative_to(self.folder).as_posix())
-            is_drawn, is_long = path.with_suffix(".svg").exists(), len(rows) > _MAX_TABLE_LINES
-            if not rows or (is_drawn and is_long):
-                continue
-            cells = [[row[name] or "" for name in rows[0]] for row in rows[:_MAX_TABLE_LINES]]
-            more = f" (the first {_MAX_TABLE_LINES} of {len(rows):,} lines)" if is_long else ""
-            content = table([words(name) for name in rows[0]], cells)
-            (with_chart if is_drawn else shown).append(figure(words(path.stem) + more, content))
-        return shown + ([folded("The charts as tables", with_chart)] if with_chart else [])
+        shown = {(text.text or "").strip() for text in root.iter(f"{_SVG}text")}
+        return Image(title or words(path.stem.replace("-", " ")), title in shown - {""}, uri)

@@ -1,24 +1,26 @@
 """The report: one page of well-formed HTML with everything in it and all text unchanged."""
 
 import base64
+import json
 import re
+from collections import Counter
 from collections.abc import Iterator
 from html.parser import HTMLParser
-from xml.etree.ElementTree import tostring
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from lib.params import parse_params
-from lib.report.markup import element
 from lib.report.outdated import OUTDATED
-from lib.report.page import page
+from lib.report.page import page, templates, valid
 from lib.report.results import Results
 from lib.text.cleaning.inspection import Inspection
 from tests.helpers.results import SVG, TEXTS, write, write_everything
 
 STAGES = ["preprocess", "split", "vocab", "records", "pretrain", "evaluate"]
+PARAGRAPH = templates().from_string('<p title="{{ name }}">{{ words }}<bdi>{{ words }}</bdi></p>')
 VOID = {"meta", "br", "hr", "img", "link", "input"}
 
 
@@ -56,7 +58,7 @@ class Page(HTMLParser):
         cells: dict[int, dict[int, str]] = {}
         for data, around in self.texts:
             tags = [tag for tag, _ in around]
-            if "tr" in tags:
+            if {"td", "th"} & set(tags):
                 row = id(around[tags.index("tr")][1])
                 cell = id(around[tags.index("tr") + 1][1])
                 of_row = cells.setdefault(row, {})
@@ -135,7 +137,7 @@ def test_no_value_of_an_outdated_evaluation_is_on_the_page(results):
     # Then the evaluation is killed: its metrics are gone, and other files of it may remain.
     (results.folder / "evaluate/metrics.json").unlink()
     page = Page(render(outdated)).text
-    assert page.count("evaluate has not run yet") == 2 and "masked" not in page
+    assert page.count("evaluate has not run yet") == 2 and "one word masked" not in page
 
 
 def test_curves_of_a_training_that_has_not_finished_are_shown(results):
@@ -255,17 +257,20 @@ def test_words_that_cleaning_changed_are_marked(results, before, after, removed,
         assert [data for data, around in texts if around and around[-1][0] == tag] == expected
 
 
-def test_curves_are_drawn_from_the_log_unless_an_image_shows_them(results):
+def test_curves_are_drawn_from_what_each_stage_logged(results):
     def points() -> list[int]:
         tags = Page(render(results)).tags
         return sorted(len(found["points"].split()) for tag, found in tags if tag == "polyline")
 
-    # Learning rate, loss on two texts (nan is left out), throughput, memory, lengths.
-    assert points() == [2, 2, 2, 3, 3, 3]
-    for name in ("evaluate/training_loss", "evaluate/records_lengths", "cost/throughput-main"):
-        write(results.folder / f"{name}.svg", SVG)
-    assert points() == [2, 3]
-    assert [tag for tag, _ in Page(render(results)).tags].count("img") == 4
+    # Learning rate, loss on two texts (nan is left out), throughput, memory.
+    assert points() == [2, 2, 2, 3, 3]
+    write(results.folder / "pretrain/main/curves/gradient_norm.tsv", "step\tgradient_norm\n1\t2\n")
+    write(results.folder / "vocab/frequencies.csv", "log10_rank,log10_fraction\n0,-1\n1,-2\n2,-3\n")
+    assert points() == [1, 2, 2, 2, 3, 3, 3]
+    # The files that evaluate draws of the same values are not shown twice.
+    for name in ("training_loss", "learning_rate", "records_lengths", "token_frequency"):
+        write(results.folder / f"evaluate/{name}.svg", SVG)
+    assert [tag for tag, _ in Page(render(results)).tags].count("img") == 1
 
 
 def test_the_time_of_a_resumed_training_includes_all_its_parts(results):
@@ -279,11 +284,69 @@ def test_the_time_of_a_resumed_training_includes_all_its_parts(results):
 
 @given(st.text(), st.text())
 def test_any_text_survives_the_page(words, name):
-    node = element("p", words, element("bdi", words), title=name)
-    parsed = Page(tostring(node, encoding="unicode", method="html"))
+    parsed = Page(valid(PARAGRAPH.render(words=words, name=name)))
     (tag, attributes), _ = parsed.tags
     assert tag == "p" and same(attributes["title"], name)
     assert same(parsed.text, words + words)
+
+
+def write_with(folder: Path, values: dict, text: str) -> Results:
+    """Results in which this text is the name of everything that has one, and in all strings."""
+
+    def changed(value: object) -> object:
+        if isinstance(value, dict):
+            others = {name: changed(each) for name, each in value.items()}
+            return others if "mlm_loss" in value else others | {text: 1}
+        if isinstance(value, list):
+            return [changed(each) for each in value]
+        return f"{text} {value}" if isinstance(value, str) else value
+
+    write_everything(folder)
+    for path in folder.rglob("*.json"):
+        write(path, changed(json.loads(path.read_text(encoding="utf-8"))))
+    for stage in ("records", "pretrain"):
+        (folder / stage / "main").rename(folder / stage / text)
+    run = {"seed": 1, "experiment": text, "rev": text, "metrics": {"mlm_loss": 2.0}}
+    write(folder / "repeats.json", {"varied": text, "runs": [run, run]})
+    (folder / "cost/evaluate-main.json").rename(folder / f"cost/{text}.json")
+    (folder / "cost/training-main.csv").rename(folder / f"cost/training-{text}.csv")
+    quoted = '"{}"'.format(text.replace('"', '""'))
+    write(folder / f"pretrain/{text}/curves/{text}.tsv", f"step\t{quoted}\n1\t2\n")
+    write(folder / f"{text}/metrics.json", {text: {text: [1.0, text]}})
+    write(folder / f"{text}/{text}.svg", "<svg")
+    write(folder / f"evaluate/{text}.csv", f"{quoted},b\n{quoted},2\n")
+    table = f"| {text} |\n| --- |\n| `{text}` |\n| {text} |\n"
+    with (folder / "vocab/report.md").open("a", encoding="utf-8") as file:
+        file.write(f"\n## {text}\n\n{table}\n## {text}\n\n`{text}`, a\n")
+    params = parse_params(values)
+    changes = {
+        "phases": {text: params.phases["main"].model_copy(update={"init": text})},
+        "evaluate": params.evaluate.model_copy(update={"phase": text}),
+        "preprocess": params.preprocess.model_copy(update={"input": text}),
+    }
+    return Results(folder, params.model_copy(update=changes))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "<script>alert(1)<!--",
+        "\"'> onload='x' style=\"color:red",
+        "\u202e*_[a](b)_* # ~ \u2066",
+        "{{ 1 + 1 }}{% raw %}{#",
+    ],
+)
+def test_no_text_from_results_becomes_markup(tmp_path, values, text):
+    def parsed(name: str, text: str) -> Page:
+        results = write_with(tmp_path / name, values, text)
+        return Page(page(results, f"# {text}\n"))
+
+    plain, hostile = parsed("plain", "harmless"), parsed("hostile", text)
+    assert Counter((tag, *sorted(names)) for tag, names in hostile.tags) == Counter(
+        (tag, *sorted(names)) for tag, names in plain.tags
+    )
+    # Where it is a key, an underscore is a space.
+    assert hostile.text.replace("_", " ").count(text.replace("_", " ")) > 60
 
 
 def same(found: str, expected: str) -> bool:

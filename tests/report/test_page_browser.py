@@ -5,11 +5,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from matplotlib.image import imread
 
 from lib.params import parse_params
 from lib.report.page import page
 from lib.report.results import Results
+from lib.run import tf
 from tests.helpers.browser import CHROMIUM, Browser
 from tests.helpers.project import Project
 from tests.helpers.results import LANGUAGES, write_everything
@@ -67,7 +67,9 @@ def open_page(path: Path, folder: Path, width: int, scheme: str) -> str:
         if event["method"] == "Network.requestWillBeSent"
     ]
     assert "file" in loaded and set(loaded) <= {"file", "data"}
-    pixels = np.concatenate([imread(each)[..., :3].mean(axis=2) for each in screenshots])
+    pixels = np.concatenate(
+        [tf.io.decode_png(each.read_bytes(), 3).numpy().mean(axis=2) / 255 for each in screenshots]
+    )
     # A blank page, or an image that looks like the background, would have a single colour.
     assert all(np.ptp(band) > 0.3 for band in np.array_split(pixels, 10))
     assert {tag for tag, *_ in images} == {"IMG", "svg"}

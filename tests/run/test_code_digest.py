@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from lib.run.code_digest import CANNOT_ALTER_OUTPUTS, closure, listing, module_digest, stages
+from tests.conftest import ROOT
 
 STAGE = "from lib.a import work\nimport lib.pack.b as b\n\n\ndef main():\n    return work() + b.X\n"
 WORK = '''"""What it does."""
@@ -111,6 +112,14 @@ def test_a_change_of_code_or_data_changes_the_listing(project, path, old, new):
     file.write_text(file.read_text().replace(old, new, 1))
     assert listing(project, "one") != before
     assert listing(project, "two") == listing(project, "two")
+
+
+def test_the_template_of_the_card_is_code_and_those_of_the_report_are_not():
+    # The card is an output of evaluate, the report is not.
+    found = files(listing(ROOT, "evaluate"))
+    assert "lib/report/card/model_card.md.jinja" in found
+    assert [file for file in found if file.startswith("lib/report/templates/")] == []
+    assert list((ROOT / "lib/report/templates").glob("*.html"))
 
 
 def test_excluded_modules_are_not_followed(project):

@@ -32,6 +32,13 @@ class NamedModel:
     revision: str | None
     license: str | None
 
+    def __str__(self) -> str:
+        details = [
+            *([f"revision {self.revision}"] if self.revision else []),
+            *([f"licence {self.license}"] if self.license else []),
+        ]
+        return f"`{self.name}`" + (f" ({', '.join(details)})" if details else "")
+
 
 @dataclass(frozen=True)
 class PhaseFacts:

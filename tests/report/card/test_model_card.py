@@ -248,6 +248,24 @@ def test_all_rows_of_a_table_have_the_same_length(values, two_phases, results):
         assert {len(line) for line in table} == {len(table[0])}
 
 
+@pytest.mark.parametrize(
+    "text", ["a|b", "*_`<script>", "a\nb", "{{ 1 + 1 }}{# {% raw %}", "\u202ex"]
+)
+def test_no_text_from_results_ends_a_cell_or_becomes_a_template(values, results, text):
+    changed = {"formats": {text: 2}, "edits": {text: 3}, "rejected": {text: 4}, "input_md5": text}
+    corpus = RESULTS["preprocess"] | changed
+    (results / "preprocess/metrics.json").write_text(json.dumps(corpus))
+    before, after = list(tables(card(values, results))), text.replace("\n", " ")
+    for table in before:
+        assert {len(line) for line in table} == {len(table[0])}
+    found = {line[0]: line[1] for table in before for line in table}
+    shown = after.replace("|", "\\|")
+    assert found["files"] == f"3 (2 {shown})"
+    assert found["MD5 of these files, as DVC computes it"] == shown
+    assert found[f"rejected: {shown.replace('_', ' ')}"] == "4"
+    assert found[shown.replace("_", " ")] == "3"
+
+
 def test_metrics_are_shown_with_their_intervals_and_baselines(values, results):
     text = card(values, results)
     found = rows(text)
