@@ -1,11 +1,11 @@
 """The report's section of cost: time, CPU time and memory of each stage, training throughput."""
 
+from datetime import timedelta
 from typing import Any
 
 from lib.report.charts.stage_charts import read_curve
 from lib.report.results import Results
 from lib.run.json_files import read_object
-from lib.run.progress import duration
 
 # In the order of the pipeline.
 STAGES = (
@@ -51,8 +51,10 @@ def _logged_seconds(results: Results, phase: str) -> float:
 
 
 def short_time(seconds: float) -> str:
-    """A duration as text: 4.2 s, 42 s, 3:07."""
-    return f"{seconds:.1f} s" if seconds < 10 else duration(seconds)
+    """A duration as text: 4.2 s, 42 s, 3:07, 2:03:07."""
+    if round(seconds) < 60:
+        return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s"
+    return str(timedelta(seconds=round(seconds))).lstrip("0:")
 
 
 def cost(results: Results) -> dict[str, Any]:
