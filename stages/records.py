@@ -275,6 +275,8 @@ def _advice_on_pairs(settings: RecordSettings, from_shards: bool) -> str:
 
 if __name__ == "__main__":
     # Here, because the processes of the worker pool import this module and do not need it.
+    # And by its own name, under which the workers of a cluster import `make_records`.
+    import stages.records
     from lib.train.base_models import check_base_models
 
-    run_stage(main, before=check_base_models)
+    run_stage(stages.records.main, before=check_base_models)

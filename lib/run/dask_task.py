@@ -1,17 +1,11 @@
-"""The worker's side of a Dask cluster: checks that it is compatible with the run, and runs tasks.
+"""The worker's side of a Dask cluster: runs tasks, if its code and versions are those of the stage.
 
 No code is uploaded. A worker imports the project's code from a checkout, and its process may live
-longer than one run. So the check covers the code that the worker had when it started, not the code
-that is on its disk now.
-
-A run's handshake file, on the shared disk, has the code and versions that a worker must have. A
-worker that cannot read it does not share the disk.
+longer than one run. So what is compared is the code that it had when it started, not the code that
+is on its disk now.
 """
 
 import ctypes
-import hashlib
-import io
-import json
 import os
 import pickle
 import platform
@@ -22,11 +16,12 @@ from contextlib import suppress
 from functools import lru_cache
 from importlib import metadata
 from pathlib import Path
-from typing import Any
 
+from lib.run import fingerprint
 from lib.run.attempts import MAX_ATTEMPTS, attempt
+from lib.run.errors import UserError
 
-_ROOT = Path(__file__).parents[2]
+_ROOT = Path(__file__).resolve().parents[2]
 # Packages that the tasks of the data stages use.
 _PACKAGES = (
     "distributed",
@@ -42,116 +37,29 @@ _PACKAGES = (
     "rensa",
     "sentencepiece",
 )
-# Outcomes of a task.
-DONE, FAILED, DIED, INCOMPATIBLE = "done", "failed", "died", "incompatible"
 # Parameters of mallopt(3), and the largest mmap threshold that glibc chooses by itself.
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3
 _MAX_MMAP_THRESHOLD = 32 << 20
-# Held while a task runs: the tasks' caches (the tokenizer's, for example) assume one at a time.
+# Held while a task runs: the working folder is the process's, and caches assume one at a time.
 _task_lock = threading.Lock()
 
 
-class WorkerIncompatibleError(Exception):
-    """What is wrong with a worker, and how to fix it."""
-
-
-def _identity() -> dict[str, dict[str, str]]:
-    """MD5s of the code files, and the versions that results may depend on."""
+def _identity() -> dict[str, str]:
+    """What results may depend on: the digest of the code, and versions."""
     files = [*_ROOT.glob("lib/**/*.py"), *_ROOT.glob("lib/**/*.json"), *_ROOT.glob("stages/*.py")]
-    code = {
-        path.relative_to(_ROOT).as_posix(): hashlib.md5(
-            path.read_bytes(), usedforsecurity=False
-        ).hexdigest()
-        for path in sorted(files)
+    code = {path.relative_to(_ROOT).as_posix(): fingerprint.of_file(path) for path in files}
+    return {
+        "code": fingerprint.of_values(code),
+        # Python's Unicode tables change with the minor version; compressed records depend on zlib.
+        "Python": ".".join(map(str, sys.version_info[:2])),
+        "zlib": zlib.ZLIB_RUNTIME_VERSION,
+        **{name: metadata.version(name) for name in _PACKAGES},
     }
-    versions = {name: metadata.version(name) for name in _PACKAGES}
-    # Python's Unicode tables change with the minor version; compressed records depend on zlib.
-    versions["Python"] = ".".join(map(str, sys.version_info[:2]))
-    versions["zlib"] = zlib.ZLIB_RUNTIME_VERSION
-    return {"code": code, "versions": versions}
 
 
 # Computed when the process starts. A module imported later comes from the same files, or the
 # files have changed, and then the process that runs the stage has another identity.
-_IDENTITY = _identity()
-
-
-def write_handshake(handshake: Path) -> None:
-    """Writes the handshake file: workers must have the code and the versions of this process."""
-    handshake.write_text(json.dumps(_IDENTITY), encoding="utf-8")
-
-
-@lru_cache(maxsize=16)
-def check_compatible(handshake: Path) -> Path:
-    """Compares this process with a handshake file, and writes a reply next to it.
-
-    Returns:
-        The reply: a file that contains its own name.
-
-    Raises:
-        WorkerIncompatibleError: code or versions differ, or the disk is not shared.
-    """
-    try:
-        expected = json.loads(handshake.read_text(encoding="utf-8"))
-    except OSError as failure:
-        raise WorkerIncompatibleError(
-            f"cannot read {handshake} ({failure.strerror}); the project should be on a disk that "
-            "all machines share, under the same path"
-        ) from None
-    code, versions = _IDENTITY["code"], _IDENTITY["versions"]
-    differing = sorted(
-        name
-        for name in code.keys() | expected["code"].keys()
-        if code.get(name) != expected["code"].get(name)
-    )
-    if differing:
-        more = f" and {len(differing) - 1} more" if len(differing) > 1 else ""
-        raise WorkerIncompatibleError(
-            f"has different code in memory ({differing[0]}{more}); start it again, in the same "
-            "version of the project"
-        )
-    for name, version in expected["versions"].items():
-        if versions.get(name) != version:
-            raise WorkerIncompatibleError(
-                f"has {name} {versions.get(name)}, not {version}; start it in the same environment"
-            )
-    reply = handshake.with_name(f"{platform.node()}-{os.getpid()}")
-    try:
-        reply.write_text(reply.name, encoding="utf-8")
-    except OSError as failure:
-        raise WorkerIncompatibleError(
-            f"cannot write {reply} ({failure.strerror}); start it as a user with write permission"
-        ) from None
-    return reply
-
-
-class _Pickler(pickle.Pickler):
-    """Makes relative paths absolute: workers have working directories of their own."""
-
-    def reducer_override(self, obj: object) -> Any:
-        if isinstance(obj, Path) and not obj.is_absolute():
-            return Path, (str(obj.absolute()),)
-        return NotImplemented
-
-
-class _Unpickler(pickle.Unpickler):
-    """Imports the stage, which is `__main__` in the process that pickled it, by its real name."""
-
-    def __init__(self, stream: io.BytesIO, main: str) -> None:
-        super().__init__(stream)
-        self._main = main
-
-    def find_class(self, module: str, name: str) -> Any:
-        return super().find_class(self._main if module == "__main__" else module, name)
-
-
-def serialize_task(function: object, task: object) -> bytes:
-    """Pickles a function and its argument; the worker imports both by name."""
-    stream = io.BytesIO()
-    main = sys.modules["__main__"].__spec__
-    pickle.dump(main.name if main else "__main__", stream)
-    _Pickler(stream).dump((function, task))
-    return stream.getvalue()
+IDENTITY = _identity()
 
 
 @lru_cache(1)
@@ -168,51 +76,46 @@ def _reuse_freed_memory() -> None:
         library.mallopt(_TRIM_THRESHOLD, 2 * _MAX_MMAP_THRESHOLD)
 
 
-def run_task(handshake: str, key: str, serialized: bytes) -> bytes:
-    """Runs a task from `serialize_task`.
-
-    During an attempt there is a file next to the handshake file. It shows which tasks were running
-    when a worker died, as opposed to those that were only queued there.
+def run_task(identity: dict[str, str], folder: str, attempts: str, serialized: bytes) -> bytes:
+    """Runs a task.
 
     Args:
-        handshake: path of the handshake file.
-        key: the task's name, unique in the run.
+        identity: `IDENTITY` of the process that runs the stage.
+        folder: its working folder.
+        attempts: a file of the task in a folder of the run, with a byte for each attempt that has
+            begun and not ended: while it runs, or because its worker died. (Dask's own count has
+            the deaths of workers where the task was only queued, too.)
+        serialized: the pickled function and its argument.
 
     Returns:
-        A pickled pair: DONE and the result; FAILED and the error; INCOMPATIBLE and the name of
-        this worker with what is wrong with it; DIED and None, if its worker died in MAX_ATTEMPTS
-        attempts.
+        The pickled outcome of `attempt`; of None, if its worker died in MAX_ATTEMPTS attempts.
     """
-    try:
-        check_compatible(Path(handshake))
-    except WorkerIncompatibleError as error:
-        return pickle.dumps((INCOMPATIBLE, f"{platform.node()} (process {os.getpid()}) {error}"))
+    for name, value in identity.items():
+        if IDENTITY.get(name) != value:
+            return _refuse(
+                f"has {name} {IDENTITY.get(name)}, not {value}; start it again, in the same "
+                "version of the project and the same environment"
+            )
     _reuse_freed_memory()
-    stream = io.BytesIO(serialized)
-    main = pickle.load(stream)
-    function, task = _Unpickler(stream, main).load()
     with _task_lock:
-        attempt_file = _start_attempt(Path(handshake), key)
-        if not attempt_file:
-            return pickle.dumps((DIED, None))
-        succeeded, outcome = attempt(function, task)
-        attempt_file.unlink(missing_ok=True)
-    return pickle.dumps((DONE if succeeded else FAILED, outcome))
+        try:
+            os.chdir(folder)
+            with Path(attempts).open("ab") as stream:
+                if stream.tell() == MAX_ATTEMPTS:
+                    return pickle.dumps(None)
+                stream.write(b"x")
+        except OSError as failure:
+            return _refuse(
+                f"cannot use {failure.filename} ({failure.strerror}); the project should be on a "
+                "disk that all machines share, under the same path, where all may write"
+            )
+        function, task = pickle.loads(serialized)
+        outcome = attempt(function, task)
+        Path(attempts).unlink(missing_ok=True)
+    return pickle.dumps(outcome)
 
 
-def unfinished_attempts(handshake: Path, key: str) -> list[Path]:
-    """Files of the attempts at a task that have started and not ended; each has a process id."""
-    return [path for path in _attempt_files(handshake, key) if path.exists()]
-
-
-def _attempt_files(handshake: Path, key: str) -> list[Path]:
-    return [handshake.with_name(f"{key}.attempt-{number}") for number in range(MAX_ATTEMPTS)]
-
-
-def _start_attempt(handshake: Path, key: str) -> Path | None:
-    """Creates the file of the next attempt; None: all attempts are used up."""
-    for path in _attempt_files(handshake, key):
-        with suppress(FileExistsError), path.open("x", encoding="utf-8") as stream:
-            stream.write(str(os.getpid()))
-            return path
-    return None
+def _refuse(why: str) -> bytes:
+    """An outcome for a worker that must not run tasks."""
+    worker = f"Dask worker {platform.node()} (process {os.getpid()})"
+    return pickle.dumps((False, UserError(f"{worker} {why}")))

@@ -1,7 +1,10 @@
 """Parallel map over tasks: in this process, in worker processes or on a Dask cluster.
 
-`concurrent.futures` gives up when a worker is killed (by the out-of-memory killer, for example).
-Here a new worker is started, and retries the task.
+Wherever they run, results come in the order of the tasks, the task of a worker that was killed (by
+the out-of-memory killer, for example) is retried, and one that kills its workers is named.
+
+Worker processes of this machine are started here. `concurrent.futures` fails all tasks in progress
+when a worker is killed, without a hint at which one killed it.
 """
 
 import multiprocessing
@@ -10,7 +13,6 @@ import re
 import signal
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from typing import Any, Literal, TypeVar
@@ -65,15 +67,6 @@ def choose_workers(count: int | Literal["auto"], scheduler: str | None) -> Worke
     return scheduler or worker_count(count)
 
 
-@dataclass
-class _Worker:
-    """A worker process, and the index of the task that it is running."""
-
-    process: BaseProcess
-    pipe: Connection
-    task: int
-
-
 def _serve(function: Callable[[Any], Any], pipe: Connection) -> None:
     """Main loop of a worker: receives tasks and sends their outcomes (see `attempt`)."""
     exit_with_parent(signal.SIGKILL)
@@ -107,21 +100,19 @@ def shard_map(
         UserError: a task killed its worker in MAX_ATTEMPTS attempts, and is named; or the cluster
             failed.
     """
-    if isinstance(workers, str):
-        # Imported here because Dask takes a second to import, and few use it.
-        from lib.run.dask_pool import map_on_cluster
-
-        with Progress(label, len(tasks), unit) as progress:
-            return map_on_cluster(function, tasks, workers, label, progress)
-    workers = min(workers, len(tasks))
     with Progress(label, len(tasks), unit) as progress:
-        if workers <= 1:
-            results = []
-            for task in tasks:
-                results.append(function(task))
-                progress.advance()
-            return results
-        return _map_in_processes(function, tasks, workers, progress)
+        if isinstance(workers, str) and tasks:
+            # Imported here because Dask takes a second to import, and few use it.
+            from lib.run.dask_pool import connect
+
+            return connect(workers).map(function, tasks, label, progress)
+        if isinstance(workers, int) and min(workers, len(tasks)) > 1:
+            return _map_in_processes(function, tasks, min(workers, len(tasks)), progress)
+        results = []
+        for task in tasks:
+            results.append(function(task))
+            progress.advance()
+        return results
 
 
 def _map_in_processes(
@@ -132,51 +123,54 @@ def _map_in_processes(
     results: dict[int, R] = {}
     attempts = [0] * len(tasks)
     pending = list(reversed(range(len(tasks))))
-    workers: list[_Worker] = []
+    processes: list[BaseProcess] = []
+    # By the pipe to each worker that has a task: its process, and the task's index.
+    running: dict[Connection, tuple[BaseProcess, int]] = {}
 
-    def assign_task(worker: _Worker) -> None:
-        worker.task = pending.pop()
-        attempts[worker.task] += 1
+    def assign_task(pipe: Connection, process: BaseProcess) -> None:
+        index = pending.pop()
+        attempts[index] += 1
+        running[pipe] = process, index
         # If the worker is dead, the next `wait` reports it, and the task becomes pending again.
         with suppress(OSError):
-            worker.pipe.send(tasks[worker.task])
+            pipe.send(tasks[index])
 
     def start_worker() -> None:
         our_end, worker_end = context.Pipe()
         process = context.Process(target=_serve, args=(function, worker_end), daemon=True)
         process.start()
+        processes.append(process)
         worker_end.close()  # So that the pipe closes when the worker dies.
-        workers.append(_Worker(process, our_end, -1))
-        assign_task(workers[-1])
+        assign_task(our_end, process)
 
     try:
         for _ in range(count):
             start_worker()
-        while len(results) < len(tasks):
-            ready = wait([worker.pipe for worker in workers])
-            for worker in [worker for worker in workers if worker.pipe in ready]:
+        while running:
+            for pipe in wait(list(running)):
+                assert isinstance(pipe, Connection)
+                process, index = running.pop(pipe)
                 try:
-                    succeeded, outcome = worker.pipe.recv()
+                    succeeded, outcome = pipe.recv()
                 except (EOFError, OSError):
-                    workers.remove(worker)
-                    worker.process.join()
-                    if attempts[worker.task] == MAX_ATTEMPTS:
+                    process.join()
+                    if attempts[index] == MAX_ATTEMPTS:
                         raise UserError(
-                            f"{tasks[worker.task]}: its worker died {MAX_ATTEMPTS} times (last "
-                            f"exit code {worker.process.exitcode}); if memory ran out, lower "
-                            "cluster.workers in params.yaml"
+                            f"{tasks[index]}: its worker died {MAX_ATTEMPTS} times (last exit code "
+                            f"{process.exitcode}); if memory ran out, lower cluster.workers in "
+                            "params.yaml"
                         ) from None
-                    pending.append(worker.task)
+                    pending.append(index)
                     start_worker()
                     continue
                 if not succeeded:
                     raise outcome
-                results[worker.task] = outcome
+                results[index] = outcome
                 progress.advance()
                 if pending:
-                    assign_task(worker)
+                    assign_task(pipe, process)
         return [results[index] for index in range(len(tasks))]
     finally:
-        for worker in workers:
-            worker.process.kill()
-            worker.process.join()
+        for process in processes:
+            process.kill()
+            process.join()

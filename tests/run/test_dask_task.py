@@ -1,31 +1,49 @@
-"""The worker's side of a Dask cluster: which workers are compatible with a run."""
+"""The worker's side of a Dask cluster: which workers may run tasks, and how often."""
 
-import json
+import os
+import pickle
+from pathlib import Path
 
 import pytest
 
-from lib.run.dask_task import WorkerIncompatibleError, check_compatible, write_handshake
+from lib.run.attempts import MAX_ATTEMPTS
+from lib.run.dask_task import IDENTITY, run_task
+from lib.run.errors import UserError
 
 
-def test_a_worker_needs_the_same_disk_code_and_versions(tmp_path):
-    handshake = tmp_path / "handshake.json"
-    with pytest.raises(WorkerIncompatibleError, match=r"cannot read .*handshake.json .*a disk"):
-        check_compatible(handshake)
-    write_handshake(handshake)
-    reply = check_compatible(handshake)
-    assert reply.parent == tmp_path and reply.exists()
-    expected = json.loads(handshake.read_text())
-    assert {"lib/run/pool.py", "lib/vocab/characters.json", "stages/records.py"} <= set(
-        expected["code"]
-    )
-    assert {"numpy", "emoji", "sentencepiece", "Python", "zlib"} <= set(expected["versions"])
-    expected["versions"]["numpy"] = "1.0"
-    handshake.write_text(json.dumps(expected))
-    assert check_compatible(handshake) == reply  # Checked once per run.
-    check_compatible.cache_clear()
-    with pytest.raises(WorkerIncompatibleError, match=r"has numpy [0-9.]+, not 1\.0"):
-        check_compatible(handshake)
-    expected["code"]["lib/new.py"] = expected["code"]["lib/run/pool.py"] = "0"
-    handshake.write_text(json.dumps(expected))
-    with pytest.raises(WorkerIncompatibleError, match=r"\(lib/new\.py and 1 more\)"):
-        check_compatible(handshake)
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)  # And back, since a task changes to its folder.
+    return tmp_path
+
+
+def run(folder: Path, identity: dict[str, str] = IDENTITY, attempts: str = "attempts"):
+    task = pickle.dumps((Path.exists, Path("here")))
+    return pickle.loads(run_task(identity, str(folder), str(folder / attempts), task))
+
+
+def test_a_worker_needs_the_same_code_and_versions(folder):
+    assert {"code", "numpy", "emoji", "sentencepiece", "Python", "zlib"} <= IDENTITY.keys()
+    (folder / "here").touch()
+    assert run(folder) == (True, True)
+    for name in IDENTITY:
+        succeeded, error = run(folder, {**IDENTITY, name: "1.0"})
+        assert not succeeded and isinstance(error, UserError)
+        assert f"(process {os.getpid()}) has {name} {IDENTITY[name]}, not 1.0;" in str(error)
+
+
+def test_a_worker_needs_the_same_disk(folder):
+    for place, attempts in ((folder / "elsewhere", "attempts"), (folder, "elsewhere/attempts")):
+        succeeded, error = run(place, attempts=attempts)
+        assert not succeeded and f"cannot use {folder}/elsewhere" in str(error)
+        assert "a disk that all machines share" in str(error)
+
+
+def test_an_attempt_that_did_not_end_counts(folder):
+    run(folder)
+    assert not (folder / "attempts").exists()
+    for deaths in range(MAX_ATTEMPTS):
+        (folder / "attempts").write_bytes(b"x" * deaths)
+        assert run(folder) == (True, False)
+    (folder / "attempts").write_bytes(b"x" * MAX_ATTEMPTS)
+    assert run(folder) is None
