@@ -153,8 +153,8 @@ def main(
         naming_damaged_records(records, manifest, config),
         stop_on_signal() as stop,
         exclusive(run, worker),
-        remote_copies(run, location, settings.keep_checkpoints, from_start) as copies,
     ):
+        copies = remote_copies(run, location, settings.keep_checkpoints, from_start)
         workers.check_same_run(identity.digest + identity.code)
         earlier = earlier_training(init, identity, workers.count) if from_state else Earlier()
         if not worker:

@@ -5,11 +5,17 @@ rename. A file that DVC tracks is never opened for writing: it may be a hard lin
 
 Several processes may write the same file at the same time, also on different machines that share a
 disk: each has a temporary name of its own, and the last rename wins.
+
+DVC deletes the outputs of a stage before it runs the stage, and runs one that did not finish again.
+Atomic files would be enough for that. Folders are atomic as well for all else: a stage that is run
+by hand (`python -m stages.split`) or `dvc commit` takes what is there for whole, and half of the
+shards look like all of them; so do checkpoints, and models that a command imports or converts.
 """
 
 import errno
 import glob
 import hashlib
+import itertools
 import os
 import platform
 import re
@@ -33,16 +39,16 @@ def _machine() -> str:
 
 
 _MACHINE = _machine()
-# Name of a temporary: target, machine, process id, and digits that make it unique in the process.
-_TEMPORARY = re.compile(r"\..+\.tmp-([0-9a-f]{8})-([0-9]+)-[0-9a-f]{8}", re.DOTALL)
+# Eight hex digits of this process, as opposed to earlier ones with the same id; and a counter.
+_PROCESS, _COUNT = uuid.uuid4().hex[:8], itertools.count()
+_TEMPORARY = re.compile(r"\..+\.tmp-([0-9a-f]{8})-([0-9]+)-([0-9a-f]{8})-[0-9]+", re.DOTALL)
 _ABANDONED_SECONDS = 86_400
-# Temporaries that this process is writing.
-_own: set[str] = set()
 
 
 def _temporary_name(target: Path) -> Path:
     """A new temporary name next to `target`."""
-    return target.with_name(f".{target.name}.tmp-{_MACHINE}-{os.getpid()}-{uuid.uuid4().hex[:8]}")
+    owner = f"{_MACHINE}-{os.getpid()}-{_PROCESS}"
+    return target.with_name(f".{target.name}.tmp-{owner}-{next(_COUNT)}")
 
 
 def _is_alive(process: int) -> bool:
@@ -60,7 +66,7 @@ def _is_abandoned(leftover: Path) -> bool:
     match = _TEMPORARY.fullmatch(leftover.name)
     if match and match[1] == _MACHINE:
         process = int(match[2])
-        return leftover.name not in _own if process == os.getpid() else not _is_alive(process)
+        return match[3] != _PROCESS if process == os.getpid() else not _is_alive(process)
     # Written on another machine, whose processes cannot be seen from here.
     try:
         newest = max(path.lstat().st_mtime for path in (leftover, *leftover.rglob("*")))
@@ -69,8 +75,7 @@ def _is_abandoned(leftover: Path) -> bool:
     return time.time() - newest > _ABANDONED_SECONDS
 
 
-@contextmanager
-def _temporary(target: Path) -> Iterator[Path]:
+def _new_temporary(target: Path) -> Path:
     """A new name next to `target`, after the temporaries of killed runs have been deleted."""
     enclosing = [path for path in target.parents if _TEMPORARY.fullmatch(path.name)]
     # A task that a cluster gave up may outlive its run: it must not recreate the run's folder.
@@ -81,12 +86,7 @@ def _temporary(target: Path) -> Iterator[Path]:
         for leftover in target.parent.glob(f".{glob.escape(target.name)}.tmp-*"):
             if _is_abandoned(leftover):
                 remove(leftover)
-    temporary = _temporary_name(target)
-    _own.add(temporary.name)
-    try:
-        yield temporary
-    finally:
-        _own.discard(temporary.name)
+    return _temporary_name(target)
 
 
 def remove(path: Path) -> None:
@@ -113,14 +113,14 @@ def new_file(target: Path, synchronise: bool = True) -> Iterator[Path]:
         synchronise: wait until the file is on the disk; not needed for files that only one run
             uses.
     """
-    with _temporary(target) as temporary:
-        try:
-            yield temporary
-            if synchronise:
-                _synchronise(temporary)
-            os.replace(temporary, target)
-        finally:
-            remove(temporary)
+    temporary = _new_temporary(target)
+    try:
+        yield temporary
+        if synchronise:
+            _synchronise(temporary)
+        os.replace(temporary, target)
+    finally:
+        remove(temporary)
 
 
 @contextmanager
@@ -135,30 +135,30 @@ def new_directory(target: Path, replace: bool = True) -> Iterator[Path]:
     """
     if target.exists() and not target.is_dir():
         raise UserError(f"{target}: a file, but a folder is to be written there; name another")
-    with _temporary(target) as temporary:
-        temporary.mkdir()
-        # After this rename nothing can be added, not even by a task that outlives its run.
-        closed = _temporary_name(target)
+    temporary = _new_temporary(target)
+    temporary.mkdir()
+    # After this rename nothing can be added, not even by a task that outlives its run.
+    closed = _temporary_name(target)
+    try:
+        yield temporary
+        os.replace(temporary, closed)
+        _remove_leftovers(closed)
+        for path in sorted(closed.rglob("*")):
+            _synchronise(path)
+        old = _temporary_name(target)
+        if replace and (target.exists() or target.is_symlink()):
+            os.replace(target, old)
         try:
-            yield temporary
+            os.replace(closed, target)
+        except OSError as failure:
+            if failure.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+                raise
+            raise UserError(f"{target}: another process has written it meanwhile") from None
+        remove(old)
+    finally:
+        if temporary.exists():
             os.replace(temporary, closed)
-            _remove_leftovers(closed)
-            for path in sorted(closed.rglob("*")):
-                _synchronise(path)
-            old = _temporary_name(target)
-            if replace and (target.exists() or target.is_symlink()):
-                os.replace(target, old)
-            try:
-                os.replace(closed, target)
-            except OSError as failure:
-                if failure.errno not in (errno.ENOTEMPTY, errno.EEXIST):
-                    raise
-                raise UserError(f"{target}: another process has written it meanwhile") from None
-            remove(old)
-        finally:
-            if temporary.exists():
-                os.replace(temporary, closed)
-            shutil.rmtree(closed, ignore_errors=True)
+        shutil.rmtree(closed, ignore_errors=True)
 
 
 def _remove_leftovers(folder: Path) -> None:

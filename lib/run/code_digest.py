@@ -40,7 +40,6 @@ CANNOT_ALTER_OUTPUTS = {
     "lib/train/logging/event_files.py": "event files for TensorBoard, which are not an output",
     "lib/train/logging/throughput.py": "timings in results/cost",
     "lib/train/preemption.py": "decides when training stops early; a resumed run ends the same",
-    "lib/train/saving/lease.py": "one writer at a time for copies of checkpoints",
     "lib/train/saving/remote_copies.py": "copies of checkpoints in a bucket",
     "lib/train/saving/storage.py": "file operations of copies of checkpoints",
 }
@@ -65,10 +64,9 @@ def listing(root: Path, stage: str) -> str:
     Raises:
         SyntaxError: a module is not valid Python.
     """
-    modules = closure(root, f"stages/{stage}.py")
-    files = {file for module in modules for file in (module, *_data_files(root, module))}
+    files = _with_data_files(root, closure(root, f"stages/{stage}.py"))
     width = max(map(len, files))
-    return "".join(f"{file:<{width}} {_digest(root / file)}\n" for file in sorted(files))
+    return "".join(f"{file:<{width}} {_digest(root / file)}\n" for file in files)
 
 
 def closure(root: Path, module: str) -> set[str]:
@@ -101,11 +99,10 @@ def module_digest(root: Path, module: str) -> str:
     of the packages that these import, and of Python, on which its Unicode tables depend.
     """
     modules = closure(root, module)
-    files = {file for each in modules for file in (each, *_data_files(root, each))}
     imported = {name for each in modules for name in _contents((root / each).read_bytes())[0]}
     packages = {name.partition(".")[0] for name in imported}
     digest = hashlib.blake2b("Python {}.{}".format(*sys.version_info).encode(), digest_size=16)
-    for file in sorted(files):
+    for file in _with_data_files(root, modules):
         content = (root / file).read_bytes()
         digest.update(f"\n{file} {len(content)}\n".encode() + content)
     for package in sorted(packages - {"lib", "stages"} - sys.stdlib_module_names):
@@ -121,12 +118,15 @@ def _version(package: str) -> str:
         return " ".join(map(importlib.metadata.version, distributions))
 
 
-def _data_files(root: Path, module: str) -> list[str]:
-    """Files in a module's folder whose names are strings in it."""
-    folder = Path(module).parent
-    texts = _contents((root / module).read_bytes())[1]
-    names = {path.name for path in (root / folder).iterdir() if path.is_file()}
-    return sorted(f"{folder}/{name}" for name in texts & names)
+def _with_data_files(root: Path, modules: set[str]) -> list[str]:
+    """Modules, and files in their folders whose names are strings in them, in sorted order."""
+    files = set(modules)
+    for module in modules:
+        folder = Path(module).parent
+        texts = _contents((root / module).read_bytes())[1]
+        names = {path.name for path in (root / folder).iterdir() if path.is_file()}
+        files |= {f"{folder}/{name}" for name in texts & names}
+    return sorted(files)
 
 
 def _digest(path: Path) -> str:

@@ -12,26 +12,13 @@ Settings = TypeVar("Settings", bound=BaseModel)
 
 
 class RunSettings(Protocol):
-    """Settings that decide how long a run and the parts of its schedule are.
+    """Settings that decide how long a run and the parts of its schedule are."""
 
-    Attributes:
-        steps: optimizer steps, or None.
-        epochs: passes over the training sequences, where steps is None.
-        batch_size: sequences per optimizer step.
-        warmup_steps: steps; below 1, a fraction of all steps.
-        decay_steps: the same, or None: all after the warm-up.
-    """
-
-    @property
-    def steps(self) -> int | None: ...
-    @property
-    def epochs(self) -> float | None: ...
-    @property
-    def batch_size(self) -> int: ...
-    @property
-    def warmup_steps(self) -> float: ...
-    @property
-    def decay_steps(self) -> float | None: ...
+    steps: int | None  # optimizer steps
+    epochs: float | None  # passes over the training sequences, where steps is None
+    batch_size: int  # sequences per optimizer step
+    warmup_steps: float  # steps; below 1, a fraction of all steps
+    decay_steps: float | None  # the same; None: all after the warm-up
 
 
 def training_settings(pretrain: Settings, phase: BaseModel) -> Settings:

@@ -12,7 +12,7 @@ import select
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -47,17 +47,15 @@ def exit_with_dvc(signal_number: int) -> None:
     exit_with_parent(signal_number)
     if sys.platform != "linux":
         return
-    ancestor, watched = os.getppid(), select.poll()
-    while ancestor > 1:
+    watched = select.poll()
+    for ancestor in _ancestors():
         try:
             watched.register(os.pidfd_open(ancestor), select.POLLIN)
             below_dvc = b"\0DVC_STAGE=" in b"\0" + Path(f"/proc/{ancestor}/environ").read_bytes()
-            parent = _parent_of(ancestor)
         except OSError:
             break  # Another user's process, or it has exited, which the poll below notices.
         if not below_dvc:
             break
-        ancestor = parent
 
     def watch() -> None:
         while not watched.poll():
@@ -67,14 +65,14 @@ def exit_with_dvc(signal_number: int) -> None:
     threading.Thread(target=watch, daemon=True, name="exit with dvc").start()
 
 
-def _parent_of(process: int) -> int:
-    """Id of the parent of a process, from Linux's /proc.
-
-    Raises:
-        OSError: the process has exited.
-    """
-    status = Path(f"/proc/{process}/status").read_text()
-    return int(status.partition("PPid:")[2].split(None, 1)[0])
+def _ancestors() -> Iterator[int]:
+    """Ids of the processes above this one, the nearest first, from Linux's /proc."""
+    process = os.getppid()
+    with suppress(OSError):  # It has exited.
+        while process > 1:
+            yield process
+            status = Path(f"/proc/{process}/status").read_text()
+            process = int(status.partition("PPid:")[2].split(None, 1)[0])
 
 
 def scratch() -> Path:
@@ -109,18 +107,16 @@ def forced_by_dvc() -> bool:
 
     dvc does not tell its stages, so the command lines of the processes above are read.
     """
-    ancestor = os.getppid()
-    while ancestor > 1:
+    for ancestor in _ancestors():
         try:
-            words = Path(f"/proc/{ancestor}/cmdline").read_bytes().decode(errors="replace")
-            parent = _parent_of(ancestor)
+            content = Path(f"/proc/{ancestor}/cmdline").read_bytes()
         except OSError:
             return False
-        names = [Path(word).name for word in words.split("\0")]
+        words = content.decode(errors="replace").split("\0")
+        names = [Path(word).name for word in words]
         if "dvc" in names:
-            arguments = words.split("\0")[names.index("dvc") + 1 :]
+            arguments = words[names.index("dvc") + 1 :]
             return has_force(arguments) or ("exec-run" in arguments and _queued_with_force())
-        ancestor = parent
     return False
 
 

@@ -168,7 +168,7 @@ def train(
         if initial is not None:
             state.initial_metrics = initial
         if state.first_step < steps:
-            saved.drop_state()
+            saved.digests.pop(kept_state.STATE, None)
         if chief:
             run_record.start(paths.scratch, state.first_step, facts)
         stop.last_step = step = state.first_step

@@ -25,7 +25,7 @@ from pydantic import ValidationError
 
 from lib.params import Pretrain
 from lib.run import cost
-from lib.run.atomic import new_directory, remove
+from lib.run.atomic import remove
 from lib.run.phases import run_length
 from lib.train.learning_rates import learning_rates
 from lib.train.saving import (
@@ -140,10 +140,7 @@ def _take_up(run: Path, folder: Path, step: int) -> None:
     finished = run.parent / runs.FINISHED
     if folder.is_relative_to(finished) and (finished / cost.FILE).exists():
         link(finished / cost.FILE, run / cost.FILE)
-    for name in checkpoint.models_of(folder, step):
-        link(folder / checkpoint.MODELS / name, run / checkpoint.MODELS / name)
-    with new_directory(run / f"step-{step}") as temporary:
-        link(folder / f"step-{step}", temporary)
+    checkpoint.copy(folder, run, step)
 
 
 def _from_cache(output: Path, target: Path) -> bool:

@@ -1,5 +1,6 @@
 """State of a training run besides its weights, and the checkpoints that hold both."""
 
+import math
 import shutil
 import sys
 from collections.abc import Iterator, Mapping
@@ -110,7 +111,7 @@ class RunState:
             for prefix in (_INITIAL, _FINAL)
         )
         if self.other_dev:
-            self._saved.choose_best_again()
+            self._saved.best_loss = math.inf  # Later ones cannot be compared with it.
         if found.logs.is_dir():
             shutil.copytree(found.logs, self._logs)
 

@@ -28,6 +28,7 @@ from safetensors.numpy import load_file, save_file
 from lib.run.atomic import new_directory, remove
 from lib.run.errors import UserError
 from lib.train.saving import digests
+from lib.train.saving.links import link
 
 MODELS = "models"
 """Folder of the saved models, in a run's folder."""
@@ -100,12 +101,13 @@ def steps(directory: Path) -> list[int]:
     return sorted(int(name[1]) for name in names if name)
 
 
-def drop(directory: Path, step: int) -> None:
-    """Removes a checkpoint atomically: a process killed meanwhile leaves no part under its name."""
-    dropped = directory / f".step-{step}.dropped"
+def drop(folder: Path) -> None:
+    """Removes a folder atomically: a process killed meanwhile leaves no part under its name."""
+    dropped = folder.with_name(f".{folder.name}.dropped")
     remove(dropped)
-    os.replace(directory / f"step-{step}", dropped)
-    remove(dropped)
+    os.replace(folder, dropped)
+    # On some network file systems, files that are open elsewhere cannot be removed.
+    shutil.rmtree(dropped, ignore_errors=True)
 
 
 def save(
@@ -150,7 +152,7 @@ def save(
 def keep_newest(directory: Path, keep: int) -> None:
     """Removes all checkpoints but the newest, and the saved models that none of these needs."""
     for old in steps(directory)[:-keep]:
-        drop(directory, old)
+        drop(directory / f"step-{old}")
     needed = {name for kept in steps(directory) for name in models_of(directory, kept)}
     for folder in directory.glob(f"{MODELS}/[!.]*"):
         if folder.name not in needed:
@@ -195,7 +197,7 @@ def newest(directory: Path) -> int:
             f"pretrain: {directory}/step-{step}: damaged checkpoint ({reason}), removed{then}",
             file=sys.stderr,
         )
-        drop(directory, step)
+        drop(directory / f"step-{step}")
     return 0
 
 
@@ -203,6 +205,14 @@ def latest(directory: Path) -> Checkpoint | None:
     """The checkpoint `newest`, or None if there is none."""
     step = newest(directory)
     return load(directory, step) if step else None
+
+
+def copy(source: Path, target: Path, step: int) -> None:
+    """Copies a checkpoint into the folder of another run, with the saved models that it needs."""
+    for name in models_of(source, step):
+        link(source / MODELS / name, target / MODELS / name)
+    with new_directory(target / f"step-{step}") as temporary:
+        link(source / f"step-{step}", temporary)
 
 
 def load(directory: Path, step: int) -> Checkpoint:
@@ -214,14 +224,3 @@ def load(directory: Path, step: int) -> Checkpoint:
 def models_of(directory: Path, step: int) -> ModelDigests:
     """The digests of the saved models that a checkpoint needs."""
     return _listed(directory, step)[1]
-
-
-def drop_all(directory: Path) -> None:
-    """Removes all checkpoints."""
-    for step in steps(directory):
-        drop(directory, step)
-
-
-def remove_quietly(directory: Path) -> None:
-    """Removes a folder, as far as possible."""
-    shutil.rmtree(directory, ignore_errors=True)

@@ -10,13 +10,13 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from lib.run import cost
-from lib.run.atomic import new_directory, remove, write_text
+from lib.run.atomic import write_text
 from lib.run.errors import UserError
 from lib.train.saving import accepted_code, checkpoint, run_record
 from lib.train.saving.identity import CONTINUABLE, Identity, recorded_model
 from lib.train.saving.links import link
 
-_FILE = "continue.json"
+FILE = "continue.json"
 
 
 def ask(
@@ -28,12 +28,12 @@ def ask(
         replaced: inputs that may differ, each with what to record of that.
     """
     values = {"source": source.name, "target": identity.digest, "replaced": replaced or {}}
-    write_text(folder / _FILE, json.dumps(values, indent=1) + "\n")
+    write_text(folder / FILE, json.dumps(values, indent=1) + "\n")
 
 
 def asked(run: Path, identity: Identity) -> tuple[Path, dict[str, str]] | None:
     """The run from which this one was asked to go on, and `replaced` of `ask`; None: from none."""
-    path = run.parent / _FILE
+    path = run.parent / FILE
     try:
         values = json.loads(path.read_bytes())
         source, target = str(values["source"]), str(values["target"])
@@ -43,11 +43,6 @@ def asked(run: Path, identity: Identity) -> tuple[Path, dict[str, str]] | None:
     except (ValueError, KeyError, TypeError):
         raise UserError(f"{path}: not readable; delete it, and run `make continue` again") from None
     return (run.parent / source, replaced) if target == identity.digest else None
-
-
-def forget(folder: Path) -> None:
-    """Removes what was asked of the runs of a phase."""
-    remove(folder / _FILE)
 
 
 def differences(source: Path, identity: Identity) -> dict[str, str]:
@@ -101,12 +96,12 @@ def take_up(
 ) -> None:
     """Copies the last checkpoint of a run, its models and its record into the folder of another."""
     if not source.is_dir():
-        raise UserError(f"{source}: is gone; run `make continue` again, or delete {_FILE} there")
+        raise UserError(f"{source}: is gone; run `make continue` again, or delete {FILE} there")
     with checkpoint.exclusive(source), checkpoint.exclusive(run):
         found = check(source, identity, replaced)
         step = checkpoint.newest(source)
         if not step:
-            raise UserError(f"{source}: has no checkpoint any more; delete {_FILE} next to it")
+            raise UserError(f"{source}: has no checkpoint any more; delete {FILE} next to it")
         run_record.clear(run)
         record = run_record.read(source)
         changes_by_step = {**record.get("continued", {}), f"after_step_{step}": found}
@@ -117,8 +112,5 @@ def take_up(
         run_record.write(run, {**record, "continued": changes_by_step})
         if (source / cost.FILE).exists():
             link(source / cost.FILE, run / cost.FILE)
-        for name in checkpoint.models_of(source, step):
-            link(source / checkpoint.MODELS / name, run / checkpoint.MODELS / name)
-        with new_directory(run / f"step-{step}") as temporary:
-            link(source / f"step-{step}", temporary)
+        checkpoint.copy(source, run, step)
     print(f"pretrain: continues the run of {step:,} steps in {source}", file=sys.stderr)

@@ -3,12 +3,19 @@
 A run reads and writes its checkpoints on its own disk; each is copied when it is written. A run
 that finds a newer one in storage than on its disk fetches that first. With a checkpoint go the
 models saved up to its step, each under a name with a digest of its content.
+
+Storage has no locks, and needs none: the folder's name is a digest of all that decides the weights,
+a second trainer of the same run writes the same bytes, and a copy that two machines with other bits
+have mixed does not agree with its list and is skipped. What two trainers waste is time. So each
+writes its name into the folder when it starts, and the earlier one stops after its next checkpoint.
 """
 
+import os
 import re
+import socket
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -17,25 +24,29 @@ from lib.run.errors import UserError
 from lib.run.metrics import read_metrics, write_metrics
 from lib.train.saving import accepted_code, checkpoint, identity, run_record, storage
 from lib.train.saving.checkpoint import MODELS
-from lib.train.saving.lease import acquire_lease
 
 _FAILURES = (tf.errors.OpError, OSError)
+_TRAINER = "trainer.json"
 
 
 class RemoteCopies:
-    """The remote copies of one run, on which this process holds the lease."""
+    """The remote copies of one run."""
 
-    def __init__(self, run: Path, folder: str, keep: int, check: Callable[[], None]) -> None:
+    def __init__(self, run: Path, folder: str, keep: int) -> None:
         """
         Args:
             run: the scratch folder of the run on this machine, already locked.
             folder: the folder of its copies in storage.
             keep: number of copies to keep.
-            check: raises UserError if another process has taken over.
         """
-        self._run, self._folder, self._keep, self._check = run, folder, keep, check
+        self._run, self._folder, self._keep = run, folder, keep
+        self._trainer = {"host": socket.gethostname(), "pid": os.getpid(), "since": time.time_ns()}
         self._names: dict[tuple[int, int], str] = {}
         self._superseded: str | None = None
+
+    def take_over(self) -> None:
+        """Has another process that trains this run stop after its next checkpoint."""
+        storage.write_object(f"{self._folder}/{_TRAINER}", self._trainer)
 
     def fetch(self) -> bool:
         """Fetches the newest complete checkpoint with its models, if it is newer than the local.
@@ -78,7 +89,7 @@ class RemoteCopies:
         for other in storage.names(location):
             if other == name or not other.startswith(f"{inputs}-"):
                 continue
-            copies = RemoteCopies(self._run, f"{location}/{other}", self._keep, self._check)
+            copies = RemoteCopies(self._run, f"{location}/{other}", self._keep)
             complete = copies._complete()
             if not complete:
                 continue
@@ -110,7 +121,6 @@ class RemoteCopies:
             UserError: another process has taken over.
         """
         try:
-            self._check()
             models = {}
             for folder in sorted((self._run / MODELS).glob("[!.]*")):
                 name = models[folder.name] = self._name(folder)
@@ -123,11 +133,18 @@ class RemoteCopies:
             if self._superseded:
                 storage.remove_folder(self._superseded)
                 self._superseded = None
+            other = storage.read_object(f"{self._folder}/{_TRAINER}")
         except _FAILURES as failure:
             print(
                 f"pretrain: {self._path(step)}: could not be copied there ({reason(failure)}); "
                 "training continues with the checkpoint on this disk, and copies the next one",
                 file=sys.stderr,
+            )
+            return
+        if other and other != self._trainer:
+            raise UserError(
+                f"{self._folder}: process {other.get('pid')} of {other.get('host')} has taken over "
+                "this run; it continues there, not here"
             )
 
     def discard(self) -> None:
@@ -187,10 +204,9 @@ def reason(failure: Exception) -> str:
     return text.strip().splitlines()[0][:300] if text.strip() else type(failure).__name__
 
 
-@contextmanager
 def remote_copies(
     run: Path, location: str | None, keep: int, from_start: bool = False
-) -> Iterator[RemoteCopies | None]:
+) -> RemoteCopies | None:
     """The copies of a run below a location in storage; a newer checkpoint there is fetched.
 
     Args:
@@ -200,27 +216,26 @@ def remote_copies(
         from_start: remove the copies instead of fetching any.
 
     Raises:
-        UserError: storage cannot be reached, or another process trains this run.
+        UserError: storage cannot be used.
     """
     if location is None:
-        yield None
-        return
+        return None
     folder = f"{location}/{run.name}"
     if Path(folder).resolve() == run.resolve():
         raise UserError(
             f"pretrain.checkpoint_dir: {location}: the checkpoints are there already; set another "
             "folder, or null"
         )
-    with ExitStack() as stack:
-        try:
-            copies = RemoteCopies(run, folder, keep, stack.enter_context(acquire_lease(folder)))
-            if from_start:
-                copies.clear()
-            elif not copies.fetch():
-                copies.fetch_by_other_code()
-        except tf.errors.OpError as failure:
-            raise UserError(
-                f"pretrain.checkpoint_dir: {folder}: cannot be used ({reason(failure)}); check "
-                "that it exists and that this machine may write to it"
-            ) from None
-        yield copies
+    copies = RemoteCopies(run, folder, keep)
+    try:
+        copies.take_over()
+        if from_start:
+            copies.clear()
+        elif not copies.fetch():
+            copies.fetch_by_other_code()
+    except tf.errors.OpError as failure:
+        raise UserError(
+            f"pretrain.checkpoint_dir: {folder}: cannot be used ({reason(failure)}); check that it "
+            "exists and that this machine may write to it"
+        ) from None
+    return copies

@@ -121,6 +121,7 @@ def code_of(run: Path) -> str:
 
 def clear(run: Path) -> None:
     """Removes everything that a run could resume, while it is locked."""
-    checkpoint.drop_all(run)
+    for step in checkpoint.steps(run):
+        checkpoint.drop(run / f"step-{step}")
     for name in (checkpoint.MODELS, RECORD, cost.FILE):
         remove(run / name)

@@ -15,6 +15,7 @@ last checkpoint of an earlier one (`continuing.py`).
 """
 
 import os
+import shutil
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
@@ -81,19 +82,19 @@ def prepare(
         UserError: `make continue` named a run that cannot be continued any more.
     """
     for leftover in run.parent.glob(".*.dropped"):
-        checkpoint.remove_quietly(leftover)
+        shutil.rmtree(leftover, ignore_errors=True)
     asked = continuing.asked(run, identity)
     if from_start:
         with checkpoint.exclusive(run):
             run_record.clear(run)
         if asked:
-            continuing.forget(run.parent)
+            remove(run.parent / continuing.FILE)
             print("pretrain: forced to start at step 0; `make continue` is void", file=sys.stderr)
         return
     if asked:
         source, replaced = asked
         continuing.take_up(run, source, identity, replaced)
-        continuing.forget(run.parent)
+        remove(run.parent / continuing.FILE)
         return
     if intervals is not None and not checkpoint.steps(run):
         _take_up_finished(run, identity, intervals)
@@ -152,10 +153,8 @@ def _rename(other: Path, run: Path) -> None:
     with checkpoint.exclusive(other), checkpoint.exclusive(run):
         if checkpoint.newest(other) <= checkpoint.newest(run):
             return
-        dropped = run.with_name(f".{run.name}.dropped")
-        os.replace(run, dropped)
+        checkpoint.drop(run)
         os.replace(other, run)
-        remove(dropped)
 
 
 def finish(run: Path, weights: Path) -> None:
@@ -186,10 +185,6 @@ def drop_finished(folder: Path) -> None:
 def _remove_unless_in_use(run: Path) -> None:
     try:
         with checkpoint.exclusive(run):
-            dropped = run.with_name(f".{run.name}.dropped")
-            remove(dropped)
-            os.replace(run, dropped)
-            # On some network file systems, files that are open elsewhere cannot be removed.
-            checkpoint.remove_quietly(dropped)
+            checkpoint.drop(run)
     except UserError:
         return

@@ -74,15 +74,11 @@ class SavedModels:
             write: writes it into an empty folder; its second argument has the digests of the saved
                 models that belong to it.
         """
-        self.drop_state()
+        self.digests.pop(STATE, None)
         with new_directory(self._folder / STATE) as temporary:
             write(temporary, self.digests)
             digests_of_files = digests.of_folder(temporary)
         self.digests[STATE] = digests_of_files
-
-    def drop_state(self) -> None:
-        """Forgets the last state, because the run goes on."""
-        self.digests.pop(STATE, None)
 
     def state(self) -> dict[str, np.ndarray]:
         """Arrays to store in a checkpoint."""
@@ -95,10 +91,6 @@ class SavedModels:
         for folder in self._folder.glob("[!.]*"):
             if folder.name not in models:
                 remove(folder)
-
-    def choose_best_again(self) -> None:
-        """Forgets the lowest dev loss, with which later ones cannot be compared."""
-        self.best_loss = math.inf
 
     def save_initial(self, write: Callable[[Path], None]) -> None:
         """Saves the initial model for comparison, with its embeddings for new tokens and the like.

@@ -43,14 +43,10 @@ def read_object(path: str) -> dict[str, Any] | None:
 
 
 def write_object(path: str, values: dict[str, Any]) -> None:
-    """Writes a small JSON file atomically."""
-    text = json.dumps(values, indent=1).encode()
-    temporary = path if _is_object(path) else f"{path}.tmp"
+    """Writes a small JSON file; until it is complete, it is none for `read_object`."""
     _make_parent(path)
-    with tf.io.gfile.GFile(temporary, "wb") as stream:
-        stream.write(text)
-    if temporary != path:
-        tf.io.gfile.rename(temporary, path, overwrite=True)
+    with tf.io.gfile.GFile(path, "wb") as stream:
+        stream.write(json.dumps(values, indent=1).encode())
 
 
 def put_folder(source: Path, target: str, info: dict[str, Any]) -> None:
@@ -104,22 +100,12 @@ def get_folder(source: str, target: Path) -> None:
 
 def remove_folder(folder: str) -> None:
     """Removes a folder: its list first, so that what remains after a failure does not count."""
-    remove_file(f"{folder}/{_LIST}")
+    with suppress(tf.errors.NotFoundError):
+        tf.io.gfile.remove(f"{folder}/{_LIST}")
     with suppress(tf.errors.NotFoundError):
         tf.io.gfile.rmtree(folder)
 
 
-def remove_file(path: str) -> None:
-    """Removes a file, if it exists."""
-    with suppress(tf.errors.NotFoundError):
-        tf.io.gfile.remove(path)
-
-
-def _is_object(path: str) -> bool:
-    """Whether the path is in an object store, where files appear when closed, without folders."""
-    return path.startswith("gs://")
-
-
 def _make_parent(path: str) -> None:
-    if not _is_object(path):
+    if not path.startswith("gs://"):  # An object store has no folders.
         tf.io.gfile.makedirs(path.rpartition("/")[0])
