@@ -4,7 +4,9 @@ Wherever they run, results come in the order of the tasks, the task of a worker 
 the out-of-memory killer, for example) is retried, and one that kills its workers is named.
 
 Worker processes of this machine are started here. `concurrent.futures` fails all tasks in progress
-when a worker is killed, without a hint at which one killed it.
+and in its queue when a worker is killed (6 of 8 in a trial), without a hint at which one killed it.
+A `LocalCluster` of Dask would do, but takes 4.2 to 5.1 s for four small tasks in two processes, of
+which 2.4 s are processor time; this takes 0.6 to 0.7 s and 0.3 s (2 logical CPUs, machine in use).
 """
 
 import multiprocessing

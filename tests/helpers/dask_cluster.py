@@ -1,17 +1,14 @@
-"""A Dask cluster of local processes, and tasks for its workers."""
+"""A Dask cluster of local processes."""
 
 import contextlib
 import os
-import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import psutil
 from distributed import Client
 
-from lib.run.errors import UserError
 from tests.conftest import ROOT
 
 _TIMEOUT_SECONDS = 120
@@ -78,60 +75,3 @@ class Cluster:
         for process in self._processes:
             if process.poll() is None:
                 self.kill(process)
-
-
-def square(number: int) -> int:
-    return number * number
-
-
-def sleep(seconds: float) -> int:
-    time.sleep(seconds)
-    return os.getpid()
-
-
-def path_and_cwd(path: Path) -> tuple[Path, Path]:
-    return path, Path.cwd()
-
-
-def die_once(path: Path) -> str:
-    """Kills its own process the first time it is called for a path."""
-    if path.name.startswith("mortal") and not path.exists():
-        path.touch()
-        os.kill(os.getpid(), signal.SIGKILL)
-    return path.name
-
-
-def die(path: Path) -> str:
-    """Kills its own process for the path `mortal`, and counts the calls in that file."""
-    if path.name == "mortal":
-        with path.open("a") as stream:
-            stream.write("x")
-        os.kill(os.getpid(), signal.SIGKILL)
-    time.sleep(0.1)
-    return path.name
-
-
-def fill_memory(path: Path) -> None:
-    if path.name == "large":
-        memory = []
-        while True:
-            memory.append(b"x" * (20 << 20))
-            time.sleep(0.05)
-
-
-def sleep_or_fail(seconds: float) -> None:
-    time.sleep(seconds)
-    if not seconds:
-        raise UserError("no")
-
-
-def refuse(task: str) -> None:
-    raise UserError(f"{task}: not good")
-
-
-def cannot_open(path: Path) -> None:
-    path.open()
-
-
-def divide_by_zero(task: str) -> None:
-    raise ZeroDivisionError

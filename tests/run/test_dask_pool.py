@@ -16,7 +16,7 @@ from lib.run.errors import UserError
 from lib.run.pool import shard_map
 from lib.vocab.export import write_tokenizer
 from lib.vocab.tokenizer import SPECIAL_TOKENS
-from tests.helpers import dask_cluster
+from tests.helpers import worker_tasks
 from tests.helpers.dask_cluster import Cluster
 from tests.helpers.project import Project, write_text
 
@@ -98,21 +98,21 @@ def test_the_three_stages_write_the_same_bytes(cluster, project):
 
 def test_results_are_in_task_order(any_workers):
     numbers = list(range(30))
-    assert shard_map(dask_cluster.square, numbers, any_workers, "a b") == [n * n for n in numbers]
-    assert shard_map(dask_cluster.square, [], any_workers, "test") == []
+    assert shard_map(worker_tasks.square, numbers, any_workers, "a b") == [n * n for n in numbers]
+    assert shard_map(worker_tasks.square, [], any_workers, "test") == []
 
 
 def test_tasks_run_in_the_working_folder_of_the_stage(workers, tmp_path, monkeypatch):
     for name in ("one", "two"):
         (tmp_path / name).mkdir()
         monkeypatch.chdir(tmp_path / name)
-        found = shard_map(dask_cluster.path_and_cwd, [Path("a/b")] * 4, workers, "test")
+        found = shard_map(worker_tasks.path_and_cwd, [Path("a/b")] * 4, workers, "test")
         assert found == [(Path("a/b"), tmp_path / name)] * 4
 
 
 def test_the_task_of_a_killed_worker_is_retried(any_workers, tmp_path):
     tasks = [tmp_path / name for name in ("a", "mortal-b", "c", "mortal-d", "e")]
-    names = shard_map(dask_cluster.die_once, tasks, any_workers, "test")
+    names = shard_map(worker_tasks.die_once, tasks, any_workers, "test")
     assert names == [path.name for path in tasks]
     assert (tmp_path / "mortal-b").exists()
 
@@ -121,25 +121,25 @@ def test_the_task_of_a_killed_worker_is_retried(any_workers, tmp_path):
 def test_a_task_that_always_kills_its_worker_is_named_after_three_attempts(any_workers, tmp_path):
     tasks = [tmp_path / name for name in ("a", "b", "mortal", "c", "d", "e", "f")]
     with pytest.raises(UserError, match=r"/mortal: its worker died 3 times"):
-        shard_map(dask_cluster.die, tasks, any_workers, "test")
+        shard_map(worker_tasks.die, tasks, any_workers, "test")
     assert (tmp_path / "mortal").read_text() == "xxx"
 
 
 def test_an_error_in_a_task_names_the_task(any_workers, tmp_path):
     with pytest.raises(UserError, match=r"^shard-[12]: not good$"):
-        shard_map(dask_cluster.refuse, ["shard-1", "shard-2"], any_workers, "test")
+        shard_map(worker_tasks.refuse, ["shard-1", "shard-2"], any_workers, "test")
     with pytest.raises(FileNotFoundError) as failure:
-        shard_map(dask_cluster.cannot_open, [tmp_path / "missing"] * 2, any_workers, "test")
+        shard_map(worker_tasks.cannot_open, [tmp_path / "missing"] * 2, any_workers, "test")
     assert failure.value.filename == str(tmp_path / "missing")
     with pytest.raises(RuntimeError, match=r"(?s)^shard-3: .*ZeroDivisionError"):
-        shard_map(dask_cluster.divide_by_zero, ["shard-3"] * 2, any_workers, "test")
+        shard_map(worker_tasks.divide_by_zero, ["shard-3"] * 2, any_workers, "test")
 
 
 def test_tasks_of_a_failed_run_are_cancelled(cluster, workers):
     with pytest.raises(UserError):
-        shard_map(dask_cluster.sleep_or_fail, [0.0, *[0.3] * 200], workers, "test")
+        shard_map(worker_tasks.sleep_or_fail, [0.0, *[0.3] * 200], workers, "test")
     started = time.monotonic()
-    assert len(shard_map(dask_cluster.square, [1, 2], workers, "test")) == 2
+    assert len(shard_map(worker_tasks.square, [1, 2], workers, "test")) == 2
     assert time.monotonic() - started < 15
 
 
@@ -150,7 +150,7 @@ def test_a_task_that_fills_its_workers_memory_is_named(tmp_path, workers, cluste
     try:
         with pytest.raises(UserError, match=r"/large: its worker died 3 times; .* --memory-limit"):
             shard_map(
-                dask_cluster.fill_memory,
+                worker_tasks.fill_memory,
                 [tmp_path / "large", tmp_path / "b"],
                 small.address,
                 "test",
@@ -174,12 +174,12 @@ def test_a_worker_with_different_code_is_refused(tmp_path, workers, cluster, oth
     try:
         message = r"Dask worker \S+ \(process \d+\) has code \w+, not \w+; start it again"
         with pytest.raises(UserError, match=message):
-            shard_map(dask_cluster.sleep, [0.2] * 40, workers, "test")
+            shard_map(worker_tasks.sleep, [0.2] * 40, workers, "test")
         # In a folder without the project's code.
         cluster.kill(different)
         different = cluster.add(1, tmp_path)
         with pytest.raises(UserError, match=r"cannot run the project's code \(ModuleNotFound"):
-            shard_map(dask_cluster.sleep, [0.2] * 40, workers, "test")
+            shard_map(worker_tasks.sleep, [0.2] * 40, workers, "test")
     finally:
         cluster.kill(different)
 
@@ -188,7 +188,7 @@ def test_a_missing_scheduler_is_a_one_line_error(monkeypatch, tmp_path):
     monkeypatch.setattr(dask_pool, "_CONNECT_SECONDS", 0.5)
     dask_pool.connect.cache_clear()
     with pytest.raises(UserError, match=r"tcp://127\.0\.0\.1:9: no Dask scheduler there") as error:
-        shard_map(dask_cluster.square, [1], "tcp://127.0.0.1:9", "test")
+        shard_map(worker_tasks.square, [1], "tcp://127.0.0.1:9", "test")
     assert "\n" not in str(error.value)
 
 
@@ -199,7 +199,7 @@ def test_a_scheduler_without_workers_is_a_one_line_error(monkeypatch, tmp_path):
     empty = Cluster(tmp_path, 0)
     try:
         with pytest.raises(UserError, match=r"no workers there; start some"):
-            shard_map(dask_cluster.square, [1], empty.address, "test")
+            shard_map(worker_tasks.square, [1], empty.address, "test")
     finally:
         empty.stop()
 

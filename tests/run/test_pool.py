@@ -4,7 +4,7 @@ import pytest
 
 from lib.run.errors import UserError
 from lib.run.pool import choose_workers, shard_map
-from tests.helpers.dask_cluster import square
+from tests.helpers.worker_tasks import square
 
 
 @pytest.mark.parametrize("workers", [1, 5])

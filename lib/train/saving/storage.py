@@ -45,6 +45,7 @@ def read_object(path: str) -> dict[str, Any] | None:
 def write_object(path: str, values: dict[str, Any]) -> None:
     """Writes a small JSON file; until it is complete, it is none for `read_object`."""
     _make_parent(path)
+    _remove_file(path)  # In TensorFlow's ram:// it would become longer.
     with tf.io.gfile.GFile(path, "wb") as stream:
         stream.write(json.dumps(values, indent=1).encode())
 
@@ -100,10 +101,14 @@ def get_folder(source: str, target: Path) -> None:
 
 def remove_folder(folder: str) -> None:
     """Removes a folder: its list first, so that what remains after a failure does not count."""
-    with suppress(tf.errors.NotFoundError):
-        tf.io.gfile.remove(f"{folder}/{_LIST}")
+    _remove_file(f"{folder}/{_LIST}")
     with suppress(tf.errors.NotFoundError):
         tf.io.gfile.rmtree(folder)
+
+
+def _remove_file(path: str) -> None:
+    with suppress(tf.errors.NotFoundError):
+        tf.io.gfile.remove(path)
 
 
 def _make_parent(path: str) -> None:
