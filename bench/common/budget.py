@@ -17,7 +17,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from lib.run.atomic import write_text
+from bench.common.report import read_json, write_json
 
 # The first steps contain one-off costs; at least this many more give the cost of a step.
 FIRST_STEPS, _TIMED_STEPS = 3, 5
@@ -119,7 +119,7 @@ def run(
         score: called with the job and the result; adds scores to the result's `points`. Not called
             in a calibration.
     """
-    job = json.loads(path.read_text(encoding="utf-8"))
+    job = read_json(path)
     free_steps = 0 if job.get("compilation", True) else FIRST_STEPS
     if job["steps"] is None:
         calibration = Calibration(job["calibration_seconds"], free_steps=free_steps)
@@ -135,7 +135,7 @@ def run(
         result = {"steps": meter.steps, "cpu_seconds": meter.used, "points": meter.saved}
         if score:
             score(job, result)
-    write_text(path.with_name("run.json"), json.dumps(result))
+    write_json(path.with_name("run.json"), result)
 
 
 def calibrated_steps(
@@ -149,10 +149,10 @@ def calibrated_steps(
         calibrate: returns for each system the numbers of steps that fit; their median is used.
     """
     if path.exists():
-        earlier = json.loads(path.read_text(encoding="utf-8"))
+        earlier = read_json(path)
         if earlier["settings"] == json.loads(json.dumps(settings)):
             return dict(earlier["steps"])
     found = calibrate()
     steps = {system: round(statistics.median(counts)) for system, counts in found.items()}
-    write_text(path, json.dumps({"settings": settings, "found": found, "steps": steps}, indent=2))
+    write_json(path, {"settings": settings, "found": found, "steps": steps})
     return steps

@@ -1,24 +1,35 @@
 """Training runs as single-threaded processes, several at a time."""
 
-import json
 import os
 import queue
 import shutil
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from bench.common.processes import measure, python_environment
-from bench.common.report import write_json
+from bench.common import cli
+from bench.common.processes import Measured, measure, python_environment
+from bench.common.report import read_json, write_json
+
+ONE_THREAD = {
+    "OMP_NUM_THREADS": "1",
+    "MKL_NUM_THREADS": "1",
+    "TF_NUM_INTRAOP_THREADS": "1",
+    "TF_NUM_INTEROP_THREADS": "1",
+    "TOKENIZERS_PARALLELISM": "false",
+}
 
 
-def environment() -> dict[str, str]:
-    """Environment of a run: one thread per process, the project importable, offline."""
-    return python_environment(
-        OMP_NUM_THREADS="1", MKL_NUM_THREADS="1", TOKENIZERS_PARALLELISM="false"
-    )
+def start(
+    module: str, job: dict[str, Any], folder: Path, *arguments: object, **environment: str
+) -> Measured:
+    """Runs `python -m MODULE FOLDER/job.json ARGUMENTS...` with the job in that file."""
+    path = folder / "job.json"
+    write_json(path, job)
+    command = [sys.executable, "-m", module, path, *arguments]
+    return measure(command, folder, python_environment(**environment))
 
 
 def train(job: dict[str, Any], module: str) -> dict[str, Any]:
@@ -29,14 +40,41 @@ def train(job: dict[str, Any], module: str) -> dict[str, Any]:
         module: called with the path of the job file; writes run.json next to it.
     """
     folder = Path(job["folder"])
-    path, result = folder / "job.json", folder / "run.json"
-    if not (result.exists() and json.loads(path.read_text(encoding="utf-8")) == job):
+    result = folder / "run.json"
+    if not (result.exists() and read_json(folder / "job.json") == job):
         shutil.rmtree(folder, ignore_errors=True)
-        folder.mkdir(parents=True)
-        write_json(path, job)
-        measure([sys.executable, "-m", module, path], folder, environment())
-    found: dict[str, Any] = json.loads(result.read_text(encoding="utf-8"))
-    return found
+        start(module, job, folder, **ONE_THREAD)
+    return read_json(result)
+
+
+def run_folder(work: Path, *parts: object) -> str:
+    """Where a run of these parts is saved, such as architecture, name, rate and seed."""
+    name = "-".join(str(part) for part in parts if part != "")
+    return str(work / "runs" / name.replace(",", "").replace(" ", "-"))
+
+
+def count_steps(
+    tried: Mapping[str, dict[str, Any]],
+    attempts: int,
+    train: Callable[[dict[str, Any]], dict[str, Any]],
+    folder: Callable[..., str],
+    workers: int,
+) -> dict[str, list[int]]:
+    """Numbers of steps that fit the budget of each of some jobs, from several short runs.
+
+    Args:
+        folder: where a run is saved: called with `calibration`, the name of the job and a seed.
+    """
+    counts: dict[str, list[int]] = {name: [] for name in tried}
+    for seed in range(1, 1 + attempts):
+        jobs = [
+            job | {"seed": seed, "steps": None, "folder": folder("calibration", name, seed)}
+            for name, job in tried.items()
+        ]
+        for name, result in zip(tried, run_parallel(train, jobs, workers), strict=True):
+            counts[name].append(result["steps"])
+        cli.progress(f"steps that fit so far: {counts}")
+    return counts
 
 
 def run_parallel(

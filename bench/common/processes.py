@@ -2,6 +2,7 @@
 
 import os
 import signal
+import statistics
 import subprocess
 import sys
 import threading
@@ -33,6 +34,14 @@ class Measured:
     cpu_seconds: float
     peak_mib: float
     peaks_mib: dict[int, float] = field(default_factory=dict)
+
+
+def median(runs: Sequence[Measured]) -> Measured:
+    """Medians of wall time, processor time and peak memory."""
+    walls, cpus, peaks = zip(
+        *((run.wall_seconds, run.cpu_seconds, run.peak_mib) for run in runs), strict=True
+    )
+    return Measured(statistics.median(walls), statistics.median(cpus), statistics.median(peaks))
 
 
 def python_environment(**variables: str) -> dict[str, str]:

@@ -6,7 +6,6 @@ import shutil
 import statistics
 import subprocess
 import sys
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,7 @@ import yaml
 from bench import ROOT
 from bench.common import inputs
 from bench.common.processes import Measured, measure
+from bench.common.report import read_json
 from lib.commands.recipe import merge
 from lib.run.errors import UserError
 from lib.vocab.export import write_tokenizer
@@ -42,17 +42,19 @@ BASE: dict[str, dict[str, Any]] = {
     },
     "cluster": {"workers": 1},
 }
+# The benchmark's own text: by default a blank line is between documents.
+RAW = {"input": "data/raw", "document": "blank_line"}
 
 
 class Project:
-    """A copy of the project. Its stages use this Python and, by default, the values of `BASE`."""
+    """A copy of the project. Its stages use this Python and, by default, `RAW` and `BASE`."""
 
     def __init__(self, folder: Path, params: dict[str, Any] | None = None) -> None:
         """
         Args:
             folder: deleted first if it exists, unless there are no params.
-            params: keys of params.yaml to change in the copy, besides those of `BASE`. None: the
-                copy that an earlier call has made.
+            params: keys of params.yaml to change in the copy, besides those of `RAW` and `BASE`.
+                None: the copy that an earlier call has made.
         """
         self.folder = folder.absolute()
         self.environment = {**os.environ, "DVC_NO_ANALYTICS": "1"}
@@ -64,15 +66,8 @@ class Project:
         shutil.rmtree(self.folder, ignore_errors=True)
         self.folder.mkdir(parents=True)
         recipe = self.folder / "bench.yaml"
-        recipe.write_text(yaml.safe_dump(BASE), encoding="utf-8")
-        command = [
-            sys.executable,
-            "-m",
-            "lib.commands.recipe",
-            str(recipe),
-            "--in",
-            str(self.folder),
-        ]
+        recipe.write_text(yaml.safe_dump({"preprocess": RAW, **BASE}), encoding="utf-8")
+        command = [sys.executable, "-m", "lib.commands.recipe", recipe, "--in", self.folder]
         copied = subprocess.run(
             command, cwd=ROOT, env=self.environment, capture_output=True, text=True
         )
@@ -106,6 +101,25 @@ class Project:
     def records(self, phase: str = "main", each: bool = False) -> Measured:
         """Runs records for one phase."""
         return self.stage("records", phase, each=each)
+
+    def prepare_text(self) -> None:
+        """Runs the stages from preprocess to split."""
+        self.stages("preprocess", "sample5M", "vocab", "split")
+
+    def pretrain(self, *options: str) -> None:
+        """Runs pretrain for the phase main."""
+        self.stage("pretrain", "main", *options)
+
+    def metrics(self, stage: str) -> dict[str, Any]:
+        """The metrics of a stage or, as in `probe/hashtags`, of one of its runs."""
+        return read_json(self.folder / "results" / stage / "metrics.json")
+
+    def probe(self, task: str) -> dict[str, Any]:
+        """Fine-tunes on a task, prints what the stage has printed and its runs; the metrics."""
+        self.stage("probe", task)
+        for path in ("output.log", f"results/probe/{task}/runs.csv"):
+            print((self.folder / path).read_text(encoding="utf-8"))
+        return self.metrics(f"probe/{task}")
 
     def step_seconds(self) -> float:
         """Median duration of a step in the last run of the phase main, without its start."""
@@ -142,27 +156,6 @@ class Project:
             self.path(f"data/shards/{split}/00000.txt").write_bytes(b"\n\n".join(start) + b"\n\n")
 
 
-def enlarged_project(
-    work: Path, vocabulary: Path, texts: Mapping[str, Path], megabytes: int, file_megabytes: int
-) -> Project:
-    """A project with repeated texts in data/raw, for examples of 128 tokens.
-
-    Args:
-        texts: `wikitext`, `tweets` or both; each gets an equal part of `megabytes`.
-        file_megabytes: approximate size of a file of data/raw.
-    """
-    project = Project(
-        work / "project",
-        {
-            "preprocess": {"input": "data/raw", "document": "blank_line"},
-            "phases": {"main": {"max_seq_length": 128}},
-        },
-    )
-    project.use_vocabulary(vocabulary)
-    for name, path in texts.items():
-        text = work / f"{name}.txt"
-        inputs.write_documents(name, path, text)
-        size = megabytes / len(texts)
-        files = max(2, round(size / file_megabytes))
-        inputs.write_enlarged(text, size, files, project.path("data/raw") / name)
-    return project
+def is_prepared(marker: Path, settings: str) -> bool:
+    """Whether an earlier call has prepared a folder with these settings: its marker has them."""
+    return marker.exists() and marker.read_text(encoding="utf-8") == settings

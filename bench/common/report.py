@@ -3,7 +3,6 @@
 import json
 import os
 import platform
-import statistics
 import subprocess
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
@@ -11,60 +10,61 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from bench.common.processes import Measured
+from bench.common.processes import Measured, median
 from lib.run.atomic import write_text
+
+Row = dict[str, Any]
+"""A result: `name`, figures, and `passed` if it has a threshold."""
+
+# Those that some benchmark depends on or compares with.
+PACKAGES = ("accelerate", "distributed", "emoji", "numpy", "pyarrow", "sentencepiece", "sentencex")
+PACKAGES += ("tensorflow", "tokenizers", "torch", "transformers")
 
 
 def compare(
-    name: str, ours: Sequence[Measured], peer: Sequence[Measured], threshold: float
-) -> dict[str, Any]:
+    name: str, ours: Sequence[Measured], peer: Sequence[Measured], threshold: float | None = None
+) -> Row:
     """Compares alternating runs of our system and of a peer.
 
     Args:
-        threshold: smallest accepted ratio of the peer's wall time to ours.
+        threshold: smallest accepted ratio of the peer's wall time to ours, if there is one.
 
     Returns:
         `wall_ratio`, `cpu_ratio` and `memory_ratio` are the peer's median over ours: above 1, ours
         is better. Other load on the machine hardly affects `cpu_ratio`. `lowest` and `highest` are
         the extreme wall-time ratios of a single pair of runs.
     """
-    medians = {
-        "ours_seconds": statistics.median(run.wall_seconds for run in ours),
-        "peer_seconds": statistics.median(run.wall_seconds for run in peer),
-        "ours_cpu_seconds": statistics.median(run.cpu_seconds for run in ours),
-        "peer_cpu_seconds": statistics.median(run.cpu_seconds for run in peer),
-        "ours_mib": statistics.median(run.peak_mib for run in ours),
-        "peer_mib": statistics.median(run.peak_mib for run in peer),
-    }
-    pairs = [theirs.wall_seconds / own.wall_seconds for own, theirs in zip(ours, peer, strict=True)]
-    ratio = medians["peer_seconds"] / medians["ours_seconds"]
+    own, theirs = median(ours), median(peer)
+    pairs = [each.wall_seconds / one.wall_seconds for one, each in zip(ours, peer, strict=True)]
+    ratio = theirs.wall_seconds / own.wall_seconds
     return {
         "name": name,
-        **medians,
+        "ours_seconds": own.wall_seconds,
+        "peer_seconds": theirs.wall_seconds,
         "wall_ratio": ratio,
         "lowest": min(pairs),
         "highest": max(pairs),
-        "cpu_ratio": medians["peer_cpu_seconds"] / medians["ours_cpu_seconds"],
-        "memory_ratio": medians["peer_mib"] / medians["ours_mib"],
+        "cpu_ratio": theirs.cpu_seconds / own.cpu_seconds,
         "threshold": threshold,
-        "passed": ratio >= threshold,
-        "ours_runs": [run.wall_seconds for run in ours],
-        "peer_runs": [run.wall_seconds for run in peer],
+        "passed": None if threshold is None else ratio >= threshold,
+        "ours_mib": own.peak_mib,
+        "peer_mib": theirs.peak_mib,
+        "memory_ratio": theirs.peak_mib / own.peak_mib,
+        "runs": {
+            side: [[run.wall_seconds, run.cpu_seconds, run.peak_mib] for run in runs]
+            for side, runs in (("ours", ours), ("peer", peer))
+        },
     }
 
 
-def machine(packages: Sequence[str]) -> dict[str, Any]:
-    """Conditions of a measurement: date, processor, load and versions.
-
-    Args:
-        packages: packages whose versions to report; None for one that is not installed.
-    """
-    versions: dict[str, str | None] = {}
-    for name in packages:
+def machine() -> dict[str, Any]:
+    """Conditions of a measurement: date, processor, load and versions of installed packages."""
+    versions = {}
+    for name in PACKAGES:
         try:
             versions[name] = metadata.version(name)
         except metadata.PackageNotFoundError:
-            versions[name] = None
+            continue
     return {
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "processor": _processor(),
@@ -90,15 +90,16 @@ def revision(checkout: Path) -> str:
     return run.stdout.strip() if run.returncode == 0 else "unknown"
 
 
-def table(rows: Sequence[Mapping[str, Any]], columns: Mapping[str, str]) -> str:
-    """Formats results as an aligned text table.
+def table(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Aligned text table of the values of results, under their keys, without lists and dicts.
 
-    Args:
-        columns: key of a row -> heading. Floats get three significant digits, booleans become
-            `yes` or `NO`, missing values `-`.
+    Floats get three significant digits, booleans become `yes` or `NO`, missing values `-`.
     """
-    lines = [list(columns.values())]
-    lines += [[_format(row.get(key)) for key in columns] for row in rows]
+    keys = dict.fromkeys(
+        key for row in rows for key, value in row.items() if not isinstance(value, list | dict)
+    )
+    lines = [[key.replace("_", " ") for key in keys]]
+    lines += [[_format(row.get(key)) for key in keys] for row in rows]
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     formatted = []
     for line in lines:
@@ -120,3 +121,8 @@ def _format(value: Any) -> str:
 
 def write_json(path: Path, values: Mapping[str, Any]) -> None:
     write_text(path, json.dumps(values, indent=2, ensure_ascii=False) + "\n")
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    values: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return values

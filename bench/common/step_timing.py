@@ -1,11 +1,9 @@
 """Timing of training steps and count of their useful FLOPs, the same for every framework."""
 
-import json
 import os
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -97,7 +95,7 @@ class StepTimes:
         )
         return {
             "tokens_per_second": tokens / total,
-            **({"tokens_per_cpu_second": tokens / cpu} if cpu else {}),
+            "tokens_per_cpu_second": tokens / cpu,
             "examples_per_step": sum(len(size.lengths) for size in self.sizes) / len(self.sizes),
             "tokens_per_step": tokens / len(self.sizes),
             "useful_flops_per_second": flops / total,
@@ -163,13 +161,3 @@ def matmul_peak(product: Callable[[], None]) -> float:
         product()
         best = min(best, time.perf_counter() - start)
     return 2 * MATMUL_SIZE**3 / best
-
-
-def read_job(path: Path) -> dict[str, Any]:
-    job: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    return job
-
-
-def write_result(path: Path, result: dict[str, Any]) -> None:
-    """Writes result.json next to the job file."""
-    path.with_name("result.json").write_text(json.dumps(result), encoding="utf-8")

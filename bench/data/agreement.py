@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from bench.common import cli, inputs
-from bench.common.report import machine, revision, table, write_json
+from bench.common.report import Row, revision, table
 from bench.data.statistics import agreement, file_statistics, fraction_with_expected_predictions
 from bench.peers import google_bert
 from lib.records.masking import VocabularyFacts
@@ -29,7 +29,6 @@ from lib.text.documents import format_document
 from lib.vocab.tokenizer import WordPieceTokenizer
 
 THRESHOLD = 4.0  # of |z|
-_COLUMNS = {"name": "", "ours": "ours", "theirs": "Google", "z": "z", "passed": "passed"}
 LENGTH, PREDICTIONS, PROBABILITY = 128, 20, 0.15
 
 
@@ -99,7 +98,7 @@ def read_back(path: Path) -> dict[str, np.ndarray]:
 
 def compare(
     ours: Ours, google: Google, settings: RecordSettings, seeds: int, folder: Path
-) -> list[dict[str, Any]]:
+) -> list[Row]:
     """Results for one kind of masking."""
     statistics: dict[str, list[dict[str, float]]] = {"ours": [], "theirs": []}
     fractions: dict[str, list[float]] = {"ours": [], "theirs": []}
@@ -137,21 +136,9 @@ def write_slice(wikitext: Path, target: Path) -> None:
 
 
 def main() -> None:
-    parser = cli.make_parser("data.agreement", __doc__)
-    names = ("google", "wikitext", "vocab")
-    cli.add_inputs(parser, *names, required=names)
-    parser.add_argument("--seeds", type=int, default=30, help="runs of each tool (default 30)")
-    parser.add_argument(
-        "--dupe-factor", type=int, default=1, help="records.dupe_factor (default 1)"
-    )
-    cli.add_outputs(parser, "agreement")
-    options = parser.parse_args()
-    cli.check_files(options, "wikitext", "vocab")
-    if not (options.google / "create_pretraining_data.py").is_file():
-        raise UserError(
-            f"--google {options.google}: no create_pretraining_data.py; give a checkout of "
-            "google-research/bert"
-        )
+    parser = cli.make_parser("data.agreement", __doc__, required=["google", "wikitext", "vocab"])
+    cli.add(parser, "--seeds", 30, "runs of each tool")
+    options = cli.parse(parser)
     if options.seeds < 2:
         raise UserError(f"--seeds {options.seeds}: should be at least 2, to have a variance")
     results: dict[str, Any] = {}
@@ -159,23 +146,16 @@ def main() -> None:
     with tempfile.TemporaryDirectory(dir=options.work) as scratch:
         text = Path(scratch) / "slice.txt"
         write_slice(options.wikitext, text)
-        ours = Ours(options.vocab, text)
-        google = Google(options.google.absolute(), options.vocab, text)
+        ours, google = Ours(options.vocab, text), Google(options.google, options.vocab, text)
         for name, whole_word in (("plain", False), ("whole word", True)):
             settings = RecordSettings(
-                LENGTH,
-                PREDICTIONS,
-                PROBABILITY,
-                dupe_factor=options.dupe_factor,
-                whole_word_mask=whole_word,
+                LENGTH, PREDICTIONS, PROBABILITY, dupe_factor=1, whole_word_mask=whole_word
             )
             rows = compare(ours, google, settings, options.seeds, Path(scratch))
             results[name] = {"settings": asdict(settings), "statistics": rows}
             print(f"{name}, {options.seeds} seeds, threshold |z| < {THRESHOLD:g}")
-            print(table(rows, _COLUMNS) + "\n", flush=True)
-    if options.out:
-        versions = {"google": revision(options.google), "machine": machine(["numpy", "tensorflow"])}
-        write_json(options.out, {**versions, "seeds": options.seeds, "results": results})
+            print(table(rows) + "\n", flush=True)
+    cli.save(options, google=revision(options.google), seeds=options.seeds, results=results)
     cli.exit_if_failed(row for result in results.values() for row in result["statistics"])
 
 

@@ -2,7 +2,7 @@
 
 Ours and the peer's run alternately on the same text with the same vocabulary and settings, one
 process each; the results are medians. A peer runs from a checkout of its repository; a case whose
-inputs are missing is skipped. With --profile, the time of our process is divided into its parts.
+inputs are missing is skipped. The time of our process is also divided into its parts.
 """
 
 import argparse
@@ -18,11 +18,8 @@ from bench import PEERS
 from bench.common import cli, inputs
 from bench.common.processes import Measured, alternate, measure
 from bench.common.project import Project
-from bench.common.report import compare, machine, revision, table, write_json
-from lib.run.errors import UserError
-from lib.run.metrics import read_metrics
+from bench.common.report import Row, compare, read_json, revision
 
-PACKAGES = ("numpy", "tensorflow", "transformers", "tokenizers", "emoji")
 # Section preprocess of params.yaml: the steps that are on by default in CT-BERT's script.
 CLEANING: dict[str, Any] = {
     "document": "line",
@@ -37,26 +34,6 @@ CLEANING: dict[str, Any] = {
         "symbols": "remove",
         "lowercase": True,
     },
-}
-# Peer -> a file of its checkout.
-_CHECKOUTS = {
-    "google": "create_pretraining_data.py",
-    "ctbert": "preprocess/prepare_pretrain_data.py",
-    "lddl": "lddl/dask/bert/pretrain.py",
-}
-_COLUMNS = {
-    "name": "against",
-    "ours_seconds": "ours s",
-    "peer_seconds": "theirs s",
-    "wall_ratio": "ratio",
-    "lowest": "lowest",
-    "highest": "highest",
-    "cpu_ratio": "CPU time ratio",
-    "threshold": "threshold",
-    "passed": "passed",
-    "ours_mib": "ours MiB",
-    "peer_mib": "theirs MiB",
-    "memory_ratio": "memory ratio",
 }
 
 
@@ -82,7 +59,6 @@ class Case:
     def params(self) -> dict[str, Any]:
         """Changes to our params.yaml for the same settings."""
         return {
-            "preprocess": {"input": "data/raw", "document": "blank_line"},
             "records": {
                 "dupe_factor": self.dupe_factor,
                 "max_predictions_per_seq": self.max_predictions_per_seq,
@@ -127,7 +103,7 @@ class Bench:
 
     def __init__(self, options: argparse.Namespace) -> None:
         self.options = options
-        self.work: Path = options.work.absolute()
+        self.work: Path = options.work
         shutil.rmtree(self.work, ignore_errors=True)
         self.work.mkdir(parents=True)
 
@@ -136,23 +112,18 @@ class Bench:
         needed = [case.peer, case.text] + (["vocab"] if case.peer != "ctbert" else [])
         return " ".join(f"--{name}" for name in needed if getattr(self.options, name) is None)
 
-    def run(self, case: Case) -> dict[str, Any]:
-        prepare = self._cleaning if case.peer == "ctbert" else self._records
-        sides = prepare(case)
+    def run(self, case: Case) -> Row:
+        sides = self._cleaning(case) if case.peer == "ctbert" else self._records(case)
         runs = alternate(sides.ours, sides.peer, self.options.repeats)
-        result = compare(case.name, *runs, case.threshold)
-        if self.options.profile:
-            result["parts"] = self._profile(sides)
-        return result
+        return compare(case.name, *runs, case.threshold) | {"parts": profile(sides)}
 
     def _corpus(self, name: str) -> Path:
         """A text in Google's input format, split into sentences by our own preprocess."""
         folder = self.work / f"text-{name}"
         corpus = folder / "data/corpus/00000.txt"
         if not corpus.exists():
-            print(f"bench: {name}: preprocess", file=sys.stderr, flush=True)
             document = "blank_line" if name == "wikitext" else "line"
-            project = Project(folder, {"preprocess": {"input": "data/raw", "document": document}})
+            project = Project(folder, {"preprocess": {"document": document}})
             self._write_raw(name, project.path("data/raw/text.txt"))
             project.preprocess()
         return corpus
@@ -160,7 +131,7 @@ class Bench:
     def _write_raw(self, name: str, target: Path) -> None:
         write = inputs.write_wikitext if name == "wikitext" else inputs.write_first_lines
         target.parent.mkdir(parents=True, exist_ok=True)
-        write(getattr(self.options, name), target, 1 if self.options.quick else None)
+        write(getattr(self.options, name), target, self.options.megabytes)
 
     def _records(self, case: Case) -> Sides:
         text = self._corpus(case.text)
@@ -183,102 +154,61 @@ class Bench:
                 f"--do_whole_word_mask={case.whole_word_mask}",
             ]
         else:
-            command = [
-                sys.executable,
-                PEERS / "nvidia_lddl.py",
-                self.options.lddl,
-                text,
-                project.folder / "data/vocab",
-                case.max_seq_length,
-                case.dupe_factor,
-            ]
+            tokenizer = project.folder / "data/vocab"
+            command = [sys.executable, PEERS / "nvidia_lddl.py", self.options.lddl, text]
+            command += [tokenizer, case.max_seq_length, case.dupe_factor]
         peer = partial(measure, command, theirs)
         return Sides(project, project.records, peer, ("records", "main"))
 
     def _cleaning(self, case: Case) -> Sides:
-        project = Project(self.work / "ours", {"preprocess": {"input": "data/raw", **CLEANING}})
+        project = Project(self.work / "ours", {"preprocess": CLEANING})
         self._write_raw(case.text, project.path("data/raw/tweets.txt"))
         theirs = self.work / "theirs"
         shutil.rmtree(theirs, ignore_errors=True)
         (theirs / "run").mkdir(parents=True)
         self._write_raw(case.text, theirs / "in/train/tweets.txt")
-        command = [
-            self.options.ctbert_python or sys.executable,
-            PEERS / "ct_bert.py",
-            self.options.ctbert,
-            "--input_data=../in",
-            "--do_not_run_in_parallel",
-            "--num_logged_samples=0",
-        ]
+        python = self.options.ctbert_python or sys.executable
+        command = [python, PEERS / "ct_bert.py", self.options.ctbert, "--input_data=../in"]
+        command += ["--do_not_run_in_parallel", "--num_logged_samples=0"]
         peer = partial(measure, command, theirs / "run")
         return Sides(project, project.preprocess, peer, ("preprocess",))
 
-    def _profile(self, sides: Sides) -> dict[str, float]:
-        """Seconds of our process by part (see bench.data.where), the largest first."""
-        project, (stage, *arguments) = sides.project, sides.stage
-        shutil.rmtree(project.folder / ".scratch", ignore_errors=True)
-        out = project.folder / "parts.json"
-        command = [sys.executable, "-m", "bench.data.where", stage, out, *arguments]
-        run = measure(command, project.folder, project.environment)
-        seconds = {name: float(str(value)) for name, value in read_metrics(out).items()}
-        seconds["interpreter"] = run.wall_seconds - sum(seconds.values())
-        return dict(sorted(seconds.items(), key=lambda part: -part[1]))
 
-
-def check(options: argparse.Namespace) -> None:
-    """Checks the inputs and makes the paths of checkouts absolute.
-
-    Raises:
-        UserError: a path is not what its option expects, or no run is requested.
-    """
-    for name, file in _CHECKOUTS.items():
-        folder = getattr(options, name)
-        if folder and not (folder / file).is_file():
-            raise UserError(f"--{name} {folder}: no {file} there; give a checkout of that tool")
-        if folder:
-            setattr(options, name, folder.absolute())
-    cli.check_files(options, "wikitext", "tweets", "vocab")
-    if options.repeats < 1:
-        raise UserError(f"--repeats {options.repeats}: should be at least 1")
+def profile(sides: Sides) -> dict[str, float]:
+    """Seconds of our process by part (see bench.data.where), the largest first."""
+    project, (stage, *arguments) = sides.project, sides.stage
+    shutil.rmtree(project.folder / ".scratch", ignore_errors=True)
+    out = project.folder / "parts.json"
+    command = [sys.executable, "-m", "bench.data.where", stage, out, *arguments]
+    run = measure(command, project.folder, project.environment)
+    seconds = read_json(out)
+    seconds["interpreter"] = run.wall_seconds - sum(seconds.values())
+    return dict(sorted(seconds.items(), key=lambda part: -part[1]))
 
 
 def main() -> None:
-    parser = cli.make_parser("data.data_preparation", __doc__)
-    cli.add_inputs(parser, "google", "wikitext", "tweets", "vocab")
-    parser.add_argument("--ctbert", type=Path, help="checkout of CT-BERT (covid-twitter-bert)")
+    inputs_of_cases = ("google", "wikitext", "tweets", "vocab", "ctbert", "lddl")
+    parser = cli.make_parser("data.data_preparation", __doc__, *inputs_of_cases)
     parser.add_argument("--ctbert-python", type=Path, help="Python with spacy, emoji<2, unidecode")
-    parser.add_argument("--lddl", type=Path, help="checkout of NVIDIA/LDDL")
+    parser.add_argument("--megabytes", type=float, help="of each text (default: all)")
     cli.add_repeats(parser)
-    parser.add_argument("--quick", action="store_true", help="1 MB of each text, no thresholds")
-    parser.add_argument("--profile", action="store_true", help="report our own time by part")
-    cli.add_outputs(parser, "bench")
-    options = parser.parse_args()
-    check(options)
+    options = cli.parse(parser)
     bench = Bench(options)
-    conditions = machine(PACKAGES)
     results = []
     for case in CASES:
         if missing := bench.missing(case):
             print(f"skipped: {case.name} (give {missing})", flush=True)
             continue
-        print(f"bench: {case.name}", file=sys.stderr, flush=True)
+        cli.progress(case.name)
         results.append(bench.run(case))
-        print(table(results[-1:], _COLUMNS), file=sys.stderr, flush=True)
-    print(table(results, _COLUMNS))
     for result in results:
-        if "parts" in result:
-            parts = ", ".join(f"{name} {value:.2f}" for name, value in result["parts"].items())
-            print(f"{result['name']}: ours by part, s: {parts}")
-    before, after = conditions["load_average"], machine(())["load_average"]
-    print(f"load average before: {before:.1f}, after: {after:.1f}")
-    if options.out:
-        checkouts = {
-            name: revision(folder) for name in _CHECKOUTS if (folder := getattr(options, name))
-        }
-        facts = {"quick": options.quick, "repeats": options.repeats, "checkouts": checkouts}
-        write_json(options.out, {**facts, "machine": conditions, "results": results})
-    if not options.quick:
-        cli.exit_if_failed(results)
+        parts = ", ".join(f"{name} {value:.2f}" for name, value in result["parts"].items())
+        print(f"{result['name']}: ours by part, s: {parts}")
+    checkouts = {
+        name: revision(folder) for name in cli.CHECKOUTS if (folder := getattr(options, name))
+    }
+    options.machine["checkouts"] = checkouts
+    cli.finish(options, results=results)
 
 
 if __name__ == "__main__":

@@ -10,7 +10,6 @@ With --sentencex, the package of that name (to be installed) does the same. It i
 language: the letters before the first `_` in the name of a treebank file, English for plain text.
 """
 
-import argparse
 import importlib
 import statistics
 import time
@@ -22,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.common import cli
-from bench.common.report import machine, table, write_json
+from bench.common.report import Row
 from lib.run.errors import UserError
 from lib.text.cleaning.sentences import split_sentences
 
@@ -100,6 +99,14 @@ def sentencex(language: str) -> Split:
     return lambda texts: [segment(language, text) for text in texts]
 
 
+def differences(text: str, first: set[int], second: set[int]) -> Iterator[tuple[bool, str]]:
+    """Boundaries that only one of two systems finds: whether it is the first, and the text."""
+    positions = [index for index, character in enumerate(text) if not character.isspace()]
+    for offset in sorted(first ^ second):
+        end = positions[offset]
+        yield offset in first, f"{text[max(0, end - 40) : end]}|{text[end : end + 30]}"
+
+
 def score(texts: list[list[Sentence]], split: Split) -> tuple[float, list[tuple[str, str]]]:
     """F1 in per cent of boundaries, and the errors: `missed` or `wrong`, with the text around."""
     errors = []
@@ -107,19 +114,9 @@ def score(texts: list[list[Sentence]], split: Split) -> tuple[float, list[tuple[
     for sentences, guess in zip(texts, split([joined(each) for each in texts]), strict=True):
         gold, ours = offsets([each.text for each in sentences]), offsets(guess)
         right, found, true = right + len(gold & ours), found + len(ours), true + len(gold)
-        text = joined(sentences)
-        positions = [index for index, character in enumerate(text) if not character.isspace()]
-        for offset in sorted(gold ^ ours):
-            end = positions[offset]
-            around = f"{text[max(0, end - 40) : end]}|{text[end : end + 30]}"
-            errors.append(("missed" if offset in gold else "wrong", around))
+        for missed, around in differences(joined(sentences), gold, ours):
+            errors.append(("missed" if missed else "wrong", around))
     return 100 * 2 * right / (found + true), errors
-
-
-def seconds(split: Split, texts: list[str]) -> float:
-    start = time.process_time()
-    split(texts)
-    return time.process_time() - start
 
 
 def speeds(splits: dict[str, Split], texts: list[str], repeats: int) -> dict[str, float]:
@@ -127,99 +124,62 @@ def speeds(splits: dict[str, Split], texts: list[str], repeats: int) -> dict[str
     times: dict[str, list[float]] = {name: [] for name in splits}
     for _ in range(repeats):
         for name, split in splits.items():
-            times[name].append(seconds(split, texts))
-    characters = sum(map(len, texts))
-    return {name: characters / 1e6 / statistics.median(each) for name, each in times.items()}
+            start = time.process_time()
+            split(texts)
+            times[name].append(time.process_time() - start)
+    millions = sum(map(len, texts)) / 1e6
+    return {f"{name}_speed": millions / statistics.median(each) for name, each in times.items()}
 
 
-def differences(text: str, ours: list[str], theirs: list[str]) -> Iterator[tuple[str, str]]:
-    """The boundaries that one of two systems finds: `only ours` or `only theirs`, with the text."""
-    first, second = offsets(ours), offsets(theirs)
-    if first != second:
-        positions = [index for index, character in enumerate(text) if not character.isspace()]
-        for offset in sorted(first ^ second):
-            end = positions[offset]
-            around = f"{text[max(0, end - 40) : end]}|{text[end : end + 30]}"
-            yield ("only ours" if offset in first else "only theirs"), around
-
-
-def compare_plain(
-    path: Path, peer: Split | None, repeats: int, shown: int
-) -> dict[str, float | int | str]:
+def compare_plain(path: Path, splits: dict[str, Split], repeats: int) -> Row:
     """Counts and speeds on plain text; prints the words before boundaries that differ."""
     texts = [" ".join(line.split()) for line in path.read_text(encoding="utf-8").split("\n")]
     texts = [text for text in texts if text]
-    splits: dict[str, Split] = {"ours": our_sentences, **({"sentencex": peer} if peer else {})}
-    row: dict[str, float | int | str] = {"name": path.name}
     results = {name: split(texts) for name, split in splits.items()}
-    for name, result in results.items():
-        row[f"{name}_sentences"] = sum(map(len, result))
-    if peer:
-        words: dict[str, Counter[str]] = {"only ours": Counter(), "only theirs": Counter()}
+    row: Row = {f"{name}_sentences": sum(map(len, result)) for name, result in results.items()}
+    if "sentencex" in splits:
+        words: dict[str, Counter[str]] = {"only_ours": Counter(), "only_theirs": Counter()}
         for text, ours, theirs in zip(texts, results["ours"], results["sentencex"], strict=True):
-            for kind, around in differences(text, ours, theirs):
-                words[kind][around.partition("|")[0].split()[-1].lower()] += 1
+            for own, around in differences(text, offsets(ours), offsets(theirs)):
+                word = around.partition("|")[0].split()[-1].lower()
+                words["only_ours" if own else "only_theirs"][word] += 1
         for kind, counter in words.items():
             row[kind] = counter.total()
-            most = ", ".join(f"{word} {count:,}" for word, count in counter.most_common(shown))
+            most = ", ".join(f"{word} {count:,}" for word, count in counter.most_common(20))
             print(f"{path.name}, boundaries {kind}: {most}")
-    for name, speed in speeds(splits, texts, repeats).items():
-        row[f"{name}_speed"] = speed
-    return row
+    return {"name": path.name, **row, **speeds(splits, texts, repeats)}
 
 
 def main() -> None:
-    parser = cli.make_parser("data.sentences", __doc__)
+    parser = cli.make_parser("data.sentences", __doc__, scratch=False)
     cli.add_repeats(parser)
-    parser.add_argument("--out", type=Path, help="JSON file for the results")
     parser.add_argument("--sentencex", action="store_true", help="compare with this package")
-    parser.add_argument("--errors", type=int, default=0, help="errors of ours to print per file")
+    cli.add(parser, "--errors", 0, "errors of ours to print per file")
     parser.add_argument("--text", type=Path, nargs="*", default=[], help="plain text")
     parser.add_argument("treebanks", type=Path, nargs="*", help="CoNLL-U files")
-    options: argparse.Namespace = parser.parse_args()
+    options = cli.parse(parser)
     if not options.treebanks and not options.text:
         raise UserError("give CoNLL-U files of treebanks, or plain text with --text")
 
-    rows: list[dict[str, Any]] = []
+    def systems(language: str) -> dict[str, Split]:
+        peer = {"sentencex": sentencex(language)} if options.sentencex else {}
+        return {"ours": our_sentences, **peer}
+
+    rows: list[Row] = []
     for path in options.treebanks:
         texts = read_texts(path)
-        splits: dict[str, Split] = {"ours": our_sentences}
-        if options.sentencex:
-            splits["sentencex"] = sentencex(path.name.partition("_")[0])
-        row: dict[str, Any] = {"name": path.name, "texts": len(texts)}
+        splits = systems(path.name.partition("_")[0])
+        row: Row = {"name": path.name, "texts": len(texts)}
         for name, split in splits.items():
             row[name], errors = score(texts, split)
-            if name == "ours":
-                for kind, around in errors[: options.errors]:
-                    print(f"{kind}: {around}")
-        for name, speed in speeds(
-            splits, [joined(each) for each in texts], options.repeats
-        ).items():
-            row[f"{name}_speed"] = speed
-        rows.append(row)
-    if rows:
-        for name in ("ours", "sentencex"):
-            scores = [row[name] for row in rows if name in row]
-            if scores:
-                print(f"mean F1, {name}: {statistics.mean(scores):.2f}")
-        columns = {"name": "treebank", "texts": "texts", "ours": "F1", "sentencex": "sentencex"}
-        columns |= {"ours_speed": "million characters/s", "sentencex_speed": "sentencex"}
-        print(table(rows, columns))
-    peer = sentencex("en") if options.sentencex else None
-    plain = [compare_plain(path, peer, options.repeats, 20) for path in options.text]
-    if plain:
-        columns = {
-            "name": "text",
-            "ours_sentences": "sentences",
-            "sentencex_sentences": "sentencex",
-        }
-        columns |= {"only ours": "only ours"}
-        columns |= {"only theirs": "only theirs"}
-        columns |= {"ours_speed": "million characters/s", "sentencex_speed": "sentencex"}
-        print(table(plain, columns))
-    if options.out:
-        conditions = machine(("sentencex",))
-        write_json(options.out, {"machine": conditions, "treebanks": rows, "texts": plain})
+            for kind, around in errors[: options.errors if name == "ours" else 0]:
+                print(f"{kind}: {around}")
+        rows.append(row | speeds(splits, [joined(each) for each in texts], options.repeats))
+    for name in ("ours", "sentencex"):
+        if scores := [row[name] for row in rows if name in row]:
+            print(f"mean F1, {name}: {statistics.mean(scores):.2f}")
+    plain = [compare_plain(path, systems("en"), options.repeats) for path in options.text]
+    cli.finish(options, treebanks=rows, texts=plain)
 
 
 if __name__ == "__main__":

@@ -9,32 +9,23 @@ import csv
 import json
 import random
 import shutil
-import statistics
-import sys
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
-from typing import Any
+
+import pyarrow
+from pyarrow import parquet
 
 from bench.common import cli
-from bench.common.processes import Measured, alternate
+from bench.common.processes import Measured, alternate, median
 from bench.common.project import Project
-from bench.common.report import machine, table, write_json
+from bench.common.report import Row
 
+SHAPES = ("files", "lines", "cells", "columns")
 MAX_MIB = 400.0
 _MEGABYTE = 1_000_000
 _CELL_CHARACTERS = 510_000
 _FOLDER_FILES = 1000
-_COLUMNS = {
-    "name": "shape",
-    "seconds": "s",
-    "usual_seconds": "usual s",
-    "ratio": "ratio",
-    "cpu_ratio": "CPU time ratio",
-    "threshold": "threshold",
-    "peak": "peak MiB",
-    "passed": "passed",
-}
 
 
 def sentences(seed: int) -> Iterator[str]:
@@ -97,25 +88,16 @@ def write_json_lines(path: Path, megabytes: int) -> None:
 
 
 def write_parquet(path: Path, megabytes: int) -> None:
-    import pyarrow
-    from pyarrow import parquet
-
     parquet.write_table(pyarrow.table({"text": list(cells(megabytes))}), path)
 
 
 def write_nested_parquet(path: Path, megabytes: int) -> None:
-    import pyarrow
-    from pyarrow import parquet
-
     rows = pyarrow.StructArray.from_arrays([pyarrow.array(list(cells(megabytes)))], ["text"])
     parquet.write_table(pyarrow.table({"doc": rows}), path)
 
 
 def write_repeated_parquet(path: Path, megabytes: int) -> None:
     """Writes a file of some kilobytes in which one long text is repeated."""
-    import pyarrow
-    from pyarrow import parquet
-
     text = next(cells(1))
     count = megabytes * _MEGABYTE // len(text)
     texts = pyarrow.DictionaryArray.from_arrays(pyarrow.array([0] * count, "int32"), [text])
@@ -124,9 +106,6 @@ def write_repeated_parquet(path: Path, megabytes: int) -> None:
 
 def write_wide_parquet(path: Path, columns: int) -> None:
     """Writes a table of many columns, one of which has text."""
-    import pyarrow
-    from pyarrow import parquet
-
     names = ["text", *(f"column {number}" for number in range(1, columns))]
     number = pyarrow.array([1] * 3)
     arrays = [pyarrow.array(list(documents(3000, 1000))), *[number] * (columns - 1)]
@@ -138,12 +117,12 @@ class Bench:
 
     def __init__(self, work: Path, repeats: int) -> None:
         shutil.rmtree(work, ignore_errors=True)
-        self._project = Project(work / "project", {"preprocess": {"input": "data/raw"}})
+        self._project = Project(work / "project", {})
         self._repeats = repeats
 
     def _text(self, name: str, write: Callable[[Path], object]) -> Path:
-        folder = self._project.path(f"texts/{name}/x").parent.with_name(name)
-        print(f"shapes: {name}", file=sys.stderr, flush=True)
+        folder = self._project.path(f"texts/{name}")
+        cli.progress(name)
         shutil.rmtree(folder, ignore_errors=True)
         write(folder)
         return folder
@@ -158,35 +137,30 @@ class Bench:
         write: Callable[[Path], object],
         write_usual: Callable[[Path], object],
         threshold: float,
-    ) -> dict[str, Any]:
+    ) -> Row:
         """Time of a shape against that of the usual one."""
-        shape, usual = self._text("shape", write), self._text("usual", write_usual)
-        runs, usual_runs = alternate(
-            partial(self._preprocess, shape), partial(self._preprocess, usual), self._repeats
-        )
-        seconds, usual_seconds = (
-            statistics.median(run.wall_seconds for run in some) for some in (runs, usual_runs)
-        )
-        cpu, usual_cpu = (
-            statistics.median(run.cpu_seconds for run in some) for some in (runs, usual_runs)
-        )
+        folders = self._text("shape", write), self._text("usual", write_usual)
+        shape, usual = (partial(self._preprocess, folder) for folder in folders)
+        runs, usual_runs = alternate(shape, usual, self._repeats)
+        for folder in folders:
+            shutil.rmtree(folder)
+        own, other = median(runs), median(usual_runs)
+        ratio = own.wall_seconds / other.wall_seconds
         peak = max(run.peak_mib for run in runs)
-        shutil.rmtree(shape)
-        shutil.rmtree(usual)
         return {
             "name": name,
-            "seconds": seconds,
-            "usual_seconds": usual_seconds,
-            "ratio": seconds / usual_seconds,
-            "cpu_ratio": cpu / usual_cpu,
+            "seconds": own.wall_seconds,
+            "usual_seconds": other.wall_seconds,
+            "ratio": ratio,
+            "cpu_ratio": own.cpu_seconds / other.cpu_seconds,
             "threshold": threshold,
-            "peak": peak,
-            "passed": seconds / usual_seconds <= threshold and peak <= MAX_MIB,
+            "peak_mib": peak,
+            "passed": ratio <= threshold and peak <= MAX_MIB,
         }
 
     def memory(
         self, name: str, file: str, write: Callable[[Path], object], **settings: object
-    ) -> dict[str, Any]:
+    ) -> Row:
         """Peak memory on one file."""
 
         def write_file(folder: Path) -> None:
@@ -198,26 +172,20 @@ class Bench:
         raw = self._text(name, write_file)
         run = self._preprocess(raw, **settings)
         shutil.rmtree(raw)
-        return {
-            "name": name,
-            "seconds": run.wall_seconds,
-            "peak": run.peak_mib,
-            "passed": run.peak_mib <= MAX_MIB,
-        }
+        peak = run.peak_mib
+        seconds = run.wall_seconds
+        return {"name": name, "seconds": seconds, "peak_mib": peak, "passed": peak <= MAX_MIB}
 
 
 def main() -> None:
     parser = cli.make_parser("data.shapes", __doc__)
-    parser.add_argument("--files", type=int, default=100_000, help="small files (default 100,000)")
-    parser.add_argument(
-        "--megabytes", type=int, default=1000, help="text without blank lines (default 1,000)"
-    )
-    parser.add_argument("--cells", type=int, default=300, help="MB of long cells (default 300)")
-    parser.add_argument("--columns", type=int, default=1_000_000, help="default 1,000,000")
-    parser.add_argument("--only", nargs="+", default=["files", "lines", "cells", "columns"])
+    cli.add(parser, "--files", 100_000, "small files")
+    cli.add(parser, "--megabytes", 1000, "text without blank lines")
+    cli.add(parser, "--cells", 300, "MB of long cells")
+    cli.add(parser, "--columns", 1_000_000, "columns of a table")
+    cli.add(parser, "--only", [*SHAPES], "shapes to measure", SHAPES)
     cli.add_repeats(parser)
-    cli.add_outputs(parser, "shapes")
-    options = parser.parse_args()
+    options = cli.parse(parser)
     bench = Bench(options.work, options.repeats)
     results = []
     if "files" in options.only:
@@ -231,29 +199,24 @@ def main() -> None:
         results.append(bench.ratio("no blank lines", without, usual, 1.5))
     if "cells" in options.only:
         size = options.cells
+        csv_file = partial(write_separated, delimiter=",", megabytes=size)
+        tsv_file = partial(write_separated, delimiter="\t", megabytes=size)
         nested = partial(write_nested_parquet, megabytes=size)
+        repeated = partial(write_repeated_parquet, megabytes=8 * size)
         results += [
-            bench.memory("csv", "x.csv", partial(write_separated, delimiter=",", megabytes=size)),
-            bench.memory("tsv", "x.tsv", partial(write_separated, delimiter="\t", megabytes=size)),
+            bench.memory("csv", "x.csv", csv_file),
+            bench.memory("tsv", "x.tsv", tsv_file),
             bench.memory("jsonl", "x.jsonl", partial(write_json_lines, megabytes=size)),
             bench.memory("parquet", "x.parquet", partial(write_parquet, megabytes=size)),
             bench.memory("parquet, nested", "x.parquet", nested, text_field="doc.text"),
-            bench.memory(
-                "parquet, repeated",
-                "x.parquet",
-                partial(write_repeated_parquet, megabytes=8 * size),
-                text_field="text",
-            ),
+            bench.memory("parquet, repeated", "x.parquet", repeated, text_field="text"),
         ]
     if "columns" in options.only:
         wide = partial(write_wide_parquet, columns=options.columns)
         name = f"parquet, {options.columns:,} columns"
         results.append(bench.memory(name, "x.parquet", wide, text_field="text"))
     shutil.rmtree(options.work)
-    print(table(results, _COLUMNS))
-    if options.out:
-        write_json(options.out, {"machine": machine(["numpy", "pyarrow"]), "results": results})
-    cli.exit_if_failed(results)
+    cli.finish(options, results=results)
 
 
 if __name__ == "__main__":

@@ -2,9 +2,10 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
+
+from bench.common.report import Row
 
 QUANTILES = (0.1, 0.25, 0.5, 0.75, 0.9)
 
@@ -109,19 +110,12 @@ def welch(first: Sequence[float], second: Sequence[float]) -> float:
 
 def agreement(
     ours: Sequence[Mapping[str, float]], theirs: Sequence[Mapping[str, float]], threshold: float
-) -> list[dict[str, Any]]:
+) -> list[Row]:
     """Compares each statistic over the seeds: both means, Welch's z, and |z| < threshold."""
     rows = []
     for name in theirs[0]:
         first, second = [one[name] for one in ours], [one[name] for one in theirs]
         z = welch(first, second)
-        rows.append(
-            {
-                "name": name,
-                "ours": float(np.mean(first)),
-                "theirs": float(np.mean(second)),
-                "z": z,
-                "passed": abs(z) < threshold,
-            }
-        )
+        means = {"ours": float(np.mean(first)), "theirs": float(np.mean(second))}
+        rows.append({"name": name, **means, "z": z, "passed": abs(z) < threshold})
     return rows

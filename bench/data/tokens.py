@@ -18,7 +18,7 @@ from typing import Any
 from tokenizers import Tokenizer
 
 from bench.common import cli, inputs
-from bench.common.report import machine, revision, write_json
+from bench.common.report import revision
 from bench.peers import google_bert
 from lib.run import tf
 from lib.vocab.export import write_tokenizer
@@ -60,12 +60,9 @@ def read_lines(files: list[Path]) -> Iterator[list[str]]:
 
 
 def main() -> None:
-    parser = cli.make_parser("data.tokens", __doc__)
-    cli.add_inputs(parser, "vocab", "google", required=("vocab",))
-    parser.add_argument("--out", type=Path, help="JSON file for the results")
+    parser = cli.make_parser("data.tokens", __doc__, "google", required=["vocab"], scratch=False)
     parser.add_argument("files", type=Path, nargs="+", help="text files")
-    options = parser.parse_args()
-    cli.check_files(options, "vocab")
+    options = cli.parse(parser)
 
     vocab = inputs.read_vocabulary(options.vocab)
     ours = WordPieceTokenizer(vocab, lowercase=True, strip_accents=True)
@@ -100,19 +97,9 @@ def main() -> None:
                     counts["unequal to Google"] += own != google(line)
     for name, count in counts.items():
         print(f"{name}: {count:,}")
-    if options.out:
-        conditions = machine(("tokenizers", "tensorflow"))
-        if google:
-            conditions["google"] = revision(options.google)
-        write_json(
-            options.out,
-            {
-                "machine": conditions,
-                "counts": counts,
-                "code_points": len(excluded),
-                "assigned": len(assigned),
-            },
-        )
+    checkout = {"google": revision(options.google)} if google else {}
+    differing = {"code_points": len(excluded), "assigned": len(assigned)}
+    cli.save(options, counts=counts, **differing, **checkout)
     if counts["unequal to the exported tokenizer"] or counts["unequal to Google"]:
         sys.exit("tokens: some token ids are unequal")
 

@@ -19,14 +19,8 @@ from torch._dynamo.utils import counters
 from transformers import BertConfig, BertForMaskedLM, BertForPreTraining
 
 from bench.common.batches import collate, random_sequences
-from bench.common.step_timing import (
-    MATMUL_SIZE,
-    BatchSize,
-    matmul_peak,
-    read_job,
-    time_steps,
-    write_result,
-)
+from bench.common.report import read_json, write_json
+from bench.common.step_timing import MATMUL_SIZE, BatchSize, matmul_peak, time_steps
 from bench.peers.hugging_face_modernbert import make_modernbert
 from lib.records.tfrecord_reader import read_examples
 
@@ -132,7 +126,7 @@ def peak(dtype: torch.dtype) -> float:
 
 
 def main(path: Path) -> None:
-    job = read_job(path)
+    job = read_json(path)
     model, module = make_model(job)
     parameters = list(model.parameters())
     adamw: dict[str, bool] = {"fused": True}
@@ -163,7 +157,7 @@ def main(path: Path) -> None:
         compilations=lambda: counters["stats"]["unique_graphs"],
         after_first=choose_adamw,
     )
-    write_result(path, times.result(job, peak(dtype), adamw=adamw))
+    write_json(path.with_name("result.json"), times.result(job, peak(dtype), adamw=adamw))
 
 
 if __name__ == "__main__":

@@ -7,7 +7,6 @@ and cut into blocks, DataCollatorForLanguageModeling, Trainer. The keys of the j
 `bench.training.learning`.
 """
 
-import json
 import sys
 from itertools import chain
 from pathlib import Path
@@ -27,6 +26,7 @@ from transformers import (
 )
 
 from bench.common.budget import Meter, run
+from bench.common.report import read_json
 from bench.peers.hugging_face_modernbert import make_modernbert
 
 Blocks = list[dict[str, list[int]]]
@@ -58,15 +58,8 @@ def make_model(job: dict[str, Any], tokenizer: Any) -> PreTrainedModel:
     sizes, pad = job["model"], tokenizer.pad_token_id
     if sizes.get("architecture") != "modernbert":
         return BertForMaskedLM(BertConfig(vocab_size=len(tokenizer), pad_token_id=pad, **sizes))
-    return make_modernbert(
-        sizes,
-        len(tokenizer),
-        job["mode"],
-        job.get("sparse", False),
-        pad,
-        tokenizer.cls_token_id,
-        tokenizer.sep_token_id,
-    )
+    cls, sep = tokenizer.cls_token_id, tokenizer.sep_token_id
+    return make_modernbert(sizes, len(tokenizer), job["mode"], False, pad, cls, sep)
 
 
 def train(job: dict[str, Any], tokenizer: Any, blocks: Blocks, steps: int, meter: Meter) -> None:
@@ -108,7 +101,7 @@ def train(job: dict[str, Any], tokenizer: Any, blocks: Blocks, steps: int, meter
 def main(path: Path) -> None:
     torch.set_num_threads(1)
     torch.set_num_interop_threads(1)
-    job = json.loads(path.read_text(encoding="utf-8"))
+    job = read_json(path)
     tokenizer = AutoTokenizer.from_pretrained(job["vocabulary"])
     # Otherwise it warns about each line that is longer than a block.
     tokenizer.model_max_length = 1 << 30

@@ -3,6 +3,7 @@
 from typing import Any
 
 from lib.model.config import ARCHITECTURES
+from lib.params import Pretrain
 
 NAMES = tuple(ARCHITECTURES)
 BERT, MODERNBERT = "bert", "modernbert"
@@ -32,6 +33,11 @@ def named(architecture: str, sizes: dict[str, Any]) -> dict[str, Any]:
 def model_settings(sizes: dict[str, Any]) -> dict[str, Any]:
     """The section `pretrain.model` with these sizes, whatever architecture it had before."""
     return {"architecture": BERT, **sizes}
+
+
+def pretrain_settings(sizes: dict[str, Any], **settings: Any) -> Pretrain:
+    """The section `pretrain` with these sizes and settings, and the defaults of all others."""
+    return Pretrain.model_validate({**settings, "model": model_settings(sizes)})
 
 
 def dropout_rates(rate: float) -> dict[str, float]:

@@ -9,7 +9,6 @@ never through our own conversion tables: here, transformers gets its weights by 
 - google_sample: the records published with Google's code, through the stages records and pretrain.
 """
 
-import json
 import re
 import subprocess
 import sys
@@ -21,20 +20,12 @@ import numpy as np
 from bench import PEERS
 from bench.common import cli, inputs
 from bench.common.project import Project
-from bench.common.report import machine, table, write_json
+from bench.common.report import Row, read_json
 from lib.run import tf
 from lib.run.errors import UserError
 
-_COLUMNS = {
-    "name": "",
-    "quantity": "",
-    "value": "found",
-    "threshold": "threshold",
-    "passed": "passed",
-}
 
-
-def _result(name: str, quantity: str, value: float, threshold: float) -> dict[str, Any]:
+def _result(name: str, quantity: str, value: float, threshold: float) -> Row:
     return {
         "name": name,
         "quantity": quantity,
@@ -48,7 +39,7 @@ def _max_difference(ours: Any, theirs: Any) -> float:
     return float(np.abs(np.asarray(ours, np.float64) - np.asarray(theirs, np.float64)).max())
 
 
-def published_outputs(folder: Path, work: Path) -> list[dict[str, Any]]:
+def published_outputs(folder: Path, work: Path) -> list[Row]:
     """Compares hidden states and pooled vectors of an encoder with the published ones."""
     from lib.checkpoints.formats import read_checkpoint
     from lib.model.bert import encode
@@ -61,23 +52,21 @@ def published_outputs(folder: Path, work: Path) -> list[dict[str, Any]]:
         ("tiny_bert_config.json", "config.json"),
     ):
         (model / name).write_bytes((folder / theirs).read_bytes())
-    expected = json.loads((folder / "tiny_bert_hidden.json").read_text(encoding="utf-8"))
+    expected = read_json(folder / "tiny_bert_hidden.json")
     found = read_checkpoint(model, allow_missing_heads=True)
     ids = np.array(expected["sequences"], np.int32)
     segments = np.array(expected["token_types"], np.int32)
     hidden = encode(found.weights, found.config, ids, np.ones_like(ids), segments)
-    rows = [
-        _result(folder.name, "hidden states", _max_difference(hidden, expected["hidden"]), 1e-4),
-    ]
+    difference = _max_difference(hidden, expected["hidden"])
+    rows = [_result(folder.name, "hidden states", difference, 1e-4)]
     if "pooler" in expected:
         pooled = tf.tanh(dense(found.weights, "bert/pooler/dense", hidden[:, 0]))
-        rows.append(
-            _result(folder.name, "pooled", _max_difference(pooled, expected["pooler"]), 1e-4)
-        )
+        difference = _max_difference(pooled, expected["pooler"])
+        rows.append(_result(folder.name, "pooled", difference, 1e-4))
     return rows
 
 
-def google_checkpoint(folder: Path) -> list[dict[str, Any]]:
+def google_checkpoint(folder: Path) -> list[Row]:
     """Compares logits of a TF1 checkpoint in our model and in transformers."""
     import torch
     from transformers import BertConfig, BertForPreTraining
@@ -85,7 +74,7 @@ def google_checkpoint(folder: Path) -> list[dict[str, Any]]:
     from lib.checkpoints.formats import read_checkpoint
     from lib.model.bert import encode, masked_lm_logits, next_sentence_logits
 
-    values = json.loads((folder / "bert_config.json").read_text(encoding="utf-8"))
+    values = read_json(folder / "bert_config.json")
     # Google's gelu is the tanh approximation.
     config = BertConfig(**values | {"hidden_act": "gelu_new"}, attn_implementation="eager")
     theirs = BertForPreTraining(config).eval()
@@ -120,16 +109,11 @@ def google_checkpoint(folder: Path) -> list[dict[str, Any]]:
     mlm = masked_lm_logits(ours.weights, ours.config, hidden).numpy()  # [B, S, V]
     mlm = mlm[mask > 0]  # [B, S, V] -> [tokens, V]
     nsp = next_sentence_logits(ours.weights, hidden[:, :1])[:, 0]  # [B, 1, 2] -> [B, 2]
+    mlm_difference = _max_difference(mlm, expected.prediction_logits[mask > 0])
+    nsp_difference = _max_difference(nsp, expected.seq_relationship_logits)
     return [
-        _result(
-            folder.name,
-            "MLM logits",
-            _max_difference(mlm, expected.prediction_logits[mask > 0]),
-            1e-5,
-        ),
-        _result(
-            folder.name, "NSP logits", _max_difference(nsp, expected.seq_relationship_logits), 1e-5
-        ),
+        _result(folder.name, "MLM logits", mlm_difference, 1e-5),
+        _result(folder.name, "NSP logits", nsp_difference, 1e-5),
     ]
 
 
@@ -137,7 +121,6 @@ def _project(work: Path, vocabulary: Path) -> Project:
     project = Project(
         work / "project",
         {
-            "preprocess": {"input": "data/raw", "document": "blank_line"},
             "vocab": {"size": 8000},
             "split": {"dev_fraction": 0.2, "test_fraction": 0.2},
             "records": {"dupe_factor": 5, "max_predictions_per_seq": 20},
@@ -149,7 +132,7 @@ def _project(work: Path, vocabulary: Path) -> Project:
     return project
 
 
-def google_reader(checkout: Path, project: Project) -> list[dict[str, Any]]:
+def google_reader(checkout: Path, project: Project) -> list[Row]:
     """Compares our records as Google's input function reads them with what was written."""
     from lib.records.manifest import read_manifest, record_files
     from lib.records.tfrecord_reader import read_examples
@@ -179,56 +162,42 @@ def google_reader(checkout: Path, project: Project) -> list[dict[str, Any]]:
     return [_result("run_pretraining.py", f"wrong features of {count} sequences", wrong, 0)]
 
 
-def google_sample(sample: Path, project: Project) -> list[dict[str, Any]]:
+def google_sample(sample: Path, project: Project) -> list[Row]:
     """Trains on records published by Google: loss after a few steps, over the loss of guessing."""
     source = project.path("data/given")
     source.mkdir(parents=True, exist_ok=True)
     (source / sample.name).write_bytes(sample.read_bytes())
     project.set({"records": {"source": "data/given"}})
     project.records()
-    project.stage("pretrain", "main")
-    metrics = project.path("results/pretrain/main/metrics.json")
-    loss = json.loads(metrics.read_text(encoding="utf-8"))["train_mlm_loss"]
+    project.pretrain()
+    loss = project.metrics("pretrain/main")["train_mlm_loss"]
     vocabulary = inputs.read_vocabulary(project.path("data/vocab/vocab.txt"))
     return [_result(sample.name, "loss / loss of guessing", loss / np.log(len(vocabulary)), 0.95)]
 
 
 def main() -> None:
-    parser = cli.make_parser("training.crossings", __doc__)
-    parser.add_argument(
-        "--encoder",
-        type=Path,
-        help="folder with tiny_bert.safetensors, its config and tiny_bert_hidden.json",
-    )
-    parser.add_argument("--checkpoint", type=Path, help="folder with a Google TF1 checkpoint")
-    cli.add_inputs(parser, "google")
-    parser.add_argument(
-        "--text", type=Path, help="dozens of documents, a blank line after each, with --google"
-    )
-    parser.add_argument("--sample", type=Path, help="TFRecord file of Google's script")
-    parser.add_argument(
-        "--vocab", type=Path, help="vocab.txt of the sample, for --text and --sample"
-    )
-    cli.add_outputs(parser, "crossings")
-    options = parser.parse_args()
-    work = options.work.absolute()
-    rows: list[dict[str, Any]] = []
+    parser = cli.make_parser("training.crossings", __doc__, "google", "vocab")
+    for option, what in (
+        ("encoder", "folder with tiny_bert.safetensors, its config and tiny_bert_hidden.json"),
+        ("checkpoint", "folder with a Google TF1 checkpoint"),
+        ("text", "dozens of documents, a blank line after each, with --google and --vocab"),
+        ("sample", "TFRecord file of Google's script, with --vocab"),
+    ):
+        parser.add_argument(f"--{option}", type=Path, help=what)
+    options = cli.parse(parser)
+    rows: list[Row] = []
     if options.encoder:
-        rows += published_outputs(options.encoder, work)
+        rows += published_outputs(options.encoder, options.work)
     if options.checkpoint:
         rows += google_checkpoint(options.checkpoint)
     if options.vocab and (options.sample or (options.google and options.text)):
-        project = _project(work, options.vocab)
+        project = _project(options.work, options.vocab)
         if options.google and options.text:
             project.path("data/raw/text.txt").write_bytes(options.text.read_bytes())
-            rows += google_reader(options.google.absolute(), project)
+            rows += google_reader(options.google, project)
         if options.sample:
             rows += google_sample(options.sample, project)
-    print(table(rows, _COLUMNS))
-    if options.out:
-        packages = ("numpy", "tensorflow", "torch", "transformers")
-        write_json(options.out, {"machine": machine(packages), "results": rows})
-    cli.exit_if_failed(rows)
+    cli.finish(options, results=rows)
 
 
 if __name__ == "__main__":

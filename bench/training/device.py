@@ -13,20 +13,17 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-import yaml
-
-from bench import ROOT
 from bench.common import cli
-from bench.common.batches import random_sequences
-from bench.common.report import machine, table, write_json
+from bench.common.report import Row, table
+from bench.training.architectures import pretrain_settings
 from bench.training.cases import sizes
+from bench.training.our_steps import random_batch
 from lib.model.bert_config import BertConfig
 from lib.model.flops import matmul_peak, training_flops
 from lib.model.initialization import initial_values
 from lib.model.losses import Batch
 from lib.model.memory import Microbatch, peak_memory
 from lib.model.optimizers import AdamW
-from lib.params import parse_params
 from lib.run import tf
 from lib.train.step import Trainer
 from lib.train.strategy import make_strategy
@@ -42,46 +39,23 @@ PRECISIONS = ("float32", "bfloat16")
 _VOCAB_SIZE, _MASKED = 30_522, 0.15
 # Different batches, which the loss is measured on; steps before the clock starts.
 _BATCHES, _WARMUP_STEPS = 4, 3
-_COLUMNS = {
-    "name": "model",
-    "precision": "precision",
-    "xla": "XLA",
-    "sequences": "sequences",
-    "steps_per_second": "steps/s",
-    "tokens_per_second": "tokens/s",
-    "tflops_per_second": "TFLOP/s",
-    "peak_fraction": "of measured peak",
-    "device_mib": "MiB",
-    "counted_mib": "counted",
-    "loss": "MLM loss",
-    "first_step_seconds": "first step, s",
-    "failure": "",
-}
-_RATIOS = {
-    "name": "bfloat16 over float32",
-    "speed": "speed",
-    "memory": "memory",
-    "loss_difference": "MLM loss, difference",
-}
 
 
-def measure(
-    name: str, length: int, sequences: int, precision: str, xla: bool, options: argparse.Namespace
-) -> dict[str, Any]:
+def measure(name: str, length: int, precision: str, xla: bool, options: argparse.Namespace) -> Row:
     """One case: the first step, steps for some seconds, and the loss after `--loss-steps`."""
-    config = BertConfig(vocab_size=_VOCAB_SIZE, **MODELS[name][0])
+    model, sequences = MODELS[name]
+    sequences = options.sequences or max(1, sequences * 128 // length)
+    config = BertConfig(vocab_size=_VOCAB_SIZE, **model)
     predictions = round(_MASKED * length)
-    row: dict[str, Any] = {
+    row: Row = {
         "name": f"{name}, {length} tokens",
         "precision": precision,
         "xla": xla,
         "sequences": sequences,
     }
-    values = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
-    values["pretrain"] |= {"batch_size": sequences, "precision": precision, "xla": xla}
-    values["pretrain"] |= {"optimizer": "adamw", "microbatch_size": None}
-    values["pretrain"] |= {"gradient_checkpointing": False}
-    weights = initial_values(config, 1)
+    settings = pretrain_settings(
+        model, batch_size=sequences, precision=precision, xla=xla, optimizer="adamw"
+    )
     batch = Microbatch(
         sequences, length, predictions, 1, False, 4 if precision == "float32" else 2, False
     )
@@ -90,10 +64,12 @@ def measure(
     if gpus:
         tf.config.experimental.reset_memory_stats(gpus[0].name)
     try:
-        trainer = Trainer(
-            config, parse_params(values).pretrain, True, weights, make_strategy("one")
-        )
-        batches = [_batch(sequences, length, predictions, seed) for seed in range(_BATCHES)]
+        weights = initial_values(config, 1)
+        trainer = Trainer(config, settings, True, weights, make_strategy("one"))
+        batches = [
+            random_batch(sequences, length, predictions, _VOCAB_SIZE, seed)
+            for seed in range(_BATCHES)
+        ]
         row |= _time_steps(trainer, batches, options.seconds, options.loss_steps)
     except tf.errors.ResourceExhaustedError:
         return row | {"failure": "out of memory"}
@@ -105,15 +81,6 @@ def measure(
     if gpus:
         row["device_mib"] = row.pop("peak_bytes") / 2**20
     return row
-
-
-def _batch(sequences: int, length: int, predictions: int, seed: int) -> Batch:
-    arrays = random_sequences(sequences, length, predictions, _VOCAB_SIZE, seed)
-    batch = {
-        name: tf.constant(values, tf.float32 if values.dtype.kind == "f" else tf.int32)
-        for name, values in arrays.items()
-    }
-    return batch | {"example_weights": tf.ones(sequences)}
 
 
 def _time_steps(
@@ -151,8 +118,8 @@ def _time_steps(
     return result
 
 
-def ratios(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """bfloat16 against float32: the faster of with and without XLA each; and memory without XLA."""
+def ratios(rows: Sequence[Row]) -> list[Row]:
+    """bfloat16 against float32, each with or without XLA, whichever is faster."""
     found = []
     for name in dict.fromkeys(row["name"] for row in rows):
         own = [row for row in rows if row["name"] == name and "steps_per_second" in row]
@@ -175,52 +142,31 @@ def ratios(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def main() -> None:
-    parser = cli.make_parser("training.device", __doc__)
-    parser.add_argument(
-        "--models",
-        nargs="+",
-        choices=MODELS,
-        default=["mini", "base", "large"],
-        help="models to measure (default: mini base large)",
-    )
-    parser.add_argument(
-        "--lengths", nargs="+", type=int, default=[128], help="tokens per sequence (default: 128)"
-    )
-    parser.add_argument(
-        "--xla", nargs="+", choices=("off", "on"), default=["off", "on"], help="(default: off on)"
-    )
-    parser.add_argument(
-        "--sequences", type=int, help="per step, instead of a number for each model"
-    )
-    parser.add_argument(
-        "--seconds", type=float, default=5.0, help="seconds to time each case (default: 5)"
-    )
-    parser.add_argument(
-        "--loss-steps", type=int, default=200, help="steps before the loss (default: 200)"
-    )
-    cli.add_outputs(parser, "device")
-    options = parser.parse_args()
-    conditions = machine(["numpy", "tensorflow"])
+    parser = cli.make_parser("training.device", __doc__, scratch=False)
+    cli.add(parser, "--models", ["mini", "base", "large"], "to measure", MODELS)
+    cli.add(parser, "--lengths", [128], "tokens per sequence")
+    cli.add(parser, "--xla", ["off", "on"], "without or with XLA", ("off", "on"))
+    parser.add_argument("--sequences", type=int, help="per step (default: by model)")
+    cli.add(parser, "--seconds", 5.0, "seconds to time each case")
+    cli.add(parser, "--loss-steps", 200, "steps before the loss")
+    options = cli.parse(parser)
     names = [device.name for device in tf.config.list_logical_devices()]
     details = [
         tf.config.experimental.get_device_details(device)
         for device in tf.config.list_physical_devices("GPU")
     ]
-    rows: list[dict[str, Any]] = []
+    options.machine |= {"devices": names, "details": details}
+    rows: list[Row] = []
     for name, length, precision, xla in itertools.product(
         options.models, options.lengths, PRECISIONS, options.xla
     ):
-        sequences = options.sequences or max(1, MODELS[name][1] * 128 // length)
-        rows.append(measure(name, length, sequences, precision, xla == "on", options))
+        rows.append(measure(name, length, precision, xla == "on", options))
         gc.collect()  # The trainer before is part of a cycle, and holds the device's memory.
         # After each case, because a lease may end.
-        print(table(rows[-1:], _COLUMNS), flush=True)
-        if options.out:
-            results = {"machine": conditions, "devices": names, "details": details}
-            write_json(options.out, results | {"cases": rows, "ratios": ratios(rows)})
-    print(table(rows, _COLUMNS))
-    print(table(ratios(rows), _RATIOS))
+        print(table(rows[-1:]), flush=True)
+        cli.save(options, cases=rows, ratios=ratios(rows))
     print(f"devices: {', '.join(names)} {details or ''}")
+    cli.finish(options, cases=rows, ratios=ratios(rows))
 
 
 if __name__ == "__main__":

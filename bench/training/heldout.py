@@ -13,11 +13,11 @@ import json
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from safetensors.numpy import load_file, save_file
 
+from bench.common.report import read_json
 from lib.checkpoints.huggingface import read_model
 from lib.model.config import read_config
 from lib.model.losses import Batch, loss_sums, mean_metrics
@@ -120,7 +120,7 @@ def _dev_batches(records: Path) -> list[Batch]:
 
 
 def main(path: Path, models: list[Path]) -> None:
-    job: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    job = read_json(path)
     records = Path(job["heldout_records"])
     tokenizer = WordPieceTokenizer.load(Path(job["vocabulary"]))
     sets = {"records": _dev_batches(records)}
@@ -132,6 +132,4 @@ def main(path: Path, models: list[Path]) -> None:
 
 
 if __name__ == "__main__":
-    tf.config.threading.set_intra_op_parallelism_threads(1)
-    tf.config.threading.set_inter_op_parallelism_threads(1)
     main(Path(sys.argv[1]), [Path(name) for name in sys.argv[2:]])

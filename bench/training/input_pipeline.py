@@ -20,20 +20,8 @@ import numpy as np
 from bench import ROOT
 from bench.common import cli, inputs
 from bench.common.project import Project
-from bench.common.report import machine, table, write_json
+from bench.common.report import Row
 from lib.run.errors import UserError
-
-_SHUFFLE_BUFFER = 20_000
-_COLUMNS = {
-    "name": "records",
-    "batch_size": "batch",
-    "examples_per_sequence": "examples/sequence",
-    "sequences_per_second": "sequences/s",
-    "examples_per_second": "examples/s",
-    "threshold": "threshold",
-    "passed": "passed",
-    "examples_per_cpu_second": "examples/CPU s",
-}
 
 
 @dataclass(frozen=True)
@@ -69,24 +57,10 @@ CASES = (
 LENGTHS = {"wikitext": 128, "tweets": 96}
 
 
-def make_shards(project: Project, name: str, source: Path, vocabulary: Path) -> None:
-    """Prepares text shards and the vocabulary; each case makes its own records."""
-    project.use_vocabulary(vocabulary)
-    inputs.write_documents(name, source, project.path("data/raw/text.txt"))
-    project.stages("preprocess", "split")
-
-
 def measure(records: Path, vocabulary: Path, batch_size: int, sequences: int) -> dict[str, float]:
     """Reads records in a new process on one core."""
-    command = [
-        sys.executable,
-        "-m",
-        "bench.training.input_pipeline",
-        "--measure",
-        records,
-        vocabulary,
-    ]
-    command += [str(batch_size), str(sequences)]
+    command = [sys.executable, "-m", "bench.training.input_pipeline", "--measure", records]
+    command += [vocabulary, str(batch_size), str(sequences)]
     # TensorFlow starts a thread for each core that it sees.
     core = max(os.sched_getaffinity(0))
     run = subprocess.run(
@@ -103,22 +77,13 @@ def measure(records: Path, vocabulary: Path, batch_size: int, sequences: int) ->
 
 
 def read(records: Path, vocabulary: Path, batch_size: int, sequences: int) -> dict[str, float]:
-    """Sequences per second of wall time and of processor time."""
+    """Examples per second of wall time and of processor time."""
+    from bench.training.our_steps import record_batches
     from lib.records.manifest import read_manifest
-    from lib.train.input import training_batches
-    from lib.vocab.tokenizer import WordPieceTokenizer
 
-    manifest = read_manifest(records)
     count = max(1, sequences // batch_size)
-    batches = training_batches(
-        records,
-        manifest,
-        WordPieceTokenizer.load(vocabulary),
-        batch_size=batch_size,
-        steps=10 * count,  # more than are read, so that the data set does not end
-        buffer=_SHUFFLE_BUFFER,
-        seed=1,
-    )
+    # More steps than are read, so that the data set does not end.
+    batches = record_batches(records, vocabulary, batch_size, 10 * count)
 
     def seconds(number: int) -> np.ndarray:
         """Wall and processor time of reading batches.
@@ -132,32 +97,24 @@ def read(records: Path, vocabulary: Path, batch_size: int, sequences: int) -> di
     # Start-up and filling the shuffle buffer are part of both and cancel out.
     start_up = count // 10
     wall, cpu = seconds(count + start_up) - seconds(start_up)
-    split = manifest.splits["train"]
+    split = read_manifest(records).splits["train"]
+    each = split.examples / split.sequences
     return {
+        "examples_per_sequence": each,
         "sequences_per_second": count * batch_size / wall,
-        "sequences_per_cpu_second": count * batch_size / cpu,
-        "examples_per_sequence": split.examples / split.sequences,
+        "examples_per_second": each * count * batch_size / wall,
+        "examples_per_cpu_second": each * count * batch_size / cpu,
     }
 
 
-def summarise(
-    text: str, case: Case, batch_size: int, runs: list[dict[str, float]]
-) -> dict[str, Any]:
+def summarise(text: str, case: Case, batch_size: int, runs: list[dict[str, float]]) -> Row:
     """Medians of the runs of one case."""
-    medians = {key: statistics.median(run[key] for run in runs) for key in runs[0]}
-    each = medians["examples_per_sequence"]
-    examples = medians["sequences_per_second"] * each
-    threshold = case.threshold if text == "wikitext" else None
-    return {
-        "name": f"{text}: {case.name}",
-        "batch_size": batch_size,
-        **medians,
-        "examples_per_second": examples,
-        "examples_per_cpu_second": medians["sequences_per_cpu_second"] * each,
-        "threshold": threshold,
-        "passed": None if threshold is None else examples >= threshold,
-        "runs": [run["sequences_per_second"] for run in runs],
-    }
+    row: Row = {"name": f"{text}: {case.name}", "batch_size": batch_size}
+    row |= {key: statistics.median(run[key] for run in runs) for key in runs[0]}
+    if case.threshold and text == "wikitext":
+        passed = row["examples_per_second"] >= case.threshold
+        row |= {"threshold": case.threshold, "passed": passed}
+    return row | {"runs": [run["sequences_per_second"] for run in runs]}
 
 
 def main() -> None:
@@ -166,32 +123,22 @@ def main() -> None:
         result = read(Path(records), Path(vocabulary), int(batch_size), int(sequences))
         print(json.dumps(result))
         return
-    parser = cli.make_parser("training.input_pipeline", __doc__)
-    cli.add_inputs(parser, "wikitext", "tweets", "vocab", required=("vocab",))
-    parser.add_argument("--batch-sizes", type=int, nargs="+", default=[32, 256])
-    parser.add_argument(
-        "--sequences", type=int, default=100_000, help="sequences to read per run (default 100,000)"
-    )
+    texts = ("wikitext", "tweets")
+    parser = cli.make_parser("training.input_pipeline", __doc__, *texts, required=["vocab"])
+    cli.add(parser, "--batch-sizes", [32, 256], "sequences per batch")
+    cli.add(parser, "--sequences", 100_000, "sequences to read per run")
     cli.add_repeats(parser)
-    cli.add_outputs(parser, "input")
-    options = parser.parse_args()
-    cli.check_files(options, "wikitext", "tweets", "vocab")
+    options = cli.parse(parser)
     results = []
-    conditions = machine(["numpy", "tensorflow"])
-    for text, length in LENGTHS.items():
-        source = getattr(options, text)
-        if source is None:
-            print(f"skipped: {text} (give --{text})", flush=True)
-            continue
-        project = Project(
-            options.work / text,
-            {
-                "preprocess": {"input": "data/raw", "document": "blank_line"},
-                "records": {"dupe_factor": 5 if text == "wikitext" else 1},
-                "phases": {"main": {"max_seq_length": length}},
-            },
-        )
-        make_shards(project, text, source, options.vocab)
+    for text, source in cli.given_texts(options).items():
+        params = {
+            "records": {"dupe_factor": 5 if text == "wikitext" else 1},
+            "phases": {"main": {"max_seq_length": LENGTHS[text]}},
+        }
+        project = Project(options.work / text, params)
+        project.use_vocabulary(options.vocab)
+        inputs.write_documents(text, source, project.path("data/raw/text.txt"))
+        project.stages("preprocess", "split")
         for case in CASES:
             project.set({"records": case.params()})
             project.records()
@@ -202,11 +149,7 @@ def main() -> None:
                 ]
                 results.append(summarise(text, case, batch_size, runs))
     shutil.rmtree(options.work, ignore_errors=True)
-    print(table(results, _COLUMNS))
-    print(f"one core; load average before: {conditions['load_average']:.1f}")
-    if options.out:
-        write_json(options.out, {"machine": conditions, "results": results})
-    cli.exit_if_failed(results)
+    cli.finish(options, results=results)
 
 
 if __name__ == "__main__":

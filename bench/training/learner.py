@@ -11,11 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml
 
-from bench import ROOT
 from bench.common.budget import Meter, run
-from bench.training.architectures import model_settings
+from bench.training.architectures import pretrain_settings
 from lib.checkpoints.huggingface import write_model
 from lib.model.encoder_config import EncoderConfig
 from lib.params import Pretrain
@@ -33,21 +31,19 @@ from lib.vocab.tokenizer import WordPieceTokenizer
 
 def train(job: dict[str, Any], steps: int, meter: Meter) -> None:
     """Trains from scratch, or from the model at `init`, until the meter ends the run."""
-    values = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
-    values["pretrain"] |= {
-        "steps": steps,
-        "batch_size": job["batch_size"],
-        "learning_rate": job["rate"],
-        "warmup_steps": round(steps * job["warmup"]),
-        "weight_decay": job["weight_decay"],
-        "adam_epsilon": job["adam_epsilon"],
-        "seed": job["seed"],
+    settings = pretrain_settings(
+        job["model"],
+        steps=steps,
+        batch_size=job["batch_size"],
+        learning_rate=job["rate"],
+        warmup_steps=round(steps * job["warmup"]),
+        weight_decay=job["weight_decay"],
+        adam_epsilon=job["adam_epsilon"],
+        seed=job["seed"],
         **job["pretrain"],
-    }
-    values["pretrain"]["model"] |= model_settings(job["model"])
-    tokenizer = WordPieceTokenizer.load(Path(job["vocabulary"]))
-    settings = Pretrain.model_validate(values["pretrain"])
+    )
     vocabulary = Path(job["vocabulary"])
+    tokenizer = WordPieceTokenizer.load(vocabulary)
     init = Path(job.get("init", vocabulary))
     start = read_initial_model(
         settings, "main", init, vocabulary, tokenizer, job["length"], False, segments=1
@@ -90,6 +86,4 @@ def train_phase(
 
 
 if __name__ == "__main__":
-    tf.config.threading.set_intra_op_parallelism_threads(1)
-    tf.config.threading.set_inter_op_parallelism_threads(1)
     run(Path(sys.argv[1]), train)

@@ -8,16 +8,16 @@ linear in the length.
 """
 
 import argparse
+import itertools
 import statistics
-import sys
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from bench.common import cli
-from bench.common.report import machine, table, write_json
+from bench.common.report import Row
 from bench.common.rounds import Variant, run_variant
 from bench.training.cases import modernbert_sizes
+from lib.run.errors import UserError
 
 # Model -> keys of its sizes, and of its job.
 KINDS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
@@ -25,33 +25,21 @@ KINDS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "global": ({"global_attn_every_n_layers": 1}, {}),
     "mix": ({}, {}),
 }
-_TITLES = {"local": "all local", "global": "all global", "mix": "mix"}
 # Of time and memory, over the growth of the length; with all layers local.
 MAXIMUM_GROWTH = 1.15
-_COLUMNS = {
-    "name": "tokens",
-    **{
-        f"{kind}_{key}": f"{title}: {heading}"
-        for kind, title in _TITLES.items()
-        for key, heading in (("seconds", "s"), ("cpu", "CPU s"), ("mib", "MiB"))
-    },
-}
-_GROWTH = {
-    "name": "growth over that of the length",
-    "time": "time",
-    "memory": "memory",
-    "threshold": "threshold",
-    "passed": "passed",
-}
+_VOCAB_SIZE = 30_522
+
+Runs = dict[tuple[int, str], list[Row]]
+"""Length and model -> its results."""
 
 
-def make_job(length: int, kind: str, options: argparse.Namespace) -> dict[str, Any]:
+def make_job(length: int, kind: str, steps: int) -> dict[str, Any]:
     sizes, keys = KINDS[kind]
     return {
         "model": modernbert_sizes(4, 256) | sizes,
-        "vocab_size": options.vocabulary_size,
+        "vocab_size": _VOCAB_SIZE,
         "next_sentence": False,
-        "steps": options.steps,
+        "steps": steps,
         "length": length,
         "predictions": round(0.15 * length),
         "records": None,
@@ -61,44 +49,30 @@ def make_job(length: int, kind: str, options: argparse.Namespace) -> dict[str, A
     }
 
 
-def measure_all(
-    lengths: Sequence[int], options: argparse.Namespace
-) -> dict[tuple[int, str], list[dict[str, Any]]]:
-    """Results of all runs, by length and model."""
-    results: dict[tuple[int, str], list[dict[str, Any]]] = {}
-    for _ in range(options.repeats):
-        for length in lengths:
-            for kind in KINDS:
-                variant = Variant(kind, "bench.training.our_steps", make_job(length, kind, options))
-                result = run_variant(variant, options.work.absolute())
-                results.setdefault((length, kind), []).append(result)
-                print(
-                    f"lengths: {length:,} tokens, {_TITLES[kind]}: "
-                    f"{statistics.median(result['step_seconds']):.3f} s per step, "
-                    f"{result['peak_mib']:,.0f} MiB",
-                    file=sys.stderr,
-                )
+def measure_all(options: argparse.Namespace) -> Runs:
+    results: Runs = {}
+    for _, length, kind in itertools.product(range(options.repeats), options.lengths, KINDS):
+        job = make_job(length, kind, options.steps)
+        result = run_variant(Variant(kind, "bench.training.our_steps", job), options.work)
+        results.setdefault((length, kind), []).append(result)
+        seconds = statistics.median(result["step_seconds"])
+        cli.progress(f"{length:,}, {kind}: {seconds:.3f} s, {result['peak_mib']:,.0f} MiB")
     return results
 
 
-def summarise(
-    lengths: Sequence[int], results: dict[tuple[int, str], list[dict[str, Any]]]
-) -> list[dict[str, Any]]:
+def summarise(results: Runs) -> list[Row]:
     """A row per length: medians over the rounds of each round's median step, and peaks."""
-    rows = []
-    for length in lengths:
-        row: dict[str, Any] = {"name": f"{length:,}", "length": length}
-        for kind in KINDS:
-            runs = results[length, kind]
-            for key, name in (("seconds", "step_seconds"), ("cpu", "step_cpu_seconds")):
-                medians = [statistics.median(run[name]) for run in runs]
-                row[f"{kind}_{key}"] = statistics.median(medians)
-            row[f"{kind}_mib"] = statistics.median(run["peak_mib"] for run in runs)
-        rows.append(row)
-    return rows
+    rows: dict[int, Row] = {}
+    for (length, kind), runs in results.items():
+        row = rows.setdefault(length, {"name": "ModernBERT", "length": length, "runs": {}})
+        row["runs"][kind] = runs
+        for key, name in (("seconds", "step_seconds"), ("cpu_seconds", "step_cpu_seconds")):
+            row[f"{kind}_{key}"] = statistics.median(statistics.median(run[name]) for run in runs)
+        row[f"{kind}_mib"] = statistics.median(run["peak_mib"] for run in runs)
+    return list(rows.values())
 
 
-def growth(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+def growth(rows: Sequence[Row]) -> list[Row]:
     """How much more than the length time and memory grow: 1 is linear.
 
     Time from the shortest length to the longest. Memory has a part that does not depend on the
@@ -107,53 +81,30 @@ def growth(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     shortest, longest = rows[0], rows[-1]
     sizes = [row["length"] for row in rows[-3:]]
     found = []
-    for kind, title in _TITLES.items():
+    for kind in KINDS:
         time = longest[f"{kind}_seconds"] / shortest[f"{kind}_seconds"]
         time /= longest["length"] / shortest["length"]
         peaks = [row[f"{kind}_mib"] for row in rows[-3:]]
         memory = (peaks[2] - peaks[1]) / max(peaks[1] - peaks[0], 1e-9)
         memory /= (sizes[2] - sizes[1]) / (sizes[1] - sizes[0])
-        checked = kind == "local"
-        found.append(
-            {
-                "name": title,
-                "time": time,
-                "memory": memory,
-                "threshold": MAXIMUM_GROWTH if checked else None,
-                "passed": max(time, memory) <= MAXIMUM_GROWTH if checked else None,
-            }
-        )
+        row: Row = {"name": f"growth, {kind}", "time": time, "memory": memory}
+        if kind == "local":
+            row |= {"threshold": MAXIMUM_GROWTH, "passed": max(time, memory) <= MAXIMUM_GROWTH}
+        found.append(row)
     return found
 
 
 def main() -> None:
     parser = cli.make_parser("training.lengths", __doc__)
-    parser.add_argument("--lengths", type=int, nargs="+", default=[512, 1024, 2048, 4096])
-    parser.add_argument("--steps", type=int, default=10, help="steps to time (default 10)")
-    parser.add_argument("--vocabulary-size", type=int, default=30522)
+    cli.add(parser, "--lengths", [512, 1024, 2048, 4096], "tokens of a sequence")
+    cli.add(parser, "--steps", 10, "steps to time")
     cli.add_repeats(parser)
-    cli.add_outputs(parser, "lengths")
-    options = parser.parse_args()
-    if len(set(options.lengths)) < 3:
-        parser.error("--lengths: give at least three")
-    lengths = sorted(set(options.lengths))
-    Path(options.work).mkdir(parents=True, exist_ok=True)
-    conditions = machine(("numpy", "tensorflow"))
-    results = measure_all(lengths, options)
-    rows = summarise(lengths, results)
-    grown = growth(rows)
-    print(table(rows, _COLUMNS))
-    print(table(grown, _GROWTH))
-    print(f"load average before: {conditions['load_average']:.1f}")
-    if options.out:
-        runs = [
-            {"length": length, "model": kind, "runs": found}
-            for (length, kind), found in results.items()
-        ]
-        write_json(
-            options.out, {"machine": conditions, "rows": rows, "growth": grown, "runs": runs}
-        )
-    cli.exit_if_failed(grown)
+    options = cli.parse(parser)
+    options.lengths = sorted(set(options.lengths))
+    if len(options.lengths) < 3:
+        raise UserError("--lengths: give at least three")
+    rows = summarise(measure_all(options))
+    cli.finish(options, rows=rows, growth=growth(rows))
 
 
 if __name__ == "__main__":

@@ -14,24 +14,21 @@ minutes are steps times this duration, whatever else the machine did during the 
 
 import argparse
 import csv
-import io
 import json
 import shutil
-import sys
-from pathlib import Path
 from typing import Any
 
 from bench.common import cli
-from bench.common.jobs import environment, run_parallel
-from bench.common.project import Project
-from bench.common.report import machine, table, write_json
+from bench.common.jobs import ONE_THREAD, run_parallel
+from bench.common.project import RAW, Project, is_prepared
+from bench.common.report import read_json, table, write_json
 from bench.training.architectures import BERT, MODERNBERT, dropout_rates
-from lib.report.charts.svg import line_chart
+from bench.training.summary import save_chart, save_csv
 from lib.report.training import curves_folder
 from lib.run.atomic import write_text
-from lib.run.errors import UserError
 
 LENGTH, BATCH_SIZE = 128, 32
+_VOCABULARY_SIZE = 16_000
 TOKENS_PER_STEP = LENGTH * BATCH_SIZE
 _CALIBRATION = {"steps": 100, "log_every": 20, "evaluate_every": 100, "max_dev_sequences": 8}
 
@@ -75,8 +72,8 @@ ARMS: dict[str, dict[str, Any]] = {
 def prepare(options: argparse.Namespace) -> dict[str, Project]:
     """A project per arm, with the same text, vocabulary and records; earlier ones are kept."""
     shared: dict[str, Any] = {
-        "preprocess": {"input": "data/raw", "document": "blank_line"},
-        "vocab": {"size": options.vocabulary_size},
+        "preprocess": RAW,
+        "vocab": {"size": _VOCABULARY_SIZE},
         "records": {
             "masked_lm_prob": 0.15,
             "next_sentence": False,
@@ -103,7 +100,7 @@ def prepare(options: argparse.Namespace) -> dict[str, Project]:
         folder = options.work / name.replace(",", "").replace(" ", "-")
         settings = json.dumps([str(options.articles.absolute()), shared, arm], indent=2)
         marker = folder / "prepared"
-        if marker.exists() and marker.read_text(encoding="utf-8") == settings:
+        if is_prepared(marker, settings):
             project = Project(folder)
         else:
             project = Project(folder, shared)
@@ -112,43 +109,36 @@ def prepare(options: argparse.Namespace) -> dict[str, Project]:
                 project.copy_text(next(iter(projects.values())).folder)
             else:
                 shutil.copyfile(options.articles, project.path("data/raw/articles.txt"))
-                project.stages("preprocess", "sample5M", "vocab", "split")
+                project.prepare_text()
             project.records("main")
             write_text(marker, settings)
-        project.environment |= environment() | {"TF_NUM_INTRAOP_THREADS": "1"}
+        project.environment |= ONE_THREAD
         projects[name] = project
     return projects
 
 
-def measured_step_seconds(projects: dict[str, Project]) -> dict[str, float]:
-    """Seconds per step of each arm, measured by a short run once for each project."""
-    jobs = [{"project": project} for project in projects.values()]
-    results = run_parallel(_calibrate, jobs, 1)
-    return {name: result["seconds"] for name, result in zip(projects, results, strict=True)}
-
-
 def _calibrate(job: dict[str, Any]) -> dict[str, Any]:
+    """Seconds per step, measured by a short run once for each project."""
     project: Project = job["project"]
     result = project.folder / "calibration.json"
     if not result.exists():
         path = project.folder / "params.yaml"
         params = path.read_text(encoding="utf-8")
         project.set({"pretrain": _CALIBRATION})
-        project.stage("pretrain", "main", "--from-start")
+        project.pretrain("--from-start")
         write_text(path, params)
         # The curves of the run itself are not there yet.
         shutil.rmtree(project.folder / "results/pretrain")
         write_json(result, {"seconds": project.step_seconds()})
-    found: dict[str, Any] = json.loads(result.read_text(encoding="utf-8"))
-    return found
+    return read_json(result)
 
 
 def _train(job: dict[str, Any]) -> dict[str, Any]:
     project: Project = job["project"]
     if not (project.folder / "finished").exists():
-        project.stage("pretrain", "main")
+        project.pretrain()
         write_text(project.folder / "finished", "")
-        print(f"long_run: {job['name']}: finished", file=sys.stderr)
+        cli.progress(f"{job['name']}: finished")
     return job
 
 
@@ -168,24 +158,25 @@ def report(
 ) -> None:
     losses = {name: dev_curve(project, "mlm_loss") for name, project in projects.items()}
     losses = {name: curve for name, curve in losses.items() if curve}
+    if not losses:
+        print("no run has made an evaluation yet")
+        return
     rows = [
-        {"tokens": f"{step * TOKENS_PER_STEP / 1e6:.1f}"}
+        {"million_tokens": f"{step * TOKENS_PER_STEP / 1e6:.1f}"}
         | {name: f"{curve[step]:.3f}" for name, curve in losses.items() if step in curve}
         for step in sorted({step for curve in losses.values() for step in curve})
     ]
-    print(table(rows, {"tokens": "million tokens"} | {name: name for name in losses}))
-    if not options.out or not losses:
-        return
-    write_json(options.out, {"machine": machine(("numpy", "tensorflow")), "step_seconds": seconds})
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["model", "step", "tokens", "cpu_minutes", "dev_loss", "dev_accuracy"])
+    print(table(rows))
+    cli.save(options, step_seconds=seconds)
+    lines: list[list[object]] = [
+        ["model", "step", "tokens", "cpu_minutes", "dev_loss", "dev_accuracy"]
+    ]
     for name, curve in losses.items():
         accuracies = dev_curve(projects[name], "mlm_accuracy")
         for step, loss in curve.items():
             cost = [step, step * TOKENS_PER_STEP, f"{step * seconds[name] / 60:.1f}"]
-            writer.writerow([name, *cost, f"{loss:.5f}", f"{accuracies[step]:.5f}"])
-    write_text(options.out.with_suffix(".csv"), text.getvalue())
+            lines.append([name, *cost, f"{loss:.5f}", f"{accuracies[step]:.5f}"])
+    save_csv(options, lines)
     for unit, scale in (
         ("million tokens", dict.fromkeys(losses, TOKENS_PER_STEP / 1e6)),
         ("CPU minutes", {name: seconds[name] / 60 for name in losses}),
@@ -194,29 +185,22 @@ def report(
             name: [(step * scale[name], loss) for step, loss in curve.items()]
             for name, curve in losses.items()
         }
-        chart = line_chart(curves, unit, "dev loss", title="4 layers of 256: MLM loss, nats")
         suffix = f".{unit.split()[-1]}.svg"
-        write_text(options.out.with_suffix(suffix), chart)
+        title = "4 layers of 256: MLM loss, nats"
+        save_chart(options, curves, unit, "dev loss", title, suffix=suffix)
 
 
 def main() -> None:
-    parser = cli.make_parser("training.long_run", __doc__)
-    parser.add_argument(
-        "--articles", type=Path, required=True, help="text with a blank line between documents"
-    )
-    parser.add_argument("--tokens", type=float, default=1e8, help="per run (default 100 million)")
-    parser.add_argument("--vocabulary-size", type=int, default=16000)
-    parser.add_argument("--jobs", type=int, default=2, help="runs at a time (default 2)")
+    parser = cli.make_parser("training.long_run", __doc__, required=["articles"])
+    cli.add(parser, "--tokens", 1e8, "per run")
+    cli.add(parser, "--jobs", 2, "runs at a time")
     parser.add_argument("--report", action="store_true", help="only what has been reached so far")
-    cli.add_outputs(parser, "long-run")
-    options = parser.parse_args()
-    if not options.articles.is_file():
-        raise UserError(f"--articles {options.articles}: no such file")
-    options.work = options.work.absolute()
+    options = cli.parse(parser)
     projects = prepare(options)
-    seconds = measured_step_seconds(projects)
+    jobs = [{"name": name, "project": project} for name, project in projects.items()]
+    measured = run_parallel(_calibrate, jobs, 1)
+    seconds = {job["name"]: found["seconds"] for job, found in zip(jobs, measured, strict=True)}
     if not options.report:
-        jobs = [{"name": name, "project": project} for name, project in projects.items()]
         run_parallel(_train, jobs, options.jobs)
     report(options, projects, seconds)
 

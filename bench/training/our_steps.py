@@ -3,6 +3,8 @@
 Started by `bench.training.speed`; the keys of the job are described in `bench.common.rounds`.
 """
 
+from __future__ import annotations
+
 import itertools
 import sys
 from collections.abc import Iterator
@@ -10,19 +12,10 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import yaml
-
-from bench import ROOT
 from bench.common.batches import example_lengths, random_sequences
-from bench.common.step_timing import (
-    MATMUL_SIZE,
-    BatchSize,
-    matmul_peak,
-    read_job,
-    time_steps,
-    write_result,
-)
-from bench.training.architectures import model_settings
+from bench.common.report import read_json, write_json
+from bench.common.step_timing import MATMUL_SIZE, BatchSize, matmul_peak, time_steps
+from bench.training.architectures import model_settings, pretrain_settings
 from lib.model.config import new_config
 from lib.model.encoder_config import EncoderConfig
 from lib.model.initialization import initial_values
@@ -51,47 +44,47 @@ def model_config(job: dict[str, Any]) -> EncoderConfig:
 
 
 def make_trainer(job: dict[str, Any]) -> Trainer:
-    """A trainer with initial weights, and with the job's settings on top of params.yaml."""
-    values = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
-    values["pretrain"] |= {"optimizer": "adamw", **job["settings"]}
-    values["pretrain"]["model"] |= model_settings(job["model"])
+    """A trainer with initial weights, and with the job's settings on top of the defaults."""
+    settings = pretrain_settings(job["model"], **{"optimizer": "adamw", **job["settings"]})
     config = model_config(job)
-    return Trainer(
-        config,
-        Pretrain.model_validate(values["pretrain"]),
-        job["next_sentence"],
-        initial_values(config, values["pretrain"]["seed"]),
-        make_strategy("one"),
-    )
+    weights = initial_values(config, settings.seed)
+    return Trainer(config, settings, job["next_sentence"], weights, make_strategy("one"))
 
 
-def full_batches(job: dict[str, Any]) -> Iterator[Batch]:
-    """Repeats one batch of random sequences without padding."""
-    sequences = random_sequences(
-        job["settings"]["batch_size"], job["length"], job["predictions"], job["vocab_size"]
-    )
+def random_batch(
+    count: int, length: int, predictions: int, vocab_size: int, seed: int = 1
+) -> Batch:
+    """A batch of random sequences without padding."""
+    arrays = random_sequences(count, length, predictions, vocab_size, seed)
     batch = {
         name: tf.constant(values, tf.float32 if values.dtype.kind == "f" else tf.int32)
-        for name, values in sequences.items()
+        for name, values in arrays.items()
     }
-    batch["example_weights"] = tf.ones(job["settings"]["batch_size"])
-    return itertools.repeat(batch)
+    return batch | {"example_weights": tf.ones(count)}
 
 
-def record_batches(job: dict[str, Any]) -> Iterator[Batch]:
+def record_batches(
+    records: Path, vocabulary: Path, batch_size: int, steps: int, seed: int = 1
+) -> tf.data.Dataset:
     """The batches that pretraining would read."""
-    records = Path(job["records"])
-    return iter(
-        training_batches(
-            records,
-            read_manifest(records),
-            WordPieceTokenizer.load(Path(job["vocabulary"])),
-            batch_size=job["settings"]["batch_size"],
-            steps=10_000,
-            buffer=20_000,
-            seed=1,
-        )
+    return training_batches(
+        records,
+        read_manifest(records),
+        WordPieceTokenizer.load(vocabulary),
+        batch_size=batch_size,
+        steps=steps,
+        buffer=Pretrain().shuffle_buffer,
+        seed=seed,
     )
+
+
+def batches(job: dict[str, Any]) -> Iterator[Batch]:
+    """Batches of records, or the same random batch again and again."""
+    count = job["settings"]["batch_size"]
+    if job["records"]:
+        return iter(record_batches(Path(job["records"]), Path(job["vocabulary"]), count, 10_000))
+    sizes = job["length"], job["predictions"], job["vocab_size"]
+    return itertools.repeat(random_batch(count, *sizes))
 
 
 def size(batch: Batch) -> BatchSize:
@@ -107,17 +100,17 @@ def peak(precision: str) -> float:
 
 
 def main(path: Path) -> None:
-    job = read_job(path)
+    job = read_json(path)
     trainer = make_trainer(job)
-    batches = record_batches(job) if job["records"] else full_batches(job)
     numbers = itertools.count(1)
 
     def step(batch: Batch) -> None:
         results = trainer.step(batch, tf.constant(next(numbers)), tf.constant(1e-5))
         float(results["gradient_norm"])  # waits until everything is computed
 
-    times = time_steps(batches, step, size, job["steps"])
-    write_result(path, times.result(job, peak(job["settings"]["precision"])))
+    times = time_steps(batches(job), step, size, job["steps"])
+    result = times.result(job, peak(job["settings"]["precision"]))
+    write_json(path.with_name("result.json"), result)
 
 
 if __name__ == "__main__":

@@ -8,43 +8,34 @@ Started by `bench.training.speed`. Both models are scored on the same unpacked s
 import sys
 from pathlib import Path
 
-from bench.common.step_timing import read_job, write_result
-from bench.training.our_steps import make_trainer, model_config
+from bench.common.report import read_json, write_json
+from bench.training.our_steps import make_trainer, model_config, record_batches
 from lib.evaluation.evaluator import Evaluator
 from lib.model.schedules import schedule
 from lib.records.manifest import read_manifest
 from lib.run import tf
-from lib.train.input import evaluation_batches, training_batches
-from lib.vocab.tokenizer import WordPieceTokenizer
+from lib.train.input import evaluation_batches
 
 _BATCH_SIZE = 64
 
 
 def main(path: Path) -> None:
-    job = read_job(path)
-    settings, records = job["settings"], Path(job["records"])
+    job = read_json(path)
+    settings, records, vocabulary = job["settings"], Path(job["records"]), Path(job["vocabulary"])
+    steps = settings["steps"]
     trainer = make_trainer(job)
-    rate = schedule(
-        "polynomial", settings["learning_rate"], 0.0, settings["warmup_steps"], settings["steps"]
-    )
-    batches = training_batches(
-        records,
-        read_manifest(records),
-        WordPieceTokenizer.load(Path(job["vocabulary"])),
-        batch_size=settings["batch_size"],
-        steps=settings["steps"],
-        buffer=20_000,
-        seed=settings["seed"],
-    )
+    rate = schedule("polynomial", settings["learning_rate"], 0.0, settings["warmup_steps"], steps)
+    batches = record_batches(records, vocabulary, settings["batch_size"], steps, settings["seed"])
     examples = tf.constant(0.0)
-    for number, batch in enumerate(batches.take(settings["steps"]), 1):
+    for number, batch in enumerate(batches.take(steps), 1):
         trainer.step(batch, tf.constant(number), tf.constant(rate(number)))
         examples += tf.reduce_sum(batch.get("next_sentence_weights", batch["example_weights"]))
     heldout = Path(job["heldout_records"])
     evaluator = Evaluator(model_config(job), trainer.weights())
     batches = evaluation_batches(heldout, read_manifest(heldout), "dev", _BATCH_SIZE)
     means = evaluator.evaluate_records(batches, job["next_sentence"])
-    write_result(path, {**means, "examples": float(examples), "steps": settings["steps"]})
+    result = {**means, "examples": float(examples), "steps": steps}
+    write_json(path.with_name("result.json"), result)
 
 
 if __name__ == "__main__":

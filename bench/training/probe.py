@@ -10,7 +10,6 @@ import argparse
 import json
 import re
 import shutil
-import sys
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -18,7 +17,7 @@ from typing import Any
 
 from bench.common import cli, inputs
 from bench.common.project import Project
-from bench.common.report import machine, write_json
+from bench.common.report import Row
 from lib.run import random
 
 _HASHTAG = re.compile(r"#\w+")
@@ -69,16 +68,15 @@ def pretrain(folder: Path, text: Path, params: dict[str, Any]) -> Project:
     """Runs the data stages and pretrain on a text, in a project of its own."""
     project = Project(folder, params)
     shutil.copyfile(text, project.path("data/raw/text.txt"))
-    project.stages("preprocess", "sample5M", "vocab", "split")
-    project.records("main")
-    project.stage("pretrain", "main")
+    project.prepare_text()
+    project.records()
+    project.pretrain()
     return project
 
 
 def params(options: argparse.Namespace, document: str) -> dict[str, Any]:
     return {
         "preprocess": {
-            "input": "data/raw",
             "document": document,
             # Most tweets are a single sentence; splitting them would gain little.
             "sentences": "line" if document == "line" else "split",
@@ -122,19 +120,13 @@ def params(options: argparse.Namespace, document: str) -> dict[str, Any]:
 
 
 def main() -> None:
-    parser = cli.make_parser("training.probe", __doc__)
-    cli.add_inputs(parser, "tweets", "wikitext", required=("tweets", "wikitext"))
-    parser.add_argument("--steps", type=int, default=1500, help="pretraining steps (default 1500)")
-    parser.add_argument("--megabytes", type=int, default=3, help="size of each text (default 3)")
-    parser.add_argument("--seeds", type=int, default=5, help="fine-tuning seeds (default 5)")
-    parser.add_argument("--classes", type=int, default=8, help="number of hashtags (default 8)")
-    parser.add_argument(
-        "--examples", type=int, default=150, help="maximum per hashtag (default 150)"
-    )
-    cli.add_outputs(parser, "probe")
-    options = parser.parse_args()
-    cli.check_files(options, "tweets", "wikitext")
-    conditions = machine(["numpy", "tensorflow"])
+    parser = cli.make_parser("training.probe", __doc__, required=["tweets", "wikitext"])
+    cli.add(parser, "--steps", 1500, "pretraining steps")
+    cli.add(parser, "--megabytes", 3, "size of each text")
+    cli.add(parser, "--seeds", 5, "fine-tuning seeds")
+    cli.add(parser, "--classes", 8, "number of hashtags")
+    cli.add(parser, "--examples", 150, "maximum per hashtag")
+    options = cli.parse(parser)
     tweets = options.tweets.read_text(encoding="utf-8").split("\n")
     labelled, others = hashtag_task(tweets, options.classes, options.examples)
     texts = {name: options.work / f"{name}.txt" for name in ("tweets", "wikipedia")}
@@ -150,17 +142,12 @@ def main() -> None:
     shutil.copytree(other.folder / "models/main", own.path("models/base/wikipedia"))
     lines = "".join(json.dumps(example, ensure_ascii=False) + "\n" for example in labelled)
     own.path("data/labelled/hashtags.jsonl").write_text(lines, encoding="utf-8")
-    own.stage("probe", _TASK)
-    results = own.folder / "results/probe" / _TASK
-    metrics = json.loads((results / "metrics.json").read_text(encoding="utf-8"))
-    print((own.folder / "output.log").read_text(encoding="utf-8").strip())
-    print((results / "runs.csv").read_text(encoding="utf-8"))
-    means = [metrics[name]["f1_macro"] for name in ("model", "baseline", "untrained")]
-    passed = means == sorted(means, reverse=True)
-    if options.out:
-        write_json(options.out, {"machine": conditions, "metrics": metrics, "passed": passed})
-    if not passed:
-        sys.exit("probe: F1 is not highest with own text and lowest without pretraining")
+    metrics = own.probe(_TASK)
+    names = ("model", "baseline", "untrained")
+    row: Row = {"name": "F1, highest with own text and lowest without pretraining"}
+    row |= {name: metrics[name]["f1_macro"] for name in names}
+    row["passed"] = row["model"] >= row["baseline"] >= row["untrained"]
+    cli.finish(options, {"metrics": metrics}, results=[row])
 
 
 if __name__ == "__main__":

@@ -15,7 +15,6 @@ from lib.evaluation.evaluator import load_evaluator
 from lib.evaluation.held_out import HeldOut
 from lib.evaluation.metrics import TokenCountCode
 from lib.params import load_params
-from lib.run import tf
 from lib.run.phases import training_settings
 from lib.train.initial_weights import read_initial_model
 from lib.vocab.counts import read_tokens_per_word
@@ -70,6 +69,4 @@ def score(job: dict[str, Any], result: dict[str, Any]) -> None:
 
 
 if __name__ == "__main__":
-    tf.config.threading.set_intra_op_parallelism_threads(1)
-    tf.config.threading.set_inter_op_parallelism_threads(1)
     run(Path(sys.argv[1]), train, score)

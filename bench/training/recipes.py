@@ -24,28 +24,30 @@ import argparse
 import json
 import shutil
 import statistics
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from bench import ROOT
-from bench.common import cli
+from bench.common import cli, jobs
 from bench.common.budget import calibrated_steps
-from bench.common.jobs import run_parallel, train
-from bench.common.project import Project
-from bench.common.report import machine, table, write_json
+from bench.common.project import Project, is_prepared
+from bench.common.report import Row
 from bench.training.architectures import BERT, MODERNBERT, SMALL_INTERMEDIATE, dropout_rates
 from bench.training.summary import (
-    best_rates,
-    curves_csv,
+    Run,
+    by_name_and_rate,
+    curves_table,
     describe,
+    mean_and_deviation,
     mean_curves,
     paired_difference,
+    save_chart,
+    save_csv,
+    search_rates,
     summarise,
 )
 from lib.commands.recipe import apply_recipe
-from lib.report.charts.svg import line_chart
 from lib.run.atomic import write_text
 from lib.run.errors import UserError
 
@@ -87,10 +89,6 @@ OWN: dict[str, dict[str, Any]] = {
 PHASES = {HF: {"short": 0.9, "long": 0.1}, BUDGET: {"main": 1.0}}
 
 
-def _dropout(rate: float) -> dict[str, Any]:
-    return {"model": dropout_rates(rate)}
-
-
 # Layers with as many parameters as those of the BERT.
 _MODERNBERT = {"architecture": MODERNBERT, "intermediate_size": SMALL_INTERMEDIATE[MODERNBERT]}
 
@@ -100,7 +98,7 @@ PARTS: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
     "initial weights": ("pretrain", {"initialization": "neighbors"}, {"initialization": "normal"}),
     "sinusoids": ("pretrain", {"initialization": "sinusoidal"}, {"initialization": "normal"}),
     "Muon": ("pretrain", {"optimizer": "muon"}, {"optimizer": "adamw"}),
-    "no dropout": ("pretrain", _dropout(0.0), _dropout(0.1)),
+    "no dropout": ("pretrain", {"model": dropout_rates(0.0)}, {"model": dropout_rates(0.1)}),
     "no sentence pairs": ("records", {"next_sentence": False}, {"next_sentence": True}),
     "cut sequences": ("records", {"whole_sentences": False}, {"whole_sentences": True}),
     "packing": ("records", {"packing": True}, {"packing": False}),
@@ -136,17 +134,16 @@ SAME_COST = ("initial weights", "sinusoids", "only [MASK]", "beta2 0.98", "warm-
 _CALIBRATIONS = 2
 
 
-def make_variants(parts: bool) -> Variants:
-    """The two recipes and, if asked for, each part alone and left out."""
+def make_variants() -> Variants:
+    """The two recipes, and each part alone and left out."""
     variants: Variants = {HF: (HF, {}), BUDGET: (BUDGET, {})}
-    if parts:
-        for name, (section, values, without) in PARTS.items():
-            if name not in NOT_ALONE:
-                variants[f"{HF} with {name}"] = (HF, {section: values})
-            if name in ADDITIONS:
-                variants[f"{BUDGET} with {name}"] = (BUDGET, {section: values})
-            else:
-                variants[f"{BUDGET} without {name}"] = (BUDGET, {section: without})
+    for name, (section, values, without) in PARTS.items():
+        if name not in NOT_ALONE:
+            variants[f"{HF} with {name}"] = (HF, {section: values})
+        if name in ADDITIONS:
+            variants[f"{BUDGET} with {name}"] = (BUDGET, {section: values})
+        else:
+            variants[f"{BUDGET} without {name}"] = (BUDGET, {section: without})
     return variants
 
 
@@ -157,22 +154,6 @@ def cost_of(variant: str, variants: Variants) -> str:
 
 
 _RECORDS = "data/records"
-COLUMNS = {
-    "name": "recipe",
-    "rate": "rate",
-    "seeds": "seeds",
-    "score": "bits per character",
-    "lowest": "lowest",
-    "highest": "highest",
-    "deviation": "sd",
-    "difference": "less recipe",
-    "difference_deviation": "sd",
-    "accuracy": "accuracy",
-    "steps": "steps",
-    "cpu_minutes": "CPU min",
-}
-
-
 _BITS, _ACCURACY = "bits_per_character", "mlm_accuracy"
 
 
@@ -189,7 +170,7 @@ def prepare(work: Path, variants: Variants) -> None:
         marker = folder / "prepared"
         settings = json.dumps([name, recipe, SHARED, OWN[recipe], changes], indent=2)
         kind = json.dumps([recipe, changes.get("records")])
-        if not (marker.exists() and marker.read_text(encoding="utf-8") == settings):
+        if not is_prepared(marker, settings):
             project = Project(folder, {})
             apply_recipe(ROOT / "recipes" / f"{recipe}.yaml", folder / "params.yaml")
             for each in (SHARED, OWN[recipe], changes):
@@ -223,7 +204,7 @@ class Comparison:
             ["without compiling", self._seconds, *variants],
             self._calibrate,
         )
-        print(f"recipes: steps that fit: {self._steps}", file=sys.stderr)
+        cli.progress(f"steps that fit: {self._steps}")
 
     def _job(self, name: str, run: str, **changes: Any) -> dict[str, Any]:
         folder = variant_folder(self._options.work, name)
@@ -247,7 +228,7 @@ class Comparison:
         Compiling takes seconds per phase: in a short run it would weigh more than any part.
         """
         measured = {name: cost_of(name, self._variants) for name in self._variants}
-        jobs = [
+        runs = [
             self._job(name, f"calibration-{phase}-{number}", phases={phase: 1.0}, steps=None)
             for number in range(2 * _CALIBRATIONS)
             for name in dict.fromkeys(measured.values())
@@ -255,7 +236,9 @@ class Comparison:
             for phase in PHASES[self._variants[name][0]]
         ]
         seconds: dict[str, dict[str, list[float]]] = {}
-        for job, cost in zip(jobs, run_parallel(_train, jobs, self._options.jobs), strict=True):
+        for job, cost in zip(
+            runs, jobs.run_parallel(_train, runs, self._options.jobs), strict=True
+        ):
             (phase,) = job["phases"]
             found = seconds.setdefault(job["name"], {}).setdefault(phase, [])
             found.append(cost["step_seconds"])
@@ -268,101 +251,74 @@ class Comparison:
             steps[name] = [max(20, round(self._seconds / each))]
         return steps
 
-    def run(self, runs: Sequence[tuple[str, float, int]]) -> list[dict[str, Any]]:
+    def run(self, runs: Sequence[tuple[str, float, int]]) -> list[Run]:
         """Trains and evaluates each (variant, rate, seed)."""
-        jobs = [
+        made = [
             self._job(name, f"{rate:g}-{seed}", rate=rate, seed=seed, steps=self._steps[name])
             for name, rate, seed in runs
         ]
-        return run_parallel(_train, jobs, self._options.jobs)
+        return jobs.run_parallel(_train, made, self._options.jobs)
 
 
 def _train(job: dict[str, Any]) -> dict[str, Any]:
-    result = {"job": job, **train(job, "bench.training.recipe_learner")}
+    result = {"job": job, **jobs.train(job, "bench.training.recipe_learner")}
     if job["steps"] is not None:
-        print(f"recipes: {describe(result, _BITS)}", file=sys.stderr)
+        cli.progress(describe(result, _BITS))
     return result
 
 
-def compare(
-    results: Sequence[dict[str, Any]], variants: Variants, rates: dict[str, float]
-) -> list[dict[str, Any]]:
+def compare(results: Sequence[Run], variants: Variants, rates: dict[str, float]) -> list[Row]:
     """Rows of the variants at their best rates: those of each recipe together, the best first.
 
     Adds the mean difference to the recipe, and its standard deviation, over runs with equal seeds.
     """
-    best = [one for one in results if one["job"]["rate"] == rates[one["job"]["name"]]]
-    runs: dict[str, list[dict[str, Any]]] = {}
-    for one in best:
-        runs.setdefault(one["job"]["name"], []).append(one)
-    rows = summarise(best, _BITS, _ACCURACY)
+    groups = by_name_and_rate(results)
+    best = {name: groups[name, rate] for name, rate in rates.items()}
+    rows = summarise([run for runs in best.values() for run in runs], _BITS, _ACCURACY)
     for row in rows:
         recipe = variants[row["name"]][0]
-        if row["name"] == recipe:
-            continue
-        differences = paired_difference(runs[row["name"]], runs[recipe], _BITS)
-        row["difference"] = f"{statistics.mean(differences):+.4f}"
-        if len(differences) > 1:
-            row["difference_deviation"] = f"{statistics.stdev(differences):.4f}"
+        if row["name"] != recipe:
+            differences = paired_difference(best[row["name"]], best[recipe], _BITS)
+            row |= mean_and_deviation(differences, "difference", "+")
     order = list(dict.fromkeys(recipe for recipe, _ in variants.values()))
-    return sorted(rows, key=lambda row: (order.index(variants[row["name"]][0]), row["mean"]))
+    return sorted(
+        rows, key=lambda row: (order.index(variants[row["name"]][0]), float(row["score"]))
+    )
 
 
 def main() -> None:
     parser = cli.make_parser("training.recipes", __doc__)
-    parser.add_argument(
-        "--cpu-minutes", type=float, default=0.75, help="budget of a run (default 0.75)"
-    )
-    parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
-    parser.add_argument("--rates", type=float, nargs="+", default=[2e-3, 4e-3, 8e-3])
-    parser.add_argument("--no-parts", action="store_true", help="only the two recipes")
+    cli.add(parser, "--cpu-minutes", 0.75, "budget of a run")
+    cli.add(parser, "--seeds", [1, 2, 3], "of the runs")
+    cli.add(parser, "--rates", [2e-3, 4e-3, 8e-3], "learning rates")
     parser.add_argument(
         "--only",
-        nargs="+",
+        nargs="*",
         metavar="VARIANT",
-        help='the two recipes and these variants, such as "budget-24h with Muon"',
+        help='the two recipes and these variants, such as "budget-24h with Muon" (default: all)',
     )
-    parser.add_argument("--jobs", type=int, default=2, help="runs at a time (default 2)")
-    cli.add_outputs(parser, "recipes")
-    options = parser.parse_args()
-    options.work = options.work.absolute()
+    cli.add(parser, "--jobs", 2, "runs at a time")
+    options = cli.parse(parser)
     recipes = (HF, BUDGET)
-    variants = make_variants(not options.no_parts)
-    if options.only:
+    variants = make_variants()
+    if options.only is not None:
         if unknown := [name for name in options.only if name not in variants]:
             names = "; ".join(name for name in variants if name not in recipes)
             raise UserError(f"--only {unknown[0]}: no such variant; give some of: {names}")
         variants = {name: variants[name] for name in variants if name in (*recipes, *options.only)}
-    conditions = machine(("numpy", "tensorflow"))
     prepare(options.work, variants)
     comparison = Comparison(options, variants)
-    first, *others = options.seeds
-    results = comparison.run([(name, rate, first) for name in variants for rate in options.rates])
-    rates = best_rates(results, _BITS)
-    results += comparison.run([(name, rates[name], seed) for name in variants for seed in others])
+    tried = dict.fromkeys(variants, options.rates)
+    results, rates = search_rates(tried, options.seeds, comparison.run, _BITS)
     rows = compare(results, variants, rates)
-    print(table(rows, COLUMNS))
-    bits = {row["name"]: row["mean"] for row in rows}
-    passed = bits[BUDGET] < bits[HF]
-    print(
-        f"bits per character: {BUDGET} {bits[BUDGET]:.4f}, {HF} {bits[HF]:.4f}: "
-        f"{'passed' if passed else 'missed'}"
-    )
-    if options.out:
-        write_json(options.out, {"machine": conditions, "rows": rows, "runs": results})
-        curves_text = curves_csv(results, _BITS, _ACCURACY, "bits_per_character")
-        write_text(options.out.with_suffix(".csv"), curves_text)
-        curves = mean_curves(results, _BITS)
-        chart = line_chart(
-            {name: curves[name, rates[name]] for name in recipes},
-            "CPU minutes",
-            "bits per character",
-            title="Demo corpus: bits per character of masked words, mean over seeds",
-            dashed=[HF],
-        )
-        write_text(options.out.with_suffix(".svg"), chart)
-    if not passed:
-        sys.exit(f"recipes: threshold missed: {BUDGET} is not better than {HF}")
+    bits = {row["name"]: float(row["score"]) for row in rows}
+    verdict = {"name": f"{BUDGET} against {HF}", "passed": bits[BUDGET] < bits[HF]}
+    save_csv(options, curves_table(results, _BITS, _ACCURACY, "bits_per_character"))
+    means = mean_curves(results, _BITS)
+    curves = {name: means[name, rates[name]] for name in recipes}
+    title = "Demo corpus: bits per character of masked words, mean over seeds"
+    save_chart(options, curves, "CPU minutes", "bits per character", title, [HF])
+    cli.finish(options, {"runs": results}, rows=rows, comparison=[verdict])
 
 
 if __name__ == "__main__":

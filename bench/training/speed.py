@@ -17,72 +17,30 @@ MLM head at masked positions.
 """
 
 import argparse
+import itertools
 import statistics
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from bench.common import cli, inputs
 from bench.common.project import Project
-from bench.common.report import machine, table, write_json
+from bench.common.report import Row
 from bench.common.rounds import Variant, first_steps, run_rounds, run_variant, summarise
 from bench.training.cases import CASES, Case, sizes
 from lib.records.manifest import read_manifest
 
 OURS, PEER = "bench.training.our_steps", "bench.peers.hugging_face_steps"
 PACKED = "bench.training.packed_learning"
-PACKAGES = ("numpy", "tensorflow", "torch", "transformers")
 MAX_PACKED_LOSS = 1.01  # packed over unpacked
-_COLUMNS = {
-    "name": "case",
-    "ours": "ours, tokens/s",
-    "ours_mode": "",
-    "peer": "theirs, tokens/s",
-    "peer_mode": "",
-    "ratio": "ratio",
-    "lowest": "lowest",
-    "highest": "highest",
-    "cpu_ratio": "of CPU time",
-    "threshold": "threshold",
-    "passed": "passed",
-    "gathered_ratio": "to gathered",
-    "gathered_mode": "",
-    "ours_peak_fraction": "ours of peak",
-    "peer_peak_fraction": "theirs of peak",
-    "ours_gflops": "ours GFLOP/s",
-    "ours_mib": "ours MiB",
-    "peer_mib": "theirs MiB",
+# Name -> case and precision; pairs are measured in float32 only.
+RUNS = {
+    case.name + suffix: (case, precision)
+    for case in CASES
+    for suffix, precision in (("", "float32"), ("-bf16", "bfloat16"))
+    if not (suffix and case.data == "pairs")
 }
-_FIRST_STEP = {
-    "name": "first step",
-    "mode": "mode",
-    "seconds": "s",
-    "since_start": "s since start",
-    "threshold": "threshold",
-    "passed": "passed",
-}
-_PACKED_LEARNING = {
-    "name": "by examples seen",
-    "examples": "examples",
-    "unpacked": "unpacked: MLM loss",
-    "packed": "packed",
-    "ratio": "ratio",
-    "unpacked_nsp": "unpacked: NSP loss",
-    "packed_nsp": "packed",
-    "threshold": "threshold",
-    "passed": "passed",
-}
-
-
-PRECISIONS = {"": "float32", "-bf16": "bfloat16"}
-NAMES = [
-    *(case.name + suffix for case in CASES if case.data != "pairs" for suffix in PRECISIONS),
-    "packing",
-    "packed-learning",
-]
-
-
+NAMES = [*RUNS, "packed-learning"]
 # Number of tweets per step, maximum sequence length and size of the vocabulary of packed-learning.
 _EXAMPLES, _LENGTH, _VOCAB_SIZE = 64, 96, 8000
 
@@ -92,16 +50,14 @@ class Bench:
 
     def __init__(self, options: argparse.Namespace) -> None:
         self.options = options
-        self.work: Path = options.work.absolute()
         self._projects: dict[bool, Project] = {}
 
     def project(self, own_vocabulary: bool) -> Project:
         """The tweets, one per document, in shards; with our vocabulary or the one in --vocab."""
         if own_vocabulary not in self._projects:
             self._projects[own_vocabulary] = project = Project(
-                self.work / ("project-own-vocabulary" if own_vocabulary else "project"),
+                self.options.work / ("project-own-vocabulary" if own_vocabulary else "project"),
                 {
-                    "preprocess": {"input": "data/raw", "document": "blank_line"},
                     "vocab": {"size": _VOCAB_SIZE},
                     "records": {"dupe_factor": 1, "short_seq_prob": 0.0},
                 },
@@ -130,7 +86,7 @@ class Bench:
             project.records(kind)
         return folder
 
-    def case(self, case: Case, precision: str) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    def case(self, case: Case, precision: str) -> tuple[Row, list[Row]]:
         """Speed of one case, and the first steps if the case reports them."""
         job: dict[str, Any] = {
             "model": case.model,
@@ -161,13 +117,11 @@ class Bench:
                     for mode in case.peer_modes
                 ]
         name = case.name + (", bfloat16" if precision == "bfloat16" else "")
-        print(f"training: {name}", file=sys.stderr)
-        results = run_rounds(sides, self.options.repeats, self.work)
-        first = []
-        if case.name == "base" and precision == "float32":
-            first = first_steps(results)
-        threshold = case.threshold if precision == "float32" else None
-        return summarise(name, results, threshold), first
+        cli.progress(name)
+        results = run_rounds(sides, self.options.repeats, self.options.work)
+        single = precision == "float32"
+        first = first_steps(results) if case.name == "base" and single else []
+        return summarise(name, results, case.threshold if single else None), first
 
     def with_records(
         self, job: dict[str, Any], length: int, pairs: bool, packing: bool, own_vocabulary: bool
@@ -182,29 +136,27 @@ class Bench:
             "settings": job["settings"] | {"batch_size": sequences},
         }
 
-    def packed_learning(self) -> dict[str, Any]:
+    def packed_learning(self) -> Row:
         """Losses of packed and unpacked training after the same number of examples."""
-        results: dict[bool, list[dict[str, Any]]] = {False: [], True: []}
-        for seed in self.options.seeds:
-            for packing in (False, True):
-                result = run_variant(
-                    Variant("", PACKED, self._packed_job(packing, seed)), self.work
-                )
-                results[packing].append(result)
-                print(
-                    f"training: {'packed' if packing else 'unpacked'}, seed {seed}: MLM loss "
-                    f"{result['mlm_loss']:.4f} after {result['examples']:,.0f} examples",
-                    file=sys.stderr,
-                )
-        row: dict[str, Any] = {"name": f"tweets at {_LENGTH}", "threshold": MAX_PACKED_LOSS}
-        for name, packing in (("unpacked", False), ("packed", True)):
-            for key, metric in ((name, "mlm_loss"), (f"{name}_nsp", "nsp_loss")):
-                row[key] = statistics.mean(result[metric] for result in results[packing])
-        row["examples"] = statistics.mean(result["examples"] for result in results[True])
-        row["ratio"] = f"{row['packed'] / row['unpacked']:.4f}"
-        row["passed"] = row["packed"] <= MAX_PACKED_LOSS * row["unpacked"]
-        row["runs"] = {"unpacked": results[False], "packed": results[True]}
-        return row
+        results: dict[str, list[Row]] = {"unpacked": [], "packed": []}
+        for seed, (kind, found) in itertools.product(self.options.seeds, results.items()):
+            job = self._packed_job(kind == "packed", seed)
+            found.append(run_variant(Variant("", PACKED, job), self.options.work))
+            cli.progress(f"{kind}, seed {seed}: MLM loss {found[-1]['mlm_loss']:.4f}")
+        means = {
+            f"{kind}_{key}": statistics.mean(result[key] for result in found)
+            for kind, found in results.items()
+            for key in ("mlm_loss", "nsp_loss", "examples")
+        }
+        ratio = means["packed_mlm_loss"] / means["unpacked_mlm_loss"]
+        return {
+            "name": f"packed learning, tweets at {_LENGTH}",
+            **means,
+            "ratio": f"{ratio:.4f}",
+            "threshold": MAX_PACKED_LOSS,
+            "passed": ratio <= MAX_PACKED_LOSS,
+            "runs": results,
+        }
 
     def _packed_job(self, packing: bool, seed: int) -> dict[str, Any]:
         job = self.with_records(
@@ -236,55 +188,31 @@ def _ours(job: dict[str, Any], xla: Sequence[bool]) -> list[Variant]:
 
 
 def main() -> None:
-    parser = cli.make_parser("training.speed", __doc__)
-    cli.add_inputs(parser, "tweets", "vocab", required=("vocab",))
-    parser.add_argument("--only", nargs="+", choices=NAMES, default=NAMES, help="cases to run")
+    parser = cli.make_parser("training.speed", __doc__, "tweets", required=["vocab"])
+    cli.add(parser, "--only", NAMES, "cases to run", NAMES)
     cli.add_repeats(parser)
-    parser.add_argument("--steps", type=int, help="steps to time, instead of the case's number")
-    parser.add_argument(
-        "--examples", type=int, default=60_000, help="packed-learning: examples (default 60,000)"
-    )
-    parser.add_argument(
-        "--seeds", type=int, nargs="+", default=[1, 2, 3], help="packed-learning: seeds"
-    )
-    cli.add_outputs(parser, "training")
-    options = parser.parse_args()
-    cli.check_files(options, "tweets", "vocab")
-    speed: list[dict[str, Any]] = []
-    first_step: list[dict[str, Any]] = []
-    packed_learning: list[dict[str, Any]] = []
-    conditions = machine(PACKAGES)
-
-    def save() -> None:
-        # After each case, because all of them take an hour.
-        if options.out:
-            results = {"speed": speed, "first_step": first_step, "packed_learning": packed_learning}
-            write_json(options.out, {"machine": conditions, **results})
-
+    parser.add_argument("--steps", type=int, help="steps to time (default: by case)")
+    cli.add(parser, "--examples", 60_000, "examples of packed-learning")
+    cli.add(parser, "--seeds", [1, 2, 3], "seeds of packed-learning")
+    options = cli.parse(parser)
+    results: dict[str, list[Row]] = {"speed": [], "first_step": [], "packed_learning": []}
     bench = Bench(options)
-    for case in CASES:
-        for suffix, precision in PRECISIONS.items():
-            if case.name + suffix not in options.only:
-                continue
-            if case.data != "full" and options.tweets is None:
-                print(f"skipped: {case.name + suffix} (give --tweets)", flush=True)
-                continue
+    for name in NAMES:
+        if name not in options.only:
+            continue
+        case, precision = RUNS.get(name, (None, ""))
+        if options.tweets is None and not (case and case.data == "full"):
+            print(f"skipped: {name} (give --tweets)", flush=True)
+            continue
+        if case:
             row, first = bench.case(case, precision)
-            speed.append(row)
-            first_step += first
-            save()
-    if "packed-learning" in options.only:
-        if options.tweets is None:
-            print("skipped: packed-learning (give --tweets)", flush=True)
+            results["speed"].append(row)
+            results["first_step"] += first
         else:
-            packed_learning.append(bench.packed_learning())
-            save()
-    tables = ((speed, _COLUMNS), (first_step, _FIRST_STEP), (packed_learning, _PACKED_LEARNING))
-    for rows, columns in tables:
-        if rows:
-            print(table(rows, columns))
-    print(f"load average before: {conditions['load_average']:.1f}")
-    cli.exit_if_failed(speed + first_step + packed_learning)
+            results["packed_learning"].append(bench.packed_learning())
+        # After each case, because all of them take an hour.
+        cli.save(options, **results)
+    cli.finish(options, **results)
 
 
 if __name__ == "__main__":

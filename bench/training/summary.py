@@ -8,8 +8,14 @@ import csv
 import io
 import math
 import statistics
-from collections.abc import Sequence
+from argparse import Namespace
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
+
+from bench.common import cli
+from bench.common.report import Row
+from lib.report.charts.svg import line_chart
+from lib.run.atomic import write_text
 
 Run = dict[str, Any]
 Curve = list[tuple[float, float]]
@@ -33,7 +39,15 @@ def by_name_and_rate(runs: Sequence[Run]) -> dict[tuple[str, float], list[Run]]:
     return groups
 
 
-def summarise(runs: Sequence[Run], score: str, accuracy: str, *others: str) -> list[dict[str, Any]]:
+def mean_and_deviation(values: Sequence[float], name: str, sign: str = "") -> dict[str, str]:
+    """Mean and, of several values, standard deviation, as `name` and `name_deviation`."""
+    found = {name: f"{statistics.mean(values):{sign}.4f}"}
+    if len(values) > 1:
+        found[f"{name}_deviation"] = f"{statistics.stdev(values):.4f}"
+    return found
+
+
+def summarise(runs: Sequence[Run], score: str, accuracy: str, *others: str) -> list[Row]:
     """Means over the seeds for each (name, rate), at the end of the runs.
 
     Args:
@@ -48,11 +62,9 @@ def summarise(runs: Sequence[Run], score: str, accuracy: str, *others: str) -> l
                 "name": name,
                 "rate": f"{rate:g}",
                 "seeds": len(group),
-                "mean": statistics.mean(scores),
-                "score": f"{statistics.mean(scores):.4f}",
+                **mean_and_deviation(scores, "score"),
                 "lowest": f"{min(scores):.4f}",
                 "highest": f"{max(scores):.4f}",
-                "deviation": f"{statistics.stdev(scores):.4f}" if len(scores) > 1 else "",
                 "accuracy": f"{statistics.mean(end[accuracy] for end in ends):.1%}",
                 **{key: f"{statistics.mean(end[key] for end in ends):.4f}" for key in others},
                 "steps": round(statistics.mean(run["steps"] for run in group)),
@@ -81,6 +93,30 @@ def best_rates(runs: Sequence[Run], score: str) -> dict[str, float]:
     return {name: rate for name, (_, rate) in best.items()}
 
 
+def search_rates(
+    rates: Mapping[str, Sequence[float]],
+    seeds: Sequence[int],
+    train: Callable[[list[tuple[str, float, int]]], list[Run]],
+    score: str,
+) -> tuple[list[Run], dict[str, float]]:
+    """Runs of each name with all its rates and the first seed, and with the best and the others.
+
+    Args:
+        rates: name -> the rates to try.
+        train: runs of some (name, rate, seed).
+
+    Returns:
+        The runs, and the best rate of each name.
+    """
+    first, *others = seeds
+    runs = train([(name, rate, first) for name, tried in rates.items() for rate in tried])
+    best = best_rates(runs, score)
+    for name, tried in rates.items():
+        if len(tried) > 1 and best[name] in (min(tried), max(tried)):
+            cli.progress(f"{name}: the best rate, {best[name]:g}, is at the end of those tried")
+    return runs + train([(name, best[name], seed) for seed in others for name in rates]), best
+
+
 def mean_curves(runs: Sequence[Run], score: str) -> dict[tuple[str, float], Curve]:
     """(name, rate) -> (CPU minutes, score) of the saved models, means over the seeds.
 
@@ -104,23 +140,40 @@ def time_to_reach(curve: Curve, score: float) -> float:
     return next((minutes for minutes, found in curve if found <= score), math.inf)
 
 
-def curves_csv(runs: Sequence[Run], score: str, accuracy: str, column: str = "loss") -> str:
-    """A line per saved model of every run; `column` is the heading of the score."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["system", "rate", "seed", "cpu_seconds", "step", column, "accuracy"])
+def save_csv(options: Namespace, rows: Iterable[Sequence[object]]) -> None:
+    """Writes rows to the CSV file that belongs to --out, if that is given."""
+    if options.out:
+        text = io.StringIO()
+        csv.writer(text, lineterminator="\n").writerows(rows)
+        write_text(options.out.with_suffix(".csv"), text.getvalue())
+
+
+def curves_table(
+    runs: Sequence[Run], score: str, accuracy: str, column: str = "loss"
+) -> list[list[object]]:
+    """A header and a line per saved model of every run; `column` is the heading of the score."""
+    table: list[list[object]] = [
+        ["system", "rate", "seed", "cpu_seconds", "step", column, "accuracy"]
+    ]
     for run in runs:
         job = run["job"]
         for point in run["points"]:
-            writer.writerow(
-                [
-                    job["name"],
-                    f"{job['rate']:g}",
-                    job["seed"],
-                    f"{point['cpu_seconds']:.1f}",
-                    point["step"],
-                    f"{point[score]:.5f}",
-                    f"{point[accuracy]:.5f}",
-                ]
-            )
-    return text.getvalue()
+            name = [job["name"], f"{job['rate']:g}", job["seed"]]
+            scores = [f"{point[score]:.5f}", f"{point[accuracy]:.5f}"]
+            table.append([*name, f"{point['cpu_seconds']:.1f}", point["step"], *scores])
+    return table
+
+
+def save_chart(
+    options: Namespace,
+    curves: Mapping[str, Curve],
+    x_label: str,
+    y_label: str,
+    title: str,
+    dashed: Sequence[str] = (),
+    suffix: str = ".svg",
+) -> None:
+    """Writes a chart to the SVG file that belongs to --out, if that is given."""
+    if options.out:
+        chart = line_chart(curves, x_label, y_label, title=title, dashed=dashed)
+        write_text(options.out.with_suffix(suffix), chart)

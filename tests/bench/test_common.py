@@ -15,7 +15,7 @@ from bench.common import cli, inputs, jobs, rounds
 from bench.common.batches import collate, example_lengths, random_sequences
 from bench.common.budget import Calibration, Meter, calibrated_steps
 from bench.common.processes import Measured, alternate, measure
-from bench.common.project import Project
+from bench.common.project import RAW, Project
 from bench.common.report import compare, table
 from bench.common.step_timing import BatchSize, StepTimes, time_steps, useful_flops
 from bench.training import cases
@@ -44,6 +44,7 @@ def test_comparison_reports_medians_and_the_range_of_pairs():
     assert (result["lowest"], result["highest"]) == (10.0, 30.0)
     assert result["memory_ratio"] == 5.0 and result["cpu_ratio"] == 20.0
     assert not compare("x", runs(2.0), runs(39.9), threshold=20)["passed"]
+    assert compare("x", runs(2.0), runs(39.9))["passed"] is None
 
 
 def test_runs_alternate():
@@ -60,14 +61,15 @@ def test_runs_alternate():
 
 
 def test_table_is_aligned_and_failures_stand_out():
-    text = table(
-        [{"name": "short", "ratio": 19.96, "ok": False}, {"name": "longer", "ratio": 1234.5}],
-        {"name": "against", "ratio": "ratio", "ok": "passed"},
-    )
-    assert text.splitlines() == [
-        "against  ratio  passed",
-        "short     20.0      NO",
-        "longer   1,234       -",
+    runs = {"runs": [1.0, 2.0], "parts": {"rest": 1.0}}
+    rows = [
+        {"name": "short", "cpu_ratio": 19.96, "passed": False, **runs},
+        {"name": "longer", "cpu_ratio": 1234.5, "peak": None},
+    ]
+    assert table(rows).splitlines() == [
+        "name    cpu ratio  passed  peak",
+        "short        20.0      NO     -",
+        "longer      1,234       -     -",
     ]
 
 
@@ -130,7 +132,7 @@ def test_project_changes_only_the_given_params(tmp_path, values):
     changes = {"phases": {"main": {"max_seq_length": 48}}, "cluster": {"workers": 3}}
     found = load_params(Project(tmp_path / "project", changes).folder / "params.yaml")
     # Those of `values` are the peers', too.
-    merge(values, changes)
+    merge(values, {"preprocess": RAW, **changes})
     assert found == parse_params(values)
 
 
@@ -275,12 +277,12 @@ def test_a_model_that_compiles_in_every_step_is_measured_anyway():
 def test_rates_count_tokens_without_padding():
     job = {"model": cases.sizes(1, 64), "vocab_size": 100}
     sizes = [BatchSize(np.array([10, 20]), 3), BatchSize(np.array([6]), 1)]
-    result = StepTimes(seconds=[1.0, 3.0], sizes=sizes).result(job, peak=1e6, adamw={})
+    times = StepTimes(seconds=[1.0, 3.0], cpu_seconds=[2.0, 4.0], sizes=sizes)
+    result = times.result(job, peak=1e6, adamw={})
     assert result["tokens_per_second"] == 9 and result["examples_per_step"] == 1.5
+    assert result["tokens_per_cpu_second"] == 6
     flops = useful_flops(job["model"], 100, np.array([10, 20, 6]), 4)
     assert result["peak_fraction"] == pytest.approx(flops / 4 / 1e6)
-    times = StepTimes(seconds=[1.0, 3.0], cpu_seconds=[2.0, 4.0], sizes=sizes)
-    assert times.result(job, peak=1e6)["tokens_per_cpu_second"] == 6
 
 
 def test_examples_of_packed_sequences_are_counted_one_by_one():

@@ -6,6 +6,7 @@ import re
 import shutil
 import subprocess
 import sys
+from argparse import Namespace
 from pathlib import Path
 
 import numpy as np
@@ -52,17 +53,18 @@ def test_runs_are_summarised_by_means_over_seeds():
     ]
     rows = summary.summarise(runs, "loss", "accuracy", "other")
     ours, theirs, _ = rows
-    assert (ours["name"], ours["rate"], ours["seeds"], ours["mean"]) == ("ours", "0.001", 2, 3.5)
+    assert (ours["name"], ours["rate"], ours["seeds"]) == ("ours", "0.001", 2)
+    assert ours["score"] == "3.5000" and ours["score_deviation"] == "0.7071"
     assert ours["lowest"] == "3.0000" and ours["other"] == "4.5000"
     assert ours["accuracy"] == "25.0%" and ours["cpu_minutes"] == 2.0
-    assert theirs["mean"] == 6.0
+    assert theirs["score"] == "6.0000" and "score_deviation" not in theirs
     assert summary.best_rates(runs, "loss") == {"ours": 1e-3, "Hugging Face": 1e-3}
     assert summary.best_rates(runs, "accuracy") == {"ours": 1e-3, "Hugging Face": 1e-3}  # all equal
     curves = summary.mean_curves(runs, "loss")
     assert curves["ours", 1e-3] == [(1.0, 5.5), (2.0, 3.5)]
     assert summary.time_to_reach(curves["ours", 1e-3], 4.0) == 2.0
     assert summary.time_to_reach(curves["ours", 1e-3], 3.0) == math.inf
-    assert len(summary.curves_csv(runs, "loss", "accuracy").splitlines()) == 1 + 8
+    assert len(summary.curves_table(runs, "loss", "accuracy")) == 1 + 8
 
 
 def test_variants_are_compared_with_their_recipe_by_seed():
@@ -90,9 +92,29 @@ def test_variants_are_compared_with_their_recipe_by_seed():
     assert "difference" not in rows[0] and "difference" not in rows[2]
 
 
-def test_name_with_a_comma_is_quoted_in_the_curves():
-    line = summary.curves_csv([make_run("ours, BERT", 1e-3, 1, 5.0)], "loss", "accuracy")
-    assert line.splitlines()[1].startswith('"ours, BERT",0.001,1,')
+def test_name_with_a_comma_is_quoted_in_the_curves(tmp_path):
+    curves = summary.curves_table([make_run("ours, BERT", 1e-3, 1, 5.0)], "loss", "accuracy")
+    summary.save_csv(Namespace(out=tmp_path / "x.json"), curves)
+    line = (tmp_path / "x.csv").read_text().splitlines()[1]
+    assert line == '"ours, BERT",0.001,1,60.0,10,5.00000,0.25000'
+
+
+def test_best_rate_of_the_first_seed_is_that_of_the_others(capsys):
+    asked = []
+
+    def train(runs: list[tuple[str, float, int]]) -> list[dict]:
+        asked.append(runs)
+        return [make_run(name, rate, seed, abs(rate - 2.0) + seed) for name, rate, seed in runs]
+
+    rates = {"a": [1.0, 2.0, 3.0], "b": [2.5, 4.0], "c": [7.0]}
+    runs, best = summary.search_rates(rates, [5, 1, 2], train, "loss")
+    assert best == {"a": 2.0, "b": 2.5, "c": 7.0}
+    first = [(name, rate, 5) for name, tried in rates.items() for rate in tried]
+    others = [(name, rate, seed) for seed in (1, 2) for name, rate in best.items()]
+    assert asked == [first, others]
+    jobs_of_runs = [run["job"] for run in runs]
+    assert [(job["name"], job["rate"], job["seed"]) for job in jobs_of_runs] == first + others
+    assert "b: the best rate, 2.5, is at the end of those tried" in capsys.readouterr().err
 
 
 def test_layers_of_both_architectures_have_equally_many_parameters():
@@ -110,18 +132,20 @@ def test_unigram_loss_is_that_of_the_counts_of_training_text(tmp_path):
     letters = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "a", "b", "c"]
     (tmp_path / "vocab").mkdir()
     write_tokenizer(tmp_path / "vocab", letters, True, True, 16)
-    (tmp_path / "shards").mkdir()
-    (tmp_path / "shards/0.txt").write_text("a a b\n\na b\n")
+    (tmp_path / "shards/train").mkdir(parents=True)
+    (tmp_path / "shards/train/0.txt").write_text("a a b\n\na b\n")
     example = {name: np.zeros(4, np.int64) for name in ("input_ids", "input_mask", "segment_ids")}
     example["masked_lm_positions"] = np.array([1, 2, 0])
     example["masked_lm_ids"] = np.array([5, 7, 0])
     example["masked_lm_weights"] = np.array([1, 1, 0], np.float32)
-    (tmp_path / "records/dev").mkdir(parents=True)
+    (tmp_path / "records/heldout/dev").mkdir(parents=True)
     record = encode({name: values[None] for name, values in example.items()})
-    (tmp_path / "records/dev/0.tfrecord").write_bytes(record)
+    (tmp_path / "records/heldout/dev/0.tfrecord").write_bytes(record)
     # Each of the eight tokens is counted once more.
     expected = -(math.log(4 / 13) + math.log(1 / 13)) / 2
-    found = unigram_loss(tmp_path / "shards", tmp_path / "records", tmp_path / "vocab")
+    folders = {"records": "records/main", "heldout_records": "records/heldout"}
+    folders |= {"vocabulary": "vocab"}
+    found = unigram_loss({key: str(tmp_path / folder) for key, folder in folders.items()})
     assert found == pytest.approx(expected)
 
 
@@ -134,7 +158,7 @@ def test_growth_of_time_and_memory_is_one_if_linear():
         rows.append(row)
     local, far, _ = lengths.growth(rows)
     assert local["time"] == 1 and local["memory"] == pytest.approx(1) and local["passed"]
-    assert far["time"] == 8 and far["memory"] == pytest.approx(2) and far["passed"] is None
+    assert far["time"] == 8 and far["memory"] == pytest.approx(2) and "passed" not in far
 
 
 def test_a_continued_model_starts_from_the_run_with_its_seed(tmp_path):
@@ -166,22 +190,22 @@ def test_saved_result_is_not_computed_again(tmp_path, monkeypatch):
 def learning_jobs(work: Path, *options: str) -> list[dict]:
     parser = learning.make_argument_parser()
     parsed = parser.parse_args(["--wikitext", "x", "--work", str(work), *options])
-    systems = learning.systems(parsed)
-    runs = [(name, rate, 1) for name in systems for rate in learning.rates_of(parsed, name)]
-    return learning.make_jobs(parsed, {}, {name: {"steps": 500} for name in systems}, runs)
+    rates = learning.rates(parsed)
+    runs = [(name, rate, 1) for name, tried in rates.items() for rate in tried]
+    return learning.make_jobs(parsed, {}, {name: {"steps": 500} for name in rates}, runs)
 
 
 def test_settings_of_every_learning_job_are_valid_params(values, tmp_path):
     bert = learning_jobs(tmp_path)
-    modern = learning_jobs(tmp_path, "--architecture", "modernbert", "--sparse")
+    modern = learning_jobs(tmp_path, "--architecture", "modernbert")
     made = [*bert, *modern]
-    assert len(made) == 5 * 3 and len({job["folder"] for job in made}) == len(made)
+    assert len(made) == 4 * 3 and len({job["folder"] for job in made}) == len(made)
     for job in made:
         values["pretrain"] |= {"learning_rate": job["rate"], **job["pretrain"]}
         values["pretrain"]["model"] |= model_settings(job["model"])
         Pretrain.model_validate(values["pretrain"])
     labels = {learning.label(job) for job in made}
-    assert len(labels) == 5 and {"ours, BERT", "Hugging Face, sparse, ModernBERT"} <= labels
+    assert len(labels) == 4 and {"ours, BERT", "Hugging Face, ModernBERT"} <= labels
 
 
 def test_arms_of_the_long_run_have_valid_params_and_equal_layers():
@@ -216,7 +240,7 @@ def test_fastest_mode_of_the_peer_counts(tmp_path, monkeypatch):
             raise UserError("no compiler")
         return {"steps": count}
 
-    monkeypatch.setattr(learning, "train", run)
+    monkeypatch.setattr(jobs, "train", run)
     parser = learning.make_argument_parser()
     options = parser.parse_args(["--wikitext", "x", "--work", str(tmp_path)])
     options.architecture = "modernbert"
@@ -234,7 +258,7 @@ def test_each_variant_of_a_recipe_has_valid_params_of_its_own(tmp_path):
         shutil.copyfile(ROOT / "params.yaml", path)
         apply_recipe(ROOT / "recipes" / f"{recipe}.yaml", path)
         texts[recipe] = path.read_text()
-    for recipe, changes in recipes.make_variants(parts=True).values():
+    for recipe, changes in recipes.make_variants().values():
         values = yaml.safe_load(texts[recipe])
         for each in (recipes.SHARED, recipes.OWN[recipe], changes):
             merge(values, each)
@@ -310,7 +334,7 @@ def test_labelled_tweets_are_not_part_of_the_pretraining_text():
 @pytest.mark.parametrize(
     ("module", "options", "message"),
     [
-        ("learning", ["--wikitext", "nowhere"], "--wikitext nowhere: no train.txt"),
+        ("learning", ["--wikitext", "nowhere"], "--wikitext nowhere: no such file"),
         ("speed", ["--vocab", "nowhere"], "--vocab nowhere: no such file"),
         ("recipes", ["--only", "x"], "--only x: no such variant"),
         (
