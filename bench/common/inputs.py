@@ -1,7 +1,7 @@
 """Input texts of the benchmarks, made from WikiText-2 and a file of tweets."""
 
+import itertools
 import re
-from collections.abc import Iterator
 from pathlib import Path
 
 _MEGABYTE = 1_000_000
@@ -60,20 +60,13 @@ def write_enlarged(source: Path, megabytes: float, files: int, folder: Path) -> 
     duplicates.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    documents = _numbered_documents(source)
-    for number in range(files):
+    texts = [part.strip() for part in source.read_text(encoding="utf-8").split("\n\n")]
+    documents = enumerate(itertools.cycle(filter(None, texts)), 1)
+    for name in range(files):
         size = 0
-        with (folder / f"{number:03d}.txt").open("w", encoding="utf-8") as file:
+        with (folder / f"{name:03d}.txt").open("w", encoding="utf-8") as file:
             while size < megabytes * _MEGABYTE / files:
-                document = next(documents)
+                number, text = next(documents)
+                document = f"{text} Number {number}.\n\n"
                 file.write(document)
                 size += len(document.encode())
-
-
-def _numbered_documents(source: Path) -> Iterator[str]:
-    documents = [part for part in source.read_text(encoding="utf-8").split("\n\n") if part.strip()]
-    number = 0
-    while True:
-        for document in documents:
-            number += 1
-            yield f"{document.strip()} Number {number}.\n\n"

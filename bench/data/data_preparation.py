@@ -109,7 +109,7 @@ class Bench:
 
     def missing(self, case: Case) -> str:
         """The options that the case needs and that were not given; empty if there are none."""
-        needed = [case.peer, case.text] + (["vocab"] if case.peer != "ctbert" else [])
+        needed = [case.peer, case.text, *(["vocab"] if case.peer != "ctbert" else [])]
         return " ".join(f"--{name}" for name in needed if getattr(self.options, name) is None)
 
     def run(self, case: Case) -> Row:

@@ -1,11 +1,9 @@
-"""Statistics of record files, and whether two tools agree on them over many seeds."""
+"""Statistics of record files, and of their differences over many seeds."""
 
 import math
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-
-from bench.common.report import Row
 
 QUANTILES = (0.1, 0.25, 0.5, 0.75, 0.9)
 
@@ -106,16 +104,3 @@ def welch(first: Sequence[float], second: Sequence[float]) -> float:
     if error == 0:
         return 0.0 if difference == 0 else math.copysign(math.inf, difference)
     return difference / error
-
-
-def agreement(
-    ours: Sequence[Mapping[str, float]], theirs: Sequence[Mapping[str, float]], threshold: float
-) -> list[Row]:
-    """Compares each statistic over the seeds: both means, Welch's z, and |z| < threshold."""
-    rows = []
-    for name in theirs[0]:
-        first, second = [one[name] for one in ours], [one[name] for one in theirs]
-        z = welch(first, second)
-        means = {"ours": float(np.mean(first)), "theirs": float(np.mean(second))}
-        rows.append({"name": name, **means, "z": z, "passed": abs(z) < threshold})
-    return rows

@@ -14,24 +14,25 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
+from pkgutil import resolve_name
 from typing import Any
 
-# Part -> functions, as `module:name` or `module:class.name`, where their callers look them up.
+# Part -> functions, by the names under which their callers look them up.
 PARTS = {
     "records": {
-        "vocabulary": ["lib.vocab.tokenizer:WordPieceTokenizer.load"],
-        "tokenization": ["stages.records:read_tokens"],
-        "pairs": ["lib.records.shard:make_examples"],
-        "assembly": ["lib.records.shard:assemble"],
-        "masking": ["lib.records.shard:mask_sequences"],
-        "encoding": ["lib.records.tfrecord:encode"],
-        "file sync": ["lib.run.atomic:_synchronise"],
+        "vocabulary": ["lib.vocab.tokenizer.WordPieceTokenizer.load"],
+        "tokenization": ["stages.records.read_tokens"],
+        "pairs": ["lib.records.shard.make_examples"],
+        "assembly": ["lib.records.shard.assemble"],
+        "masking": ["lib.records.shard.mask_sequences"],
+        "encoding": ["lib.records.tfrecord.encode"],
+        "file sync": ["lib.run.atomic._synchronise"],
     },
     "preprocess": {
-        "cleaning": ["lib.text.cleaning.chunks:DocumentCleaner.__call__"],
-        "sentences": ["lib.text.cleaning.edits:split_sentences"],
-        "duplicates": ["lib.text.assembly:first_occurrences"],
-        "file sync": ["lib.run.atomic:_synchronise"],
+        "cleaning": ["lib.text.cleaning.chunks.DocumentCleaner.__call__"],
+        "sentences": ["lib.text.cleaning.edits.split_sentences"],
+        "duplicates": ["lib.text.assembly.first_occurrences"],
+        "file sync": ["lib.run.atomic._synchronise"],
     },
 }
 
@@ -74,16 +75,6 @@ class Stopwatch:
         return watched
 
 
-def resolve(name: str) -> tuple[Any, str]:
-    """The module or class that holds a function of PARTS, and the function's attribute name."""
-    module, _, attributes = name.partition(":")
-    holder: Any = importlib.import_module(module)
-    *outer, last = attributes.split(".")
-    for attribute in outer:
-        holder = getattr(holder, attribute)
-    return holder, last
-
-
 def main(stage: str, out: str, *arguments: str) -> None:
     stopwatch = Stopwatch()
     stopwatch.start("imports")
@@ -91,8 +82,8 @@ def main(stage: str, out: str, *arguments: str) -> None:
     stopwatch.stop()
     for part, names in PARTS[stage].items():
         for name in names:
-            holder, attribute = resolve(name)
-            setattr(holder, attribute, stopwatch.watch(part, getattr(holder, attribute)))
+            holder, _, attribute = name.rpartition(".")
+            setattr(resolve_name(holder), attribute, stopwatch.watch(part, resolve_name(name)))
     sys.argv = [f"{stage}.py", *arguments]
     module.run_stage(module.main)
     stopwatch.start("end")

@@ -22,11 +22,7 @@ def small_model(architecture: str) -> dict[str, Any]:
         "hidden_act": "gelu",
         "max_position_embeddings": 512,
     }
-    return named(architecture, sizes)
-
-
-def named(architecture: str, sizes: dict[str, Any]) -> dict[str, Any]:
-    """The sizes, with the architecture if it is not BERT: BertConfig has no such key."""
+    # BertConfig has no key for the architecture.
     return sizes if architecture == BERT else {**sizes, "architecture": architecture}
 
 

@@ -6,10 +6,8 @@ WikiText-2), batches, masking and schedule are the same throughout. Each optimiz
 three learning rates, found with the first seed: that of a model trained from scratch by its loss on
 WikiText-2, that of a continued one by its loss on tweets. A seed continues its own model.
 
-Each run is its own process with one thread and a budget of processor time, as in
-`bench.training.learning`; steps that fit are found first, on a machine that must otherwise be idle.
-The score is the held-out loss on tweets; that on WikiText-2 shows what was forgotten. Numbers of
-steps and finished runs are saved in the scratch folder: if interrupted, call it again to continue.
+Processes, budgets, steps that fit and saved runs are as in `bench.training.learning`. The score is
+the held-out loss on tweets; that on WikiText-2 shows what was forgotten.
 
 Keys of a job: those of ours in `bench.training.learning`, and `init`, the model to start from;
 `initial`, the job that trained it; `heldout_others`, held-out records of the other text;

@@ -117,21 +117,6 @@ def google_checkpoint(folder: Path) -> list[Row]:
     ]
 
 
-def _project(work: Path, vocabulary: Path) -> Project:
-    project = Project(
-        work / "project",
-        {
-            "vocab": {"size": 8000},
-            "split": {"dev_fraction": 0.2, "test_fraction": 0.2},
-            "records": {"dupe_factor": 5, "max_predictions_per_seq": 20},
-            "phases": {"main": {"max_seq_length": 128}},
-            "pretrain": {"steps": 30, "warmup_steps": 3, "batch_size": 8, "log_every": 1},
-        },
-    )
-    project.use_vocabulary(vocabulary)
-    return project
-
-
 def google_reader(checkout: Path, project: Project) -> list[Row]:
     """Compares our records as Google's input function reads them with what was written."""
     from lib.records.manifest import read_manifest, record_files
@@ -191,7 +176,14 @@ def main() -> None:
     if options.checkpoint:
         rows += google_checkpoint(options.checkpoint)
     if options.vocab and (options.sample or (options.google and options.text)):
-        project = _project(options.work, options.vocab)
+        params = {
+            "split": {"dev_fraction": 0.2, "test_fraction": 0.2},
+            "records": {"dupe_factor": 5, "max_predictions_per_seq": 20},
+            "phases": {"main": {"max_seq_length": 128}},
+            "pretrain": {"steps": 30, "warmup_steps": 3, "batch_size": 8, "log_every": 1},
+        }
+        project = Project(options.work / "project", params)
+        project.use_vocabulary(options.vocab)
         if options.google and options.text:
             project.path("data/raw/text.txt").write_bytes(options.text.read_bytes())
             rows += google_reader(options.google, project)

@@ -123,13 +123,11 @@ def ratios(rows: Sequence[Row]) -> list[Row]:
     found = []
     for name in dict.fromkeys(row["name"] for row in rows):
         own = [row for row in rows if row["name"] == name and "steps_per_second" in row]
-        best = {}
-        for precision in PRECISIONS:
-            same = [row for row in own if row["precision"] == precision]
-            best[precision] = max(same, key=lambda row: row["steps_per_second"], default=None)
-        single, half = best["float32"], best["bfloat16"]
-        if single is None or half is None:
+        own.sort(key=lambda row: row["steps_per_second"])
+        best = {row["precision"]: row for row in own}
+        if len(best) < len(PRECISIONS):
             continue
+        single, half = (best[precision] for precision in PRECISIONS)
         row = {
             "name": name,
             "speed": half["steps_per_second"] / single["steps_per_second"],

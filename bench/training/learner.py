@@ -1,7 +1,6 @@
 """Trains our model for a budget of processor time: python -m bench.training.learner JOB_JSON
 
-Started by `bench.training.learning`, where the keys of the job are described, and by
-`bench.training.continuing`, whose jobs may have `init`, the directory of a model to start from.
+The keys of the job are described in `bench.training.learning` and `bench.training.continuing`.
 """
 
 import sys

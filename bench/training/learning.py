@@ -328,7 +328,7 @@ def main() -> None:
         "gain": gain,
         "at_least": limits.minimum_gain,
         "minutes_to_theirs": minutes,
-        "minutes_at_most": limits.maximum_minutes,
+        "minutes_at_most": None if math.isinf(limits.maximum_minutes) else limits.maximum_minutes,
         "unigram": unigram,
         "passed": best[OURS] <= limits.maximum_loss
         and gain >= limits.minimum_gain
