@@ -84,26 +84,15 @@ CASES = (
 )
 
 
-@dataclass(frozen=True)
-class Sides:
-    """Both sides of a comparison.
-
-    Attributes:
-        stage: our stage, with its phase if it takes one.
-    """
-
-    project: Project
-    ours: Callable[[], Measured]
-    peer: Callable[[], Measured]
-    stage: tuple[str, ...]
+# Our project and the peer's run.
+Sides = tuple[Project, Callable[[], Measured]]
 
 
 class Bench:
     """Prepares and runs the cases whose inputs were given."""
 
     def __init__(self, options: argparse.Namespace) -> None:
-        self.options = options
-        self.work: Path = options.work
+        self.options, self.work = options, options.work
         shutil.rmtree(self.work, ignore_errors=True)
         self.work.mkdir(parents=True)
 
@@ -113,9 +102,12 @@ class Bench:
         return " ".join(f"--{name}" for name in needed if getattr(self.options, name) is None)
 
     def run(self, case: Case) -> Row:
-        sides = self._cleaning(case) if case.peer == "ctbert" else self._records(case)
-        runs = alternate(sides.ours, sides.peer, self.options.repeats)
-        return compare(case.name, *runs, case.threshold) | {"parts": profile(sides)}
+        cleaning = case.peer == "ctbert"
+        project, peer = self._cleaning(case) if cleaning else self._records(case)
+        ours = project.preprocess if cleaning else project.records
+        runs = alternate(ours, peer, self.options.repeats)
+        parts = profile(project, *(["preprocess"] if cleaning else ["records", "main"]))
+        return compare(case.name, *runs, case.threshold) | {"parts": parts}
 
     def _corpus(self, name: str) -> Path:
         """A text in Google's input format, split into sentences by our own preprocess."""
@@ -157,8 +149,7 @@ class Bench:
             tokenizer = project.folder / "data/vocab"
             command = [sys.executable, PEERS / "nvidia_lddl.py", self.options.lddl, text]
             command += [tokenizer, case.max_seq_length, case.dupe_factor]
-        peer = partial(measure, command, theirs)
-        return Sides(project, project.records, peer, ("records", "main"))
+        return project, partial(measure, command, theirs)
 
     def _cleaning(self, case: Case) -> Sides:
         project = Project(self.work / "ours", {"preprocess": CLEANING})
@@ -170,13 +161,11 @@ class Bench:
         python = self.options.ctbert_python or sys.executable
         command = [python, PEERS / "ct_bert.py", self.options.ctbert, "--input_data=../in"]
         command += ["--do_not_run_in_parallel", "--num_logged_samples=0"]
-        peer = partial(measure, command, theirs / "run")
-        return Sides(project, project.preprocess, peer, ("preprocess",))
+        return project, partial(measure, command, theirs / "run")
 
 
-def profile(sides: Sides) -> dict[str, float]:
+def profile(project: Project, stage: str, *arguments: str) -> dict[str, float]:
     """Seconds of our process by part (see bench.data.where), the largest first."""
-    project, (stage, *arguments) = sides.project, sides.stage
     shutil.rmtree(project.folder / ".scratch", ignore_errors=True)
     out = project.folder / "parts.json"
     command = [sys.executable, "-m", "bench.data.where", stage, out, *arguments]

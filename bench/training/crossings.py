@@ -35,8 +35,10 @@ def _result(name: str, quantity: str, value: float, threshold: float) -> Row:
     }
 
 
-def _max_difference(ours: Any, theirs: Any) -> float:
-    return float(np.abs(np.asarray(ours, np.float64) - np.asarray(theirs, np.float64)).max())
+def _difference(name: str, quantity: str, ours: Any, theirs: Any, threshold: float) -> Row:
+    """Result of the largest absolute difference."""
+    difference = np.abs(np.asarray(ours, np.float64) - np.asarray(theirs, np.float64)).max()
+    return _result(name, quantity, difference, threshold)
 
 
 def published_outputs(folder: Path, work: Path) -> list[Row]:
@@ -57,12 +59,10 @@ def published_outputs(folder: Path, work: Path) -> list[Row]:
     ids = np.array(expected["sequences"], np.int32)
     segments = np.array(expected["token_types"], np.int32)
     hidden = encode(found.weights, found.config, ids, np.ones_like(ids), segments)
-    difference = _max_difference(hidden, expected["hidden"])
-    rows = [_result(folder.name, "hidden states", difference, 1e-4)]
+    rows = [_difference(folder.name, "hidden states", hidden, expected["hidden"], 1e-4)]
     if "pooler" in expected:
         pooled = tf.tanh(dense(found.weights, "bert/pooler/dense", hidden[:, 0]))
-        difference = _max_difference(pooled, expected["pooler"])
-        rows.append(_result(folder.name, "pooled", difference, 1e-4))
+        rows.append(_difference(folder.name, "pooled", pooled, expected["pooler"], 1e-4))
     return rows
 
 
@@ -109,11 +109,10 @@ def google_checkpoint(folder: Path) -> list[Row]:
     mlm = masked_lm_logits(ours.weights, ours.config, hidden).numpy()  # [B, S, V]
     mlm = mlm[mask > 0]  # [B, S, V] -> [tokens, V]
     nsp = next_sentence_logits(ours.weights, hidden[:, :1])[:, 0]  # [B, 1, 2] -> [B, 2]
-    mlm_difference = _max_difference(mlm, expected.prediction_logits[mask > 0])
-    nsp_difference = _max_difference(nsp, expected.seq_relationship_logits)
+    theirs_mlm, theirs_nsp = expected.prediction_logits, expected.seq_relationship_logits
     return [
-        _result(folder.name, "MLM logits", mlm_difference, 1e-5),
-        _result(folder.name, "NSP logits", nsp_difference, 1e-5),
+        _difference(folder.name, "MLM logits", mlm, theirs_mlm[mask > 0], 1e-5),
+        _difference(folder.name, "NSP logits", nsp, theirs_nsp, 1e-5),
     ]
 
 

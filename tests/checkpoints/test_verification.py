@@ -19,10 +19,10 @@ from lib.checkpoints.reference_layers import erf
 from lib.checkpoints.verification import reference_logits, verify
 from lib.model.bert_config import BertConfig
 from lib.model.encoder_config import EncoderConfig
-from lib.model.initialization import initial_values
 from lib.model.losses import head_logits
 from lib.model.modernbert_config import ModernBertConfig
 from lib.run.errors import UserError
+from tests.helpers.tiny_bert import random_weights
 
 SIZES = BertConfig(
     vocab_size=60,
@@ -46,15 +46,6 @@ MODERN = ModernBertConfig(
 )
 LOGITS = ("masked_lm_logits", "next_sentence_logits")
 Arrays = dict[str, np.ndarray]
-
-
-def random_weights(config: EncoderConfig, seed: int = 1) -> dict[str, np.ndarray]:
-    """Random weights with nonzero biases and gammas other than 1, so that every tensor matters."""
-    draw = np.random.default_rng(seed)
-    return {
-        name: (array + draw.normal(0, 0.2, array.shape)).astype(np.float32)
-        for name, array in initial_values(config, seed).items()
-    }
 
 
 def random_batch(config: EncoderConfig, packed: bool) -> dict[str, np.ndarray]:
@@ -108,7 +99,7 @@ def test_erf_equals_the_standard_librarys(value):
     ids=lambda config: config.architecture,
 )
 def test_reference_logits_equal_the_trainers(tmp_path, config, packed):
-    weights, batch = random_weights(config), random_batch(config, packed)
+    weights, batch = random_weights(1, config, 0.2), random_batch(config, packed)
     write_model(tmp_path, config, weights, {"pad_token_id": 0})
     expected = reference_logits(tmp_path, batch)
     found = trainer_logits(config, weights, batch)
@@ -124,7 +115,7 @@ def models(tmp_path_factory) -> dict[str, tuple[Path, Arrays, Arrays]]:
     found = {}
     for config in (SIZES, MODERN):
         folder = tmp_path_factory.mktemp(config.architecture)
-        weights, batch = random_weights(config), random_batch(config, True)
+        weights, batch = random_weights(1, config, 0.2), random_batch(config, True)
         write_model(folder, config, weights, {"pad_token_id": 0})
         found[config.architecture] = folder, batch, trainer_logits(config, weights, batch)
     return found
@@ -246,7 +237,7 @@ def test_reference_logits_equal_those_of_transformers(tmp_path, architecture, ac
     config = replace(SIZES, hidden_act=activation)
     if architecture == "modernbert":
         config = replace(MODERN, hidden_activation=activation)
-    write_model(tmp_path, config, random_weights(config), {"pad_token_id": 0})
+    write_model(tmp_path, config, random_weights(1, config, 0.2), {"pad_token_id": 0})
     batch = random_batch(config, packed=False)
     names = {"input_ids": "input_ids", "attention_mask": "input_mask"}
     if config.has_next_sentence:

@@ -1,14 +1,16 @@
 """A BERT and a ModernBERT of 16 units, with random weights and batches for them."""
 
+from __future__ import annotations
+
 from dataclasses import replace
 
 import numpy as np
-import tensorflow as tf
 
 from lib.model.bert_config import BertConfig
 from lib.model.encoder_config import EncoderConfig
 from lib.model.initialization import initial_values
 from lib.model.modernbert_config import ModernBertConfig
+from lib.run import tf
 
 TINY = BertConfig(
     vocab_size=50,
@@ -65,10 +67,12 @@ def random_batch(
     return batch
 
 
-def random_weights(seed: int, config: EncoderConfig = TINY) -> dict[str, np.ndarray]:
+def random_weights(
+    seed: int, config: EncoderConfig = TINY, deviation: float = 0.1
+) -> dict[str, np.ndarray]:
     """Weights unlike initial ones: biases are not 0, gammas are not 1."""
     draw = np.random.default_rng(seed)
     return {
-        name: (array + draw.normal(0, 0.1, array.shape)).astype(np.float32)
+        name: (array + draw.normal(0, deviation, array.shape)).astype(np.float32)
         for name, array in initial_values(config, seed).items()
     }

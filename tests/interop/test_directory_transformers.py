@@ -1,6 +1,7 @@
 """A complete model directory, with its tokenizer, loaded by transformers 5."""
 
-import numpy as np
+from dataclasses import replace
+
 import pytest
 
 torch = pytest.importorskip("torch", reason="PyTorch is not installed; run make interop")
@@ -10,10 +11,9 @@ transformers = pytest.importorskip(
 
 from lib.checkpoints.huggingface import write_model  # noqa: E402
 from lib.evaluation.evaluator import Evaluator  # noqa: E402
-from lib.model.config import BertConfig  # noqa: E402
-from lib.model.initialization import initial_values  # noqa: E402
 from lib.vocab.export import write_tokenizer  # noqa: E402
 from lib.vocab.tokenizer import SPECIAL_TOKENS, WordPieceTokenizer  # noqa: E402
+from tests.helpers.tiny_bert import TINY, random_weights  # noqa: E402
 
 WORDS = ["the", "cat", "sat", "on", "a", "mat", "and", "##s", "##ting", "dog", "ran", "."]
 
@@ -22,22 +22,8 @@ WORDS = ["the", "cat", "sat", "on", "a", "mat", "and", "##s", "##ting", "dog", "
 def directory(tmp_path_factory):
     folder = tmp_path_factory.mktemp("model")
     vocabulary = [*SPECIAL_TOKENS, *WORDS]
-    config = BertConfig(
-        vocab_size=len(vocabulary),
-        hidden_size=16,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        intermediate_size=32,
-        hidden_act="gelu",
-        hidden_dropout_prob=0.1,
-        attention_probs_dropout_prob=0.1,
-        max_position_embeddings=24,
-    )
-    draw = np.random.default_rng(0)
-    weights = {
-        name: (array + draw.normal(0, 0.3, array.shape)).astype(np.float32)
-        for name, array in initial_values(config, 1).items()
-    }
+    config = replace(TINY, vocab_size=len(vocabulary))
+    weights = random_weights(1, config, 0.3)
     write_model(folder, config, weights, {"pad_token_id": 0})
     write_tokenizer(folder, vocabulary, True, True, 24)
     return folder, config, weights

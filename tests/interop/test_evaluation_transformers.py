@@ -2,7 +2,7 @@
 
 import hashlib
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
@@ -19,12 +19,11 @@ from lib.evaluation.evaluator import load_evaluator  # noqa: E402
 from lib.evaluation.held_out import HeldOut  # noqa: E402
 from lib.evaluation.metrics import TokenCountCode  # noqa: E402
 from lib.evaluation.nsp_pairs import pair_batches  # noqa: E402
-from lib.model.config import BertConfig  # noqa: E402
-from lib.model.initialization import initial_values  # noqa: E402
 from lib.params import parse_params  # noqa: E402
 from lib.records.settings import RecordSettings  # noqa: E402
 from lib.vocab.export import write_tokenizer  # noqa: E402
 from lib.vocab.tokenizer import SPECIAL_TOKENS, WordPieceTokenizer  # noqa: E402
+from tests.helpers.tiny_bert import TINY, random_weights  # noqa: E402
 
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
 TOKENS = ["the", "cat", "##ting", "café", "sat", "dogs", ".", ",", "中"]
@@ -37,23 +36,8 @@ WORDS_BY_TOKENS = [500, 90, 70, 0, 30]
 @pytest.fixture(scope="module")
 def model(tmp_path_factory):
     folder = tmp_path_factory.mktemp("model")
-    config = BertConfig(
-        vocab_size=len(VOCABULARY),
-        hidden_size=16,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        intermediate_size=32,
-        hidden_act="gelu",
-        hidden_dropout_prob=0.1,
-        attention_probs_dropout_prob=0.1,
-        max_position_embeddings=40,
-    )
-    draw = np.random.default_rng(0)
-    weights = {
-        name: (array + draw.normal(0, 0.4, array.shape)).astype(np.float32)
-        for name, array in initial_values(config, 1).items()
-    }
-    write_model(folder, config, weights, {"pad_token_id": 0})
+    config = replace(TINY, vocab_size=len(VOCABULARY), max_position_embeddings=40)
+    write_model(folder, config, random_weights(1, config, 0.4), {"pad_token_id": 0})
     write_tokenizer(folder, VOCABULARY, True, True, 40)
     return folder
 

@@ -12,9 +12,9 @@ from lib.checkpoints.huggingface import read_checkpoint, read_model, write_model
 from lib.checkpoints.huggingface_names import names_of  # noqa: E402
 from lib.model.bert import encode, masked_lm_logits, next_sentence_logits  # noqa: E402
 from lib.model.config import BertConfig  # noqa: E402
-from lib.model.initialization import initial_values  # noqa: E402
 from lib.vocab.export import write_tokenizer  # noqa: E402
 from lib.vocab.tokenizer import SPECIAL_TOKENS  # noqa: E402
+from tests.helpers.tiny_bert import random_weights  # noqa: E402
 
 # 21 entries, and 24 word embeddings: padded to a multiple of 8.
 TOKENS = [*SPECIAL_TOKENS, *"abcdefgh", *(f"##{letter}" for letter in "abcdefgh")]
@@ -40,14 +40,6 @@ def sizes(hidden_act: str = "gelu", segments: int = 16) -> BertConfig:
         max_position_embeddings=20,
         type_vocab_size=segments,
     )
-
-
-def random_weights(config: BertConfig) -> dict[str, np.ndarray]:
-    draw = np.random.default_rng(0)
-    return {
-        name: (array + draw.normal(0, 0.1, array.shape)).astype(np.float32)
-        for name, array in initial_values(config, 1).items()
-    }
 
 
 def transformers_model(name: str):
@@ -126,7 +118,7 @@ def inputs() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 def test_outputs_equal_those_of_transformers(tmp_path, hidden_act, precision, tolerance):
     """For 16 token types and padded sequences; float64 excludes rounding as an explanation."""
     config = sizes(hidden_act)
-    write_model(tmp_path, config, random_weights(config), {"pad_token_id": 0})
+    write_model(tmp_path, config, random_weights(1, config), {"pad_token_id": 0})
     ids, mask, segments = inputs()
     model = transformers.BertForPreTraining.from_pretrained(tmp_path).eval()
     model = model.to(getattr(torch, precision))
@@ -161,7 +153,7 @@ LABELS = {
 @pytest.mark.parametrize("name", LABELS)
 def test_exported_model_fine_tunes_in_transformers(tmp_path, name):
     config = sizes(segments=2)
-    weights = random_weights(config)
+    weights = random_weights(1, config)
     write_model(tmp_path, config, weights, {"pad_token_id": 0})
     write_tokenizer(tmp_path, TOKENS, True, True, 20)
     tokenizer = transformers.AutoTokenizer.from_pretrained(tmp_path)
@@ -200,7 +192,7 @@ def test_exported_model_fine_tunes_in_transformers(tmp_path, name):
 
 def test_config_is_read_by_transformers(tmp_path):
     config = sizes("gelu_new")
-    write_model(tmp_path, config, random_weights(config), {"pad_token_id": 0})
+    write_model(tmp_path, config, random_weights(1, config), {"pad_token_id": 0})
     found = transformers.AutoConfig.from_pretrained(tmp_path)
     assert isinstance(found, transformers.BertConfig)
     for key, value in vars(config).items():

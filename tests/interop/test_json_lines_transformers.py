@@ -1,7 +1,7 @@
 """JSON lines under transformers: the same loss as ours on the records."""
 
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 import numpy as np
 import pytest
@@ -12,8 +12,6 @@ transformers = pytest.importorskip(
 )
 
 from lib.checkpoints.huggingface import write_model  # noqa: E402
-from lib.model.config import BertConfig  # noqa: E402
-from lib.model.initialization import initial_values  # noqa: E402
 from lib.model.losses import loss_sums  # noqa: E402
 from lib.records import tfrecord  # noqa: E402
 from lib.records.importing.json_lines_export import write_json_lines  # noqa: E402
@@ -21,6 +19,7 @@ from lib.records.manifest import MANIFEST, ShardEntry, SplitEntry, manifest_json
 from lib.records.settings import RecordSettings  # noqa: E402
 from lib.records.statistics import RecordStatistics  # noqa: E402
 from tests.helpers.external_examples import LENGTH, PREDICTIONS, VOCABULARY, some_examples  # noqa: E402
+from tests.helpers.tiny_bert import TINY, random_weights  # noqa: E402
 
 
 def test_the_losses_are_equal(tmp_path):
@@ -41,22 +40,8 @@ def test_the_losses_are_equal(tmp_path):
     lines = (tmp_path / "lines/train/00000.jsonl").read_text(encoding="utf-8").splitlines()
     batch = transformers.default_data_collator([json.loads(line) for line in lines])
 
-    config = BertConfig(
-        vocab_size=len(VOCABULARY),
-        hidden_size=32,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        intermediate_size=64,
-        hidden_act="gelu",
-        hidden_dropout_prob=0.1,
-        attention_probs_dropout_prob=0.1,
-        max_position_embeddings=LENGTH,
-    )
-    draw = np.random.default_rng(0)
-    weights = {
-        key: (array + draw.normal(0, 0.2, array.shape)).astype(np.float32)
-        for key, array in initial_values(config, 1).items()
-    }
+    config = replace(TINY, vocab_size=len(VOCABULARY), max_position_embeddings=LENGTH)
+    weights = random_weights(1, config, 0.2)
     write_model(tmp_path / "model", config, weights, {"pad_token_id": 0})
     model = transformers.BertForPreTraining.from_pretrained(tmp_path / "model").eval()
     with torch.no_grad():

@@ -1,5 +1,7 @@
 """A model directory in transformers 5 on PyTorch has the same logits as in this project."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -10,30 +12,16 @@ transformers = pytest.importorskip(
 
 from lib.checkpoints.huggingface import read_model, write_model  # noqa: E402
 from lib.model.bert import encode, masked_lm_logits, next_sentence_logits  # noqa: E402
-from lib.model.config import BertConfig  # noqa: E402
-from lib.model.initialization import initial_values  # noqa: E402
+from tests.helpers.tiny_bert import TINY, random_weights  # noqa: E402
 
 
 @pytest.mark.parametrize("hidden_act", ["gelu", "gelu_new", "relu"])
 def test_logits_equal_those_of_transformers(tmp_path, hidden_act):
-    config = BertConfig(
-        vocab_size=97,
-        hidden_size=32,
-        num_hidden_layers=3,
-        num_attention_heads=4,
-        intermediate_size=64,
-        hidden_act=hidden_act,
-        hidden_dropout_prob=0.1,
-        attention_probs_dropout_prob=0.1,
-        max_position_embeddings=40,
-    )
-    draw = np.random.default_rng(0)
-    weights = {
-        name: (array + draw.normal(0, 0.2, array.shape)).astype(np.float32)
-        for name, array in initial_values(config, 1).items()
-    }
+    sizes = {"vocab_size": 97, "num_hidden_layers": 3, "max_position_embeddings": 40}
+    config = replace(TINY, hidden_act=hidden_act, **sizes)
+    weights = random_weights(1, config, 0.2)
     write_model(tmp_path, config, weights, {"pad_token_id": 0})
-    ids = draw.integers(1, 97, (5, 40))
+    ids = np.random.default_rng(0).integers(1, 97, (5, 40))
     lengths = np.array([40, 3, 17, 39, 8])
     mask = (np.arange(40) < lengths[:, None]).astype(np.int32)
     ids = (ids * mask).astype(np.int32)

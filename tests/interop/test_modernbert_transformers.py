@@ -17,12 +17,12 @@ transformers = pytest.importorskip(
 from lib.checkpoints.huggingface import read_checkpoint, read_model, write_model  # noqa: E402
 from lib.checkpoints.huggingface_names import names_of  # noqa: E402
 from lib.evaluation.evaluator import Evaluator  # noqa: E402
-from lib.model.initialization import initial_values  # noqa: E402
 from lib.model.losses import loss_sums  # noqa: E402
 from lib.model.modernbert import encode, masked_lm_logits  # noqa: E402
 from lib.model.modernbert_config import ModernBertConfig  # noqa: E402
 from lib.vocab.export import write_tokenizer  # noqa: E402
 from lib.vocab.tokenizer import SPECIAL_TOKENS, WordPieceTokenizer  # noqa: E402
+from tests.helpers.tiny_bert import random_weights  # noqa: E402
 
 Arrays = dict[str, np.ndarray]
 WORDS = ["the", "cat", "sat", "on", "a", "mat", "and", "##s", "##ting", "dog", "ran", "."]
@@ -52,15 +52,6 @@ BASE = ModernBertConfig(
     num_attention_heads=12,
     intermediate_size=1152,
 )
-
-
-def random_weights(config: ModernBertConfig, deviation: float = 0.1) -> Arrays:
-    """Weights unlike initial ones: biases are not 0, gains are not 1."""
-    draw = np.random.default_rng(0)
-    return {
-        name: array + draw.normal(0, deviation, array.shape).astype(np.float32)
-        for name, array in initial_values(config, 1).items()
-    }
 
 
 def masked_lm(folder: Path, config: ModernBertConfig, weights: Arrays):
@@ -103,7 +94,7 @@ def assert_close(ours: list, expected: list[np.ndarray], real: np.ndarray) -> No
     ids=["tiny", "tiny, tanh", "mini", "base"],
 )
 def test_hidden_states_and_logits_equal_those_of_transformers(tmp_path, config, deviation):
-    weights = random_weights(config, deviation)
+    weights = random_weights(1, config, deviation)
     model = masked_lm(tmp_path, config, weights)
     draw = np.random.default_rng(1)
 
@@ -147,7 +138,7 @@ PARAMETERS = {
 @pytest.mark.parametrize("length", [16, 48])
 def test_gradients_equal_pytorchs(tmp_path, length):
     """Of the masked tokens' loss, with the positions that the trainer gathers."""
-    weights = random_weights(TINY)
+    weights = random_weights(1, TINY)
     model = masked_lm(tmp_path, TINY, weights)
     draw = np.random.default_rng(2)
     mask = (np.arange(length) < np.array([[length], [length - 6], [9]])).astype(np.int32)
@@ -185,7 +176,7 @@ def test_gradients_equal_pytorchs(tmp_path, length):
 @pytest.fixture(scope="module")
 def directory(tmp_path_factory) -> tuple[Path, Arrays]:
     """A complete model directory, as pretrain writes it."""
-    folder, weights = tmp_path_factory.mktemp("model"), random_weights(TINY, 0.3)
+    folder, weights = tmp_path_factory.mktemp("model"), random_weights(1, TINY, 0.3)
     write_model(folder, TINY, weights, TINY.special_ids(0, 2, 3))
     write_tokenizer(folder, VOCABULARY, True, True, 512, segments=False)
     return folder, weights

@@ -15,33 +15,18 @@ from lib.checkpoints.huggingface import write_model
 from lib.model.bert_config import BertConfig
 from lib.model.encoder_config import EncoderConfig
 from lib.model.initialization import initial_values
-from lib.model.modernbert_config import ModernBertConfig
 from lib.vocab.settings import SPECIAL_TOKENS
+from tests.helpers import tiny_bert
 from tests.helpers.pickles import write_pytorch_file
 from tests.helpers.project import TINY, Project, write_text
 
 CHARACTERS = [*string.ascii_lowercase, *string.digits]
 TOKENS = [*SPECIAL_TOKENS, *CHARACTERS, *map("##{}".format, CHARACTERS), ".", "the", "times"]
-CONFIG = BertConfig(
-    vocab_size=len(TOKENS),
-    hidden_size=16,
-    num_hidden_layers=1,
-    num_attention_heads=2,
-    intermediate_size=32,
-    hidden_act="gelu",
-    hidden_dropout_prob=0.1,
-    attention_probs_dropout_prob=0.1,
-    max_position_embeddings=64,
-)
+SIZE = len(TOKENS)
+CONFIG = replace(tiny_bert.TINY, vocab_size=SIZE, num_hidden_layers=1, max_position_embeddings=64)
 # Fewer positions than the sequences have tokens; layers 1 and 2 are local.
-MODERN = ModernBertConfig(
-    vocab_size=len(TOKENS),
-    hidden_size=16,
-    num_hidden_layers=4,
-    num_attention_heads=2,
-    intermediate_size=24,
-    local_attention=8,
-    max_position_embeddings=16,
+MODERN = replace(
+    tiny_bert.TINY_MODERN, vocab_size=SIZE, local_attention=8, max_position_embeddings=16
 )
 SINGLE = {"records": {"next_sentence": False}}
 

@@ -18,7 +18,6 @@ import yaml
 from safetensors.numpy import load_file, save_file
 
 from lib.checkpoints.huggingface import write_model
-from lib.model.bert_config import BertConfig
 from lib.model.encoder_config import EncoderConfig
 from lib.model.initialization import initial_values
 from lib.model.modernbert_config import ModernBertConfig
@@ -28,27 +27,11 @@ from lib.vocab.export import write_tokenizer
 from lib.vocab.settings import SPECIAL_TOKENS
 from tests.conftest import ROOT
 from tests.helpers.pickles import write_pytorch_file
+from tests.helpers.tiny_bert import TINY, TINY_MODERN
 
 TOKENS = [*SPECIAL_TOKENS, "[unused0]", "co", "##vid", "wu", "##han", "the", "lion"]
-CONFIG = BertConfig(
-    vocab_size=len(TOKENS),
-    hidden_size=16,
-    num_hidden_layers=2,
-    num_attention_heads=2,
-    intermediate_size=24,
-    hidden_act="gelu",
-    hidden_dropout_prob=0.1,
-    attention_probs_dropout_prob=0.1,
-    max_position_embeddings=24,
-)
-MODERN = ModernBertConfig(
-    vocab_size=len(TOKENS),
-    hidden_size=16,
-    num_hidden_layers=4,
-    num_attention_heads=2,
-    intermediate_size=24,
-    max_position_embeddings=24,
-)
+CONFIG = replace(TINY, vocab_size=len(TOKENS))
+MODERN = replace(TINY_MODERN, vocab_size=len(TOKENS))
 BASE = Path("models/base")
 Edit = Callable[[Path], object]
 

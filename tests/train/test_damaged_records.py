@@ -8,25 +8,14 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from lib.model.bert_config import BertConfig
 from lib.records import tfrecord
 from lib.records.manifest import Manifest, Split
 from lib.run.errors import UserError
 from lib.train.damaged_records import naming_damaged_records
 from lib.train.input import evaluation_batches, training_batches
 from tests.helpers.masking import VOCABULARY
+from tests.helpers.tiny_bert import TINY
 
-CONFIG = BertConfig(
-    vocab_size=50,
-    hidden_size=8,
-    num_hidden_layers=1,
-    num_attention_heads=1,
-    intermediate_size=8,
-    hidden_act="gelu",
-    hidden_dropout_prob=0.0,
-    attention_probs_dropout_prob=0.0,
-    max_position_embeddings=16,
-)
 SEQUENCES, LENGTH, PREDICTIONS = 12, 8, 2
 NAMES = ("train/00000.tfrecord", "train/00001.tfrecord", "dev/00000.tfrecord")
 
@@ -68,7 +57,7 @@ def write(folder: Path, compression: str) -> Manifest:
 
 def train(folder: Path, manifest: Manifest) -> None:
     """Reads more than an epoch, and looks ids up as the model does."""
-    table = tf.zeros([CONFIG.vocab_size, 2])
+    table = tf.zeros([TINY.vocab_size, 2])
     batches = training_batches(
         folder, manifest, VOCABULARY, batch_size=5, steps=12, buffer=4, seed=1
     )
@@ -78,7 +67,7 @@ def train(folder: Path, manifest: Manifest) -> None:
 
 def evaluate(folder: Path, manifest: Manifest) -> None:
     for batch in evaluation_batches(folder, manifest, "dev", 4):
-        tf.gather(tf.zeros([CONFIG.vocab_size, 2]), batch["input_ids"])
+        tf.gather(tf.zeros([TINY.vocab_size, 2]), batch["input_ids"])
 
 
 def flip(data: bytes, position: int) -> bytes:
@@ -129,7 +118,7 @@ def damage_and_read(folder: Path, compression: str, name: str, damage: str) -> N
         path.write_bytes(gzip.compress(content) if compression else content)
     with (
         pytest.raises(UserError, match=f"{path}.*{message}.*; make the records again: dvc"),
-        naming_damaged_records(folder, manifest, CONFIG),
+        naming_damaged_records(folder, manifest, TINY),
     ):
         train(folder, manifest) if name.startswith("train") else evaluate(folder, manifest)
 
@@ -164,7 +153,7 @@ def test_damage_of_the_compression_is_named(tmp_path, change, message):
     path.write_bytes(change(path.read_bytes()))
     with (
         pytest.raises(UserError, match=f"{path}.*({message})"),
-        naming_damaged_records(tmp_path, manifest, CONFIG),
+        naming_damaged_records(tmp_path, manifest, TINY),
     ):
         evaluate(tmp_path, manifest)
 
@@ -175,19 +164,19 @@ def test_a_folder_in_place_of_a_file_is_named(tmp_path):
     (tmp_path / NAMES[2]).mkdir()
     with (
         pytest.raises(UserError, match=f"{tmp_path / NAMES[2]}: Is a directory"),
-        naming_damaged_records(tmp_path, manifest, CONFIG),
+        naming_damaged_records(tmp_path, manifest, TINY),
     ):
         evaluate(tmp_path, manifest)
 
 
 def test_other_errors_and_sound_records_are_left_alone(tmp_path):
     manifest = write(tmp_path, "")
-    with naming_damaged_records(tmp_path, manifest, CONFIG):
+    with naming_damaged_records(tmp_path, manifest, TINY):
         evaluate(tmp_path, manifest)
     for error in (tf.errors.DataLossError, tf.errors.ResourceExhaustedError):
         with (
             pytest.raises(error, match="another cause"),
-            naming_damaged_records(tmp_path, manifest, CONFIG),
+            naming_damaged_records(tmp_path, manifest, TINY),
         ):
             raise error(None, None, "another cause")
     # When the records are read again, a file with other records is found by its digest.
@@ -195,6 +184,6 @@ def test_other_errors_and_sound_records_are_left_alone(tmp_path):
     path.write_bytes(encoded(14, input_ids=np.full((14, LENGTH), 7)))
     with (
         pytest.raises(UserError, match=f"{path}: has other records than those that were written"),
-        naming_damaged_records(tmp_path, manifest, CONFIG),
+        naming_damaged_records(tmp_path, manifest, TINY),
     ):
         raise tf.errors.DataLossError(None, None, "some record")

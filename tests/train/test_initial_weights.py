@@ -25,7 +25,7 @@ from lib.vocab.directory import TokenizerFiles
 from lib.vocab.export import write_tokenizer
 from lib.vocab.extension import Extension, extend, no_extension, write_extension
 from lib.vocab.tokenizer import SPECIAL_TOKENS, WordPieceTokenizer
-from tests.helpers.tiny_bert import TINY, TINY_MODERN, random_batch, random_weights
+from tests.helpers.tiny_bert import TINY, TINY_MODERN, random_batch, random_weights, tiny_model
 
 TOKENS = [*SPECIAL_TOKENS, "[unused0]", "co", "##vid", "wu", "##han", "the", "lion"]
 BASE = WordPieceTokenizer(TOKENS, True, True)
@@ -74,22 +74,8 @@ def test_another_vocabulary_is_refused(vocab_size, theirs, message):
 
 
 def test_new_tokens_hardly_change_predictions_of_old_ones():
-    config = BertConfig(
-        vocab_size=50,
-        hidden_size=16,
-        num_hidden_layers=1,
-        num_attention_heads=2,
-        intermediate_size=32,
-        hidden_act="gelu",
-        hidden_dropout_prob=0,
-        attention_probs_dropout_prob=0,
-        max_position_embeddings=24,
-    )
-    draw = np.random.default_rng(1)
-    weights = {
-        name: (array + draw.normal(0, 0.2, array.shape)).astype(np.float32)
-        for name, array in initial_values(config, 1).items()
-    }
+    config = tiny_model("bert", 0.0)
+    weights = random_weights(1, config, 0.2)
     tokens = [
         *SPECIAL_TOKENS,
         *(f"w{number}" for number in range(20)),

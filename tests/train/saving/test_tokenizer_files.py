@@ -1,26 +1,17 @@
 """The tokenizer in a model's folder gives the ids of the one that it was trained with."""
 
 import json
+from dataclasses import replace
 
-from lib.model.bert_config import BertConfig
 from lib.train.saving.tokenizer_files import write_files
 from lib.vocab.settings import SPECIAL_TOKENS, ZERO_WIDTH
 from lib.vocab.tokenizer import WordPieceTokenizer
+from tests.helpers.tiny_bert import TINY
 
 
 def test_tokens_for_zero_width_characters_are_in_the_folder_of_the_model(tmp_path):
     vocabulary = [*SPECIAL_TOKENS, *ZERO_WIDTH, "می", "##خواهم", "خواهم"]
-    config = BertConfig(
-        vocab_size=len(vocabulary),
-        hidden_size=8,
-        num_hidden_layers=1,
-        num_attention_heads=1,
-        intermediate_size=8,
-        hidden_act="gelu",
-        hidden_dropout_prob=0.0,
-        attention_probs_dropout_prob=0.0,
-        max_position_embeddings=64,
-    )
+    config = replace(TINY, vocab_size=len(vocabulary), max_position_embeddings=64)
     trained = WordPieceTokenizer(vocabulary, False, False, zero_width=ZERO_WIDTH)
     write_files(tmp_path, config, trained)
     loaded = WordPieceTokenizer.load(tmp_path)
