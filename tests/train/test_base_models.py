@@ -430,7 +430,7 @@ REFUSED = [
     # Files.
     (
         with_value(np.nan),
-        r"layer\.1\.output\.dense\.weight has 1 values of 384 that are NaN or inf",
+        r"layer\.1\.output\.dense\.weight has 1 values of 512 that are NaN or inf",
     ),
     (with_value(-np.inf), "that are NaN or infinite"),
     (cut, r"model\.safetensors: damaged"),
