@@ -292,15 +292,20 @@ def test_checkpoints_are_not_looked_for_by_a_pattern():
         )
 
 
+def write_makefile(folder: Path) -> None:
+    """The project's Makefile, with a python that prints its arguments."""
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8").replace(": setup ##", ": ##")
+    (folder / "Makefile").write_text(makefile, encoding="utf-8")
+    (folder / ".venv/bin").mkdir(parents=True)
+    python = folder / ".venv/bin/python"
+    python.write_text('#!/bin/sh\nprintf "%s\\0" "$@"\n', encoding="utf-8")
+    python.chmod(0o755)
+
+
 # What make is given, and what the command gets: the value as it is.
 @pytest.mark.parametrize("value", [*AWKWARD_NAMES, "$(shell touch canary)", "${HOME}", "$$x"])
 def test_make_hands_values_to_commands_as_they_are(tmp_path, value):
-    makefile = (ROOT / "Makefile").read_text(encoding="utf-8").replace(": setup ##", ": ##")
-    (tmp_path / "Makefile").write_text(makefile, encoding="utf-8")
-    (tmp_path / ".venv/bin").mkdir(parents=True)
-    python = tmp_path / ".venv/bin/python"
-    python.write_text('#!/bin/sh\nprintf "%s\\0" "$@"\n', encoding="utf-8")
-    python.chmod(0o755)
+    write_makefile(tmp_path)
 
     def make(target: str, *names: str) -> list[str]:
         values = [f"{name}={value}" for name in names]
@@ -322,12 +327,7 @@ def test_make_hands_values_to_commands_as_they_are(tmp_path, value):
 
 
 def test_flags_are_words_for_no_shell(tmp_path):
-    makefile = (ROOT / "Makefile").read_text(encoding="utf-8").replace(": setup ##", ": ##")
-    (tmp_path / "Makefile").write_text(makefile, encoding="utf-8")
-    (tmp_path / ".venv/bin").mkdir(parents=True)
-    python = tmp_path / ".venv/bin/python"
-    python.write_text('#!/bin/sh\nprintf "%s\\0" "$@"\n', encoding="utf-8")
-    python.chmod(0o755)
+    write_makefile(tmp_path)
     flags = "--md --keep 'a|b c' ; touch canary $(touch canary) `touch canary`"
     for target, own in (("experiments", []), ("repeat", ["3"])):
         command = ["make", "-s", target, f"FLAGS={flags}"]
