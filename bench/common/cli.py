@@ -81,7 +81,7 @@ def parse(parser: argparse.ArgumentParser) -> argparse.Namespace:
     """The options, with absolute paths of checkouts and scratch folder, and `machine`.
 
     Raises:
-        UserError: the path of an input is not a file, or that of a checkout not a checkout.
+        UserError: the path of an input does not exist, or that of a checkout is not a checkout.
     """
     options = parser.parse_args()
     for name, what in INPUTS.items():
@@ -93,6 +93,10 @@ def parse(parser: argparse.ArgumentParser) -> argparse.Namespace:
             if not (path / file).is_file():
                 raise UserError(f"--{name} {path}: no {file} there; give a checkout of {source}")
             setattr(options, name, path.absolute())
+    for name, value in vars(options).items():
+        for path in value if isinstance(value, list) else [value]:
+            if isinstance(path, Path) and name not in ("out", "work") and not path.exists():
+                raise UserError(f"{path}: no such file or folder; --help describes {name}")
     if "repeats" in options and options.repeats < 1:
         raise UserError(f"--repeats {options.repeats}: should be at least 1")
     if "work" in options:

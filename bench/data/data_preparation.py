@@ -178,7 +178,7 @@ def profile(project: Project, stage: str, *arguments: str) -> dict[str, float]:
 def main() -> None:
     inputs_of_cases = ("google", "wikitext", "tweets", "vocab", "ctbert", "lddl")
     parser = cli.make_parser("data.data_preparation", __doc__, *inputs_of_cases)
-    parser.add_argument("--ctbert-python", type=Path, help="Python with spacy, emoji<2, unidecode")
+    parser.add_argument("--ctbert-python", help="Python with spacy, emoji<2, unidecode")
     parser.add_argument("--megabytes", type=float, help="of each text (default: all)")
     cli.add_repeats(parser)
     options = cli.parse(parser)

@@ -16,7 +16,6 @@ from bench.common import cli
 from bench.common.processes import Measured, alternate, measure
 from bench.common.project import Project
 from bench.common.report import Row, compare
-from lib.run.errors import UserError
 from lib.samples.languages import LANGUAGES, synthetic_text
 
 # Largest accepted tokens per word in held-out text, ours over Hugging Face's; largest accepted
@@ -102,11 +101,8 @@ def cost(project: Project, lines: Sequence[str], size: int, algorithm: str, repe
 
 
 def _read_lines(path: Path) -> list[str]:
-    try:
-        with path.open(encoding="utf-8", newline="\n") as stream:
-            return [line for line in stream if line.strip()]
-    except OSError as error:
-        raise UserError(f"{path}: {error.strerror}; give a text file") from None
+    with path.open(encoding="utf-8", newline="\n") as stream:
+        return [line for line in stream if line.strip()]
 
 
 def main() -> None:

@@ -81,6 +81,21 @@ def test_missed_threshold_ends_the_benchmark(monkeypatch):
         cli.exit_if_failed([*passing, {"name": "d", "passed": False}])
 
 
+def test_inputs_that_do_not_exist_are_reported(tmp_path, monkeypatch):
+    parser = cli.make_parser("data.x", "", "google", required=["vocab"])
+    parser.add_argument("files", type=Path, nargs="*")
+    (tmp_path / "vocab.txt").touch()
+    for words, message in (
+        (["--vocab", "nowhere"], "--vocab nowhere: no such file; give the vocab.txt of bert-base"),
+        (["--google", str(tmp_path)], f"{tmp_path}: no create_pretraining_data.py there"),
+        ([str(tmp_path), "nowhere"], "nowhere: no such file or folder; --help describes files"),
+    ):
+        arguments = ["x.py", "--vocab", str(tmp_path / "vocab.txt"), *words]
+        monkeypatch.setattr("sys.argv", arguments)
+        with pytest.raises(UserError, match=message):
+            cli.parse(parser)
+
+
 def test_peak_memory_does_not_include_that_of_the_launching_process(tmp_path):
     ballast = b"x" * (150 << 20)
     small = measure([sys.executable, "-c", "pass"], tmp_path)
