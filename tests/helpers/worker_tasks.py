@@ -2,6 +2,7 @@
 
 import os
 import signal
+import threading
 import time
 from pathlib import Path
 
@@ -37,6 +38,17 @@ def die(path: Path) -> str:
         os.kill(os.getpid(), signal.SIGKILL)
     time.sleep(0.1)
     return path.name
+
+
+def die_when_idle(path: Path) -> int:
+    """Counts its calls in the file `mortal`, and kills its process a little later."""
+    if path.name != "mortal":
+        time.sleep(1.5)
+        return 0
+    with path.open("a") as stream:
+        stream.write("x")
+    threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGKILL)).start()
+    return path.stat().st_size
 
 
 def fill_memory(path: Path) -> None:

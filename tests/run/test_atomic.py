@@ -92,6 +92,18 @@ def test_temporaries_of_another_machine_are_kept_for_a_day(tmp_path):
     assert not foreign.exists()
 
 
+def test_a_temporary_of_an_earlier_process_with_the_same_id_is_deleted(tmp_path):
+    """As of a container that was started again."""
+    target = tmp_path / "file"
+    leftover = _kill_while_writing(target)
+    machine, _, rest = leftover.name.rpartition(".tmp-")[2].split("-", 2)
+    leftover.rename(tmp_path / f".file.tmp-{machine}-{os.getpid()}-{rest}")
+    with atomic.new_file(target) as own:
+        own.touch()
+        atomic.write_text(target, "")
+        assert sorted(tmp_path.iterdir()) == sorted([own, target])
+
+
 def test_a_finished_folder_has_no_temporaries(tmp_path):
     target = tmp_path / "folder"
     with atomic.new_directory(target) as temporary:
