@@ -4,6 +4,7 @@ import os
 import sys
 from dataclasses import asdict, dataclass
 from functools import lru_cache
+from importlib import import_module
 from pathlib import Path
 
 from lib.params import SHARDS, Params, load_params
@@ -275,8 +276,7 @@ def _advice_on_pairs(settings: RecordSettings, from_shards: bool) -> str:
 
 if __name__ == "__main__":
     # Here, because the processes of the worker pool import this module and do not need it.
-    # And by its own name, under which the workers of a cluster import `make_records`.
-    import stages.records
     from lib.train.base_models import check_base_models
 
-    run_stage(stages.records.main, before=check_base_models)
+    # By the name of this module, under which the workers of a cluster import `make_records`.
+    run_stage(import_module("stages.records").main, before=check_base_models)
