@@ -16,12 +16,26 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, NamedTuple
 
 import numpy as np
 
 from lib.model.parameters import Parameter
 from lib.run import tf
+
+
+class Step(NamedTuple):
+    """What the updates of all tensors in a step have in common.
+
+    Attributes:
+        gradients, learning_rate: see `Optimizer.apply`.
+        scale, epsilon: see `Optimizer._scale_and_epsilon`.
+    """
+
+    gradients: Mapping[str, tf.Tensor]
+    learning_rate: tf.Tensor
+    scale: tf.Tensor
+    epsilon: tf.Tensor
 
 
 class Optimizer(ABC):
@@ -116,7 +130,6 @@ class Optimizer(ABC):
         """
         return gradients
 
-    @abstractmethod
     def apply(
         self,
         variables: Mapping[str, tf.Variable],
@@ -133,6 +146,30 @@ class Optimizer(ABC):
             learning_rate: float32 scalar.
             step: int32 or float32 scalar, 1 for the first step.
         """
+        found = Step(gradients, learning_rate, *self._scale_and_epsilon(step))
+        for parameter in self._table:
+            self._update(parameter, variables[parameter.name], found)
+
+    @abstractmethod
+    def _update(self, parameter: Parameter, variable: tf.Variable, step: Step) -> None:
+        """Updates one tensor and its slots."""
+
+    def _scale_and_epsilon(self, step: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        """Scalars that apply the bias correction to the moments as the kernel computes them.
+
+        With them, scale * m / (sqrt(v) + epsilon) equals m^ / (sqrt(v^) + epsilon) of the paper.
+        """
+        step = tf.cast(step, tf.float32)
+        corrections = []
+        for beta in (self._beta1, self._beta2):
+            # The kernel computes 1 - beta in float32, where 1 - 0.999 is off by 1e-5: with
+            # constant gradients 1 its moment is 1 - beta^step for the rounded beta, not for beta.
+            correction = _one_minus_power(float(np.float32(beta)), step)
+            if not self._bias_correction:
+                correction /= _one_minus_power(beta, step)
+            corrections.append(correction)
+        first, second = corrections[0], tf.sqrt(corrections[1])
+        return second / first, self._epsilon * second
 
     def state(self) -> dict[str, np.ndarray]:
         """The slots as float32 arrays."""
@@ -152,48 +189,17 @@ class AdamW(Optimizer):
 
     tiny_learning_rate = 2e-3
 
-    def apply(
-        self,
-        variables: Mapping[str, tf.Variable],
-        gradients: Mapping[str, tf.Tensor],
-        learning_rate: tf.Tensor,
-        step: tf.Tensor,
-    ) -> None:
-        scale, epsilon = self._scale_and_epsilon(step)
-        for parameter in self._table:
-            variable, gradient = variables[parameter.name], gradients[parameter.name]
-            self._decay(parameter, variable, learning_rate)
-            self._adam(parameter, variable, gradient, learning_rate * scale, epsilon)
+    def _update(self, parameter: Parameter, variable: tf.Variable, step: Step) -> None:
+        self._decay(parameter, variable, step)
+        self._adam(parameter, variable, step, step.learning_rate * step.scale)
 
-    def _decay(self, parameter: Parameter, variable: tf.Variable, learning_rate: tf.Tensor) -> None:
+    def _decay(self, parameter: Parameter, variable: tf.Variable, step: Step) -> None:
         if parameter.decays and self._weight_decay:
-            decay = learning_rate * self._weight_decay * variable
+            decay = step.learning_rate * self._weight_decay * variable
             tf.raw_ops.AssignSubVariableOp(resource=variable.handle, value=decay)
 
-    def _scale_and_epsilon(self, step: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        """Scalars that apply the bias correction to the moments as the kernel computes them.
-
-        With them, scale * m / (sqrt(v) + epsilon) equals m^ / (sqrt(v^) + epsilon) of the paper.
-        """
-        step = tf.cast(step, tf.float32)
-        corrections = []
-        for beta in (self._beta1, self._beta2):
-            # The kernel computes 1 - beta in float32, where 1 - 0.999 is off by 1e-5: with
-            # constant gradients 1 its moment is 1 - beta^step for the rounded beta, not for beta.
-            correction = _one_minus_power(float(np.float32(beta)), step)
-            if not self._bias_correction:
-                correction /= _one_minus_power(beta, step)
-            corrections.append(correction)
-        first, second = corrections[0], tf.sqrt(corrections[1])
-        return second / first, self._epsilon * second
-
     def _adam(
-        self,
-        parameter: Parameter,
-        variable: tf.Variable,
-        gradient: tf.Tensor,
-        rate: tf.Tensor | float,
-        epsilon: tf.Tensor,
+        self, parameter: Parameter, variable: tf.Variable, step: Step, rate: tf.Tensor | float
     ) -> None:
         """Updates the moments and subtracts rate * m / (sqrt(v) + epsilon), in one fused kernel."""
         tf.raw_ops.ResourceApplyAdam(
@@ -207,8 +213,8 @@ class AdamW(Optimizer):
             lr=rate,
             beta1=self._beta1,
             beta2=self._beta2,
-            epsilon=epsilon,
-            grad=tf.cast(gradient, tf.float32),
+            epsilon=step.epsilon,
+            grad=tf.cast(step.gradients[parameter.name], tf.float32),
         )
 
 
@@ -233,34 +239,26 @@ class LAMB(AdamW):
 
     tiny_learning_rate = 1e-2
 
-    def apply(
-        self,
-        variables: Mapping[str, tf.Variable],
-        gradients: Mapping[str, tf.Tensor],
-        learning_rate: tf.Tensor,
-        step: tf.Tensor,
-    ) -> None:
-        scale, epsilon = self._scale_and_epsilon(step)
-        for parameter in self._table:
-            variable, gradient = variables[parameter.name], gradients[parameter.name]
-            if not parameter.decays:
-                self._adam(parameter, variable, gradient, learning_rate * scale, epsilon)
-                continue
-            # At rate 0 the kernel updates the moments only: faster than separate operations.
-            self._adam(parameter, variable, gradient, 0.0, epsilon)
-            first = self.slots[f"m/{parameter.name}"].read_value()
-            second = self.slots[f"v/{parameter.name}"].read_value()
-            weights = variable.read_value()
-            update = scale * first / (tf.sqrt(second) + epsilon) + self._weight_decay * weights
-            weights_norm, update_norm = (
-                tf.sqrt(2.0 * tf.nn.l2_loss(values)) for values in (weights, update)
-            )
-            trust_ratio = tf.where(
-                (weights_norm > 0) & (update_norm > 0), weights_norm / update_norm, 1.0
-            )
-            tf.raw_ops.ResourceApplyGradientDescent(
-                var=variable.handle, alpha=learning_rate * trust_ratio, delta=update
-            )
+    def _update(self, parameter: Parameter, variable: tf.Variable, step: Step) -> None:
+        if not parameter.decays:
+            self._adam(parameter, variable, step, step.learning_rate * step.scale)
+            return
+        # At rate 0 the kernel updates the moments only: faster than separate operations.
+        self._adam(parameter, variable, step, 0.0)
+        first = self.slots[f"m/{parameter.name}"].read_value()
+        second = self.slots[f"v/{parameter.name}"].read_value()
+        weights = variable.read_value()
+        update = step.scale * first / (tf.sqrt(second) + step.epsilon)
+        update += self._weight_decay * weights
+        weights_norm, update_norm = (
+            tf.sqrt(2.0 * tf.nn.l2_loss(values)) for values in (weights, update)
+        )
+        trust_ratio = tf.where(
+            (weights_norm > 0) & (update_norm > 0), weights_norm / update_norm, 1.0
+        )
+        tf.raw_ops.ResourceApplyGradientDescent(
+            var=variable.handle, alpha=step.learning_rate * trust_ratio, delta=update
+        )
 
 
 class NovoGrad(Optimizer):
@@ -282,32 +280,23 @@ class NovoGrad(Optimizer):
     def _slot_shape(cls, slot: str, parameter: Parameter) -> tuple[int, ...]:
         return parameter.shape if slot == "m" else ()
 
-    def apply(
-        self,
-        variables: Mapping[str, tf.Variable],
-        gradients: Mapping[str, tf.Tensor],
-        learning_rate: tf.Tensor,
-        step: tf.Tensor,
-    ) -> None:
-        del step
-        for parameter in self._table:
-            variable = variables[parameter.name]
-            gradient = tf.cast(gradients[parameter.name], tf.float32)
-            slot = self.slots[f"v/{parameter.name}"]
-            squared_norm, before = 2.0 * tf.nn.l2_loss(gradient), slot.read_value()
-            average = self._beta2 * before + (1.0 - self._beta2) * squared_norm
-            second = tf.where(before == 0, squared_norm, average)
-            tf.raw_ops.AssignVariableOp(resource=slot.handle, value=second)
-            update = gradient / (tf.sqrt(second) + self._epsilon)
-            if parameter.decays and self._weight_decay:
-                update += self._weight_decay * variable
-            tf.raw_ops.ResourceApplyMomentum(
-                var=variable.handle,
-                accum=self.slots[f"m/{parameter.name}"].handle,
-                lr=learning_rate,
-                grad=update,
-                momentum=self._beta1,
-            )
+    def _update(self, parameter: Parameter, variable: tf.Variable, step: Step) -> None:
+        gradient = tf.cast(step.gradients[parameter.name], tf.float32)
+        slot = self.slots[f"v/{parameter.name}"]
+        squared_norm, before = 2.0 * tf.nn.l2_loss(gradient), slot.read_value()
+        average = self._beta2 * before + (1.0 - self._beta2) * squared_norm
+        second = tf.where(before == 0, squared_norm, average)
+        tf.raw_ops.AssignVariableOp(resource=slot.handle, value=second)
+        update = gradient / (tf.sqrt(second) + self._epsilon)
+        if parameter.decays and self._weight_decay:
+            update += self._weight_decay * variable
+        tf.raw_ops.ResourceApplyMomentum(
+            var=variable.handle,
+            accum=self.slots[f"m/{parameter.name}"].handle,
+            lr=step.learning_rate,
+            grad=update,
+            momentum=self._beta1,
+        )
 
 
 class Muon(AdamW):
@@ -354,7 +343,7 @@ class Muon(AdamW):
     def prepare(self, gradients: Mapping[str, tf.Tensor]) -> Mapping[str, tf.Tensor]:
         groups = _by_shape(self._table)
         stacks = [
-            tf.concat([self._directions(parameter, gradients) for parameter in group], 0)
+            tf.concat([_stacked(each, self._momentum(each, gradients, True)) for each in group], 0)
             for group in groups.values()  # [N, R, C]
         ]
         dtype = tf.as_dtype(self._precision)
@@ -366,40 +355,29 @@ class Muon(AdamW):
                 prepared[f"orthogonal/{parameter.name}"] = _side_by_side(parameter, matrices)
         return prepared
 
-    def _momentum(self, parameter: Parameter, gradient: tf.Tensor) -> tf.Tensor:
-        """The momentum after this gradient."""
-        before = self.slots[f"m/{parameter.name}"].read_value()
-        return self._muon_momentum * before + (1.0 - self._muon_momentum) * gradient
-
-    def _directions(self, parameter: Parameter, gradients: Mapping[str, tf.Tensor]) -> tf.Tensor:
-        """The momentum with Nesterov's look ahead, its matrices stacked: [N, R, C]."""
+    def _momentum(
+        self, parameter: Parameter, gradients: Mapping[str, tf.Tensor], ahead: bool = False
+    ) -> tf.Tensor:
+        """The momentum after this gradient; `ahead`: after the same one again (Nesterov)."""
         gradient = tf.cast(gradients[parameter.name], tf.float32)
-        momentum = self._momentum(parameter, gradient)
-        ahead = self._muon_momentum * momentum + (1.0 - self._muon_momentum) * gradient
-        return _stacked(parameter, ahead)
+        momentum = self.slots[f"m/{parameter.name}"].read_value()
+        for _ in range(1 + ahead):
+            momentum = self._muon_momentum * momentum + (1.0 - self._muon_momentum) * gradient
+        return momentum
 
-    def apply(
-        self,
-        variables: Mapping[str, tf.Variable],
-        gradients: Mapping[str, tf.Tensor],
-        learning_rate: tf.Tensor,
-        step: tf.Tensor,
-    ) -> None:
-        scale, epsilon = self._scale_and_epsilon(step)
-        for parameter in self._table:
-            name = parameter.name
-            variable, gradient = variables[name], gradients[name]
-            self._decay(parameter, variable, learning_rate)
-            if not parameter.matrices:
-                self._adam(parameter, variable, gradient, learning_rate * scale, epsilon)
-                continue
-            momentum = self._momentum(parameter, tf.cast(gradient, tf.float32))
-            tf.raw_ops.AssignVariableOp(resource=self.slots[f"m/{name}"].handle, value=momentum)
-            tf.raw_ops.ResourceApplyGradientDescent(
-                var=variable.handle,
-                alpha=learning_rate * (0.2 * math.sqrt(max(parameter.matrix_shape))),
-                delta=gradients[f"orthogonal/{name}"],
-            )
+    def _update(self, parameter: Parameter, variable: tf.Variable, step: Step) -> None:
+        if not parameter.matrices:
+            super()._update(parameter, variable, step)
+            return
+        self._decay(parameter, variable, step)
+        momentum = self._momentum(parameter, step.gradients)
+        slot = self.slots[f"m/{parameter.name}"]
+        tf.raw_ops.AssignVariableOp(resource=slot.handle, value=momentum)
+        tf.raw_ops.ResourceApplyGradientDescent(
+            var=variable.handle,
+            alpha=step.learning_rate * (0.2 * math.sqrt(max(parameter.matrix_shape))),
+            delta=step.gradients[f"orthogonal/{parameter.name}"],
+        )
 
 
 # Of the Newton-Schulz iteration: Jordan's coefficients, which raise small singular values fastest.
