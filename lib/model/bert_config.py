@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Self
 
-from lib.model.encoder_config import ACTIVATIONS, EncoderConfig, Problems
+from lib.model.encoder_config import EncoderConfig
 from lib.model.parameters import (
     ENCODER,
     MLM_HEAD,
@@ -38,6 +38,12 @@ class BertConfig(EncoderConfig):
     output_bias: ClassVar[str] = OUTPUT_BIAS
     has_next_sentence: ClassVar[bool] = True
     poolings: ClassVar[tuple[str, ...]] = ("cls",)
+    fixed: ClassVar[Mapping[str, Any]] = {
+        "position_embedding_type": "absolute",
+        "is_decoder": False,
+        "add_cross_attention": False,
+        "pruned_heads": {},
+    }
 
     @property
     def segments(self) -> int:
@@ -63,32 +69,6 @@ class BertConfig(EncoderConfig):
     @classmethod
     def from_settings(cls, vocab_size: int, settings: Mapping[str, Any]) -> Self:
         return cls(vocab_size=vocab_size, **cls._fields_of(settings))
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any], source: str) -> Self:
-        """Makes a config from the fields of a JSON file, with Hugging Face's meaning of them.
-
-        Raises:
-            UserError: a size is missing or impossible, or the model is not a supported BERT.
-        """
-        problems = []
-        if (values.get("position_embedding_type") or "absolute") != "absolute":
-            problems.append(("position_embedding_type", "absolute"))
-        for name, needed in (
-            ("is_decoder", "false"),
-            ("add_cross_attention", "false"),
-            ("pruned_heads", "empty"),
-        ):
-            if values.get(name):
-                problems.append((name, needed))
-        return cls._checked(values, source, problems)
-
-    def problems(self) -> Problems:
-        problems = super().problems()
-        if self.hidden_act not in ACTIVATIONS:
-            problems.append(("hidden_act", "gelu, gelu_new or relu"))
-        problems += self._dropout_problems(("hidden_dropout_prob", "attention_probs_dropout_prob"))
-        return problems + self._fraction_problems(("initializer_range", "layer_norm_eps"))
 
     def to_huggingface(self) -> dict[str, Any]:
         return {"position_embedding_type": "absolute", "tie_word_embeddings": True}

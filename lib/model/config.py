@@ -30,11 +30,7 @@ _GOOGLE_SEGMENTS = 16
 
 
 def new_config(vocab_size: int, settings: Mapping[str, Any]) -> EncoderConfig:
-    """The config of a new model.
-
-    Args:
-        settings: `pretrain.model` of params.yaml.
-    """
+    """The config of a new model from `pretrain.model` of params.yaml."""
     return ARCHITECTURES[settings["architecture"]].from_settings(vocab_size, settings)
 
 
@@ -73,40 +69,27 @@ def architecture_of(values: Mapping[str, Any], source: str) -> str:
     return kind or BertConfig.architecture
 
 
-def config_from_dict(values: Mapping[str, Any], source: str) -> EncoderConfig:
-    """Makes a config from the fields of a JSON file, with Hugging Face's meaning of them.
-
-    Unknown fields are ignored. If transformers wrote the file, fields for which it has a default
-    may be missing.
-
-    Raises:
-        UserError: a size is missing or impossible, or the model is not supported.
-    """
-    config = ARCHITECTURES[architecture_of(values, source)]
-    if config is BertConfig and any(key in values for key in _HUGGING_FACE):
-        values = {**_BERT_DEFAULTS, **values}
-    return config.from_dict(values, source)
-
-
 def read_config(path: Path, hugging_face: bool = False) -> EncoderConfig:
     """Reads Google's `bert_config.json` or Hugging Face's `config.json`.
 
-    In Google's files `gelu` is the tanh form, which Hugging Face calls `gelu_new`, unless the file
-    has `"gelu_form": "erf"`, a key of this project. Their `type_vocab_size` is 16 by default.
+    Unknown fields are ignored. In Google's files `gelu` is the tanh form, which Hugging Face calls
+    `gelu_new`, unless the file has `"gelu_form": "erf"`, a key of this project. Their
+    `type_vocab_size` is 16 by default.
 
     Args:
         hugging_face: the config belongs to PyTorch weights, and has Hugging Face's meaning whatever
             its name (before 2019 it was `bert_config.json`); otherwise its keys decide.
 
     Raises:
-        UserError: the file is missing, is not JSON, or see `config_from_dict`.
+        UserError: the file is missing, is not JSON, a size is missing or impossible, or the model
+            is not supported.
     """
-    values = read_object(path)
-    if any(key in values for key in _HUGGING_FACE):
-        return config_from_dict(values, str(path))
-    if hugging_face:
-        return BertConfig.from_dict({**_BERT_DEFAULTS, **values}, str(path))
-    config = BertConfig.from_dict({"type_vocab_size": _GOOGLE_SEGMENTS, **values}, str(path))
+    values, source = read_object(path), str(path)
+    if hugging_face or any(key in values for key in _HUGGING_FACE):
+        config_class = ARCHITECTURES[architecture_of(values, source)]
+        defaults = _BERT_DEFAULTS if config_class is BertConfig else {}
+        return config_class.from_dict({**defaults, **values}, source)
+    config = BertConfig.from_dict({"type_vocab_size": _GOOGLE_SEGMENTS, **values}, source)
     if config.hidden_act == "gelu" and values.get("gelu_form") != "erf":
         return replace(config, hidden_act="gelu_new")
     return config

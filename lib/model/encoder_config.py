@@ -1,9 +1,11 @@
 """What the configurations of all architectures have in common."""
 
+import json
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import MISSING, dataclass, fields
-from typing import Any, ClassVar, Self
+from itertools import chain
+from typing import Any, ClassVar, Self, TypeGuard
 
 from lib.model.parameters import Parameter
 from lib.run.errors import UserError
@@ -21,9 +23,27 @@ _SIZES = {
     "local_attention": 1 << 20,
     "global_attn_every_n_layers": 1000,
 }
-ACTIVATIONS = ("gelu", "gelu_new", "relu")
-Problems = list[tuple[str, str]]
-"""For each invalid field of a config: its name, and what it should be."""
+# Names of other fields, what they should be, and whether a value is that.
+_CHECKS: tuple[tuple[str, str, Callable[[Any], bool]], ...] = (
+    (
+        "hidden_act hidden_activation",
+        "gelu, gelu_new or relu",
+        lambda value: value in ("gelu", "gelu_new", "relu"),
+    ),
+    (
+        "hidden_dropout_prob attention_probs_dropout_prob embedding_dropout attention_dropout "
+        "mlp_dropout classifier_dropout",
+        "a number from 0 to below 1",
+        lambda value: _is_number(value) and 0 <= value < 1,
+    ),
+    (
+        "initializer_range layer_norm_eps norm_eps",
+        "a number between 0 and 1",
+        lambda value: _is_number(value) and 0 < value < 1,
+    ),
+    ("global_rope_theta local_rope_theta", "a number of at least 1", lambda value: is_theta(value)),
+    ("classifier_pooling", "cls or mean", lambda value: value in ("cls", "mean")),
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,6 +57,7 @@ class EncoderConfig(ABC):
         token_embeddings, output_bias: names of parameters with an entry per token.
         has_next_sentence: whether the architecture has an NSP head, and with it segments.
         poolings: what a classifier of texts may be given: the state of [CLS], or the mean of all.
+        fixed: fields of a file that may only have one value: what this project computes.
     """
 
     vocab_size: int
@@ -54,6 +75,7 @@ class EncoderConfig(ABC):
     output_bias: ClassVar[str]
     has_next_sentence: ClassVar[bool]
     poolings: ClassVar[tuple[str, ...]]
+    fixed: ClassVar[Mapping[str, Any]]
 
     @property
     @abstractmethod
@@ -104,7 +126,9 @@ class EncoderConfig(ABC):
         return {f.name: values[f.name] for f in fields(cls) if f.name in values}
 
     @classmethod
-    def _checked(cls, values: Mapping[str, Any], source: str, problems: Problems) -> Self:
+    def from_dict(
+        cls, values: Mapping[str, Any], source: str, problems: Iterable[tuple[str, str]] = ()
+    ) -> Self:
         """Makes a config from the fields of a JSON file; unknown ones are ignored.
 
         Args:
@@ -117,52 +141,43 @@ class EncoderConfig(ABC):
             if field.default is MISSING and field.name not in values:
                 raise UserError(f"{source}: no `{field.name}`; not the config of a {cls.title}")
         config = cls(**cls._fields_of(values))
-        if found := [*config.problems(), *problems]:
-            name, problem = found[0]
+        unsupported = (
+            (name, json.dumps(value).strip('"'))
+            for name, value in cls.fixed.items()
+            if values.get(name) not in (None, value)
+        )
+        for name, problem in chain(config.problems(), unsupported, problems):
             received = repr(values.get(name, getattr(config, name, None)))
             shown = received if len(received) <= 60 else f"{received[:60]}..."
             raise UserError(f"{source}: {name} should be {problem}. Received: {shown}")
         return config
 
-    def problems(self) -> Problems:
-        """Fields that are impossible, and what each should be."""
-        sizes = {field.name: _SIZES[field.name] for field in fields(self) if field.name in _SIZES}
-        problems = [
-            (name, "a whole number above 0") for name in sizes if not is_size(getattr(self, name))
-        ]
-        if problems:
-            return problems
-        problems += [
-            (name, f"at most {limit:,}")
-            for name, limit in sizes.items()
-            if getattr(self, name) > limit
-        ]
+    def problems(self) -> Iterator[tuple[str, str]]:
+        """Fields that are impossible, and what each should be; the first one, if not more."""
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        for name, limit in _SIZES.items():
+            if name in values and not is_size(values[name]):
+                yield name, "a whole number above 0"
+                return
+            if name in values and values[name] > limit:
+                yield name, f"at most {limit:,}"
         if self.hidden_size % self.num_attention_heads:
-            problems.append(
-                ("hidden_size", f"a multiple of num_attention_heads {self.num_attention_heads}")
-            )
-        return problems
-
-    def _dropout_problems(self, names: Sequence[str]) -> Problems:
-        return [
-            (name, "a number from 0 to below 1")
-            for name in names
-            if not (is_number(rate := getattr(self, name)) and 0 <= rate < 1)
-        ]
-
-    def _fraction_problems(self, names: Sequence[str]) -> Problems:
-        return [
-            (name, "a number between 0 and 1")
-            for name in names
-            if not (is_number(value := getattr(self, name)) and 0 < value < 1)
-        ]
+            yield "hidden_size", f"a multiple of num_attention_heads {self.num_attention_heads}"
+        for names, needed, is_right in _CHECKS:
+            for name in names.split():
+                if name in values and not is_right(values[name]):
+                    yield name, needed
 
 
-def is_size(value: object) -> bool:
+def is_size(value: object) -> TypeGuard[int]:
     """Whether a value from a file is a whole number above 0."""
     return isinstance(value, int) and not isinstance(value, bool) and value > 0
 
 
-def is_number(value: object) -> bool:
-    """Whether a value from a file is a number."""
+def is_theta(value: object) -> bool:
+    """Whether a value from a file is a base of rotary positions."""
+    return _is_number(value) and 1 <= value < 1e12
+
+
+def _is_number(value: object) -> TypeGuard[float]:
     return isinstance(value, int | float) and not isinstance(value, bool)

@@ -3,18 +3,16 @@
 transformers decides what the fields mean: configuration_modernbert.py, version 5.23.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, Self, cast
+from typing import Any, ClassVar, Self
 
 import numpy as np
 
-from lib.model.encoder_config import ACTIVATIONS, EncoderConfig, Problems, is_number, is_size
+from lib.model.encoder_config import EncoderConfig, is_size, is_theta
 from lib.model.parameters import ENCODER, HEAD, MLM_HEAD, Parameter
 
 WORDS, OUTPUT_BIAS = "embeddings/tok_embeddings", "decoder/bias"
-_DROPOUTS = ("embedding_dropout", "attention_dropout", "mlp_dropout", "classifier_dropout")
-# Fields of a file that may only have one value: what this project computes.
 _FIXED = {
     "norm_bias": False,
     "attention_bias": False,
@@ -62,6 +60,7 @@ class ModernBertConfig(EncoderConfig):
     output_bias: ClassVar[str] = OUTPUT_BIAS
     has_next_sentence: ClassVar[bool] = False
     poolings: ClassVar[tuple[str, ...]] = ("cls", "mean")
+    fixed: ClassVar[Mapping[str, Any]] = {**_FIXED, "rope_scaling": None}
 
     @property
     def segments(self) -> int:
@@ -93,64 +92,40 @@ class ModernBertConfig(EncoderConfig):
         )
 
     @classmethod
-    def from_dict(cls, values: Mapping[str, Any], source: str) -> Self:
-        """Makes a config from the fields of transformers' config.json, of version 4 or 5.
-
-        Raises:
-            UserError: a size is missing or impossible, or an option is not supported.
-        """
-        problems: Problems = [
-            (name, str(value).lower())
-            for name, value in _FIXED.items()
-            if values.get(name, value) != value
-        ]
-        values = dict(values)
-        activation = cls.hidden_activation
-        if values.get("classifier_activation", activation) != values.get(
-            "hidden_activation", activation
-        ):
+    def from_dict(
+        cls, values: Mapping[str, Any], source: str, problems: Iterable[tuple[str, str]] = ()
+    ) -> Self:
+        """From transformers' config.json, of version 4 or 5; see the base class."""
+        values, problems = dict(values), [*problems]
+        activation = values.get("hidden_activation", cls.hidden_activation)
+        if values.get("classifier_activation", cls.hidden_activation) != activation:
             problems.append(("classifier_activation", "that of the layers, hidden_activation"))
-        if values.get("rope_scaling") is not None:
-            problems.append(("rope_scaling", "null"))
         if (rope := values.get("rope_parameters")) is not None:
             thetas = _thetas(rope)
             if thetas is None:
-                problems.append(
-                    (
-                        "rope_parameters",
-                        f"an object for each of {_GLOBAL} and {_LOCAL}, of rope_type default and "
-                        "with a rope_theta of at least 1",
-                    )
+                needed = (
+                    f"an object for each of {_GLOBAL} and {_LOCAL}, of rope_type default and with "
+                    "a rope_theta of at least 1"
                 )
+                problems.append(("rope_parameters", needed))
             values |= thetas or {}
         if (kinds := values.get("layer_types")) is not None:
             every = _global_every(kinds, values)
             if every is None:
-                problems.append(
-                    (
-                        "layer_types",
-                        f"{_GLOBAL} for every n-th layer from the first and {_LOCAL} for the "
-                        "others, as many as num_hidden_layers",
-                    )
+                needed = (
+                    f"{_GLOBAL} for every n-th layer from the first and {_LOCAL} for the others, "
+                    "as many as num_hidden_layers"
                 )
+                problems.append(("layer_types", needed))
             values["global_attn_every_n_layers"] = every or cls.global_attn_every_n_layers
-        return cls._checked(values, source, problems)
+        return super().from_dict(values, source, problems)
 
-    def problems(self) -> Problems:
-        problems = super().problems()
-        if self.hidden_activation not in ACTIVATIONS:
-            problems.append(("hidden_activation", "gelu, gelu_new or relu"))
-        if not problems and self.head_size % 2:
-            problems.append(("hidden_size", "an even number per attention head"))
-        if not problems and self.local_attention % 2:
-            problems.append(("local_attention", "an even number"))
-        for name in _ROPE_KEYS.values():
-            if not _is_theta(getattr(self, name)):
-                problems.append((name, "a number of at least 1"))
-        if self.classifier_pooling not in self.poolings:
-            problems.append(("classifier_pooling", " or ".join(self.poolings)))
-        problems += self._dropout_problems(_DROPOUTS)
-        return problems + self._fraction_problems(("initializer_range", "norm_eps"))
+    def problems(self) -> Iterator[tuple[str, str]]:
+        yield from super().problems()
+        if self.head_size % 2:
+            yield "hidden_size", "an even number per attention head"
+        if self.local_attention % 2:
+            yield "local_attention", "an even number"
 
     def is_global(self, layer: int) -> bool:
         """Whether a layer attends to all tokens; the others attend to neighbours."""
@@ -243,14 +218,10 @@ def _thetas(rope: object) -> dict[str, float] | None:
         ):
             return None
         if "rope_theta" in own:
-            if not _is_theta(own["rope_theta"]):
+            if not is_theta(own["rope_theta"]):
                 return None
             thetas[key] = own["rope_theta"]
     return thetas
-
-
-def _is_theta(value: object) -> bool:
-    return is_number(value) and 1 <= cast(float, value) < 1e12
 
 
 def _global_every(kinds: object, values: Mapping[str, Any]) -> int | None:
@@ -261,7 +232,7 @@ def _global_every(kinds: object, values: Mapping[str, Any]) -> int | None:
     if not isinstance(kinds, list) or len(kinds) != values.get("num_hidden_layers", len(kinds)):
         return None
     stated = values.get("global_attn_every_n_layers")
-    if is_size(stated) and kinds == _layer_types(len(kinds), cast(int, stated)):
-        return cast(int, stated)
+    if is_size(stated) and kinds == _layer_types(len(kinds), stated):
+        return stated
     every = kinds.index(_GLOBAL, 1) if _GLOBAL in kinds[1:] else len(kinds)
     return every if kinds and kinds == _layer_types(len(kinds), every) else None

@@ -410,7 +410,7 @@ REFUSED = [
     ),
     (config(position_embedding_type="relative_key"), "position_embedding_type should be absolute"),
     (config(is_decoder=True), "is_decoder should be false"),
-    (config(pruned_heads={"0": [1]}), "pruned_heads should be empty"),
+    (config(pruned_heads={"0": [1]}), "pruned_heads should be {}"),
     (config(num_hidden_layers=10**9), "num_hidden_layers should be at most 1,000"),
     (config(vocab_size=10**12), "vocab_size should be at most 16,777,216"),
     (config(hidden_size="16"), "hidden_size should be a whole number above 0. Received: '16'"),
