@@ -6,10 +6,10 @@ rename. A file that DVC tracks is never opened for writing: it may be a hard lin
 Several processes may write the same file at the same time, also on different machines that share a
 disk: each has a temporary name of its own, and the last rename wins.
 
-DVC deletes the outputs of a stage before it runs the stage, and runs one that did not finish again.
-Atomic files would be enough for that. Folders are atomic as well for all else: a stage that is run
-by hand (`python -m stages.split`) or `dvc commit` takes what is there for whole, and half of the
-shards look like all of them; so do checkpoints, and models that a command imports or converts.
+Folders are atomic too, although DVC deletes the outputs of a stage before it runs the stage, and
+runs one that was killed again. In a trial with DVC 3.67, a stage was killed after two of three
+files: `dvc repro -s` of the next stage took the two for whole, and so did `dvc commit -f`. A stage
+run by hand would as well: half of the shards look like all. Nothing else guards checkpoints.
 """
 
 import errno
