@@ -9,9 +9,8 @@ import re
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from lib.evaluation.metrics import INITIAL, results_in
@@ -22,10 +21,14 @@ from lib.report.cost import STAGES, cost, costs, short_time
 from lib.report.outdated import outdated_stages
 from lib.report.repeats import repeats_of
 from lib.report.results import METRICS, Results
+from lib.report.templating import environment
 from lib.report.training import examples, training
 from lib.report.vocabulary import vocabulary
 from lib.report.wording import flat, number, words
 from lib.run.atomic import write_text
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
 
 REPORT = Path("results/report.html")
 # Folders of results that have a section; all others are shown as they are.
@@ -95,18 +98,12 @@ def valid(text: str) -> str:
 
 
 @cache
-def templates() -> Environment:
+def templates() -> "Environment":
     """The templates, which escape everything but the output of macros and of `| safe`."""
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).with_name("templates")),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {"words": words, "number": number, "time": short_time}
-    environment.globals |= {"colours": COLOURS, "initial": INITIAL}
-    return environment
+    folder = Path(__file__).with_name("templates")
+    found = environment(folder, autoescape=True, words=words, number=number, time=short_time)
+    found.globals |= {"colours": COLOURS, "initial": INITIAL}
+    return found
 
 
 def _held_out(results: Results) -> dict[str, Any]:

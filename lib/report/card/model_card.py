@@ -7,10 +7,9 @@ text is in a template, which counts as code of evaluate (lib/run/code_digest.py)
 from collections.abc import Iterator, Mapping
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import yaml
-from jinja2 import Environment, StrictUndefined, Template
 
 from lib.evaluation.metrics import INITIAL, results_in
 from lib.model.bert_config import POSITIONS
@@ -18,10 +17,13 @@ from lib.model.encoder_config import EncoderConfig
 from lib.records.statistics import constant_pairs
 from lib.report.card.facts import CardFacts
 from lib.report.repeats import Repeats
+from lib.report.templating import environment
 from lib.report.wording import words
 from lib.run.phases import overridden
 
-_TEMPLATE = Path(__file__).with_name("model_card.md.jinja")
+if TYPE_CHECKING:
+    from jinja2 import Template
+
 # evaluate has it if the NSP head was trained (for external examples, params.yaml does not say so).
 _NSP = "nsp_loss"
 # Values of evaluate that are in the text above the table.
@@ -70,23 +72,17 @@ def model_card(
 
 
 @cache
-def _template() -> Template:
-    # Markdown, which has no need of HTML's escapes.
-    environment = Environment(
-        autoescape=False,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
+def _template() -> "Template":
+    found = environment(
+        Path(__file__).parent,
+        autoescape=False,  # It is Markdown, which has no need of HTML's escapes.
+        cell=_cell,
+        fit=_fit,
+        g="{:g}".format,
+        thousands="{:,}".format,
+        words=words,
     )
-    environment.filters |= {
-        "cell": _cell,
-        "fit": _fit,
-        "g": "{:g}".format,
-        "thousands": "{:,}".format,
-        "words": words,
-    }
-    return environment.from_string(_TEMPLATE.read_text(encoding="utf-8"))
+    return found.get_template("model_card.md.jinja")
 
 
 def _cell(value: object) -> str:
