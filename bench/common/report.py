@@ -17,8 +17,10 @@ Row = dict[str, Any]
 """A result: `name`, figures, and `passed` if it has a threshold."""
 
 # Those that some benchmark depends on or compares with.
-PACKAGES = ("accelerate", "distributed", "emoji", "numpy", "pyarrow", "sentencepiece", "sentencex")
-PACKAGES += ("tensorflow", "tokenizers", "torch", "transformers")
+PACKAGES = (
+    *("accelerate", "distributed", "emoji", "numpy", "pyarrow", "sentencepiece", "sentencex"),
+    *("tensorflow", "tokenizers", "torch", "transformers"),
+)
 
 
 def compare(

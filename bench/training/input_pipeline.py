@@ -118,12 +118,12 @@ def main() -> None:
         inputs.write_documents(text, source, project.path("data/raw/text.txt"))
         project.stages("preprocess", "split")
         for case in CASES:
-            records = {
+            settings = {
                 "masking": "dynamic" if "dynamic" in case else "static",
                 "whole_word_mask": "whole words" in case,
                 "packing": "packed" in case,
             }
-            project.set({"records": records})
+            project.set({"records": settings})
             project.records()
             folders = project.path("data/records/main"), project.path("data/vocab")
             for batch_size in options.batch_sizes:

@@ -239,9 +239,10 @@ def find_steps(options: argparse.Namespace, paths: Paths) -> Fastest:
     fastest: Fastest = {}
     path = options.work / f"steps{suffix}.json"
     for name, steps in calibrated_steps(path, tried, count).items():
-        system, mode = tried[name]["name"], tried[name].get("mode")
-        if steps > fastest.get(system, {"steps": 0})["steps"]:
-            fastest[system] = {"steps": steps, **({"mode": mode} if mode else {})}
+        job = tried[name]
+        if steps > fastest.get(job["name"], {"steps": 0})["steps"]:
+            mode = {"mode": job["mode"]} if "mode" in job else {}
+            fastest[job["name"]] = {"steps": steps} | mode
     return fastest
 
 
