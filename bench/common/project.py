@@ -99,7 +99,6 @@ class Project:
         return self.stage("preprocess", each=each)
 
     def records(self, phase: str = "main", each: bool = False) -> Measured:
-        """Runs records for one phase."""
         return self.stage("records", phase, each=each)
 
     def prepare_text(self) -> None:
@@ -107,7 +106,6 @@ class Project:
         self.stages("preprocess", "sample5M", "vocab", "split")
 
     def pretrain(self, *options: str) -> None:
-        """Runs pretrain for the phase main."""
         self.stage("pretrain", "main", *options)
 
     def metrics(self, stage: str) -> dict[str, Any]:

@@ -16,8 +16,6 @@ from lib.run.errors import UserError
 
 _TASK = "tags"
 _CALIBRATION_STEPS = 300
-# The part of speech is the fourth column of CoNLL-U.
-_WORD_COLUMN, _TAG_COLUMN = 2, 4
 
 
 def pretrain(
@@ -57,8 +55,8 @@ def main() -> None:
     task = {
         "kind": "tagging",
         "data": "data/labelled/tags",
-        "text_field": _WORD_COLUMN,
-        "label_field": _TAG_COLUMN,
+        "text_field": 2,
+        "label_field": 4,  # the part of speech
         "model": "models/main",
         "baseline": "models/base/bert",
         "epochs": 3,

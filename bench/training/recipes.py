@@ -153,7 +153,6 @@ def cost_of(variant: str, variants: Variants) -> str:
     return variants[variant][0] if same else variant
 
 
-_RECORDS = "data/records"
 _BITS, _ACCURACY = "bits_per_character", "mlm_accuracy"
 
 
@@ -180,7 +179,7 @@ def prepare(work: Path, variants: Variants) -> None:
             else:
                 project.copy_text(first)
             if kind in made:
-                shutil.copytree(made[kind] / _RECORDS, folder / _RECORDS)
+                shutil.copytree(made[kind] / "data/records", folder / "data/records")
             else:
                 for phase in PHASES[recipe]:
                     project.records(phase)
