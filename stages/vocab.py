@@ -120,11 +120,8 @@ def _make_vocabulary(
     counts: WordCounts,
     zero_width: tuple[str, ...],
 ) -> _Vocabulary:
-    """Makes a vocabulary of the sample, or extends an existing one.
-
-    Args:
-        zero_width: zero-width characters that are to be tokens of a vocabulary of the sample.
-    """
+    """Makes a vocabulary of the sample, or extends an existing one."""
+    model = extension = None
     if settings.source == "sentencepiece":
         vocabulary, model = from_sentencepiece(
             counts.words,
@@ -136,25 +133,21 @@ def _make_vocabulary(
             settings.max_token_length,
             zero_width,
         )
-        return _Vocabulary(_tokenizer(vocabulary, basic, zero_width), model)
-    if existing is None:
+    elif existing is None:
         vocabulary = from_characters(
             counts.words, basic, settings.size, settings.min_frequency, zero_width
         )
-        return _Vocabulary(_tokenizer(vocabulary, basic, zero_width))
-    if settings.source != "extend":
+    elif settings.source != "extend":
         return _Vocabulary(existing)
-    vocabulary, extension = extend(existing, counts.words, settings.size, settings.min_frequency)
-    tokenizer = _tokenizer(vocabulary, basic, existing.zero_width)
-    return _Vocabulary(tokenizer, extension=extension)
-
-
-def _tokenizer(
-    vocabulary: list[str], basic: BasicTokenizer, zero_width: tuple[str, ...]
-) -> WordPieceTokenizer:
-    return WordPieceTokenizer(
+    else:
+        zero_width = existing.zero_width
+        vocabulary, extension = extend(
+            existing, counts.words, settings.size, settings.min_frequency
+        )
+    tokenizer = WordPieceTokenizer(
         vocabulary, basic.lowercase, basic.strip_accents, zero_width=zero_width
     )
+    return _Vocabulary(tokenizer, model, extension)
 
 
 def _print_summary(
@@ -190,7 +183,7 @@ def _print_summary(
     for note in (
         *normalization_notes(counts, tokenizer.lowercase, tokenizer.strip_accents),
         zero_width_note(counts, tokenizer.zero_width),
-        unspaced_note(counts, tokenizer.max_word_length, unknown),
+        unspaced_note(counts, unknown),
     ):
         if note:
             print(f"vocab: note: {note}", file=sys.stderr)

@@ -4,15 +4,16 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 
 from lib.vocab.characters import BasicTokenizer
+from lib.vocab.settings import MAX_WORD_LENGTH
 from lib.vocab.wordpiece import CONTINUATION
 from lib.vocab.words import by_frequency
 
 
-def count_characters(words: Mapping[str, int], max_word_length: int) -> dict[str, int]:
-    """Character counts, most frequent first, over words of at most `max_word_length` characters."""
+def count_characters(words: Mapping[str, int], left_out: tuple[str, ...] = ()) -> dict[str, int]:
+    """Character counts, most frequent first, over words that are not too long for a tokenizer."""
     counts: Counter[str] = Counter()
     for word, count in words.items():
-        if len(word) <= max_word_length:
+        if len(word) <= MAX_WORD_LENGTH and word not in left_out:
             for character in word:
                 counts[character] += count
     return dict(by_frequency(counts))

@@ -20,13 +20,13 @@ _BEYOND_BMP_START = "\U00010000"
 
 
 class CodePoints:
-    """A set of code points, stored as ranges: `removed` alone has 137,681 members in 25 ranges."""
+    """A set of code points, stored as ranges: `removed` alone has 137,681 members in 25 ranges.
+
+    Args:
+        ranges: (first, last) pairs, both inclusive, in any order.
+    """
 
     def __init__(self, ranges: Iterable[tuple[int, int]]) -> None:
-        """
-        Args:
-            ranges: (first, last) pairs, both inclusive, in any order.
-        """
         # [0, 3, 7, 9] stands for 0..2 and 7..8: a code is a member if its bisection index is odd.
         self._bounds: list[int] = []
         for first, last in sorted(ranges):
@@ -40,28 +40,24 @@ class CodePoints:
 
     def ranges(self) -> list[tuple[int, int]]:
         """The (first, last) pairs, both inclusive."""
-        return [
-            (first, end - 1)
-            for first, end in zip(self._bounds[::2], self._bounds[1::2], strict=True)
-        ]
+        return _ranges(self._bounds)
 
     def __or__(self, other: "CodePoints") -> "CodePoints":
         return CodePoints(self.ranges() + other.ranges())
 
     def complement(self) -> "CodePoints":
         """The set of all other code points."""
-        bounds = [0, *self._bounds, _END]
-        return CodePoints(
-            [
-                (first, end - 1)
-                for first, end in zip(bounds[::2], bounds[1::2], strict=True)
-                if first < end
-            ]
-        )
+        ranges = _ranges([0, *self._bounds, _END])
+        return CodePoints((first, last) for first, last in ranges if first <= last)
 
     def pattern(self) -> str:
         """The members in the syntax of a regular expression's character class, without brackets."""
         return "".join(f"\\U{first:08X}-\\U{last:08X}" for first, last in self.ranges())
+
+
+def _ranges(bounds: list[int]) -> list[tuple[int, int]]:
+    pairs = zip(bounds[::2], bounds[1::2], strict=True)
+    return [(first, end - 1) for first, end in pairs]
 
 
 class CharacterTable:

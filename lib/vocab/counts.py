@@ -4,7 +4,8 @@
 """
 
 import csv
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -25,38 +26,32 @@ def write_tokens_per_word(path: Path, words: Iterable[int]) -> None:
     write_text(path, "".join(["tokens,words\n", *lines]))
 
 
-def read_token_counts(path: Path) -> np.ndarray:
-    """int64 [vocabulary size]: how often training text has each token, from `token_counts.txt`.
-
-    Raises:
-        UserError: the file is missing, or is not one whole number per line.
-    """
+@contextmanager
+def _checked(path: Path, content: str) -> Iterator[None]:
+    """Refuses a file that is missing or has not the content that it should have."""
     again = "make it again: dvc repro -f -s vocab"
     try:
-        counts = [int(line) for line in path.read_text(encoding="utf-8").split()]
+        yield
     except FileNotFoundError:
         raise UserError(f"{path}: no such file; {again}") from None
-    except ValueError:
-        raise UserError(f"{path}: should have a whole number per line; {again}") from None
+    except (ValueError, KeyError, TypeError):
+        raise UserError(f"{path}: should have {content}; {again}") from None
+
+
+def read_token_counts(path: Path) -> np.ndarray:
+    """int64 [vocabulary size]: how often training text has each token, from `token_counts.txt`."""
+    with _checked(path, "a whole number per line"):
+        counts = [int(line) for line in path.read_text(encoding="utf-8").split()]
     return np.array(counts, np.int64)
 
 
 def read_tokens_per_word(path: Path) -> np.ndarray:
-    """int64 [K]: how many words have 1, 2, ... K tokens.
-
-    Raises:
-        UserError: the file is missing, or is not one of `write_tokens_per_word`.
-    """
-    again = "make it again: dvc repro -f -s vocab"
-    try:
-        with path.open(encoding="utf-8", newline="") as lines:
-            rows = [(int(line["tokens"]), int(line["words"])) for line in csv.DictReader(lines)]
+    """int64 [K]: how many words have 1, 2, ... K tokens, from a file of `write_tokens_per_word`."""
+    with (
+        _checked(path, "the numbers of tokens 1, 2, ... and their words"),
+        path.open(encoding="utf-8", newline="") as lines,
+    ):
+        rows = [(int(line["tokens"]), int(line["words"])) for line in csv.DictReader(lines)]
         if [tokens for tokens, _ in rows] != list(range(1, len(rows) + 1)):
             raise ValueError
-    except FileNotFoundError:
-        raise UserError(f"{path}: no such file; {again}") from None
-    except (ValueError, KeyError, TypeError):
-        raise UserError(
-            f"{path}: should have the numbers of tokens 1, 2, ... and their words; {again}"
-        ) from None
     return np.array([words for _, words in rows], np.int64)

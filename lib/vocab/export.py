@@ -92,14 +92,8 @@ def _tokenizer(
         "pre_tokenizer": {"type": "BertPreTokenizer"},
         "post_processor": {
             "type": "TemplateProcessing",
-            "single": [_special("[CLS]", 0), _sequence("A", 0), _special("[SEP]", 0)],
-            "pair": [
-                _special("[CLS]", 0),
-                _sequence("A", 0),
-                _special("[SEP]", 0),
-                _sequence("B", 1),
-                _special("[SEP]", 1),
-            ],
+            "single": _template("[CLS]:0 A:0 [SEP]:0"),
+            "pair": _template("[CLS]:0 A:0 [SEP]:0 B:1 [SEP]:1"),
             "special_tokens": {
                 token: {"id": token, "ids": [ids[token]], "tokens": [token]}
                 for token in ("[CLS]", "[SEP]")
@@ -116,12 +110,14 @@ def _tokenizer(
     }
 
 
-def _special(token: str, segment: int) -> dict[str, Any]:
-    return {"SpecialToken": {"id": token, "type_id": segment}}
-
-
-def _sequence(name: str, segment: int) -> dict[str, Any]:
-    return {"Sequence": {"id": name, "type_id": segment}}
+def _template(parts: str) -> list[dict[str, Any]]:
+    """Special tokens and sequences, each with its segment."""
+    template = []
+    for part in parts.split():
+        name, _, segment = part.partition(":")
+        kind = "SpecialToken" if name in SPECIAL_TOKENS else "Sequence"
+        template.append({kind: {"id": name, "type_id": int(segment)}})
+    return template
 
 
 def _write_json(path: Path, content: dict[str, Any]) -> None:

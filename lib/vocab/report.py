@@ -9,7 +9,7 @@ import numpy as np
 
 from lib.run.atomic import write_text
 from lib.vocab.characters import BasicTokenizer
-from lib.vocab.tokenizer import SPECIAL_TOKENS, WordPieceTokenizer
+from lib.vocab.tokenizer import MAX_WORD_LENGTH, SPECIAL_TOKENS, WordPieceTokenizer
 from lib.vocab.wordpiece import CONTINUATION
 from lib.vocab.words import WordCounts, by_frequency
 
@@ -52,7 +52,7 @@ def measure_fit(tokenizer: WordPieceTokenizer, counted: WordCounts) -> Vocabular
         words += count
         characters += count * len(word)
         split = None
-        if len(word) > tokenizer.max_word_length:
+        if len(word) > MAX_WORD_LENGTH:
             too_long += count
         elif (split := tokenizer.wordpiece.split(word)) is None:
             unknown += count
@@ -107,7 +107,7 @@ def unreachable_tokens(tokenizer: WordPieceTokenizer) -> list[str]:
             continue
         text = token.removeprefix(CONTINUATION)
         word = f"a{text}" if text != token else text
-        if basic.words(word) != [word] or len(word) > tokenizer.max_word_length:
+        if basic.words(word) != [word] or len(word) > MAX_WORD_LENGTH:
             found.append(token)
     return found
 

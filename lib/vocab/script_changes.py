@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from functools import lru_cache
 
 from lib.vocab.characters import character_table
-from lib.vocab.settings import ZERO_WIDTH
+from lib.vocab.settings import MAX_WORD_LENGTH, ZERO_WIDTH
 from lib.vocab.words import WordCounts
 
 _SPACE, _NON_JOINER = ZERO_WIDTH
@@ -52,12 +52,7 @@ def _stripped(character: str) -> str:
 
 
 def normalization_notes(counts: WordCounts, lowercase: bool, strip_accents: bool) -> Iterator[str]:
-    """What the settings change in the letters of a text, one line each.
-
-    Args:
-        counts: of the text, with the counts of its characters before normalization.
-        lowercase, strip_accents: of the tokenizer.
-    """
+    """What the settings of a tokenizer change in the letters of a text, one line each."""
     found, total = counts.raw_characters, max(counts.characters, 1)
     if strip_accents:
         yield from _stripping_notes(found, total)
@@ -150,7 +145,7 @@ def zero_width_note(counts: WordCounts, tokens: tuple[str, ...]) -> str | None:
     return None
 
 
-def unspaced_note(counts: WordCounts, max_word_length: int, unknown: float) -> str | None:
+def unspaced_note(counts: WordCounts, unknown: float) -> str | None:
     """Why many characters are in words that are too long or hardly words, and what to do.
 
     Args:
@@ -165,10 +160,10 @@ def unspaced_note(counts: WordCounts, max_word_length: int, unknown: float) -> s
         if script in _UNSPACED:
             words[script] += count
             characters[script] += count * len(word)
-        if len(word) > max_word_length:
+        if len(word) > MAX_WORD_LENGTH:
             too_long += count * len(word)
     share = f"{too_long / max(total, 1):.1%} of the characters are in words of more than "
-    share += f"{max_word_length} characters, which become [UNK]"
+    share += f"{MAX_WORD_LENGTH} characters, which become [UNK]"
     for script, count in characters.most_common(1):
         mean = count / words[script]
         if count > 0.01 * total and mean > _MAX_MEAN_LENGTH:

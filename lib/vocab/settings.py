@@ -2,7 +2,7 @@
 
 A key is refused only where its value gives other ids than BERT's tokenizer: `"never_split": []` or
 `"word_tokenizer_type": "basic"` is what BERT does. Values of the wrong type are always refused:
-`"lowercase": "false"` would be true.
+`"lowercase": "false"` would be true. All functions raise UserErrors that name the file and the key.
 """
 
 from collections.abc import Mapping
@@ -72,9 +72,6 @@ def check_class(path: Path, values: Mapping[str, Any], has_tokenizer: bool) -> N
 
     Args:
         has_tokenizer: there is a tokenizer.json, which says what a generic class does.
-
-    Raises:
-        UserError: the class has another algorithm.
     """
     name = values.get("tokenizer_class")
     if name is None:
@@ -100,11 +97,7 @@ def check_class(path: Path, values: Mapping[str, Any], has_tokenizer: bool) -> N
 
 
 def stated_settings(path: Path, config: Mapping[str, Any]) -> dict[str, bool]:
-    """The settings in tokenizer_config.json that are stated; null counts as absent.
-
-    Raises:
-        UserError: a key has the wrong type, or a value with which BERT's ids change.
-    """
+    """The settings in tokenizer_config.json that are stated; null counts as absent."""
     for key, required in _REQUIRED_SWITCHES.items():
         if _switch(path, config, key) is (not required):
             raise UserError(
@@ -121,11 +114,7 @@ def stated_settings(path: Path, config: Mapping[str, Any]) -> dict[str, bool]:
 
 
 def never_split(path: Path, config: Mapping[str, Any]) -> list[str]:
-    """The words that a tokenizer must not split, without special tokens.
-
-    Raises:
-        UserError: they are not a list of words.
-    """
+    """The words that a tokenizer must not split, without special tokens."""
     words = config.get("never_split")
     if words is None:
         return []
@@ -147,11 +136,7 @@ def _switch(path: Path, values: Mapping[str, Any], key: str) -> bool | None:
 def parse_tokenizer(
     path: Path, tokenizer: Mapping[str, Any]
 ) -> tuple[dict[str, int], dict[str, bool]]:
-    """The ids and settings in tokenizer.json.
-
-    Raises:
-        UserError: it is not the tokenizer of a BERT, or a value has the wrong type.
-    """
+    """The ids and settings in tokenizer.json."""
     parts = [tokenizer.get(key) for key in ("model", "normalizer", "pre_tokenizer")]
     kinds = [part.get("type") if isinstance(part, Mapping) else None for part in parts]
     if kinds[0] == "BPE":
@@ -201,11 +186,7 @@ def parse_tokenizer(
 
 
 def token_id(path: Path, token: str, number: object) -> int:
-    """An id in a file, checked.
-
-    Raises:
-        UserError: it is not a whole number from 0 to below 2^24.
-    """
+    """An id in a file, a whole number from 0 to below 2^24."""
     if type(number) is not int or not 0 <= number < _MAX_ID:
         raise UserError(
             f"{path}: the id of {token!r:.60} should be a whole number from 0 to below "
@@ -215,11 +196,7 @@ def token_id(path: Path, token: str, number: object) -> int:
 
 
 def check_special_tokens(path: Path, values: Mapping[str, Any]) -> None:
-    """Checks the names of the special tokens in tokenizer_config.json or special_tokens_map.json.
-
-    Raises:
-        UserError: one has another name than in BERT.
-    """
+    """Refuses a tokenizer_config.json or special_tokens_map.json with other special tokens."""
     for key, name in _NAMES.items():
         found = name if values.get(key) is None else _content(path, key, values[key])
         if found != name:
@@ -236,9 +213,6 @@ def added_tokens(
 
     Args:
         is_list_of_ids: the file is added_tokens.json, an object of ids by token.
-
-    Raises:
-        UserError: a value has the wrong type.
     """
     if is_list_of_ids:
         return {token: token_id(path, token, number) for token, number in values.items()}

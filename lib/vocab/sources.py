@@ -48,7 +48,7 @@ def from_sentencepiece(
     Raises:
         UserError: `size` cannot hold the special tokens and the alphabet.
     """
-    characters = count_characters(_without(zero_width, words), MAX_WORD_LENGTH)
+    characters = count_characters(words, zero_width)
     covered = most_frequent_characters(characters, character_coverage)
     alphabet = closed_alphabet(covered, basic)
     fixed = [*SPECIAL_TOKENS, *zero_width, *alphabet]
@@ -85,13 +85,10 @@ def from_characters(
 ) -> list[str]:
     """A vocabulary of the single characters that occur at least `min_frequency` times.
 
-    Args:
-        zero_width: zero-width characters that are tokens by themselves.
-
     Raises:
         UserError: they are more than `size` can hold.
     """
-    characters = count_characters(_without(zero_width, words), MAX_WORD_LENGTH)
+    characters = count_characters(words, zero_width)
     frequent = [character for character, count in characters.items() if count >= min_frequency]
     vocabulary = [*SPECIAL_TOKENS, *zero_width, *closed_alphabet(frequent, basic)]
     if len(vocabulary) > size:
@@ -100,12 +97,6 @@ def from_characters(
             f"{min_frequency} times; set at least {len(vocabulary)}, or raise vocab.min_frequency"
         )
     return pad_vocabulary(vocabulary, size)
-
-
-def _without(zero_width: tuple[str, ...], words: Mapping[str, int]) -> Mapping[str, int]:
-    if not zero_width:
-        return words
-    return {word: count for word, count in words.items() if word not in zero_width}
 
 
 def existing_tokenizer(source: str, base: Path, basic: BasicTokenizer) -> WordPieceTokenizer:

@@ -37,10 +37,8 @@ def raw_span_finder(zero_width: tuple[str, ...] = ()) -> Callable[[str], list[st
 
     "a [MASK]!" gives "a", " [MASK]", "!". The pattern tries special tokens first, because their
     opening bracket is a word by itself. A space goes with the span after it: matching it separately
-    would cost more than caching every word twice, with and without the space.
-
-    Args:
-        zero_width: characters that are spans by themselves, because they are tokens.
+    would cost more than caching every word twice, with and without the space. Zero-width characters
+    that are tokens are spans by themselves.
     """
     special = "|".join(map(re.escape, (*SPECIAL_TOKENS, *zero_width)))
     return re.compile(f" ?+(?:{special}|{word_pattern(''.join(zero_width))}|\n)").findall
@@ -83,13 +81,11 @@ class WordPieceTokenizer:
         vocabulary: list[str],
         lowercase: bool,
         strip_accents: bool,
-        max_word_length: int = MAX_WORD_LENGTH,
         zero_width: tuple[str, ...] = (),
     ) -> None:
         """
         Args:
             vocabulary: one token per id. Of equal tokens the last one is used.
-            max_word_length: in characters; longer words are [UNK].
             zero_width: those of ZERO_WIDTH that are tokens; the others are deleted.
 
         Raises:
@@ -98,7 +94,6 @@ class WordPieceTokenizer:
         self.vocabulary = vocabulary
         self.lowercase = lowercase
         self.strip_accents = strip_accents
-        self.max_word_length = max_word_length
         self.zero_width = zero_width
         self._ids = {token: token_id for token_id, token in enumerate(vocabulary)}
         for token in SPECIAL_TOKENS:
@@ -203,7 +198,7 @@ class WordPieceTokenizer:
 
     def encode_word(self, word: str) -> list[int]:
         """The ids of one word from the basic tokenizer, or [UNK] if it cannot be spelt."""
-        if len(word) > self.max_word_length:
+        if len(word) > MAX_WORD_LENGTH:
             return [self.unk_id]
         ids = self.wordpiece.split(word)
         return [self.unk_id] if ids is None else ids

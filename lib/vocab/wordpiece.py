@@ -17,10 +17,6 @@ class WordPiece:
     """The tokens of a vocabulary, indexed for matching at the start of a word or inside it."""
 
     def __init__(self, ids: Mapping[str, int]) -> None:
-        """
-        Args:
-            ids: token -> id; tokens that continue a word begin with `##`.
-        """
         self._initial: dict[str, int] = dict(ids)
         self._continuing = {
             token.removeprefix(CONTINUATION): token_id

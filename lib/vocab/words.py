@@ -6,8 +6,7 @@ works on a small table instead of on the text.
 
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from functools import reduce
+from dataclasses import dataclass, field, fields
 from itertools import pairwise
 from pathlib import Path
 
@@ -44,19 +43,14 @@ class WordCounts:
     long_sentences: int = 0
     raw_characters: Counter[str] = field(default_factory=Counter)
 
-    def __add__(self, other: "WordCounts") -> "WordCounts":
-        """The sum. It reuses the counters of `self`, which change."""
-        self.words.update(other.words)
-        self.raw_characters.update(other.raw_characters)
-        self.in_long_sentences.update(other.in_long_sentences)
-        return WordCounts(
-            self.words,
-            self.in_long_sentences,
-            self.characters + other.characters,
-            self.sentences + other.sentences,
-            self.long_sentences + other.long_sentences,
-            self.raw_characters,
-        )
+    def update(self, other: "WordCounts") -> None:
+        """Adds the counts of another text."""
+        for each in fields(self):
+            mine, its = getattr(self, each.name), getattr(other, each.name)
+            if isinstance(mine, Counter):
+                mine.update(its)
+            else:
+                setattr(self, each.name, mine + its)
 
     def without_long_sentences(self) -> dict[str, int]:
         """The word counts of all sentences within the length limit."""
@@ -128,7 +122,10 @@ def count_words(
         )
         for start, stop in pairwise(bounds)
     ]
-    return reduce(WordCounts.__add__, shard_map(_count, tasks, workers, "count words", "chunks"))
+    total, *others = shard_map(_count, tasks, workers, "count words", "chunks")
+    for counts in others:
+        total.update(counts)
+    return total
 
 
 def _count(task: _CountTask) -> WordCounts:

@@ -93,13 +93,13 @@ def test_zero_width_characters_between_words_are_reported(counted):
 
 
 def test_scripts_without_spaces_are_reported_unless_segmented(counted):
-    note = unspaced_note(counted(THAI * 2), 100, 1.0)
+    note = unspaced_note(counted(THAI * 2), 1.0)
     assert note.startswith("Thai is written without spaces") and "100.0% of the char" in note
-    assert "have 40 characters" in unspaced_note(counted(f"{THAI[:40]} {THAI[:40]}"), 100, 0.0)
-    assert unspaced_note(counted("ฉัน ไป โรงเรียน ทุก วัน"), 100, 0.0) is None
-    assert unspaced_note(counted(ENGLISH), 100, 0.001) is None
-    assert "URLs" in unspaced_note(counted(f"{ENGLISH} {'x' * 120}"), 100, 0.5)
-    assert "25.0% of the characters" in unspaced_note(counted(ENGLISH), 100, 0.25)
+    assert "have 40 characters" in unspaced_note(counted(f"{THAI[:40]} {THAI[:40]}"), 0.0)
+    assert unspaced_note(counted("ฉัน ไป โรงเรียน ทุก วัน"), 0.0) is None
+    assert unspaced_note(counted(ENGLISH), 0.001) is None
+    assert "URLs" in unspaced_note(counted(f"{ENGLISH} {'x' * 120}"), 0.5)
+    assert "25.0% of the characters" in unspaced_note(counted(ENGLISH), 0.25)
 
 
 def test_characters_are_counted_before_normalization(counted):
