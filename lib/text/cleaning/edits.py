@@ -6,7 +6,7 @@ An edit is a function `edit(text, present, counts) -> text`:
              on which documents are cleaned together.
     present  every character that occurs in the text, and perhaps a few more. Most characters that
              an edit is about do not occur at all, so an edit looks only for those that do. An edit
-             that puts new characters into the text adds them here; `replace_characters` does so.
+             that puts new characters into the text adds them here; `of_characters` does so.
     counts   number of edits by reason, for results/preprocess/metrics.json.
 
 To add an edit: write the function, add its option to `Cleaning`, and give it a line in
@@ -18,7 +18,7 @@ import re
 import unicodedata
 from collections import Counter
 from collections.abc import Callable
-from functools import lru_cache, partial
+from functools import lru_cache, partial, wraps
 from typing import Literal
 
 import numpy as np
@@ -216,53 +216,47 @@ def find_characters(text: str, present: set[str], counts: Counter[str]) -> str:
     return text
 
 
-def replace_characters(
-    replacement: Callable[[str], str],
-    reason: str,
-    text: str,
-    present: set[str],
-    counts: Counter[str],
-) -> str:
-    """Single characters replaced, each counted.
+def of_characters(reason: str) -> Callable[[Callable[[str], str]], Edit]:
+    """Makes an edit of a function from a character to the text in its place; changes are counted.
 
     Args:
-        replacement: gives the text for one character; called once per distinct character.
         reason: the key of `counts`.
     """
-    replacements = {character: replacement(character) for character in present}
-    replacements = {old: new for old, new in replacements.items() if new != old}
-    if not replacements:
-        return text
-    pattern = f"[{character_class(replacements, present)}]"
-    text, number = re.subn(pattern, lambda match: replacements[match[0]], text)
-    counts[reason] += number
-    present.update(*replacements.values())
-    return text
+
+    def edit_of(replacement: Callable[[str], str]) -> Edit:
+        cached = lru_cache(maxsize=1 << 16)(replacement)
+
+        @wraps(replacement)
+        def edit(text: str, present: set[str], counts: Counter[str]) -> str:
+            replacements = {old: new for old in present if (new := cached(old)) != old}
+            if not replacements:
+                return text
+            pattern = f"[{character_class(replacements, present)}]"
+            text, number = re.subn(pattern, lambda match: replacements[match[0]], text)
+            counts[reason] += number
+            present.update(*replacements.values())
+            return text
+
+        return edit
+
+    return edit_of
 
 
-def read_c1_controls(text: str, present: set[str], counts: Counter[str]) -> str:
+@of_characters("c1_controls")
+def read_c1_controls(character: str) -> str:
     """Text with U+0080 to U+009F as the characters of Windows-1252, as browsers read them.
 
     They come from Windows text that was read as Latin-1: U+0092 is an apostrophe. Five of them have
     no character there and stay what they are.
     """
-    return replace_characters(_windows_1252, "c1_controls", text, present, counts)
-
-
-@lru_cache(maxsize=1 << 16)
-def _windows_1252(character: str) -> str:
     if not "\x80" <= character <= "\x9f":
         return character
     return character.encode("latin-1").decode("cp1252", "ignore") or character
 
 
-def remove_controls(text: str, present: set[str], counts: Counter[str]) -> str:
+@of_characters("control_characters")
+def remove_controls(character: str) -> str:
     """Text without byte order marks, surrogates and control characters, white space excepted."""
-    return replace_characters(_without_control, "control_characters", text, present, counts)
-
-
-@lru_cache(maxsize=1 << 16)
-def _without_control(character: str) -> str:
     if character.isspace() or character == BETWEEN:
         return character
     removed = character == "\ufeff" or unicodedata.category(character) in ("Cc", "Cs")
@@ -322,13 +316,9 @@ def split_lines(text: str, present: set[str], counts: Counter[str]) -> str:
     return split_sentences(text)
 
 
-def punctuation_to_ascii(text: str, present: set[str], counts: Counter[str]) -> str:
+@of_characters("punctuation")
+def punctuation_to_ascii(character: str) -> str:
     """Punctuation of all scripts in its nearest ASCII form, where there is one."""
-    return replace_characters(_ascii_punctuation, "punctuation", text, present, counts)
-
-
-@lru_cache(maxsize=1 << 16)
-def _ascii_punctuation(character: str) -> str:
     if character in _TO_ASCII:
         return _TO_ASCII[character]
     category = unicodedata.category(character)
@@ -340,24 +330,16 @@ def _ascii_punctuation(character: str) -> str:
     return compatible if compatible.isascii() else character
 
 
-def remove_punctuation(text: str, present: set[str], counts: Counter[str]) -> str:
+@of_characters("punctuation")
+def remove_punctuation(character: str) -> str:
     """A space for each punctuation mark and for each symbol that is not an emoji."""
-    return replace_characters(_without_punctuation, "punctuation", text, present, counts)
-
-
-@lru_cache(maxsize=1 << 16)
-def _without_punctuation(character: str) -> str:
     kind = unicodedata.category(character)[0]
     return " " if kind in "PS" and character not in EMOJI_CHARACTERS else character
 
 
-def remove_symbols(text: str, present: set[str], counts: Counter[str]) -> str:
+@of_characters("symbols")
+def remove_symbols(character: str) -> str:
     """A space for each character of category So (symbol, other) that is not an emoji."""
-    return replace_characters(_without_symbol, "symbols", text, present, counts)
-
-
-@lru_cache(maxsize=1 << 16)
-def _without_symbol(character: str) -> str:
     symbol = unicodedata.category(character) == "So" and character not in EMOJI_CHARACTERS
     return " " if symbol else character
 
@@ -369,13 +351,9 @@ def lowercase(text: str, present: set[str], counts: Counter[str]) -> str:
     return text.lower()
 
 
-def remove_accents(text: str, present: set[str], counts: Counter[str]) -> str:
+@of_characters("accents")
+def remove_accents(character: str) -> str:
     """Latin, Greek and Cyrillic letters without their accents."""
-    return replace_characters(_without_accent, "accents", text, present, counts)
-
-
-@lru_cache(maxsize=1 << 16)
-def _without_accent(character: str) -> str:
     apart = unicodedata.normalize("NFD", character)
     bare = _ACCENT.sub("", apart)
     return unicodedata.normalize("NFC", bare) if bare != apart else character
