@@ -133,17 +133,11 @@ class Overlap:
         self._bitmap = np.zeros(1 << _BITMAP_BITS, bool)
         self._bitmap[_bitmap_positions(self._hashes)] = True
 
-    def update(self, documents: Iterable[bytes]) -> None:
-        """Compares training documents with all held-out ones; order and batches do not matter.
+    def update(self, hashes: np.ndarray, offsets: np.ndarray) -> None:
+        """Compares a block of training documents, as `shingles` yields it, with all held-out ones.
 
-        Args:
-            documents: UTF-8 text, in Google's input format or not.
+        The order of documents and how they fall into blocks do not matter.
         """
-        for hashes, offsets in shingles(documents):
-            self.update_block(hashes, offsets)
-
-    def update_block(self, hashes: np.ndarray, offsets: np.ndarray) -> None:
-        """`update` for a block of training documents, as `shingles` yields it."""
         for pairs in self._candidates(hashes, offsets):
             training, held_out = np.divmod(pairs, len(self._sets))
             new = ~self.found[held_out]
@@ -247,7 +241,7 @@ def compare_shard(task: OverlapTask) -> list[np.ndarray]:
     # Shingles take longer than comparisons, so they are made once for all samples.
     for hashes, offsets in shingles(read_corpus(task.shard)):
         for overlap in overlaps:
-            overlap.update_block(hashes, offsets)
+            overlap.update(hashes, offsets)
     return [overlap.found.copy() for overlap in overlaps]
 
 

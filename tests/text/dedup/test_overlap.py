@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from lib.text.dedup import overlap as module
 from lib.text.dedup.overlap import MIN_SIMILARITY, Overlap, draw_sample, measure_overlap
+from lib.text.dedup.shingles import shingles
 from lib.text.documents import format_document
 from tests.helpers.similarity import jaccard, word_runs
 
@@ -23,6 +24,11 @@ def found_by_brute_force(held_out, training):
 
 def encoded(documents):
     return [f"{document}\n".encode() for document in documents]
+
+
+def update(overlap, training):
+    for hashes, offsets in shingles(training):
+        overlap.update(hashes, offsets)
 
 
 @st.composite
@@ -58,13 +64,13 @@ def test_near_duplicates_equal_brute_force_for_any_batches(corpus, cuts):
 
     one = Overlap(encoded(held_out))
     for part in parts:
-        one.update(encoded(part))
+        update(one, encoded(part))
     assert one.found.tolist() == expected
 
     joined = np.zeros(len(held_out), bool)
     for part in reversed(parts):
         other = Overlap(encoded(held_out))
-        other.update(iter(encoded(part)))
+        update(other, iter(encoded(part)))
         joined |= other.found
     assert joined.tolist() == expected
 
@@ -93,7 +99,7 @@ def test_documents_exactly_at_the_threshold_are_near_duplicates():
         shared = size * 4 // 5
         for common, expected in ((shared, True), (shared - 1, False)):
             overlap = Overlap(encoded([" ".join(words)]))
-            overlap.update(encoded([" ".join(words[: common + 2])]))
+            update(overlap, encoded([" ".join(words[: common + 2])]))
             assert overlap.found.tolist() == [expected]
 
 
@@ -112,13 +118,13 @@ def test_batches_change_only_memory_and_templates_only_the_sample(monkeypatch):
     used = len(overlap.found)
     assert 200 <= used < 400
     assert len(Overlap(encoded(held_out[:200])).found) == 200
-    overlap.update(encoded(training))
+    update(overlap, encoded(training))
     expected = found_by_brute_force(held_out[:used], training)
     assert overlap.found.tolist() == expected
     assert 0 < sum(expected) < used
     monkeypatch.setattr(module, "_MAX_MATCHES", 500)
     other = Overlap(encoded(held_out))
-    other.update(encoded(training))
+    update(other, encoded(training))
     assert other.found.tolist() == expected
 
 
@@ -126,7 +132,7 @@ def test_near_duplicates_in_other_languages_and_without_words():
     held_out = ["今天天气很好，我们去公园玩吧。", "!!!", "Ok", "سلام دنیا", "unique enough here"]
     training = ["今天天气很好我们去公园玩吧", "???", "ok.", "سلام، دنیا", "something else here"]
     overlap = Overlap(encoded(held_out))
-    overlap.update(encoded(training))
+    update(overlap, encoded(training))
     assert overlap.found.tolist() == [True, False, True, True, False]
 
 
