@@ -11,20 +11,11 @@ import os
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from io import BufferedIOBase, BufferedReader, RawIOBase
 from pathlib import Path
-from typing import Protocol
+from typing import Any
 
-# First bytes of a file -> compression. A zstandard file may begin with a frame to be skipped (pzstd
-# writes one), whose first byte is one of sixteen.
-_MAGIC = {
-    b"\x1f\x8b": "gzip",
-    b"BZh": "bzip2",
-    b"\xfd7zXZ\0": "xz",
-    b"\x28\xb5\x2f\xfd": "zstandard",
-    **{bytes([first]) + b"\x2a\x4d\x18": "zstandard" for first in range(0x50, 0x60)},
-}
-_FIRST_BYTES = frozenset(start[:2] for start in _MAGIC)
 SUFFIXES = (".gz", ".bz2", ".xz", ".zst")
 # Compressed bytes given to a decompressor at once. If they are damaged, it returns nothing of them.
 _PIECE_BYTES = 1 << 13
@@ -34,27 +25,8 @@ _BLOCK_BYTES = 1 << 18
 DAMAGED = (EOFError, OSError, zlib.error, lzma.LZMAError)
 
 
-def compression_of(magic: bytes) -> str:
-    """gzip, bzip2, xz, zstandard or none, by the first bytes of a file."""
-    if magic[:2] not in _FIRST_BYTES:
-        return "none"
-    return next((name for start, name in _MAGIC.items() if magic.startswith(start)), "none")
-
-
-class _Decompressor(Protocol):
-    """A decompressor of one stream, as in Python's modules bz2 and lzma."""
-
-    @property
-    def eof(self) -> bool: ...
-    @property
-    def needs_input(self) -> bool: ...
-    @property
-    def unused_data(self) -> bytes: ...
-    def decompress(self, data: bytes, max_length: int) -> bytes: ...
-
-
 class _GzipDecompressor:
-    """zlib's decompressor of one gzip stream, its checksum included."""
+    """zlib's decompressor of one gzip stream, its checksum included, like those of bz2 and lzma."""
 
     def __init__(self) -> None:
         self._stream = zlib.decompressobj(wbits=31)
@@ -75,6 +47,8 @@ class _GzipDecompressor:
         return self._stream.decompress(self._stream.unconsumed_tail + data, max_length)
 
 
+# One stream of a file.
+_Decompressor = bz2.BZ2Decompressor | lzma.LZMADecompressor | _GzipDecompressor
 # Compression -> first bytes of each stream, and its decompressor.
 _STREAMS: dict[str, tuple[bytes, Callable[[], _Decompressor]]] = {
     "gzip": (b"\x1f\x8b", _GzipDecompressor),
@@ -83,18 +57,39 @@ _STREAMS: dict[str, tuple[bytes, Callable[[], _Decompressor]]] = {
 }
 
 
-class _InPieces(RawIOBase):
-    """A file that gives at most a piece at once, whatever is asked for."""
+# First bytes of a file -> compression. A zstandard file may begin with a frame to be skipped (pzstd
+# writes one), whose first byte is one of sixteen.
+_MAGIC = {
+    **{start: name for name, (start, _) in _STREAMS.items()},
+    b"\x28\xb5\x2f\xfd": "zstandard",
+    **{bytes([first]) + b"\x2a\x4d\x18": "zstandard" for first in range(0x50, 0x60)},
+}
+_FIRST_BYTES = frozenset(start[:2] for start in _MAGIC)
 
-    def __init__(self, plain: BufferedReader) -> None:
+
+def compression_of(magic: bytes) -> str:
+    """gzip, bzip2, xz, zstandard or none, by the first bytes of a file."""
+    if magic[:2] not in _FIRST_BYTES:
+        return "none"
+    return next((name for start, name in _MAGIC.items() if magic.startswith(start)), "none")
+
+
+class ByteFile(RawIOBase):
+    """A file of the bytes of some blocks, of which a read gives one at most."""
+
+    def __init__(self, blocks: Iterator[bytes]) -> None:
         super().__init__()
-        self._plain = plain
+        self._blocks, self._rest = blocks, memoryview(b"")
 
     def readable(self) -> bool:
         return True
 
-    def read(self, size: int = -1, /) -> bytes:
-        return self._plain.read(_PIECE_BYTES)
+    def readinto(self, buffer: Any, /) -> int:
+        if not self._rest:
+            self._rest = memoryview(next(self._blocks, b""))
+        size = min(len(buffer), len(self._rest))
+        buffer[:size], self._rest = self._rest[:size], self._rest[size:]
+        return size
 
 
 class CompressedStream(BufferedIOBase):
@@ -114,7 +109,8 @@ class CompressedStream(BufferedIOBase):
         if compression == "zstandard":
             import pyarrow  # Slow to import: only where there is such a file.
 
-            zstandard = pyarrow.input_stream(_InPieces(plain), compression="zstd")
+            pieces = ByteFile(iter(partial(plain.read, _PIECE_BYTES), b""))
+            zstandard = pyarrow.input_stream(pieces, compression="zstd")
             # In the same way, a read that meets damage returns nothing.
             self._next: Callable[[int], bytes] = lambda size: bytes(
                 zstandard.read1(min(size, 2 * _PIECE_BYTES))

@@ -14,11 +14,13 @@ then values, or numbers of values in the dictionary.
 import io
 import itertools
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, BinaryIO
 
 import numpy as np
+
+from lib.text.reading.compression import ByteFile
 
 # Larger pages are decompressed in parts, and larger dictionaries are kept on disk.
 _LARGE_BYTES = 8 << 20
@@ -29,15 +31,15 @@ _PACKED_VALUES = 1 << 13  # unpacked at once
 # Codes of the format.
 _DATA_PAGE, _DICTIONARY_PAGE, _DATA_PAGE_V2 = 0, 2, 3
 _PLAIN, _PLAIN_DICTIONARY, _RLE, _RLE_DICTIONARY = 0, 2, 3, 8
-_ENCODINGS = {"PLAIN", "PLAIN_DICTIONARY", "RLE", "RLE_DICTIONARY", "BIT_PACKED"}
-_CODECS = {
-    "UNCOMPRESSED": None,
-    "SNAPPY": "snappy",
-    "GZIP": "gzip",
-    "BROTLI": "brotli",
-    "ZSTD": "zstd",
+# pyarrow's names of the other codes that this module reads.
+_ENCODINGS = {
+    0: "PLAIN",
+    2: "PLAIN_DICTIONARY",
+    3: "RLE",
+    4: "BIT_PACKED",
+    8: "RLE_DICTIONARY",
 }
-_STREAMED = ("gzip", "brotli", "zstd")
+_CODECS = {0: "UNCOMPRESSED", 1: "SNAPPY", 2: "GZIP", 4: "BROTLI", 6: "ZSTD"}
 
 
 @dataclass(frozen=True)
@@ -60,8 +62,8 @@ def is_readable(column: Any) -> bool:
     """Whether this module reads a column chunk (pyarrow's metadata of it)."""
     return (
         column.physical_type == "BYTE_ARRAY"
-        and set(column.encodings) <= _ENCODINGS
-        and column.compression in _CODECS
+        and set(column.encodings) <= set(_ENCODINGS.values())
+        and column.compression in _CODECS.values()
     )
 
 
@@ -79,52 +81,51 @@ def column_values(
     Raises:
         ValueError, EOFError: the file is damaged.
     """
-    codec = _CODECS[column.compression]
+    codec = column.compression.lower()
     position = column.data_page_offset
-    if column.has_dictionary_page and column.dictionary_page_offset:
+    if column.dictionary_page_offset:
         position = min(position, column.dictionary_page_offset)
     left = column.num_values
     dictionary: _Dictionary | None = None
     while left > 0:
-        source = _Source(stream, position)
-        header = _struct(source)
+        stream.seek(position)
+        header = _struct(stream)
         kind, size, compressed_size = header[1], header[2], header[3]
         if not (
             0 <= size <= column.total_uncompressed_size
             and 0 <= compressed_size <= column.total_compressed_size
         ):
             raise ValueError("a page that is larger than its column")
-        start = source.position
+        start = stream.tell()
         position = start + compressed_size
         if kind == _DICTIONARY_PAGE:
-            body = _body(_Source(stream, start, position), codec, size)
+            body = _body(stream, start, position, codec, size)
             dictionary = _Dictionary(body, header[7][1], size, max_bytes)
-        elif kind == _DATA_PAGE:
+            continue
+        levels = b""
+        if kind == _DATA_PAGE:
             count, encoding, level_encoding = (header[5][field] for field in (1, 2, 3))
-            body = _body(_Source(stream, start, position), codec, size)
-            levels: Iterator[int] = itertools.repeat(max_definition, count)
+            body = _body(stream, start, position, codec, size)
             if max_definition:
                 if level_encoding != _RLE:
                     raise ValueError("definition levels of an unknown encoding")
-                length = int.from_bytes(body(4), "little")
-                levels = _hybrid(body(length), max_definition.bit_length(), count)
-                size -= 4 + length
-            values = _page_values(body, encoding, dictionary, size, count, max_bytes)
-            yield from (next(values) if level == max_definition else None for level in levels)
-            left -= count
+                levels = _read(body, int.from_bytes(_read(body, 4), "little"))
+                size -= 4 + len(levels)
         elif kind == _DATA_PAGE_V2:
             page = header[8]
             count, encoding, definition, repetition = (page[field] for field in (1, 4, 5, 6))
-            source.read(repetition)
-            levels = itertools.repeat(max_definition, count)
-            if max_definition:
-                levels = _hybrid(source.read(definition), max_definition.bit_length(), count)
-            rest = _Source(stream, source.position, position)
+            start += repetition
+            levels = _read(_open(stream, start, position), definition)
+            start += definition
             size -= repetition + definition
-            body = _body(rest, codec if page.get(7, True) else None, size)
-            values = _page_values(body, encoding, dictionary, size, count, max_bytes)
-            yield from (next(values) if level == max_definition else None for level in levels)
-            left -= count
+            codec_here = codec if page.get(7, True) else "uncompressed"
+            body = _body(stream, start, position, codec_here, size)
+        else:
+            continue
+        values = _page_values(body, encoding, dictionary, size, count, max_bytes)
+        for level in _hybrid(levels, max_definition.bit_length(), count):
+            yield next(values) if level == max_definition else None
+        left -= count
 
 
 # --- The footers of files with very many columns
@@ -143,10 +144,6 @@ class ColumnChunk:
     data_page_offset: int
     dictionary_page_offset: int | None
 
-    @property
-    def has_dictionary_page(self) -> bool:
-        return self.dictionary_page_offset is not None
-
 
 @dataclass
 class Footer:
@@ -154,13 +151,11 @@ class Footer:
 
     Attributes:
         names: the first columns of the file.
-        rows: of the file.
         max_definition: the definition level of its values that are not null.
         chunks: one per row group; none if there is no such column, or it is within lists.
     """
 
     names: list[str]
-    rows: int
     max_definition: int
     chunks: list[ColumnChunk]
 
@@ -183,20 +178,18 @@ def read_footer(stream: BinaryIO, path: str) -> Footer:
         ValueError, EOFError, LookupError: the footer is damaged.
     """
     stream.seek(-8 - footer_bytes(stream), io.SEEK_END)
-    footer = Footer([], 0, 0, [])
+    footer = Footer([], 0, [])
     leaf = -1
     for number, kind in _fields(stream):
         if number == 2:
             leaf = _find_leaf(stream, path, footer)
-        elif number == 3:
-            footer.rows = _integer(stream)
         elif number == 4:
-            for _ in range(_list_length(stream)):
+            for _ in range(_list_header(stream)[0]):
                 for inner, inner_kind in _fields(stream):
                     if inner != 1:
                         _field(stream, inner_kind)
                         continue
-                    for index in range(_list_length(stream)):
+                    for index in range(_list_header(stream)[0]):
                         column = _struct(stream)
                         if index == leaf:
                             footer.chunks.append(_column_chunk(column[3]))
@@ -209,7 +202,7 @@ def read_footer(stream: BinaryIO, path: str) -> Footer:
 def _find_leaf(stream: BinaryIO, path: str, footer: Footer) -> int:
     """The number of a column that is in no list, or -1."""
     leaf, found = 0, -1
-    count = _list_length(stream)
+    count = _list_header(stream)[0]
     # Of each group that is open: children that are left, path, definition and repetition level.
     open_groups = [[_struct(stream).get(5, 0), "", 0, 0]]
     for _ in range(count - 1):
@@ -232,21 +225,11 @@ def _find_leaf(stream: BinaryIO, path: str, footer: Footer) -> int:
     return found
 
 
-_ENCODING_NAMES = {
-    0: "PLAIN",
-    2: "PLAIN_DICTIONARY",
-    3: "RLE",
-    4: "BIT_PACKED",
-    8: "RLE_DICTIONARY",
-}
-_CODEC_NAMES = {0: "UNCOMPRESSED", 1: "SNAPPY", 2: "GZIP", 4: "BROTLI", 6: "ZSTD"}
-
-
 def _column_chunk(values: dict[int, Any]) -> ColumnChunk:
     return ColumnChunk(
         "BYTE_ARRAY" if values[1] == 6 else "other",
-        tuple(_ENCODING_NAMES.get(code, "other") for code in values[2]),
-        _CODEC_NAMES.get(values[4], "other"),
+        tuple(_ENCODINGS.get(code, "other") for code in values[2]),
+        _CODECS.get(values[4], "other"),
         values[5],
         values[6],
         values[7],
@@ -258,100 +241,48 @@ def _column_chunk(values: dict[int, Any]) -> ColumnChunk:
 # --- Bytes
 
 
-class _Source:
-    """Exact reads from a position of a file on, up to an end."""
-
-    def __init__(self, stream: BinaryIO, position: int, end: int | None = None) -> None:
-        self._stream, self.position, self.end = stream, position, end
-
-    def some(self, size: int) -> bytes:
-        """At most `size` bytes; none at the end."""
-        if self.end is not None:
-            size = min(size, self.end - self.position)
-        self._stream.seek(self.position)
-        data = self._stream.read(size) if size > 0 else b""
-        self.position += len(data)
-        return data
-
-    def read(self, size: int) -> bytes:
-        data = self.some(size)
-        if len(data) < size:
-            raise EOFError("a page ends too early")
-        return data
+def _blocks(stream: BinaryIO, start: int, stop: int) -> Iterator[bytes]:
+    while start < stop:
+        stream.seek(start)
+        block = stream.read(min(_BLOCK_BYTES, stop - start))
+        if not block:
+            return
+        yield block
+        start += len(block)
 
 
-# Reads exactly so many bytes of a page.
-_Read = Callable[[int], bytes]
+def _open(stream: BinaryIO, start: int, stop: int) -> BinaryIO:
+    """The bytes from `start` to `stop` of a file as a file."""
+    return io.BufferedReader(ByteFile(_blocks(stream, start, stop)), _BLOCK_BYTES)
 
 
-def _body(source: _Source, codec: str | None, size: int) -> _Read:
-    """A page's decompressed bytes; in parts, if there are many."""
+def _read(source: BinaryIO, size: int) -> bytes:
+    """Exactly so many bytes."""
+    data = source.read(size)
+    if len(data) < size:
+        raise EOFError("a page ends too early")
+    return data
+
+
+def _body(stream: BinaryIO, start: int, stop: int, codec: str, size: int) -> BinaryIO:
+    """The decompressed bytes of a page or of a part of it; in parts, if there are many."""
     import pyarrow
 
-    assert source.end is not None
-    if codec is None:
-        return source.read
+    page = _open(stream, start, stop)
+    if codec == "uncompressed":
+        return page
     if size <= _LARGE_BYTES:
-        data = source.read(source.end - source.position)
-        whole = pyarrow.decompress(data, size, codec=codec, asbytes=True) if size else b""
-        return _exactly(io.BytesIO(whole).read)
-    if codec in _STREAMED:
-        return _exactly(pyarrow.input_stream(_Limited(source), compression=codec).read)
-    return _exactly(_Blocks(_snappy_blocks(source, size)).read)
+        data = _read(page, stop - start)
+        return io.BytesIO(
+            pyarrow.decompress(data, size, codec=codec, asbytes=True) if size else b""
+        )
+    if codec == "snappy":
+        return io.BufferedReader(ByteFile(_snappy_blocks(stream, start, stop, size)), _BLOCK_BYTES)
+    body: BinaryIO = pyarrow.input_stream(page, compression=codec)
+    return body
 
 
-def _exactly(read: Callable[[int], bytes]) -> _Read:
-    def exact(size: int) -> bytes:
-        data = read(size)
-        if len(data) < size:
-            raise EOFError("a page ends too early")
-        return data
-
-    return exact
-
-
-class _Limited(io.RawIOBase):
-    """A part of a file as a file."""
-
-    def __init__(self, source: _Source) -> None:
-        super().__init__()
-        self._source = source
-
-    def readable(self) -> bool:
-        return True
-
-    def read(self, size: int = -1, /) -> bytes:
-        return self._source.some(_BLOCK_BYTES if size < 0 else size)
-
-
-class _Blocks:
-    """Reads of any size from blocks."""
-
-    def __init__(self, blocks: Iterator[bytes]) -> None:
-        self._blocks, self._block, self._at = blocks, b"", 0
-
-    def read(self, size: int) -> bytes:
-        end = self._at + size
-        if end <= len(self._block):
-            data = self._block[self._at : end]
-            self._at = end
-            return data
-        parts = [self._block[self._at :]]
-        size -= len(parts[0])
-        self._block, self._at = b"", 0
-        while size > 0:
-            block = next(self._blocks, b"")
-            if not block:
-                break
-            if len(block) > size:
-                self._block, self._at = block, size
-                block = block[:size]
-            parts.append(block)
-            size -= len(block)
-        return b"".join(parts)
-
-
-def _snappy_blocks(source: _Source, size: int) -> Iterator[bytes]:
+def _snappy_blocks(stream: BinaryIO, start: int, stop: int, size: int) -> Iterator[bytes]:
     """The decompressed bytes of a large page in Snappy's format, 64 KiB at a time.
 
     Snappy compresses blocks of 64 KiB of text by themselves, although the format does not say where
@@ -360,24 +291,22 @@ def _snappy_blocks(source: _Source, size: int) -> Iterator[bytes]:
     """
     import pyarrow
 
-    assert source.end is not None
-    start, end = source.position, source.end
+    page = _open(stream, start, stop)
+    _varint(page)
     done = 0
-    _varint(source)
     buffer = b""
     while done < size:
         target = min(_SNAPPY_BLOCK, size - done)
         # No block needs more: a literal has a header of at most 5 bytes.
         if len(buffer) < 2 * _SNAPPY_BLOCK:
-            buffer += source.some(16 * _SNAPPY_BLOCK)
+            buffer += page.read(16 * _SNAPPY_BLOCK)
         try:
             length = _snappy_length(buffer, target)
             block = pyarrow.decompress(
                 _as_varint(target) + buffer[:length], target, codec="snappy", asbytes=True
             )
         except (ValueError, IndexError, OSError, pyarrow.ArrowException):
-            source.position = start
-            data = source.read(end - start)
+            data = _read(_open(stream, start, stop), stop - start)
             yield pyarrow.decompress(data, size, codec="snappy", asbytes=True)[done:]
             return
         yield block
@@ -416,7 +345,7 @@ def _snappy_length(data: bytes, target: int) -> int:
 
 
 def _page_values(
-    body: _Read,
+    body: BinaryIO,
     encoding: int,
     dictionary: "_Dictionary | None",
     size: int,
@@ -435,51 +364,45 @@ def _page_values(
         raise ValueError("values of an unknown encoding")
     if size == 0:  # All are null.
         return iter(())
-    width = body(1)[0]
-    return map(dictionary.value, _hybrid(body(size - 1), width, count))
+    width = _read(body, 1)[0]
+    return map(dictionary.value, _hybrid(_read(body, size - 1), width, count))
 
 
-def _plain(body: _Read, max_bytes: int) -> bytes | TooLong:
+def _plain(body: BinaryIO, max_bytes: int) -> bytes | TooLong:
     """A byte array: its length in four bytes, and the bytes."""
-    size = int.from_bytes(body(4), "little")
+    size = int.from_bytes(_read(body, 4), "little")
     if size <= max_bytes:
-        return body(size)
-    beginning = body(512)
+        return _read(body, size)
+    beginning = _read(body, 512)
     for start in range(512, size, _BLOCK_BYTES):
-        body(min(_BLOCK_BYTES, size - start))
+        _read(body, min(_BLOCK_BYTES, size - start))
     return TooLong(size, beginning)
 
 
 class _Dictionary:
     """The dictionary of a column chunk, in memory or, if it is large, on disk."""
 
-    def __init__(self, body: _Read, count: int, size: int, max_bytes: int) -> None:
-        self._values: list[bytes | TooLong] = []
-        self._places: list[tuple[int, int] | TooLong] = []
-        self._last: tuple[int, bytes | TooLong] = (-1, b"")
-        if size <= _LARGE_BYTES:
-            self._values = [_plain(body, max_bytes) for _ in range(count)]
-            return
-        self._file = tempfile.TemporaryFile()  # noqa: SIM115 (closed when it is collected)
-        position = 0
+    def __init__(self, body: BinaryIO, count: int, size: int, max_bytes: int) -> None:
+        # On disk: (position, size).
+        self._values: list[bytes | TooLong | tuple[int, int]] = []
+        self._last: tuple[int, bytes] = (-1, b"")
+        self._file = tempfile.TemporaryFile() if size > _LARGE_BYTES else None  # noqa: SIM115
         for _ in range(count):
             value = _plain(body, max_bytes)
-            if isinstance(value, TooLong):
-                self._places.append(value)
-            else:
+            if self._file and isinstance(value, bytes):
+                self._values.append((self._file.tell(), len(value)))
                 self._file.write(value)
-                self._places.append((position, len(value)))
-                position += len(value)
+            else:
+                self._values.append(value)
 
     def value(self, number: int) -> bytes | TooLong:
-        if self._values:
-            return self._values[number]
+        value = self._values[number]
+        if not isinstance(value, tuple):
+            return value
         if number != self._last[0]:
-            place = self._places[number]
-            if isinstance(place, TooLong):
-                return place
-            self._file.seek(place[0])
-            self._last = (number, self._file.read(place[1]))
+            assert self._file is not None
+            self._file.seek(value[0])
+            self._last = (number, self._file.read(value[1]))
         return self._last[1]
 
 
@@ -516,7 +439,7 @@ def _hybrid(data: bytes, width: int, count: int) -> Iterator[int]:
 # --- Thrift's compact protocol
 
 
-def _varint(source: Any) -> int:
+def _varint(source: BinaryIO) -> int:
     number = shift = 0
     while True:
         byte = source.read(1)
@@ -537,12 +460,12 @@ def _as_varint(number: int) -> bytes:
     return bytes(data)
 
 
-def _integer(source: Any) -> int:
+def _integer(source: BinaryIO) -> int:
     number = _varint(source)
     return number >> 1 ^ -(number & 1)
 
 
-def _fields(source: Any) -> Iterator[tuple[int, int]]:
+def _fields(source: BinaryIO) -> Iterator[tuple[int, int]]:
     """The numbers and types of the fields of a struct; the caller reads their values."""
     number = 0
     while byte := source.read(1)[0]:
@@ -550,17 +473,18 @@ def _fields(source: Any) -> Iterator[tuple[int, int]]:
         yield number, byte & 15
 
 
-def _struct(source: Any) -> dict[int, Any]:
+def _struct(source: BinaryIO) -> dict[int, Any]:
     """The fields of a struct by their numbers."""
     return {number: _field(source, kind) for number, kind in _fields(source)}
 
 
-def _list_length(source: Any) -> int:
+def _list_header(source: BinaryIO) -> tuple[int, int]:
+    """The length of a list and the type of its elements."""
     head = source.read(1)[0]
-    return head >> 4 if head >> 4 < 15 else _varint(source)
+    return (head >> 4 if head >> 4 < 15 else _varint(source)), head & 15
 
 
-def _field(source: Any, kind: int) -> Any:
+def _field(source: BinaryIO, kind: int) -> Any:
     match kind:
         case 1 | 2:
             return kind == 1
@@ -573,9 +497,7 @@ def _field(source: Any, kind: int) -> Any:
         case 8:
             return source.read(_varint(source))
         case 9 | 10:
-            head = source.read(1)[0]
-            count = head >> 4 if head >> 4 < 15 else _varint(source)
-            inner = head & 15
+            count, inner = _list_header(source)
             return [source.read(1) if inner < 3 else _field(source, inner) for _ in range(count)]
         case 12:
             return _struct(source)

@@ -146,7 +146,7 @@ def test_a_footer_of_very_many_columns_is_read_without_arrow(tmp_path, monkeypat
         for name in ("text", "doc.text"):
             footer = read_footer(stream, name)
             leaf = _text_column(table, (name,))
-            assert footer.rows == 50 and footer.names == ["a", "doc", "text"]
+            assert footer.names == ["a", "doc", "text"]
             assert footer.max_definition == table.schema.column(leaf).max_definition_level
             for group, chunk in enumerate(footer.chunks):
                 column = table.metadata.row_group(group).column(leaf)
