@@ -184,11 +184,8 @@ def encoding_of(stream: BufferedIOBase, other: str) -> str:
         end = block.rfind(b"\n") + 1 or max(len(block) - 3, 0)
         # A line that does not end is looked at in parts.
         rest, block = (block[end:], block[:end]) if len(block) - end < 1 << 20 else (b"", block)
-        if not _is_utf8(block):
-            some = _lines_of_utf8(block)
-            good, bad = good + some[0], bad + some[1]
-        elif not bad or not block.isascii():
-            good += _lines_of_utf8(block)[0]
+        some = _lines_of_utf8(block)
+        good, bad = good + some[0], bad + some[1]
     some = _lines_of_utf8(rest)
     good, bad = good + some[0], bad + some[1]
     if good >= _CLEARLY * bad:
@@ -201,14 +198,6 @@ def _next_block(stream: BufferedIOBase) -> bytes:
         return stream.read1(1 << 18)
     except DAMAGED:  # What comes before decides; reading the text rejects the rest.
         return b""
-
-
-def _is_utf8(data: bytes) -> bool:
-    try:
-        data.decode()
-    except UnicodeDecodeError:
-        return False
-    return True
 
 
 def doubt(head: bytes, encoding: str) -> str | None:
