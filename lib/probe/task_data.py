@@ -3,7 +3,7 @@
 import hashlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 import numpy as np
 
@@ -58,7 +58,7 @@ def read_task(data: Path, task: ProbeTask) -> TaskData:
         )
     parts: dict[str | None, list[Path]] = {}
     inside = data if data.is_dir() else data.parent
-    given = given_splits([PurePosixPath(path.relative_to(inside)) for path in files], data)
+    given = given_splits([path.relative_to(inside).as_posix() for path in files], data)
     if given.unclear:
         names, _ = given.question()
         notes.append(f"{names}: not for tests, although the name resembles that of a split")

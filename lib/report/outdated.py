@@ -157,7 +157,8 @@ def _same_on_disk(path: Path, recorded: Mapping[str, Any]) -> bool:
             return False
         if size > _MAX_HASHED or "md5" not in recorded:
             return True
-        digest = fingerprint.of_file(path) if path.is_file() else input_md5(path, files, _THREADS)
+        named = {file.relative_to(path).as_posix(): file for file in files}
+        digest = fingerprint.of_file(path) if path.is_file() else input_md5(named, _THREADS)
     except FileNotFoundError:
         return False  # A stage is writing there.
     return bool(digest == recorded["md5"])

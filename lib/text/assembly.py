@@ -3,7 +3,7 @@
 import shutil
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -21,16 +21,14 @@ class CleanedChunk:
     """A cleaned chunk.
 
     Attributes:
-        files: its raw files, relative to the folder of raw text.
-        folders: the given split of each, or "".
+        folders: the given split of each of its raw files, or "".
         path: the path of its files, without suffixes.
         documents: the number of documents of each raw file.
     """
 
-    files: list[str]
     folders: list[str]
     path: Path
-    documents: list[int] = field(default_factory=list)
+    documents: list[int]
 
 
 def drop_duplicates(

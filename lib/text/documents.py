@@ -9,6 +9,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain, groupby
 from pathlib import Path
 from typing import BinaryIO, Self
 
@@ -74,14 +75,20 @@ def join_all(batches: Iterable[Documents], counts: Counter[str]) -> Iterator[Doc
     return gather(lines, counts)
 
 
+# Documents (sentences joined by LF), and of each the index of its file and its raw characters.
+Groups = tuple[list[str], list[int], list[int]]
+
+
 class SentenceGroups:
-    """Groups the sentences of all documents into new documents of so many sentences.
+    """Groups the sentences of all documents of a file into new documents of so many sentences.
 
         >>> groups = SentenceGroups(2, Counter())
-        >>> groups.add(["A.\\nB.\\nC.", "", "D.\\nE."])
-        ['A.\\nB.', 'C.\\nD.']
+        >>> groups.add(["A.\\nB.\\nC.", "D.\\nE."], [0, 0], [7, 5])
+        (['A.\\nB.', 'C.\\nD.'], [0, 0], [12, 0])
         >>> groups.rest()
-        ['E.']
+        (['E.'], [0], [0])
+
+    Raw characters are not known by sentence: they count for the next document that is complete.
 
     Args:
         sentences: per document.
@@ -91,27 +98,45 @@ class SentenceGroups:
     def __init__(self, sentences: int, counts: Counter[str]) -> None:
         self._sentences, self._counts = sentences, counts
         self._current: list[str] = []
-        self._size = 0
+        self._size = self._file = self._characters = 0
+        self._complete: Groups = ([], [], [])
 
-    def add(self, documents: Iterable[str]) -> list[str]:
-        """The groups that some documents complete; sentences are separated by LF."""
-        groups = []
-        for document in filter(None, documents):
-            for sentence in document.split("\n"):
+    def add(self, documents: list[str], files: list[int], characters: list[int]) -> Groups:
+        """The groups that some documents complete; those of a file follow one another."""
+        start = 0
+        for file, same in groupby(files):
+            stop = start + len(list(same))
+            if file != self._file:
+                self._end()
+            self._file = file
+            self._characters += sum(characters[start:stop])
+            for sentence in chain.from_iterable(each.split("\n") for each in documents[start:stop]):
                 if self._size + len(sentence) > MAX_DOCUMENT and self._current:
                     self._counts["documents_cut"] += 1
-                    groups += self.rest()
+                    self._end()
                 self._current.append(sentence)
                 self._size += len(sentence)
                 if len(self._current) == self._sentences:
-                    groups += self.rest()
-        return groups
+                    self._end()
+            start = stop
+        return self._take()
 
-    def rest(self) -> list[str]:
-        """The last group, of fewer sentences; none if there is no sentence left."""
-        group = ["\n".join(self._current)] if self._current else []
-        self._current, self._size = [], 0
-        return group
+    def rest(self) -> Groups:
+        """The last group, of fewer sentences, if there are any left."""
+        self._end()
+        return self._take()
+
+    def _end(self) -> None:
+        if self._current:
+            documents, files, characters = self._complete
+            documents.append("\n".join(self._current))
+            files.append(self._file)
+            characters.append(self._characters)
+            self._current, self._size, self._characters = [], 0, 0
+
+    def _take(self) -> Groups:
+        complete, self._complete = self._complete, ([], [], [])
+        return complete
 
 
 def corpus_blocks(stream: BinaryIO, size: int) -> Iterator[bytes]:

@@ -8,6 +8,8 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 
 from lib.text.cleaning.edits import Cleaning
+from lib.text.names import shown_name, some_of
+from lib.text.reading.reader import RawFile
 
 # Remnants of other formats are noted from this number and this share of characters on.
 _FEW_REMNANTS = 20
@@ -16,7 +18,6 @@ _REMNANTS = 50e-6
 _WRAPPED = 0.002
 # As a fraction of all characters. In English text they are 0.01 %, in French 3 to 4 %.
 _MANY_ACCENTS = 0.01
-_NAMED = 5  # files named in a note
 
 
 def not_read(names: Sequence[str]) -> Iterator[str]:
@@ -24,17 +25,16 @@ def not_read(names: Sequence[str]) -> Iterator[str]:
     if names:
         yield (
             f"not read, by their names: {len(names):,} backup or temporary file"
-            f"{'s' * (len(names) > 1)} ({_first(names)}); to read them, rename them"
+            f"{'s' * (len(names) > 1)} ({some_of(names)}); to read them, rename them"
         )
 
 
-def doubtful_encodings(doubts: Mapping[str, str], encoding: str) -> Iterator[str]:
+def doubtful_encodings(files: Sequence[RawFile], encoding: str) -> Iterator[str]:
     """Files that are read with `preprocess.encoding`, and what they look like instead."""
-    if doubts:
-        named = _first([f"{name} ({doubt})" for name, doubt in doubts.items()])
+    if doubts := [f"{shown_name(file.name)} ({file.doubt})" for file in files if file.doubt]:
         yield (
             f"{len(doubts):,} files to be read as {encoding} (preprocess.encoding) look like "
-            f"another encoding: {named}; convert those to UTF-8 first"
+            f"another encoding: {some_of(doubts)}; convert those to UTF-8 first"
         )
 
 
@@ -102,7 +102,7 @@ def line_ends(
     fraction = in_wrapped / (counts.get("characters_examined") or 1)
     if setting == "join" or not found or fraction < _WRAPPED:
         return
-    named = _first([name for name, _ in wrapped.most_common(_NAMED + 1)])
+    named = some_of([name for name, _ in wrapped.most_common()])
     also = "preprocess.document: blank_line and " if document == "line" else ""
     yield (
         f"{found:,} of {counts['line_ends_examined']:,} line ends examined, in {fraction:.1%} of "
@@ -137,7 +137,3 @@ def lost_accents(letters: int, characters: int) -> Iterator[str]:
             "characters), so that words which differ only in them are equal now; if they should "
             "not be, set preprocess.clean.accents: keep"
         )
-
-
-def _first(names: Sequence[str]) -> str:
-    return ", ".join(names[:_NAMED]) + (", ..." if len(names) > _NAMED else "")

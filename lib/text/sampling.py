@@ -13,6 +13,7 @@ from lib.run import random
 from lib.run.copying import copy_range
 from lib.run.pool import shard_map
 from lib.text.documents import CorpusText, in_batches, join_ranges
+from lib.text.names import some_of
 from lib.text.splits import SPLITS, SplitRule
 
 _BLOCK_ORDINALS = 1 << 20
@@ -29,11 +30,7 @@ class _CountTask:
     rule: SplitRule
 
     def __str__(self) -> str:
-        return _names(self.paths)
-
-
-def _names(paths: tuple[Path, ...]) -> str:
-    return f"{paths[0]} and {len(paths) - 1} more" if len(paths) > 1 else str(paths[0])
+        return some_of(list(map(str, self.paths)), 1)
 
 
 def _count_sentences(task: _CountTask) -> dict[str, int]:
@@ -86,7 +83,7 @@ class _PartTask:
     target: Path
 
     def __str__(self) -> str:
-        return _names(self.paths)
+        return some_of(list(map(str, self.paths)), 1)
 
 
 def _write_part(task: _PartTask) -> int:

@@ -20,6 +20,7 @@ from lib.run.copying import copy_range
 from lib.run.errors import UserError
 from lib.run.pool import Workers, shard_map
 from lib.text.documents import CorpusText, in_batches, join_ranges
+from lib.text.names import some_of
 from lib.text.splits import SPLITS, SplitRule
 
 # A bucket is shuffled in memory: small compared to the memory of a stage.
@@ -49,8 +50,7 @@ class ScatterTask:
     work: Path
 
     def __str__(self) -> str:
-        more = f" and {len(self.paths) - 1} more" if len(self.paths) > 1 else ""
-        return f"{self.paths[0]}{more}"
+        return some_of(list(map(str, self.paths)), 1)
 
 
 def scatter(task: ScatterTask) -> np.ndarray:

@@ -11,13 +11,14 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from functools import lru_cache
 from itertools import chain, pairwise
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
 from lib.run.errors import UserError
 from lib.text.documents import CorpusText
+from lib.text.names import shown_name, some_of
 
 SPLITS = ("train", "dev", "test")
 NAMES = {
@@ -70,29 +71,19 @@ class GivenSplits:
         for split in SPLITS:
             found = {name: count for (own, name), count in self.sources.items() if own == split}
             if found:
-                files = sum(found.values())
-                shown = ", ".join(map(_printable, sorted(found)[:_SHOWN]))
-                more = f" and {len(found) - _SHOWN:,} more" if len(found) > _SHOWN else ""
-                parts.append(f"{split} from {shown}{more} ({_files(files)})")
+                shown = some_of([shown_name(name) for name in sorted(found)], _SHOWN)
+                parts.append(f"{split} from {shown} ({_files(sum(found.values()))})")
         if not parts:
             return "no file or folder is named as a split"
-        others = self.splits.count(None)
-        return "; ".join(
-            [*parts, *([f"{_files(others)} without a split's name"] if others else [])]
-        )
+        if others := self.splits.count(None):
+            parts.append(f"{_files(others)} without a split's name")
+        return "; ".join(parts)
 
     def question(self) -> tuple[str, str]:
         """The unclear names, and what to say about them as a value of preprocess.splits."""
-        shown = list(self.unclear.items())[:_SHOWN]
-        more = f" and {len(self.unclear) - _SHOWN:,} more" if len(self.unclear) > _SHOWN else ""
-        names = ", ".join(_printable(name) for name, _ in shown)
-        answer = ", ".join(f"{_printable(name)!r}: {split}" for name, split in shown)
-        return f"{names}{more}", f"{{{answer}}}"
-
-
-def _printable(name: str) -> str:
-    """A file's name, with bytes that are not UTF-8 escaped."""
-    return name.encode("utf-8", "backslashreplace").decode()
+        first = list(self.unclear.items())[:_SHOWN]
+        answer = ", ".join(f"{name!r}: {split}" for name, split in first)
+        return some_of(list(map(shown_name, self.unclear)), _SHOWN), f"{{{answer}}}"
 
 
 def _files(count: int) -> str:
@@ -100,7 +91,7 @@ def _files(count: int) -> str:
 
 
 def given_splits(
-    paths: Sequence[PurePosixPath],
+    names: Sequence[str],
     folder: Path,
     stated: Mapping[str, str] | None = None,
     key: str | None = None,
@@ -118,7 +109,7 @@ def given_splits(
     A name that only resembles one of a split is unclear, too: `test_en.txt`, `dev_small`.
 
     Args:
-        paths: of the files, relative to `folder`.
+        names: paths of the files relative to `folder`, with slashes.
         stated: split (train, dev, test or none) by the path of a file or folder, or a pattern.
         key: the parameter that has `stated`, for errors; None if there is none.
 
@@ -127,35 +118,33 @@ def given_splits(
             trained on; or a pattern of `stated` matches nothing.
     """
     stated = stated or {}
-    names = [path.as_posix() for path in paths]
-    top = _shared_folders(names)
-    own: list[str | None] = [None] * len(paths)
+    splits: list[str | None] = [None] * len(names)
     sources: Counter[tuple[str, str]] = Counter()
-    left: list[int] = []
+    left: dict[int, tuple[_Entry, ...]] = {}
     unused = dict(stated)
     for index, name in enumerate(names):
         if stated and (found := _stated(name, stated)):
             pattern, source = found
             unused.pop(pattern, None)
             if stated[pattern] != "none":
-                own[index] = stated[pattern]
+                splits[index] = stated[pattern]
                 sources[stated[pattern], source] += 1
         elif _ANY_WORD.search(name):
-            left.append(index)
+            left[index] = _entries(name)
     for pattern in unused:
         raise UserError(f"{key}: {pattern!r} is no file or folder of {folder}; fix the name")
 
-    entries = [_entries(names[index]) for index in left]
+    top = _shared_folders(names)
     words: defaultdict[str, set[str]] = defaultdict(set)  # in each folder
-    for entry in chain.from_iterable(entries):
+    for entry in chain.from_iterable(left.values()):
         if entry.word:
             words[entry.folder].add(entry.word)
-    similar: defaultdict[str, dict[str, str]] = defaultdict(dict)  # in each folder
     unclear: dict[str, str] = {}
+    undecided: list[_Entry] = []
     certain = any(split != "none" for split in stated.values())
-    for index, own_entries in zip(left, entries, strict=True):
+    for index, entries in left.items():
         doubtful = {}
-        for entry in own_entries:
+        for entry in entries:
             if not entry.word:
                 continue
             split, beside = NAMES[entry.word], {NAMES[word] for word in words[entry.folder]}
@@ -163,24 +152,26 @@ def given_splits(
             if entry.word == "eval" and words[entry.folder] & _OTHER_DEV:
                 doubtful[entry.name] = "test"
             elif at_top or entry.word == "train" or ("train" in beside and len(beside) > 1):
-                own[index] = split
+                splits[index] = split
                 sources[split, entry.name] += 1
                 certain |= split != "train" or at_top
                 break
             elif split != "train":
                 doubtful[entry.name] = split
-        if own[index] is None:
+        else:
             unclear |= doubtful
-            for entry in own_entries:
-                if not entry.word and (resembled := _resembles(entry.name)):
-                    similar[entry.folder][entry.name] = resembled
+            undecided += [entry for entry in entries if not entry.word]
+    similar: defaultdict[str, dict[str, str]] = defaultdict(dict)  # in each folder
+    for entry in dict.fromkeys(undecided):
+        if resembled := _resembles(entry.name):
+            similar[entry.folder][entry.name] = resembled
     for within, resembling in similar.items():
         training = "train" in [*resembling.values(), *(NAMES[word] for word in words[within])]
         if training or within.count("/") <= top:
             held_out = {name: split for name, split in resembling.items() if split != "train"}
             certain |= bool(held_out) and (training or len(set(held_out.values())) > 1)
             unclear |= held_out
-    given = GivenSplits(tuple(own), sources, dict(sorted(unclear.items())))
+    given = GivenSplits(tuple(splits), sources, dict(sorted(unclear.items())))
     if unclear and certain:
         shown, answer = given.question()
         fix = (
@@ -193,9 +184,9 @@ def given_splits(
     return given
 
 
-def _shared_folders(paths: Sequence[str]) -> int:
+def _shared_folders(names: Sequence[str]) -> int:
     """The number of folders that all files share, up to one that is named as a split."""
-    folders = [path.split("/")[:-1] for path in paths]
+    folders = [name.split("/")[:-1] for name in names]
     shared = 0
     if folders:
         # What the first and the last in order share, all do.
@@ -206,21 +197,6 @@ def _shared_folders(paths: Sequence[str]) -> int:
     return shared
 
 
-def _with_folders(path: str) -> list[str]:
-    """A file's path, and the paths of its folders with a slash, innermost first."""
-    ends = [match.end() for match in re.finditer("/", path)]
-    return [path, *(path[:end] for end in reversed(ends))]
-
-
-def _stated(path: str, stated: Mapping[str, str]) -> tuple[str, str] | None:
-    """The pattern that matches a file or the innermost of its folders, and that name."""
-    for name in _with_folders(path):
-        for pattern in stated:
-            if fnmatchcase(name.rstrip("/"), pattern.rstrip("/")):
-                return pattern, name
-    return None
-
-
 class _Entry(NamedTuple):
     """A file or folder: the folder that it is in, its path as shown, the name of a split or ""."""
 
@@ -229,24 +205,25 @@ class _Entry(NamedTuple):
     word: str
 
 
-def _entries(path: str) -> list[_Entry]:
-    """A file and its folders, innermost first."""
-    folder, slash, name = path.rpartition("/")
-    word = ""
-    if _ANY_WORD.search(name):
-        matches = map(_FILE_PART.fullmatch, name.lower().split("."))
-        word = next((match[1] for match in matches if match), "")
-    return [_Entry(folder + slash, path, word), *_folder_entries(folder + slash)]
-
-
 @lru_cache(1 << 12)
-def _folder_entries(path: str) -> list[_Entry]:
-    entries = []
-    for folder in _with_folders(path)[1:]:
-        outer, slash, name = folder.removesuffix("/").rpartition("/")
-        word = name.lower()
-        entries.append(_Entry(outer + slash, folder, word if word in NAMES else ""))
-    return entries
+def _entries(path: str) -> tuple[_Entry, ...]:
+    """A file (or a folder, with a slash at its end) and its folders, innermost first."""
+    outer, slash, name = path.removesuffix("/").rpartition("/")
+    parts = name.lower().split(".")
+    if path.endswith("/"):
+        word = name.lower() if name.lower() in NAMES else ""
+    else:
+        word = next((match[1] for match in map(_FILE_PART.fullmatch, parts) if match), "")
+    return (_Entry(outer + slash, path, word), *(_entries(outer + slash) if slash else ()))
+
+
+def _stated(path: str, stated: Mapping[str, str]) -> tuple[str, str] | None:
+    """The pattern that matches a file or the innermost of its folders, and that name."""
+    for entry in _entries(path):
+        for pattern in stated:
+            if fnmatchcase(entry.name.rstrip("/"), pattern.rstrip("/")):
+                return pattern, entry.name
+    return None
 
 
 def _resembles(name: str) -> str | None:

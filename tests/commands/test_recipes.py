@@ -291,7 +291,8 @@ def test_recipe_text_of_an_unknown_recipe_is_refused(tmp_path):
 def test_recipe_text_has_the_splits_of_the_original(tmp_path):
     for name, splits in [("ct-bert", 3), ("nemo-wikitext2", 3), ("qarib", 0)]:
         write_recipe_text(name, tmp_path / name, 200)
-        files = [path.relative_to(tmp_path / name) for path in (tmp_path / name).rglob("*.*")]
+        found = (tmp_path / name).rglob("*.*")
+        files = [path.relative_to(tmp_path / name).as_posix() for path in found]
         given = given_splits(files, Path("data/raw"))
         assert len(set(given.splits) - {None}) == splits
 

@@ -5,10 +5,17 @@ from pathlib import Path
 
 from lib.text.reading.dialects import Dialect
 from lib.text.reading.fields import TextFields
-from lib.text.reading.formats import between_cuts, cut_rule, read_documents
+from lib.text.reading.formats import cut_rule, read_documents
+from lib.text.reading.lines import IsCut, first_cut
 from lib.text.reading.raw_files import examine
-from lib.text.reading.reader import Chunk, ReadOptions
-from lib.text.reading.rejections import BadInputError, Fault, Rejections
+from lib.text.reading.reader import Chunk, RawFile, ReadOptions
+from lib.text.reading.rejections import Rejections
+
+
+def between_cuts(file: RawFile, start: int, stop: int, is_cut: IsCut) -> Chunk:
+    """The chunk whose documents begin in the byte range from `start` to `stop`."""
+    with file.path.open("rb") as stream:
+        return Chunk(file, first_cut(stream, start, is_cut), first_cut(stream, stop, is_cut))
 
 
 def read(
@@ -24,9 +31,6 @@ def read(
     rejections = Rejections(str(path), skip)
     counts: Counter[str] = Counter()
     file = examine(path, "auto", document, rejections, encoding)
-    if rejections.examples and not skip:
-        [example] = rejections.examples
-        raise BadInputError(Fault(str(path), example["position"], example["reason"]))
     found = []
     if file:
         chunk = Chunk(file)

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 from lib.text.cleaning.inspection import Inspection
+from lib.text.reading.rejections import Fault
 from lib.vocab.report import measure_fit, write_report
 from lib.vocab.tokenizer import SPECIAL_TOKENS, WordPieceTokenizer
 from lib.vocab.words import WordCounts
@@ -64,9 +65,8 @@ def write_everything(folder: Path) -> None:
         (f"{number:02}", f"data/raw/{number}.txt", f"before {text}", f"after {text}\n{text}")
         for number, text in enumerate(TEXTS)
     ]
-    for text in TEXTS:
-        inspection.add_rejection(Path("data/raw/<b>.txt"), "line 7", "malformed_json", text)
-    write(folder / "preprocess/samples.txt", inspection.page())
+    fault = Fault("data/raw/<b>.txt", "line 7", "malformed_json")
+    write(folder / "preprocess/samples.txt", inspection.page([(fault, text) for text in TEXTS]))
     part = {"documents": 300, "sentences": 1000, "bytes": 40000, "shards": 1}
     overlap = {"test": {"documents": 300, "near_duplicates": 4, "fraction": 0.0133}}
     write(

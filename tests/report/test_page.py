@@ -251,7 +251,7 @@ def test_images_are_embedded_and_small_tables_are_shown_with_them(results):
 def test_words_that_cleaning_changed_are_marked(results, before, after, removed, added):
     inspection = Inspection()
     inspection.samples = [("0", "a.txt", before, after)]
-    write(results.folder / "preprocess/samples.txt", inspection.page())
+    write(results.folder / "preprocess/samples.txt", inspection.page([]))
     texts = Page(render(results)).texts
     for tag, expected in (("del", removed), ("ins", added)):
         assert [data for data, around in texts if around and around[-1][0] == tag] == expected

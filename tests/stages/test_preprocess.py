@@ -229,10 +229,8 @@ def test_equal_text_gives_equal_samples(tmp_path):
     facts = read_facts(tmp_path / "a", key)
     assert facts == read_facts(tmp_path / "b", again)
     assert len(facts.samples) == 10
-    for sample in facts.samples:
-        assert sample["before"].replace(" ", "") == sample["after"].replace("\n", "").replace(
-            " ", ""
-        )
+    for _, _, raw, clean in facts.samples:
+        assert raw.replace(" ", "") == clean.replace("\n", "").replace(" ", "")
     assert replace(facts, samples=[]) != facts
 
 

@@ -37,23 +37,28 @@ def test_groups_have_as_many_sentences_as_they_should(groups, size, data):
     counts: Counter[str] = Counter()
     grouping = SentenceGroups(size, counts)
     found = []
-    texts = ["\n".join(group) for group in groups] + [""]
+    texts = ["\n".join(group) for group in groups]
     cut = data.draw(st.integers(0, len(texts)))
+    characters = 0
     for part in (texts[:cut], texts[cut:]):
-        found += grouping.add(part)
-    found += grouping.rest()
+        complete = grouping.add(part, [0] * len(part), list(map(len, part)))
+        found += complete[0]
+        characters += sum(complete[2])
+    rest = grouping.rest()
+    found += rest[0]
+    assert characters + sum(rest[2]) == sum(map(len, texts))
     assert [group.split("\n") for group in found] == [
         sentences[start : start + size] for start in range(0, len(sentences), size)
     ]
-    assert grouping.rest() == [] and not counts
+    assert grouping.rest() == ([], [], []) and not counts
 
 
 def test_a_group_of_endless_sentences_is_cut(monkeypatch):
     monkeypatch.setattr(documents_module, "MAX_DOCUMENT", 10)
     counts: Counter[str] = Counter()
     grouping = SentenceGroups(3, counts)
-    assert grouping.add(["aaaa\nbbbb\ncccc\ndddd"]) == ["aaaa\nbbbb"]
-    assert grouping.rest() == ["cccc\ndddd"] and counts == {"documents_cut": 1}
+    assert grouping.add(["aaaa\nbbbb\ncccc\ndddd"], [0], [19]) == (["aaaa\nbbbb"], [0], [19])
+    assert grouping.rest() == (["cccc\ndddd"], [0], [0]) and counts == {"documents_cut": 1}
 
 
 @given(sentence_lists)

@@ -1,7 +1,7 @@
 """The split of a document: given by folders, or by its hash."""
 
 from collections import Counter
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 import pytest
 import yaml
@@ -14,7 +14,7 @@ RAW, KEY = Path("data/raw"), "preprocess.splits"
 
 
 def splits_by_name(*names: str, **stated: str) -> tuple[str | None, ...]:
-    return given_splits([PurePosixPath(name) for name in names], RAW, stated, KEY).splits
+    return given_splits(names, RAW, stated, KEY).splits
 
 
 @pytest.mark.parametrize(
@@ -84,11 +84,11 @@ def test_an_unclear_name_beside_given_splits_is_asked_about(names, named):
 
 
 def test_an_unclear_name_alone_is_reported():
-    given = given_splits([PurePosixPath(n) for n in ("test_of_time.txt", "b.txt", "a/c")], RAW)
+    given = given_splits(["test_of_time.txt", "b.txt", "a/c"], RAW)
     assert given.splits == (None, None, None)
     assert given.question() == ("test_of_time.txt", "{'test_of_time.txt': test}")
     for name in ("latest.txt", "contest/a.txt", "device.txt", "values.csv", "a/testing.md"):
-        assert not given_splits([PurePosixPath(name), PurePosixPath("b.txt")], RAW).unclear, name
+        assert not given_splits([name, "b.txt"], RAW).unclear, name
 
 
 def test_patterns_state_splits_and_must_match():
@@ -101,7 +101,7 @@ def test_patterns_state_splits_and_must_match():
 
 def test_what_states_a_split_is_described():
     names = [*(f"train-{number:05}.txt" for number in range(5)), "val/a", "val/b", "c"]
-    assert given_splits([PurePosixPath(name) for name in names], RAW).described() == (
+    assert given_splits(names, RAW).described() == (
         "train from train-00000.txt, train-00001.txt, train-00002.txt and 2 more (5 files); "
         "dev from val/ (2 files); 1 file without a split's name"
     )

@@ -8,7 +8,7 @@ import gzip
 import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Literal
 
 from lib.records.importing.example_batch import (
@@ -85,10 +85,10 @@ def find_examples(folder: Path) -> list[ExampleFile]:
         hidden = any(part.startswith(".") for part in relative.parts)
         if hidden or path.suffix == ".dvc" or path.name == MANIFEST or not path.is_file():
             continue
-        found.append(PurePosixPath(relative.as_posix()))
+        found.append(relative.as_posix())
     given = given_splits(found, folder)
     files = [
-        ExampleFile(folder / name, str(name), split, *_recognise(folder / name))
+        ExampleFile(folder / name, name, split, *_recognise(folder / name))
         for name, split in zip(found, given.splits, strict=True)
     ]
     files.sort(key=lambda file: file.name)

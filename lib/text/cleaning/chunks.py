@@ -12,7 +12,7 @@ import itertools
 import zlib
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, fields
 from operator import not_
 from pathlib import Path
 from typing import Any, Literal
@@ -26,6 +26,7 @@ from lib.text.cleaning.cleaner import DocumentCleaner
 from lib.text.cleaning.edits import Cleaning
 from lib.text.cleaning.remnants import count_remnants
 from lib.text.documents import Documents, SentenceGroups, format_document
+from lib.text.names import some_of
 from lib.text.reading.formats import borders, cut_rule, read_documents
 from lib.text.reading.line_ends import count_wrapped
 from lib.text.reading.lines import range_bytes
@@ -66,12 +67,7 @@ DOCUMENT = np.dtype(
 
 @dataclass(frozen=True)
 class ChunkOptions:
-    """How chunks are read and cleaned: keys of `preprocess` in params.yaml.
-
-    Attributes:
-        reading: how files are read.
-        skip_bad_input: `skip` of `Rejections`.
-    """
+    """How chunks are read and cleaned: keys of `preprocess` in params.yaml."""
 
     reading: ReadOptions
     sentences: Literal["split", "line"]
@@ -96,8 +92,7 @@ class ChunkTask:
     continues: bool = False
 
     def __str__(self) -> str:
-        more = f" and {len(self.files) - 1} more" if len(self.files) > 1 else ""
-        return f"{self.files[0].path}{more}"
+        return some_of([str(file.path) for file in self.files], 1)
 
 
 @dataclass(frozen=True)
@@ -106,57 +101,54 @@ class Cleaned:
 
     Attributes:
         key: name of the cleaned chunk; empty if there are faults.
-        md5: MD5 of each file, in hex; empty for a part of a file.
-        lines: raw lines of a part of a file.
+        md5: MD5 of each file, in hex, by its name; empty for a part of a file.
         faults: the first fault of each file, where bad input is not to be skipped.
     """
 
     key: str
-    md5: list[str]
-    lines: int
+    md5: dict[str, str]
     faults: list[Fault]
 
 
-@dataclass(frozen=True)
-class RejectedInput:
-    """Bad input in one file of a chunk.
-
-    Attributes:
-        lost: how much there was.
-        whole_file: whether nothing of the file (or part) could be read.
-        examples: the first of it: reason, position and text.
-    """
-
-    lost: Lost
-    whole_file: bool
-    examples: list[dict[str, str]]
-
-
-@dataclass(frozen=True)
-class ChunkFacts:
-    """The JSON file of a cleaned chunk.
+@dataclass
+class Counts:
+    """What is counted while text is cleaned.
 
     Attributes:
         counts: documents, lines, characters in and out.
         edits: edits of the cleaning, by reason.
         characters_in, characters_out: characters that went into each edit and came out.
-        documents: number of documents of each file.
         examined: line ends and characters that were examined, and those of hard-wrapped text.
-        wrapped: characters of hard-wrapped text in each file, of those that were examined.
-        rejected: bad input, by the index of its file.
-        samples: documents before and after cleaning, with the hashes they were drawn by, and the
-            indices of their files.
     """
 
-    counts: Counter[str]
-    edits: Counter[str]
-    characters_in: Counter[str]
-    characters_out: Counter[str]
-    documents: list[int]
-    examined: Counter[str]
-    wrapped: list[int]
-    rejected: dict[int, RejectedInput]
-    samples: list[dict[str, Any]]
+    counts: Counter[str] = field(default_factory=Counter)
+    edits: Counter[str] = field(default_factory=Counter)
+    characters_in: Counter[str] = field(default_factory=Counter)
+    characters_out: Counter[str] = field(default_factory=Counter)
+    examined: Counter[str] = field(default_factory=Counter)
+
+    def update(self, other: "Counts") -> None:
+        """Adds what another one counted."""
+        for each in fields(Counts):
+            getattr(self, each.name).update(getattr(other, each.name))
+
+
+@dataclass
+class ChunkFacts(Counts):
+    """The JSON file of a cleaned chunk.
+
+    Attributes:
+        documents: number of documents of each file.
+        wrapped: characters of hard-wrapped text in each file, of those that were examined.
+        rejected: bad input, by the index of its file.
+        samples: of documents before and after cleaning: the digest that it was drawn by, the index
+            of its file, and the beginnings of both.
+    """
+
+    documents: list[int] = field(default_factory=list)
+    wrapped: list[int] = field(default_factory=list)
+    rejected: dict[int, Lost] = field(default_factory=dict)
+    samples: list[tuple[str, int, str, str]] = field(default_factory=list)
 
 
 def chunk_tasks(files: list[RawFile], folder: Path, options: ChunkOptions) -> list[ChunkTask]:
@@ -224,16 +216,12 @@ def _digests(task: ChunkTask) -> tuple[list[str], dict[int, bytes]]:
             content = contents[number] = file.path.read_bytes()
             digests.append(hashlib.md5(content, usedforsecurity=False).hexdigest())
         else:
-            digests.append(_raw_digest(file, task.start, task.stop))
+            digest = hashlib.md5(usedforsecurity=False)
+            stop = file.size if task.stop is None else task.stop
+            for block in range_bytes(file.path, task.start, stop):
+                digest.update(block)
+            digests.append(digest.hexdigest())
     return digests, contents
-
-
-def _raw_digest(file: RawFile, start: int, stop: int | None) -> str:
-    """MD5 of a raw file, or of a part of it."""
-    digest = hashlib.md5(usedforsecurity=False)
-    for block in range_bytes(file.path, start, file.size if stop is None else stop):
-        digest.update(block)
-    return digest.hexdigest()
 
 
 class _Samples:
@@ -243,7 +231,8 @@ class _Samples:
     """
 
     def __init__(self) -> None:
-        self._chosen: list[tuple[str, int, str, str]] = []
+        # (digest, index of the file, beginning before and after)
+        self.chosen: list[tuple[str, int, str, str]] = []
         self._below = b"\xff" * 17  # above every digest
 
     def update(
@@ -251,24 +240,14 @@ class _Samples:
     ) -> None:
         below = self._below
         for index in [index for index, digest in enumerate(digests) if digest < below]:
-            original = "\n".join(before[index])
-            if digests[index] < self._below and original != after[index]:
-                self._chosen.append((digests[index].hex(), files[index], original, after[index]))
-                self._chosen.sort()
-                del self._chosen[_SAMPLES:]
-                if len(self._chosen) == _SAMPLES:
-                    self._below = bytes.fromhex(self._chosen[-1][0])
-
-    def as_dicts(self) -> list[dict[str, Any]]:
-        return [
-            {
-                "hash": digest,
-                "file": file,
-                "before": before[:_SAMPLE_CHARACTERS],
-                "after": after[:_SAMPLE_CHARACTERS],
-            }
-            for digest, file, before, after in self._chosen
-        ]
+            original, cleaned = "\n".join(before[index]), after[index]
+            if digests[index] < self._below and original != cleaned:
+                beginnings = original[:_SAMPLE_CHARACTERS], cleaned[:_SAMPLE_CHARACTERS]
+                self.chosen.append((digests[index].hex(), files[index], *beginnings))
+                self.chosen.sort()
+                del self.chosen[_SAMPLES:]
+                if len(self.chosen) == _SAMPLES:
+                    self._below = bytes.fromhex(self.chosen[-1][0])
 
 
 def _table(
@@ -354,47 +333,6 @@ def _examine_lines(
         start = stop
 
 
-class _Groups:
-    """Documents of N sentences, as `SentenceGroups` makes them, but none over a border of files.
-
-    Characters before the edits are not known by sentence: they count for the next document that is
-    complete.
-    """
-
-    def __init__(self, sentences: int, counts: Counter[str]) -> None:
-        self._groups = SentenceGroups(sentences, counts)
-        self._file = self._characters = 0
-
-    def add(
-        self, cleaned: list[str], files: list[int], characters: list[int]
-    ) -> tuple[list[str], list[int], list[int]]:
-        """The documents that some cleaned ones complete, their files, their characters."""
-        found: tuple[list[str], list[int], list[int]] = ([], [], [])
-        start = 0
-        for file, same in itertools.groupby(files):
-            stop = start + len(list(same))
-            if file != self._file:
-                self._take(self._groups.rest(), found)
-            self._file = file
-            self._characters += sum(characters[start:stop])
-            self._take(self._groups.add(cleaned[start:stop]), found)
-            start = stop
-        return found
-
-    def rest(self) -> tuple[list[str], list[int], list[int]]:
-        """The last document, of fewer sentences."""
-        found: tuple[list[str], list[int], list[int]] = ([], [], [])
-        self._take(self._groups.rest(), found)
-        return found
-
-    def _take(self, groups: list[str], found: tuple[list[str], list[int], list[int]]) -> None:
-        if groups:
-            found[0].extend(groups)
-            found[1].extend([self._file] * len(groups))
-            found[2].extend([self._characters] + [0] * (len(groups) - 1))
-            self._characters = 0
-
-
 def _digest(document: bytes) -> bytes:
     return hashlib.blake2b(document, digest_size=16).digest()
 
@@ -406,7 +344,8 @@ def clean_chunk(task: ChunkTask) -> Cleaned:
     text, table, seal = (
         task.folder / f"{key}{suffix}" for suffix in (".txt", ".documents", ".json")
     )
-    md5 = digests if task.stop is None else []
+    names = [file.name for file in task.files]
+    md5 = dict(zip(names, digests, strict=True)) if task.stop is None else {}
     if not is_intact(seal, (text, table)):
         try:
             with (
@@ -416,16 +355,12 @@ def clean_chunk(task: ChunkTask) -> Cleaned:
                 values = _clean(task, contents, new_text, new_table)
             write_seal(seal, (text, table), values)
         except _FaultsError as failure:
-            return Cleaned("", md5, 0, failure.faults)
-    return Cleaned(key, md5, read_facts(task.folder, key).counts["raw_lines"], [])
+            return Cleaned("", md5, failure.args[0])
+    return Cleaned(key, md5, [])
 
 
 class _FaultsError(Exception):
     """The first faults of the files of a chunk."""
-
-    def __init__(self, faults: list[Fault]) -> None:
-        super().__init__()
-        self.faults = faults
 
 
 def _clean(
@@ -433,15 +368,13 @@ def _clean(
 ) -> dict[str, Any]:
     """Writes the text and the document table of a chunk; returns the values of its JSON file."""
     options = task.options
-    counts: Counter[str] = Counter()
-    edits: Counter[str] = Counter()
+    facts = ChunkFacts()
+    counts = facts.counts
     samples = _Samples()
     clean = DocumentCleaner(options.clean, options.sentences)
-    rejected: dict[int, Rejections] = {}
     faults: list[Fault] = []
     documents = np.zeros(len(task.files), np.int64)
     wrapped = np.zeros(len(task.files), np.int64)
-    examined: Counter[str] = Counter()
 
     def read() -> Iterator[tuple[int, Documents]]:
         for number, file in enumerate(task.files):
@@ -454,7 +387,7 @@ def _clean(
             except BadInputError as error:
                 faults.append(error.fault)
             if rejections.counts:
-                rejected[number] = rejections
+                facts.rejected[number] = rejections
 
     with text_path.open("wb") as text, table_path.open("wb") as table:
 
@@ -468,13 +401,13 @@ def _clean(
 
         groups = None
         if options.reading.document.endswith(" sentences"):
-            groups = _Groups(int(options.reading.document.split()[0]), counts)
+            groups = SentenceGroups(int(options.reading.document.split()[0]), counts)
         for number, batch in enumerate(_batches(read(), counts)):
             if faults:
                 continue  # Only the faults of the other files are still of interest.
             if number % _EXAMINED_BATCHES == 0:
-                _examine_lines(batch, options.reading.document, examined, wrapped)
-            cleaned = clean(batch.documents, edits)
+                _examine_lines(batch, options.reading.document, facts.examined, wrapped)
+            cleaned = clean(batch.documents, facts.edits)
             raw, files, characters = batch.documents, batch.files, batch.characters
             if "" in cleaned:
                 counts["documents_empty"] += cleaned.count("")
@@ -497,25 +430,14 @@ def _clean(
             del counts["documents_empty"]
     if faults:
         raise _FaultsError(faults)
-    return {
-        "counts": counts,
-        "edits": edits,
-        "characters_in": clean.characters_in,
-        "characters_out": clean.characters_out,
-        "documents": documents.tolist(),
-        "examined": examined,
-        "wrapped": wrapped.tolist(),
-        "rejected": [
-            [
-                number,
-                [each.counts, each.characters, each.bytes],
-                each.whole_file,
-                each.examples,
-            ]
-            for number, each in rejected.items()
-        ],
-        "samples": samples.as_dicts(),
-    }
+    facts.characters_in, facts.characters_out = clean.characters_in, clean.characters_out
+    facts.documents, facts.wrapped = documents.tolist(), wrapped.tolist()
+    facts.samples = samples.chosen
+    rejected = [
+        (number, lost.counts, lost.characters, lost.bytes, lost.whole_file, lost.examples)
+        for number, lost in facts.rejected.items()
+    ]
+    return vars(facts) | {"rejected": rejected}
 
 
 def read_facts(folder: Path, key: str) -> ChunkFacts:
@@ -526,17 +448,9 @@ def read_facts(folder: Path, key: str) -> ChunkFacts:
             f"{folder / key}.json: was changed while this stage was running; run it again"
         )
     values = seal["values"]
-    return ChunkFacts(
-        Counter(values["counts"]),
-        Counter(values["edits"]),
-        Counter(values["characters_in"]),
-        Counter(values["characters_out"]),
-        values["documents"],
-        Counter(values["examined"]),
-        values["wrapped"],
-        {
-            number: RejectedInput(Lost(*map(Counter, lost)), whole, examples)
-            for number, lost, whole, examples in values["rejected"]
-        },
-        values["samples"],
-    )
+    values |= {each.name: Counter(values[each.name]) for each in fields(Counts)}
+    values["rejected"] = {
+        number: Lost(Counter(counts), Counter(characters), Counter(in_bytes), whole_file, examples)
+        for number, counts, characters, in_bytes, whole_file, examples in values["rejected"]
+    }
+    return ChunkFacts(**values)

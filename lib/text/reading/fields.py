@@ -13,11 +13,14 @@ a dot is found by its name.
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import islice
 from typing import Any
 
+from lib.text.names import some_of
+
 _EACH = "[]"
-_SHOWN = 20
+SHOWN = 20
 _NAME_CHARACTERS = 40
 _DEPTH = 6
 _NESTED = 6
@@ -45,37 +48,39 @@ class TextFields:
     def __str__(self) -> str:
         return ", ".join(self.names)
 
-    @property
+    @cached_property
     def base(self) -> tuple[str, ...]:
         """The lists whose elements are documents: ("data",) of `data[].text`."""
         return lists_in(self.names[0])
 
-    @property
+    @cached_property
     def relative(self) -> tuple[str, ...]:
         """The names within such an element: ("text",) of `data[].text`."""
         return tuple(name.split(_EACH)[-1].removeprefix(".") for name in self.names)
 
-    def of(self, record: dict[str, Any]) -> Iterator[Any]:
-        """The text of each document of a record: a string, None, or something nested.
+    def of(self, record: dict[str, Any]) -> tuple[list[Any], list[str]]:
+        """The text of each document of a record, and the fields that a record as a document lacks.
+
+        A text is a string, None, or something nested.
 
         Raises:
             MissingFieldError: no such field.
         """
         if len(self.names) == 1 and self.names[0] in record:
-            yield record[self.names[0]]
-            return
+            return [record[self.names[0]]], []
         elements = [record]
         for name in self.base:
             elements = [each for element in elements for each in _elements(element, name)]
+        texts = []
+        values: list[Any] = []
         for element in elements:
-            found = [value for name in self.relative if (value := _at(element, name)) is not _NONE]
+            values = [_at(element, name) for name in self.relative]
+            found = [value for value in values if value is not _NONE]
             if not found:
                 raise MissingFieldError
-            yield found if len(found) > 1 else found[0]
-
-    def absent(self, record: dict[str, Any]) -> list[str]:
-        """Those of several fields that a record does not have."""
-        return [name for name in self.names if _EACH not in name and _at(record, name) is _NONE]
+            texts.append(found if len(found) > 1 else found[0])
+        pairs = zip(self.names, values, strict=True)
+        return texts, [] if self.base else [name for name, value in pairs if value is _NONE]
 
     def columns(self, names: Iterable[str]) -> list[str]:
         """The columns of a table that the fields are in."""
@@ -85,11 +90,10 @@ class TextFields:
     def missing(self, names: Iterable[str]) -> str:
         """Names the fields that were looked for and the existing ones, for an error."""
         names = list(names)
-        shown = ", ".join(short(name) for name in islice(names, _SHOWN))
-        more = f" and {len(names) - _SHOWN:,} more" if len(names) > _SHOWN else ""
+        shown = some_of(list(map(short, names)), SHOWN)
         same = [name for name in names if name.strip().lower() == self.names[-1].lower()]
         hint = f"; set preprocess.text_field: {short(same[0])}" if same else ""
-        return f"(looked for `{self}` among: {shown}{more}{hint})"
+        return f"(looked for `{self}` among: {shown}{hint})"
 
     def missing_in(self, record: dict[str, Any]) -> str:
         """The same for a record that may be nested: names the paths to similar fields."""
@@ -146,7 +150,7 @@ def _described(value: Any) -> str:
     if isinstance(value, dict):
         if not value:
             return "found an empty object"
-        names = ", ".join(short(name) for name in islice(value, _SHOWN))
+        names = some_of(list(map(short, value)), SHOWN)
         texts = [path for path in _paths(value) if "[]" not in path]
         hint = f"; add .{texts[0]} to preprocess.text_field" if texts else ""
         return f"found an object with the fields {names}{hint}"

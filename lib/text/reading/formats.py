@@ -146,12 +146,6 @@ def borders(file: RawFile, document: str, size: int) -> list[tuple[int, bool]]:
     return found
 
 
-def between_cuts(file: RawFile, start: int, stop: int, is_cut: IsCut) -> Chunk:
-    """The chunk whose documents begin in the byte range from `start` to `stop`."""
-    with file.path.open("rb") as stream:
-        return Chunk(file, first_cut(stream, start, is_cut), first_cut(stream, stop, is_cut))
-
-
 def read_documents(
     chunk: Chunk, options: ReadOptions, rejections: Rejections, counts: Counter[str]
 ) -> Iterator[Documents]:
@@ -177,14 +171,14 @@ def read_documents(
 
 def _read_text(reader: Reader) -> Iterator[Documents]:
     """Plain text: a document per line, or documents with blank lines between them."""
-    if reader.options.line_ends == "join" and reader.document != "line":
+    if reader.options.line_ends == "join" and reader.options.document != "line":
         lines = join_lines(reader.lines(), reader.counts)
-        if reader.document == "blank_line":
+        if reader.options.document == "blank_line":
             yield from gather(lines, reader.counts)
         else:
             yield from _one_by_one(lines, reader.counts)
         return
-    if reader.document == "blank_line":
+    if reader.options.document == "blank_line":
         yield from gather(reader.lines(), reader.counts)
         return
     for block in reader.text_blocks():

@@ -86,7 +86,7 @@ def add_record(
         rejections.add("not_an_object", where, excerpt or repr(record))
         return
     try:
-        values = list(reader.fields.of(record))
+        texts, absent = reader.fields.of(record)
     except MissingFieldError:
         rejections.add(
             "text_field_missing",
@@ -96,10 +96,10 @@ def add_record(
         return
     if len(reader.fields.names) > 1:
         reader.counts["records_of_several_fields"] += 1
-        for name in reader.fields.absent(record):
+        for name in absent:
             reader.counts[f"records_without_field_{name}"] += 1
-    for value in values:
-        if found := reader.record_lines(value, where):
+    for text in texts:
+        if found := reader.record_lines(text, where):
             batch.append(found)
 
 

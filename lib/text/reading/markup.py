@@ -16,13 +16,13 @@ import html
 import re
 from collections.abc import Callable, Iterator
 from functools import partial
-from itertools import islice
 from typing import Any
 
 from lib.text.documents import MAX_DOCUMENT, Documents, gather
+from lib.text.names import some_of
 from lib.text.reading.compression import open_raw
 from lib.text.reading.encodings import HALF_PAIR, UTF8, advice
-from lib.text.reading.fields import MISSING_VALUES, TextFields, short
+from lib.text.reading.fields import MISSING_VALUES, SHOWN, TextFields, short
 from lib.text.reading.lines import BLOCK_BYTES
 from lib.text.reading.pages import (
     BLOCKS,
@@ -142,14 +142,11 @@ def read_xml(reader: Reader) -> Iterator[Documents]:
         yield elements.take(reader)
         if not elements.found and elements.seen:
             names = sorted(elements.seen, key=lambda name: -elements.seen[name])
-            reader.reject_file("text_field_missing", _missing_element(reader.fields, names))
+            shown = some_of(list(map(short, names)), SHOWN)
+            where = f"(looked for an element `{reader.fields}` among those with text: {shown})"
+            reader.reject_file("text_field_missing", where)
 
     return _counted(reader, documents())
-
-
-def _missing_element(fields: TextFields, names: list[str]) -> str:
-    shown = ", ".join(short(name) for name in islice(names, 20))
-    return f"(looked for an element `{fields}` among those with text: {shown})"
 
 
 class _Prefixed:

@@ -6,11 +6,11 @@ import io
 import os
 import re
 import stat
-from collections.abc import Iterator
 from pathlib import Path
 
 from lib.run.atomic import write_text
 from lib.run.errors import UserError
+from lib.text.names import shown_name, some_of
 from lib.text.reading.compression import DAMAGED, SUFFIXES, compression_of, damage, open_raw
 from lib.text.reading.encodings import (
     HALF_PAIRS,
@@ -24,8 +24,8 @@ from lib.text.reading.encodings import (
 )
 from lib.text.reading.formats import MARKUP, format_of, is_known_binary, misfit
 from lib.text.reading.reader import RawFile
-from lib.text.reading.rejected_files import shown_name
-from lib.text.reading.rejections import Rejections
+from lib.text.reading.rejected_files import RejectedFiles
+from lib.text.reading.rejections import BadInputError, Rejections
 
 # Files that tools keep in a data folder: never the user's text.
 _IGNORED_SUFFIXES = (".dvc",)
@@ -41,7 +41,7 @@ _ALL_NAMED = 12
 _SOME_NAMED = 3
 
 
-def list_files(folder: Path) -> Iterator[Path]:
+def list_files(folder: Path) -> list[Path]:
     """All files below a folder that are not hidden, links followed, sorted by relative path.
 
     Raises:
@@ -70,7 +70,7 @@ def list_files(folder: Path) -> Iterator[Path]:
             if not name.startswith(".") and not name.endswith(_IGNORED_SUFFIXES)
         ]
     # They begin with the same folder, so this is the order of the relative paths.
-    yield from sorted(found, key=os.fspath)
+    return sorted(found, key=os.fspath)
 
 
 def relative_name(path: Path, folder: Path) -> str:
@@ -111,32 +111,52 @@ def check_apart(raw: Path, corpus: Path) -> None:
 
 
 def examine_all(
-    folder: Path, format_name: str, document: str, encoding: str
-) -> Iterator[tuple[Path, RawFile | None, Rejections]]:
-    """Examines every file below a folder: its path, what it is, or why it is rejected (then None).
-
-    A file without a rejection that is None is passed over because of its name.
+    folder: Path,
+    format_name: str,
+    document: str,
+    encoding: str,
+    skip: bool,
+    rejected: RejectedFiles,
+) -> tuple[list[RawFile], list[str]]:
+    """Examines every file below a folder.
 
     Args:
         format_name, document, encoding: see `examine`.
+        skip: see `Rejections`.
+        rejected: gets the files that cannot be read.
+
+    Returns:
+        The files to read, and the names of those that are passed over because of their names.
 
     Raises:
         UserError: there is no file at all, or see `list_files`.
     """
-    any_file = False
-    for path in list_files(folder):
-        rejections = Rejections(str(path), skip=True)
+    files, passed_over = [], []
+    paths = list_files(folder)
+    for path in paths:
+        name = relative_name(path, folder)
         if _LEFT_BEHIND.search(path.name):
-            yield path, None, rejections
+            passed_over.append(shown_name(name))
             continue
-        yield path, examine(path, format_name, document, rejections, encoding), rejections
-        any_file = True
-    if not any_file:
+        rejections = Rejections(str(path), skip)
+        try:
+            if file := examine(path, format_name, document, rejections, encoding, name):
+                files.append(file)
+        except BadInputError as error:
+            rejected.add_fault(error.fault)
+        rejected.add(name, rejections)
+    if len(passed_over) == len(paths):
         raise UserError(f"preprocess.input: no files to read in {folder}; put your text there")
+    return files, passed_over
 
 
 def examine(
-    path: Path, format_name: str, document: str, rejections: Rejections, encoding: str = UTF8
+    path: Path,
+    format_name: str,
+    document: str,
+    rejections: Rejections,
+    encoding: str = UTF8,
+    name: str = "",
 ) -> RawFile | None:
     """Finds out what a file is, by its name and its first bytes; None if it is rejected.
 
@@ -144,6 +164,7 @@ def examine(
         format_name: preprocess.format: `auto`, or the format of all files.
         document: preprocess.document.
         encoding: preprocess.encoding: of files that are not UTF-8.
+        name: its path relative to the folder of raw text.
     """
     try:
         status = path.stat()
@@ -182,10 +203,10 @@ def examine(
         actual = _actual_encoding(path, compression, encoding)
     text = head if actual in (UTF8, MIXED) else _as_utf8(head, actual)
     if format_name == "auto":
-        name = path.name.lower()
+        own_name = path.name.lower()
         for suffix in SUFFIXES:
-            name = name.removesuffix(suffix)
-        format_name = format_of(name, text, document)
+            own_name = own_name.removesuffix(suffix)
+        format_name = format_of(own_name, text, document)
     if format_name in MARKUP and actual == UTF8 and (declared := declared_encoding(text)):
         actual = _actual_encoding(path, compression, declared)
     problem = "mixed_encodings" if actual == MIXED else misfit(format_name, text)
@@ -193,7 +214,7 @@ def examine(
         rejections.add_file(problem, status.st_size, excerpt=head[:_EXCERPT_BYTES])
         return None
     doubtful = doubt(head, actual) if actual == encoding != UTF8 else None
-    return RawFile(path, format_name, compression, status.st_size, actual, doubtful)
+    return RawFile(path, format_name, compression, status.st_size, actual, doubtful, name)
 
 
 def _actual_encoding(path: Path, compression: str, other: str) -> str:
@@ -212,32 +233,29 @@ def _as_utf8(head: bytes, encoding: str) -> bytes:
 
 def kind_of(file: RawFile) -> str:
     """The format of a file in words, with its compression and an encoding other than UTF-8."""
-    more = [file.compression] * (file.compression != "none") + [file.encoding] * (
-        file.encoding != UTF8
-    )
+    more = [each for each in (file.compression, file.encoding) if each not in ("none", UTF8)]
     return f"{file.format} ({', '.join(more)})" if more else file.format
 
 
-def kinds_in_words(files: list[RawFile], folder: Path) -> str:
+def kinds_in_words(files: list[RawFile]) -> str:
     """How many files are of each kind, with their names (of many files, the first few)."""
-    kinds: dict[str, list[RawFile]] = {}
+    kinds: dict[str, list[str]] = {}
     for file in files:
-        kinds.setdefault(kind_of(file), []).append(file)
+        kinds.setdefault(kind_of(file), []).append(shown_name(file.name))
     shown = len(files) if len(files) <= _ALL_NAMED else _SOME_NAMED
-    parts = []
-    for kind, these in sorted(kinds.items()):
-        names = [shown_name(relative_name(file.path, folder)) for file in these[:shown]]
-        more = ", ..." if len(these) > shown else ""
-        parts.append(f"{len(these):,} as {kind}: {', '.join(names)}{more}")
-    return "; ".join(parts)
+    return "; ".join(
+        f"{len(names):,} as {kind}: {some_of(names, shown)}"
+        for kind, names in sorted(kinds.items())
+    )
 
 
-def write_listing(files: list[RawFile], folder: Path, target: Path) -> None:
+def write_listing(files: list[RawFile], target: Path) -> None:
     """Writes a table of all files that are read: format, compression, encoding, size."""
     stream = io.StringIO()
     writer = csv.writer(stream, lineterminator="\n")
     writer.writerow(("file", "format", "compression", "encoding", "bytes"))
     for file in files:
-        name = shown_name(relative_name(file.path, folder))
-        writer.writerow((name, file.format, file.compression, file.encoding, file.size))
+        writer.writerow(
+            (shown_name(file.name), file.format, file.compression, file.encoding, file.size)
+        )
     write_text(target, stream.getvalue())

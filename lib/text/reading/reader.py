@@ -46,6 +46,7 @@ class RawFile:
         size: bytes on disk.
         encoding: of its text, as Python names it.
         doubt: another encoding that its text is more likely to be in, or None.
+        name: its path relative to the folder of raw text.
     """
 
     path: Path
@@ -54,6 +55,7 @@ class RawFile:
     size: int
     encoding: str = UTF8
     doubt: str | None = None
+    name: str = ""
 
 
 @dataclass(frozen=True)
@@ -80,13 +82,7 @@ class Chunk:
 
 @dataclass(frozen=True)
 class ReadOptions:
-    """How files are read: keys of `preprocess` in params.yaml.
-
-    Attributes:
-        fields: preprocess.text_field.
-        csv: preprocess.csv.
-        line_ends: preprocess.line_ends.
-    """
+    """How files are read: keys of `preprocess` in params.yaml (`fields`: of `text_field`)."""
 
     document: str = "blank_line"
     fields: TextFields = field(default_factory=TextFields)
@@ -109,10 +105,6 @@ class Reader:
     options: ReadOptions
     rejections: Rejections
     counts: Counter[str]
-
-    @property
-    def document(self) -> str:
-        return self.options.document
 
     @property
     def fields(self) -> TextFields:
@@ -223,11 +215,11 @@ class Reader:
             self.counts["characters_read"] += len(text)
             self.drop("missing_values", text)
         elif len(text) > MAX_LINE_BYTES:
-            self._reject_record("line_too_long", where, text)
+            self.reject_record("line_too_long", where, text)
         elif "\0" in text:
-            self._reject_record("nul_byte", where, text)
+            self.reject_record("nul_byte", where, text)
         elif not text.isascii() and _SURROGATE.search(text):
-            self._reject_record("invalid_unicode", where, text)
+            self.reject_record("invalid_unicode", where, text)
         else:
             if text[0] in "<\ufeff\n\r\t " and _PAGE.match(text):
                 return self._page_lines(text)
@@ -259,10 +251,14 @@ class Reader:
         self.counts["characters_dropped_markup"] += size - sum(map(len, lines))
         return lines
 
-    def _reject_record(self, reason: str, where: str | Callable[[], str], text: str) -> None:
-        self.counts["characters_read"] += len(text)
-        self.counts["characters_dropped_rejected"] += len(text)
-        self.rejections.add(reason, where, text)
+    def reject_record(
+        self, reason: str, where: str | Callable[[], str], text: str, size: int | None = None
+    ) -> None:
+        """Rejects the text of a record; `size`: of it, if `text` is only its beginning."""
+        size = len(text) if size is None else size
+        self.counts["characters_read"] += size
+        self.counts["characters_dropped_rejected"] += size
+        self.rejections.add(reason, where, text, size)
 
     def reject_file(
         self, reason: str, where: str | Callable[[], str] = "", read: float = 0

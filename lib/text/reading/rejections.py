@@ -1,19 +1,17 @@
-"""Rejected input: an error at the first bad line of a file, or counts of what is lost."""
+"""Rejected input of a file: an error at the first bad line, or counts of what is lost."""
 
 import re
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from lib.run.errors import UserError
+from lib.text.names import escaped, shown_name
 
 _EXAMPLES = 10
 _EXCERPT_CHARACTERS = 120
 # Shown before the first bad byte of an excerpt.
 _BEFORE_BAD_BYTE = 40
-# Files named for one reason in an error.
-_NAMED = 5
 
 # What each reason means, and how to fix it.
 REASONS = {
@@ -56,7 +54,6 @@ REASONS = {
     "nul_byte": "contains a NUL byte; is it text at all?",
     "line_too_long": "longer than 4 MiB; split it",
 }
-_SKIP = "or leave such input out with preprocess.bad_input: skip"
 
 
 @dataclass(frozen=True)
@@ -64,7 +61,7 @@ class Fault:
     """Input that cannot be read: a line, a record or a file.
 
     Attributes:
-        source: the file.
+        source: path of the file.
         position: within the file, such as `line 7`; empty: the file as a whole.
         reason: a key of REASONS.
     """
@@ -74,7 +71,8 @@ class Fault:
     reason: str
 
     def __str__(self) -> str:
-        return f"{self.source} {self.position}" if self.position else self.source
+        source = shown_name(self.source)
+        return f"{source} {self.position}" if self.position else source
 
 
 class BadInputError(UserError):
@@ -99,17 +97,22 @@ class Lost:
         characters: characters of rejected lines and records.
         bytes: bytes of input that could not be decoded, and of rejected files (of compressed ones,
             as they are on the disk).
+        whole_file: whether nothing of the file (or of the part of it) can be read.
+        examples: the first rejections: reason, position and text.
     """
 
     counts: Counter[str] = field(default_factory=Counter)
     characters: Counter[str] = field(default_factory=Counter)
     bytes: Counter[str] = field(default_factory=Counter)
+    whole_file: bool = False
+    examples: list[dict[str, str]] = field(default_factory=list)
 
     def update(self, other: "Lost") -> None:
-        """Adds other losses to these."""
+        """Adds other losses to these, except for their examples."""
         self.counts.update(other.counts)
         self.characters.update(other.characters)
         self.bytes.update(other.bytes)
+        self.whole_file |= other.whole_file
 
     def amount(self) -> int:
         """Characters and bytes together."""
@@ -125,16 +128,13 @@ class Rejections(Lost):
     """Bad input of one file: an error at once, or counted.
 
     Args:
-        source: name of the file in errors.
+        source: path of the file.
         skip: False raises an error at once; True counts and continues.
     """
 
     def __init__(self, source: str, skip: bool) -> None:
         super().__init__()
-        self.source, self._skip = source, skip
-        self.examples: list[dict[str, str]] = []
-        self.whole_file = False
-        """Whether nothing of the file can be read."""
+        self._source, self._skip = source, skip
 
     def add(
         self,
@@ -161,7 +161,7 @@ class Rejections(Lost):
             return
         position = where() if callable(where) else where
         if not self._skip:
-            raise BadInputError(Fault(self.source, position, reason))
+            raise BadInputError(Fault(self._source, position, reason))
         self.examples.append({"reason": reason, "position": position, "text": _shown(excerpt)})
 
     def add_file(
@@ -189,11 +189,8 @@ def _shown(excerpt: str | bytes) -> str:
     else:
         start = max(0, excerpt.find("\0") - _BEFORE_BAD_BYTE)
         some = excerpt[start : start + _EXCERPT_CHARACTERS]
-    escaped = "".join(
-        character if character.isprintable() else ascii(character)[1:-1]
-        for character in some[:_EXCERPT_CHARACTERS]
-    )
-    return f"…{escaped}" if start else escaped
+    shown = escaped(some[:_EXCERPT_CHARACTERS])
+    return f"…{shown}" if start else shown
 
 
 def after_lines(position: str, lines: int) -> str:
@@ -204,56 +201,3 @@ def after_lines(position: str, lines: int) -> str:
         lines: the lines of the file before the chunk.
     """
     return re.sub(r"^line (\d+)", lambda match: f"line {int(match[1]) + lines}", position)
-
-
-def faults_error(faults: Sequence[Fault], listing: Path) -> UserError:
-    """One error for the faults of several files, by reason.
-
-    Args:
-        faults: one per file, at least one.
-        listing: the file that has all of them.
-    """
-    if len(faults) == 1:
-        return BadInputError(faults[0])
-    parts = []
-    for reason, count in Counter(fault.reason for fault in faults).most_common():
-        these = [str(fault) for fault in faults if fault.reason == reason]
-        more = f" and {count - _NAMED:,} more" if count > _NAMED else ""
-        parts.append(f"{', '.join(these[:_NAMED])}{more}: {REASONS[reason]}")
-    return UserError(
-        f"{len(faults):,} files have bad input, all in {listing}: {' | '.join(parts)}; {_SKIP}"
-    )
-
-
-def check_limit(
-    lost: Lost, characters_read: int, limit: float, listing: Path, files: str = ""
-) -> None:
-    """Raises a UserError if more of the text was rejected than the limit allows.
-
-    Args:
-        files: names of the files with the largest losses.
-        characters_read: characters that were not rejected.
-        limit: preprocess.bad_input_limit, a fraction.
-        listing: the file that has the rejected input.
-    """
-    fraction = lost.fraction(characters_read)
-    if fraction > limit:
-        amounts = Counter(lost.bytes)
-        amounts.update(lost.characters)
-        reasons = "; ".join(
-            f"{lost.counts[reason]:,} {reason} ({REASONS[reason]})"
-            for reason, _ in amounts.most_common()
-        )
-        raise UserError(
-            f"{percentage(fraction)} of the text is bad input, more than "
-            f"preprocess.bad_input_limit ({percentage(limit)}) allows: {reasons}"
-            f"{f'; in {files}' if files else ''}; fix it, or raise the limit; see {listing}"
-        )
-
-
-def percentage(fraction: float) -> str:
-    """A fraction in percent, to two significant digits: 31 %, 0.25 %; never 0 for some loss."""
-    percent = 100 * fraction
-    if percent >= 10:
-        return f"{percent:.0f} %"
-    return f"{percent:.2g} %" if percent >= 0.0001 else ("below 0.0001 %" if percent else "0 %")

@@ -158,15 +158,13 @@ class _Rows:
                     self._again.extendleft(reversed(self._row_lines[1:]))
                     del self._row_lines[1:]
                     return literal
-            self._rejections.add("malformed_csv", partial(self._where, number, problem), line)
+            where = f"{self._line_name(number)} ({problem}; read with {self._dialect})"
+            self._rejections.add("malformed_csv", where, line)
             self._again.extendleft(reversed(self._row_lines[1:]))
 
     def position(self) -> str:
         """Name of the first line of the last row, for errors."""
         return self._line_name(self._row_lines[0][0])
-
-    def _where(self, number: int, problem: str) -> str:
-        return f"{self._line_name(number)} ({problem}; read with {self._dialect})"
 
     def _new_reader(self) -> Any:
         return self._dialect.reader(self._feed(), self._spaced)
@@ -298,9 +296,7 @@ def _text_documents(reader: Reader, values: Iterator[Value], before: int) -> Ite
         text: str | None = None
         if isinstance(value, TooLong):
             beginning = value.beginning.decode("utf-8", "replace")
-            reader.counts["characters_read"] += value.size
-            reader.counts["characters_dropped_rejected"] += value.size
-            reader.rejections.add("line_too_long", where, beginning, value.size)
+            reader.reject_record("line_too_long", where, beginning, value.size)
             continue
         if value is not None:
             try:

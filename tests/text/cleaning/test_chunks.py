@@ -294,7 +294,7 @@ def test_characters_read_are_kept_or_dropped_for_a_reason(tmp_path, documents, k
         assert counts["characters_read"] == expected["read"]
     assert dropped.get("rejected", 0) == expected["rejected"]
     if kind == "text":
-        lost = facts.rejected[0].lost.bytes.total() if facts.rejected else 0
+        lost = facts.rejected[0].bytes.total() if facts.rejected else 0
         assert lost == expected["bytes"]
     # The edits follow one another: what comes out of one goes into the next.
     before, after = list(facts.characters_in.values()), list(facts.characters_out.values())

@@ -22,11 +22,11 @@ from hypothesis import strategies as st
 
 from lib.run.errors import UserError
 from lib.text import documents as documents_module
-from lib.text.reading.formats import FORMATS, between_cuts, cut_rule
+from lib.text.reading.formats import FORMATS, cut_rule
 from lib.text.reading.raw_files import examine
 from lib.text.reading.rejections import REASONS, BadInputError, Rejections, after_lines
 from tests.conftest import ROOT
-from tests.helpers.raw_text import read
+from tests.helpers.raw_text import between_cuts, read
 
 TEXTS = [f"Article {n} has ünï çode.\nIts second line, “{n}”, is here." for n in range(700)]
 

@@ -9,14 +9,15 @@ import yaml
 
 from lib.run import fingerprint
 from lib.text.reading.input_digest import input_md5
-from lib.text.reading.raw_files import list_files
+from lib.text.reading.raw_files import list_files, relative_name
 
 
 def digest(folder: Path, workers: int = 2) -> str:
-    files = list(list_files(folder))
-    known = {files[0]: fingerprint.of_file(files[0])}
-    assert input_md5(folder, files, workers, known) == input_md5(folder, files, workers)
-    return input_md5(folder, files, workers, known)
+    files = {relative_name(file, folder): file for file in list_files(folder)}
+    first = next(iter(files))
+    known = {first: fingerprint.of_file(files[first])}
+    assert input_md5(files, workers, known) == input_md5(files, workers)
+    return input_md5(files, workers, known)
 
 
 def test_the_digest_is_the_one_of_dvc(tmp_path):

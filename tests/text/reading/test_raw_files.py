@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from lib.run.errors import UserError
+from lib.text.names import shown_name, some_of
 from lib.text.reading.raw_files import (
     examine,
     examine_all,
@@ -15,7 +16,7 @@ from lib.text.reading.raw_files import (
     write_listing,
 )
 from lib.text.reading.reader import RawFile
-from lib.text.reading.rejected_files import shown_name
+from lib.text.reading.rejected_files import RejectedFiles
 from lib.text.reading.rejections import Rejections
 
 
@@ -52,6 +53,7 @@ def test_a_name_that_is_not_utf8_is_refused_at_once(tmp_path):
 def test_names_are_shown_in_one_line():
     assert shown_name(Path("a\nb\t\x1b[1m ğ😀.txt")) == r"a\nb\t\x1b[1m ğ😀.txt"
     assert shown_name(Path(os.fsdecode(b"caf\xe9.txt"))) == r"caf\xe9.txt"
+    assert some_of(["a", "b"], 2) == "a, b" and some_of(list("abcd"), 2) == "a, b and 2 more"
 
 
 def test_files_that_editors_leave_behind_are_passed_over(tmp_path):
@@ -78,23 +80,28 @@ def test_files_that_editors_leave_behind_are_passed_over(tmp_path):
     left += ["a.txt.~1~", "a.part", "Thumbs.db", "desktop.ini", "a.old", "a.tmp", "b.crdownload"]
     for name in kept + left:
         (tmp_path / name).write_text("text")
-    found = list(examine_all(tmp_path, "auto", "line", "utf-8"))
-    assert {path.name for path, file, _ in found if file} == set(kept)
-    assert {path.name for path, file, rejected in found if not file} == set(left)
-    assert not any(rejected.counts for _, _, rejected in found)
+    rejected = RejectedFiles(tmp_path / "rejected.csv")
+    found, passed_over = examine_all(tmp_path, "auto", "line", "utf-8", False, rejected)
+    assert {file.name for file in found} == set(kept) and set(passed_over) == set(left)
+    rejected.refuse_faults()
+    for name in kept:
+        (tmp_path / name).unlink()
+    with pytest.raises(UserError, match=r"preprocess\.input: no files to read"):
+        examine_all(tmp_path, "auto", "line", "utf-8", False, rejected)
 
 
 def test_kinds_of_files_are_named_with_all_files_or_examples(tmp_path):
     def file(name, kind="text", compression="none", encoding="utf-8"):
-        return RawFile(tmp_path / name, kind, compression, 7, encoding)
+        return RawFile(tmp_path / name, kind, compression, 7, encoding, None, name)
 
     few = [file("b.txt.gz", compression="gzip"), file("c/d.txt"), file("a.txt", encoding="cp1254")]
-    words = kinds_in_words(few, tmp_path)
+    words = kinds_in_words(few)
     assert words == "1 as text: c/d.txt; 1 as text (cp1254): a.txt; 1 as text (gzip): b.txt.gz"
     many = [file(f"{n:04}.csv", "csv") for n in range(2000)]
-    words = kinds_in_words([*few, *many], tmp_path)
-    assert words.startswith("2,000 as csv: 0000.csv, 0001.csv, 0002.csv, ...; 1 as text: c/d.txt")
-    write_listing([*few, *many], tmp_path, tmp_path / "files.csv")
+    words = kinds_in_words([*few, *many])
+    first = "2,000 as csv: 0000.csv, 0001.csv, 0002.csv and 1,997 more; 1 as text: c/d.txt; "
+    assert words.startswith(first)
+    write_listing([*few, *many], tmp_path / "files.csv")
     lines = (tmp_path / "files.csv").read_text().splitlines()
     assert len(lines) == 2004 and lines[3] == "a.txt,text,none,cp1254,7"
 

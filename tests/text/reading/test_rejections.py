@@ -1,39 +1,38 @@
 """Rejections: what is lost, its limit, samples, one error for many files."""
 
 import pickle
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from lib.run.errors import UserError
-from lib.text.reading.rejected_files import RejectedFiles
-from lib.text.reading.rejections import (
-    BadInputError,
-    Fault,
-    Lost,
-    Rejections,
-    check_limit,
-    faults_error,
-    percentage,
-)
-
-LISTING = Path("rejected.csv")
+from lib.text.reading.rejected_files import RejectedFiles, percentage
+from lib.text.reading.rejections import BadInputError, Fault, Rejections
 
 
-def test_the_limit_is_a_fraction_of_the_text_not_a_number_of_rejections():
+@pytest.fixture
+def files(tmp_path: Path) -> RejectedFiles:
+    return RejectedFiles(tmp_path / "rejected.csv")
+
+
+def test_the_limit_is_a_fraction_of_the_text_not_a_number_of_rejections(files, tmp_path):
+    files.check_limit(0, 0)
     rejections = Rejections("x.txt", True)
     for _ in range(100):
         rejections.add("nul_byte", excerpt="\0")
-    check_limit(rejections, 9900, 0.01, LISTING)
+    files.add("x.txt", rejections)
+    files.check_limit(9900, 0.01)
     with pytest.raises(UserError, match=r"1 % of the text is bad input.*limit \(0\.9 %\)"):
-        check_limit(rejections, 9900, 0.009, LISTING)
+        files.check_limit(9900, 0.009)
     # One rejected file of the size of half the text is half the text.
     one = Rejections("x.txt", True)
     one.add_file("utf16_file", 5000)
     assert one.whole_file and one.fraction(5000) == 0.5
-    with pytest.raises(UserError, match=r"50 % of the text.*1 utf16_file"):
-        check_limit(one, 5000, 0.4, LISTING)
-    check_limit(Lost(), 0, 0, LISTING)
+    alone = RejectedFiles(tmp_path / "alone.csv")
+    alone.add("x.txt", one)
+    with pytest.raises(UserError, match=r"50 % of the text.*1 utf16_file.*; in x\.txt \(whole\)"):
+        alone.check_limit(5000, 0.4)
 
 
 def test_decoded_text_counts_in_characters_and_the_rest_in_bytes():
@@ -64,38 +63,47 @@ def test_a_sample_shows_the_bad_byte_escaped(excerpt, shown):
     assert rejections.examples == [{"reason": "invalid_utf8", "position": "line 7", "text": shown}]
 
 
-def test_one_error_lists_the_faults_of_all_files():
+def test_one_error_lists_the_faults_of_all_files(files, tmp_path):
     faults = [Fault(f"{n}.txt", "line 3", "invalid_utf8") for n in range(12)]
     faults.append(Fault("b.json", "", "malformed_json"))
-    message = str(faults_error(faults, LISTING))
-    assert message.startswith("13 files have bad input, all in rejected.csv: 0.txt line 3, 1.txt")
+    for fault in faults:
+        files.add_fault(fault)
+        files.add_fault(replace(fault, position="later"))
+    with pytest.raises(UserError) as failure:
+        files.refuse_faults()
+    message = str(failure.value)
+    start = f"13 files have bad input, all in {tmp_path / 'rejected.csv'}: 0.txt line 3, 1.txt"
+    assert message.startswith(start)
+    listing = (tmp_path / "rejected.csv").read_text().splitlines()
+    assert len(listing) == 14 and listing[1] == "0.txt line 3,invalid_utf8,1,,"
     assert "4.txt line 3 and 7 more: not UTF-8" in message and "| b.json: not JSON" in message
     assert message.count("bad_input: skip") == 1 and "\n" not in message
-    (one,) = [faults_error(faults[:1], LISTING)]
-    assert str(one).startswith("0.txt line 3: not UTF-8; set preprocess.encoding")
+    one = RejectedFiles(tmp_path / "one.csv")
+    one.add_fault(faults[0], 4)
+    with pytest.raises(BadInputError, match=r"^0\.txt line 7: not UTF-8; set preprocess\.encoding"):
+        one.refuse_faults()
     assert pickle.loads(pickle.dumps(BadInputError(faults[0]))).fault == faults[0]
 
 
-def test_every_rejected_file_is_listed_and_the_largest_losses_are_named(tmp_path):
-    files = RejectedFiles()
+def test_every_rejected_file_is_listed_and_the_largest_losses_are_named(files, tmp_path):
     for number in range(8):
         lost = Rejections("", True)
         if number == 3:
             lost.add_file("binary_file", 700)
         else:
             lost.add("nul_byte", excerpt="\0" * (number + 1))
-        files.add(Path(f"{number}.txt"), lost, lost.whole_file)
+        files.add(f"{number}.txt", lost)
     again = Rejections("", True)
     again.add("nul_byte", excerpt="\0")
-    files.add(Path("7.txt"), again, False)
-    files.add(Path("good.txt"), Rejections("", True), False)
-    summary = files.summary(10_000, LISTING)
+    files.add("7.txt", again)
+    files.add("good.txt", Rejections("", True))
+    summary = files.summary(10_000)
     assert summary.startswith(
         "rejected 6.8 % of the text, in 8 files: 3.txt (whole), 7.txt (2 places), 6.txt (1 place)"
     )
-    assert summary.endswith("and 3 more; see rejected.csv")
-    files.write(tmp_path / "x.csv")
-    lines = (tmp_path / "x.csv").read_text().splitlines()
+    assert summary.endswith(f"and 3 more; see {tmp_path / 'rejected.csv'}")
+    files.check_limit(10_000, 1)
+    lines = (tmp_path / "rejected.csv").read_text().splitlines()
     assert len(lines) == 9
     assert lines[4] == "3.txt,binary_file,1,0,700" and lines[8] == "7.txt,nul_byte,2,9,0"
 
