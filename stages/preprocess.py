@@ -15,7 +15,7 @@ from lib.run.pool import choose_workers, shard_map, worker_count
 from lib.run.sealed_files import prune
 from lib.run.stage import run_stage, scratch
 from lib.text import notes
-from lib.text.assembly import CleanedChunk, drop_duplicates, write_corpus
+from lib.text.assembly import CleanedChunk, assemble
 from lib.text.cleaning.chunks import MODULE as CLEANING_MODULE
 from lib.text.cleaning.chunks import (
     ChunkOptions,
@@ -90,9 +90,8 @@ def main(raw: Path | None = None, corpus: Path = CORPUS) -> None:
     rejected.check_limit(read, settings.bad_input_limit)
 
     with new_directory(corpus) as temporary:
-        exact, kept, totals = drop_duplicates(chunks, settings.near_duplicates, temporary, workers)
+        totals = assemble(temporary, chunks, settings.near_duplicates, workers)
         _check_documents(totals["documents"], counts, files, raw, settings.document, rejected)
-        totals.update(write_corpus(temporary, chunks, exact, kept))
     prune(cleaned.parent, code)
 
     c1_controls = Counter(raw_c1_controls=edits["c1_controls"])  # counted by their edit

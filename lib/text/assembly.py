@@ -31,21 +31,21 @@ class CleanedChunk:
     documents: list[int]
 
 
-def drop_duplicates(
-    chunks: Sequence[CleanedChunk], threshold: float | None, folder: Path, workers: Workers
-) -> tuple[list[np.ndarray], list[np.ndarray], Counter[str]]:
-    """The documents to keep, and numbers of documents kept and dropped.
+def assemble(
+    corpus: Path, chunks: Sequence[CleanedChunk], threshold: float | None, workers: Workers
+) -> Counter[str]:
+    """Writes all documents without duplicates.
 
     Args:
+        corpus: the folder to write, empty.
         threshold: preprocess.near_duplicates.
-        folder: for temporary files.
 
     Returns:
-        A bool array [documents] per cleaned chunk, without exact duplicates; the same without near
-        duplicates; and the numbers.
+        Numbers of documents kept and dropped, and of sentences and characters.
     """
-    work = folder / ".work"
+    work = corpus / ".work"
     work.mkdir()
+    # A bool array [documents] per cleaned chunk: without exact duplicates, without near ones.
     exact = first_occurrences([chunk.path.with_suffix(".documents") for chunk in chunks], work)
     shutil.rmtree(work)
     documents = sum(int(mask.sum()) for mask in exact)
@@ -63,21 +63,6 @@ def drop_duplicates(
         totals["documents_near_duplicate"] = documents - left
         documents = left
     totals["documents"] = documents
-    return exact, kept, totals
-
-
-def write_corpus(
-    corpus: Path,
-    chunks: Sequence[CleanedChunk],
-    exact: Sequence[np.ndarray],
-    kept: Sequence[np.ndarray],
-) -> Counter[str]:
-    """Writes the kept documents and counts their sentences and characters.
-
-    Args:
-        exact, kept: see `drop_duplicates`.
-    """
-    totals: Counter[str] = Counter()
     with CorpusWriter(corpus) as writer:
         for chunk, unique, mask in zip(chunks, exact, kept, strict=True):
             text = chunk.path.with_suffix(".txt")
