@@ -15,7 +15,7 @@ Added tokens are honoured if they are words: they become entries of the vocabula
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -267,13 +267,11 @@ def _with_added_tokens(
                 )
             vocabulary[number] = token
             added.append(token)
-    return TokenizerFiles(
-        files.path,
-        vocabulary,
-        files.lowercase,
-        files.strip_accents,
-        tuple(token for token in added if token not in zero_width),
-        tuple(sorted(zero_width)),
+    return replace(
+        files,
+        vocabulary=vocabulary,
+        added=tuple(token for token in added if token not in zero_width),
+        zero_width=tuple(sorted(zero_width)),
     )
 
 
