@@ -218,15 +218,7 @@ def _write_hugging_face(
                 f"{files.path.parent}: no {CONFIG}, so it is unknown whether the tokenizer "
                 "lower-cases; give --lowercase yes (uncased models) or --lowercase no"
             )
-        try:
-            tokenizer = WordPieceTokenizer(
-                files.vocabulary,
-                files.lowercase,
-                files.strip_accents,
-                zero_width=files.zero_width,
-            )
-        except UserError as error:
-            raise UserError(f"{files.path}: {error}") from None
+        tokenizer = WordPieceTokenizer.of(files, files.lowercase, files.strip_accents)
         special_ids = config.special_ids(tokenizer.pad_id, tokenizer.cls_id, tokenizer.sep_id)
         write_tokenizer(
             folder,

@@ -6,7 +6,7 @@ from pathlib import Path
 from lib.run.errors import UserError
 from lib.vocab.alphabet import closed_alphabet, count_characters, most_frequent_characters
 from lib.vocab.characters import BasicTokenizer
-from lib.vocab.directory import read_directory, read_vocabulary
+from lib.vocab.directory import TokenizerFiles, read_directory, read_vocabulary
 from lib.vocab.selection import CANDIDATE_RATIO, select_tokens
 from lib.vocab.tokenizer import MAX_WORD_LENGTH, SPECIAL_TOKENS, WordPieceTokenizer
 from lib.vocab.training import train_sentencepiece, wordpiece_tokens
@@ -106,23 +106,16 @@ def existing_tokenizer(source: str, base: Path, basic: BasicTokenizer) -> WordPi
         UserError: the vocabulary is missing or lacks a special token, or the model's settings
             differ from those of `basic`.
     """
-    zero_width: tuple[str, ...] = ()
     if source == "file":
-        path, vocabulary = base, read_vocabulary(base)
+        files = TokenizerFiles(base, read_vocabulary(base), None, None)
     else:
         files = read_directory(base)
-        path, vocabulary, zero_width = files.path, files.vocabulary, files.zero_width
-        if conflict := files.conflict(basic.lowercase, basic.strip_accents):
-            name, given, stated = conflict
-            raise UserError(
-                f"vocab.{name}: {given}, but the tokenizer of {base} has {stated}; set {stated}"
-            )
-    try:
-        return WordPieceTokenizer(
-            vocabulary, basic.lowercase, basic.strip_accents, zero_width=zero_width
+    if conflict := files.conflict(basic.lowercase, basic.strip_accents):
+        name, given, stated = conflict
+        raise UserError(
+            f"vocab.{name}: {given}, but the tokenizer of {base} has {stated}; set {stated}"
         )
-    except UserError as error:
-        raise UserError(f"{path}: {error}") from None
+    return WordPieceTokenizer.of(files, basic.lowercase, basic.strip_accents)
 
 
 def pad_vocabulary(tokens: Iterable[str], size: int) -> list[str]:

@@ -17,12 +17,13 @@ import re
 from array import array
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Self
 
 import numpy as np
 
 from lib.run.errors import UserError
 from lib.vocab.characters import BasicTokenizer, word_pattern
-from lib.vocab.directory import CONFIG, read_directory
+from lib.vocab.directory import CONFIG, TokenizerFiles, read_directory
 from lib.vocab.settings import MAX_WORD_LENGTH, SPECIAL_TOKENS
 from lib.vocab.wordpiece import CONTINUATION, WordPiece
 
@@ -114,7 +115,7 @@ class WordPieceTokenizer:
         self._cache = _SpanCache(self._encode_span)
 
     @classmethod
-    def load(cls, directory: Path) -> "WordPieceTokenizer":
+    def load(cls, directory: Path) -> Self:
         """Reads a directory written by `write_tokenizer` or by transformers.
 
         Raises:
@@ -127,13 +128,13 @@ class WordPieceTokenizer:
                 f"{directory / CONFIG}: missing; without it nothing states whether the tokenizer "
                 "lower-cases; copy it from the original model"
             )
+        return cls.of(files, files.lowercase, files.strip_accents)
+
+    @classmethod
+    def of(cls, files: TokenizerFiles, lowercase: bool, strip_accents: bool) -> Self:
+        """The tokenizer of a model's files; an error names the file of the vocabulary."""
         try:
-            return cls(
-                files.vocabulary,
-                files.lowercase,
-                files.strip_accents,
-                zero_width=files.zero_width,
-            )
+            return cls(files.vocabulary, lowercase, strip_accents, zero_width=files.zero_width)
         except UserError as error:
             raise UserError(f"{files.path}: {error}") from None
 
