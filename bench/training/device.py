@@ -21,7 +21,7 @@ from bench.training.our_steps import random_batch
 from lib.model.bert_config import BertConfig
 from lib.model.flops import matmul_peak, training_flops
 from lib.model.initialization import initial_values
-from lib.model.losses import Batch
+from lib.model.layers import Batch
 from lib.model.memory import Microbatch, peak_memory
 from lib.model.optimizers import AdamW
 from lib.run import tf

@@ -20,7 +20,8 @@ from safetensors.numpy import load_file, save_file
 from bench.common.report import read_json
 from lib.checkpoints.huggingface import read_model
 from lib.model.config import read_config
-from lib.model.losses import Batch, loss_sums, mean_metrics
+from lib.model.layers import Batch
+from lib.model.losses import loss_sums, mean_metrics
 from lib.records.manifest import read_manifest
 from lib.records.masking import VocabularyFacts, mask_sequences
 from lib.run import random, tf

@@ -19,7 +19,7 @@ from bench.training.architectures import model_settings, pretrain_settings
 from lib.model.config import new_config
 from lib.model.encoder_config import EncoderConfig
 from lib.model.initialization import initial_values
-from lib.model.losses import Batch
+from lib.model.layers import Batch
 from lib.model.modernbert_config import ModernBertConfig
 from lib.params import Model, Pretrain
 from lib.records.manifest import read_manifest

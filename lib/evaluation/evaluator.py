@@ -1,41 +1,20 @@
-"""Inference with a trained model, and the one place where evaluation loads one.
+"""Inference with a trained model.
 
 Shapes: B sequences, S token positions, P masked positions per sequence, V vocabulary entries.
 """
 
 from collections.abc import Iterable, Mapping
-from pathlib import Path
 
 import numpy as np
 
-from lib.checkpoints.huggingface import read_model
 from lib.evaluation.metrics import TokenScores
 from lib.evaluation.sequences import MaskedTokens
 from lib.model.bert import next_sentence_logits
 from lib.model.encoder_config import EncoderConfig
 from lib.model.encoders import encoder
-from lib.model.layers import Weights
+from lib.model.layers import Batch, Weights
 from lib.model.losses import head_logits, loss_sums, mean_metrics
 from lib.run import tf
-from lib.run.errors import UserError
-
-
-def load_evaluator(model: Path, max_length: int = 0) -> "Evaluator":
-    """Loads a model directory for evaluation.
-
-    Args:
-        max_length: tokens of the longest sequences that it will be evaluated on.
-
-    Raises:
-        UserError: there is no model that can be read, or it has fewer positions.
-    """
-    config, weights = read_model(model)
-    if max_length > config.max_position_embeddings:
-        raise UserError(
-            f"evaluate.lengths: {max_length} is more than the {config.max_position_embeddings} "
-            f"positions of {model}; remove it"
-        )
-    return Evaluator(config, weights)
 
 
 class Evaluator:
@@ -43,12 +22,11 @@ class Evaluator:
 
     def __init__(self, config: EncoderConfig, weights: Mapping[str, np.ndarray]) -> None:
         self.config = config
-        self._weights = {name: tf.constant(array) for name, array in weights.items()}
+        self._weights = _tensors(weights)
 
     def predict_mlm(self, batch: MaskedTokens) -> TokenScores:
         """Scores [B, P] of the tokens at the batch's positions."""
-        features = {name: tf.constant(array) for name, array in batch.features().items()}
-        labels = tf.constant(batch.labels)
+        features, labels = _tensors(batch.features()), tf.constant(batch.labels)
         losses, higher, equal = _score_labels(self._weights, self.config, features, labels)
         return TokenScores(losses.numpy().astype(float), higher.numpy(), equal.numpy())
 
@@ -58,8 +36,9 @@ class Evaluator:
         Args:
             batch: `input_ids`, `input_mask`, `segment_ids` int32 [B, S].
         """
-        tensors = [tf.constant(batch[name]) for name in ("input_ids", "input_mask", "segment_ids")]
-        logs: np.ndarray = _nsp_log_probabilities(self._weights, self.config, *tensors).numpy()
+        logs: np.ndarray = _nsp_log_probabilities(
+            self._weights, self.config, _tensors(batch)
+        ).numpy()
         return logs.astype(float)
 
     def evaluate_records(
@@ -72,8 +51,7 @@ class Evaluator:
         """
         totals: dict[str, float] = {}
         for batch in batches:
-            tensors = {name: tf.constant(array) for name, array in batch.items()}
-            sums = _record_sums(self._weights, self.config, tensors, next_sentence)
+            sums = _record_sums(self._weights, self.config, _tensors(batch), next_sentence)
             for name, value in sums.items():
                 totals[name] = totals.get(name, 0.0) + float(value)
         return mean_metrics(totals)
@@ -91,18 +69,23 @@ class Evaluator:
         padding = [0] * (length - len(ids))
         inputs = tf.constant([ids + padding], tf.int32)  # [1, S]
         mask = tf.constant([[1] * len(ids) + padding], tf.int32)  # [1, S]
+        batch = {"input_ids": inputs, "input_mask": mask, "segment_ids": tf.zeros_like(inputs)}
         model = encoder(self.config)
-        hidden = model.encode(self._weights, self.config, inputs, mask, tf.zeros_like(inputs))
+        hidden = model.encode(self._weights, self.config, batch)
         chosen = hidden[:, position : position + 1]  # [1, S, H] -> [1, 1, H]
         logits = model.masked_lm_logits(self._weights, self.config, chosen)  # [1, 1, V]
         values, indices = tf.math.top_k(tf.nn.softmax(logits[0, 0])[:vocabulary_size], k)
         return list(zip(indices.numpy().tolist(), values.numpy().tolist(), strict=True))
 
 
+def _tensors(arrays: Mapping[str, np.ndarray]) -> dict[str, tf.Tensor]:
+    return {name: tf.constant(array) for name, array in arrays.items()}
+
+
 # Functions of the weights, so that models of one size share what is compiled for the first.
 @tf.function
 def _score_labels(
-    weights: Weights, config: EncoderConfig, features: Mapping[str, tf.Tensor], labels: tf.Tensor
+    weights: Weights, config: EncoderConfig, features: Batch, labels: tf.Tensor
 ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
     """Losses [B, P] of the labels, and numbers of more likely and of equally likely entries."""
     logits, _ = head_logits(weights, config, features, next_sentence=False)  # [B, P, V]
@@ -113,19 +96,15 @@ def _score_labels(
 
 
 @tf.function
-def _nsp_log_probabilities(
-    weights: Weights, config: EncoderConfig, ids: tf.Tensor, mask: tf.Tensor, segments: tf.Tensor
-) -> tf.Tensor:
+def _nsp_log_probabilities(weights: Weights, config: EncoderConfig, batch: Batch) -> tf.Tensor:
     """[B, 2]."""
-    first = tf.zeros_like(ids[:, :1])  # Of each sequence only the position of [CLS], [B, 1].
-    hidden = encoder(config).encode(
-        weights, config, ids, mask, segments, positions=first
-    )  # [B, 1, H]
+    first = tf.zeros_like(batch["input_ids"][:, :1])  # Only the position of [CLS], [B, 1].
+    hidden = encoder(config).encode(weights, config, batch, positions=first)  # [B, 1, H]
     return tf.nn.log_softmax(next_sentence_logits(weights, hidden)[:, 0])
 
 
 @tf.function
 def _record_sums(
-    weights: Weights, config: EncoderConfig, batch: Mapping[str, tf.Tensor], next_sentence: bool
+    weights: Weights, config: EncoderConfig, batch: Batch, next_sentence: bool
 ) -> dict[str, tf.Tensor]:
     return loss_sums(weights, config, batch, next_sentence)

@@ -10,6 +10,7 @@ from functools import partial
 from lib.model.bert_config import OUTPUT_BIAS, POSITIONS, SEGMENTS, WORDS, BertConfig
 from lib.model.layers import (
     NO_DROPOUT,
+    Batch,
     Dropout,
     Weights,
     activation,
@@ -28,11 +29,8 @@ from lib.run import tf
 def encode(
     weights: Weights,
     config: BertConfig,
-    input_ids: tf.Tensor,
-    example_ids: tf.Tensor,
-    segment_ids: tf.Tensor,
+    batch: Batch,
     dropout: Dropout = NO_DROPOUT,
-    position_ids: tf.Tensor | None = None,
     precision: str | None = None,
     gradient_checkpointing: bool = False,
     positions: tf.Tensor | None = None,
@@ -52,12 +50,8 @@ def encode(
     Without packing every token attends to all tokens but the padding.
 
     Args:
-        input_ids: int32 [B, S].
-        example_ids: int32 [B, S]: the number of the example that a token belongs to, from 1; 0 for
-            padding. In a sequence of one example this is Google's `input_mask`.
-        segment_ids: int32 [B, S].
-        position_ids: int32 [B, S], for packed sequences: the position of a token in its example.
-            A token then attends to the tokens of its own example only.
+        batch: `input_ids`, `segment_ids`, and `input_mask` or (packed) `example_ids` and
+            `position_ids`, the position of a token in its example: int32 [B, S].
         precision: float type of the computation from the first layer on; None for the type of the
             weights. Sums of many numbers (embeddings, layer normalisation, softmax, losses) are
             in the type of the weights in any case.
@@ -69,23 +63,20 @@ def encode(
     Returns:
         Tensor of type `precision`, of shape [B, S, H] or [B, C, H]; undefined at padding.
     """
-    length = input_ids.shape[1]
-    size = config.hidden_size
-
-    words = embed(weights[WORDS], input_ids)  # [B, S, H]
+    length, size = batch["input_ids"].shape[1], config.hidden_size
+    words = embed(weights[WORDS], batch["input_ids"])  # [B, S, H]
     # For a table of two entries, a product with one-hot vectors is much faster than a gather.
-    segments = tf.one_hot(segment_ids, config.type_vocab_size, dtype=words.dtype)  # [B, S, 2]
-    hidden = words + tf.matmul(segments, weights[SEGMENTS])
+    segments = tf.one_hot(batch["segment_ids"], config.type_vocab_size, dtype=words.dtype)
+    hidden = words + tf.matmul(segments, weights[SEGMENTS])  # [B, S, 2] x [2, H]
     # Later positions cannot occur; without them the gradient is a shorter sum.
     table = weights[POSITIONS][:length]  # [S, H]
-    hidden += table if position_ids is None else embed(table, position_ids)
+    hidden += embed(table, batch["position_ids"]) if "position_ids" in batch else table
     hidden = tf.reshape(hidden, [-1, size])  # [B, S, H] -> [B * S, H]
     hidden = layer_norm(weights, "bert/embeddings", hidden, config.layer_norm_eps)
     hidden = dropout(hidden, config.hidden_dropout_prob)
     hidden = tf.cast(hidden, precision or words.dtype)
 
-    allowed = may_attend(example_ids, packed=position_ids is not None)
-    bias = masked_scores(allowed, words.dtype)
+    bias = masked_scores(may_attend(batch), words.dtype)
     last = config.num_hidden_layers - 1
     for number in range(config.num_hidden_layers):
         scope = f"bert/encoder/layer_{number}/"
@@ -135,24 +126,12 @@ def _layer(
 
 
 def masked_lm_logits(weights: Weights, config: BertConfig, hidden: tf.Tensor) -> tf.Tensor:
-    """Logits of the MLM head over the vocabulary, for masked positions only.
-
-    For all positions they would cost several times as much as the encoder of a small model.
-
-    Args:
-        hidden: float [B, P, H].
-
-    Returns:
-        Tensor of the type of the weights, of shape [B, P, V].
-    """
+    """Logits of the MLM head over the vocabulary: [B, P, H] -> [B, P, V]."""
     flat = tf.reshape(hidden, [-1, config.hidden_size])  # [B, P, H] -> [B * P, H]
-    transformed = activation(config.hidden_act)(
-        dense(weights, "cls/predictions/transform/dense", flat)
-    )
-    transformed = layer_norm(
-        weights, "cls/predictions/transform", transformed, config.layer_norm_eps
-    )
-    logits = tied_logits(transformed, weights[WORDS], weights[OUTPUT_BIAS])
+    scope = "cls/predictions/transform"
+    states = activation(config.hidden_act)(dense(weights, f"{scope}/dense", flat))
+    states = layer_norm(weights, scope, states, config.layer_norm_eps)
+    logits = tied_logits(states, weights[WORDS], weights[OUTPUT_BIAS])
     return tf.reshape(logits, [-1, hidden.shape[1], config.vocab_size])  # [B, P, V]
 
 
@@ -163,7 +142,7 @@ def next_sentence_logits(weights: Weights, hidden: tf.Tensor) -> tf.Tensor:
         hidden: float [B, K, H]: states of the first token of each example, [CLS].
 
     Returns:
-        Tensor of the type of the weights, of shape [B, K, 2].
+        [B, K, 2], in the type of the weights.
     """
     flat = tf.reshape(hidden, [-1, hidden.shape[2]])  # [B, K, H] -> [B * K, H]
     pooled = tf.tanh(dense(weights, "bert/pooler/dense", flat))

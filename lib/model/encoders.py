@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 from lib.model import bert, modernbert
 from lib.model.encoder_config import EncoderConfig
-from lib.model.layers import NO_DROPOUT, Dropout, Weights
+from lib.model.layers import NO_DROPOUT, Batch, Dropout, Weights
 from lib.run import tf
 
 
@@ -19,11 +19,8 @@ class Encoder(Protocol):
         self,
         weights: Weights,
         config: Any,
-        input_ids: tf.Tensor,
-        example_ids: tf.Tensor,
-        segment_ids: tf.Tensor,
+        batch: Batch,
         dropout: Dropout = NO_DROPOUT,
-        position_ids: tf.Tensor | None = None,
         precision: str | None = None,
         gradient_checkpointing: bool = False,
         positions: tf.Tensor | None = None,

@@ -12,6 +12,8 @@ from lib.run import tf
 
 Weights = Mapping[str, Any]
 """Variables or tensors by name in the parameter table."""
+Batch = Mapping[str, tf.Tensor]
+"""Features of sequences by name, see `lib.model.losses.loss_sums`."""
 
 
 class Dropout:
@@ -102,7 +104,9 @@ def embed(table: Any, ids: tf.Tensor) -> tf.Tensor:
 
 def dense(weights: Weights, scope: str, values: tf.Tensor) -> tf.Tensor:
     """values [n, inputs] times kernel [inputs, outputs], plus bias, in the type of `values`."""
-    kernel, bias = (tf.cast(weights[f"{scope}/{part}"], values.dtype) for part in _DENSE)
+    kernel, bias = (
+        tf.cast(weights[f"{scope}/{part}"], values.dtype) for part in ("kernel", "bias")
+    )
     return tf.nn.bias_add(tf.matmul(values, kernel), bias)
 
 
@@ -137,16 +141,20 @@ def activation(name: str) -> Callable[[tf.Tensor], tf.Tensor]:
 _MASKED_SCORE = -10000.0
 
 
-def may_attend(example_ids: tf.Tensor, packed: bool) -> tf.Tensor:
-    """Whether a token (axis 2) may attend to another (axis 3): bool [B, 1, 1 or S, S].
+def example_ids(batch: Batch) -> tf.Tensor:
+    """int32 [B, S]: the number of the example that a token belongs to, from 1; 0 for padding.
 
-    Args:
-        example_ids: int32 [B, S]: see `lib.model.bert.encode`.
-        packed: sequences hold several examples, each of which attends to itself only.
+    In a sequence of one example this is Google's `input_mask`.
     """
-    allowed = example_ids[:, None, None, :] > 0  # [B, 1, 1, S]
-    if packed:  # [B, 1, S, S]
-        allowed &= example_ids[:, None, :, None] == example_ids[:, None, None, :]
+    return batch["example_ids" if "example_ids" in batch else "input_mask"]
+
+
+def may_attend(batch: Batch) -> tf.Tensor:
+    """Whether a token (axis 2) may attend to another (axis 3): bool [B, 1, 1 or S, S]."""
+    ids = example_ids(batch)
+    allowed = ids[:, None, None, :] > 0  # [B, 1, 1, S]
+    if "position_ids" in batch:  # packed: [B, 1, S, S]
+        allowed &= ids[:, None, :, None] == ids[:, None, None, :]
     return allowed
 
 
@@ -271,8 +279,7 @@ def banded_attention(
     query: tf.Tensor,
     key: tf.Tensor,
     value: tf.Tensor,
-    example_ids: tf.Tensor,
-    packed: bool,
+    batch: Batch,
     reach: int,
     dtype: tf.DType,
     dropout: Dropout,
@@ -287,7 +294,6 @@ def banded_attention(
 
     Args:
         query, key, value: [B, N, S, D].
-        example_ids, packed: see `may_attend`.
         dtype: of the softmax.
 
     Returns:
@@ -311,12 +317,12 @@ def banded_attention(
 
     queries = in_blocks(query * head_size**-0.5, 0)  # [B, N, blocks, R, D]
     keys, values = in_blocks(key, 1), in_blocks(value, 1)  # [B, N, blocks, 3 R, D]
-    ids = example_ids[:, None, :, None]  # [B, 1, S, 1]
+    ids = example_ids(batch)[:, None, :, None]  # [B, 1, S, 1]
     of_keys = in_blocks(ids, 1)[..., 0][..., None, :]  # [B, 1, blocks, 1, 3 R]
     places = tf.range(reach)
     near = tf.abs(tf.range(3 * reach) - reach - places[:, None]) <= reach  # [R, 3 R]
     allowed = (of_keys > 0) & near
-    if packed:
+    if "position_ids" in batch:
         allowed &= in_blocks(ids, 0) == of_keys  # [B, 1, blocks, R, 3 R]
     scores = tf.matmul(queries, keys, transpose_b=True)  # [B, N, blocks, R, 3 R]
     probabilities = tf.nn.softmax(tf.cast(scores, dtype) + masked_scores(allowed, dtype))
@@ -324,6 +330,3 @@ def banded_attention(
     context = tf.matmul(probabilities, values)  # [B, N, blocks, R, D]
     context = tf.reshape(context, [-1, heads, blocks * reach, head_size])[:, :, :length]
     return tf.reshape(tf.transpose(context, [0, 2, 1, 3]), [-1, heads * head_size])  # [B * S, H]
-
-
-_DENSE = ("kernel", "bias")

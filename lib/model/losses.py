@@ -10,10 +10,8 @@ from lib.model.bert import next_sentence_logits
 from lib.model.encoder_config import EncoderConfig
 from lib.model.encoders import encoder
 from lib.model.fused import cross_entropy
-from lib.model.layers import NO_DROPOUT, Dropout, Weights
+from lib.model.layers import NO_DROPOUT, Batch, Dropout, Weights
 from lib.run import tf
-
-Batch = Mapping[str, tf.Tensor]
 
 
 def loss_sums(
@@ -54,9 +52,7 @@ def loss_sums(
     )
     sequence_weight = batch["example_weights"][:, None]  # [B, 1]
     label_loss, mean_loss, correct, weight = _cross_entropy(
-        mlm_logits,
-        batch["masked_lm_ids"],
-        batch["masked_lm_weights"] * sequence_weight,
+        mlm_logits, batch["masked_lm_ids"], batch["masked_lm_weights"] * sequence_weight
     )
     smoothing = label_smoothing * config.vocab_size / (config.vocab_size - 1)
     objective = (1.0 - smoothing) * label_loss + smoothing * mean_loss if smoothing else label_loss
@@ -102,16 +98,7 @@ def head_logits(
         cls_positions = batch.get("cls_positions", tf.zeros_like(positions[:, :1]))
         positions = tf.concat([positions, cls_positions], 1)  # [B, P + K]
     hidden = model.encode(
-        weights,
-        config,
-        batch["input_ids"],
-        batch["example_ids" if "example_ids" in batch else "input_mask"],
-        batch["segment_ids"],
-        dropout,
-        batch.get("position_ids"),
-        precision,
-        gradient_checkpointing,
-        positions,
+        weights, config, batch, dropout, precision, gradient_checkpointing, positions
     )
     mlm_logits = model.masked_lm_logits(weights, config, hidden[:, :predictions])
     if not next_sentence:

@@ -15,6 +15,7 @@ import numpy as np
 from lib.model.fused import geglu, rotated
 from lib.model.layers import (
     NO_DROPOUT,
+    Batch,
     Dropout,
     Weights,
     activation,
@@ -36,11 +37,8 @@ from lib.run import tf
 def encode(
     weights: Weights,
     config: ModernBertConfig,
-    input_ids: tf.Tensor,
-    example_ids: tf.Tensor,
-    segment_ids: tf.Tensor,
+    batch: Batch,
     dropout: Dropout = NO_DROPOUT,
-    position_ids: tf.Tensor | None = None,
     precision: str | None = None,
     gradient_checkpointing: bool = False,
     positions: tf.Tensor | None = None,
@@ -50,15 +48,14 @@ def encode(
     Segments have no effect. Where sequences are longer than twice the window, local layers compute
     the scores of neighbouring tokens only.
     """
-    del segment_ids
-    length = input_ids.shape[1]
-    words = embed(weights[WORDS], input_ids)  # [B, S, H]
+    length = batch["input_ids"].shape[1]
+    words = embed(weights[WORDS], batch["input_ids"])  # [B, S, H]
     hidden = tf.reshape(words, [-1, config.hidden_size])  # [B, S, H] -> [B * S, H]
     hidden = normalised(hidden, weights["embeddings/norm"], None, config.norm_eps)
     hidden = dropout(hidden, config.embedding_dropout)
     hidden = tf.cast(hidden, precision or words.dtype)
 
-    allowed = may_attend(example_ids, packed=position_ids is not None)
+    allowed = may_attend(batch)
     everywhere = masked_scores(allowed, words.dtype)
     places = tf.range(length)  # [S]
     nearby: tf.Tensor | None = None
@@ -78,11 +75,11 @@ def encode(
             number,
             positions if number == last else None,
             gradient_checkpointing,
-            example_ids if config.is_banded(number, length) else None,
-            position_ids is not None,
+            batch if config.is_banded(number, length) else None,
         )
         if is_global not in turns:
-            turns[is_global] = _turns(length, position_ids, config.frequencies(number))
+            frequencies = config.frequencies(number)
+            turns[is_global] = _turns(length, batch.get("position_ids"), frequencies)
         bias = everywhere if is_global or nearby is None else nearby
         hidden = (tf.recompute_grad(layer) if gradient_checkpointing else layer)(
             hidden, bias, *turns[is_global], own
@@ -116,8 +113,7 @@ def _layer(
     number: int,
     positions: tf.Tensor | None,
     late_masks: bool,
-    bands: tf.Tensor | None,
-    packed: bool,
+    bands: Batch | None,
     hidden: tf.Tensor,
     bias: tf.Tensor,
     cosines: tf.Tensor,
@@ -128,8 +124,7 @@ def _layer(
 
     Args:
         late_masks: see `lib.model.bert`.
-        bands: int32 [B, S], example ids, if attention is computed in bands.
-        packed: see `lib.model.layers.may_attend`.
+        bands: the batch, if attention is computed in bands.
         bias: what to add to the scores, if it is not.
         cosines, sines: [B or 1, 1, S, D / 2].
     """
@@ -162,7 +157,7 @@ def _layer(
         context = attended(query, key, value, bias, dropout, rate)
     else:
         context = banded_attention(
-            query, key, value, bands, packed, config.reach, bias.dtype, dropout, rate
+            query, key, value, bands, config.reach, bias.dtype, dropout, rate
         )
     if positions is not None:
         hidden = gather_positions(hidden, positions, length)  # [B * S, H] -> [B * C, H]

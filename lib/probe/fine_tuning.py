@@ -13,7 +13,7 @@ from lib.model.clipping import clip_by_global_norm
 from lib.model.encoder_config import EncoderConfig
 from lib.model.encoders import encoder
 from lib.model.fused import cross_entropy
-from lib.model.layers import NO_DROPOUT, Dropout, Weights, dense
+from lib.model.layers import NO_DROPOUT, Batch, Dropout, Weights, dense
 from lib.model.optimizers import AdamW
 from lib.model.parameters import Parameter
 from lib.model.schedules import schedule
@@ -33,8 +33,7 @@ _PREDICTION_BATCH_SIZE = 64
 def class_logits(
     weights: Weights,
     config: EncoderConfig,
-    input_ids: tf.Tensor,
-    input_mask: tf.Tensor,
+    batch: Batch,
     per_token: bool,
     pooling: str = "cls",
     dropout: Dropout = NO_DROPOUT,
@@ -45,7 +44,7 @@ def class_logits(
     Args:
         weights: by the names of the parameter table, plus `classifier/kernel` [H, classes] and
             `classifier/bias` [classes].
-        input_ids, input_mask: int32 Tensors of shape [B, S].
+        batch: `input_ids`, `input_mask`: int32 [B, S].
         per_token: logits of every token; otherwise of the sequence.
         pooling: what represents a sequence: "cls", its first token, or "mean" of all its tokens.
 
@@ -54,15 +53,13 @@ def class_logits(
         [B, 1, classes].
     """
     averaged = not per_token and pooling == "mean"
-    positions = None if per_token or averaged else tf.zeros_like(input_ids[:, :1])
-    segments = tf.zeros_like(input_ids)
-    model = encoder(config)
+    segments = tf.zeros_like(batch["input_ids"])
+    positions = None if per_token or averaged else segments[:, :1]
+    model, batch = encoder(config), {**batch, "segment_ids": segments}
     # [B, P, H]; P is 1 if only the first token is needed, otherwise S
-    hidden = model.encode(
-        weights, config, input_ids, input_mask, segments, dropout, positions=positions
-    )
+    hidden = model.encode(weights, config, batch, dropout, positions=positions)
     if averaged:
-        mask = tf.cast(input_mask, hidden.dtype)[:, :, None]  # [B, S, 1]
+        mask = tf.cast(batch["input_mask"], hidden.dtype)[:, :, None]  # [B, S, 1]
         total = tf.reduce_sum(hidden * mask, 1, keepdims=True)  # [B, S, H] -> [B, 1, H]
         # A sequence that only fills up the batch has no tokens.
         hidden = total / tf.maximum(tf.reduce_sum(mask, 1, keepdims=True), 1.0)
@@ -189,21 +186,14 @@ class FineTuner:
         )
         return {name: tf.constant(array) for name, array in arrays.items()}
 
-    def _logits(self, batch: Mapping[str, tf.Tensor], dropout: Dropout) -> tf.Tensor:
-        return class_logits(
-            self._variables,
-            self._config,
-            batch["input_ids"],
-            batch["input_mask"],
-            self._per_token,
-            self._task.pooling,
-            dropout,
-        )
+    def _logits(self, batch: Batch, dropout: Dropout) -> tf.Tensor:
+        pooling = self._task.pooling
+        return class_logits(self._variables, self._config, batch, self._per_token, pooling, dropout)
 
     # Traced once per shape of a batch; there are only a few.
     @tf.function(autograph=False)
     def _step(
-        self, batch: Mapping[str, tf.Tensor], step: tf.Tensor, learning_rate: tf.Tensor
+        self, batch: Batch, step: tf.Tensor, learning_rate: tf.Tensor
     ) -> tuple[tf.Tensor, tf.Tensor]:
         """Two float32 scalars: the sum of the batch's losses, and its number of labels."""
         seed = tf.random.experimental.stateless_fold_in(self._seed.read_value(), step)
@@ -222,6 +212,6 @@ class FineTuner:
         return total, weight
 
     @tf.function(autograph=False)
-    def _predict(self, batch: Mapping[str, tf.Tensor]) -> tf.Tensor:
+    def _predict(self, batch: Batch) -> tf.Tensor:
         """The most likely class at each position: int32 [B, S] per token, otherwise [B, 1]."""
         return tf.argmax(self._logits(batch, NO_DROPOUT), -1, tf.int32)

@@ -24,6 +24,7 @@ from typing import Protocol
 
 import numpy as np
 
+from lib.model.layers import example_ids
 from lib.records.manifest import Manifest
 from lib.run import random, tf
 
@@ -88,7 +89,7 @@ class DynamicMasking:
             `masked_lm_weights` float32 [B, P]; positions ascend.
         """
         ids = batch["input_ids"]
-        examples = batch["example_ids" if "example_ids" in batch else "input_mask"]
+        examples = example_ids(batch)
         length, slots = ids.shape[1], self._predictions
         bits = self._random_bits(first_sequence, tf.shape(ids)[0], length + 2 * slots)
         # [B, S], [B, P], [B, P]

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import NoReturn
 
 from lib.model.flops import matmul_peak, training_flops
-from lib.model.losses import Batch, mean_metrics
+from lib.model.layers import Batch
+from lib.model.losses import mean_metrics
 from lib.params import Pretrain
 from lib.records.manifest import Manifest
 from lib.run import tf

@@ -25,8 +25,8 @@ import numpy as np
 
 from lib.model.clipping import clip_by_global_norm
 from lib.model.encoder_config import EncoderConfig
-from lib.model.layers import Dropout
-from lib.model.losses import Batch, loss_normalisers, loss_sums
+from lib.model.layers import Batch, Dropout, example_ids
+from lib.model.losses import loss_normalisers, loss_sums
 from lib.model.optimizers import OPTIMIZERS
 from lib.params import Pretrain
 from lib.run import random, tf
@@ -309,9 +309,7 @@ class Trainer:
             if self._next_sentence:
                 loss += sums["next_sentence_loss"] / divisors[1]
             loss *= scale
-        # 0 in both at padding.
-        example_ids = batch["example_ids" if "example_ids" in batch else "input_mask"]
-        sums["tokens"] = tf.reduce_sum(tf.cast(example_ids > 0, tf.float32))
+        sums["tokens"] = tf.reduce_sum(tf.cast(example_ids(batch) > 0, tf.float32))
         gradients = tape.gradient(loss, weights, unconnected_gradients=tf.UnconnectedGradients.ZERO)
         return gradients, sums
 

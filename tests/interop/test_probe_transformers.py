@@ -80,7 +80,7 @@ def test_class_logits_equal_those_of_transformers(name, config, per_token, pooli
             .logits.numpy()
             .reshape(5, -1, 5)
         )
-    inputs = tf.constant(ids), tf.constant(mask)
-    found = class_logits(weights, config, *inputs, per_token, pooling).numpy()
+    batch = {"input_ids": tf.constant(ids), "input_mask": tf.constant(mask)}
+    found = class_logits(weights, config, batch, per_token, pooling).numpy()
     real = mask.astype(bool) if per_token else np.ones((5, 1), bool)
     assert np.abs(found - expected)[real].max() <= 1e-5

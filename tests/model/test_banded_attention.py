@@ -37,10 +37,12 @@ def test_bands_have_the_values_and_gradients_of_a_mask(length, reach, packed, se
     ids = example_numbers(draw, 2, length, packed)
     # [B, N, S, D]
     states = [tf.constant(draw.normal(0, 2, (2, 2, length, 4))) for _ in range(3)]
-    example_ids = tf.constant(ids)
+    batch = {"example_ids": tf.constant(ids)}
+    if packed:
+        batch["position_ids"] = tf.zeros_like(ids)
     places = np.arange(length)
     near = np.abs(places[:, None] - places) <= reach
-    bias = masked_scores(may_attend(example_ids, packed) & near, tf.float64)
+    bias = masked_scores(may_attend(batch) & near, tf.float64)
     # States of padding are undefined, and do not count.
     weights = draw.normal(size=(2, length, 8)) * (ids > 0)[:, :, None]
 
@@ -48,9 +50,7 @@ def test_bands_have_the_values_and_gradients_of_a_mask(length, reach, packed, se
         with tf.GradientTape() as tape:
             tape.watch(states)
             if banded:
-                context = banded_attention(
-                    *states, example_ids, packed, reach, tf.float64, NO_DROPOUT, 0.0
-                )
+                context = banded_attention(*states, batch, reach, tf.float64, NO_DROPOUT, 0.0)
             else:
                 context = attended(*states, bias, NO_DROPOUT, 0.0)
             context = tf.reshape(context, [2, length, 8])  # [B * S, H] -> [B, S, H]

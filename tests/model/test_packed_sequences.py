@@ -85,16 +85,12 @@ def test_gradients_equal_those_of_unpacked_sequences(batches, config):
 def test_examples_do_not_attend_to_each_other(batches, config):
     _, packed, packs = batches
     weights, draw = random_weights(3, config), np.random.default_rng(0)
-    names = ("input_ids", "example_ids", "segment_ids", "position_ids")
-    ids, examples, segments, positions = (packed[name].numpy() for name in names)
+    names = ("input_ids", "example_ids", "segment_ids")
+    ids, examples, segments = (packed[name].numpy() for name in names)
 
     def hidden(ids: np.ndarray, segments: np.ndarray) -> np.ndarray:
-        tensors = map(tf.constant, (ids, examples, segments))
-        return (
-            encoder(config)
-            .encode(weights, config, *tensors, position_ids=tf.constant(positions))
-            .numpy()
-        )
+        changed = {"input_ids": tf.constant(ids), "segment_ids": tf.constant(segments)}
+        return encoder(config).encode(weights, config, {**packed, **changed}).numpy()
 
     before = hidden(ids, segments)
     for slot in range(packs.shape[1]):
