@@ -11,7 +11,8 @@ from typing import Any
 
 from bench.common.budget import Meter, run
 from bench.training import learner
-from lib.evaluation.evaluator import load_evaluator
+from lib.checkpoints.huggingface import read_model
+from lib.evaluation.evaluator import Evaluator
 from lib.evaluation.held_out import HeldOut
 from lib.evaluation.metrics import TokenCountCode
 from lib.params import load_params
@@ -64,8 +65,8 @@ def score(job: dict[str, Any], result: dict[str, Any]) -> None:
     words = read_tokens_per_word(project / "results/vocab/tokens_per_word.csv")
     held_out = HeldOut(shards, tokenizer, params.evaluate, params.records, TokenCountCode(words))
     for point in result["points"]:
-        evaluator = load_evaluator(Path(point["model"]), job["length"])
-        point |= held_out.evaluate(evaluator, job["length"])
+        evaluator = Evaluator(*read_model(Path(point["model"])))
+        point |= held_out.sums(evaluator, job["length"]).metrics()
 
 
 if __name__ == "__main__":

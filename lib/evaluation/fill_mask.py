@@ -42,7 +42,16 @@ def fill_mask_examples(
         if len(examples) == count:
             break
         ids = tokenizer.encode(sentence)
-        candidates = _candidates(tokenizer, ids)
+        tokens = [vocabulary[token_id] for token_id in ids]
+        continued = [*tokenizer.continuation[ids[1:]], False]
+        # Words that are one token of letters, in Latin script of at least four: in other scripts a
+        # word may well have one character.
+        candidates = [
+            position
+            for position, token in enumerate(tokens)
+            if token.isalpha() and (len(token) >= 4 or not token.isascii())
+            if not continued[position]
+        ]
         if not _MIN_TOKENS <= len(ids) <= length - 2 or not candidates:
             continue
         draw = random.generator(seed, "hole", number)  # The purpose is part of the results.
@@ -50,7 +59,6 @@ def fill_mask_examples(
         masked = [tokenizer.cls_id, *ids, tokenizer.sep_id]
         masked[position + 1] = tokenizer.mask_id
         best = evaluator.top_tokens(masked, position + 1, _TOP_K, len(vocabulary), length)
-        tokens = [vocabulary[token_id] for token_id in ids]
         tokens[position] = "____"
         examples.append(
             {
@@ -62,16 +70,3 @@ def fill_mask_examples(
             }
         )
     return examples
-
-
-def _candidates(tokenizer: WordPieceTokenizer, ids: list[int]) -> list[int]:
-    """Positions of words that are one token of letters, in Latin script of at least four."""
-    positions = []
-    for position, token_id in enumerate(ids):
-        token = tokenizer.vocabulary[token_id]
-        continued = position + 1 < len(ids) and tokenizer.continuation[ids[position + 1]]
-        # In other scripts a word may well have one character.
-        wordlike = token.isalpha() and (len(token) >= 4 or not token.isascii())
-        if wordlike and not continued:
-            positions.append(position)
-    return positions

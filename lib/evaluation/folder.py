@@ -5,7 +5,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from lib.evaluation.evaluator import load_evaluator
+from lib.checkpoints.huggingface import read_model
+from lib.evaluation.evaluator import Evaluator
 from lib.evaluation.held_out import HeldOut
 from lib.evaluation.metrics import TokenCountCode
 from lib.params import Params
@@ -39,7 +40,7 @@ def evaluate_folder(
         raise UserError(
             f"{training_text if shards else test}: no such text; make it with dvc repro split"
         )
-    evaluator = load_evaluator(model)
+    evaluator = Evaluator(*read_model(model))
     length = params.phases[params.evaluate.phase].max_seq_length
     length = min(length, evaluator.config.max_position_embeddings)
     tokenizer = WordPieceTokenizer.load(model)

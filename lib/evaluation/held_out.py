@@ -4,21 +4,27 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 from lib.evaluation.breakdowns import Breakdowns
 from lib.evaluation.code_length import MlmPredictor, left_to_right_losses
 from lib.evaluation.evaluator import Evaluator
 from lib.evaluation.masked_words import document_digest
 from lib.evaluation.metrics import (
+    CHARACTERS,
+    MAJORITY,
     MLM_METRICS,
     NSP_METRICS,
+    PAIRS,
     RANDOM_PAIRS,
+    TOKENS,
     PairScores,
     TokenCountCode,
 )
 from lib.evaluation.nsp_pairs import pair_batches
 from lib.evaluation.sequences import MaskedWordSequences
 from lib.evaluation.sums import DocumentSums, ModelSums
+from lib.evaluation.unigram import Unigram
 from lib.params import Evaluate, Records
 from lib.records.settings import RecordSettings
 from lib.run.errors import UserError
@@ -46,9 +52,38 @@ class HeldOut:
     records: Records
     count_code: TokenCountCode
 
-    def evaluate(self, evaluator: Evaluator, length: int) -> dict[str, float]:
-        """All metrics of a model on sequences of one length."""
-        return self.sums(evaluator, length).metrics()
+    def with_baselines(
+        self, evaluator: Evaluator, unigram: Unigram, breakdowns: Breakdowns, length: int
+    ) -> tuple[dict[str, Any], ModelSums, ModelSums]:
+        """The metrics of a model and of the baselines without a model, intervals, and counts.
+
+        Returns:
+            These, and the sums of the model and of the unigram baseline.
+        """
+        (by_frequency, mlm), counts = self.evaluate_mlm(
+            [unigram.predict_mlm, evaluator.predict_mlm], length, breakdowns
+        )
+        own, without_model = ModelSums(mlm), by_frequency.metrics()
+        baselines = {
+            metric.key(metric.baseline): without_model[metric.name]
+            for metric in MLM_METRICS
+            if metric.baseline
+        }
+        if self.records.next_sentence:
+            pairs = self.evaluate_nsp(evaluator, length, breakdowns)
+            own = ModelSums(mlm, pairs)
+            random = pairs.total(RANDOM_PAIRS) / pairs.total(PAIRS)
+            baselines |= {
+                metric.key(MAJORITY): max(random, 1 - random)
+                for metric in NSP_METRICS
+                if metric.baseline is MAJORITY
+            }
+            counts["pairs"] = int(pairs.total(PAIRS))
+        counts["masked_tokens"] = int(mlm.total(TOKENS))
+        counts["characters"] = int(mlm.total(CHARACTERS))
+        intervals = own.intervals(self.settings.seed)
+        values = {**own.metrics(), **baselines, "intervals": intervals, **counts}
+        return values, own, ModelSums(by_frequency)
 
     def sums(self, evaluator: Evaluator, length: int) -> ModelSums:
         """The totals per document of a model on sequences of one length."""

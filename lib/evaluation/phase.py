@@ -7,24 +7,12 @@ from typing import Any
 
 import pandas as pd
 
+from lib.checkpoints.huggingface import read_model
 from lib.evaluation.breakdowns import Breakdowns
-from lib.evaluation.comparison import INITIAL_MODEL, comparison_table, saved_models
-from lib.evaluation.evaluator import Evaluator, load_evaluator
+from lib.evaluation.evaluator import Evaluator
 from lib.evaluation.fill_mask import example_sentences, fill_mask_examples
 from lib.evaluation.held_out import HeldOut
-from lib.evaluation.metrics import (
-    CHARACTERS,
-    INITIAL,
-    MAJORITY,
-    METRICS,
-    MLM_METRICS,
-    NSP_METRICS,
-    PAIRS,
-    RANDOM_PAIRS,
-    TOKENS,
-    UNIGRAM,
-    TokenCountCode,
-)
+from lib.evaluation.metrics import INITIAL, METRICS, UNIGRAM, TokenCountCode
 from lib.evaluation.sums import ModelSums
 from lib.evaluation.unigram import Unigram
 from lib.model.encoder_config import EncoderConfig
@@ -79,7 +67,7 @@ def evaluate_phase(
     """
     settings, length = params.evaluate, params.phases[phase].max_seq_length
     lengths = sorted({length, *settings.lengths})
-    evaluator = load_evaluator(model, lengths[-1])
+    evaluator = _load(model, lengths[-1])
     tokenizer = WordPieceTokenizer.load(model)
     counts = read_token_counts(vocab / TOKEN_COUNTS)
     # The model may have spare entries.
@@ -101,9 +89,10 @@ def evaluate_phase(
     count_code = TokenCountCode(read_tokens_per_word(tokens_per_word))
     held_out = HeldOut(shards, tokenizer, settings, records, count_code)
     unigram, breakdowns = Unigram(counts), Breakdowns(counts, length)
-    metrics, own_sums, unigram_sums = _with_baselines(
-        held_out, evaluator, unigram, breakdowns, length
+    metrics, own_sums, unigram_sums = held_out.with_baselines(
+        evaluator, unigram, breakdowns, length
     )
+    # A phase may be called unigram.
     sums = {(phase, length): own_sums}
     sums.setdefault((UNIGRAM.key, length), unigram_sums)
     examples = fill_mask_examples(
@@ -116,21 +105,48 @@ def evaluate_phase(
     )
     lines = [{"model": phase, "step": training["steps"], "length": length, **metrics}]
     config = evaluator.config
-    others = saved_models(saved, training["best_step"])
+    others = _saved_models(saved, training["best_step"])
     for name, step in {phase: training["steps"], **others}.items():
-        if name not in (phase, INITIAL_MODEL) and not settings.saved_models:
+        if name not in (phase, INITIAL.key) and not settings.saved_models:
             continue
         if name != phase:
-            evaluator = load_evaluator(saved / name, lengths[-1])
+            evaluator = _load(saved / name, lengths[-1])
         for each in lengths:
             if (name, each) != (phase, length):
                 sums[name, each] = held_out.sums(evaluator, each)
                 found = sums[name, each].metrics()
                 lines.append({"model": name, "step": step, "length": each, **found})
-                if (name, each) == (INITIAL_MODEL, length):
+                if (name, each) == (INITIAL.key, length):
                     metrics |= {METRICS[key].key(INITIAL): own for key, own in found.items()}
-    tables = {**breakdowns.tables(), "models": comparison_table(lines)}
+    columns = ["model", "step", "length", *(name for name in METRICS if name in metrics)]
+    tables = {**breakdowns.tables(), "models": pd.DataFrame(lines)[columns]}
     return Evaluation(config, metrics, tables, _document_table(held_out, sums), examples)
+
+
+def _load(model: Path, max_length: int) -> Evaluator:
+    config, weights = read_model(model)
+    if max_length > config.max_position_embeddings:
+        raise UserError(
+            f"evaluate.lengths: {max_length} is more than the {config.max_position_embeddings} "
+            f"positions of {model}; remove it"
+        )
+    return Evaluator(config, weights)
+
+
+def _saved_models(folder: Path, best_step: int) -> dict[str, int]:
+    """The models that pretrain saved, with their steps, ordered by step.
+
+    Args:
+        folder: one folder for each model; the one that training started from, if any, has step 0.
+        best_step: the step of the model with the lowest dev loss.
+    """
+    steps = {}
+    for path in folder.iterdir() if folder.is_dir() else ():
+        if path.name in (INITIAL.key, "best"):
+            steps[path.name] = best_step if path.name == "best" else 0
+        elif path.name.startswith("step-"):
+            steps[path.name] = int(path.name.removeprefix("step-"))
+    return dict(sorted(steps.items(), key=lambda item: (item[1], item[0])))
 
 
 def _document_table(held_out: HeldOut, sums: Mapping[tuple[str, int], ModelSums]) -> pd.DataFrame:
@@ -142,41 +158,3 @@ def _document_table(held_out: HeldOut, sums: Mapping[tuple[str, int], ModelSums]
         table.insert(2, "length", length)
         tables.append(table)
     return pd.concat(tables)
-
-
-def _with_baselines(
-    held_out: HeldOut, evaluator: Evaluator, unigram: Unigram, breakdowns: Breakdowns, length: int
-) -> tuple[dict[str, Any], ModelSums, ModelSums]:
-    """The metrics of a model and of the baselines without a model, intervals, and counts.
-
-    Returns:
-        These, and the sums of the model and of the unigram baseline.
-    """
-    (by_frequency, sums), counts = held_out.evaluate_mlm(
-        [unigram.predict_mlm, evaluator.predict_mlm], length, breakdowns
-    )
-    seed = held_out.settings.seed
-    metrics, intervals = sums.metrics(), sums.intervals(seed)
-    without_model, pairs = by_frequency.metrics(), None
-    baselines = {
-        metric.key(metric.baseline): without_model[metric.name]
-        for metric in MLM_METRICS
-        if metric.baseline
-    }
-    if held_out.records.next_sentence:
-        pairs = held_out.evaluate_nsp(evaluator, length, breakdowns)
-        metrics |= pairs.metrics()
-        intervals |= pairs.intervals(seed)
-        random = pairs.total(RANDOM_PAIRS) / pairs.total(PAIRS)
-        baselines |= {
-            metric.key(MAJORITY): max(random, 1 - random)
-            for metric in NSP_METRICS
-            if metric.baseline is MAJORITY
-        }
-        counts["pairs"] = int(pairs.total(PAIRS))
-    counts |= {
-        "masked_tokens": int(sums.total(TOKENS)),
-        "characters": int(sums.total(CHARACTERS)),
-    }
-    values = {**metrics, **baselines, "intervals": intervals, **counts}
-    return values, ModelSums(sums, pairs), ModelSums(by_frequency)

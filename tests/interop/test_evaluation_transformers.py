@@ -14,8 +14,8 @@ transformers = pytest.importorskip(
 from tokenizers.normalizers import BertNormalizer  # noqa: E402
 from tokenizers.pre_tokenizers import BertPreTokenizer  # noqa: E402
 
-from lib.checkpoints.huggingface import write_model  # noqa: E402
-from lib.evaluation.evaluator import load_evaluator  # noqa: E402
+from lib.checkpoints.huggingface import read_model, write_model  # noqa: E402
+from lib.evaluation.evaluator import Evaluator  # noqa: E402
 from lib.evaluation.held_out import HeldOut  # noqa: E402
 from lib.evaluation.metrics import TokenCountCode  # noqa: E402
 from lib.evaluation.nsp_pairs import pair_batches  # noqa: E402
@@ -207,7 +207,7 @@ def test_masked_words_are_scored_as_transformers_scores_them(model, documents, h
                 unknown_words += 1
             characters += len(word.text)
     assert unknown_words > 3 and len(correct) > 100 and (words_in_b > 10) == pairs
-    ours = held_out.evaluate(load_evaluator(model, LENGTH), LENGTH)
+    ours = held_out.sums(Evaluator(*read_model(model)), LENGTH).metrics()
     expected = {
         "mlm_loss": np.mean(losses),
         "mlm_perplexity": math.exp(np.mean(losses)),
@@ -239,7 +239,7 @@ def test_pairs_are_scored_as_transformers_scores_them(model, shard, held_out):
         labels = torch.tensor(batch.labels)
         losses += torch.nn.functional.cross_entropy(logits, labels, reduction="none").tolist()
         correct += (logits.argmax(-1) == labels).tolist()
-    ours = held_out.evaluate(load_evaluator(model, LENGTH), LENGTH)
+    ours = held_out.sums(Evaluator(*read_model(model)), LENGTH).metrics()
     assert len(losses) > 50
     assert ours["nsp_loss"] == pytest.approx(np.mean(losses), abs=1e-4)
     assert ours["nsp_accuracy"] == pytest.approx(np.mean(correct))
