@@ -9,14 +9,10 @@ intermediate size, N heads, V vocabulary size, P masked positions and K examples
 """
 
 import math
-from abc import ABC, abstractmethod
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Generic, TypeVar
+from typing import Any
 
-from lib.model.bert_config import BertConfig
 from lib.model.encoder_config import EncoderConfig
-from lib.model.modernbert_config import ModernBertConfig
 from lib.model.optimizers import Optimizer
 
 _FLOAT32 = 4
@@ -77,7 +73,7 @@ def peak_activations(config: EncoderConfig, batch: Microbatch) -> int:
     last layers. What operations there use beside kept tensors was measured on a CPU: five times the
     logits, or four times the attention weights (docs/planning.md).
     """
-    counted = _counts(config, batch)
+    counted = _COUNTS[config.architecture](config, batch)
     kept = kept_activations(config, batch) + kept_weight_copies(config, batch)
     head_work = 5 * counted.logits()
     layers = range(config.num_hidden_layers)
@@ -94,7 +90,8 @@ def peak_activations(config: EncoderConfig, batch: Microbatch) -> int:
 
 def kept_activations(config: EncoderConfig, batch: Microbatch) -> int:
     """Bytes of activations that are kept when the backward pass begins."""
-    counted, layers = _counts(config, batch), range(config.num_hidden_layers)
+    counted = _COUNTS[config.architecture](config, batch)
+    layers = range(config.num_hidden_layers)
     numbers = counted.embeddings() + counted.heads() + counted.shared_by_layers()
     if batch.gradient_checkpointing:
         return numbers + len(layers) * counted.states(batch.tokens)
@@ -103,7 +100,8 @@ def kept_activations(config: EncoderConfig, batch: Microbatch) -> int:
 
 def kept_weight_copies(config: EncoderConfig, batch: Microbatch) -> int:
     """Bytes of copies of weights that are kept when the backward pass begins."""
-    hidden, copies, counted = config.hidden_size, 0, _counts(config, batch)
+    hidden, copies = config.hidden_size, 0
+    counted = _COUNTS[config.architecture](config, batch)
     if batch.item_bytes != _FLOAT32:
         heads = hidden * (hidden + config.vocab_size)
         heads += hidden * hidden if batch.examples else 0
@@ -113,39 +111,12 @@ def kept_weight_copies(config: EncoderConfig, batch: Microbatch) -> int:
     return copies + sum(map(counted.layer_weight_copies, range(config.num_hidden_layers)))
 
 
-Config = TypeVar("Config", bound=EncoderConfig)
+class _Counts:
+    """Bytes of what the parts of a BERT keep; a subclass has the differences of another model."""
 
-
-class _Counts(ABC, Generic[Config]):
-    """Bytes of what the parts of a model keep; what depends on the architecture is abstract."""
-
-    def __init__(self, config: Config, batch: Microbatch) -> None:
+    def __init__(self, config: Any, batch: Microbatch) -> None:
         self._config, self._batch = config, batch
         self._size = batch.item_bytes
-
-    @abstractmethod
-    def embeddings(self) -> int:
-        """Up to the input of the first layer, which is not counted."""
-
-    @abstractmethod
-    def shared_by_layers(self) -> int:
-        """What several layers use: masks, angles of positions."""
-
-    @abstractmethod
-    def kept_input(self, number: int) -> int:
-        """What is kept of the input of a layer, without gradient checkpointing."""
-
-    @abstractmethod
-    def layer(self, number: int) -> int:
-        """What a layer keeps besides its input."""
-
-    @abstractmethod
-    def layer_weight_copies(self, number: int) -> int:
-        """Copies of weights that a layer keeps."""
-
-    @abstractmethod
-    def attention_weights(self, number: int) -> int:
-        """Number of weights that the attention of a layer computes."""
 
     def computed(self, number: int) -> int:
         """Token positions that a layer computes; the last one only those that the heads need."""
@@ -162,37 +133,14 @@ class _Counts(ABC, Generic[Config]):
         """Layer normalisation: centred and scaled values, and one factor; not its result."""
         return count * (2 * self._config.hidden_size + 1) * _FLOAT32
 
-    def mask(self) -> int:
-        """What is added to the attention scores of all layers, where layers are computed again."""
-        batch = self._batch
-        if not batch.gradient_checkpointing:
-            return 0
-        return batch.tokens * (batch.length if batch.packed else 1) * _FLOAT32
-
     def probabilities(self, weights: int, dropout: float) -> int:
         """Attention weights: the softmax, and with dropout the mask and what it leaves."""
         if dropout:
             return weights * (_FLOAT32 + 2 * self._size)
         return weights * (_FLOAT32 + (self._size if self._size != _FLOAT32 else 0))
 
-    def heads(self) -> int:
-        batch = self._batch
-        masked = batch.sequences * batch.predictions
-        # Input, transformed before its activation, and normalised.
-        numbers = 3 * self.states(masked) + self.normalised(masked) + self.logits()
-        pooled = batch.sequences * batch.examples
-        numbers += 2 * self.states(pooled)
-        if self._size != _FLOAT32:
-            numbers += pooled * self._config.hidden_size * _FLOAT32
-        return numbers
-
-    def logits(self) -> int:
-        batch = self._batch
-        return batch.sequences * batch.predictions * self._config.vocab_size * _FLOAT32
-
-
-class _BertCounts(_Counts[BertConfig]):
     def embeddings(self) -> int:
+        """Up to the input of the first layer, which is not counted."""
         tokens, config = self._batch.tokens, self._config
         numbers = self.normalised(tokens)
         numbers += tokens * config.type_vocab_size * _FLOAT32  # one-hot segments
@@ -201,15 +149,22 @@ class _BertCounts(_Counts[BertConfig]):
         return numbers
 
     def shared_by_layers(self) -> int:
-        return self.mask()
+        """What is added to the attention scores of all layers, where layers are computed again."""
+        batch = self._batch
+        if not batch.gradient_checkpointing:
+            return 0
+        return batch.tokens * (batch.length if batch.packed else 1) * _FLOAT32
 
     def kept_input(self, number: int) -> int:
+        """What is kept of the input of a layer, without gradient checkpointing."""
         return self.states(self._batch.tokens)
 
     def attention_weights(self, number: int) -> int:
+        """Number of weights that the attention of a layer computes."""
         return self._config.num_attention_heads * self.computed(number) * self._batch.length
 
     def layer(self, number: int) -> int:
+        """What a layer keeps besides its input."""
         config, tokens, computed = self._config, self._batch.tokens, self.computed(number)
         # Key and value; query, which is in the same block of memory in all but the last layer,
         # where its input is; the scaled query; the mean of the values.
@@ -231,8 +186,23 @@ class _BertCounts(_Counts[BertConfig]):
             return (2 if is_last else 3) * hidden * hidden * _FLOAT32
         return (4 * hidden * hidden + 2 * hidden * self._config.intermediate_size) * self._size
 
+    def heads(self) -> int:
+        batch = self._batch
+        masked = batch.sequences * batch.predictions
+        # Input, transformed before its activation, and normalised.
+        numbers = 3 * self.states(masked) + self.normalised(masked) + self.logits()
+        pooled = batch.sequences * batch.examples
+        numbers += 2 * self.states(pooled)
+        if self._size != _FLOAT32:
+            numbers += pooled * self._config.hidden_size * _FLOAT32
+        return numbers
 
-class _ModernBertCounts(_Counts[ModernBertConfig]):
+    def logits(self) -> int:
+        batch = self._batch
+        return batch.sequences * batch.predictions * self._config.vocab_size * _FLOAT32
+
+
+class _ModernBertCounts(_Counts):
     def embeddings(self) -> int:
         numbers = self.normalised(self._batch.tokens)
         if self._config.embedding_dropout:
@@ -240,16 +210,12 @@ class _ModernBertCounts(_Counts[ModernBertConfig]):
         return numbers
 
     def shared_by_layers(self) -> int:
+        """Also the mask of local layers, and the angles of positions."""
         config, batch = self._config, self._batch
-        numbers = self.mask()
-        layers = range(config.num_hidden_layers)
-        is_local = [not config.is_global(number) for number in layers]
-        if (
-            batch.gradient_checkpointing
-            and any(is_local)
-            and not self._config.in_bands(self._batch.length)
-        ):
-            numbers += batch.tokens * batch.length * _FLOAT32  # the mask of local layers
+        numbers = super().shared_by_layers()
+        is_local = {not config.is_global(number) for number in range(config.num_hidden_layers)}
+        if batch.gradient_checkpointing and any(is_local) and not config.in_bands(batch.length):
+            numbers += batch.tokens * batch.length * _FLOAT32
         if batch.gradient_checkpointing or self._size == _FLOAT32:
             thetas = {
                 config.local_rope_theta if local else config.global_rope_theta for local in is_local
@@ -262,10 +228,9 @@ class _ModernBertCounts(_Counts[ModernBertConfig]):
         return 0 if number else self.states(self._batch.tokens)
 
     def attention_weights(self, number: int) -> int:
-        config, batch = self._config, self._batch
         if not self._is_banded(number):
-            return config.num_attention_heads * self.computed(number) * batch.length
-        return config.num_attention_heads * self._padded() * 3 * config.reach
+            return super().attention_weights(number)
+        return int(self._config.num_attention_heads * self._padded() * 3 * self._config.reach)
 
     def layer(self, number: int) -> int:
         config, tokens, computed = self._config, self._batch.tokens, self.computed(number)
@@ -326,11 +291,4 @@ class _ModernBertCounts(_Counts[ModernBertConfig]):
         return (4 * hidden * hidden + 3 * hidden * config.intermediate_size) * self._size
 
 
-_COUNTS: dict[str, Callable[..., _Counts[Any]]] = {
-    "bert": _BertCounts,
-    "modernbert": _ModernBertCounts,
-}
-
-
-def _counts(config: EncoderConfig, batch: Microbatch) -> _Counts[Any]:
-    return _COUNTS[config.architecture](config, batch)
+_COUNTS = {"bert": _Counts, "modernbert": _ModernBertCounts}
