@@ -20,11 +20,10 @@ from pathlib import Path
 
 import yaml
 
-from lib.checkpoints.formats import compatibility_notes, detect_format, open_checkpoint
+from lib.checkpoints.formats import detect_format, open_checkpoint
 from lib.checkpoints.huggingface import config_path
 from lib.checkpoints.tensor_bundle import INDEX
-from lib.checkpoints.tensors import HEADS, OpenCheckpoint, some_names
-from lib.model.bert_config import POSITIONS
+from lib.checkpoints.tensors import HEADS, NSP_HEADS, OpenCheckpoint
 from lib.model.config import architecture_of, read_config
 from lib.params import SAMPLE, SHARDS, Params, load_params
 from lib.records.importing.examples import find_examples, has_next_sentence, phase_folder
@@ -37,8 +36,8 @@ from lib.run.paths import MODELS, SAVED_MODELS, STATES, VOCAB
 from lib.run.stage import scratch
 from lib.train.initial_weights import (
     folder_of,
+    model_notes,
     names_config,
-    open_initial_model,
     refuse_short_model,
     refuse_too_few_segments,
     tokenizer_files,
@@ -51,17 +50,8 @@ from lib.vocab.sources import existing_tokenizer
 from lib.vocab.tokenizer import WordPieceTokenizer
 
 _STAMP = "base_models.json"
-# The code of the check, apart from this file's own folder.
-_CODE = (
-    "lib/checkpoints",
-    "lib/vocab",
-    "lib/model/config.py",
-    "lib/model/encoder_config.py",
-    "lib/model/bert_config.py",
-    "lib/model/modernbert_config.py",
-    "lib/train/initial_weights.py",
-    "lib/train/new_token_embeddings.py",
-)
+# Packages that have the code of the check.
+_CODE = ("checkpoints", "model", "train", "vocab")
 
 
 def check_base_models() -> None:
@@ -87,13 +77,11 @@ def check_base_models() -> None:
     key = _digest(params, paths)
     if stamp.is_file() and stamp.read_bytes() == key.encode():
         return
-    lines = []
     opened = {
-        name: checked
-        for name, path in models.items()
-        if (checked := _open(params, name, path)) is not None
+        name: checked for name, path in models.items() if (checked := _open(params, name, path))
     }
     tokenizer = _base_tokenizer(params, base)
+    lines = []
     for name, checkpoint in opened.items():
         lines += _check_model(params, name, models[name], checkpoint, tokenizer)
     # Once per model, although several phases may start from it.
@@ -124,10 +112,8 @@ def _comes_later(key: str, path: Path) -> bool:
     for each in (path, *path.parents):
         pointer = Path(f"{each}.dvc")
         if pointer.is_file():
-            print(
-                f"{key}: {path} is not there yet, so it is not checked; `dvc pull {each}` gets it",
-                flush=True,
-            )
+            missing = f"{path} is not there yet, so it is not checked"
+            print(f"{key}: {missing}; `dvc pull {each}` gets it", flush=True)
             return True
     return _is_output(path)
 
@@ -150,9 +136,7 @@ def _is_output(path: Path) -> bool:
 
 def _digest(params: Params, paths: Iterable[Path]) -> str:
     """Digest of what the check depends on; of files in base models, of size and time of change."""
-    code = [Path(__file__)]
-    for name in _CODE:
-        code += sorted((ROOT / name).glob("*.py")) or [ROOT / name]
+    code = [path for name in _CODE for path in sorted((ROOT / "lib" / name).glob("*.py"))]
     files = []
     for path in paths:
         folder = folder_of(path)
@@ -206,7 +190,8 @@ def _open(params: Params, name: str, init: Path) -> OpenCheckpoint | None:
     tokenizer_files(init)
     config = open_checkpoint(init, True, HEADS).config
     refuse_too_few_segments(config, segments, f"phases.{name}.init: {init}")
-    return open_initial_model(init, params.pretrain.init_missing_heads, next_sentence)
+    unneeded = () if next_sentence else NSP_HEADS
+    return open_checkpoint(init, params.pretrain.init_missing_heads, unneeded)
 
 
 def _base_tokenizer(params: Params, base: Path | None) -> WordPieceTokenizer | None:
@@ -242,32 +227,18 @@ def _check_model(
         tokens += f" ({len(files.added):,} added)"
     parts = {parameter.part for parameter in config.parameter_table()}
     heads = [head for head in HEADS if head in parts and head not in checkpoint.missing_heads]
-    notes = [note.removeprefix(f"{init}: ") for note in compatibility_notes(init)]
-    if checkpoint.missing_heads:
-        notes.append(f"random initial weights for {' and '.join(checkpoint.missing_heads)}")
-    if checkpoint.unused_tensors:
-        unused = some_names(checkpoint.unused_tensors)
-        notes.append(f"not part of a {config.title}, ignored: {unused}")
-    if length > config.max_position_embeddings:
-        notes.append(
-            f"positions are extended to {length:,}"
-            if POSITIONS in checkpoint.parameters
-            else f"was made for inputs of at most {config.max_position_embeddings:,} tokens; "
-            f"its sequences will have {length:,}"
-        )
+    notes = model_notes(checkpoint, init, length, _next_sentence(params, name))
     if files and len(set(files.vocabulary)) < len(files.vocabulary):
         twice = len(files.vocabulary) - len(set(files.vocabulary))
         notes.append(
             f"repeated lines in its vocabulary: {twice:,}, of equal tokens the last counts"
         )
-    sizes = (
-        f"{config.num_hidden_layers} x {config.hidden_size} (layers x hidden size), attention "
-        f"heads: {config.num_attention_heads}, positions: {config.max_position_embeddings:,}, "
-        f"segments: {config.segments}"
-    )
     described = (
         f"phases.{name}.init: {init}: {detect_format(init)}, {config.vocab_size:,} embeddings"
-        f"{tokens}, {sizes}, {', '.join(heads) or 'no heads'}{_case(files)}"
+        f"{tokens}, {config.num_hidden_layers} x {config.hidden_size} (layers x hidden size), "
+        f"attention heads: {config.num_attention_heads}, positions: "
+        f"{config.max_position_embeddings:,}, segments: {config.segments}, "
+        f"{', '.join(heads) or 'no heads'}{_case(files)}"
     )
     return [described, *([f"phases.{name}.init: note: {'; '.join(notes)}"] if notes else [])]
 

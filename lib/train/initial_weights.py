@@ -119,19 +119,6 @@ def names_config(phase: str, init: Path, vocab: Path) -> bool:
     )
 
 
-def open_initial_model(init: Path, init_missing_heads: bool, next_sentence: bool) -> OpenCheckpoint:
-    """Opens the model of a phase that does not start from scratch, and checks what it has.
-
-    Args:
-        init_missing_heads: of the settings.
-        next_sentence: training predicts next sentences; otherwise it does not need the NSP head.
-
-    Raises:
-        UserError: see `lib.checkpoints.formats.open_checkpoint`.
-    """
-    return open_checkpoint(init, init_missing_heads, () if next_sentence else NSP_HEADS)
-
-
 def refuse_short_model(
     phase: str, length: int, config: EncoderConfig, init: Path | None = None
 ) -> None:
@@ -192,17 +179,11 @@ def _from_model(
     length: int,
     next_sentence: bool,
 ) -> InitialModel:
-    found = open_initial_model(init, settings.init_missing_heads, next_sentence).load()
+    opened = open_checkpoint(init, settings.init_missing_heads, () if next_sentence else NSP_HEADS)
+    notes = [f"starts from {init} ({detect_format(init)})"]
+    notes += [f"{init}: {note}" for note in model_notes(opened, init, length, next_sentence)]
+    found = opened.load()
     config = found.config
-    notes = [f"starts from {init} ({detect_format(init)})", *compatibility_notes(init)]
-    if found.unused_tensors:
-        ignored = some_names(found.unused_tensors)
-        notes.append(f"{init}: {ignored}: not part of a {config.title}, ignored")
-    if found.missing_heads:
-        heads = " and no ".join(found.missing_heads)
-        unneeded = set(found.missing_heads) <= set(NSP_HEADS) and not next_sentence
-        rest = ", which training without next sentences leaves as they are" if unneeded else ""
-        notes.append(f"{init} has no {heads}: random initial weights{rest}")
     missing = initial_values(config, settings.seed, without=found.weights)
     weights: Mapping[str, np.ndarray] = {**found.weights, **missing}
     files = tokenizer_files(init)
@@ -220,17 +201,33 @@ def _from_model(
     unused = config.vocab_size - len(tokenizer.vocabulary)
     if unused:
         notes.append(f"{unused} embeddings of the model are beyond the vocabulary; they are kept")
-    positions = config.max_position_embeddings
-    if length > positions:
-        config, weights = extended_positions(config, weights, length)
-        if POSITIONS in weights:
-            notes.append(
-                f"{init} has {positions} positions; those up to {length} are initialised as copies "
-                "of them, from the first one on"
-            )
-        else:
-            notes.append(f"{init} was made for {positions} positions; it now has {length}")
+    config, weights = extended_positions(config, weights, length)
     return InitialModel(config, weights, False, tuple(notes))
+
+
+def model_notes(model: OpenCheckpoint, init: Path, length: int, next_sentence: bool) -> list[str]:
+    """What a user should know of the model at `init` that a phase starts from.
+
+    Args:
+        length, next_sentence: see `read_initial_model`.
+    """
+    config = model.config
+    notes = [note.removeprefix(f"{init}: ") for note in compatibility_notes(init)]
+    if model.missing_heads:
+        unneeded = set(model.missing_heads) <= set(NSP_HEADS) and not next_sentence
+        rest = ", which training without next sentences leaves as they are" if unneeded else ""
+        notes.append(f"random initial weights for {' and '.join(model.missing_heads)}{rest}")
+    if model.unused_tensors:
+        unused = some_names(model.unused_tensors)
+        notes.append(f"not part of a {config.title}, ignored: {unused}")
+    if length > config.max_position_embeddings:
+        notes.append(
+            f"positions are extended to {length:,} by copies, from the first one on"
+            if POSITIONS in model.parameters
+            else f"was made for inputs of at most {config.max_position_embeddings:,} tokens; its "
+            f"sequences will have {length:,}"
+        )
+    return notes
 
 
 def folder_of(init: Path) -> Path:

@@ -269,9 +269,9 @@ def test_a_model_gets_new_positions_and_token_embeddings(initial_model, tmp_path
         found.weights[part.name].shape == part.shape for part in found.config.parameter_table()
     )
     assert np.array_equal(found.weights[POSITIONS][24:], weights[POSITIONS][:6])
-    _, tokens, positions = found.notes
+    _, positions, tokens = found.notes
     assert "2 new tokens" in tokens
-    assert "has 24 positions" in positions and "up to 30" in positions
+    assert "positions are extended to 30" in positions
 
 
 def test_a_modernbert_is_extended(initial_model, tmp_path):
@@ -294,9 +294,9 @@ def test_a_modernbert_is_extended(initial_model, tmp_path):
     for name, array in weights.items():
         old = kept if name in (words, bias) else slice(None)
         assert np.array_equal(found.weights[name][old], array[old]), name
-    _, tokens, positions = found.notes
+    _, positions, tokens = found.notes
     assert "2 new tokens" in tokens
-    assert positions.endswith("was made for 24 positions; it now has 30")
+    assert positions.endswith("inputs of at most 24 tokens; its sequences will have 30")
     for init in (tmp_path / "model", tmp_path / "model/config.json"):
         with pytest.raises(UserError, match="a ModernBERT has no segments and no NSP head"):
             initial_model(init)
@@ -354,8 +354,8 @@ def test_missing_heads_are_initialised_on_request(initial_model, tmp_path, value
     )
     fresh = initial_values(config, values["pretrain"]["seed"])
     assert all(np.array_equal(found.weights[name], fresh[name]) for name in head)
-    assert any("classifier.weight: not part of a BERT, ignored" in note for note in found.notes)
-    assert any("has no NSP head" in note for note in found.notes)
+    assert any("not part of a BERT, ignored: classifier.weight" in note for note in found.notes)
+    assert any("random initial weights for NSP head" in note for note in found.notes)
 
 
 def test_unusable_initial_models_are_refused(initial_model, tmp_path, vocab):
