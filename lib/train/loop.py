@@ -23,7 +23,7 @@ from lib.train.input import evaluation_batches, training_batches
 from lib.train.learning_rates import learning_rates
 from lib.train.logging.metrics_logger import MetricsLogger
 from lib.train.logging.throughput import Throughput
-from lib.train.loss_checks import LossChecks, SkippedSteps
+from lib.train.loss_checks import LossChecks
 from lib.train.preemption import StopRequest
 from lib.train.run_state import RunState
 from lib.train.saving import kept_state, run_record
@@ -98,21 +98,25 @@ def train(
     steps, warmup_steps = run_length(settings, data.manifest.splits["train"].sequences)
     saved = SavedModels(paths.scratch, settings.save_model_every, write_model)
     chief, alone = workers.index == 0, workers.count == 1
-    state = RunState(
-        trainer,
-        saved,
-        workers,
-        paths.scratch,
-        paths.logs,
-        settings.keep_checkpoints,
-        copies,
-        settings.max_dev_sequences,
-        SkippedSteps(settings),
-    )
+    state = RunState(trainer, settings, saved, workers, paths.scratch, paths.logs, copies)
     batches, dev = _datasets(trainer, settings, data, steps, state.first_step, earlier)
     checks = LossChecks(trainer.config.vocab_size, warmup_steps) if from_scratch else None
     learning_rate = learning_rates(settings, steps, warmup_steps)
-    throughput = _throughput(trainer, settings, data.manifest, paths, state.first_step, workers)
+    manifest = data.manifest
+    throughput = Throughput(
+        paths.throughput,
+        state.first_step,
+        settings.batch_size,
+        training_flops(
+            trainer.config,
+            settings.batch_size,
+            manifest.max_seq_length,
+            manifest.predictions_per_sequence,
+            manifest.examples_per_sequence,
+            manifest.next_sentence,
+        ),
+        lambda: matmul_peak(settings.precision) * workers.devices,
+    )
     speed = ""
 
     def evaluate_dev(step: int) -> dict[str, float] | None:
@@ -148,7 +152,7 @@ def train(
                 end(step)
             metrics |= _prefixed("dev/", dev_metrics)
         if logging:
-            state.check_finite(step, metrics)
+            state.skipped.check_finite(step, metrics)
             logger.log(step, metrics)
             state.logged(
                 {name.replace("/", "_"): value for name, value in metrics.items() if "/" in name}
@@ -292,31 +296,6 @@ def _datasets(
 
     batches = iter(distribute(trainer.strategy, training_part))
     return batches, distribute(trainer.strategy, dev_part)
-
-
-def _throughput(
-    trainer: Trainer,
-    settings: Pretrain,
-    manifest: Manifest,
-    paths: RunPaths,
-    first_step: int,
-    workers: Workers,
-) -> Throughput:
-    flops = training_flops(
-        trainer.config,
-        settings.batch_size,
-        manifest.max_seq_length,
-        manifest.predictions_per_sequence,
-        manifest.examples_per_sequence,
-        manifest.next_sentence,
-    )
-    return Throughput(
-        paths.throughput,
-        first_step,
-        settings.batch_size,
-        flops,
-        lambda: matmul_peak(settings.precision) * workers.devices,
-    )
 
 
 def _last_step_of_call(settings: Pretrain, step: int, steps: int) -> int:

@@ -24,11 +24,7 @@ class LossChecks:
         self._patience = max(_PATIENCE_STEPS, 2 * warmup_steps)
 
     def check_first_loss(self, loss: float) -> None:
-        """Checks the loss of the first step.
-
-        Raises:
-            UserError: the weights are not initial ones, or the records are of another vocabulary.
-        """
+        """Refuses weights that are not initial ones, and records of another vocabulary."""
         if not abs(loss / self._guessing - 1) <= _FIRST_LOSS_TOLERANCE:
             raise UserError(
                 f"the first MLM loss is {loss:.2f}; from scratch it should be near ln(vocabulary "
@@ -37,11 +33,7 @@ class LossChecks:
             )
 
     def check_falling(self, step: int, loss: float) -> None:
-        """Checks the mean loss since the last line of the log.
-
-        Raises:
-            UserError: after many steps it is still the loss of guessing.
-        """
+        """Ends a run whose mean loss since the last line of the log is still that of guessing."""
         if step >= self._patience and loss > _STILL_GUESSING * self._guessing:
             raise UserError(
                 f"the MLM loss is {loss:.2f} after {step:,} steps and does not fall (uniform "
@@ -53,54 +45,37 @@ class LossChecks:
 class SkippedSteps:
     """Ends a run in which step after step is skipped, as its loss or gradient is not finite."""
 
-    def __init__(self, settings: Pretrain) -> None:
-        self._limit = _MAX_CONSECUTIVE_SKIPS
-        if settings.precision == "float16":
-            self._limit += SCALE_HALVINGS
+    def __init__(self, settings: Pretrain, checkpoint: Callable[[], int | None]) -> None:
+        """`checkpoint` returns the step of the newest checkpoint, if there is one."""
+        self._checkpoint, self._limit = checkpoint, _MAX_CONSECUTIVE_SKIPS
         remedies = ["lower pretrain.learning_rate", "raise pretrain.warmup_steps"]
         if settings.clip_norm is None:
             remedies.append("set pretrain.clip_norm to 1.0")
         if settings.precision == "float16":
+            self._limit += SCALE_HALVINGS
             remedies.append("set pretrain.precision to bfloat16 or float32")
         self._remedies = ", or ".join(remedies)
 
-    def check(self, step: int, consecutive: int, checkpoint: Callable[[], int | None]) -> None:
-        """Checks the number of consecutive skipped steps, the last of which is `step`.
+    def check(self, step: int, consecutive: int) -> None:
+        """Refuses too many consecutive skipped steps, the last of which is `step`."""
+        if consecutive >= self._limit:
+            where = "the records or the initial weights may be broken, or " * (consecutive >= step)
+            raise UserError(
+                f"step {step:,}: {where}training diverged: the loss or its gradient was not finite "
+                f"in the last {consecutive} steps, which were skipped; {self._advice()}"
+            )
 
-        Args:
-            checkpoint: returns the step of the newest checkpoint, if there is one.
-
-        Raises:
-            UserError: too many.
-        """
-        if consecutive < self._limit:
-            return
-        where = "the records or the initial weights may be broken, or " * (consecutive >= step)
-        raise UserError(
-            f"step {step:,}: {where}training diverged: the loss or its gradient was not finite in "
-            f"the last {consecutive} steps, which were skipped; {self._advice(checkpoint())}"
-        )
-
-    def check_finite(
-        self,
-        step: int,
-        values: Mapping[str, np.ndarray | float],
-        checkpoint: Callable[[], int | None],
-    ) -> None:
-        """Checks what is about to be saved or logged at a step.
-
-        Raises:
-            UserError: a value is infinite or NaN.
-        """
+    def check_finite(self, step: int, values: Mapping[str, np.ndarray | float]) -> None:
+        """Refuses values of a step, about to be saved or logged, that are infinite or NaN."""
         for name, value in values.items():
             if not np.isfinite(value).all():
                 raise UserError(
                     f"step {step:,}: training diverged: {name} is not finite, and nothing is "
-                    f"saved; {self._advice(checkpoint())}"
+                    f"saved; {self._advice()}"
                 )
 
-    def _advice(self, checkpoint: int | None) -> str:
-        newest = "there is no checkpoint yet"
-        if checkpoint is not None:
-            newest = f"the newest checkpoint, with finite weights, is of step {checkpoint:,}"
+    def _advice(self) -> str:
+        newest, step = "there is no checkpoint yet", self._checkpoint()
+        if step is not None:
+            newest = f"the newest checkpoint, with finite weights, is of step {step:,}"
         return f"{self._remedies}; {newest}"

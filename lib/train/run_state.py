@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from lib.params import Pretrain
 from lib.run import cost, tf
 from lib.run.atomic import remove
 from lib.run.errors import UserError
@@ -28,6 +29,7 @@ class RunState:
 
     Attributes:
         first_step: number of steps made before this process began.
+        skipped: ends the run after too many consecutive ones, or with values that are not finite.
         pending: training was stopped before the log, evaluation and saved models of that step.
         resumed: this process resumes a checkpoint and its logs.
         other_dev: earlier evaluations used another number of dev sequences.
@@ -39,30 +41,28 @@ class RunState:
     def __init__(
         self,
         trainer: Trainer,
+        settings: Pretrain,
         saved: SavedModels,
         workers: Workers,
         directory: Path,
         logs: Path,
-        keep: int,
         copies: RemoteCopies | None,
-        max_dev_sequences: int | None,
-        skipped: SkippedSteps,
     ) -> None:
         """Reads the newest checkpoint, if there is one; `restore` then sets the state to it.
 
         Args:
             directory: the folder of checkpoints, already locked; only the chief uses it.
-            keep: number of checkpoints to keep.
             copies: of the checkpoints in remote storage, if there should be any.
-            max_dev_sequences: number of dev sequences that are evaluated at most.
-            skipped: ends the run after too many consecutive ones.
 
         Raises:
             UserError: the checkpoint is of a run with another number of workers.
         """
         self._trainer, self._saved, self._workers = trainer, saved, workers
-        self._directory, self._logs, self._keep = directory, logs, keep
-        self._copies, self._dev, self._skipped = copies, max_dev_sequences or 0, skipped
+        self._directory, self._logs, self._copies = directory, logs, copies
+        self._keep, self._dev = settings.keep_checkpoints, settings.max_dev_sequences or 0
+        self.skipped = SkippedSteps(
+            settings, lambda: max(checkpoint.steps(directory), default=None)
+        )
         # The last step, and the number of consecutive skipped steps up to it.
         self._latest: tuple[int, tf.Tensor | float] = 0, 0.0
         self._chief = workers.index == 0
@@ -71,23 +71,19 @@ class RunState:
         self.final: dict[str, float] = {}
         self._found = checkpoint.latest(directory) if self._chief else None
         self.resumed = self._found is not None
-        self._check_workers()
         facts = np.zeros(3, np.float64)
         if self._found:
             arrays = self._found.arrays
+            if (before := int(arrays[_WORKERS])) != workers.count:
+                raise UserError(
+                    f"{directory}: {before} workers trained this run so far, now there are "
+                    f"{workers.count}, which would read the data in another order; start "
+                    f"{before} workers, or delete the folder to begin again"
+                )
             facts[:] = self._found.step, arrays[_PENDING], arrays[_DEV] != self._dev
         facts = workers.broadcast({"facts": facts})["facts"]
         self.first_step = int(facts[0])
         self.pending, self.other_dev = bool(facts[1]), bool(facts[2])
-
-    def _check_workers(self) -> None:
-        before = int(self._found.arrays[_WORKERS]) if self._found else self._workers.count
-        if before != self._workers.count:
-            raise UserError(
-                f"{self._directory}: {before} workers trained this run so far, now there are "
-                f"{self._workers.count}, which would read the data in another order; start "
-                f"{before} workers, or delete the folder to begin again"
-            )
 
     def restore(self) -> None:
         """Sets model, optimizer and this state to the checkpoint, and restores its logs."""
@@ -130,25 +126,10 @@ class RunState:
 
     def _check_skipped(self) -> None:
         step, consecutive = self._latest
-        self._skipped.check(step, int(consecutive), self._newest)
-
-    def check_finite(self, step: int, values: Mapping[str, np.ndarray | float]) -> None:
-        """Checks values of a step that are about to be logged or saved.
-
-        Raises:
-            UserError: one of them is infinite or NaN.
-        """
-        self._skipped.check_finite(step, values, self._newest)
-
-    def _newest(self) -> int | None:
-        return max(checkpoint.steps(self._directory), default=None)
+        self.skipped.check(step, int(consecutive))
 
     def sums_since_log(self) -> dict[str, float]:
-        """The sums since the last line of the log.
-
-        Raises:
-            UserError: too many steps were skipped.
-        """
+        """The sums since the last line of the log; raises a UserError as `add`."""
         self._check_skipped()
         return {name: float(value) for name, value in self.sums.items()}
 
@@ -178,11 +159,7 @@ class RunState:
             self._copies.save(step)
 
     def keep(self, step: int) -> None:
-        """Writes the state of the last step, before its log and evaluation, as an output.
-
-        Raises:
-            UserError: as of `save`.
-        """
+        """Writes the state of the last step, before its log and evaluation, as an output."""
         self._check_skipped()
         if not self._chief:
             return
@@ -202,7 +179,7 @@ class RunState:
         }
         sums = {_SUMS + name: value.numpy() for name, value in self.sums.items()}
         trained = {**self._trainer.state(), **sums, **floats}
-        self.check_finite(step, trained)
+        self.skipped.check_finite(step, trained)
         return {
             **trained,
             **self._saved.state(),

@@ -10,7 +10,6 @@ import tensorflow as tf
 
 from lib.params import parse_params
 from lib.run.errors import UserError
-from lib.train.loss_checks import SkippedSteps
 from lib.train.run_state import RunState
 from lib.train.saving import checkpoint
 
@@ -21,14 +20,12 @@ def run_state(values: dict, folder: Path, weights: np.ndarray) -> RunState:
     best = {"best/step": np.array(0), "best/loss": np.array(math.inf)}  # before an evaluation
     return RunState(
         SimpleNamespace(state=lambda: state),
+        parse_params(values).pretrain,
         SimpleNamespace(state=lambda: best, digests={}),
         SimpleNamespace(index=0, count=1, broadcast=lambda arrays: arrays),
         folder / "run",
         folder / "logs",
-        keep=2,
         copies=None,
-        max_dev_sequences=None,
-        skipped=SkippedSteps(parse_params(values).pretrain),
     )
 
 

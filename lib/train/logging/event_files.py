@@ -23,14 +23,11 @@ class EventFiles:
         )
 
     def log(self, step: int, values: Mapping[str, float]) -> None:
-        """Adds a point at an optimizer step to the curve of each name."""
+        """Adds a point at an optimizer step to the curve of each name, and flushes the file."""
         with self._writer.as_default():
             for name, value in values.items():
                 point = tf.constant(value, tf.float32)
                 tf.summary.write(name, point, step=step, metadata=self._kind)
-
-    def flush(self) -> None:
-        """Writes to the file now; otherwise that happens within two minutes."""
         self._writer.flush()
 
     def close(self) -> None:

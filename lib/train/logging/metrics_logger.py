@@ -38,7 +38,6 @@ class MetricsLogger:
         self._live.make_summary()
         if self._events:
             self._events.log(step, values)
-            self._events.flush()
 
     def close(self) -> None:
         """Closes the files; nothing can be logged afterwards."""

@@ -4,7 +4,6 @@ The file is in results/cost, not among the results, which are the same in every 
 """
 
 import resource
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -60,14 +59,18 @@ class Throughput:
             self._peak = self._measure()
         flops = rate * self._flops
         self._step, self._then = step, now
+        # Peaks: of this process, and of its fullest GPU.
+        memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1 << 10)
+        names = [f"GPU:{number}" for number in range(len(tf.config.list_physical_devices("GPU")))]
+        peaks = [tf.config.experimental.get_memory_info(name)["peak"] for name in names]
         line = {
             "steps_per_second": round(rate, 3),
             "sequences_per_second": round(rate * self._batch_size, 1),
             "tokens_per_second": round(rate * tokens_per_step),
             "flops_per_second": round(flops),
             "fraction_of_peak": round(flops / self._peak, 4),
-            "memory_mib": round(_memory_mib()),
-            "device_memory_mib": round(_device_memory_mib()),
+            "memory_mib": round(memory),
+            "device_memory_mib": round(max(peaks, default=0) / (1 << 20)),
         }
         with about(self._path), self._path.open("a", encoding="utf-8") as file:
             file.write(",".join(map(str, (step, *line.values()))) + "\n")
@@ -76,17 +79,3 @@ class Throughput:
     def resume(self) -> None:
         """Restarts the clock after something that is not training: evaluation, writing a model."""
         self._then = time.monotonic()
-
-
-def _memory_mib() -> float:
-    """Peak memory of this process."""
-    # Kibibytes on Linux, bytes on macOS.
-    unit = 1 << 20 if sys.platform == "darwin" else 1 << 10
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit
-
-
-def _device_memory_mib() -> float:
-    """Peak memory of the fullest GPU of this process; 0 without a GPU."""
-    names = [f"GPU:{number}" for number in range(len(tf.config.list_physical_devices("GPU")))]
-    peaks = [tf.config.experimental.get_memory_info(name)["peak"] for name in names]
-    return max(peaks, default=0) / (1 << 20)
