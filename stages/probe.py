@@ -9,7 +9,6 @@ from pathlib import Path
 from lib.checkpoints.formats import read_checkpoint
 from lib.params import VOCAB, ProbeTask, load_params
 from lib.probe.comparison import (
-    Run,
     better_without_pretraining,
     format_summary,
     scores_by_class,
@@ -116,10 +115,8 @@ def main(
     runs, learning_rate = fine_tune(task_name, task, models, labels, assign_folds(train))
     chosen = {}
     for name, without_network in _baselines(task, train, test, entity_level).items():
-        predictions = without_network.predictions
-        # They have no seed, and no loss.
-        result = {**scores(gold, predictions, entity_level), "train_loss": None}
-        runs.append(Run(name, 0, result))
+        result = scores(gold, without_network.predictions, entity_level)
+        runs.append({"model": name, "seed": 0, **result, "train_loss": None})
         chosen[name] = without_network.description
     summary = summarize(runs)
     results = Path("results/probe") / task_name

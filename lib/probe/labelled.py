@@ -8,6 +8,7 @@ import csv
 import io
 import json
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -63,14 +64,13 @@ def _read_text(path: Path) -> str:
     except OSError as failure:
         raise UserError(f"{path}: cannot be read ({failure.strerror}); check the path") from None
     try:
-        text = content.decode("utf-8-sig")
+        return content.decode("utf-8-sig")
     except UnicodeDecodeError as failure:
         line = content.count(b"\n", 0, failure.start) + 1
         raise UserError(
             f"{path} line {line}: not UTF-8 ({advice(content)}); convert the file from its own "
             "encoding: iconv -f ENCODING -t UTF-8"
         ) from None
-    return text
 
 
 def _example(location: str, record: dict[str, Any], text_field: str, label_field: str) -> Example:
@@ -98,50 +98,51 @@ def _example(location: str, record: dict[str, Any], text_field: str, label_field
 
 def _csv_records(path: Path, text: str) -> Iterator[tuple[str, dict[str, Any]]]:
     """(location, record) pairs; fields are named by the header and quoted as in RFC 4180."""
-    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
-    header: list[str] | None = None
-    while True:
-        location = f"{path} line {reader.line_num + 1}"
-        try:
-            row = next(reader)
-        except StopIteration:
-            return
-        except csv.Error as failure:
-            raise UserError(
-                f"{location}: not well-formed CSV ({failure}); fix the quotes"
-            ) from None
-        if not row:
-            continue
-        if header is None:
-            header = row
-        else:
-            yield location, _record(location, header, row, "text with commas needs quotes")
+
+    def rows() -> Iterator[tuple[str, list[str]]]:
+        reader = csv.reader(io.StringIO(text, newline=""), strict=True)
+        while True:
+            location = f"{path} line {reader.line_num + 1}"
+            try:
+                if row := next(reader):
+                    yield location, row
+            except StopIteration:
+                return
+            except csv.Error as failure:
+                raise UserError(
+                    f"{location}: not well-formed CSV ({failure}); fix the quotes"
+                ) from None
+
+    return _records(rows(), "text with commas needs quotes")
 
 
 def _tsv_records(path: Path, text: str) -> Iterator[tuple[str, dict[str, Any]]]:
     """(location, record) pairs, one per line; quotes are text unless they enclose whole fields."""
-    header: list[str] | None = None
-    for location, line in _lines(path, text):
-        row = line.split("\t")
-        if '"' in line:
-            try:
-                quoted = next(csv.reader([line], delimiter="\t", strict=True))
-            except csv.Error:
-                quoted = row
-            row = quoted if len(quoted) == len(row) else row
-        if header is None:
-            header = row
-        else:
-            hint = "a field cannot contain a tab or line end"
-            yield location, _record(location, header, row, hint)
+
+    def rows() -> Iterator[tuple[str, list[str]]]:
+        for location, line in _lines(path, text):
+            row = line.split("\t")
+            if '"' in line:
+                with suppress(csv.Error):
+                    quoted = next(csv.reader([line], delimiter="\t", strict=True))
+                    row = quoted if len(quoted) == len(row) else row
+            yield location, row
+
+    return _records(rows(), "a field cannot contain a tab or line end")
 
 
-def _record(location: str, header: list[str], row: list[str], hint: str) -> dict[str, Any]:
-    if len(row) != len(header):
-        raise UserError(
-            f"{location}: {len(row)} fields, but the header has {len(header)}; fix the row ({hint})"
-        )
-    return dict(zip(header, row, strict=True))
+def _records(
+    rows: Iterator[tuple[str, list[str]]], hint: str
+) -> Iterator[tuple[str, dict[str, Any]]]:
+    """The rows after the first by its names."""
+    _, header = next(rows, ("", []))
+    for location, row in rows:
+        if len(row) != len(header):
+            raise UserError(
+                f"{location}: {len(row)} fields, but the header has {len(header)}; fix the row "
+                f"({hint})"
+            )
+        yield location, dict(zip(header, row, strict=True))
 
 
 def _json_records(path: Path, text: str) -> Iterator[tuple[str, dict[str, Any]]]:

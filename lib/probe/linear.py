@@ -248,12 +248,8 @@ def _by_example(predicted: np.ndarray, examples: Sequence[Example]) -> list[tupl
 
 def _vectorizer(features: Callable[[Item], Iterable[str]]) -> CountVectorizer:
     """Counts of features: items -> sparse float64 [items, distinct features]."""
-
-    def analyze(item: Item) -> list[str]:
-        # A text may be empty after cleaning; if all were, there would be no feature to learn from.
-        return list(features(item)) or [""]
-
-    return CountVectorizer(analyzer=analyze, dtype=np.float64)
+    # A text may be empty after cleaning; if all were, there would be no feature to learn from.
+    return CountVectorizer(analyzer=lambda item: list(features(item)) or [""], dtype=np.float64)
 
 
 def _most_frequent(counts: Any, limit: int) -> np.ndarray:
@@ -284,5 +280,4 @@ def _fit_and_predict(
         return np.full(test_counts.shape[0], labels[0], dtype=object)
     used = counts.getnnz(axis=0) > 0
     fitted = candidate.estimator().fit(counts[:, used], labels)
-    predicted: np.ndarray = fitted.predict(test_counts[:, used])
-    return predicted
+    return np.asarray(fitted.predict(test_counts[:, used]))

@@ -1,6 +1,6 @@
-"""Fine-tuning runs of several models on one task, with progress."""
+"""Fine-tuning runs of several models on one task; choice of the learning rate of new weights."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
 
@@ -11,10 +11,14 @@ from lib.model.initialization import initial_values
 from lib.params import ProbeTask
 from lib.probe.comparison import Run
 from lib.probe.fine_tuning import FineTuner
-from lib.probe.learning_rate import FACTORS, choose_learning_rate
-from lib.probe.scores import Labels, scores
+from lib.probe.scores import Labels, scores, selection_score
 from lib.probe.sequences import LabelledSequence, batch_count
+from lib.run.errors import UserError
 from lib.run.progress import Progress
+
+# Multiples of the task's rate, which is one for pretrained models: random weights need more.
+FACTORS = (1.0, 3.0, 10.0, 30.0, 1 / 3)
+_SEED = 1
 
 
 @dataclass(frozen=True)
@@ -83,10 +87,6 @@ def fine_tune(
             if key not in tuners:
                 tuners[key] = FineTuner(model.config, task, labels.classes, model.pad_id)
             tuner = tuners[key]
-
-            def on_step() -> None:
-                progress.advance()
-
             if name == "untrained":
                 learning_rate = choose_learning_rate(
                     tuner,
@@ -96,18 +96,62 @@ def fine_tune(
                     folds,
                     rates,
                     labels.entity_level,
-                    on_step,
+                    progress.advance,
                 )
             for seed in range(1, task.seeds + 1):
                 rate = learning_rate if name == "untrained" else task.learning_rate
                 sequences = list(chain(*model.train))
-                loss = tuner.train(model.initial_weights(seed), sequences, seed, on_step, rate)
+                weights = model.initial_weights(seed)
+                loss = tuner.train(weights, sequences, seed, progress.advance, rate)
                 predictions = tuner.predict_examples(model.test)
                 result = scores(labels.test, predictions, labels.entity_level)
-                runs.append(Run(name, seed, {**result, "train_loss": loss}))
+                runs.append({"model": name, "seed": seed, **result, "train_loss": loss})
     return runs, learning_rate
 
 
 def _steps(examples: Sequence[Sequence[LabelledSequence]], task: ProbeTask) -> int:
     """Steps of one fine-tuning run."""
     return task.epochs * batch_count(sum(map(len, examples)), task.batch_size)
+
+
+def choose_learning_rate(
+    tuner: FineTuner,
+    weights: Mapping[str, np.ndarray],
+    examples: Sequence[Sequence[LabelledSequence]],
+    gold: Labels,
+    folds: np.ndarray,
+    rates: Sequence[float],
+    entity_level: bool,
+    on_step: Callable[[], None],
+) -> float:
+    """The rate with the best macro F1 on the first fold, by one run for each on the other folds.
+
+    Of rates with the same F1 and accuracy, the first one.
+
+    Args:
+        weights: of the network, before fine-tuning.
+        examples, gold: sequences and labels of each training example.
+        folds: the fold of each (see `lib.probe.task_data.assign_folds`).
+
+    Raises:
+        UserError: with none of the rates is the loss finite.
+    """
+    held_out = np.flatnonzero(folds == 0).tolist()
+    rest = [sequence for index in np.flatnonzero(folds).tolist() for sequence in examples[index]]
+    if not rest:
+        return rates[0]
+    best, best_score = rates[0], (-1.0, -1.0)
+    failure: UserError | None = None
+    for rate in rates:
+        try:
+            tuner.train(weights, rest, _SEED, on_step, rate)
+        except UserError as error:
+            failure = error
+            continue
+        predicted = tuner.predict_examples([examples[index] for index in held_out])
+        score = selection_score([gold[index] for index in held_out], predicted, entity_level)
+        if score > best_score:
+            best, best_score = rate, score
+    if failure and best_score[0] < 0:
+        raise failure
+    return best

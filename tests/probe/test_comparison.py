@@ -14,7 +14,8 @@ from lib.probe.comparison import (
 def test_means_and_sample_standard_deviations():
     def run(model: str, seed: int, score: float, **by_class: float) -> Run:
         values = dict.fromkeys(("f1_macro", "f1_micro", "accuracy"), score)
-        return Run(model, seed, {**values, "f1_by_class": by_class, "train_loss": 0.5})
+        named = {"model": model, "seed": seed, "f1_by_class": by_class, "train_loss": 0.5}
+        return {**named, **values}
 
     runs = [run("model", 1, 0.5, a=1.0), run("model", 2, 0.7, a=0.5, b=0.5), run("other", 1, 0.9)]
     summary = summarize(runs)

@@ -11,8 +11,8 @@ from lib.model.initialization import initial_values
 from lib.model.modernbert_config import ModernBertConfig
 from lib.probe.fine_tuning import FineTuner
 from lib.probe.labelled import Example
-from lib.probe.learning_rate import choose_learning_rate
 from lib.probe.linear import bag_of_words
+from lib.probe.runs import choose_learning_rate
 from lib.probe.scores import scores
 from lib.probe.sequences import sentence_sequences, text_sequences
 from lib.probe.task_data import assign_folds

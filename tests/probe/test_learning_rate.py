@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from lib.probe.labelled import Example
-from lib.probe.learning_rate import choose_learning_rate
+from lib.probe.runs import choose_learning_rate
 from lib.probe.sequences import LabelledSequence
 from lib.probe.task_data import assign_folds
 from lib.run.errors import UserError

@@ -9,7 +9,7 @@ import pytest
 
 from lib.checkpoints.huggingface import write_model
 from lib.model.initialization import initial_values
-from lib.probe.learning_rate import FACTORS
+from lib.probe.runs import FACTORS
 from lib.vocab.export import write_tokenizer
 from tests.helpers.labelled import (
     CLASSIFICATION,
