@@ -73,7 +73,7 @@ def fine_tune(
     Returns:
         The runs, and the learning rate chosen for the model without pretraining.
     """
-    runs = []
+    runs: list[Run] = []
     steps = task.seeds * sum(_steps(model.train, task) for model in models.values())
     rest = [models["untrained"].train[index] for index in np.flatnonzero(folds).tolist()]
     rates = [factor * task.learning_rate for factor in FACTORS]

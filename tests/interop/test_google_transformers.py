@@ -42,7 +42,8 @@ def test_converted_checkpoint_has_equal_logits_in_transformers(tmp_path):
             token_type_ids=torch.tensor(segments.numpy()).long(),
         )
     ours = read_checkpoint(source)
-    hidden = encode(ours.weights, ours.config, ids, mask, segments)
+    batch = {"input_ids": ids, "input_mask": mask, "segment_ids": segments}
+    hidden = encode(ours.weights, ours.config, batch)
     logits = masked_lm_logits(ours.weights, ours.config, hidden).numpy()
     real = mask.numpy().astype(bool)
     assert np.abs(logits - theirs.prediction_logits.numpy())[real].max() <= 1e-5

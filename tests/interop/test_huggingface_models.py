@@ -127,7 +127,8 @@ def test_outputs_equal_those_of_transformers(tmp_path, hidden_act, precision, to
         expected = model(*given, output_hidden_states=True)
     found, arrays = read_model(tmp_path)
     weights = {name: array.astype(precision) for name, array in arrays.items()}
-    hidden = encode(weights, found, ids, mask, segments)
+    batch = {"input_ids": ids, "input_mask": mask, "segment_ids": segments}
+    hidden = encode(weights, found, batch)
     pairs = [
         (hidden, expected.hidden_states[-1]),
         (masked_lm_logits(weights, found, hidden), expected.prediction_logits),

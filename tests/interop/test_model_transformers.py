@@ -34,7 +34,8 @@ def test_logits_equal_those_of_transformers(tmp_path, hidden_act):
             attention_mask=torch.tensor(mask).long(),
             token_type_ids=torch.tensor(segments).long(),
         )
-    hidden = encode(weights, config, ids, mask, segments)
+    batch = {"input_ids": ids, "input_mask": mask, "segment_ids": segments}
+    hidden = encode(weights, config, batch)
     logits = masked_lm_logits(weights, config, hidden).numpy()
     real = mask.astype(bool)
     assert np.abs(logits - expected.prediction_logits.numpy())[real].max() <= 1e-4

@@ -99,9 +99,10 @@ def test_hidden_states_and_logits_equal_those_of_transformers(tmp_path, config, 
     draw = np.random.default_rng(1)
 
     def ours(ids: np.ndarray, examples: np.ndarray, positions: np.ndarray | None = None) -> list:
-        given = [tf.constant(each) for each in (ids, examples, np.zeros_like(ids))]
-        position_ids = None if positions is None else tf.constant(positions)
-        hidden = encode(weights, config, *given, position_ids=position_ids)
+        batch = {"input_ids": tf.constant(ids), "example_ids": tf.constant(examples)}
+        if positions is not None:
+            batch["position_ids"] = tf.constant(positions)
+        hidden = encode(weights, config, batch)
         return [hidden, masked_lm_logits(weights, config, hidden)]
 
     # A full and a padded sequence, shorter than two windows and longer: in bands.
@@ -341,8 +342,8 @@ def test_a_directory_of_transformers_has_its_logits(tmp_path, version):
         config.local_rope_theta, 300
     )
     ids = np.random.default_rng(3).integers(5, 24, (2, 60)).astype(np.int32)
-    given = [tf.constant(each) for each in (ids, np.ones_like(ids), np.zeros_like(ids))]
-    hidden = encode(weights, config, *given)
+    batch = {"input_ids": tf.constant(ids), "input_mask": tf.ones_like(ids)}
+    hidden = encode(weights, config, batch)
     logits = masked_lm_logits(weights, config, hidden)
     assert_close([hidden, logits], theirs(model, ids), np.ones(ids.shape, bool))
     # In both forms, what is written here is read there as the same.

@@ -43,8 +43,7 @@ def test_padding_does_not_change_hidden_states(config):
         name: tf.pad(batch[name], [[0, 0], [0, 7]])
         for name in ("input_ids", "input_mask", "segment_ids")
     }
-    short = encode(weights, config, *(batch[name] for name in longer))
-    long = encode(weights, config, *longer.values())
+    short, long = encode(weights, config, batch), encode(weights, config, longer)
     mask = batch["input_mask"].numpy().astype(bool)
     np.testing.assert_allclose(long.numpy()[:, :12][mask], short.numpy()[mask], atol=1e-5)
 
@@ -53,15 +52,16 @@ def test_padding_does_not_change_hidden_states(config):
 def test_selected_positions_have_the_states_of_a_full_last_layer(config):
     weights, batch = random_weights(6, config), random_batch(6)
     encode = encoder(config).encode
-    inputs = [batch[name] for name in ("input_ids", "input_mask", "segment_ids")]
     positions = tf.constant([[0, 3], [4, 0], [2, 2], [1, 4]])
     # Two examples per sequence, which do not attend to each other.
-    examples = inputs[1] + tf.constant([[0] * 3 + [1] * 9]) * inputs[1]
-    position_ids = tf.tile(tf.range(12)[None], [4, 1])
-    for options in ({}, {"position_ids": position_ids}):
-        tensors = [inputs[0], examples if options else inputs[1], inputs[2]]
-        whole = encode(weights, config, *tensors, **options)
-        some = encode(weights, config, *tensors, **options, positions=positions)
+    mask = batch["input_mask"]
+    packed = {
+        "example_ids": mask + tf.constant([[0] * 3 + [1] * 9]) * mask,
+        "position_ids": tf.tile(tf.range(12)[None], [4, 1]),
+    }
+    for given in (batch, {**batch, **packed}):
+        whole = encode(weights, config, given)
+        some = encode(weights, config, given, positions=positions)
         np.testing.assert_allclose(some, tf.gather(whole, positions, batch_dims=1), atol=1e-5)
 
 
@@ -109,9 +109,7 @@ def test_label_smoothing_equals_nemos():
     weights, batch, smoothing = random_weights(4), random_batch(4), 0.2
     with_it = loss_sums(weights, TINY, batch, True, label_smoothing=smoothing)
     without = loss_sums(weights, TINY, batch, True)
-    hidden = encode(
-        weights, TINY, *(batch[key] for key in ("input_ids", "input_mask", "segment_ids"))
-    )
+    hidden = encode(weights, TINY, batch)
     masked = tf.gather(hidden, batch["masked_lm_positions"], batch_dims=1)
     logits = masked_lm_logits(weights, TINY, masked).numpy()
     log_probabilities = logits - np.log(np.exp(logits.astype(np.float64)).sum(-1, keepdims=True))

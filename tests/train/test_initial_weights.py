@@ -123,17 +123,17 @@ def test_extended_positions_do_not_change_short_sequences():
     longer, new = extended_positions(config, weights, 60)
     assert all(new[part.name].shape == part.shape for part in longer.parameter_table())
     batch = random_batch(1)
-    ids, mask, segments = (batch[key] for key in ("input_ids", "input_mask", "segment_ids"))
     position_ids = tf.tile(tf.range(12)[None] % 5, [4, 1])
     for options in ({}, {"position_ids": position_ids}):
         before, after = (
-            encode(each, sizes, ids, mask, segments, **options).numpy()
+            encode(each, sizes, {**batch, **options}).numpy()
             for each, sizes in ((weights, config), (new, longer))
         )
         assert before.tobytes() == after.tobytes()
     # In long sequences positions matter, except for the repetition.
-    wide = tf.tile(ids, [1, 5])
-    hidden = encode(new, longer, wide, tf.ones_like(wide), tf.zeros_like(wide)).numpy()
+    wide = tf.tile(batch["input_ids"], [1, 5])
+    ones = {"input_mask": tf.ones_like(wide), "segment_ids": tf.zeros_like(wide)}
+    hidden = encode(new, longer, {"input_ids": wide, **ones}).numpy()
     assert hidden.shape == (4, 60, 16) and np.isfinite(hidden).all()
     assert not np.allclose(hidden[:, 0], hidden[:, 12], atol=1e-3)
     np.testing.assert_allclose(hidden[:, 0], hidden[:, 48], atol=1e-5)
