@@ -31,9 +31,6 @@ def evaluate_folder(
     Returns:
         Tokens of the sequences: as many as the phase's have, or fewer if the model has fewer
         positions. And totals per document, see `ModelSums.table`.
-
-    Raises:
-        UserError: the model cannot be read, or there is no text.
     """
     shards, training_text = sorted(test.glob("*.txt")), sample / "train.txt"
     if not shards or not training_text.exists():

@@ -109,9 +109,6 @@ class HeldOut:
 
         Returns:
             The sums of each predictor, and the counts of `MaskedWordSequences`.
-
-        Raises:
-            UserError: there are no masked words.
         """
         settings = self.settings
         sequences = MaskedWordSequences(

@@ -15,15 +15,12 @@ _MAX_DEGREES = 1000
 def resamples(
     sums: np.ndarray, draws: np.random.Generator, number: int = RESAMPLES
 ) -> Iterator[np.ndarray]:
-    """Sums over documents that are drawn with replacement, as many as there are.
+    """Sums [...] over documents that are drawn with replacement, as many as there are.
 
     Args:
         sums: float64 [..., documents].
         draws: equal draws for equal numbers of documents: sums of several models in one array are
             sums of the same documents in every resample.
-
-    Yields:
-        [...]: the sums of one resample.
     """
     documents = sums.shape[-1]
     for _ in range(number):
@@ -32,14 +29,11 @@ def resamples(
 
 
 def ends(values: np.ndarray, documents: int) -> tuple[float, float]:
-    """The 95 % interval from values of resamples [resamples].
+    """The 95 % interval from values of resamples [resamples] of two documents or more.
 
     Percentiles, expanded for few documents as Student's t is (Hesterberg, 2015, What Teachers
     Should Know about the Bootstrap, section 5.3): the 2.5th and 97.5th for many documents, the
     2.1th and 97.9th for 45, the 0.6th and 99.4th for 8.
-
-    Args:
-        documents: at least 2.
     """
     wider = math.sqrt(documents / (documents - 1)) * student_t(documents - 1)
     tail = 100 * NormalDist().cdf(-wider)

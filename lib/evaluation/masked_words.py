@@ -94,14 +94,11 @@ def document_digest(document: bytes) -> str:
 
 
 def masked_words(document: bytes, words: int, probability: float, seed: int) -> np.ndarray:
-    """Which of the first words of a document are masked, each with the same probability.
+    """Which of the first words of a document are masked, each equally probably: bool [words].
 
     Args:
         document: its bytes, as split wrote them.
         words: how many words to decide on; the decision on a word does not depend on it.
-
-    Returns:
-        bool [words].
     """
     # The purpose is part of every result: it must stay as it is.
     draws = _draws("hidden words of", document, words, seed)
@@ -110,11 +107,7 @@ def masked_words(document: bytes, words: int, probability: float, seed: int) -> 
 
 
 def segment_draws(document: bytes, words: int, seed: int) -> np.ndarray:
-    """uint64 [words]: segment B begins at the lowest draw among the words at which it can begin.
-
-    Args:
-        document, words: see `masked_words`.
-    """
+    """uint64 [words]: segment B begins at the lowest draw among the words at which it can begin."""
     return _draws("segment B of", document, words, seed)
 
 

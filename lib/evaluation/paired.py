@@ -195,8 +195,7 @@ def differences(
     """Differences of the metrics of one head; none with fewer than two evaluated documents.
 
     Args:
-        a, b: float64 [runs, totals, documents].
-        names: of the totals.
+        a, b: float64 [runs, totals, documents], the totals in the order of `names`.
     """
     sums = np.concatenate([a, b])  # [R, T, D], R runs of both sides
     sums = sums[..., sums.any(axis=(0, 1))]
@@ -235,8 +234,7 @@ def differences(
 def seed_deviation(groups: Sequence[Sequence[float]]) -> tuple[float, int] | None:
     """The standard deviation over seeds, pooled over settings, and its degrees of freedom.
 
-    Args:
-        groups: for each setting the values of its runs.
+    Each group has the values of the runs of one setting.
     """
     repeated = [group for group in groups if len(group) > 1]
     degrees = sum(len(group) - 1 for group in repeated)

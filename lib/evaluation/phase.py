@@ -55,15 +55,11 @@ def evaluate_phase(
     """Evaluates a phase's model, and the saved models if params.yaml is set to do so.
 
     Args:
-        model: the folder of the model.
+        model, test: folders of the model and of the test shards.
         saved: the folder of the models that training saved.
-        test: the folder of test shards.
         vocab: the folder of the vocabulary, with the token counts of training text.
         tokens_per_word: the file of `lib.vocab.counts`.
         training: `steps`, `best_step` and dev metrics of the phase, as pretrain reports them.
-
-    Raises:
-        UserError: a model cannot be read, or model and vocabulary do not belong together.
     """
     settings, length = params.evaluate, params.phases[phase].max_seq_length
     lengths = sorted({length, *settings.lengths})

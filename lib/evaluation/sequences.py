@@ -116,12 +116,7 @@ class MaskedWordBatch(MaskedTokens):
     def word_scores(
         self, scores: TokenScores, left_to_right: np.ndarray, count_code: TokenCountCode
     ) -> MaskedWordScores:
-        """The predictions of a model by word.
-
-        Args:
-            scores: [B, P].
-            left_to_right: float64 [B, P]: see `lib.evaluation.code_length.left_to_right_losses`.
-        """
+        """The predictions of a model by word: scores and left-to-right losses [B, P] -> [T]."""
         masked = self.masked_tokens()
         words = self.words[masked]
         return MaskedWordScores(

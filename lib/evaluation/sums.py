@@ -50,12 +50,7 @@ class DocumentSums:
         self.by_name = {name: np.zeros(0) for name in self._totals}
 
     def update(self, documents: np.ndarray, scores: Any) -> None:
-        """Adds a scored batch.
-
-        Args:
-            documents: int64 [N]: the document of each word or pair.
-            scores: what the `values` of the totals take: MaskedWordScores or PairScores.
-        """
+        """Adds a scored batch: the scores and the documents, int64 [N], of N words or pairs."""
         self.add(documents, {name: total.values(scores) for name, total in self._totals.items()})
 
     def add(self, documents: np.ndarray, values: dict[str, np.ndarray]) -> None:
@@ -126,13 +121,10 @@ class ModelSums:
         return int(evaluated[-1]) + 1 if len(evaluated) else 0
 
     def table(self, digests: Sequence[str]) -> pd.DataFrame:
-        """One line per document in which something was evaluated.
+        """One line per document in which something was evaluated: `document` and the totals.
 
-        Args:
-            digests: of the documents, at least as many as `documents()`.
-
-        Returns:
-            `document` (the digest) and the totals, such as `mlm.tokens` and `nsp.pairs`.
+        The totals are named `mlm.tokens`, `nsp.pairs` and the like; `document` is the digest, of
+        which there are at least `documents()`.
         """
         table = self._columns()[: len(digests)]
         table.insert(0, "document", list(digests[: len(table)]))

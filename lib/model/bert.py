@@ -138,11 +138,8 @@ def masked_lm_logits(weights: Weights, config: BertConfig, hidden: tf.Tensor) ->
 def next_sentence_logits(weights: Weights, hidden: tf.Tensor) -> tf.Tensor:
     """Logits of the NSP head: index 0 for "B follows A", index 1 for "B is random".
 
-    Args:
-        hidden: float [B, K, H]: states of the first token of each example, [CLS].
-
-    Returns:
-        [B, K, 2], in the type of the weights.
+    States of the first token of each example, [CLS]: [B, K, H] -> [B, K, 2] in the type of the
+    weights.
     """
     flat = tf.reshape(hidden, [-1, hidden.shape[2]])  # [B, K, H] -> [B * K, H]
     pooled = tf.tanh(dense(weights, "bert/pooler/dense", flat))

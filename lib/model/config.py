@@ -46,11 +46,7 @@ def config_record(config: EncoderConfig) -> dict[str, Any]:
 
 
 def architecture_of(values: Mapping[str, Any], source: str) -> str:
-    """The architecture that a config states; BERT if it does not, as files before 2020.
-
-    Raises:
-        UserError: it is another one.
-    """
+    """The architecture that a config states; BERT if it does not, as files before 2020."""
     kind, classes = values.get("model_type"), values.get("architectures")
     if kind is None and isinstance(classes, list) and classes:
         for name, config in ARCHITECTURES.items():
@@ -79,10 +75,6 @@ def read_config(path: Path, hugging_face: bool = False) -> EncoderConfig:
     Args:
         hugging_face: the config belongs to PyTorch weights, and has Hugging Face's meaning whatever
             its name (before 2019 it was `bert_config.json`); otherwise its keys decide.
-
-    Raises:
-        UserError: the file is missing, is not JSON, a size is missing or impossible, or the model
-            is not supported.
     """
     values, source = read_object(path), str(path)
     if hugging_face or any(key in values for key in _HUGGING_FACE):

@@ -151,11 +151,7 @@ def _cross_entropy_gradient(
 
 
 def cross_entropy(logits: tf.Tensor, labels: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-    """Softmax cross entropy of each prediction.
-
-    Args:
-        logits: float [n, classes].
-        labels: int32 [n].
+    """Softmax cross entropy of each prediction: logits float [n, classes], labels int32 [n].
 
     Returns:
         Tensors of the type of `logits`, of shape [n]: -log p(label); the mean of -log p over all

@@ -77,18 +77,11 @@ NO_DROPOUT = Dropout(None)
 
 
 def embed(table: Any, ids: tf.Tensor) -> tf.Tensor:
-    """Looks up entries of a table; the gradient is dense.
+    """Looks up entries of a table [entries, H] by int32 ids of any shape; the gradient is dense.
 
     The gradient of tf.gather is a list of (entry, gradient) with duplicates, which an optimizer
     might square before it adds them up. The MLM head shares the table and has a dense gradient
     in any case.
-
-    Args:
-        table: float [entries, H].
-        ids: int32 Tensor of any shape.
-
-    Returns:
-        float [*ids.shape, H].
     """
     entries = table.shape[0]
 
@@ -171,24 +164,14 @@ def scores_at(bias: tf.Tensor, positions: tf.Tensor) -> tf.Tensor:
 def tied_logits(states: tf.Tensor, table: Any, bias: Any) -> tf.Tensor:
     """Logits of an output layer whose matrix is the table of token embeddings.
 
-    Args:
-        states: [n, H].
-        table: float [V, H].
-        bias: float [V].
-
-    Returns:
-        [n, V], in the type of the bias.
+    States [n, H], table [V, H], bias [V] -> [n, V], in the type of the bias.
     """
     logits = tf.matmul(states, tf.cast(table, states.dtype), transpose_b=True)
     return tf.nn.bias_add(tf.cast(logits, bias.dtype), bias)
 
 
 def gather_positions(hidden: tf.Tensor, positions: tf.Tensor, length: int) -> tf.Tensor:
-    """States at some positions of each sequence: [B * S, H] and int32 [B, C] -> [B * C, H].
-
-    Args:
-        length: S.
-    """
+    """States at positions [B, C] of sequences of `length` tokens: [B * S, H] -> [B * C, H]."""
     offsets = tf.range(tf.shape(positions)[0])[:, None] * length + positions  # [B, C]
     # From a flat table, so that the gradient is dense and one segment sum.
     return tf.gather(hidden, tf.reshape(offsets, [-1]))
@@ -204,12 +187,11 @@ def self_attention(
     rate: float,
     positions: tf.Tensor | None = None,
 ) -> tf.Tensor:
-    """Scaled dot-product attention of every token to the tokens of its sequence.
+    """Scaled dot-product attention of every token to the tokens of its sequence; see `attended`.
 
     Args:
         hidden: float [B * S, H].
-        bias: [B, 1, 1 or S, S], added to the scores: 0 where attention is allowed, very negative
-            elsewhere. The softmax is computed in its type.
+        bias: [B, 1, 1 or S, S].
         positions: int32 [B, C]: the tokens whose attention is needed, if not all.
 
     Returns:
@@ -236,11 +218,7 @@ def self_attention(
 
 
 def split_heads(values: tf.Tensor, tokens: int, heads: int, parts: int) -> list[tf.Tensor]:
-    """Queries, keys, values, or some of them: [B * S, parts * H] -> parts x [B, N, S, D].
-
-    Args:
-        tokens: S.
-    """
+    """Queries, keys, values, or some of them: [B * S, parts * H] -> parts x [B, N, S, D]."""
     head_size = values.shape[-1] // (parts * heads)
     # -> [B, S, parts, N, D] -> [parts, B, N, S, D]
     values = tf.reshape(values, [-1, tokens, parts, heads, head_size])
@@ -257,13 +235,9 @@ def attended(
 ) -> tf.Tensor:
     """Mean of the values of all tokens, by the softmax of scaled products of query and key.
 
-    Args:
-        query: [B, N, C, D].
-        key, value: [B, N, S, D].
-        bias: [B, 1, 1 or C, S], added to the scores. The softmax is computed in its type.
-
-    Returns:
-        [B * C, H].
+    Query [B, N, C, D], key and value [B, N, S, D] -> [B * C, H]. The bias [B, 1, 1 or C, S], which
+    is added to the scores, is 0 where attention is allowed and very negative elsewhere. The softmax
+    is computed in its type.
     """
     heads, head_size = query.shape[1], query.shape[-1]
     # [B, N, C, D] x [B, N, D, S] -> [B, N, C, S]
@@ -292,12 +266,7 @@ def banded_attention(
         keys       0 1 | 2 3 | 4 5 | 6 7       reach 2
         block 1    x x   q q   x x             tokens 2 and 3 with 0 to 5
 
-    Args:
-        query, key, value: [B, N, S, D].
-        dtype: of the softmax.
-
-    Returns:
-        [B * S, H].
+    Query, key and value [B, N, S, D] -> [B * S, H]; `dtype` is that of the softmax.
     """
     heads, length, head_size = query.shape[1:]
     blocks = -(-length // reach)

@@ -123,12 +123,7 @@ def loss_normalisers(batch: Batch, next_sentence: bool) -> tf.Tensor:
 def _cross_entropy(
     logits: tf.Tensor, labels: tf.Tensor, weight: tf.Tensor
 ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor]:
-    """`cross_entropy` and the weights, each [B * n].
-
-    Args:
-        logits: [B, n, classes].
-        labels, weight: [B, n].
-    """
+    """`cross_entropy` of [B, n, classes] and labels [B, n], and the weights: each [B * n]."""
     flat = tf.reshape(logits, [-1, logits.shape[-1]])  # [B * n, classes]
     return *cross_entropy(flat, tf.reshape(labels, [-1])), tf.reshape(weight, [-1])
 

@@ -122,9 +122,6 @@ class Optimizer(ABC):
         Every replica calls it, in a tf.function and outside of conditions, before `apply`. It
         changes neither weights nor slots: the step may be skipped.
 
-        Args:
-            gradients: as for `apply`.
-
         Returns:
             What `apply` is given as gradients: these, and any other tensors under other names.
         """

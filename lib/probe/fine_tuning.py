@@ -45,12 +45,8 @@ def class_logits(
         weights: by the names of the parameter table, plus `classifier/kernel` [H, classes] and
             `classifier/bias` [classes].
         batch: `input_ids`, `input_mask`: int32 [B, S].
-        per_token: logits of every token; otherwise of the sequence.
+        per_token: logits [B, S, classes] of every token; otherwise [B, 1, classes].
         pooling: what represents a sequence: "cls", its first token, or "mean" of all its tokens.
-
-    Returns:
-        Tensor of the weights' type, of shape [B, S, classes] with `per_token`, otherwise
-        [B, 1, classes].
     """
     averaged = not per_token and pooling == "mean"
     segments = tf.zeros_like(batch["input_ids"])
@@ -110,10 +106,7 @@ class FineTuner:
             learning_rate: the peak; None for the task's.
 
         Returns:
-            The mean loss of the last epoch, in nats per label.
-
-        Raises:
-            UserError: the loss is not finite.
+            The mean loss of the last epoch, in nats per label; a UserError if it is not finite.
         """
         self._initialize(weights, seed)
         per_epoch = batch_count(len(sequences), self._task.batch_size)

@@ -66,12 +66,11 @@ def fine_tune(
 ) -> tuple[list[Run], float]:
     """Fine-tunes every model once per seed and scores its predictions on the test examples.
 
-    Args:
-        models: by name; `untrained` gets the learning rate that suits it.
-        folds: the fold of each training example.
+    The model `untrained` gets the learning rate that suits it, chosen by the folds of the training
+    examples.
 
     Returns:
-        The runs, and the learning rate chosen for the model without pretraining.
+        The runs, and that learning rate.
     """
     runs: list[Run] = []
     steps = task.seeds * sum(_steps(model.train, task) for model in models.values())
@@ -126,15 +125,11 @@ def choose_learning_rate(
 ) -> float:
     """The rate with the best macro F1 on the first fold, by one run for each on the other folds.
 
-    Of rates with the same F1 and accuracy, the first one.
+    Of rates with the same F1 and accuracy, the first one; a UserError if no loss is finite.
 
     Args:
         weights: of the network, before fine-tuning.
-        examples, gold: sequences and labels of each training example.
-        folds: the fold of each (see `lib.probe.task_data.assign_folds`).
-
-    Raises:
-        UserError: with none of the rates is the loss finite.
+        examples, gold, folds: sequences, labels and fold of each training example.
     """
     held_out = np.flatnonzero(folds == 0).tolist()
     rest = [sequence for index in np.flatnonzero(folds).tolist() for sequence in examples[index]]

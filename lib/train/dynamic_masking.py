@@ -248,11 +248,7 @@ def _bounds(numbers: tf.Tensor, examples: int) -> tf.Tensor:
 def _members(first: tf.Tensor, counts: tf.Tensor, slots: int) -> tuple[tf.Tensor, tf.Tensor]:
     """The members of consecutive ranges: first 3 7, counts 2 1 -> 3 4 7.
 
-    Args:
-        first, counts: int32 [B, n]: range i is first[i] to first[i] + counts[i] - 1.
-
-    Returns:
-        int32 [B, slots]: the members; bool [B, slots]: which slots have one.
+    First and counts int32 [B, n] -> members int32 [B, slots], and bool: which slots have one.
     """
     ends = tf.cumsum(counts, 1)
     slot = tf.broadcast_to(tf.range(slots), [tf.shape(ends)[0], slots])

@@ -25,16 +25,8 @@ def max_logit_difference(
 ) -> float:
     """Reads a written model in a new process and compares its logits with those of the trainer.
 
-    Args:
-        directory: the model directory.
-        weights: the trainer's weights, float32 arrays by name in the parameter table.
-        records: folder of records; the first dev sequences are used.
-
-    Returns:
-        The largest absolute difference of any logit.
-
-    Raises:
-        UserError: the difference is too large.
+    They are logits of the first dev sequences. Returns the largest absolute difference; raises a
+    UserError if it is too large.
     """
     sequences = min(
         MAX_SEQUENCES,

@@ -67,11 +67,6 @@ def read_initial_state(
     Args:
         settings, phase, length, segments: see `lib.train.initial_weights.read_initial_model`.
         init: folder of the state (`lib.train.saving.kept_state`).
-        tokenizer: of the vocabulary.
-
-    Raises:
-        UserError: there is no state, it is damaged, or it is that of another optimizer, model or
-            vocabulary.
     """
     where = f"phases.{phase}.init: {init}"
     if not kept_state.has_state(init):

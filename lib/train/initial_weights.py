@@ -50,8 +50,7 @@ def read_initial_model(
     """Makes or reads the model that a phase starts from.
 
     Args:
-        settings: of the phase.
-        phase: its name in params.yaml, for errors.
+        settings, phase: of the phase, and its name for errors.
         init: one of
             - the folder of the vocabulary: from scratch, with the sizes in params.yaml;
             - a config file: from scratch, with the sizes in it, except for the vocabulary size;
@@ -59,16 +58,14 @@ def read_initial_model(
               of a TensorFlow checkpoint: that model, with embeddings for new tokens and positions
               as needed, and random weights for missing heads if `init_missing_heads` allows it or
               training does not need them.
-        vocab: the folder of the vocabulary.
-        tokenizer: the tokenizer in `vocab`.
+        vocab, tokenizer: the folder of the vocabulary, and its tokenizer.
         length: tokens per sequence of the phase.
         next_sentence: training predicts next sentences.
         segments: segments per example in the records: 2 if there are pairs.
 
     Raises:
         UserError: there is nothing at `init`, it is damaged, has another vocabulary or too few
-            segments, or a new model has fewer positions than the sequences of the phase have
-            tokens.
+            segments, or a new model has fewer positions than a sequence has tokens.
     """
     vocab_size = len(tokenizer.vocabulary)
     notes: tuple[str, ...] = ()
@@ -122,13 +119,10 @@ def names_config(phase: str, init: Path, vocab: Path) -> bool:
 def refuse_short_model(
     phase: str, length: int, config: EncoderConfig, init: Path | None = None
 ) -> None:
-    """Checks that a new model has a position for each token of a sequence.
+    """Refuses a new model without a position for each token of a sequence.
 
     Args:
         init: the config file of its sizes; None if they are those of params.yaml.
-
-    Raises:
-        UserError: it has not.
     """
     if length > config.max_position_embeddings:
         key = "pretrain.model.max_position_embeddings"
@@ -140,11 +134,7 @@ def refuse_short_model(
 
 
 def refuse_too_few_segments(config: EncoderConfig, segments: int, where: str) -> None:
-    """Checks that a model has an embedding for each segment of an example.
-
-    Raises:
-        UserError: it has not.
-    """
+    """Refuses a model without an embedding for each segment of an example."""
     if segments > 1 and not config.has_next_sentence:
         raise UserError(
             f"{where}: a {config.title} has no segments and no NSP head, which sentence pairs "
@@ -251,14 +241,8 @@ def extended_positions(
         0 1 2 3  0 1 2 3  0 1
 
     Thus what the model has learnt of neighbouring tokens holds everywhere but at the seams
-    (Beltagy et al., 2020, Longformer, section 5).
-
-    Args:
-        weights: float32 arrays by name in the parameter table.
-
-    Returns:
-        The arguments themselves, if there are enough positions. If positions are not embedded, only
-        the config changes.
+    (Beltagy et al., 2020, Longformer, section 5). If positions are not embedded, only the config
+    changes.
     """
     if length <= config.max_position_embeddings:
         return config, weights

@@ -10,11 +10,8 @@ from lib.run.phases import decay_length
 def learning_rates(settings: Pretrain, steps: int, warmup_steps: int) -> Callable[[int], float]:
     """The learning rate as a function of the step, which counts from 1.
 
-    Args:
-        steps, warmup_steps: of the run (`lib.run.phases.run_length`).
-
-    Raises:
-        ValueError: the decay is longer than the steps after the warm-up.
+    `steps` and `warmup_steps` are those of `lib.run.phases.run_length`. A ValueError if the decay
+    is longer than the steps after the warm-up.
     """
     return schedule(
         settings.schedule,

@@ -237,13 +237,9 @@ def evaluate(
     batches: tf.distribute.DistributedDataset,
     is_stopping: Callable[[], bool] = lambda: False,
 ) -> dict[str, float] | None:
-    """Metrics over all batches; sums are in float64, so that the order hardly matters.
+    """Metrics over all batches; None if `is_stopping`, asked after each batch, says so.
 
-    Args:
-        is_stopping: asked after each batch.
-
-    Returns:
-        None if `is_stopping` said so.
+    Sums are in float64, so that the order hardly matters.
     """
     totals: dict[str, float] = {}
     for batch in batches:

@@ -26,15 +26,13 @@ def needed_extension(
 ) -> Extension | None:
     """The extension, if the initial model has the base vocabulary, from which that was made.
 
-    None if it already has the vocabulary of `tokenizer`.
+    None if it already has the vocabulary of `tokenizer`; a UserError if it has another, or other
+    tokenizer settings.
 
     Args:
         vocab_size: number of the model's word embeddings.
         files: the model's own tokenizer; None if its directory has none, and only `vocab_size` can
             be compared.
-
-    Raises:
-        UserError: it has another vocabulary, or other tokenizer settings.
     """
     advice = f"start from data/vocab, or set vocab.source: model and vocab.base: {init}"
     if files is None:
@@ -91,11 +89,7 @@ def add_token_embeddings(
     of their biases, plus the token's `log_fraction`. Without that term, each new word would be as
     probable as its parts are in all words together, and a thousand new words would take several
     per cent of the probability off every prediction: on general text the loss grew by 3.4 %
-    without it, and by 0.1 % with it.
-
-    Args:
-        weights: float32 arrays by name in the parameter table.
-        vocab_size: size of the extended vocabulary.
+    without it, and by 0.1 % with it. `vocab_size` is that of the extended vocabulary.
     """
     extended = dict(weights)
     for name in (config.token_embeddings, config.output_bias):

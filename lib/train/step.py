@@ -237,11 +237,7 @@ class Trainer:
     ) -> dict[str, tf.Tensor]:
         """Clips the gradients and makes the optimizer's step, unless something is not finite.
 
-        Args:
-            gradients, sums: of the global batch; the gradients times `scale`.
-
-        Returns:
-            The results of `step`.
+        Gradients (times `scale`) and sums are of the global batch. Returns the results of `step`.
         """
         scaled = self._settings.precision == "float16"
         if scaled:

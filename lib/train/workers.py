@@ -41,13 +41,10 @@ class Workers:
         return self._strategy.num_replicas_in_sync if accelerated else self.count
 
     def check_same_run(self, identity: str) -> None:
-        """Checks that all workers train the same.
+        """Refuses, on all workers, that one trains something else than the others.
 
         Args:
             identity: fingerprint of everything that is trained, hexadecimal.
-
-        Raises:
-            UserError: a worker trains something else; all workers raise it.
         """
         if self.count == 1:
             return
@@ -89,13 +86,10 @@ class Workers:
 
     @contextmanager
     def reporting_lost_workers(self) -> Iterator[None]:
-        """Turns TensorFlow's error about a lost worker into one line.
+        """Turns TensorFlow's error about a lost worker into one line, a UserError.
 
         TensorFlow's workers send each other heartbeats, so that a loss is noticed within about ten
         seconds.
-
-        Raises:
-            UserError: another worker was lost; it is named if TensorFlow names it.
         """
         try:
             yield
