@@ -9,12 +9,12 @@ import sys
 from pathlib import Path
 
 from bench.common.report import read_json, write_json
-from bench.training.our_steps import make_trainer, model_config, record_batches
-from lib.evaluation.evaluator import Evaluator
+from bench.training.our_steps import make_trainer, record_batches
 from lib.model.schedules import schedule
 from lib.records.manifest import read_manifest
 from lib.run import tf
 from lib.train.input import evaluation_batches
+from lib.train.loop import evaluate
 
 _BATCH_SIZE = 64
 
@@ -31,9 +31,8 @@ def main(path: Path) -> None:
         trainer.step(batch, tf.constant(number), tf.constant(rate(number)))
         examples += tf.reduce_sum(batch.get("next_sentence_weights", batch["example_weights"]))
     heldout = Path(job["heldout_records"])
-    evaluator = Evaluator(model_config(job), trainer.weights())
     batches = evaluation_batches(heldout, read_manifest(heldout), "dev", _BATCH_SIZE)
-    means = evaluator.evaluate_records(batches, job["next_sentence"])
+    means = evaluate(trainer, batches) or {}
     result = {**means, "examples": float(examples), "steps": steps}
     write_json(path.with_name("result.json"), result)
 

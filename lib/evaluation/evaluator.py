@@ -3,7 +3,7 @@
 Shapes: B sequences, S token positions, P masked positions per sequence, V vocabulary entries.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 
 import numpy as np
 
@@ -13,7 +13,7 @@ from lib.model.bert import next_sentence_logits
 from lib.model.encoder_config import EncoderConfig
 from lib.model.encoders import encoder
 from lib.model.layers import Batch, Weights
-from lib.model.losses import head_logits, loss_sums, mean_metrics
+from lib.model.losses import head_logits
 from lib.run import tf
 
 
@@ -40,21 +40,6 @@ class Evaluator:
             self._weights, self.config, _tensors(batch)
         ).numpy()
         return logs.astype(float)
-
-    def evaluate_records(
-        self, batches: Iterable[Mapping[str, np.ndarray]], next_sentence: bool
-    ) -> dict[str, float]:
-        """Mean losses and accuracies over records (see `lib.model.losses.loss_sums`).
-
-        Args:
-            batches: of one shape.
-        """
-        totals: dict[str, float] = {}
-        for batch in batches:
-            sums = _record_sums(self._weights, self.config, _tensors(batch), next_sentence)
-            for name, value in sums.items():
-                totals[name] = totals.get(name, 0.0) + float(value)
-        return mean_metrics(totals)
 
     def top_tokens(
         self, ids: list[int], position: int, k: int, vocabulary_size: int, length: int
@@ -101,10 +86,3 @@ def _nsp_log_probabilities(weights: Weights, config: EncoderConfig, batch: Batch
     first = tf.zeros_like(batch["input_ids"][:, :1])  # Only the position of [CLS], [B, 1].
     hidden = encoder(config).encode(weights, config, batch, positions=first)  # [B, 1, H]
     return tf.nn.log_softmax(next_sentence_logits(weights, hidden)[:, 0])
-
-
-@tf.function
-def _record_sums(
-    weights: Weights, config: EncoderConfig, batch: Batch, next_sentence: bool
-) -> dict[str, tf.Tensor]:
-    return loss_sums(weights, config, batch, next_sentence)

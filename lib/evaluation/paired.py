@@ -290,8 +290,5 @@ def _has(table: pd.DataFrame, head: str, metric: Metric) -> bool:
 
 def runs_of(table: pd.DataFrame) -> list[tuple[str, int, pd.DataFrame]]:
     """The models of a documents.csv: name, length, totals; the phase's own model first."""
-    found = []
-    for model, length in table[["model", "length"]].drop_duplicates().itertuples(index=False):
-        own = table[(table["model"] == model) & (table["length"] == length)]
-        found.append((str(model), int(length), own))
-    return found
+    groups = table.groupby(["model", "length"], sort=False)
+    return [(str(model), int(length), own) for (model, length), own in groups]
