@@ -88,14 +88,7 @@ def main(
     length = manifest.max_seq_length
     from_state = kept_state.is_state(init)
     if from_state:
-        initial = read_initial_state(
-            settings,
-            phase,
-            init,
-            length,
-            manifest.segments,
-            tokenizer,
-        )
+        initial = read_initial_state(settings, phase, init, length, manifest.segments, tokenizer)
     else:
         initial = read_initial_model(
             settings,
@@ -188,11 +181,7 @@ def main(
             initial.from_scratch,
             workers,
             stop,
-            {
-                **machine(strategy),
-                "training code": identity.code,
-                **intervals,
-            },
+            {**machine(strategy), "training code": identity.code, **intervals},
             earlier,
         )
         if worker:

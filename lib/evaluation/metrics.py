@@ -16,6 +16,8 @@ from typing import Any
 
 import numpy as np
 
+from lib.model.encoder_config import is_number
+
 
 @dataclass(frozen=True)
 class TokenScores:
@@ -364,16 +366,16 @@ def results_in(values: Mapping[str, Any]) -> tuple[list[Result], dict[str, Any]]
     is then its name.
     """
     intervals = values.get("intervals") or {}
-    unlisted = [name for name in intervals if name not in METRICS and _is_number(values.get(name))]
+    unlisted = [name for name in intervals if name not in METRICS and is_number(values.get(name))]
     found, rest = [], {name: value for name, value in values.items() if name != "intervals"}
     for metric in [*METRICS.values(), *map(_unlisted, unlisted)]:
-        if not _is_number(values.get(metric.name)):
+        if not is_number(values.get(metric.name)):
             continue
         ends = intervals.get(metric.name)
         baselines = {
             baseline: values[metric.key(baseline)]
             for baseline in BASELINES
-            if _is_number(values.get(metric.key(baseline)))
+            if is_number(values.get(metric.key(baseline)))
         }
         for name in (metric.name, *map(metric.key, baselines)):
             del rest[name]
@@ -389,7 +391,3 @@ def headlines(values: Mapping[str, Any]) -> Iterator[Result]:
 
 def _unlisted(name: str) -> Metric:
     return Metric(name, name.replace("_", " "), ",.4g", None, TOKENS, TOKENS)
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)

@@ -34,12 +34,12 @@ _CHECKS: tuple[tuple[str, str, Callable[[Any], bool]], ...] = (
         "hidden_dropout_prob attention_probs_dropout_prob embedding_dropout attention_dropout "
         "mlp_dropout classifier_dropout",
         "a number from 0 to below 1",
-        lambda value: _is_number(value) and 0 <= value < 1,
+        lambda value: is_number(value) and 0 <= value < 1,
     ),
     (
         "initializer_range layer_norm_eps norm_eps",
         "a number between 0 and 1",
-        lambda value: _is_number(value) and 0 < value < 1,
+        lambda value: is_number(value) and 0 < value < 1,
     ),
     ("global_rope_theta local_rope_theta", "a number of at least 1", lambda value: is_theta(value)),
     ("classifier_pooling", "cls or mean", lambda value: value in ("cls", "mean")),
@@ -176,8 +176,9 @@ def is_size(value: object) -> TypeGuard[int]:
 
 def is_theta(value: object) -> bool:
     """Whether a value from a file is a base of rotary positions."""
-    return _is_number(value) and 1 <= value < 1e12
+    return is_number(value) and 1 <= value < 1e12
 
 
-def _is_number(value: object) -> TypeGuard[float]:
+def is_number(value: object) -> TypeGuard[float]:
+    """Whether a value from a file is a number."""
     return isinstance(value, int | float) and not isinstance(value, bool)
