@@ -291,4 +291,5 @@ def _has(table: pd.DataFrame, head: str, metric: Metric) -> bool:
 def runs_of(table: pd.DataFrame) -> list[tuple[str, int, pd.DataFrame]]:
     """The models of a documents.csv: name, length, totals; the phase's own model first."""
     groups = table.groupby(["model", "length"], sort=False)
-    return [(str(model), int(length), own) for (model, length), own in groups]
+    firsts = [(own.iloc[0], own) for _, own in groups]
+    return [(str(first["model"]), int(first["length"]), own) for first, own in firsts]
