@@ -58,7 +58,8 @@ def published_outputs(folder: Path, work: Path) -> list[Row]:
     found = read_checkpoint(model, allow_missing_heads=True)
     ids = np.array(expected["sequences"], np.int32)
     segments = np.array(expected["token_types"], np.int32)
-    hidden = encode(found.weights, found.config, ids, np.ones_like(ids), segments)
+    batch = {"input_ids": ids, "input_mask": np.ones_like(ids), "segment_ids": segments}
+    hidden = encode(found.weights, found.config, batch)
     rows = [_difference(folder.name, "hidden states", hidden, expected["hidden"], 1e-4)]
     if "pooler" in expected:
         pooled = tf.tanh(dense(found.weights, "bert/pooler/dense", hidden[:, 0]))
@@ -105,7 +106,8 @@ def google_checkpoint(folder: Path) -> list[Row]:
     segments = (np.arange(length) >= 5).astype(np.int32) * mask
     with torch.no_grad():
         expected = theirs(*(torch.tensor(each).long() for each in (ids, mask, segments)))
-    hidden = encode(ours.weights, ours.config, ids, mask, segments)
+    batch = {"input_ids": ids, "input_mask": mask, "segment_ids": segments}
+    hidden = encode(ours.weights, ours.config, batch)
     mlm = masked_lm_logits(ours.weights, ours.config, hidden).numpy()  # [B, S, V]
     mlm = mlm[mask > 0]  # [B, S, V] -> [tokens, V]
     nsp = next_sentence_logits(ours.weights, hidden[:, :1])[:, 0]  # [B, 1, 2] -> [B, 2]

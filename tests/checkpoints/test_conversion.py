@@ -226,8 +226,7 @@ def test_forms_of_gelu_differ_by_about_the_stated_amount():
     logits = []
     for form in ("gelu", "gelu_new"):
         config = replace(TINY, hidden_act=form)
-        inputs = (batch["input_ids"], batch["input_mask"], batch["segment_ids"])
-        hidden = encode(weights, config, *inputs)
+        hidden = encode(weights, config, batch)
         logits.append(masked_lm_logits(weights, config, hidden).numpy())
     assert 1e-4 < np.abs(logits[0] - logits[1]).max() < 1e-1
 

@@ -52,11 +52,12 @@ def linear_head(weights: dict, hidden: np.ndarray) -> np.ndarray:
 def outputs(config: BertConfig, weights: dict, inputs: dict) -> dict[str, np.ndarray]:
     """Outputs of this project's model, under the Model Garden's names."""
     weights = {**initial_values(config, 1), **weights}
-    ids, mask, types = (
-        np.array(inputs[name], np.int32)
-        for name in ("input_word_ids", "input_mask", "input_type_ids")
-    )
-    hidden = encode(weights, config, ids, mask, types)
+    theirs = {"input_ids": "input_word_ids", "segment_ids": "input_type_ids"}
+    batch = {
+        name: np.array(inputs[theirs.get(name, name)], np.int32)
+        for name in ("input_ids", "input_mask", "segment_ids")
+    }
+    hidden = encode(weights, config, batch)
     positions = np.array(inputs["masked_lm_positions"])
     first = hidden[:, :1]
     flat = tf.reshape(first, [-1, config.hidden_size])
