@@ -8,7 +8,6 @@ of their own: outputs through records are the same on every machine, weights on 
 with the same version of TensorFlow.
 """
 
-import argparse
 import json
 import platform
 from importlib import metadata
@@ -20,6 +19,7 @@ import yaml
 from lib.evaluation.metrics import results_in
 from lib.report.repeats import Repeats, repeats_of
 from lib.run.atomic import write_text
+from lib.run.command import new_parser
 
 _COST = ("cpu_seconds", "peak_memory_mib")
 PAGE = Path("docs/demo.md")
@@ -109,11 +109,7 @@ def _machine() -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        prog="python -m tools.demo_page",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = new_parser("tools.demo_page", __doc__)
     parser.add_argument("project", nargs="?", type=Path, default=Path(), metavar="PROJECT")
     write_text(PAGE, page(parser.parse_args().project))
     print(f"demo_page: {PAGE}")

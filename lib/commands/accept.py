@@ -10,9 +10,7 @@ Training that was interrupted is resumed with the new code then, and a finished 
 with it (`make continue`).
 """
 
-import argparse
 import json
-import sys
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -21,19 +19,14 @@ import yaml
 
 from lib.commands.tools import run_dvc
 from lib.params import Params, load_params
-from lib.run.errors import UserError
+from lib.run.command import new_parser, one_line_errors
 from lib.run.paths import CODE, DEMO, PHASES, STATES, VOCAB
 from lib.run.phases import own_values
 from lib.train.saving import accepted_code, checkpoint, identity, kept_state, run_record, runs
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        prog="python -m lib.commands.accept",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.parse_args()
+    new_parser("lib.commands.accept", __doc__).parse_args()
     params = load_params()
     run_dvc("repro", "-q", "check")
     add_missing_states(params)
@@ -42,11 +35,11 @@ def main() -> None:
     files = ["dvc.yaml", "probe/dvc.yaml"]
     # Elsewhere the demo corpus is not made, and its stage always counts as changed.
     files += ["data/dvc.yaml"] if Path(params.preprocess.input) == DEMO else []
-    locked = _locked_params()
     stages = _locked_stages()
     for stage, changes in json.loads(run_dvc("status", "--json", *files)).items():
+        locked = stages.get(stage, {}).get("params", {}).get("params.yaml", {})
         same = _with_the_vocabulary(stage, stages)
-        if reasons := other_changes(changes, params, locked.get(stage, {}), same):
+        if reasons := other_changes(changes, params, locked, same):
             left[stage] = reasons
         else:
             run_dvc("commit", "-q", "-f", stage)
@@ -66,14 +59,6 @@ def _locked_stages() -> dict[str, Any]:
     """The stages of the pipeline as they were run, by name."""
     lock = Path("dvc.lock")
     return yaml.safe_load(lock.read_text(encoding="utf-8"))["stages"] if lock.exists() else {}
-
-
-def _locked_params() -> dict[str, dict[str, Any]]:
-    """For each stage of the pipeline, the values of its parameters when it was run."""
-    return {
-        name: stage.get("params", {}).get("params.yaml", {})
-        for name, stage in _locked_stages().items()
-    }
 
 
 def _with_the_vocabulary(stage: str, stages: Mapping[str, Any]) -> bool:
@@ -194,7 +179,5 @@ def _is_as_before(key: str, state: str, params: Params, locked: object) -> bool:
 
 
 if __name__ == "__main__":
-    try:
+    with one_line_errors("accept"):
         main()
-    except UserError as error:
-        sys.exit(f"accept: error: {error}")

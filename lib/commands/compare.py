@@ -14,9 +14,7 @@ A and B are each one of
 Differences are paired: every resample draws the same documents for both. Nothing is written.
 """
 
-import argparse
 import re
-import sys
 from collections.abc import Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -29,6 +27,7 @@ from lib.commands.tools import run_dvc
 from lib.evaluation.paired import Comparison, Run, compare
 from lib.params import load_params
 from lib.report.repeats import Repeats, mean_and_deviation
+from lib.run.command import new_parser, one_line_errors
 from lib.run.errors import UserError
 from lib.run.paths import RESULTS, SAMPLE, SHARDS
 
@@ -159,11 +158,7 @@ def _about_seeds(
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        prog="python -m lib.commands.compare",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = new_parser("lib.commands.compare", __doc__)
     parser.add_argument("a", metavar="A")
     parser.add_argument("b", metavar="B")
     options = parser.parse_args()
@@ -173,7 +168,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    try:
+    with one_line_errors("compare"):
         main()
-    except UserError as error:
-        sys.exit(f"compare: error: {error}")

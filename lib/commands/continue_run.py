@@ -8,8 +8,6 @@ differ, and the text of the records, if they were made with the same settings an
 vocabulary; initial weights, sizes, batches and the seed must be the same.
 """
 
-import argparse
-import sys
 from pathlib import Path
 
 from lib.model.config import config_from_record
@@ -17,6 +15,7 @@ from lib.params import load_params
 from lib.records.manifest import MANIFEST, Manifest, read_manifest, record_settings
 from lib.run import fingerprint
 from lib.run.atomic import new_directory
+from lib.run.command import new_parser, one_line_errors
 from lib.run.errors import UserError
 from lib.run.paths import RECORDS, STATES, VOCAB
 from lib.run.phases import run_length, training_settings
@@ -28,16 +27,10 @@ from lib.vocab.tokenizer import WordPieceTokenizer
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        prog="python -m lib.commands.continue_run",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = new_parser("lib.commands.continue_run", __doc__)
     parser.add_argument("phase", help="its name in params.yaml")
-    try:
+    with one_line_errors("continue"):
         print(f"continue: {continue_run(parser.parse_args().phase)}")
-    except (UserError, OSError) as error:
-        sys.exit(f"continue: error: {error}")
 
 
 def continue_run(phase: str) -> str:

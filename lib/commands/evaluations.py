@@ -1,10 +1,10 @@
 """Evaluations of experiments and commits, read from DVC's cache: nothing is checked out or run."""
 
-import hashlib
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from io import StringIO
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from lib.commands.tools import one_line, run_dvc
 from lib.evaluation.paired import Run, runs_of
 from lib.params import parse_params
 from lib.run.errors import UserError
+from lib.run.fingerprint import of_values
 from lib.run.paths import CODE, RESULTS
 
 DOCUMENTS = Path("results/evaluate/documents.csv")
@@ -111,17 +112,12 @@ def _experiment(shown: Mapping[str, Any], state: str, relevant: "re.Pattern[str]
         shown["rev"],
         state or ("" if metrics else "no results"),
         {key: value for key, value in params.items() if relevant.fullmatch(key)},
-        _digest({path: own for path, own in sources.items() if CODE in Path(path).parents}),
-        _digest({path: own for path, own in sources.items() if CODE not in Path(path).parents}),
+        of_values({path: own for path, own in sources.items() if CODE in Path(path).parents}),
+        of_values({path: own for path, own in sources.items() if CODE not in Path(path).parents}),
         metrics,
         others | dict(_flat(metrics)),
         documents,
     )
-
-
-def _digest(values: Mapping[str, str]) -> str:
-    text = json.dumps(values, sort_keys=True)
-    return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
 
 
 def _is_made(path: str, outs: Mapping[str, Any]) -> bool:
@@ -161,29 +157,26 @@ def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, An
             yield f"{prefix}{key}", value
 
 
-class Evaluations:
-    """Reads documents.csv of experiments, from the cache or from the remote."""
+def evaluation_of(experiment: Experiment) -> Run | None:
+    """The evaluation of the experiment's own model, from the cache or from the remote.
 
-    def __init__(self) -> None:
-        # Importing DVC takes half a second, and `run_dvc` reports it if it is not installed.
-        from dvc.exceptions import DvcException
-        from dvc.repo import Repo
+    None if there is none that can be read.
+    """
+    if not experiment.documents:
+        return None
+    path = Path(_cache().oid_to_path(experiment.documents))
+    try:
+        text = path.read_text(encoding="utf-8") if path.exists() else read_rev(experiment.rev)
+        return run_in(text, "", "", experiment.name)
+    except UserError:
+        return None
 
-        try:
-            self._cache = Repo().cache.local
-        except DvcException as failure:
-            raise UserError(one_line(failure)) from None
 
-    def of(self, experiment: Experiment) -> Run | None:
-        """The evaluation of the experiment's own model; None if there is none that can be read."""
-        if not experiment.documents:
-            return None
-        path = Path(self._cache.oid_to_path(experiment.documents))
-        try:
-            text = path.read_text(encoding="utf-8") if path.exists() else None
-            return run_in(text or read_rev(experiment.rev), "", "", experiment.name)
-        except UserError:
-            return None
+@cache
+def _cache() -> Any:
+    from dvc.repo import Repo  # Here, because it takes half a second.
+
+    return Repo().cache.local
 
 
 def read_rev(rev: str) -> str:

@@ -10,16 +10,15 @@ Options: `--md` or `--csv` (a line per run, for a spreadsheet), `--sort METRIC`,
 more columns, and those of `dvc exp show` that choose commits: `-A`, `-n 3`, `--rev main`.
 """
 
-import argparse
 import re
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
 
-from lib.commands.evaluations import SEED, Evaluations, Experiment, experiments
+from lib.commands.evaluations import SEED, Experiment, evaluation_of, experiments
 from lib.evaluation.metrics import METRICS, Metric
 from lib.evaluation.paired import (
     Difference,
@@ -28,6 +27,7 @@ from lib.evaluation.paired import (
     seed_deviation,
 )
 from lib.report.repeats import mean_and_deviation
+from lib.run.command import new_parser, one_line_errors
 from lib.run.errors import UserError
 
 _COMPARED = tuple(metric for metric in METRICS.values() if metric.any_vocabulary)
@@ -60,7 +60,9 @@ class Setting:
         return sum(values) / len(values)
 
 
-def settings(found: Iterable[Experiment], evaluations: Evaluations) -> list[Setting]:
+def settings(
+    found: Iterable[Experiment], read_evaluation: Callable[[Experiment], Run | None]
+) -> list[Setting]:
     """Finished experiments by setting; of runs with the same seed the first one."""
     groups: dict[tuple[str, str, str], list[Experiment]] = {}
     for experiment in found:
@@ -70,7 +72,7 @@ def settings(found: Iterable[Experiment], evaluations: Evaluations) -> list[Sett
     for group in groups.values():
         group.sort(key=lambda run: (str(run.params.get(SEED)), run.name))
         runs = list({run.params.get(SEED): run for run in reversed(group)}.values())[::-1]
-        read = [evaluations.of(run) for run in runs]
+        read = map(read_evaluation, runs)
         grouped.append(Setting([run.name for run in group], runs, [run for run in read if run]))
     return grouped
 
@@ -244,12 +246,8 @@ def _sort_metric(name: str | None, found: Sequence[Setting]) -> Metric:
 
 def main(arguments: Sequence[str]) -> str:
     """The table as text."""
-    parser = argparse.ArgumentParser(
-        prog="python -m lib.commands.experiments",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
+    parser = new_parser("lib.commands.experiments", __doc__)
+    parser.allow_abbrev = False
     form = parser.add_mutually_exclusive_group()
     form.add_argument("--md", action="store_true", help="a Markdown table")
     form.add_argument("--csv", action="store_true", help="a line per run, with all digits")
@@ -257,7 +255,7 @@ def main(arguments: Sequence[str]) -> str:
     parser.add_argument("--keep", metavar="REGEX", default="", help="also show these columns")
     options, others = parser.parse_known_args(arguments)
     found = experiments(others)
-    grouped = settings(found, Evaluations())
+    grouped = settings(found, evaluation_of)
     metric = _sort_metric(options.sort, grouped)
     ranked, notes = rank(grouped, metric)
     shown = {name for setting in grouped for name in setting.names}
@@ -280,7 +278,5 @@ def main(arguments: Sequence[str]) -> str:
 
 
 if __name__ == "__main__":
-    try:
+    with one_line_errors("experiments"):
         print(main(sys.argv[1:]))
-    except UserError as error:
-        sys.exit(f"experiments: error: {error}")

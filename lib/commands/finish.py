@@ -5,9 +5,7 @@ models/unfinished/PHASE/best: Hugging Face model directories, which are no outpu
 Nothing of the run is changed.
 """
 
-import argparse
 import shutil
-import sys
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -18,6 +16,7 @@ from safetensors import safe_open
 from lib.checkpoints.huggingface import write_model
 from lib.model.config import config_from_record
 from lib.run.atomic import new_directory
+from lib.run.command import new_parser, one_line_errors
 from lib.run.errors import UserError
 from lib.run.paths import UNFINISHED_MODELS
 from lib.train.saving import checkpoint, digests, run_record, runs
@@ -27,18 +26,12 @@ _ATTEMPTS = 5
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        prog="python -m lib.commands.finish",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = new_parser("lib.commands.finish", __doc__)
     parser.add_argument("phase", help="its name in params.yaml")
     phase = parser.parse_args().phase
-    try:
+    with one_line_errors("finish"):
         for line in finish(phase, UNFINISHED_MODELS / phase):
             print(f"finish: {line}")
-    except (UserError, OSError) as error:
-        sys.exit(f"finish: error: {error}")
 
 
 def finish(phase: str, target: Path) -> Iterator[str]:

@@ -4,19 +4,18 @@ The settings come from params.yaml, the rates from `lib.commands.plan_rates`; th
 what each estimate is based on. docs/planning.md explains the formulas and their accuracy.
 """
 
-import argparse
 import csv
 import math
 import os
 import re
 import statistics
-import sys
 from dataclasses import replace
 from pathlib import Path
 
 from lib.commands.plan_rates import ASSUMED_MFU, DEVICES, HASH_BYTES_PER_SECOND, TEXTS
 from lib.commands.plan_stages import MEASURED, StageEstimate, estimate_stages
 from lib.params import load_params
+from lib.run.command import new_parser, one_line_errors
 from lib.run.errors import UserError
 
 
@@ -108,37 +107,25 @@ def table(estimates: list[StageEstimate], raw: float) -> str:
     most = hashing + sum(stage.most_seconds or stage.seconds for stage in estimates)
     total = "with the raw text; DVC's cache by links, not copies"
     lines.append(("total", _format_range(seconds, most), _format_bytes(disk), "", total))
-    widths = [max(len(line[column]) for line in lines) for column in range(4)]
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     return "\n".join(
-        "  ".join(
-            [line[0].ljust(widths[0]), *(line[i].rjust(widths[i]) for i in (1, 2, 3)), line[4]]
-        ).rstrip()
-        for line in lines
+        "  ".join([name.ljust(widths[0]), *map(str.rjust, cells, widths[1:]), basis]).rstrip()
+        for name, *cells, basis in lines
     )
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m lib.commands.plan", description=__doc__)
-    parser.formatter_class = argparse.RawDescriptionHelpFormatter
-    parser.add_argument(
-        "--text",
-        metavar="SIZE",
-        help="size of the raw text (default: the size of preprocess.input)",
-    )
-    parser.add_argument(
-        "--kind", choices=TEXTS, default="articles", help="kind of text (default: articles)"
-    )
-    parser.add_argument(
-        "--device", choices=DEVICES, default="cpu", help="accelerator to train on (default: cpu)"
-    )
-    parser.add_argument(
-        "--devices", type=int, default=1, metavar="N", help="number of accelerators (default: 1)"
-    )
-    speeds = parser.add_mutually_exclusive_group()
+    parser = new_parser("lib.commands.plan", __doc__)
+    add = parser.add_argument
+    add("--text", metavar="SIZE", help="size of the raw text (default: that of preprocess.input)")
+    add("--kind", choices=TEXTS, default="articles", help="kind of text (default: articles)")
+    add("--device", choices=DEVICES, default="cpu", help="to train on (default: cpu)")
+    add("--devices", type=int, default=1, metavar="N", help="number of devices (default: 1)")
+    add("--cores", type=int, metavar="N", help="for the data stages (default: this machine's)")
     low, high = ASSUMED_MFU
+    speeds = parser.add_mutually_exclusive_group()
     speeds.add_argument(
         "--mfu",
-        "--share",
         type=float,
         help="fraction of the peak FLOP/s that training reaches (default: a range, "
         f"{low:.0%}% to {high:.0%}%; measured for cpu)",
@@ -150,15 +137,8 @@ def main() -> None:
         help="results/cost/training-PHASE.csv of a run with this device, precision and number of "
         "devices: its speed",
     )
-    parser.add_argument(
-        "--cores",
-        type=int,
-        default=os.cpu_count(),
-        metavar="N",
-        help="cores for the data stages (default: this machine's)",
-    )
     arguments = parser.parse_args()
-    try:
+    with one_line_errors("plan"):
         params, device = load_params(), DEVICES[arguments.device]
         if arguments.text:
             raw = parse_size(arguments.text)
@@ -173,10 +153,8 @@ def main() -> None:
         if arguments.measured:
             speed = measured_speed(arguments.measured) / arguments.devices
             device = replace(device, speed=speed, basis=f"measured, {arguments.measured}")
-        text, cores = TEXTS[arguments.kind], arguments.cores or 1
+        text, cores = TEXTS[arguments.kind], arguments.cores or os.cpu_count() or 1
         print(table(estimate_stages(params, raw, text, device, arguments.devices, cores), raw))
-    except UserError as error:
-        sys.exit(f"plan: error: {error}")
 
 
 if __name__ == "__main__":

@@ -13,36 +13,22 @@ class Text:
     """Rates for one kind of text.
 
     Seconds are CPU seconds of one core per MB (10^6 bytes) of raw text.
-
-    Attributes:
-        preprocess, sample, split: seconds per MB of these stages.
-        tokenize: seconds per MB of the stage records for tokenization, done once.
-        copy: seconds per MB of the stage records for each of `dupe_factor` copies.
-        corpus: bytes of data/corpus per byte of raw text.
-        cleaned: bytes of the cleaned text kept in .scratch/cleaned per byte of raw text.
-        tokens: tokens in the sentence pairs of one copy per byte of raw text.
-        segment_tokens: tokens in the single segments of one copy per byte of raw text.
-        example_tokens: mean tokens of a pair that no sequence length cuts short.
-        segment_length: mean tokens of a single segment that no sequence length cuts short.
-        fill: fraction of a shorter sequence that is not padding.
-        sentences_fill: the same of packed sequences of whole sentences without pairs.
-        sentence: mean bytes of a sentence of the corpus.
     """
 
-    preprocess: float
-    sample: float
-    split: float
-    tokenize: float
-    copy: float
-    corpus: float
-    cleaned: float
-    tokens: float
-    segment_tokens: float
-    example_tokens: float
-    segment_length: float
-    fill: float
-    sentences_fill: float
-    sentence: float
+    preprocess: float  # seconds
+    sample: float  # seconds
+    split: float  # seconds
+    tokenize: float  # seconds of the stage records for tokenization, done once
+    copy: float  # seconds of the stage records for each of `dupe_factor` copies
+    corpus: float  # bytes of data/corpus per byte of raw text
+    cleaned: float  # bytes of the cleaned text in .scratch/cleaned per byte of raw text
+    tokens: float  # tokens in the sentence pairs of one copy per byte of raw text
+    segment_tokens: float  # tokens in the single segments of one copy per byte of raw text
+    example_tokens: float  # mean tokens of a pair that no sequence length cuts short
+    segment_length: float  # mean tokens of a single segment that no sequence length cuts short
+    fill: float  # fraction of a shorter sequence that is not padding
+    sentences_fill: float  # the same of packed sequences of whole sentences without pairs
+    sentence: float  # mean bytes of a sentence of the corpus
 
 
 TEXTS = {
@@ -112,7 +98,6 @@ class Device:
         half: peak FLOP/s of bfloat16 matrix products, or of float16 without bfloat16 support.
         single: peak FLOP/s of float32 matrix products as TensorFlow computes them (TF32 if the
             device has it).
-        memory: bytes.
         mfu: model FLOPs utilisation, the fraction of the peak that training reaches; None if it was
             not measured.
         speed: the FLOP/s of training itself, measured in a run; takes the place of `mfu`.
@@ -121,22 +106,21 @@ class Device:
 
     half: float
     single: float
-    memory: float
     mfu: float | None = None
     basis: str = "an assumption"
     speed: float | None = None
 
 
 DEVICES = {
-    "v100": Device(125e12, 15.7e12, 32 * GB),
-    "t4": Device(65e12, 8.1e12, 16 * GB),
-    "l4": Device(121e12, 60e12, 24 * GB),
-    "a100": Device(312e12, 156e12, 40 * GB),
-    "h100": Device(989e12, 494e12, 80 * GB),
-    "tpu-v2": Device(46e12, 46e12, 16 * GB),
-    "tpu-v3": Device(123e12, 123e12, 32 * GB),
-    "tpu-v4": Device(275e12, 275e12, 32 * GB),
-    "tpu-v5e": Device(197e12, 197e12, 16 * GB),
-    "tpu-v6e": Device(918e12, 918e12, 32 * GB),
-    "cpu": Device(0.56e12, 0.306e12, 24 * GB, 0.71, "measured with BERT-base"),
+    "v100": Device(125e12, 15.7e12),
+    "t4": Device(65e12, 8.1e12),
+    "l4": Device(121e12, 60e12),
+    "a100": Device(312e12, 156e12),
+    "h100": Device(989e12, 494e12),
+    "tpu-v2": Device(46e12, 46e12),
+    "tpu-v3": Device(123e12, 123e12),
+    "tpu-v4": Device(275e12, 275e12),
+    "tpu-v5e": Device(197e12, 197e12),
+    "tpu-v6e": Device(918e12, 918e12),
+    "cpu": Device(0.56e12, 0.306e12, 0.71, "measured with BERT-base"),
 }

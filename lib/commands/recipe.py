@@ -10,15 +10,13 @@ on which recipe was applied before. Keys that no recipe sets stay as they are. `
 params.yaml` undoes it.
 """
 
-import argparse
 import difflib
 import io
 import shutil
-import sys
 from pathlib import Path
 from typing import Any
 
-from ruamel.yaml import YAML, CommentToken, RoundTripRepresenter, ScalarNode
+from ruamel.yaml import YAML, CommentToken
 from ruamel.yaml.comments import CommentedMap
 from ruamel.yaml.error import CommentMark, MarkedYAMLError
 
@@ -26,6 +24,7 @@ from lib.commands.tiny_scale import TINY_BASE, tiny_changes
 from lib.commands.tools import run_dvc, run_git
 from lib.params import Params, load_params, parse_params
 from lib.run.atomic import write_text
+from lib.run.command import new_parser, one_line_errors
 from lib.run.errors import UserError
 
 _FOLDER = Path("recipes")
@@ -34,11 +33,14 @@ _DEFAULTS = _FOLDER / "demo.yaml"
 
 
 def merge(into: Any, changes: Any) -> None:
-    """Deep merge of nested dicts: sets the keys of `changes` in `into`, which keeps its others."""
+    """Deep merge of nested dicts: sets the keys of `changes` in `into`, which keeps its others.
+
+    Equal values stay as they are written (2e-3, quotes).
+    """
     for key, value in changes.items():
         if isinstance(value, dict) and isinstance(into.get(key), dict):
             merge(into[key], value)
-        else:
+        elif key not in into or into[key] != value:
             into[key] = value
 
 
@@ -81,18 +83,16 @@ def edit_params(before: str, changes: Any, source: str) -> tuple[str, Params]:
     yaml = YAML()
     yaml.preserve_quotes = True
     yaml.width = 4096  # Longer than any line, so that no line is wrapped.
-    yaml.representer.add_representer(type(None), _as_null)
+    # By default ruamel writes nothing after the colon.
+    yaml.representer.add_representer(
+        type(None), lambda self, _: self.represent_scalar("tag:yaml.org,2002:null", "null")
+    )
     values = yaml.load(before)
     _merge_recipe(values, changes)
     buffer = io.StringIO()
     yaml.dump(values, buffer)
     after = buffer.getvalue()
     return after, parse_params(YAML(typ="safe").load(after), source)
-
-
-def _as_null(representer: RoundTripRepresenter, _: None) -> ScalarNode:
-    # By default ruamel writes nothing after the colon.
-    return representer.represent_scalar("tag:yaml.org,2002:null", "null")
 
 
 def _read(recipe: Path) -> Any:
@@ -111,7 +111,7 @@ def _read(recipe: Path) -> Any:
 def _merge_recipe(values: Any, changes: Any) -> None:
     """Merges `changes` into `values`; different `phases` replace those of `values` altogether."""
     phases = changes.get("phases")
-    _merge_different(values, {key: value for key, value in changes.items() if key != "phases"})
+    merge(values, {key: value for key, value in changes.items() if key != "phases"})
     if phases is None or _non_null(phases) == _non_null(values.get("phases") or {}):
         return
     # ruamel attaches what follows a section (a blank line, the next section's comment) to the
@@ -123,15 +123,6 @@ def _merge_recipe(values: Any, changes: Any) -> None:
         last = list(new.values())[-1]
         mark = CommentMark(0)
         last.ca.items[list(last)[-1]] = [None, None, CommentToken(trailing, mark, mark), None]
-
-
-def _merge_different(into: Any, changes: Any) -> None:
-    """Deep merge that leaves equal values as they are written (2e-3, quotes)."""
-    for key, value in changes.items():
-        if isinstance(value, dict) and isinstance(into.get(key), dict):
-            _merge_different(into[key], value)
-        elif key not in into or into[key] != value:
-            into[key] = value
 
 
 def _non_null(phases: Any) -> dict[str, dict[str, Any]]:
@@ -224,11 +215,7 @@ def copy_project(target: Path) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        prog="python -m lib.commands.recipe",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = new_parser("lib.commands.recipe", __doc__)
     parser.add_argument("recipe", nargs="?", help="name of a recipe, or the path of a YAML file")
     parser.add_argument(
         "--scale", choices=["tiny"], help="scale the run down to minutes on two cores"
@@ -241,21 +228,14 @@ def main() -> None:
         help="apply the recipe in a copy of the project in FOLDER, without showing the diff",
     )
     arguments = parser.parse_args()
-    try:
-        if not arguments.recipe:
-            print("\n".join(f"{name:16}{about}" for name, about in recipes().items()))
-            return
-        recipe = find_recipe(arguments.recipe)
-        if arguments.target:
-            copy_project(arguments.target)
-            apply_recipe(recipe, arguments.target / "params.yaml", arguments.scale)
-            return
-        _apply_here(recipe, arguments.scale)
-    except UserError as error:
-        sys.exit(f"recipe: error: {error}")
-
-
-def _apply_here(recipe: Path, scale: str | None) -> None:
+    if not arguments.recipe:
+        print("\n".join(f"{name:16}{about}" for name, about in recipes().items()))
+        return
+    recipe, scale = find_recipe(arguments.recipe), arguments.scale
+    if arguments.target:
+        copy_project(arguments.target)
+        apply_recipe(recipe, arguments.target / "params.yaml", scale)
+        return
     params = Path("params.yaml")
     change = apply_recipe(recipe, params, scale)
     print(change, end="")
@@ -272,4 +252,5 @@ def _apply_here(recipe: Path, scale: str | None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    with one_line_errors("recipe"):
+        main()

@@ -4,32 +4,16 @@ python -m lib.commands.remote gs://bucket/prefix  # writes .dvc/config, then che
 python -m lib.commands.remote                     # checks the configured remote
 python -m lib.commands.remote --push-runs         # pushes the run cache, for `dvc repro --pull`
 
-DVC's own messages about a bucket that does not exist or denies access do not say what to do.
+DVC's own messages about a bucket that does not exist or denies access do not say what to do; that
+of `dvc push` to a bucket that does not exist is `unexpected error - b/NAME`.
 """
 
-import argparse
 import logging
 import re
-import sys
 
 from lib.commands.tools import one_line, run_dvc
+from lib.run.command import new_parser, one_line_errors
 from lib.run.errors import UserError
-
-_CREDENTIALS = (
-    "run `gcloud auth application-default login`, or name a key file: dvc remote modify --local "
-    "{name} credentialpath KEY.json"
-)
-
-
-def write_config(url: str) -> None:
-    """Writes `url` to .dvc/config as the default remote, named `store`.
-
-    Raises:
-        UserError: it is not a URL of a bucket, or this is not a DVC project.
-    """
-    if not re.match(r"gs://[a-z0-9][-_.a-z0-9]+(/|$)", url):
-        raise UserError(f"BUCKET: should be gs://name/prefix. Received: {url!r}")
-    run_dvc("remote", "add", "--force", "--default", "store", url)
 
 
 def check_access() -> str:
@@ -58,7 +42,11 @@ def check_access() -> str:
         raise UserError(one_line(failure)) from None
     if not url.startswith("gs://"):
         raise UserError(f"{url}: is not a gs:// bucket and cannot be checked here; try `dvc push`")
-    bucket, credentials = url.split("/")[2], _CREDENTIALS.format(name=remote.name)
+    bucket = url.split("/")[2]
+    credentials = (
+        "run `gcloud auth application-default login`, or name a key file: dvc remote modify "
+        f"--local {remote.name} credentialpath KEY.json"
+    )
     try:
         files.call("GET", "b/{}/o", bucket, maxResults=1, json_out=True)
     except FileNotFoundError:
@@ -66,13 +54,10 @@ def check_access() -> str:
             f"gs://{bucket}: no such bucket; create it (gcloud storage buckets create gs://{bucket}"
             " --location=REGION) or name another one"
         ) from None
-    except (GoogleAuthError, HttpError, OSError) as failure:
-        # Some of aiohttp's errors are OSErrors, such as a refused connection.
-        if isinstance(failure, ClientError):
-            raise UserError(f"{url}: no response ({failure}); check the network") from None
-        raise UserError(f"{url}: cannot be read ({one_line(failure)}); {credentials}") from None
-    except ClientError as failure:
+    except ClientError as failure:  # Some of these are OSErrors, such as a refused connection.
         raise UserError(f"{url}: no response ({failure}); check the network") from None
+    except (GoogleAuthError, HttpError, OSError) as failure:
+        raise UserError(f"{url}: cannot be read ({one_line(failure)}); {credentials}") from None
     try:
         files.pipe_file(f"{url}/write-test", b"")
         files.rm_file(f"{url}/write-test")
@@ -106,25 +91,22 @@ def push_runs() -> int:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        prog="python -m lib.commands.remote",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = new_parser("lib.commands.remote", __doc__)
     parser.add_argument("url", nargs="?", help="gs://bucket/prefix; without it, only the check")
     parser.add_argument("--push-runs", action="store_true", help="push the run cache")
     arguments = parser.parse_args()
-    try:
-        if arguments.push_runs:
-            print(f"{push_runs()} stage runs pushed")
-            return
-        if arguments.url:
-            write_config(arguments.url)
-            print("Written to .dvc/config (commit it). Checking access...", flush=True)
-        print(check_access())
-    except UserError as error:
-        sys.exit(f"remote: error: {error}")
+    if arguments.push_runs:
+        print(f"{push_runs()} stage runs pushed")
+        return
+    if arguments.url:
+        # A bucket's name has small letters, digits, hyphens, underscores and dots.
+        if not re.match(r"gs://[a-z0-9][-_.a-z0-9]+(/|$)", arguments.url):
+            raise UserError(f"BUCKET: should be gs://name/prefix. Received: {arguments.url!r}")
+        run_dvc("remote", "add", "--force", "--default", "store", arguments.url)
+        print("Written to .dvc/config (commit it). Checking access...", flush=True)
+    print(check_access())
 
 
 if __name__ == "__main__":
-    main()
+    with one_line_errors("remote"):
+        main()

@@ -11,7 +11,6 @@ At the end results/repeats.json has every run's metrics with mean and standard d
 and the card of the model show them, if the model in the workspace is one of the runs.
 """
 
-import argparse
 import hashlib
 import json
 import re
@@ -35,6 +34,7 @@ from lib.report.outdated import outdated_stages
 from lib.report.page import write_page
 from lib.report.repeats import Repeat, Repeats
 from lib.run.atomic import write_text
+from lib.run.command import new_parser, one_line_errors
 from lib.run.errors import UserError
 from lib.run.json_files import read_object
 from lib.run.paths import MODELS, RESULTS
@@ -142,11 +142,7 @@ def summary(repeats: Repeats) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        prog="python -m lib.commands.repeat",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = new_parser("lib.commands.repeat", __doc__)
     parser.add_argument("seeds", type=int, help="number of runs, at least 2")
     parser.add_argument("--name", default="repeat", help="beginning of the experiments' names")
     parser.add_argument(
@@ -178,9 +174,8 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except UserError as error:
-        sys.exit(f"repeat: error: {error}")
-    except KeyboardInterrupt:
-        sys.exit("repeat: stopped; the same command continues")
+    with one_line_errors("repeat"):
+        try:
+            main()
+        except KeyboardInterrupt:
+            sys.exit("repeat: stopped; the same command continues")

@@ -1,14 +1,9 @@
 """Writes the report of a run, results/report.html: `python -m lib.commands.report`."""
 
-import argparse
-import sys
-
 from lib.report.page import write_page
-from lib.run.errors import UserError
+from lib.run.command import new_parser, one_line_errors
 
 if __name__ == "__main__":
-    argparse.ArgumentParser(prog="python -m lib.commands.report", description=__doc__).parse_args()
-    try:
+    new_parser("lib.commands.report", __doc__).parse_args()
+    with one_line_errors("report"):
         write_page()
-    except UserError as error:
-        sys.exit(f"report: error: {error}")

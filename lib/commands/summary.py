@@ -1,7 +1,5 @@
 """The summary of a finished run on one screen: `python -m lib.commands.summary`."""
 
-import argparse
-import sys
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -10,6 +8,7 @@ from lib.evaluation.metrics import INITIAL, headlines
 from lib.params import load_params
 from lib.report.outdated import outdated_stages
 from lib.report.results import METRICS, Results
+from lib.run.command import new_parser, one_line_errors
 from lib.run.errors import UserError
 from lib.run.paths import MODELS, RESULTS
 
@@ -156,8 +155,6 @@ def _fill_mask(results: Results) -> Iterator[str]:
 
 
 if __name__ == "__main__":
-    argparse.ArgumentParser(prog="python -m lib.commands.summary", description=__doc__).parse_args()
-    try:
+    new_parser("lib.commands.summary", __doc__).parse_args()
+    with one_line_errors("summary"):
         print(summary())
-    except UserError as error:
-        sys.exit(f"summary: error: {error}")

@@ -3,7 +3,6 @@
 The bytes are always the same. It is not a corpus to train on: a model learns only its frames.
 """
 
-import argparse
 import json
 import subprocess
 import sys
@@ -11,6 +10,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from lib.run.atomic import new_directory
+from lib.run.command import new_parser, one_line_errors
 from lib.run.errors import UserError
 from lib.samples.languages import sentences
 
@@ -112,23 +112,17 @@ def write_recipe_text(recipe: str, folder: Path, count: int = _SENTENCES) -> Non
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        prog="python -m lib.samples.recipe_text",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = new_parser("lib.samples.recipe_text", __doc__)
     parser.add_argument("recipe", help="one of " + ", ".join(_KINDS))
     parser.add_argument("--to", type=Path, metavar="FOLDER", default=Path("data/raw"))
     arguments = parser.parse_args()
     folder = arguments.to
-    try:
+    with one_line_errors("recipe-text"):
         write_recipe_text(arguments.recipe, folder)
         print(f"recipe-text: wrote text for {arguments.recipe} -> {folder}", flush=True)
         # Its own output says what to add to git.
         if subprocess.run([sys.executable, "-m", "dvc", "add", "--", str(folder)]).returncode:
             raise UserError(f"{folder}: written, but `dvc add {folder}` failed; see above")
-    except UserError as error:
-        sys.exit(f"recipe-text: error: {error}")
 
 
 if __name__ == "__main__":

@@ -103,22 +103,18 @@ def test_experiments_of_a_queued_grid_are_ranked_and_can_be_applied(clone):
         assert str(metrics["bits_per_character"]) == row["bits_per_character"]
 
 
-class Documents:
-    """Evaluations of made experiments: totals of 40 documents."""
-
-    def of(self, experiment: Experiment) -> Run | None:
-        bits = experiment.metrics.get("bits_per_character")
-        if experiment.documents is None or bits is None:
-            return None
-        # The same documents are hard for all.
-        hard = np.random.default_rng(0).normal(0, 5, 40)
-        own = np.random.default_rng(len(experiment.name)).normal(0, 0.1, 40)
-        own -= own.mean() + hard.mean()
-        names = [str(number) for number in range(40)]
-        table = pd.DataFrame({"document": names, "mlm.bits": 100 * bits + hard + own})
-        return Run(
-            experiment.name, 32, table.assign(**{"mlm.characters": 100.0, "mlm.words": 20.0})
-        )
+def documents(experiment: Experiment) -> Run | None:
+    """The evaluation of a made experiment: totals of 40 documents."""
+    bits = experiment.metrics.get("bits_per_character")
+    if experiment.documents is None or bits is None:
+        return None
+    # The same documents are hard for all.
+    hard = np.random.default_rng(0).normal(0, 5, 40)
+    own = np.random.default_rng(len(experiment.name)).normal(0, 0.1, 40)
+    own -= own.mean() + hard.mean()
+    names = [str(number) for number in range(40)]
+    table = pd.DataFrame({"document": names, "mlm.bits": 100 * bits + hard + own})
+    return Run(experiment.name, 32, table.assign(**{"mlm.characters": 100.0, "mlm.words": 20.0}))
 
 
 def made(name: str, bits: float | None, state: str = "", **params: object) -> Experiment:
@@ -130,7 +126,7 @@ def made(name: str, bits: float | None, state: str = "", **params: object) -> Ex
 
 
 def ranked(*found: Experiment) -> tuple[list[Setting], list[str]]:
-    return rank(settings(found, Documents()), BITS)
+    return rank(settings(found, documents), BITS)
 
 
 def shown(*found: Experiment, keep: str = "") -> pd.DataFrame:
@@ -189,7 +185,7 @@ def test_without_documents_the_reason_is_given():
 
 
 def test_experiments_without_the_metric_are_named():
-    found, notes = rank(settings([made("a", 2.0)], Documents()), METRICS["nsp_accuracy"])
+    found, notes = rank(settings([made("a", 2.0)], documents), METRICS["nsp_accuracy"])
     assert found == [] and notes == ["not shown, without nsp_accuracy: a"]
 
 

@@ -42,7 +42,7 @@ TEXT = Text(
     sentences_fill=0.75,
     sentence=100.0,
 )
-DEVICE = Device(half=100e12, single=10e12, memory=16e9, mfu=0.5)
+DEVICE = Device(half=100e12, single=10e12, mfu=0.5)
 BASE = {
     "num_hidden_layers": 12,
     "hidden_size": 768,

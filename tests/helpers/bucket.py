@@ -30,7 +30,7 @@ class Bucket:
         self._process: subprocess.Popen | None = None
 
     def start(self) -> "Bucket":
-        words = ["--bucket", self.name, "--port", str(self.port), "--in", str(self._folder)]
+        words = ["--port", str(self.port), "--in", str(self._folder)]
         self._process = subprocess.Popen(
             [sys.executable, "-m", "lib.commands.bucket", *words],
             cwd=ROOT,
