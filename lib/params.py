@@ -34,7 +34,7 @@ from lib.run import paths
 from lib.run.errors import UserError
 from lib.run.phases import decay_length, run_length, starts_from_state, training_settings
 from lib.run.pool import scheduler_address
-from lib.run.validation import first_problem, problem_at
+from lib.run.validation import first_problem, invalid
 from lib.text.cleaning.edits import Cleaning
 from lib.text.reading.dialects import Dialect
 from lib.text.reading.encodings import text_encoding
@@ -144,24 +144,9 @@ class Demo(Section):
     megabytes: PositiveReal = 8
 
 
-def _format(value: str) -> str:
-    if value not in ("auto", *FORMATS):
-        raise ValueError(f"should be auto or one of {', '.join(sorted(FORMATS))}")
-    return value
-
-
 def _document(value: str) -> str:
     if not re.fullmatch("blank_line|line|file|[1-9][0-9]* sentences", value):
         raise ValueError("should be blank_line, line, file or `N sentences` (such as 20 sentences)")
-    return value
-
-
-def _lost_fraction(value: float) -> float:
-    if not 0 <= value <= 1:
-        raise ValueError(
-            "should be a fraction of the text from 0 to 1, such as 0.01 for 1 % (it used to "
-            "be a number of lines, rows and files)"
-        )
     return value
 
 
@@ -181,12 +166,12 @@ class Preprocess(Section):
     document: Annotated[str, AfterValidator(_document)] = "blank_line"
     line_ends: Literal["keep", "join"] = "keep"
     sentences: Literal["split", "line"] = "split"
-    format: Annotated[str, AfterValidator(_format)] = "auto"
+    format: Annotated[str, _one_of(("auto", *FORMATS))] = "auto"
     text_field: Annotated[str | tuple[str, ...], BeforeValidator(_text_field)] = "text"
     csv: Dialect = Dialect()
     encoding: Annotated[str, AfterValidator(text_encoding)] = "utf-8"
     bad_input: Literal["fail", "skip"] = "fail"
-    bad_input_limit: Annotated[Real, AfterValidator(_lost_fraction)] = 0.01
+    bad_input_limit: Probability = 0.01
     near_duplicates: Annotated[Real, Field(gt=0, le=1)] | None = None
     splits: dict[str, Literal["train", "dev", "test", "none"]] = {}
     clean: Cleaning = Cleaning()
@@ -199,12 +184,10 @@ class Preprocess(Section):
     @model_validator(mode="after")
     def _columns_have_names(self) -> "Preprocess":
         if not self.csv.header and not all(name.isdigit() for name in self.text_fields):
-            raise ValueError(
-                problem_at(
-                    "preprocess.text_field",
-                    "should be the number of a column, such as 1, with csv.header: false",
-                    self.text_field,
-                )
+            raise invalid(
+                "preprocess.text_field",
+                "should be the number of a column, such as 1, with csv.header: false",
+                self.text_field,
             )
         return self
 
@@ -232,19 +215,15 @@ class Vocab(Section):
     def _base_fits_source(self) -> "Vocab":
         from_sample = self.source in ("sentencepiece", "characters")
         if from_sample and self.base != SAMPLE:
-            raise ValueError(
-                problem_at(
-                    "vocab.base",
-                    f"should be {SAMPLE} with source {self.source} (or set vocab.source to "
-                    "file, model or extend)",
-                    self.base,
-                )
+            raise invalid(
+                "vocab.base",
+                f"should be {SAMPLE} with source {self.source} (or set vocab.source to "
+                "file, model or extend)",
+                self.base,
             )
         if not from_sample and self.base == SAMPLE:
             what = "a vocab.txt" if self.source == "file" else "the folder of a model"
-            raise ValueError(
-                problem_at("vocab.base", f"should name {what} with source {self.source}", self.base)
-            )
+            raise invalid("vocab.base", f"should name {what} with source {self.source}", self.base)
         return self
 
 
@@ -288,13 +267,11 @@ class Records(Section):
     def _replaced_fractions_fit(self) -> "Records":
         # Sums of decimal fractions, such as 0.7 + 0.2 + 0.1, may exceed 1 in the last bit.
         if self.mask_replace_prob + self.random_replace_prob > 1 + 1e-9:
-            raise ValueError(
-                problem_at(
-                    "records.random_replace_prob",
-                    "should be at most 1 together with records.mask_replace_prob, "
-                    f"{self.mask_replace_prob:g}; the rest of the tokens to predict is kept",
-                    self.random_replace_prob,
-                )
+            raise invalid(
+                "records.random_replace_prob",
+                "should be at most 1 together with records.mask_replace_prob, "
+                f"{self.mask_replace_prob:g}; the rest of the tokens to predict is kept",
+                self.random_replace_prob,
             )
         return self
 
@@ -325,7 +302,7 @@ class Model(Section):
         config = ARCHITECTURES[self.architecture].from_settings(1, self.model_dump())
         for name, problem in config.problems():
             key = f"pretrain.model.{name}"
-            raise ValueError(problem_at(key, f"should be {problem}", getattr(self, name)))
+            raise invalid(key, f"should be {problem}", getattr(self, name))
         return self
 
 
@@ -401,14 +378,9 @@ class Pretrain(Section):
     seed: Count = 1
 
     @model_validator(mode="after")
-    def _length_and_rates_agree(self) -> "Pretrain":
+    def _has_one_length(self) -> "Pretrain":
         if (self.steps is None) == (self.epochs is None):
             raise ValueError("either steps or epochs should be given; set the other to null")
-        if self.end_learning_rate > self.learning_rate:
-            raise ValueError(
-                f"end_learning_rate {self.end_learning_rate} should be at most learning_rate "
-                f"{self.learning_rate}"
-            )
         return self
 
 
@@ -483,15 +455,12 @@ class ProbeTask(Section):
 
     @model_validator(mode="after")
     def _fields_fit_the_kind(self) -> "ProbeTask":
+        by_name = self.kind == "classification"
+        should = "name of a field" if by_name else "number of a column, 1 the first and -1 the last"
         for name in ("text_field", "label_field"):
             column = getattr(self, name)
-            if self.kind == "classification" and not isinstance(column, str):
-                raise ValueError(f"{name} should be the name of a field. Received: {column!r}")
-            if self.kind == "tagging" and (isinstance(column, str) or column == 0):
-                raise ValueError(
-                    f"{name} should be the number of a column, 1 for the first and -1 for the "
-                    f"last. Received: {column!r}"
-                )
+            if isinstance(column, str) != by_name or column == 0:
+                raise ValueError(f"{name} should be the {should}. Received: {column!r}")
         if self.kind == "tagging" and self.pooling != "cls":
             raise ValueError(
                 f"pooling should be left out for tagging, where no text has a class. Received: "
@@ -511,15 +480,8 @@ class Cluster(Section):
 
 
 # Folders of data/ that stages write, in addition to the demo corpus.
-_DATA_FOLDERS = [
-    paths.CODE,
-    paths.PHASES,
-    paths.CORPUS,
-    paths.SAMPLE,
-    paths.VOCAB,
-    paths.SHARDS,
-    paths.RECORDS,
-]
+_DATA_FOLDERS = [paths.CODE, paths.PHASES, paths.CORPUS, paths.SAMPLE, paths.VOCAB, paths.SHARDS]
+_DATA_FOLDERS.append(paths.RECORDS)
 
 # Folders in models/ for models saved during training, downloaded ones, last states, and models of
 # runs that did not finish: not names of phases.
@@ -578,47 +540,37 @@ class Params(Section):
     @model_validator(mode="after")
     def _sections_agree(self) -> "Params":
         if self.evaluate.phase not in self.phases:
-            raise ValueError(
-                problem_at(
-                    "evaluate.phase",
-                    f"should be one of phases: {', '.join(self.phases)}",
-                    self.evaluate.phase,
-                )
+            raise invalid(
+                "evaluate.phase",
+                f"should be one of phases: {', '.join(self.phases)}",
+                self.evaluate.phase,
             )
         positions = self.pretrain.model.max_position_embeddings
         for name, phase in self.phases.items():
             if name.lower() in _RESERVED:
-                raise ValueError(
-                    problem_at("phases", f"no phase may be called {name}; rename it", name)
-                )
+                raise invalid("phases", f"no phase may be called {name}; rename it", name)
             if phase.init == VOCAB and phase.max_seq_length > positions:
-                raise ValueError(
-                    problem_at(
-                        f"phases.{name}.max_seq_length",
-                        "should be at most "
-                        f"pretrain.model.max_position_embeddings ({positions}); lower "
-                        "the one or raise the other",
-                        phase.max_seq_length,
-                    )
+                raise invalid(
+                    f"phases.{name}.max_seq_length",
+                    "should be at most "
+                    f"pretrain.model.max_position_embeddings ({positions}); lower "
+                    "the one or raise the other",
+                    phase.max_seq_length,
                 )
             if self.vocab.base == SAMPLE and _is_external(phase.init):
-                raise ValueError(
-                    problem_at(
-                        "vocab.source",
-                        f"makes a new vocabulary, but {phase.init}, the initial model of "
-                        f"phases.{name}, has its own; set vocab: {{source: model, base: "
-                        f"{phase.init}}}, or source: extend to add words of your text",
-                        self.vocab.source,
-                    )
+                raise invalid(
+                    "vocab.source",
+                    f"makes a new vocabulary, but {phase.init}, the initial model of "
+                    f"phases.{name}, has its own; set vocab: {{source: model, base: "
+                    f"{phase.init}}}, or source: extend to add words of your text",
+                    self.vocab.source,
                 )
             predictions = self.records.max_predictions_per_seq
             if predictions != "auto" and predictions > phase.max_seq_length:
-                raise ValueError(
-                    problem_at(
-                        "records.max_predictions_per_seq",
-                        f"should be at most phases.{name}.max_seq_length, {phase.max_seq_length}",
-                        predictions,
-                    )
+                raise invalid(
+                    "records.max_predictions_per_seq",
+                    f"should be at most phases.{name}.max_seq_length, {phase.max_seq_length}",
+                    predictions,
                 )
             self._check_state(name, phase)
             self._check_masking(name, phase)
@@ -646,7 +598,7 @@ class Params(Section):
             if path != usual and (folder := _overlapping(path, folders)):
                 allowed = f" (or {usual} itself)" if usual else ""
                 problem = f"should be separate from {folder}, which the pipeline writes{allowed}"
-                raise ValueError(problem_at(key, problem, path))
+                raise invalid(key, problem, path)
         if self.records.source != SHARDS:
             for name in self.phases:
                 if name.lower() in NAMES:
@@ -654,7 +606,7 @@ class Params(Section):
                         f"no phase may be called {name} with external examples: "
                         f"{self.records.source}/{name} may be a split of them; rename it"
                     )
-                    raise ValueError(problem_at("phases", problem, name))
+                    raise invalid("phases", problem, name)
 
     def _check_architecture(self, name: str) -> None:
         """Refuses a new model that cannot be trained on the records, or begin as it should."""
@@ -665,9 +617,9 @@ class Params(Section):
                 f"should be false for phases.{name}, as a {config.title} has no segments and no "
                 "NSP head; or set pretrain.model.architecture: bert"
             )
-            raise ValueError(problem_at("records.next_sentence", problem, True))
+            raise invalid("records.next_sentence", problem, True)
         if reason := refuse_initialization(start.initialization, config):
-            raise ValueError(problem_at("pretrain.initialization", reason, start.initialization))
+            raise invalid("pretrain.initialization", reason, start.initialization)
 
     def _check_state(self, name: str, phase: Phase) -> None:
         """Refuses to start from the state of a phase that keeps none."""
@@ -677,14 +629,14 @@ class Params(Section):
         if phase.init != f"{paths.STATES}/{earlier}" or earlier not in self.phases:
             known = ", ".join(f"{paths.STATES}/{other}" for other in self.phases if other != name)
             problem = f"should be the state of another phase: {known or 'there is none'}"
-            raise ValueError(problem_at(key, problem, phase.init))
+            raise invalid(key, problem, phase.init)
         schedule = self.phases[earlier].schedule or self.pretrain.schedule
         if earlier != name and schedule != "constant":
             problem = (
                 f"no state is kept of a phase whose learning rate falls; set "
                 f"phases.{earlier}.schedule: constant, or start from its weights, models/{earlier}"
             )
-            raise ValueError(problem_at(key, problem, phase.init))
+            raise invalid(key, problem, phase.init)
 
     def _check_masking(self, name: str, phase: Phase) -> None:
         if phase.masked_lm_prob is None:
@@ -703,14 +655,14 @@ class Params(Section):
             )
         if problem:
             where = f"phases.{name}.masked_lm_prob"
-            raise ValueError(problem_at(where, problem, phase.masked_lm_prob))
+            raise invalid(where, problem, phase.masked_lm_prob)
 
     def _check_training(self, name: str, phase: Phase) -> None:
         try:
             settings = training_settings(self.pretrain, phase)
         except ValueError as failure:
             where = f"phases.{name}.epochs"
-            raise ValueError(problem_at(where, str(failure), phase.epochs)) from None
+            raise invalid(where, str(failure), phase.epochs) from None
 
         def section(key: str) -> str:
             return "pretrain" if getattr(phase, key) is None else f"phases.{name}"
@@ -718,7 +670,7 @@ class Params(Section):
         if settings.end_learning_rate > settings.learning_rate:
             problem = f"should be at most learning_rate, {settings.learning_rate}"
             where = f"{section('end_learning_rate')}.end_learning_rate"
-            raise ValueError(problem_at(where, problem, settings.end_learning_rate))
+            raise invalid(where, problem, settings.end_learning_rate)
         if settings.steps:
             key = "warmup_steps"
             try:
@@ -727,7 +679,7 @@ class Params(Section):
                 decay_length(settings, *length)
             except ValueError as failure:
                 where = f"{section(key)}.{key}"
-                raise ValueError(problem_at(where, str(failure), getattr(settings, key))) from None
+                raise invalid(where, str(failure), getattr(settings, key)) from None
 
     def check_phase(self, name: str) -> None:
         """Checks that params.yaml has a phase of this name.

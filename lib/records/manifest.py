@@ -229,40 +229,19 @@ def feature_sizes(manifest: Manifest, split: Split) -> tuple[dict[str, int], dic
 
 
 @dataclass(frozen=True)
-class ShardEntry:
-    """The manifest's entry for one record file.
-
-    Attributes:
-        file: path of the record file within the folder of records.
-        examples, sequences: numbers of them in the file.
-        source: path of the text within the folder of shards, or of the file of external examples
-            within `records.source`.
-        source_md5: MD5 of that file.
-        digest: of the records in the file (see `lib.records.tfrecord.new_digest`).
-    """
-
-    file: str
-    examples: int
-    sequences: int
-    source: str
-    source_md5: str
-    digest: str
-
-
-@dataclass(frozen=True)
 class SplitEntry:
     """The manifest's entry for one split.
 
     Attributes:
         settings: fields of the split's `lib.records.settings.RecordSettings`.
         metrics: as `lib.records.statistics.RecordStatistics.metrics` gives them.
-        shards: its record files.
+        shards: an object per record file, as above.
         predictions_per_sequence: P.
     """
 
     settings: Mapping[str, Any]
     metrics: Mapping[str, float]
-    shards: Sequence[ShardEntry]
+    shards: Sequence[Mapping[str, Any]]
     predictions_per_sequence: int
 
 
@@ -305,7 +284,7 @@ def manifest_json(
                 "dupe_factor": None if imported else entry.settings["dupe_factor"],
                 **_masking_of_its_own(entry, train),
                 **entry.metrics,
-                "shards": [vars(shard) for shard in entry.shards],
+                "shards": list(entry.shards),
             }
             for split, entry in splits.items()
         },

@@ -10,36 +10,21 @@ import numpy as np
 from lib.params import Params, Records
 from lib.records.masking import prediction_counts
 from lib.records.pairs import PAIR_SPECIAL_TOKENS, SINGLE_SPECIAL_TOKENS
-from lib.run.errors import UserError
 from lib.run.phases import overridden
 from lib.text.splits import SPLITS
 
 
 @dataclass(frozen=True)
 class RecordSettings:
-    """Settings of the records; the names are Google's if Google has the setting.
+    """Settings of the records: those of `records` in params.yaml, where they are explained, with
+    numbers in place of `auto`. Their names are Google's if Google has the setting, as are the
+    defaults; the order is that of the manifest.
 
     Attributes:
         max_seq_length: S, tokens per sequence, special tokens included.
         max_predictions_per_seq: maximum number of masked positions per example.
-        masked_lm_prob: fraction of an example's tokens to predict.
-        mask_replace_prob: fraction of these that [MASK] replaces.
-        random_replace_prob: fraction of these that a random token replaces; the others are kept.
-        short_seq_prob: fraction of documents that are cut into shorter examples.
-        dupe_factor: passes over the text, each with other pairs and other masks.
-        whole_word_mask: mask whole words instead of single wordpieces.
-        next_sentence: make sentence pairs; otherwise each example is one segment.
-        whole_sentences: examples of one segment consist of whole sentences; otherwise they may
-            begin and end at any token, and packed sequences are full. Pairs begin as whole
-            sentences, which Google's truncation may cut.
-        random_next_prob: fraction of pairs whose second segment is replaced by a random one.
-        masking: static: masked in the records; dynamic: left unmasked, training masks.
-        packing: pack several examples into one sequence.
-        max_examples_per_pack: maximum number of examples per packed sequence.
-        compression: of the record files.
-
-    Raises:
-        UserError: a value is out of range.
+        whole_sentences: also true of pairs, which begin as whole sentences; Google's truncation may
+            cut them.
     """
 
     max_seq_length: int
@@ -57,29 +42,6 @@ class RecordSettings:
     packing: bool = False
     max_examples_per_pack: int = 8
     compression: Literal["none", "gzip"] = "none"
-
-    def __post_init__(self) -> None:
-        # 5: three special tokens and one token of each segment. Google draws the target length of
-        # short examples from 2 up, which leads to the same minimum.
-        for name, minimum in (
-            ("max_seq_length", 5),
-            ("max_predictions_per_seq", 1),
-            ("dupe_factor", 1),
-            ("max_examples_per_pack", 1),
-        ):
-            if getattr(self, name) < minimum:
-                raise UserError(
-                    f"`{name}` should be at least {minimum}. Received: {getattr(self, name)}"
-                )
-        for name in (
-            "masked_lm_prob",
-            "mask_replace_prob",
-            "random_replace_prob",
-            "short_seq_prob",
-            "random_next_prob",
-        ):
-            if not 0 <= getattr(self, name) <= 1:
-                raise UserError(f"`{name}` should be in 0 to 1. Received: {getattr(self, name)}")
 
     @classmethod
     def from_params(cls, options: Records, max_seq_length: int) -> Self:

@@ -4,11 +4,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field, fields
 from functools import reduce
 from operator import add
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
-
-from lib.records.manifest import ShardEntry
 
 _MAX_BINS = 64
 # Pairs of which this fraction has one label teach hardly more than that label.
@@ -105,8 +103,10 @@ class WrittenShard:
 
     Attributes:
         file: its path within the folder of records, such as train/00000.tfrecord.
-        source, source_md5, digest: see `lib.records.manifest.ShardEntry`.
+        source: path of the text within the folder of shards, or of the file of external examples
+            within `records.source`; source_md5 is the MD5 of that file.
         statistics: what the file holds.
+        digest: of its records (see `lib.records.tfrecord.new_digest`).
     """
 
     file: str
@@ -120,10 +120,16 @@ class WrittenShard:
         return self.file.partition("/")[0]
 
     @property
-    def entry(self) -> ShardEntry:
+    def entry(self) -> dict[str, Any]:
         """The manifest's entry for the file."""
-        counts = self.statistics.examples, self.statistics.sequences
-        return ShardEntry(self.file, *counts, self.source, self.source_md5, self.digest)
+        return {
+            "file": self.file,
+            "examples": self.statistics.examples,
+            "sequences": self.statistics.sequences,
+            "source": self.source,
+            "source_md5": self.source_md5,
+            "digest": self.digest,
+        }
 
 
 def total(shards: Iterable[WrittenShard]) -> RecordStatistics:

@@ -10,9 +10,9 @@ from pydantic import BaseModel, ValidationError
 _NAMED = ("phases", "tasks")
 
 
-def problem_at(key: str, problem: str, received: object) -> str:
-    """Message of a ValueError in a validator, which `first_problem` reports for this key."""
-    return f"@{key}: {problem}. Received: {received!r}"
+def invalid(key: str, problem: str, received: object) -> ValueError:
+    """The error to raise in a validator of several keys; `first_problem` names this one."""
+    return ValueError(f"@{key}: {problem}. Received: {received!r}")
 
 
 def first_problem(

@@ -15,7 +15,7 @@ from lib.checkpoints.huggingface import write_model  # noqa: E402
 from lib.model.losses import loss_sums  # noqa: E402
 from lib.records import tfrecord  # noqa: E402
 from lib.records.importing.json_lines_export import write_json_lines  # noqa: E402
-from lib.records.manifest import MANIFEST, ShardEntry, SplitEntry, manifest_json  # noqa: E402
+from lib.records.manifest import MANIFEST, SplitEntry, manifest_json  # noqa: E402
 from lib.records.settings import RecordSettings  # noqa: E402
 from lib.records.statistics import RecordStatistics  # noqa: E402
 from tests.helpers.external_examples import LENGTH, PREDICTIONS, VOCABULARY, some_examples  # noqa: E402
@@ -31,7 +31,7 @@ def test_the_losses_are_equal(tmp_path):
     train = SplitEntry(
         asdict(settings),
         facts.metrics(LENGTH, True),
-        [ShardEntry(name, 24, 24, "", "", "")],
+        [{"file": name, "examples": 24, "sequences": 24}],
         PREDICTIONS,
     )
     manifest = manifest_json({"train": train}, 1, 1, {})

@@ -1,4 +1,8 @@
-"""MD5 of all raw text, as DVC computes it for a folder, so that anyone can compare it."""
+"""MD5 of all raw text, as DVC computes it for a folder, so that anyone can compare it.
+
+It is not taken from dvc.lock: preprocess also has it in its metrics when it is run by hand, and the
+report compares folders with the lock while a stage runs, when DVC refuses to work.
+"""
 
 import hashlib
 import json
