@@ -9,7 +9,6 @@ identified by dotted names, not paths, and ordered by hashes of these names.
 """
 
 import ast
-import gc
 import hashlib
 import importlib.util
 import os
@@ -18,7 +17,6 @@ import sysconfig
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -74,26 +72,9 @@ SOURCES = (
 # Tests, tables, copies of other packages (tensorflow/python/keras is an old keras), and parts of
 # the standard library that some distributions leave out: all builds of a Python version should give
 # the same text.
-_SKIPPED_DIRECTORIES = frozenset(
-    {
-        "__pycache__",
-        "_api",
-        "_vendor",
-        "dist-packages",
-        "distutils",
-        "encodings",
-        "ensurepip",
-        "idlelib",
-        "keras",
-        "lib2to3",
-        "pydoc_data",
-        "site-packages",
-        "test",
-        "tests",
-        "tkinter",
-        "turtledemo",
-        "vendored",
-    }
+_SKIPPED_FOLDERS = re.compile(
+    r"__pycache__|_api|_vendor|dist-packages|distutils|encodings|ensurepip|idlelib|keras|lib2to3|"
+    r"pydoc_data|site-packages|tests?|tkinter|turtledemo|vendored"
 )
 _SKIPPED_FILES = re.compile(r"(_sysconfigdata.*|turtle|test_.*|.*_test|conftest|__config__)\.py")
 
@@ -105,23 +86,6 @@ _MAX_DOCUMENT_DIVISOR = 4
 # --- From packages to documents
 
 Document = tuple[str, Callable[[], Iterable[str]]]  # its name, and a function that reads docstrings
-
-
-@contextmanager
-def _parsing() -> Iterator[None]:
-    """Context in which many files are parsed quickly and without warnings.
-
-    Syntax trees contain no cycles, yet the garbage collector would search them again and again,
-    which takes half the time. Warnings about escape sequences in other packages are of no use.
-    """
-    was_enabled = gc.isenabled()
-    gc.disable()
-    try:
-        with warnings.catch_warnings(action="ignore"):
-            yield
-    finally:
-        if was_enabled:
-            gc.enable()
 
 
 def _docstrings(node: ast.AST) -> Iterator[str]:
@@ -164,7 +128,7 @@ def _modules(package: str) -> Iterator[Document]:
             )
         root, prefix = Path(spec.submodule_search_locations[0]), f"{package}."
     for folder, folders, files in os.walk(root):
-        folders[:] = [name for name in folders if name not in _SKIPPED_DIRECTORIES]
+        folders[:] = [name for name in folders if not _SKIPPED_FOLDERS.fullmatch(name)]
         for file in files:
             path = Path(folder, file)
             if path.suffix == ".py" and not _SKIPPED_FILES.fullmatch(file):
@@ -260,7 +224,8 @@ def write_demo(
     seen: set[bytes] = set()
     weights = sum(source.weight for source in sources)
     directory.mkdir(parents=True, exist_ok=True)
-    with _parsing():
+    # About escape sequences in other packages.
+    with warnings.catch_warnings(action="ignore"):
         for source in sources:
             quota = (max_bytes - counts["bytes"]) * source.weight // weights
             weights -= source.weight
