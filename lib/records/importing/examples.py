@@ -18,7 +18,7 @@ from lib.records.importing.example_batch import (
     tfrecord_sizes,
 )
 from lib.records.importing.hdf5 import hdf5_sizes, read_hdf5
-from lib.records.importing.json_lines import first_has_label, json_sizes, read_json
+from lib.records.importing.json_lines import json_sizes, read_json
 from lib.records.importing.validation import validate_batch
 from lib.records.importing.writing import write_sequences
 from lib.records.manifest import MANIFEST
@@ -146,9 +146,7 @@ def has_next_sentence(file: ExampleFile) -> bool:
     Raises:
         UserError: it cannot be read.
     """
-    if file.format == "JSON lines":
-        return first_has_label(file.path, file.compressed)
-    return _sequence_sizes(file).next_sentence
+    return _sequence_sizes(file, 1).next_sentence
 
 
 def import_examples(
@@ -222,14 +220,15 @@ def import_examples(
     return settings, written
 
 
-def _sequence_sizes(file: ExampleFile) -> SequenceSizes:
+def _sequence_sizes(file: ExampleFile, examples: int | None = None) -> SequenceSizes:
+    """The sizes of a file's sequences; those of JSON lines may differ, also from the first ones."""
     match file.format:
         case "TFRecord":
             return tfrecord_sizes(file.path, file.compressed)
         case "HDF5":
             return hdf5_sizes(file.path)
         case "JSON lines":
-            return json_sizes(file.path, file.compressed)
+            return json_sizes(file.path, file.compressed, examples)
 
 
 def _common_predictions(

@@ -32,8 +32,8 @@ _NEEDED = ("input_ids", "attention_mask", "labels")
 _MAX_LINE_BYTES = 1 << 24
 
 
-def json_sizes(path: Path, compressed: bool) -> SequenceSizes:
-    """The sizes of the sequences of a file; reads all of it.
+def json_sizes(path: Path, compressed: bool, examples: int | None = None) -> SequenceSizes:
+    """The sizes of the sequences of a file: of all examples, or of the first ones only.
 
     Raises:
         UserError: the file is damaged or has no examples, a line is not an example, or only some
@@ -41,7 +41,7 @@ def json_sizes(path: Path, compressed: bool) -> SequenceSizes:
     """
     shortest = longest = predictions = 0
     next_sentence: bool | None = None
-    for number, example in _examples(path, compressed):
+    for number, example in itertools.islice(_examples(path, compressed), examples):
         length = len(example["input_ids"])
         shortest = min(shortest, length) if shortest else length
         longest = max(longest, length)
@@ -56,17 +56,6 @@ def json_sizes(path: Path, compressed: bool) -> SequenceSizes:
     if next_sentence is None:
         raise UserError(f"{path}: holds no examples; remove it or create it again")
     return SequenceSizes(shortest, longest, predictions, next_sentence)
-
-
-def first_has_label(path: Path, compressed: bool) -> bool:
-    """Whether the first example of a file has a next-sentence label.
-
-    Raises:
-        UserError: as `json_sizes`.
-    """
-    for _, example in _examples(path, compressed):
-        return "next_sentence_label" in example
-    return False
 
 
 def read_json(

@@ -3,7 +3,6 @@
 Shapes: B examples in the batch, S tokens per sequence, P slots for predictions.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -55,61 +54,47 @@ def validate_batch(
     next_sentence = given["next_sentence_labels"]
     length = ids.shape[1]
 
-    def refuse(bad: np.ndarray, problem: Callable[[int], str]) -> None:
-        """Raises for the first bad example. `bad` is bool [B], or [B, N] for its values."""
+    def refuse(bad: np.ndarray, problem: str, values: np.ndarray | None = None) -> None:
+        """Raises for the first bad example. `bad` is bool [B, N], or [B] without `values`.
+
+        Args:
+            values: [B, N]; the first bad one of the example takes the place of {} in `problem`.
+        """
         if bad.any():
             index = int(np.argmax(bad.any(axis=1) if bad.ndim == 2 else bad))
-            raise UserError(f"{path}: {example_name} {batch.numbers[index]}: {problem(index)}")
-
-    def first(values: np.ndarray, bad: np.ndarray, index: int) -> object:
-        """The first bad value of an example, for the error."""
-        return values[index, np.argmax(bad[index])].item()
+            if values is not None:
+                problem = problem.format(values[index, np.argmax(bad[index])].item())
+            raise UserError(f"{path}: {example_name} {batch.numbers[index]}: {problem}")
 
     def refuse_unknown_ids(what: str, values: np.ndarray, used: np.ndarray) -> None:
-        unknown = used & ((values < 0) | (values >= vocabulary.vocab_size))
         refuse(
-            unknown,
-            lambda index: (
-                f"the id of {what} is {first(values, unknown, index)}, but the vocabulary has the "
-                f"ids 0 to {vocabulary.vocab_size - 1}; {_FIX}"
-            ),
+            used & ((values < 0) | (values >= vocabulary.vocab_size)),
+            f"the id of {what} is {{}}, but the vocabulary has the ids 0 to "
+            f"{vocabulary.vocab_size - 1}; {_FIX}",
+            values,
         )
 
     lengths = np.count_nonzero(mask, axis=1)  # [B]
     is_token = np.arange(length) < lengths[:, np.newaxis]  # [B, S]
-    refuse(
-        mask != is_token,
-        lambda index: "its mask should be ones for the tokens, then zeros for the padding",
-    )
-    refuse(lengths == 0, lambda index: "has no tokens")
+    refuse(mask != is_token, "its mask should be ones for the tokens, then zeros for the padding")
+    refuse(lengths == 0, "has no tokens")
 
     masked = weights == 1  # [B, P]
-    bad_weights = ~masked & (weights != 0)
+    refuse(~masked & (weights != 0), "a weight is {}; it should be 0 or 1", weights)
     refuse(
-        bad_weights,
-        lambda index: f"a weight is {first(weights, bad_weights, index)}; it should be 0 or 1",
+        masked & ((positions < 0) | (positions >= length)),
+        f"position {{}} is masked, but the sequence has the positions 0 to {length - 1}",
+        positions,
     )
-    outside = masked & ((positions < 0) | (positions >= length))
     refuse(
-        outside,
-        lambda index: (
-            f"position {first(positions, outside, index)} is masked, but the sequence has the "
-            f"positions 0 to {length - 1}"
-        ),
-    )
-    padding = masked & (positions >= lengths[:, np.newaxis])
-    refuse(
-        padding,
-        lambda index: (
-            f"position {first(positions, padding, index)} is masked, but from position "
-            f"{lengths[index]} on there is only padding"
-        ),
+        masked & (positions >= lengths[:, np.newaxis]),
+        "position {} is masked, where there is only padding",
+        positions,
     )
     positions = positions * masked
     # For the comparison, each unused slot gets a position of its own after the sequence.
     distinct = np.where(masked, positions, length + np.arange(positions.shape[1]))
-    twice = np.diff(np.sort(distinct, axis=1), axis=1) == 0
-    refuse(twice, lambda index: "a position is masked twice")
+    refuse(np.diff(np.sort(distinct, axis=1), axis=1) == 0, "a position is masked twice")
 
     refuse_unknown_ids("a token", ids, is_token)
     refuse_unknown_ids("a token to predict", labels, masked)
@@ -119,31 +104,22 @@ def validate_batch(
     example, slot = np.nonzero(masked)
     unmasked[example, positions[example, slot]] = masked_ids[example, slot]
     refuse(
-        unmasked[:, 0] != vocabulary.cls_id,
-        lambda index: (
-            f"begins with id {unmasked[index, 0]}, but [CLS] is {vocabulary.cls_id}; {_FIX}"
-        ),
+        unmasked[:, :1] != vocabulary.cls_id,
+        f"begins with id {{}}, but [CLS] is {vocabulary.cls_id}; {_FIX}",
+        unmasked,
     )
     separators = (unmasked == vocabulary.sep_id) & is_token
-    refuse(
-        ~separators.any(axis=1),
-        lambda index: f"has no [SEP], which is {vocabulary.sep_id}; {_FIX}",
-    )
+    refuse(~separators.any(axis=1), f"has no [SEP], which is {vocabulary.sep_id}; {_FIX}")
 
-    bad_segments = is_token & ((segments < 0) | (segments > 1))
     refuse(
-        bad_segments,
-        lambda index: (
-            f"a segment id is {first(segments, bad_segments, index)}; it should be 0 or 1"
-        ),
+        is_token & ((segments < 0) | (segments > 1)),
+        "a segment id is {}; it should be 0 or 1",
+        segments,
     )
-    bad_next_sentence = (next_sentence != 0) & (next_sentence != 1)
     refuse(
-        bad_next_sentence,
-        lambda index: (
-            f"its next-sentence label is {first(next_sentence, bad_next_sentence, index)}; it "
-            "should be 0 (next) or 1 (random)"
-        ),
+        (next_sentence != 0) & (next_sentence != 1),
+        "its next-sentence label is {}; it should be 0 (next) or 1 (random)",
+        next_sentence,
     )
     return ValidatedBatch(
         {
