@@ -4,8 +4,8 @@ python -m lib.commands.remote gs://bucket/prefix  # writes .dvc/config, then che
 python -m lib.commands.remote                     # checks the configured remote
 python -m lib.commands.remote --push-runs         # pushes the run cache, for `dvc repro --pull`
 
-DVC's own messages about a bucket that does not exist or denies access do not say what to do; that
-of `dvc push` to a bucket that does not exist is `unexpected error - b/NAME`.
+DVC's own messages about a bucket that does not exist or denies access do not say what to do: `dvc
+push` shows the address that it tried, and `failed to transfer` for every file.
 """
 
 import logging
