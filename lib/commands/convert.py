@@ -7,12 +7,11 @@ python -m lib.commands.convert records data/records/main exported
 """
 
 import argparse
-import sys
 from pathlib import Path
 
 from lib.checkpoints.conversion import GOOGLE, HUGGING_FACE, SEED, convert_model
 from lib.records.importing.json_lines_export import write_json_lines
-from lib.run.errors import UserError
+from lib.run.command import new_parser, one_line_errors
 from lib.run.pool import worker_count
 
 
@@ -82,22 +81,15 @@ def _convert_records(source: Path, target: Path, split: list[str]) -> list[str]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        prog="python -m lib.commands.convert",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = new_parser("lib.commands.convert", __doc__)
     subparsers = parser.add_subparsers(required=True, metavar="WHAT")
     _add_model(subparsers)
     _add_records(subparsers)
     arguments = vars(parser.parse_args())
     run = arguments.pop("run")
-    try:
-        notes = run(**arguments)
-    except (UserError, OSError) as error:
-        sys.exit(f"convert: error: {error}")
-    for note in notes:
-        print(f"convert: {note}")
+    with one_line_errors("convert"):
+        for note in run(**arguments):
+            print(f"convert: {note}")
 
 
 if __name__ == "__main__":
