@@ -253,14 +253,7 @@ class _Samples:
 def _table(
     digests: list[bytes], encoded: list[bytes], cleaned: list[str], raw_characters: list[int]
 ) -> np.ndarray:
-    """The document table (dtype DOCUMENT) of some documents.
-
-    Args:
-        digests: 128-bit content digests.
-        encoded: documents in Google's input format.
-        cleaned: their sentences, joined by LF.
-        raw_characters: their characters before the edits.
-    """
+    """The document table (dtype DOCUMENT) of documents: encoded, and as sentences joined by LF."""
     table = np.zeros(len(digests), DOCUMENT)
     halves = np.frombuffer(b"".join(digests), "<u8").reshape(-1, 2)
     table["high"], table["low"] = halves[:, 0], halves[:, 1]
@@ -296,17 +289,11 @@ def _batches(chunks: Iterator[tuple[int, Documents]], counts: Counter[str]) -> I
         batch.characters += characters
         size += total
         if size >= _BATCH_CHARACTERS:
-            _count_remnants(batch, counts)
             yield batch
             batch = _Batch([], [], [])
             size = 0
     if batch.documents:
-        _count_remnants(batch, counts)
         yield batch
-
-
-def _count_remnants(batch: _Batch, counts: Counter[str]) -> None:
-    count_remnants("\n".join(itertools.chain.from_iterable(batch.documents)), counts)
 
 
 def _examine_lines(
@@ -405,6 +392,7 @@ def _clean(
         for number, batch in enumerate(_batches(read(), counts)):
             if faults:
                 continue  # Only the faults of the other files are still of interest.
+            count_remnants("\n".join(itertools.chain.from_iterable(batch.documents)), counts)
             if number % _EXAMINED_BATCHES == 0:
                 _examine_lines(batch, options.reading.document, facts.examined, wrapped)
             cleaned = clean(batch.documents, facts.edits)
