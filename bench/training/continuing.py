@@ -183,8 +183,8 @@ def make_argument_parser() -> argparse.ArgumentParser:
     cli.add(parser, "--seeds", [1, 2, 3], "of the runs")
     cli.add(parser, "--adamw-rates", [2e-3, 4e-3, 8e-3], f"learning rates of AdamW on {FIRST}")
     cli.add(parser, "--muon-rates", [4e-3, 8e-3, 1.6e-2], f"of Muon on {FIRST}")
-    cli.add(parser, "--continue-adamw-rates", [1e-3, 2e-3, 4e-3], f"of AdamW on {SECOND}")
-    cli.add(parser, "--continue-muon-rates", [2e-3, 4e-3, 8e-3], f"of Muon on {SECOND}")
+    cli.add(parser, "--continue-adamw-rates", [2e-3, 4e-3, 8e-3, 1.6e-2], f"of AdamW on {SECOND}")
+    cli.add(parser, "--continue-muon-rates", [4e-3, 8e-3, 1.6e-2, 3.2e-2], f"of Muon on {SECOND}")
     cli.add(parser, "--jobs", 2, "runs at a time")
     return parser
 
