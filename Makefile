@@ -2,7 +2,7 @@
 # reach commands through the environment ("$$NAME"), so that no shell reads them.
 PYTHON ?= python3
 BIN := .venv/bin
-VALUES := A B BUCKET FLAGS MODEL NAME PHASE PORT REVISION SCALE SEEDS TO
+VALUES := A B BUCKET FLAGS HOURS MAX_GB MODEL NAME PHASE PORT REVISION SCALE SEEDS TO
 # Nor does make expand a `$` in them.
 $(foreach name,$(VALUES),$(if $(value $(name)),$(eval override $(name) := $$(value $(name)))))
 export $(VALUES)
@@ -85,7 +85,8 @@ repeat: setup ## the present parameters with several training seeds: SEEDS=3; me
 	@printf '%s' "$$FLAGS" | xargs python -m lib.commands.repeat "$${SEEDS:-3}" $(if $(NAME),--name="$$NAME")
 
 import: setup ## download a model at a pinned commit to models/base: MODEL=bert-base-uncased REVISION=...
-	@python -m lib.commands.import_model "$$MODEL" "$$REVISION" $(if $(TO),--to="$$TO")
+	@python -m lib.commands.import_model "$$MODEL" "$$REVISION" $(if $(TO),--to="$$TO") \
+		$(if $(MAX_GB),--max-gb="$$MAX_GB") $(if $(HOURS),--hours="$$HOURS")
 
 recipe: setup ## set params.yaml for a known model: NAME=kanarya; SCALE=tiny: a run of minutes; no NAME: a list
 	@python -m lib.commands.recipe $(if $(NAME),"$$NAME") $(if $(SCALE),--scale="$$SCALE")

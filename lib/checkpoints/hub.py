@@ -1,19 +1,22 @@
-"""Client of the Hugging Face hub: lists a model's files, downloads and verifies them.
+"""Downloads from the Hugging Face hub: the needed files of a model, at one commit, verified.
 
-A file whose download was interrupted is resumed where it stopped; huggingface_hub's own downloads
-restart the file. Each file is compared with the digest that the hub lists: the SHA-256 of a file in
-LFS, the git blob hash (SHA-1) of others.
+Requests, redirects, retries and tokens are those of huggingface_hub. Its `snapshot_download` and
+`hf_hub_download` (2.4) start an interrupted file from the beginning; its `http_get` resumes it.
+Files are written to the folder that the caller names, and nothing to a cache in the home directory.
+Each file is compared with the digest that the hub lists: the SHA-256 of a file in LFS, the git blob
+hash of others.
 """
 
-import errno
+import fcntl
 import hashlib
-import os
 import re
+import shutil
+import signal
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from huggingface_hub import HfApi, ModelInfo, get_session
+from huggingface_hub import HfApi, ModelInfo, constants, hf_hub_url
 from huggingface_hub.errors import (
     GatedRepoError,
     HfHubHTTPError,
@@ -23,13 +26,18 @@ from huggingface_hub.errors import (
     RepositoryNotFoundError,
     RevisionNotFoundError,
 )
+from huggingface_hub.file_download import http_get
 from huggingface_hub.hf_api import RepoSibling
-from huggingface_hub.utils import build_hf_headers, hf_raise_for_status
+from huggingface_hub.utils import build_hf_headers
+from huggingface_hub.utils.sha import git_hash
 
 from lib.checkpoints.weight_files import WEIGHT_FILES
-from lib.run.errors import UserError
-from lib.run.progress import Progress
+from lib.run.errors import UserError, describe
 
+# Otherwise it asks the hub for a list of tools that may have called it, and caches that at home.
+constants.HF_HUB_DISABLE_TELEMETRY = True
+# Bytes that are written at a time: what has arrived before an interruption is kept.
+constants.DOWNLOAD_CHUNK_SIZE = 1 << 18
 # Downloaded if the model has them.
 _OPTIONAL = (
     "vocab.txt",
@@ -44,20 +52,69 @@ _OPTIONAL = (
 )
 _TIMEOUT_SECONDS = 30.0
 MEGABYTE = 10**6
+# For each exception, subclasses first: what it means and how to fix it.
+_MESSAGES: dict[type[Exception], str] = {
+    HFValidationError: "{model!r}: not the name of a model; it should be NAME or OWNER/NAME, such "
+    "as bert-base-uncased",
+    OfflineModeIsEnabled: "HF_HUB_OFFLINE is set; unset it to download a model",
+    GatedRepoError: "{model}: gated; accept its terms at {hub}/{model} and run `hf auth login`",
+    RevisionNotFoundError: "{model}: no revision {revision}; omit REVISION to see the latest one",
+    RepositoryNotFoundError: "{model}: no such model on {hub}; check its name, or run `hf auth "
+    "login` if it is private",
+    HfHubHTTPError: "{model}: {hub} returned HTTP {status}; {fix}",
+    HTTPError: "{hub}: no connection ({error!r}); check the network and run the same command "
+    "again to resume",
+    BlockingIOError: "{model}: another process is downloading it; wait for it",
+}
+
+
+@contextmanager
+def one_line_errors(hub: HfApi, model: str, revision: str) -> Iterator[None]:
+    """Turns exceptions of huggingface_hub and of the file system into one-line UserErrors."""
+    try:
+        yield
+    except (HFValidationError, HTTPError, OSError) as error:
+        status = error.response.status_code if isinstance(error, HfHubHTTPError) else None
+        denied = status in (401, 403, 404)
+        values = {
+            "model": model,
+            "revision": revision,
+            "hub": hub.endpoint,
+            "error": error,
+            "status": status,
+            "fix": "check its name, or run `hf auth login`" if denied else "try later",
+        }
+        for kind, text in _MESSAGES.items():
+            if isinstance(error, kind):
+                raise UserError(text.format(**values)) from None
+        raise UserError(describe(error)) from None
+
+
+@contextmanager
+def time_limit(model: str, hours: float) -> Iterator[None]:
+    """Raises a UserError in the main thread if its block takes longer."""
+
+    def expire(*_: object) -> None:
+        raise UserError(
+            f"{model}: not downloaded within {hours:g} hours; run the same command again to "
+            "resume, or allow more with HOURS=... (--hours)"
+        )
+
+    signal.signal(signal.SIGALRM, expire)
+    signal.setitimer(signal.ITIMER_REAL, hours * 3600)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
 
 
 def model_info(hub: HfApi, model: str, revision: str) -> ModelInfo:
-    """Full name, commit and files of a model on the hub, at a commit, branch or tag.
-
-    Raises:
-        UserError: the server is not a hub.
-        OSError, ValueError, HTTPError: see `one_line_errors`.
-    """
+    """Full name, commit and files of a model on the hub, at a commit, branch or tag."""
     try:
         return hub.model_info(
             model, revision=revision, files_metadata=True, timeout=_TIMEOUT_SECONDS
         )
-    except HFValidationError:
+    except (HFValidationError, HfHubHTTPError):
         raise
     except (ValueError, KeyError, TypeError):
         raise UserError(f"{hub.endpoint}: not a Hugging Face hub; check HF_ENDPOINT") from None
@@ -91,146 +148,59 @@ def select_files(model: str, listed: Sequence[RepoSibling]) -> list[RepoSibling]
     return [files[name] for name in names]
 
 
-def _part(folder: Path, file: RepoSibling) -> Path:
-    """The path of a file while it is being downloaded."""
-    return folder / f"{file.rfilename}.part"
-
-
-def downloaded_bytes(folder: Path, file: RepoSibling) -> int:
-    """The number of a file's bytes that earlier runs have downloaded."""
-    for path in (folder / file.rfilename, _part(folder, file)):
-        if path.exists():
-            return path.stat().st_size
-    return 0
-
-
-class ByteProgress:
-    """Progress of a download: counts bytes, shows megabytes."""
-
-    def __init__(self, progress: Progress, downloaded: int) -> None:
-        """`downloaded`: bytes from earlier runs."""
-        self._progress, self._bytes = progress, downloaded
-        progress.skip(downloaded // MEGABYTE)
-
-    def add(self, count: int) -> None:
-        before = self._bytes // MEGABYTE
-        self._bytes += count
-        self._progress.advance(self._bytes // MEGABYTE - before)
-
-
-def download_file(url: str, folder: Path, file: RepoSibling, progress: ByteProgress) -> str:
-    """Downloads the missing part of a file into a folder.
-
-    Returns:
-        The file's SHA-256.
-
-    Raises:
-        UserError: the file's digest is not the one that the hub lists.
-        OSError, HTTPError: see `one_line_errors`.
-    """
-    path, part = folder / file.rfilename, _part(folder, file)
-    if path.exists():
-        if digest := _sha256_if_complete(path, file):
-            return digest
-        progress.add(-path.stat().st_size)
-        path.unlink()
-    part.touch()
-    while (size := part.stat().st_size) < (file.size or 0):
-        try:
-            _download_from(url, part, size, progress)
-        except HfHubHTTPError:
-            raise
-        except HTTPError:
-            # Resumed, if the connection broke after some bytes.
-            if part.stat().st_size <= size:
-                raise
-        if part.stat().st_size <= size:
-            break
-    digest = _sha256_if_complete(part, file)
-    if digest is None:
-        part.unlink()
+def check_size(model: str, files: Sequence[RepoSibling], folder: Path, max_gb: float) -> int:
+    """The bytes of a model's files, which must be within the limit and fit on the disk."""
+    size = sum(file.size or 0 for file in files)
+    if size > max_gb * 1e9:
         raise UserError(
-            f"{url}: the downloaded file's digest is not the one that the hub lists; run the same "
-            "command again"
+            f"{model}: its files have {size / 1e9:.3g} GB, more than the limit of {max_gb:g} GB; "
+            "raise it with MAX_GB=... (--max-gb), or name another model"
         )
-    os.replace(part, path)
-    return digest
+    present = [folder / file.rfilename for file in files if (folder / file.rfilename).exists()]
+    needed = size - sum(path.stat().st_size for path in present)
+    free = shutil.disk_usage(folder).free
+    if needed > free:
+        raise UserError(
+            f"{folder}: {needed / MEGABYTE:,.0f} MB needed, {free / MEGABYTE:,.0f} MB free; free "
+            "some space and run the same command again"
+        )
+    return size
 
 
-def _download_from(url: str, part: Path, start: int, progress: ByteProgress) -> None:
-    """Requests the bytes from `start` on and appends what arrives to `part`."""
-    # Uncompressed: the range refers to the file's own bytes.
-    headers = {
-        **build_hf_headers(),
-        "Accept-Encoding": "identity",
-        "Range": f"bytes={start}-",
-    }
-    with get_session().stream("GET", url, headers=headers, timeout=_TIMEOUT_SECONDS) as response:
-        hf_raise_for_status(response)
-        if response.status_code != 206:  # The server ignored the range: this is the whole file.
-            progress.add(-start)
-            start = 0
-        with part.open("r+b") as stream:
-            stream.truncate(start)
-            stream.seek(start)
-            for chunk in response.iter_bytes():
-                stream.write(chunk)
-                progress.add(len(chunk))
+def download_file(hub: HfApi, info: ModelInfo, file: RepoSibling, folder: Path) -> str:
+    """Downloads a file, or the rest of it, into a folder; gives its SHA-256."""
+    path = folder / file.rfilename
+    url = hf_hub_url(info.id, file.rfilename, revision=info.sha, endpoint=hub.endpoint)
+    # Uncompressed: the position at which it resumes refers to the file's own bytes.
+    headers = {**build_hf_headers(token=hub.token), "Accept-Encoding": "identity"}
+    while True:
+        with path.open("ab") as stream:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            start = stream.tell()
+            if start < (file.size or 0):
+                http_get(
+                    url,
+                    stream,
+                    resume_size=start,
+                    headers=headers,
+                    displayed_filename=file.rfilename,
+                )
+        digest = sha256(path)
+        if file.lfs is None:
+            complete = git_hash(path.read_bytes()) == file.blob_id
+        else:
+            complete = digest == file.lfs.sha256
+        if complete:
+            return digest
+        path.unlink()
+        if not start:
+            raise UserError(
+                f"{url}: the downloaded file's digest is not the one that the hub lists; run the "
+                "same command again"
+            )
 
 
 def sha256(path: Path) -> str:
     """The SHA-256 of a file, in hexadecimal."""
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
-
-
-def _sha256_if_complete(path: Path, file: RepoSibling) -> str | None:
-    """The file's SHA-256, or None if the file is not the one that the hub lists."""
-    digest = sha256(path)
-    if file.lfs:
-        return digest if digest == file.lfs.sha256 else None
-    # A small file in git itself: the hub lists its blob hash.
-    content = path.read_bytes()
-    blob = hashlib.sha1(b"blob %d\0" % len(content) + content, usedforsecurity=False).hexdigest()
-    return digest if blob == file.blob_id else None
-
-
-@contextmanager
-def one_line_errors(hub: HfApi, model: str, revision: str) -> Iterator[None]:
-    """Turns exceptions of huggingface_hub and of the file system into one-line UserErrors."""
-    try:
-        yield
-    except HFValidationError:
-        raise UserError(
-            f"{model!r}: not the name of a model; it should be NAME or OWNER/NAME, such as "
-            "bert-base-uncased"
-        ) from None
-    except OfflineModeIsEnabled:
-        raise UserError("HF_HUB_OFFLINE is set; unset it to download a model") from None
-    except GatedRepoError:  # A subclass of RepositoryNotFoundError, so it comes first.
-        raise UserError(
-            f"{model}: gated; accept its terms at {hub.endpoint}/{model} and run `hf auth login`"
-        ) from None
-    except RevisionNotFoundError:
-        raise UserError(
-            f"{model}: no revision {revision}; omit REVISION to see the latest one"
-        ) from None
-    except RepositoryNotFoundError:
-        raise UserError(
-            f"{model}: no such model on {hub.endpoint}; check its name, or run `hf auth login` if "
-            "it is private"
-        ) from None
-    except HfHubHTTPError as failure:
-        status = failure.response.status_code
-        fix = "check its name, or run `hf auth login`" if status in (401, 403) else "try later"
-        raise UserError(f"{model}: {hub.endpoint} returned HTTP {status}; {fix}") from None
-    except HTTPError as failure:
-        raise UserError(
-            f"{hub.endpoint}: no connection ({failure or type(failure).__name__}); check the "
-            "network and run the same command again to resume"
-        ) from None
-    except OSError as failure:
-        where = f"{failure.filename}: " if failure.filename else ""
-        full = failure.errno == errno.ENOSPC
-        fix = "; free some space and run the same command again" if full else ""
-        raise UserError(f"{where}{failure.strerror or failure}{fix}") from None

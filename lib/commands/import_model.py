@@ -4,56 +4,45 @@ python -m lib.commands.import_model bert-base-uncased 86b5e0934494bd15c9632b12f7
 
 The model's folder appears complete or not at all. The variable HF_ENDPOINT selects another hub.
 After an interruption the same command resumes the download, even in the middle of a file, from
-.scratch/downloads.
+.scratch/downloads. Nothing is written to huggingface_hub's cache.
 """
 
 import argparse
-import fcntl
 import json
-import os
 import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
-from huggingface_hub import HfApi, hf_hub_url
+from huggingface_hub import HfApi
 from huggingface_hub.utils import logging, validate_repo_id
 
 from lib.checkpoints.hub import (
     MEGABYTE,
-    ByteProgress,
+    check_size,
     download_file,
-    downloaded_bytes,
     model_info,
     one_line_errors,
     select_files,
     sha256,
+    time_limit,
 )
 from lib.model.config import architecture_of
 from lib.run.atomic import new_directory, write_text
 from lib.run.errors import UserError
 from lib.run.json_files import read_object
-from lib.run.progress import Progress
 from lib.run.stage import scratch
 
 # The file that states where a downloaded model is from.
 _SOURCE = "source.json"
+# BERT-large has 1.3 GB.
+MAX_GB, HOURS = 10, 6
 
 
-def resolve_commit(hub: HfApi, model: str, branch: str) -> str:
-    """The full hash of the commit that a branch or tag points to now.
-
-    Raises:
-        UserError: see `download_model`.
-    """
-    with one_line_errors(hub, model, branch):
-        return str(model_info(hub, model, branch).sha)
-
-
-def download_model(hub: HfApi, model: str, revision: str, target: Path) -> None:
+def download_model(
+    hub: HfApi, model: str, revision: str, target: Path, max_gb: float, hours: float
+) -> None:
     """Downloads the files that a model needs into `target` and writes `source.json` there.
 
     Every file is compared with the digest that the hub lists for it. `source.json` holds the
@@ -63,42 +52,38 @@ def download_model(hub: HfApi, model: str, revision: str, target: Path) -> None:
         model: NAME or OWNER/NAME.
         revision: full hash of a commit.
         target: a new folder, or one that has this revision already; then nothing is downloaded.
+        max_gb, hours: limits of the size of all files and of the time; what has arrived by then is
+            kept.
 
     Raises:
         UserError: no such model or revision; no network, permission or disk space; the model is
-            neither a BERT nor a ModernBERT; or `target` holds something else.
+            too large, or neither a BERT nor a ModernBERT; or `target` holds something else.
     """
     if _is_downloaded(target, revision):
         print(f"import: {target} already holds {model} at {revision}")
         return
-    downloads = scratch() / "downloads"
-    downloads.mkdir(parents=True, exist_ok=True)
-    folder = downloads / revision
-    with _lock(downloads), one_line_errors(hub, model, revision):
+    folder = scratch() / "downloads" / revision
+    with one_line_errors(hub, model, revision), time_limit(model, hours):
         info = model_info(hub, model, revision)
         if info.sha != revision:
             raise UserError(f"{model}: {revision} refers to commit {info.sha}; give that hash")
         files = select_files(model, info.siblings or [])
-        folder.mkdir(exist_ok=True)
-        downloaded = sum(downloaded_bytes(folder, file) for file in files)
-        size = sum(file.size or 0 for file in files)
+        folder.mkdir(parents=True, exist_ok=True)
+        size = check_size(model, files, folder, max_gb)
         print(
-            f"import: {info.id} at {revision}: {len(files)} files, {size / MEGABYTE:,.1f} MB",
+            f"import: {info.id} at {revision}: {len(files)} files, {size / MEGABYTE:,.1f} MB, to "
+            f"{folder}, then to {target}",
             flush=True,
         )
-        _check_disk_space(downloads, size - downloaded)
         digests = {}
-        with Progress("import", -(-size // MEGABYTE), "MB") as progress:
-            byte_progress = ByteProgress(progress, downloaded)
-            for file in files:
-                url = hf_hub_url(info.id, file.rfilename, revision=revision, endpoint=hub.endpoint)
-                digests[file.rfilename] = download_file(url, folder, file, byte_progress)
-                if file.rfilename == "config.json":
-                    _check_model_type(model, folder / file.rfilename)
+        for file in files:
+            digests[file.rfilename] = download_file(hub, info, file, folder)
+            if file.rfilename == "config.json":
+                architecture_of(read_object(folder / "config.json"), f"{model}: config.json")
         source = {"model": info.id, "revision": revision, "files": digests}
         with new_directory(target) as temporary:
-            for file in files:
-                shutil.move(folder / file.rfilename, temporary / file.rfilename)
+            for name in digests:
+                shutil.move(folder / name, temporary / name)
             write_text(temporary / _SOURCE, json.dumps(source, indent=2, sort_keys=True) + "\n")
         shutil.rmtree(folder)
 
@@ -129,33 +114,11 @@ def _is_downloaded(target: Path, revision: str) -> bool:
     return True
 
 
-@contextmanager
-def _lock(downloads: Path) -> Iterator[None]:
-    """Lets one process at a time download models."""
-    descriptor = os.open(downloads, os.O_RDONLY)
-    try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise UserError(
-                f"{downloads}: another model is being downloaded; wait for it"
-            ) from None
-        yield
-    finally:
-        os.close(descriptor)
-
-
-def _check_disk_space(folder: Path, needed: int) -> None:
-    free = shutil.disk_usage(folder).free
-    if needed > free:
-        raise UserError(
-            f"{folder}: {needed / MEGABYTE:,.0f} MB needed, {free / MEGABYTE:,.0f} MB free; free "
-            "some space and run the same command again"
-        )
-
-
-def _check_model_type(model: str, path: Path) -> None:
-    architecture_of(read_object(path), f"{model}: {path.name}")
+def _positive(text: str) -> float:
+    number = float(text)
+    if not 0 < number < 1e6:
+        raise argparse.ArgumentTypeError("should be a number above 0")
+    return number
 
 
 def main() -> None:
@@ -172,6 +135,12 @@ def main() -> None:
         help="full hash of a commit; if omitted, the latest is shown and nothing is downloaded",
     )
     parser.add_argument("--to", type=Path, metavar="FOLDER", help="default: models/base/NAME")
+    parser.add_argument(
+        "--max-gb", type=_positive, default=MAX_GB, help=f"limit of its size (default: {MAX_GB})"
+    )
+    parser.add_argument(
+        "--hours", type=_positive, default=HOURS, help=f"limit of the time (default: {HOURS})"
+    )
     arguments = parser.parse_args()
     model, revision, hub = arguments.model, arguments.revision, HfApi()
     logging.set_verbosity_error()
@@ -180,13 +149,14 @@ def main() -> None:
             validate_repo_id(model)
         if not re.fullmatch("[0-9a-f]{40}", revision):
             branch = revision or "main"
-            commit = resolve_commit(hub, model, branch)
+            with one_line_errors(hub, model, branch):
+                commit = model_info(hub, model, branch).sha
             raise UserError(
                 f"a model is imported by the full hash of its commit; {branch} of {model} is now "
                 f"{commit}: make import MODEL={model} REVISION={commit}"
             )
         target = arguments.to or Path("models/base") / model.rpartition("/")[2]
-        download_model(hub, model, revision, target)
+        download_model(hub, model, revision, target, arguments.max_gb, arguments.hours)
         # DVC's own output says what to add to git.
         if subprocess.run([sys.executable, "-m", "dvc", "add", "--", str(target)]).returncode:
             raise UserError(

@@ -1,5 +1,6 @@
 """The exception for mistakes of the user: reported as one line, without a traceback."""
 
+import errno
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,3 +22,14 @@ def about(path: Path) -> Iterator[None]:
     except OSError as failure:
         failure.filename = failure.filename or str(path)
         raise
+
+
+def describe(error: OSError) -> str:
+    """A file system error as one line, with how to fix it if the disk is full."""
+    where = f"{error.filename}: " if error.filename else ""
+    fix = ""
+    if error.errno == errno.ENOSPC:
+        fix = "; free some space and run the same command again"
+    elif error.errno is None:  # NumPy's errors after short writes have none.
+        fix = "; is the disk full? Free some space and run the same command again"
+    return f"{where}{error.strerror or error}{fix}"

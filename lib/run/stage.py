@@ -2,7 +2,6 @@
 
 import argparse
 import ctypes
-import errno
 import inspect
 import io
 import os
@@ -17,7 +16,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from lib.run import cost
-from lib.run.errors import UserError
+from lib.run.errors import UserError, describe
 
 _PR_SET_PDEATHSIG = 1
 
@@ -82,16 +81,6 @@ def scratch() -> Path:
     resume another that was killed.
     """
     return Path(os.environ.get("DVC_ROOT", ".")) / ".scratch"
-
-
-def _one_line(error: OSError) -> str:
-    where = f"{error.filename}: " if error.filename else ""
-    fix = ""
-    if error.errno == errno.ENOSPC:
-        fix = "; free some space and run the same command again"
-    elif error.errno is None:  # NumPy's errors after short writes have none.
-        fix = "; is the disk full? Free some space and run the same command again"
-    return f"{where}{error.strerror or error}{fix}"
 
 
 def dvc_item() -> str:
@@ -202,7 +191,7 @@ def run_stage(
     except (UserError, OSError) as error:
         if debug:
             raise
-        line = _one_line(error) if isinstance(error, OSError) else str(error)
+        line = describe(error) if isinstance(error, OSError) else str(error)
         print(f"{name}: error: {line}", file=sys.stderr, flush=True)
         sys.exit(1)
     except KeyboardInterrupt:

@@ -14,11 +14,11 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
-from huggingface_hub import HfApi
+from huggingface_hub import HfApi, constants
 
 from lib.checkpoints.hub import one_line_errors
 from lib.commands import import_model
-from lib.commands.import_model import download_model, resolve_commit
+from lib.commands.import_model import download_model
 from lib.run.errors import UserError
 from tests.helpers.project import Project
 
@@ -95,6 +95,13 @@ class Handler(BaseHTTPRequestHandler):
             time.sleep(60)
         self.server.cut, self.close_connection = None, True
 
+    def send_from(self, content: bytes, first: int) -> None:
+        if first:
+            span = f"bytes {first}-{len(content) - 1}/{len(content)}"
+            self.send(content[first:], 206, Content_Range=span)
+        else:
+            self.send(content)
+
     def refuse(self, status: int, code: str) -> None:
         self.send(b"{}", status, **({"X_Error_Code": code} if code else {}))
 
@@ -117,13 +124,9 @@ class Handler(BaseHTTPRequestHandler):
             if name == "model.safetensors":  # Large files are on another host.
                 self.send(b"", 302, Location=f"http://localhost:{hub.server_port}/cdn/{name}")
             else:
-                self.send(hub.files[name][first:], 206)
+                self.send_from(hub.files[name], first)
         elif path.startswith("/cdn/"):
-            content = hub.files[path.removeprefix("/cdn/")]
-            if hub.ranges:
-                self.send(content[first:], 206)
-            else:
-                self.send(content)
+            self.send_from(hub.files[path.removeprefix("/cdn/")], first if hub.ranges else 0)
         else:
             self.refuse(404, "RepoNotFound")
 
@@ -143,9 +146,15 @@ def hub(tmp_path, monkeypatch) -> Iterator[Hub]:
 TARGET = Path("models/base/tiny-bert")
 
 
-def download(hub: Hub, target: Path = TARGET, revision: str = COMMIT) -> dict[str, bytes]:
+def download(
+    hub: Hub,
+    target: Path = TARGET,
+    revision: str = COMMIT,
+    max_gb: float = 1.0,
+    hours: float = 1.0,
+) -> dict[str, bytes]:
     """Downloads the model and returns the content of its folder."""
-    download_model(HfApi(hub.url), NAME, revision, target)
+    download_model(HfApi(hub.url), NAME, revision, target, max_gb, hours)
     return {path.name: path.read_bytes() for path in target.iterdir()}
 
 
@@ -226,14 +235,15 @@ def test_broken_connection_is_resumed(hub, ranges):
     hub.cut, hub.ranges = 1_000_000, ranges
     assert download(hub)["model.safetensors"] == WEIGHTS
     firsts = [first for path, first in hub.requests if path == "/cdn/model.safetensors"]
-    assert firsts == [0, 1_000_000]
+    chunk = constants.DOWNLOAD_CHUNK_SIZE
+    assert firsts == [0, 1_000_000 // chunk * chunk]
 
 
 @pytest.mark.parametrize("size", [0, 1, len(WEIGHTS) - 1, len(WEIGHTS)])
 def test_only_missing_bytes_are_requested(hub, size):
     folder = Path(".scratch/downloads", COMMIT)
     folder.mkdir(parents=True)
-    (folder / "model.safetensors.part").write_bytes(WEIGHTS[:size])
+    (folder / "model.safetensors").write_bytes(WEIGHTS[:size])
     assert download(hub)["model.safetensors"] == WEIGHTS
     firsts = [first for path, first in hub.requests if path == "/cdn/model.safetensors"]
     assert firsts == ([] if size == len(WEIGHTS) else [size])
@@ -254,17 +264,23 @@ def command(hub: Hub, *words: str) -> subprocess.Popen:
     )
 
 
-def test_killed_download_leaves_no_model_and_is_resumed(hub):
+def start_hanging(hub: Hub) -> tuple[subprocess.Popen, Path]:
+    """A process whose download of the weights hangs after 2 MB, and their file."""
     hub.cut, hub.hang = 2_000_000, True
     process = command(hub, NAME, COMMIT)
-    part = Path(".scratch/downloads", COMMIT, "model.safetensors.part")
-    while not part.exists() or part.stat().st_size < 1_000_000:
+    weights = Path(".scratch/downloads", COMMIT, "model.safetensors")
+    while not weights.exists() or weights.stat().st_size < 1_000_000:
         assert process.poll() is None, process.communicate()
         time.sleep(0.01)
+    return process, weights
+
+
+def test_killed_download_leaves_no_model_and_is_resumed(hub):
+    process, file = start_hanging(hub)
     process.send_signal(signal.SIGKILL)
     process.communicate()
     assert not Path("models").exists()
-    hub.cut, size = None, part.stat().st_size
+    hub.cut, size = None, file.stat().st_size
     hub.requests.clear()
     assert download(hub)["model.safetensors"] == WEIGHTS
     weights = "model.safetensors"
@@ -274,13 +290,8 @@ def test_killed_download_leaves_no_model_and_is_resumed(hub):
 
 
 def test_one_download_at_a_time(hub):
-    hub.cut, hub.hang = 2_000_000, True
-    process = command(hub, NAME, COMMIT)
-    part = Path(".scratch/downloads", COMMIT, "model.safetensors.part")
-    while not part.exists():
-        assert process.poll() is None, process.communicate()
-        time.sleep(0.01)
-    with pytest.raises(UserError, match="another model is being downloaded; wait for it"):
+    process, _ = start_hanging(hub)
+    with pytest.raises(UserError, match="another process is downloading it; wait for it"):
         download(hub)
     process.kill()
     process.communicate()
@@ -301,15 +312,30 @@ def test_damaged_partial_files_are_downloaded_again(hub):
     folder = Path(".scratch/downloads", COMMIT)
     folder.mkdir(parents=True)
     (folder / "vocab.txt").write_bytes(b"not the one")
-    (folder / "model.safetensors.part").write_bytes(b"x" * 1000)
-    with pytest.raises(UserError, match="run the same command again"):
-        download(hub)
-    assert download(hub)["vocab.txt"] == FILES["vocab.txt"]
+    (folder / "model.safetensors").write_bytes(b"x" * 1000)
+    (folder / "README.md").write_bytes(b"x" * 1000)
+    found = download(hub)
+    assert {name: found[name] for name in KEPT} == {name: FILES[name] for name in KEPT}
 
 
-@pytest.mark.parametrize("given", ["main", "v1.0"])
-def test_branch_or_tag_resolves_to_its_commit(hub, given):
-    assert resolve_commit(HfApi(hub.url), NAME, given) == COMMIT
+def test_a_model_above_the_limit_is_refused_before_the_download(hub):
+    with pytest.raises(
+        UserError, match=r"its files have 0\.00307 GB, more than .* 0\.003 GB; raise"
+    ):
+        download(hub, max_gb=0.003)
+    assert all("/api/" in path for path, _ in hub.requests)
+
+
+def test_a_download_is_given_up_after_the_time_limit_and_resumed(hub):
+    hub.cut, hub.hang = 2_000_000, True
+    with pytest.raises(
+        UserError, match=r"not downloaded within 0\.0003 hours; run the same command"
+    ):
+        download(hub, hours=0.0003)
+    assert not Path("models").exists()
+    hub.cut = None
+    assert download(hub)["model.safetensors"] == WEIGHTS
+    assert leftovers() == []
 
 
 @pytest.mark.parametrize("words", [[NAME], [NAME, ""], [NAME, "v1.0"]])
@@ -334,11 +360,14 @@ def test_without_a_full_hash_nothing_is_downloaded(hub, words):
         ("model.safetensors", 500, "", "HTTP 500; try later"),
     ],
 )
-def test_refusals_of_the_hub_are_reported_in_one_line(hub, part, status, code, message):
+def test_refusals_of_the_hub_are_reported_in_one_line(
+    hub, monkeypatch, part, status, code, message
+):
+    monkeypatch.setenv("HF_TOKEN", "hf_secret")
     hub.error = part, status, code
     with pytest.raises(UserError, match=message) as failure:
         download(hub)
-    assert "\n" not in str(failure.value)
+    assert "\n" not in str(failure.value) and "hf_secret" not in str(failure.value)
     assert not Path("models").exists()
 
 
@@ -352,12 +381,12 @@ def test_invalid_model_name(hub, name):
     with pytest.raises(
         UserError, match="not the name of a model; it should be NAME or OWNER/NAME, such as"
     ):
-        download_model(HfApi(hub.url), name, COMMIT, TARGET)
+        download_model(HfApi(hub.url), name, COMMIT, TARGET, 1, 1)
 
 
 def test_missing_network_is_reported_at_once():
     with pytest.raises(UserError, match=r"127\.0\.0\.1:1: no connection"):
-        download_model(HfApi("http://127.0.0.1:1"), NAME, COMMIT, TARGET)
+        download_model(HfApi("http://127.0.0.1:1"), NAME, COMMIT, TARGET, 1, 1)
 
 
 def test_server_that_is_not_a_hub(hub, monkeypatch):
