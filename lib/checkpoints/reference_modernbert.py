@@ -13,7 +13,7 @@ _BLOCK = 256
 
 
 class ReferenceModernBert:
-    """ModernBERT as in transformers (Warner et al., 2024), with one layer in memory at a time.
+    """ModernBERT as in transformers (Warner et al., 2024).
 
     Rotary positions are written as complex numbers: dimensions d and d + D / 2 of a head are the
     real and the imaginary part of a number that a position p turns by p / theta^(2 d / D) radians.
@@ -24,18 +24,13 @@ class ReferenceModernBert:
 
     def __init__(self, config: Mapping[str, Any], tensor: TensorReader) -> None:
         self._config, self._tensor = config, tensor
-        self._kinds = config["layer_types"]
 
     def encode(self, examples: list[tuple[np.ndarray, np.ndarray]]) -> list[np.ndarray]:
-        """Last hidden states [L, H] of each example; segment ids, its second part, have no effect.
-
-        Args:
-            examples: token ids [L] and segment ids [L] of each.
-        """
+        """Last hidden states [L, H] of each example, given as (token ids [L], anything)."""
         words = self._tensor("model.embeddings.tok_embeddings.weight")
         hidden = [self._norm("model.embeddings.norm", words[ids]) for ids, _ in examples]
         for number in range(self._config["num_hidden_layers"]):
-            hidden = self._layer(number, hidden)
+            hidden = [self._layer(number, states) for states in hidden]
         return [self._norm("model.final_norm", states) for states in hidden]
 
     def mlm_logits(self, hidden: np.ndarray) -> np.ndarray:
@@ -49,27 +44,25 @@ class ReferenceModernBert:
     def _norm(self, scope: str, values: np.ndarray) -> np.ndarray:
         return normalised(values, self._config["norm_eps"]) * self._tensor(f"{scope}.weight")
 
-    def _layer(self, number: int, hidden: list[np.ndarray]) -> list[np.ndarray]:
+    def _layer(self, number: int, hidden: np.ndarray) -> np.ndarray:
+        """[L, H] -> [L, H]"""
         scope = f"model.layers.{number}"
         # The weights are [outputs, inputs].
         qkv, output, inner, outer = (
             self._tensor(f"{scope}.{name}.weight")
             for name in ("attn.Wqkv", "attn.Wo", "mlp.Wi", "mlp.Wo")
         )
+        # The embeddings are normalised already.
+        values = self._norm(f"{scope}.attn_norm", hidden) if number else hidden
+        hidden = hidden + self._attention(number, values @ qkv.T) @ output.T
+        # [L, 2 I] -> 2 x [L, I]
+        gated, gate = np.split(self._norm(f"{scope}.mlp_norm", hidden) @ inner.T, 2, axis=1)
         activation = ACTIVATIONS[self._config["hidden_activation"]]
-        results = []
-        for states in hidden:
-            # The embeddings are normalised already.
-            values = self._norm(f"{scope}.attn_norm", states) if number else states
-            attended = states + self._attention(number, values @ qkv.T) @ output.T
-            # [L, 2 I] -> 2 x [L, I]
-            gated, gate = np.split(self._norm(f"{scope}.mlp_norm", attended) @ inner.T, 2, axis=1)
-            results.append(attended + (activation(gated) * gate) @ outer.T)
-        return results
+        return hidden + (activation(gated) * gate) @ outer.T
 
     def _attention(self, number: int, projected: np.ndarray) -> np.ndarray:
         """[L, 3 H] -> [L, H]"""
-        kind, heads = self._kinds[number], self._config["num_attention_heads"]
+        kind, heads = self._config["layer_types"][number], self._config["num_attention_heads"]
         length, size = len(projected), projected.shape[1] // 3
         # [L, 3 H] -> [L, 3, N, D] -> [3, N, L, D]
         queries, keys, values = projected.reshape(length, 3, heads, -1).transpose(1, 2, 0, 3)

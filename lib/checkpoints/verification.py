@@ -14,15 +14,15 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping
+from functools import lru_cache
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from safetensors import SafetensorError, safe_open
 
 from lib.checkpoints.reference_bert import ReferenceBert
-from lib.checkpoints.reference_layers import TensorReader
 from lib.checkpoints.reference_modernbert import ReferenceModernBert
+from lib.run.code_digest import ROOT
 from lib.run.errors import UserError
 from lib.run.json_files import read_object
 from lib.run.stage import exit_with_parent
@@ -31,6 +31,8 @@ MAX_SEQUENCES = 8
 # Largest allowed difference, relative to the largest logit (or to 1, if all are smaller). Float32
 # rounding amounts to 3e-6 in models of 12 and 24 layers, the wrong form of GELU to 2e-4.
 _LIMIT = 1e-4
+# Tensors in memory at a time: the 16 of a layer, and some embeddings.
+_MAX_TENSORS = 20
 # By `model_type` in config.json.
 _REFERENCES: dict[str, type[ReferenceBert] | type[ReferenceModernBert]] = {
     "bert": ReferenceBert,
@@ -64,7 +66,12 @@ def reference_logits(directory: Path, batch: Mapping[str, np.ndarray]) -> dict[s
     path = directory / "model.safetensors"
     try:
         with safe_open(path, "np") as file:
-            return _logits(config, lambda name: file.get_tensor(name).astype(np.float64), batch)
+
+            @lru_cache(_MAX_TENSORS)
+            def tensor(name: str) -> np.ndarray:
+                return file.get_tensor(name).astype(np.float64)
+
+            return _logits(_REFERENCES[config["model_type"]](config, tensor), batch)
     except FileNotFoundError:
         raise UserError(f"{path}: no such file; {directory} is not a model directory") from None
     except SafetensorError as failure:
@@ -74,13 +81,11 @@ def reference_logits(directory: Path, batch: Mapping[str, np.ndarray]) -> dict[s
 
 
 def _logits(
-    config: Mapping[str, Any], tensor: TensorReader, batch: Mapping[str, np.ndarray]
+    model: ReferenceBert | ReferenceModernBert, batch: Mapping[str, np.ndarray]
 ) -> dict[str, np.ndarray]:
     """See `reference_logits`."""
-    model = _REFERENCES[config["model_type"]](config, tensor)
     # 0 is padding; the positions with the same number are one example. [B, S]
     numbers = batch["example_ids" if "example_ids" in batch else "input_mask"]
-    masked_positions = batch["masked_lm_positions"]
     cls_positions = batch.get("cls_positions", np.zeros((len(numbers), 1), np.int64))
     # (sequence, positions of one of its examples)
     examples = [
@@ -104,16 +109,14 @@ def _logits(
         # [B, S, H], [B, P] -> [B, P, H]
         return np.take_along_axis(states, positions[..., None].astype(np.intp), axis=1)
 
-    logits = {MASKED_LM: model.mlm_logits(at(masked_positions))}
+    logits = {MASKED_LM: model.mlm_logits(at(batch["masked_lm_positions"]))}
     if isinstance(model, ReferenceBert):
         logits[NEXT_SENTENCE] = model.nsp_logits(at(cls_positions))
     return logits
 
 
 def verify(
-    directory: Path,
-    batch: Mapping[str, np.ndarray],
-    logits: Mapping[str, np.ndarray],
+    directory: Path, batch: Mapping[str, np.ndarray], logits: Mapping[str, np.ndarray]
 ) -> float:
     """Compares an exported model's logits with those of the trained model.
 
@@ -133,17 +136,9 @@ def verify(
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "batch.npz")
         np.savez(path, allow_pickle=False, **{**batch, **logits})
+        command = [sys.executable, "-m", "lib.checkpoints.verification"]
         process = subprocess.run(
-            [
-                sys.executable,
-                "-m",
-                "lib.checkpoints.verification",
-                str(directory.resolve()),
-                str(path),
-            ],
-            cwd=Path(__file__).resolve().parents[2],
-            stdout=subprocess.PIPE,
-            text=True,
+            [*command, directory.resolve(), path], cwd=ROOT, stdout=subprocess.PIPE, text=True
         )
     if process.returncode:
         raise UserError(
@@ -178,9 +173,10 @@ def main(directory: str, batch: str) -> None:
             f"verification: error: the trained model has logits {shapes[0]}, the written one "
             f"{shapes[1]}"
         )
-    found = {}
-    for name, reference in references.items():
-        found[name] = [float(np.abs(each).max()) for each in (trained[name] - reference, reference)]
+    found = {
+        name: [float(np.abs(each).max()) for each in (trained[name] - reference, reference)]
+        for name, reference in references.items()
+    }
     print(json.dumps(found))
 
 
