@@ -10,15 +10,7 @@
     Model Garden TF2   NAME.index, NAME.data-*,      bert_config.json,    tensorflow/models,
                        with an object graph          else params.yaml     keras_bert, CT-BERT
 
-    format             modules of lib.checkpoints                         can be written
-    -----------------  -------------------------------------------------  --------------
-    Hugging Face       huggingface, huggingface_names, weight_files; for  yes
-                       pytorch_model.bin also pytorch_files,
-                       restricted_unpickler
-    Google TF1         google, tensor_bundle                              yes
-    Model Garden TF2   model_garden, model_garden_config, tensor_bundle   no
-
-A ModernBERT is read from and written to Hugging Face directories; the other formats are BERT's.
+The first two are written, too. A ModernBERT has the first; the other formats are BERT's.
 
 The two TensorFlow formats consist of the same files; only TF2's have an object graph. A folder that
 has PyTorch weights and a TensorFlow checkpoint is read as the one that its config belongs to; if
@@ -36,16 +28,16 @@ from lib.checkpoints.tensor_bundle import (
     checkpoint_prefixes,
     find_prefix,
 )
-from lib.checkpoints.tensors import HEADS, Checkpoint, OpenCheckpoint
+from lib.checkpoints.tensors import Checkpoint, OpenCheckpoint, StoredModel, open_model
 from lib.checkpoints.weight_files import PICKLED, SAFETENSORS, WEIGHT_FILES
 from lib.run.errors import UserError
 
 HUGGING_FACE, GOOGLE, MODEL_GARDEN = "Hugging Face", "Google TF1", "Model Garden TF2"
 
-_OPEN: dict[str, Callable[[Path, bool, Container[str]], OpenCheckpoint]] = {
-    HUGGING_FACE: huggingface.open_checkpoint,
-    GOOGLE: google.open_checkpoint,
-    MODEL_GARDEN: model_garden.open_checkpoint,
+_READERS: dict[str, Callable[[Path], StoredModel]] = {
+    HUGGING_FACE: huggingface.stored_model,
+    GOOGLE: google.stored_model,
+    MODEL_GARDEN: model_garden.stored_model,
 }
 # Files of formats that are not read -> how to make them readable.
 _OTHER_FILES = {
@@ -119,7 +111,7 @@ def _checkpoint(path: Path) -> ModelFiles:
 
 
 def _missing_heads(model: ModelFiles) -> tuple[str, ...]:
-    return _OPEN[model.format](model.path, True, HEADS).missing_heads
+    return open_model(_READERS[model.format](model.path), True).missing_heads
 
 
 def _is_present(path: Path) -> bool:
@@ -159,25 +151,16 @@ def compatibility_notes(path: Path) -> list[str]:
 def open_checkpoint(
     path: Path, allow_missing_heads: bool = False, unneeded_heads: Container[str] = ()
 ) -> OpenCheckpoint:
-    """Opens a model in any of these formats and checks names and shapes; see `find_model`.
-
-    Args:
-        allow_missing_heads: accept a model without heads, and ignore tensors that are not part of
-            the model; otherwise both are errors.
-        unneeded_heads: heads that may be missing in any case: "NSP head", "pooler".
+    """Opens a model in any of these formats; see `find_model` and `open_model`.
 
     Raises:
         UserError: there is no model, a file is missing or damaged, or the tensors are not those
             of a model with its config.
     """
     model = find_model(path)
-    return _OPEN[model.format](model.path, allow_missing_heads, unneeded_heads)
+    return open_model(_READERS[model.format](model.path), allow_missing_heads, unneeded_heads)
 
 
 def read_checkpoint(path: Path, allow_missing_heads: bool = False) -> Checkpoint:
-    """Reads a model in any of these formats; see `open_checkpoint`.
-
-    Raises:
-        UserError: as `open_checkpoint`, or a weight is not a finite number.
-    """
+    """Reads a model in any of these formats; see `open_checkpoint`."""
     return open_checkpoint(path, allow_missing_heads).load()

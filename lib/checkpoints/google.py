@@ -26,7 +26,7 @@ misshapen tensors, missing data files, weights that are not finite, and checkpoi
 """
 
 import json
-from collections.abc import Container, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 
@@ -39,13 +39,7 @@ from lib.checkpoints.tensor_bundle import (
     read_checkpoint_config,
     write_bundle,
 )
-from lib.checkpoints.tensors import (
-    Checkpoint,
-    OpenCheckpoint,
-    StoredTensor,
-    assemble,
-    tensors_to_write,
-)
+from lib.checkpoints.tensors import StoredModel, StoredTensor, tensors_to_write
 from lib.model.bert_config import BertConfig
 from lib.run.atomic import write_text
 
@@ -54,7 +48,7 @@ CHECKPOINT = "bert_model.ckpt"
 _LAYER_NORM_EPS = 1e-12
 
 
-def stored_tensors(config: BertConfig) -> dict[str, StoredTensor]:
+def _stored_tensors(config: BertConfig) -> dict[str, StoredTensor]:
     """Parameter-table name -> tensor in Google's checkpoints: the same name and shape."""
     return {
         parameter.name: StoredTensor(parameter.name, parameter.shape)
@@ -62,45 +56,35 @@ def stored_tensors(config: BertConfig) -> dict[str, StoredTensor]:
     }
 
 
-def open_checkpoint(
-    path: Path, allow_missing_heads: bool = False, unneeded_heads: Container[str] = ()
-) -> OpenCheckpoint:
-    """Opens a checkpoint written by TF1's Saver, with or without optimizer slots.
+def stored_model(path: Path) -> StoredModel:
+    """The model in a checkpoint written by TF1's Saver, with or without optimizer slots.
 
     Args:
         path: its folder, or the prefix of its file names.
-        allow_missing_heads, unneeded_heads: see `assemble`.
 
     Raises:
-        UserError: a file is missing or damaged, or the tensors do not match the config.
+        UserError: a file is missing or damaged.
     """
     prefix = find_prefix(path)
     config = read_checkpoint_config(prefix)
     bundle = TensorBundle(prefix)
     # Some published checkpoints have names of graph outputs, `name:0`, from frozen graphs.
     names = {name.removesuffix(":0"): name for name in bundle.shapes}
-    parameters = [name for name in names if not _is_training_state(name, names, bundle.shapes)]
-    return assemble(
+    shapes = {name: bundle.shapes[stored] for name, stored in names.items()}
+    parameters = {
+        name: shape for name, shape in shapes.items() if not _is_training_state(name, shapes)
+    }
+    return StoredModel(
         str(prefix),
         config,
-        stored_tensors(config),
+        _stored_tensors(config),
         parameters,
-        lambda name: bundle.shapes[names[name]],
         lambda name: bundle.read(names[name]),
-        allow_missing_heads,
-        unneeded_heads,
         encoder="bert/",
     )
 
 
-def read_checkpoint(path: Path, allow_missing_heads: bool = False) -> Checkpoint:
-    """The model in a checkpoint; see `open_checkpoint`."""
-    return open_checkpoint(path, allow_missing_heads).load()
-
-
-def _is_training_state(
-    name: str, names: Mapping[str, str], shapes: Mapping[str, tuple[int, ...]]
-) -> bool:
+def _is_training_state(name: str, shapes: Mapping[str, tuple[int, ...]]) -> bool:
     """Whether a tensor is a step counter, a loss scale or an optimizer slot.
 
     Any optimizer's slots are named below their parameter: `kernel/adam_m` below `kernel`. Scalars
@@ -108,7 +92,7 @@ def _is_training_state(
     """
     parts = name.split("/")
     scopes = ("/".join(parts[:length]) for length in range(1, len(parts)))
-    return shapes[names[name]] == () or any(scope in names for scope in scopes)
+    return shapes[name] == () or any(scope in shapes for scope in scopes)
 
 
 def write_model(directory: Path, config: BertConfig, weights: Mapping[str, np.ndarray]) -> None:
@@ -120,7 +104,7 @@ def write_model(directory: Path, config: BertConfig, weights: Mapping[str, np.nd
     Raises:
         UserError: a weight is not finite.
     """
-    tensors = tensors_to_write(directory, stored_tensors(config), weights)
+    tensors = tensors_to_write(directory, _stored_tensors(config), weights)
     values = asdict(config)
     # Google's `gelu` is the tanh form. `gelu_form` is a key that only our reader knows.
     if config.hidden_act == "gelu_new":
@@ -136,8 +120,7 @@ def write_model(directory: Path, config: BertConfig, weights: Mapping[str, np.nd
 def compatibility_notes(config: BertConfig) -> list[str]:
     """What Google's code computes differently because its config cannot express it, a line each.
 
-    `write_model` states these values all the same, under keys that Google's code ignores and
-    `read_checkpoint` reads.
+    `write_model` states these values all the same, under keys that Google's code ignores.
     """
     notes = []
     if config.hidden_act == "gelu":

@@ -17,21 +17,23 @@ weights that are not finite.
 """
 
 import json
+import os
+import re
 import shutil
-from collections.abc import Collection, Container, Mapping
-from dataclasses import asdict, replace
+from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import save_file
 
-from lib.checkpoints.huggingface_names import LEAVES, Names, names_of
+from lib.checkpoints.huggingface_names import Names, names_of
 from lib.checkpoints.tensors import (
-    Checkpoint,
-    OpenCheckpoint,
-    assemble,
+    StoredModel,
+    open_model,
     printable,
+    same_bits,
     tensors_to_write,
 )
 from lib.checkpoints.weight_files import SAFETENSORS, TensorFile, open_weights
@@ -42,8 +44,10 @@ from lib.run.errors import UserError
 
 # In order of preference; before 2019, files for PyTorch had Google's name.
 CONFIG_NAMES = ("config.json", "bert_config.json")
+# Ends of names before 2019.
+_OLD_LEAVES = {"LayerNorm.gamma": "LayerNorm.weight", "LayerNorm.beta": "LayerNorm.bias"}
 # What DataParallel, torch.compile and Lightning put before the names of a model inside them.
-_WRAPPERS = ("module.", "_orig_mod.", "model.")
+_WRAPPERS = re.compile(r"((module|_orig_mod|model)\.)*")
 
 
 def write_model(
@@ -91,32 +95,18 @@ def read_model(directory: Path) -> tuple[EncoderConfig, dict[str, np.ndarray]]:
         The configuration, and float32 arrays by parameter-table name.
 
     Raises:
-        UserError: see `read_checkpoint`.
+        UserError: see `stored_model` and `open_model`.
     """
-    checkpoint = read_checkpoint(directory)
+    checkpoint = open_model(stored_model(directory)).load()
     return checkpoint.config, checkpoint.weights
 
 
-def read_checkpoint(directory: Path, allow_missing_heads: bool = False) -> Checkpoint:
-    """The model in a directory; see `open_checkpoint`."""
-    return open_checkpoint(directory, allow_missing_heads).load()
-
-
-def open_checkpoint(
-    directory: Path, allow_missing_heads: bool = False, unneeded_heads: Container[str] = ()
-) -> OpenCheckpoint:
-    """Opens a Hugging Face directory: safetensors or PyTorch files, whole or sharded.
-
-    Args:
-        allow_missing_heads: accept a model without heads, and ignore tensors that are not part of
-            the model (the classifier of a fine-tuned model).
-        unneeded_heads: see `assemble`.
+def stored_model(directory: Path) -> StoredModel:
+    """The model in a directory: safetensors or PyTorch files, whole or sharded.
 
     Raises:
-        UserError: there is no model, a file is damaged or a pickle with code, the config and the
-            weights disagree, a tensor is missing, misshapen or unexpected. Reading weights raises
-            one if they are not finite, or if the output layer of the MLM head is not tied to the
-            word embeddings.
+        UserError: there is no model, or a file is damaged or a pickle with code. Reading weights
+            raises one if the output layer of the MLM head is not tied to the word embeddings.
     """
     path = config_path(directory)
     if path is None:
@@ -126,7 +116,6 @@ def open_checkpoint(
         )
     config = read_config(path, hugging_face=True)
     file = open_weights(directory)
-    source = str(file.source)
     known = names_of(config)
     names = _current_names(file, known)
     names.pop(known.buffer or "", None)
@@ -134,32 +123,22 @@ def open_checkpoint(
     copies = {}
     for parameter, second_name in known.tied.items():
         if second_name in names:
-            copies[parameter] = names.pop(second_name)
+            first_name = table[parameter].name
+            copies[first_name] = names.pop(second_name)
             # A file may have a tied tensor under its second name only.
-            names.setdefault(table[parameter].name, copies[parameter])
-    checkpoint = assemble(
-        source,
-        config,
-        table,
-        names,
-        lambda name: file.shapes[names[name]],
-        lambda name: file.read(names[name]),
-        allow_missing_heads,
-        unneeded_heads,
-        encoder=known.encoder,
-    )
+            names.setdefault(first_name, copies[first_name])
 
-    def read(parameter: str) -> np.ndarray:
-        array = checkpoint.read(parameter)
-        copy = copies.get(parameter)
-        if copy is not None and not _same_bits(file, copy, array):
+    def read(name: str) -> np.ndarray:
+        array = file.read(names[name])
+        if name in copies and not same_bits(array, file.read(copies[name])):
             raise UserError(
-                f"{source}: {copy} differs from {table[parameter].name}; models whose output layer "
-                "is not tied to the word embeddings are not supported; use another model"
+                f"{file.source}: {copies[name]} differs from {name}; models whose output layer is "
+                "not tied to the word embeddings are not supported; use another model"
             )
         return array
 
-    return replace(checkpoint, read=read)
+    shapes = {name: file.shapes[stored] for name, stored in names.items()}
+    return StoredModel(str(file.source), config, table, shapes, read, known.encoder)
 
 
 def config_path(directory: Path) -> Path | None:
@@ -169,14 +148,15 @@ def config_path(directory: Path) -> Path | None:
 
 def _current_names(file: TensorFile, known: Names) -> dict[str, str]:
     """The name that each tensor has in today's transformers -> its name in the file."""
-    prefix = _common_prefix(file.shapes)
+    wrappers = _WRAPPERS.match(os.path.commonprefix([*file.shapes]))  # noqa: RUF071
+    prefix = wrappers[0] if wrappers else ""
     bare = not any(name.startswith(prefix + known.encoder) for name in file.shapes)
     names: dict[str, str] = {}
     for name in file.shapes:
         current = name.removeprefix(prefix)
-        scope, _, leaf = current.rpartition(".")
-        if scope.endswith("LayerNorm") and leaf in LEAVES:
-            current = f"{scope}.{LEAVES[leaf]}"
+        for old, new in _OLD_LEAVES.items():
+            if current.endswith(old):
+                current = current.removesuffix(old) + new
         if bare and current.startswith(known.bare):
             current = known.encoder + current
         if current in names:
@@ -186,26 +166,3 @@ def _current_names(file: TensorFile, known: Names) -> dict[str, str]:
             )
         names[current] = name
     return names
-
-
-def _common_prefix(names: Collection[str]) -> str:
-    """The prefix that a wrapper around the model has given to all names, such as `module.`."""
-    prefix = ""
-    while names and (
-        longer := next(
-            (
-                prefix + wrapper
-                for wrapper in _WRAPPERS
-                if all(name.startswith(prefix + wrapper) for name in names)
-            ),
-            None,
-        )
-    ):
-        prefix = longer
-    return prefix
-
-
-def _same_bits(file: TensorFile, name: str, array: np.ndarray) -> bool:
-    return file.shapes[name] == array.shape and np.array_equal(
-        file.read(name).view(np.uint32), array.view(np.uint32)
-    )

@@ -22,13 +22,26 @@ and the others accordingly: `weight` is the transposed matrix, and in a LayerNor
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from lib.checkpoints.tensors import StoredTensor
 from lib.model.bert_config import BertConfig
 from lib.model.encoder_config import EncoderConfig
 from lib.model.modernbert_config import ModernBertConfig
-from lib.model.parameters import ENCODER
+from lib.model.parameters import ENCODER, Parameter
+
+# Ends of the names of matrices that PyTorch stores transposed.
+_TRANSPOSED = ("/kernel", "/Wqkv", "/Wo", "/Wi", "/dense")
+# Last part of a BERT's name: parameter table -> Hugging Face, where they differ.
+_BERT_LEAVES = {
+    "kernel": "weight",
+    "gamma": "weight",
+    "beta": "bias",
+    "word_embeddings": "word_embeddings.weight",
+    "token_type_embeddings": "token_type_embeddings.weight",
+    "position_embeddings": "position_embeddings.weight",
+    "output_weights": "weight",
+    "output_bias": "bias",
+}
 
 
 @dataclass(frozen=True)
@@ -36,92 +49,49 @@ class Names:
     """Names of an architecture.
 
     Attributes:
-        stored_tensors: config -> parameter-table name -> tensor.
+        name: the name of the tensor that holds a parameter.
         encoder: prefix of the encoder's tensors, which a model saved without heads lacks.
         bare: beginnings of their names in such a model.
         tied: parameter of the MLM head -> its second name in a file.
         buffer: a tensor that carries no information.
     """
 
-    stored_tensors: Callable[[Any], dict[str, StoredTensor]]
+    name: Callable[[Parameter], str]
     encoder: str
     bare: tuple[str, ...]
     tied: Mapping[str, str]
     buffer: str | None = None
 
+    def stored_tensors(self, config: EncoderConfig) -> dict[str, StoredTensor]:
+        """Parameter-table name -> tensor."""
+        table = {}
+        for parameter in config.parameter_table():
+            transposed = parameter.name.endswith(_TRANSPOSED)
+            shape = parameter.shape[::-1] if transposed else parameter.shape
+            table[parameter.name] = StoredTensor(self.name(parameter), shape, transposed)
+        return table
+
 
 def names_of(config: EncoderConfig) -> Names:
     """The names of a model's architecture."""
-    return _NAMES_BY_ARCHITECTURE[config.architecture]
+    return _NAMES[config.architecture]
 
 
-_EMBEDDINGS = ("word_embeddings", "token_type_embeddings", "position_embeddings")
-# Scope within a layer: parameter table -> Hugging Face.
-_LAYER = {
-    "attention/self/query": "attention.self.query",
-    "attention/self/key": "attention.self.key",
-    "attention/self/value": "attention.self.value",
-    "attention/output/dense": "attention.output.dense",
-    "attention/output/LayerNorm": "attention.output.LayerNorm",
-    "intermediate/dense": "intermediate.dense",
-    "output/dense": "output.dense",
-    "output/LayerNorm": "output.LayerNorm",
-}
-# Last part of a name.
-_LEAF = {"kernel": "weight", "bias": "bias", "gamma": "weight", "beta": "bias"}
-# Scopes outside the layers.
-_SCOPES = {
-    "cls/predictions/transform/dense": "cls.predictions.transform.dense",
-    "cls/predictions/transform/LayerNorm": "cls.predictions.transform.LayerNorm",
-    "bert/pooler/dense": "bert.pooler.dense",
-    "bert/embeddings/LayerNorm": "bert.embeddings.LayerNorm",
-}
-# Names that follow no rule.
+def _bert_name(parameter: Parameter) -> str:
+    scope, _, leaf = parameter.name.replace("/layer_", "/layer/").rpartition("/")
+    return f"{scope}/{_BERT_LEAVES.get(leaf, leaf)}".replace("/", ".")
+
+
+def _modernbert_name(parameter: Parameter) -> str:
+    name = parameter.name.replace("/", ".")
+    if parameter.part == ENCODER:
+        name = f"model.{name}"
+    return name if parameter.name == ModernBertConfig.output_bias else f"{name}.weight"
+
+
 _NAMES = {
-    "cls/predictions/output_bias": "cls.predictions.bias",
-    "cls/seq_relationship/output_weights": "cls.seq_relationship.weight",
-    "cls/seq_relationship/output_bias": "cls.seq_relationship.bias",
-    **{f"bert/embeddings/{name}": f"bert.embeddings.{name}.weight" for name in _EMBEDDINGS},
-}
-# What transformers calls the parts of a name that it keeps of older ones.
-LEAVES = _LEAF
-
-
-def _bert_tensors(config: BertConfig) -> dict[str, StoredTensor]:
-    table = {}
-    for parameter in config.parameter_table():
-        scope, _, leaf = parameter.name.rpartition("/")
-        if parameter.name in _NAMES:
-            name = _NAMES[parameter.name]
-        elif scope in _SCOPES:
-            name = f"{_SCOPES[scope]}.{_LEAF[leaf]}"
-        else:
-            _, _, layer, inner = scope.split("/", 3)
-            number = layer.removeprefix("layer_")
-            name = f"bert.encoder.layer.{number}.{_LAYER[inner]}.{_LEAF[leaf]}"
-        transposed = leaf == "kernel"
-        shape = parameter.shape[::-1] if transposed else parameter.shape
-        table[parameter.name] = StoredTensor(name, shape, transposed)
-    return table
-
-
-def _modernbert_tensors(config: ModernBertConfig) -> dict[str, StoredTensor]:
-    table = {}
-    for parameter in config.parameter_table():
-        name = parameter.name.replace("/", ".")
-        if parameter.part == ENCODER:
-            name = f"model.{name}"
-        transposed = len(parameter.shape) == 2 and parameter.name != config.token_embeddings
-        shape = parameter.shape[::-1] if transposed else parameter.shape
-        if parameter.name != config.output_bias:
-            name += ".weight"
-        table[parameter.name] = StoredTensor(name, shape, transposed)
-    return table
-
-
-_NAMES_BY_ARCHITECTURE = {
     "bert": Names(
-        _bert_tensors,
+        _bert_name,
         "bert.",
         ("embeddings.", "encoder.", "pooler."),
         {
@@ -132,7 +102,7 @@ _NAMES_BY_ARCHITECTURE = {
         "bert.embeddings.position_ids",
     ),
     "modernbert": Names(
-        _modernbert_tensors,
+        _modernbert_name,
         "model.",
         ("embeddings.", "layers.", "final_norm."),
         {ModernBertConfig.token_embeddings: "decoder.weight"},

@@ -37,22 +37,22 @@ Optimizer slots, step counters and the untrained pooler of an encoder whose head
 skipped. Refused: checkpoints without a BERT encoder, and missing, unexpected or misshapen tensors.
 """
 
-from collections.abc import Callable, Container, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 from lib.checkpoints.model_garden_config import PARAMS, read_params
-from lib.checkpoints.protobuf import DecodeError, decode
+from lib.checkpoints.protobuf import parse
 from lib.checkpoints.tensor_bundle import (
     CONFIG_NAMES,
     TensorBundle,
     find_prefix,
     read_checkpoint_config,
 )
-from lib.checkpoints.tensors import OpenCheckpoint, StoredTensor, assemble, some_names
+from lib.checkpoints.tensors import StoredModel, StoredTensor, refuse_unexpected
 from lib.model.bert_config import BertConfig
 from lib.run.errors import UserError
 
-# Paths from the encoder: by attribute, by order of computation.
+# Parameters of a part of the model -> paths from its object: by attribute, by order of computation.
 _EMBEDDINGS = {
     "word_embeddings": ("_embedding_layer/embeddings", "layer_with_weights-0/embeddings"),
     "position_embeddings": (
@@ -67,18 +67,21 @@ _EMBEDDINGS = {
     "LayerNorm/beta": ("_embedding_norm_layer/beta", "layer_with_weights-3/beta"),
 }
 _FIRST_LAYER = 4
-# Scope within a layer -> paths from the layer.
 _LAYER = {
-    "attention/self/query": ("_attention_layer/_query_dense",),
-    "attention/self/key": ("_attention_layer/_key_dense",),
-    "attention/self/value": ("_attention_layer/_value_dense",),
-    "attention/output/dense": ("_attention_layer/_output_dense", "_attention_output_dense"),
-    "attention/output/LayerNorm": ("_attention_layer_norm",),
-    "intermediate/dense": ("_intermediate_dense",),
-    "output/dense": ("_output_dense",),
-    "output/LayerNorm": ("_output_layer_norm",),
+    f"{scope}/{leaf}": tuple(f"{path}/{leaf}" for path in paths)
+    for scope, *paths in (
+        ("attention/self/query", "_attention_layer/_query_dense"),
+        ("attention/self/key", "_attention_layer/_key_dense"),
+        ("attention/self/value", "_attention_layer/_value_dense"),
+        ("attention/output/dense", "_attention_layer/_output_dense", "_attention_output_dense"),
+        ("attention/output/LayerNorm", "_attention_layer_norm"),
+        ("intermediate/dense", "_intermediate_dense"),
+        ("output/dense", "_output_dense"),
+        ("output/LayerNorm", "_output_layer_norm"),
+    )
+    for leaf in ("kernel", "bias", "gamma", "beta")
 }
-# Paths from the heads: by attribute, by order of computation.
+_POOLER = {"kernel": ("kernel",), "bias": ("bias",)}
 _MLM_HEAD = {
     "transform/dense/kernel": ("dense/kernel", "layer_with_weights-0/kernel"),
     "transform/dense/bias": ("dense/bias", "layer_with_weights-0/bias"),
@@ -97,28 +100,18 @@ class _ObjectGraph:
 
     def __init__(self, serialized: bytes) -> None:
         """
-        Args:
-            serialized: a TrackableObjectGraph, whose messages and fields are
-
-                TrackableObjectGraph { 1: repeated TrackableObject }
-                TrackableObject { 1: repeated child, 2: repeated attribute }
-                child { 1: node_id, 2: local_name }
-                attribute { 3: checkpoint_key }
-
         Raises:
-            DecodeError: it is damaged.
+            ValueError: it is damaged.
         """
-        nodes = [decode(node) for node in decode(serialized).messages(1)]
-        self.children = []
-        self._keys = []
-        for node in nodes:
-            children = [decode(child) for child in node.messages(1)]
-            if any(child.number(1) >= len(nodes) for child in children):
-                raise DecodeError("an object that is missing")
-            self.children.append({_text(child.message(2)): child.number(1) for child in children})
-            self._keys.append([_text(decode(each).message(3)) for each in node.messages(2)])
+        nodes = parse("ObjectGraph", serialized).nodes
         if not nodes:
-            raise DecodeError("no objects")
+            raise ValueError("no objects")
+        if any(not 0 <= child.node_id < len(nodes) for node in nodes for child in node.children):
+            raise ValueError("an object that is missing")
+        self.children = [
+            {child.local_name: child.node_id for child in node.children} for node in nodes
+        ]
+        self._keys = [[each.checkpoint_key for each in node.attributes] for node in nodes]
 
     def find(self, start: int | None, path: str) -> int | None:
         """The object at the end of a path of edge names, or None."""
@@ -160,81 +153,71 @@ class _ObjectGraph:
 def _read_graph(bundle: TensorBundle) -> _ObjectGraph:
     try:
         return _ObjectGraph(bundle.object_graph())
-    except DecodeError as failure:
+    except ValueError as failure:
         raise UserError(
             f"{bundle.source}: its object graph is damaged ({failure}); copy the checkpoint again"
         ) from None
 
 
-def _text(value: bytes) -> str:
-    return value.decode(errors="replace")
+class _BertObjects:
+    """The objects of a BERT's parts in the graph; None for parts that are missing.
+
+    Attributes:
+        encoder, encoder_pooler: objects.
+        names: parameter-table name -> name of its tensor in the checkpoint, or None.
+    """
+
+    def __init__(self, graph: _ObjectGraph, layers: int) -> None:
+        find = graph.find
+        self.encoder = graph.first(lambda node: graph.tensor(node, _EMBEDDINGS["word_embeddings"]))
+        mlm_head = _find_mlm_head(graph)
+        nsp_head = _find_nsp_head(graph, self.encoder, mlm_head)
+        self.encoder_pooler = find(self.encoder, "_pooler_layer") or find(
+            self.encoder, f"layer_with_weights-{_FIRST_LAYER + layers}"
+        )
+        # A classification head has its own pooler; the encoder's is then never trained.
+        pooler = (
+            find(nsp_head, "dense") or find(0, "next_sentence.pooler_dense") or self.encoder_pooler
+        )
+        parts = [
+            ("bert/embeddings", self.encoder, _EMBEDDINGS),
+            ("bert/pooler/dense", pooler, _POOLER),
+            ("cls/predictions", mlm_head, _MLM_HEAD),
+            ("cls/seq_relationship", nsp_head, _NSP_HEAD),
+        ]
+        for number in range(layers):
+            layer = find(self.encoder, f"_transformer_layers/{number}") or find(
+                self.encoder, f"layer_with_weights-{_FIRST_LAYER + number}"
+            )
+            parts.append((f"bert/encoder/layer_{number}", layer, _LAYER))
+        self.names = {
+            f"{scope}/{parameter}": graph.tensor(start, paths)
+            for scope, start, table in parts
+            for parameter, paths in table.items()
+        }
 
 
 def _find_mlm_head(graph: _ObjectGraph) -> int | None:
     return graph.first(lambda node: all(graph.tensor(node, p) for p in _MLM_HEAD.values()))
 
 
-class _BertObjects:
-    """The objects of a BERT's parts in the graph; None for parts that are missing."""
+def _find_nsp_head(graph: _ObjectGraph, encoder: int | None, mlm_head: int | None) -> int | None:
+    """The classification head next to the MLM head.
 
-    def __init__(self, graph: _ObjectGraph, layers: int) -> None:
-        self.graph = graph
-        tensor, find = graph.tensor, graph.find
-        self.encoder = graph.first(lambda node: tensor(node, _EMBEDDINGS["word_embeddings"]))
-        self.mlm_head = _find_mlm_head(graph)
-        self.nsp_head = self._find_nsp_head()
-        self.layers = [
-            find(self.encoder, f"_transformer_layers/{number}")
-            or find(self.encoder, f"layer_with_weights-{_FIRST_LAYER + number}")
-            for number in range(layers)
-        ]
-        self.encoder_pooler = find(self.encoder, "_pooler_layer") or find(
-            self.encoder, f"layer_with_weights-{_FIRST_LAYER + layers}"
-        )
-        # A classification head has its own pooler; the encoder's is then never trained.
-        self.pooler = (
-            find(self.nsp_head, "dense")
-            or find(0, "next_sentence.pooler_dense")
-            or self.encoder_pooler
-        )
-
-    def _find_nsp_head(self) -> int | None:
-        """The classification head next to the MLM head.
-
-        Without an MLM head, the model was fine-tuned and its head classifies something else.
-        """
-        if self.mlm_head is None:
-            return None
-        graph = self.graph
-        head = graph.first(lambda node: graph.tensor(node, ("out_proj/kernel",)))
-        if head is not None:
-            return head
-        for node in graph.reachable(0):
-            parts = set(graph.children[node].values())
-            if {self.encoder, self.mlm_head} <= parts:
-                for part in sorted(parts - {self.encoder, self.mlm_head}):
-                    if graph.tensor(part, _NSP_HEAD["output_weights"]):
-                        return part
+    Without an MLM head, the model was fine-tuned and its head classifies something else.
+    """
+    if mlm_head is None:
         return None
-
-    def tensor_name(self, parameter: str) -> str | None:
-        """The name of a parameter's tensor in the checkpoint."""
-        tensor = self.graph.tensor
-        scope, _, rest = parameter.partition("/")
-        group, _, rest = rest.partition("/")
-        if scope == "cls":
-            if group == "predictions":
-                return tensor(self.mlm_head, _MLM_HEAD[rest])
-            return tensor(self.nsp_head, _NSP_HEAD[rest])
-        if group == "embeddings":
-            return tensor(self.encoder, _EMBEDDINGS[rest])
-        leaf = rest.rpartition("/")[2]
-        if group == "pooler":
-            return tensor(self.pooler, (leaf,))
-        layer, _, rest = rest.partition("/")
-        inner = rest.rpartition("/")[0]
-        start = self.layers[int(layer.removeprefix("layer_"))]
-        return tensor(start, tuple(f"{path}/{leaf}" for path in _LAYER[inner]))
+    head = graph.first(lambda node: graph.tensor(node, ("out_proj/kernel",)))
+    if head is not None:
+        return head
+    for node in graph.reachable(0):
+        parts = set(graph.children[node].values())
+        if {encoder, mlm_head} <= parts:
+            for part in sorted(parts - {encoder, mlm_head}):
+                if graph.tensor(part, _NSP_HEAD["output_weights"]):
+                    return part
+    return None
 
 
 def _stored_shape(parameter: str, shape: tuple[int, ...], config: BertConfig) -> tuple[int, ...]:
@@ -248,11 +231,11 @@ def _stored_shape(parameter: str, shape: tuple[int, ...], config: BertConfig) ->
     return shape[::-1] if parameter.endswith("seq_relationship/output_weights") else shape
 
 
-def _stored_tensors(config: BertConfig, bert: _BertObjects) -> dict[str, StoredTensor]:
+def _stored_tensors(config: BertConfig, names: Mapping[str, str | None]) -> dict[str, StoredTensor]:
     """Parameter-table name -> tensor; a missing one has the parameter's name, which none has."""
     return {
         parameter.name: StoredTensor(
-            bert.tensor_name(parameter.name) or parameter.name,
+            names[parameter.name] or parameter.name,
             _stored_shape(parameter.name, parameter.shape, config),
             transposed=parameter.name.endswith("seq_relationship/output_weights"),
         )
@@ -269,17 +252,14 @@ def _read_config(prefix: Path) -> BertConfig:
     return read_checkpoint_config(prefix)
 
 
-def open_checkpoint(
-    path: Path, allow_missing_heads: bool = False, unneeded_heads: Container[str] = ()
-) -> OpenCheckpoint:
-    """Opens a checkpoint that `tf.train.Checkpoint` wrote of one of the Model Garden's BERTs.
+def stored_model(path: Path) -> StoredModel:
+    """One of the Model Garden's BERTs, in a checkpoint that `tf.train.Checkpoint` wrote.
 
     Args:
         path: its folder, or the prefix of its file names.
-        allow_missing_heads, unneeded_heads: see `assemble`.
 
     Raises:
-        UserError: a file is missing or damaged, or the tensors do not match the config.
+        UserError: a file is missing or damaged, or there is no BERT with the config's layers.
     """
     prefix = find_prefix(path)
     config = _read_config(prefix)
@@ -291,41 +271,24 @@ def open_checkpoint(
             f"{prefix}: no BERT encoder among its objects "
             f"({', '.join(sorted(graph.children[0])[:5])}); use the checkpoint of a BERT"
         )
-    table = _stored_tensors(config, bert)
+    table = _stored_tensors(config, bert.names)
     parameters = {tensor.name for tensor in table.values()}
     skipped = graph.tensors_below(bert.encoder_pooler)
-    beyond = sorted(graph.tensors_below(bert.encoder) - parameters - skipped)
-    if beyond:
-        raise UserError(
-            f"{prefix}: tensors ({some_names(beyond)}) that are not part of a BERT with "
-            f"{config.num_hidden_layers} layers; use the config that belongs to these weights"
-        )
+    beyond = graph.tensors_below(bert.encoder) - parameters - skipped
+    refuse_unexpected(prefix, config, sorted(beyond))
     for node in graph.reachable(0):
         skipped |= graph.tensors_below(graph.children[node].get("optimizer"))
-    names = [
-        name
+    shapes = {
+        name: shape
         for name, shape in bundle.shapes.items()
         # Scalars are step counters, hyperparameters and the object graph.
         if name in parameters or (shape and name not in skipped and "/.OPTIMIZER_SLOT/" not in name)
-    ]
-    return assemble(
-        str(prefix),
-        config,
-        table,
-        names,
-        bundle.shapes.__getitem__,
-        bundle.read,
-        allow_missing_heads,
-        unneeded_heads,
-    )
+    }
+    return StoredModel(str(prefix), config, table, shapes, bundle.read)
 
 
 def compatibility_notes(path: Path) -> list[str]:
-    """What the code that wrote a checkpoint computes differently from this project, a line each.
-
-    Args:
-        path: see `read_checkpoint`.
-    """
+    """What the code that wrote a checkpoint computes differently from this project, a line each."""
     graph = _read_graph(TensorBundle(find_prefix(path)))
     if graph.find(_find_mlm_head(graph), "layer_with_weights-0") is None:
         return []

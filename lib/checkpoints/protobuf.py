@@ -1,94 +1,75 @@
-"""Decoder of protocol buffer messages, for the few messages in TensorFlow checkpoints.
+"""Protocol buffer messages in TensorFlow checkpoints, parsed by the protobuf library.
 
-A message is a sequence of fields, each a tag (field number and wire type) and a value:
-
-    08 96 01            field 1, varint 150
-    12 03 61 62 63      field 2, 3 bytes: abc, a string or another message
-    35 01 00 00 00      field 6, 4 bytes: fixed32
+TensorFlow's own classes for them would do, but importing it takes seconds. Fields that are not read
+here are left out, and the library is imported at first use.
 """
 
-from dataclasses import dataclass
+from functools import cache
+from typing import Any
 
-from lib.run import varint
-
-_VARINT, _FIXED64, _LENGTH_DELIMITED, _FIXED32 = 0, 1, 2, 5
-
-
-class DecodeError(Exception):
-    """The bytes are not a message; the error says how."""
-
-
-@dataclass(frozen=True)
-class Message:
-    """The fields of a message: number -> values in their order."""
-
-    fields: dict[int, list[int | bytes]]
-
-    def number(self, field: int) -> int:
-        """The last value of a varint field; 0 if there is none.
-
-        Raises:
-            DecodeError: it is not a varint.
-        """
-        value = self.fields.get(field, [0])[-1]
-        if not isinstance(value, int):
-            raise DecodeError(f"field {field} is not a number")
-        return value
-
-    def messages(self, field: int) -> list[bytes]:
-        """All values of a repeated field of strings, messages or fixed numbers.
-
-        Raises:
-            DecodeError: one is a varint.
-        """
-        values = self.fields.get(field, [])
-        found = [value for value in values if isinstance(value, bytes)]
-        if len(found) < len(values):
-            raise DecodeError(f"field {field} is a number")
-        return found
-
-    def message(self, field: int) -> bytes:
-        """The last value of such a field; empty if there is none."""
-        return self.messages(field)[-1] if field in self.fields else b""
+# Message -> name of a field -> number and type. From tensor_bundle.proto, tensor_shape.proto and
+# trackable_object_graph.proto in tensorflow/core.
+_MESSAGES: dict[str, dict[str, tuple[int, str]]] = {
+    "BundleHeader": {"num_shards": (1, "int32"), "endianness": (2, "int32")},
+    "BundleEntry": {
+        "dtype": (1, "int32"),
+        "shape": (2, "Shape"),
+        "shard_id": (3, "int32"),
+        "offset": (4, "int64"),
+        "size": (5, "int64"),
+        "crc32c": (6, "fixed32"),
+        "slices": (7, "repeated Slice"),
+    },
+    "Shape": {"dim": (2, "repeated Dim")},
+    "Dim": {"size": (1, "int64")},
+    "Slice": {},
+    "ObjectGraph": {"nodes": (1, "repeated Object")},
+    "Object": {"children": (1, "repeated Child"), "attributes": (2, "repeated Attribute")},
+    "Child": {"node_id": (1, "int32"), "local_name": (2, "string")},
+    "Attribute": {"checkpoint_key": (3, "string")},
+}
 
 
-def decode(data: bytes) -> Message:
-    """The fields of a serialised message.
+def parse(message: str, data: bytes) -> Any:
+    """A message of `_MESSAGES`, with its fields as attributes.
 
     Raises:
-        DecodeError: it is damaged.
+        ValueError: it is damaged.
     """
-    fields: dict[int, list[int | bytes]] = {}
-    offset = 0
-    while offset < len(data):
-        tag, offset = read_varint(data, offset)
-        wire_type = tag & 7
-        if wire_type == _VARINT:
-            number, offset = read_varint(data, offset)
-            fields.setdefault(tag >> 3, []).append(number)
-            continue
-        if wire_type == _LENGTH_DELIMITED:
-            size, offset = read_varint(data, offset)
-        elif wire_type in (_FIXED32, _FIXED64):
-            size = 4 if wire_type == _FIXED32 else 8
-        else:
-            raise DecodeError(f"a field of wire type {wire_type}")
-        if offset + size > len(data):
-            raise DecodeError("a field that is cut off")
-        fields.setdefault(tag >> 3, []).append(data[offset : offset + size])
-        offset += size
-    return Message(fields)
+    from google.protobuf.message import DecodeError
 
-
-def read_varint(data: bytes, offset: int) -> tuple[int, int]:
-    """The varint at an offset, and the offset after it.
-
-    Raises:
-        DecodeError: the data end, or it has more than 64 bits.
-    """
     try:
-        return varint.read_varint(data, offset)
-    except IndexError:
-        raise DecodeError("a number that is cut off") from None
-    except ValueError as failure:
-        raise DecodeError(str(failure)) from None
+        return _message_class(message).FromString(data)
+    except DecodeError as failure:
+        raise ValueError(str(failure)) from None
+
+
+@cache
+def _message_class(message: str) -> Any:
+    from google.protobuf import message_factory
+
+    return message_factory.GetMessageClass(_pool().FindMessageTypeByName(f"checkpoints.{message}"))
+
+
+@cache
+def _pool() -> Any:
+    from google.protobuf.descriptor_pb2 import FieldDescriptorProto, FileDescriptorProto
+    from google.protobuf.descriptor_pool import DescriptorPool
+
+    file = FileDescriptorProto(name="checkpoints", package="checkpoints", syntax="proto3")
+    for message, fields in _MESSAGES.items():
+        added = file.message_type.add(name=message)
+        for name, (number, description) in fields.items():
+            repeated, _, kind = description.rpartition(" ")
+            field = added.field.add(name=name, number=number)
+            field.label = FieldDescriptorProto.Label.Value(
+                "LABEL_REPEATED" if repeated else "LABEL_OPTIONAL"
+            )
+            if kind in _MESSAGES:
+                field.type = FieldDescriptorProto.TYPE_MESSAGE
+                field.type_name = f".checkpoints.{kind}"
+            else:
+                field.type = FieldDescriptorProto.Type.Value(f"TYPE_{kind.upper()}")
+    pool = DescriptorPool()
+    pool.Add(file)
+    return pool

@@ -32,14 +32,14 @@ import re
 import struct
 import tempfile
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import google_crc32c
 import ml_dtypes
 import numpy as np
 
-from lib.checkpoints.protobuf import DecodeError, decode, read_varint
+from lib.checkpoints.protobuf import parse
 from lib.checkpoints.tensors import as_float32, printable
 from lib.model.bert_config import BertConfig
 from lib.model.config import read_config
@@ -47,6 +47,7 @@ from lib.run import tf
 from lib.run.atomic import new_file
 from lib.run.errors import UserError
 from lib.run.lfs import refuse_lfs_pointer
+from lib.run.varint import read_varint
 
 # In order of preference.
 CONFIG_NAMES = ("bert_config.json", "config.json")
@@ -74,19 +75,6 @@ _DTYPES = {
 _STRING = 7
 
 
-@dataclass(frozen=True)
-class _Entry:
-    """A BundleEntryProto: where the values of a tensor are. `dtype` is a DataType's number."""
-
-    dtype: int
-    shape: tuple[int, ...]
-    shard: int
-    offset: int
-    size: int
-    checksum: int
-    partitioned: bool
-
-
 class TensorBundle:
     """The tensors of one checkpoint, each read on demand.
 
@@ -105,7 +93,7 @@ class TensorBundle:
         refuse_lfs_pointer(index)
         try:
             shards, self._entries = _read_index(index)
-        except (DecodeError, ValueError, IndexError, struct.error) as failure:
+        except (ValueError, IndexError, struct.error) as failure:
             raise UserError(
                 f"{index}: damaged ({printable(failure)}); copy the checkpoint again"
             ) from None
@@ -116,14 +104,14 @@ class TensorBundle:
                     f"{path}: missing, but {index.name} is there; copy the whole checkpoint"
                 )
             refuse_lfs_pointer(path)
-            stored = [each for each in self._entries.values() if each.shard == number]
+            stored = [each for each in self._entries.values() if each.shard_id == number]
             needed = max((each.offset + each.size for each in stored), default=0)
             if path.stat().st_size < needed:
                 raise UserError(
                     f"{path}: cut off, it has {path.stat().st_size:,} of {needed:,} bytes; copy "
                     "the checkpoint again"
                 )
-        self.shapes = {name: entry.shape for name, entry in self._entries.items()}
+        self.shapes = {name: _shape(entry) for name, entry in self._entries.items()}
 
     def read(self, name: str) -> np.ndarray:
         """A float32 array.
@@ -132,22 +120,22 @@ class TensorBundle:
             UserError: a data file is damaged, or the values are not floats.
         """
         entry = self._entries[name]
-        if entry.dtype not in _DTYPES or entry.partitioned:
-            kind = "partitioned" if entry.partitioned else f"of TensorFlow's type {entry.dtype}"
+        if entry.dtype not in _DTYPES or entry.slices:
+            kind = "partitioned" if entry.slices else f"of TensorFlow's type {entry.dtype}"
             raise UserError(
                 f"{self.source}: {printable(name)} is {kind}; save the model in float32, without "
                 "partitions"
             )
         dtype = _DTYPES[entry.dtype]
-        if entry.size != math.prod(entry.shape) * dtype.itemsize:
+        if entry.size != math.prod(self.shapes[name]) * dtype.itemsize:
             raise UserError(
                 f"{self.source}{INDEX}: damaged (the size of {printable(name)}); copy the "
                 "checkpoint again"
             )
         data = self._bytes(name, entry)
-        if _masked_checksum(data) != entry.checksum:
+        if _masked_checksum(data) != entry.crc32c:
             raise self._damaged(name, entry)
-        return as_float32(np.frombuffer(data, dtype).reshape(entry.shape), self.source, name)
+        return as_float32(np.frombuffer(data, dtype).reshape(self.shapes[name]), self.source, name)
 
     def object_graph(self) -> bytes:
         """The serialised object graph of a TF2 checkpoint (`OBJECT_GRAPH` is in `shapes`).
@@ -158,7 +146,7 @@ class TensorBundle:
         data = self._bytes(OBJECT_GRAPH, entry)
         try:
             length, offset = read_varint(data, 0)
-        except DecodeError:
+        except (ValueError, IndexError):
             raise self._damaged(OBJECT_GRAPH, entry) from None
         graph = data[offset + 4 :]
         # The checksum is over the length as a number, the checksum of the lengths, and the string.
@@ -166,27 +154,28 @@ class TensorBundle:
         checksum = google_crc32c.extend(google_crc32c.value(lengths), data[offset : offset + 4])
         if entry.dtype != _STRING or len(graph) != length:
             raise self._damaged(OBJECT_GRAPH, entry)
-        if _mask(google_crc32c.extend(checksum, graph)) != entry.checksum:
+        if _mask(google_crc32c.extend(checksum, graph)) != entry.crc32c:
             raise self._damaged(OBJECT_GRAPH, entry)
         return graph
 
-    def _bytes(self, name: str, entry: _Entry) -> bytes:
-        with self._files[entry.shard].open("rb") as file:
+    def _bytes(self, name: str, entry: Any) -> bytes:
+        with self._files[entry.shard_id].open("rb") as file:
             file.seek(entry.offset)
             data = file.read(entry.size)
         if len(data) < entry.size:
             raise self._damaged(name, entry)
         return data
 
-    def _damaged(self, name: str, entry: _Entry) -> UserError:
+    def _damaged(self, name: str, entry: Any) -> UserError:
+        path = self._files[entry.shard_id]
         return UserError(
-            f"{self._files[entry.shard]}: damaged ({printable(name)} does not have its checksum); "
-            "copy the checkpoint again"
+            f"{path}: damaged ({printable(name)} does not have its checksum); copy the checkpoint "
+            "again"
         )
 
 
-def _read_index(path: Path) -> tuple[int, dict[str, _Entry]]:
-    """The number of data files, and the entry of each tensor."""
+def _read_index(path: Path) -> tuple[int, dict[str, Any]]:
+    """The number of data files, and the BundleEntryProto of each tensor."""
     if path.stat().st_size > _MAX_INDEX_BYTES:
         raise ValueError("too large")
     table = path.read_bytes()
@@ -199,30 +188,25 @@ def _read_index(path: Path) -> tuple[int, dict[str, _Entry]]:
     for _, handle in _block_entries(_block(table, *index)):
         for key, value in _block_entries(_block(table, *_read_handle(handle, 0)[0])):
             if not key:
-                header = decode(value)
-                shards = header.number(1)
-                if header.number(2):
+                header = parse("BundleHeader", value)
+                shards = header.num_shards
+                if header.endianness:
                     raise ValueError("written on a big-endian machine")
             # Keys that begin with 0 are those of the parts of partitioned variables.
             elif key[0]:
-                entries[key.decode()] = _entry(value)
-    if not 0 < shards <= 100_000 or any(each.shard >= shards for each in entries.values()):
+                entries[key.decode()] = parse("BundleEntry", value)
+    for entry in entries.values():
+        sizes = (*_shape(entry), entry.offset, entry.size)
+        if len(sizes) > 10 or not all(0 <= size <= 1 << 48 for size in sizes):
+            raise ValueError("an impossible size")
+    shard_ids = [entry.shard_id for entry in entries.values()]
+    if not 0 < shards <= 100_000 or not all(0 <= number < shards for number in shard_ids):
         raise ValueError("the number of data files")
     return shards, entries
 
 
-def _entry(value: bytes) -> _Entry:
-    fields = decode(value)
-    # TensorShapeProto { 2: repeated Dim { 1: size } }
-    shape = decode(fields.message(2))
-    sizes = tuple(decode(dim).number(1) for dim in shape.messages(2))
-    checksum = int.from_bytes(fields.message(6), "little")
-    shard, offset, size = map(fields.number, (3, 4, 5))
-    partitioned = bool(fields.messages(7))
-    entry = _Entry(fields.number(1), sizes, shard, offset, size, checksum, partitioned)
-    if len(sizes) > 8 or max(*sizes, entry.offset, entry.size, 0, 0) > 1 << 48:
-        raise ValueError("an impossible size")
-    return entry
+def _shape(entry: Any) -> tuple[int, ...]:
+    return tuple(dimension.size for dimension in entry.shape.dim)
 
 
 def _read_handle(data: bytes, offset: int) -> tuple[tuple[int, int], int]:

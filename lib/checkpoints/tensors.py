@@ -20,7 +20,7 @@ Model Garden has an axis for the attention heads, so that its query kernel [768,
 to [768, 768]. No format needs more than a rename, a transpose or a reshape: all bits are kept.
 """
 
-from collections.abc import Callable, Container, Iterable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -83,6 +83,28 @@ def tensors_to_write(
 
 
 @dataclass(frozen=True)
+class StoredModel:
+    """A model as its format stores it, with nothing checked yet.
+
+    Attributes:
+        source: the file or the prefix of the files, for errors.
+        table: parameter-table name -> how the format stores it.
+        shapes: of its tensors, by name, without those that carry no information (optimizer slots,
+            buffers, copies of tied weights).
+        read: gives the values of a tensor by its name.
+        encoder: prefix of the encoder's tensor names. These are never ignored: reading only some
+            of a model's layers would give another model.
+    """
+
+    source: str
+    config: EncoderConfig
+    table: Mapping[str, StoredTensor]
+    shapes: Mapping[str, tuple[int, ...]]
+    read: Callable[[str], np.ndarray]
+    encoder: str | None = None
+
+
+@dataclass(frozen=True)
 class Checkpoint:
     """A model read from a checkpoint.
 
@@ -103,13 +125,12 @@ class OpenCheckpoint:
     """A checkpoint whose names and shapes have been checked, and whose weights are read on demand.
 
     Attributes:
-        source: the file or the prefix of the files.
         config, missing_heads, unused_tensors: see `Checkpoint`.
         parameters: names in the parameter table, without those of `missing_heads`.
-        read: gives the float32 array of a parameter; a UserError if a value is not finite.
+        read: gives the float32 array of a parameter; a UserError if a file is damaged or a value
+            is not finite.
     """
 
-    source: str
     config: EncoderConfig
     parameters: tuple[str, ...]
     missing_heads: tuple[str, ...]
@@ -117,54 +138,26 @@ class OpenCheckpoint:
     read: Callable[[str], np.ndarray]
 
     def load(self) -> Checkpoint:
-        """Reads all weights.
-
-        Raises:
-            UserError: a file is damaged, or a weight is not a finite number.
-        """
+        """Reads all weights."""
         weights = {name: self.read(name) for name in self.parameters}
         return Checkpoint(self.config, weights, self.missing_heads, self.unused_tensors)
 
-    def check_weights(self) -> None:
-        """Reads all weights, one tensor at a time, and keeps none.
 
-        Raises:
-            UserError: see `load`.
-        """
-        for name in self.parameters:
-            self.read(name)
-
-
-def assemble(
-    source: str,
-    config: EncoderConfig,
-    table: Mapping[str, StoredTensor],
-    names: Iterable[str],
-    shape_of: Callable[[str], tuple[int, ...]],
-    read: Callable[[str], np.ndarray],
-    allow_missing_heads: bool = False,
-    unneeded_heads: Container[str] = (),
-    encoder: str | None = None,
+def open_model(
+    model: StoredModel, allow_missing_heads: bool = False, unneeded_heads: Container[str] = ()
 ) -> OpenCheckpoint:
-    """Checks the names and shapes of a checkpoint's tensors.
+    """Checks the names and shapes of a model's tensors.
 
     Args:
-        source: the file, for errors.
-        table: parameter-table name -> how the format stores it.
-        names: of the checkpoint's tensors, without those that carry no information (optimizer
-            slots, buffers, copies of tied weights).
-        shape_of, read: give the shape and the values of a tensor by its name.
-        allow_missing_heads: accept a checkpoint without heads, and ignore tensors that are not part
-            of the model; otherwise both are errors.
+        allow_missing_heads: accept a model without heads, and ignore tensors that are not part of
+            the model (the classifier of a fine-tuned one); otherwise both are errors.
         unneeded_heads: heads that may be missing in any case.
-        encoder: prefix of the encoder's tensor names. These are never ignored: reading only some
-            of a model's layers would give another model.
 
     Raises:
         UserError: a tensor is missing, unexpected or misshapen; the message names it.
     """
-    present = set(names)
-    missing = [name for name, tensor in table.items() if tensor.name not in present]
+    source, config, table = model.source, model.config, model.table
+    missing = [name for name, tensor in table.items() if tensor.name not in model.shapes]
     missing_heads = []
     known = {parameter.name: parameter for parameter in config.parameter_table()}
     for head in HEADS:
@@ -172,14 +165,13 @@ def assemble(
         if parameters and set(parameters) <= set(missing):
             missing_heads.append(head)
             missing = [name for name in missing if name not in parameters]
-    unexpected = sorted(present - {tensor.name for tensor in table.values()})
+    unexpected = sorted(model.shapes.keys() - {tensor.name for tensor in table.values()})
     also = f"; unexpected tensors: {some_names(unexpected)}" if unexpected else ""
-    layers = config.num_hidden_layers
     if missing:
         raise UserError(
             f"{source}: tensors ({some_names([table[name].name for name in missing])}) of a "
-            f"{config.title} with {layers} layers are missing{also}; use the config that belongs "
-            "to these weights"
+            f"{config.title} with {config.num_hidden_layers} layers are missing{also}; use the "
+            "config that belongs to these weights"
         )
     needed = [head for head in missing_heads if head not in unneeded_heads]
     if needed and not allow_missing_heads:
@@ -190,40 +182,38 @@ def assemble(
             f"{source}: no {' and no '.join(needed)}, so this is not a {config.title} for "
             f"pretraining{also}; {fix}"
         )
+    wrong = unexpected
     if allow_missing_heads:
-        wrong = [name for name in unexpected if encoder is not None and name.startswith(encoder)]
-    else:
-        wrong = unexpected
-    if wrong:
-        raise UserError(
-            f"{source}: tensors ({some_names(wrong)}) that are not part of a {config.title} with "
-            f"{layers} layers; use the config that belongs to these weights"
-        )
-    stored = {name: tensor for name, tensor in table.items() if tensor.name in present}
+        wrong = [name for name in unexpected if model.encoder and name.startswith(model.encoder)]
+    refuse_unexpected(source, config, wrong)
+    stored = {name: tensor for name, tensor in table.items() if tensor.name in model.shapes}
     for tensor in stored.values():
-        shape = tuple(shape_of(tensor.name))
+        shape = tuple(model.shapes[tensor.name])
         if shape != tensor.shape:
             raise UserError(
                 f"{source}: {tensor.name} has shape {list(shape)}, but its config requires "
                 f"{list(tensor.shape)}; use the config that the model was trained with"
             )
 
-    def read_parameter(name: str) -> np.ndarray:
-        values = read(stored[name].name)
+    def read(name: str) -> np.ndarray:
+        values = model.read(stored[name].name)
         refuse_not_finite(values, source, stored[name].name)
         return stored[name].to_parameter(values, known[name].shape)
 
-    return OpenCheckpoint(
-        source, config, tuple(stored), tuple(missing_heads), tuple(unexpected), read_parameter
-    )
+    return OpenCheckpoint(config, tuple(stored), tuple(missing_heads), tuple(unexpected), read)
+
+
+def refuse_unexpected(source: str | Path, config: EncoderConfig, names: Sequence[str]) -> None:
+    """Raises a UserError if there are tensors that are not part of the model."""
+    if names:
+        raise UserError(
+            f"{source}: tensors ({some_names(names)}) that are not part of a {config.title} with "
+            f"{config.num_hidden_layers} layers; use the config that belongs to these weights"
+        )
 
 
 def refuse_not_finite(values: np.ndarray, source: str, name: str) -> None:
-    """Checks that all values of a tensor are numbers.
-
-    Raises:
-        UserError: some are NaN or infinite.
-    """
+    """Raises a UserError if some values of a tensor are NaN or infinite."""
     finite = np.isfinite(values)
     if not finite.all():
         raise UserError(
@@ -245,6 +235,11 @@ def as_float32(tensor: np.ndarray, source: str, name: str) -> np.ndarray:
             "float32, float16 or bfloat16"
         )
     return tensor.astype(np.float32, order="C", copy=False)
+
+
+def same_bits(one: np.ndarray, other: np.ndarray) -> bool:
+    """Bitwise equality of float32 arrays: NaN equals itself, 0 does not equal -0."""
+    return np.array_equal(one.view(np.uint32), other.view(np.uint32))
 
 
 def printable(text: object) -> str:

@@ -86,7 +86,8 @@ def check_base_models() -> None:
         lines += _check_model(params, name, models[name], checkpoint, tokenizer)
     # Once per model, although several phases may start from it.
     for checkpoint in {models[name]: checkpoint for name, checkpoint in opened.items()}.values():
-        checkpoint.check_weights()
+        for parameter in checkpoint.parameters:  # Each is checked as it is read.
+            checkpoint.read(parameter)
     if base and tokenizer and base not in [folder_of(models[name]) for name in opened]:
         lines.append(f"vocab.base: {base}: {len(tokenizer.vocabulary):,} tokens")
     for line in lines:

@@ -29,7 +29,7 @@ from tests.helpers.tiny_bert import TINY, random_weights
 def test_checkpoints_saved_by_tf1_are_read_without_training_state(tmp_path, slots):
     weights = random_weights(1)
     save_tf1(tmp_path, with_training_state(weights, *slots))
-    read = google.read_checkpoint(tmp_path)
+    read = formats.read_checkpoint(tmp_path)
     assert read.config == GOOGLE_CONFIG and same_bits(read.weights, weights)
     assert read.missing_heads == read.unused_tensors == ()
     assert formats.detect_format(tmp_path) == "Google TF1"
@@ -42,7 +42,7 @@ def test_names_of_graph_outputs_and_half_precision_are_read(tmp_path):
     google.write_model(tmp_path, GOOGLE_CONFIG, weights)
     halves = {f"{name}:0": array.astype(np.float16) for name, array in weights.items()}
     write_bundle(tmp_path / "bert_model.ckpt", halves)
-    read = google.read_checkpoint(tmp_path).weights
+    read = formats.read_checkpoint(tmp_path).weights
     rounded = {name: array.astype(np.float16).astype(np.float32) for name, array in weights.items()}
     assert same_bits(read, rounded)
 
@@ -108,7 +108,7 @@ def test_round_trip_keeps_config_and_every_bit(tmp_path_factory, config, seed):
         bits[bits & exponent == exponent] ^= np.uint32(0x00800000)
         weights[parameter.name] = bits.view(np.float32)
     google.write_model(folder, config, weights)
-    read = google.read_checkpoint(folder)
+    read = formats.read_checkpoint(folder)
     assert read.config == config and same_bits(read.weights, weights)
     shutil.rmtree(folder)
 
@@ -124,7 +124,7 @@ def test_config_is_written_as_googles(tmp_path):
         assert len(google.compatibility_notes(config)) == (form == "erf")
     other = replace(tanh, layer_norm_eps=1e-5)
     google.write_model(tmp_path, other, random_weights(1))
-    assert google.read_checkpoint(tmp_path).config == other
+    assert formats.read_checkpoint(tmp_path).config == other
     assert "layer_norm_eps 1e-05" in google.compatibility_notes(other)[0]
 
 
@@ -136,7 +136,7 @@ def test_type_vocab_size_defaults_to_16(tmp_path):
     values = google_config_values()
     del values["type_vocab_size"]
     (tmp_path / "bert_config.json").write_text(json.dumps(values))
-    read = google.read_checkpoint(tmp_path)
+    read = formats.read_checkpoint(tmp_path)
     assert read.config.type_vocab_size == 16
     assert np.array_equal(read.weights[name], sixteen)
 
@@ -147,8 +147,8 @@ def test_missing_heads_are_accepted_only_if_allowed(tmp_path):
     save_tf1(tmp_path, with_training_state(weights | fine_tuned, "adam_m", "adam_v"))
     message = r"no MLM head and no NSP head.*; unexpected tensors: output_bias, output_weights; set"
     with pytest.raises(UserError, match=message):
-        google.read_checkpoint(tmp_path)
-    read = google.read_checkpoint(tmp_path, allow_missing_heads=True)
+        formats.read_checkpoint(tmp_path)
+    read = formats.read_checkpoint(tmp_path, allow_missing_heads=True)
     assert same_bits(read.weights, weights)
     assert read.missing_heads == ("MLM head", "NSP head")
     assert read.unused_tensors == ("output_bias", "output_weights")
@@ -160,18 +160,18 @@ def test_state_file_selects_one_of_several_checkpoints(tmp_path):
     save_tf1(tmp_path, new, "model.ckpt-100")
     state = tmp_path / "checkpoint"
     assert "model.ckpt-100" in state.read_text()
-    assert same_bits(google.read_checkpoint(tmp_path).weights, new)
+    assert same_bits(formats.read_checkpoint(tmp_path).weights, new)
     for name in ("model.ckpt-20", "model.ckpt-20.index"):
-        assert same_bits(google.read_checkpoint(tmp_path / name).weights, old)
+        assert same_bits(formats.read_checkpoint(tmp_path / name).weights, old)
     # Of a path from elsewhere only the name counts; no other folder is read.
     for path in ("gs://bucket/run/model.ckpt-20", "../elsewhere/model.ckpt-20"):
         state.write_text(f'model_checkpoint_path: "{path}"\n')
-        assert same_bits(google.read_checkpoint(tmp_path).weights, old)
+        assert same_bits(formats.read_checkpoint(tmp_path).weights, old)
     for text in ('model_checkpoint_path: "model.ckpt-50"\n', "", "\0"):
         state.write_text(text)
         message = r"several checkpoints: model.ckpt-20, model.ckpt-100; name one of them"
         with pytest.raises(UserError, match=message):
-            google.read_checkpoint(tmp_path)
+            formats.read_checkpoint(tmp_path)
     state.unlink()
     with pytest.raises(UserError, match="several checkpoints"):
         formats.detect_format(tmp_path)
@@ -195,12 +195,12 @@ def test_checkpoint_with_several_data_files(tmp_path):
     names = [str(tmp_path / f"part-{number}") for number in (0, 1)]
     tf.raw_ops.MergeV2Checkpoints(checkpoint_prefixes=names, destination_prefix=prefix)
     assert (tmp_path / "bert_model.ckpt.data-00001-of-00002").exists()
-    assert same_bits(google.read_checkpoint(tmp_path).weights, weights)
+    assert same_bits(formats.read_checkpoint(tmp_path).weights, weights)
     (tmp_path / "bert_model.ckpt.data-00001-of-00002").unlink()
     with pytest.raises(
         UserError, match=r"data-00001-of-00002: missing, but bert_model.ckpt.index is"
     ):
-        google.read_checkpoint(tmp_path)
+        formats.read_checkpoint(tmp_path)
 
 
 DATA, INDEX = "bert_model.ckpt.data-00000-of-00001", "bert_model.ckpt.index"
@@ -322,7 +322,7 @@ def test_every_flipped_bit_of_an_index_is_noticed_or_without_effect(tmp_path):
         content[bit // 8] ^= 1 << bit % 8
         path.write_bytes(content)
         try:
-            assert same_bits(google.read_checkpoint(tmp_path).weights, weights)
+            assert same_bits(formats.read_checkpoint(tmp_path).weights, weights)
         except UserError as error:
             refused += 1
             assert str(error).startswith(f"{path}: damaged (")
@@ -338,4 +338,4 @@ def test_weights_that_are_not_finite_are_refused(tmp_path):
         changed[3, 2] = value
         write_bundle(tmp_path / "bert_model.ckpt", weights | {name: changed})
         with pytest.raises(UserError, match=rf"{name} has 1 values of 512 that are NaN or inf"):
-            google.read_checkpoint(tmp_path)
+            formats.read_checkpoint(tmp_path)

@@ -14,7 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.numpy import load_file, save_file
 
-from lib.checkpoints.huggingface import read_checkpoint, read_model, write_model
+from lib.checkpoints.formats import read_checkpoint
+from lib.checkpoints.huggingface import read_model, write_model
 from lib.checkpoints.huggingface_names import names_of
 from lib.model.bert_config import BertConfig
 from lib.model.initialization import initial_values
@@ -446,12 +447,17 @@ def test_safetensors_and_whole_files_are_preferred(folder):
 def test_directory_without_a_model(tmp_path, folder):
     empty = tmp_path / "empty"
     empty.mkdir()
-    assert "empty/config.json: no such file, and no bert_config.json either" in refusal(empty)
+    assert "empty: no model found" in refusal(empty)
+    with pytest.raises(
+        UserError, match=r"empty/config.json: no such file, and no bert_config.json"
+    ):
+        read_model(empty)
     (folder / "model.safetensors").unlink()
     message = refusal(folder)
     for name in ("model.safetensors", "pytorch_model.bin"):
         assert f"{name}," in message or f"{name} " in message
-        assert f"{name}.index.json" in message
+    with pytest.raises(UserError, match=r"none of model.safetensors, .*pytorch_model.bin.index.j"):
+        read_model(folder)
 
 
 @given(st.floats(0, 1, exclude_max=True))

@@ -11,7 +11,7 @@ transformers = pytest.importorskip(
 )
 
 from lib.checkpoints.conversion import convert_model  # noqa: E402
-from lib.checkpoints.google import read_checkpoint  # noqa: E402
+from lib.checkpoints.formats import read_checkpoint  # noqa: E402
 from lib.model.bert import encode, masked_lm_logits, next_sentence_logits  # noqa: E402
 from tests.helpers.checkpoints import (  # noqa: E402
     MODEL_GARDEN,

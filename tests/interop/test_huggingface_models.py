@@ -8,7 +8,8 @@ transformers = pytest.importorskip(
     "transformers", reason="transformers is not installed; run make interop"
 )
 
-from lib.checkpoints.huggingface import read_checkpoint, read_model, write_model  # noqa: E402
+from lib.checkpoints.formats import read_checkpoint  # noqa: E402
+from lib.checkpoints.huggingface import read_model, write_model  # noqa: E402
 from lib.checkpoints.huggingface_names import names_of  # noqa: E402
 from lib.model.bert import encode, masked_lm_logits, next_sentence_logits  # noqa: E402
 from lib.model.config import BertConfig  # noqa: E402
