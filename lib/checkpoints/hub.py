@@ -87,6 +87,7 @@ def one_line_errors(hub: HfApi, model: str, revision: str) -> Iterator[None]:
         for kind, text in _MESSAGES.items():
             if isinstance(error, kind):
                 raise UserError(text.format(**values)) from None
+        assert isinstance(error, OSError)  # All other kinds have a message.
         raise UserError(describe(error)) from None
 
 

@@ -179,7 +179,7 @@ class _BertObjects:
         pooler = (
             find(nsp_head, "dense") or find(0, "next_sentence.pooler_dense") or self.encoder_pooler
         )
-        parts = [
+        parts: list[tuple[str, int | None, Mapping[str, tuple[str, ...]]]] = [
             ("bert/embeddings", self.encoder, _EMBEDDINGS),
             ("bert/pooler/dense", pooler, _POOLER),
             ("cls/predictions", mlm_head, _MLM_HEAD),
