@@ -13,6 +13,7 @@ from lib.run.metrics import write_metrics
 from lib.run.paths import SAMPLE, VOCAB
 from lib.run.pool import worker_count
 from lib.run.stage import run_stage
+from lib.text.names import some_of
 from lib.vocab.characters import BasicTokenizer
 from lib.vocab.counts import TOKEN_COUNTS, write_tokens_per_word
 from lib.vocab.export import write_tokenizer
@@ -169,7 +170,13 @@ def _print_summary(
         )
     if made.extension:
         new_words = [token.token for token in made.extension.new_tokens]
-        print(f"vocab: {len(new_words):,} new words: {', '.join(new_words[:8])}...")
+        if not new_words:
+            print(
+                "vocab: no new words: vocab.size leaves no room, or no word that is divided into "
+                f"several tokens occurs {settings.min_frequency} times (vocab.min_frequency)"
+            )
+        else:
+            print(f"vocab: {len(new_words):,} new words: {some_of(new_words, 8)}")
     train, heldout = fits["train"].metrics, fits["heldout"].metrics
     print(
         f"vocab: {size:,} entries; tokens per word: {train['tokens_per_word']:.3f} in training "
