@@ -8,6 +8,7 @@ from typing import Any
 
 from bench import ROOT
 from bench.common.report import Row, machine, table, write_json
+from lib.run.command import new_parser
 from lib.run.errors import UserError
 
 INPUTS = {
@@ -36,11 +37,7 @@ def make_parser(
     Args:
         inputs, required: names in INPUTS and CHECKOUTS.
     """
-    parser = argparse.ArgumentParser(
-        prog=f"python -m bench.{module}",
-        description=description,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = new_parser(f"bench.{module}", description)
     helps = INPUTS | {name: f"checkout of {source}" for name, (source, _) in CHECKOUTS.items()}
     for name in (*required, *inputs):
         parser.add_argument(f"--{name}", type=Path, required=name in required, help=helps[name])

@@ -69,7 +69,7 @@ _MESSAGES: dict[type[Exception], str] = {
 
 
 @contextmanager
-def one_line_errors(hub: HfApi, model: str, revision: str) -> Iterator[None]:
+def hub_errors(hub: HfApi, model: str, revision: str) -> Iterator[None]:
     """Turns exceptions of huggingface_hub and of the file system into one-line UserErrors."""
     try:
         yield

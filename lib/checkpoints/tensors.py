@@ -29,6 +29,7 @@ import numpy as np
 from lib.model.encoder_config import EncoderConfig
 from lib.model.parameters import HEAD, MLM_HEAD, NSP_HEAD, POOLER
 from lib.run.errors import UserError
+from lib.text.names import some_of
 
 NSP_HEADS = (NSP_HEAD, POOLER)
 HEADS = (HEAD, MLM_HEAD, NSP_HEAD, POOLER)
@@ -250,5 +251,4 @@ def printable(text: object) -> str:
 
 def some_names(names: Sequence[str]) -> str:
     """The first three names and the number of the others."""
-    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
-    return ", ".join(map(printable, names[:3])) + more
+    return some_of(list(map(printable, names)), 3)

@@ -22,14 +22,15 @@ from lib.checkpoints.hub import (
     MEGABYTE,
     check_size,
     download_file,
+    hub_errors,
     model_info,
-    one_line_errors,
     select_files,
     sha256,
     time_limit,
 )
 from lib.model.config import architecture_of
 from lib.run.atomic import new_directory, write_text
+from lib.run.command import new_parser, one_line_errors
 from lib.run.errors import UserError
 from lib.run.json_files import read_object
 from lib.run.stage import scratch
@@ -63,7 +64,7 @@ def download_model(
         print(f"import: {target} already holds {model} at {revision}")
         return
     folder = scratch() / "downloads" / revision
-    with one_line_errors(hub, model, revision), time_limit(model, hours):
+    with hub_errors(hub, model, revision), time_limit(model, hours):
         info = model_info(hub, model, revision)
         if info.sha != revision:
             raise UserError(f"{model}: {revision} refers to commit {info.sha}; give that hash")
@@ -122,11 +123,7 @@ def _positive(text: str) -> float:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        prog="python -m lib.commands.import_model",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = new_parser("lib.commands.import_model", __doc__)
     parser.add_argument("model", help="NAME or OWNER/NAME")
     parser.add_argument(
         "revision",
@@ -144,12 +141,12 @@ def main() -> None:
     arguments = parser.parse_args()
     model, revision, hub = arguments.model, arguments.revision, HfApi()
     logging.set_verbosity_error()
-    try:
-        with one_line_errors(hub, model, revision):
+    with one_line_errors("import"):
+        with hub_errors(hub, model, revision):
             validate_repo_id(model)
         if not re.fullmatch("[0-9a-f]{40}", revision):
             branch = revision or "main"
-            with one_line_errors(hub, model, branch):
+            with hub_errors(hub, model, branch):
                 commit = model_info(hub, model, branch).sha
             raise UserError(
                 f"a model is imported by the full hash of its commit; {branch} of {model} is now "
@@ -163,10 +160,6 @@ def main() -> None:
                 f"{target}: downloaded, but `dvc add {target}` failed; fix the error above and run "
                 "the same command again"
             )
-    except UserError as error:
-        sys.exit(f"import: error: {error}")
-    except KeyboardInterrupt:
-        sys.exit(130)
 
 
 if __name__ == "__main__":

@@ -15,7 +15,9 @@ from typing import Any
 
 from lib.params import ProbeTask
 from lib.run.errors import UserError
+from lib.text.names import some_of
 from lib.text.reading.encodings import advice
+from lib.text.reading.fields import SHOWN, short
 
 _TEXTS = {".csv": "csv", ".tsv": "tsv", ".jsonl": "jsonl", ".json": "jsonl", ".ndjson": "jsonl"}
 _COLUMNS = (".conll", ".conllu", ".bio", ".iob", ".iob2", ".col", ".tsv", ".txt")
@@ -76,7 +78,7 @@ def _read_text(path: Path) -> str:
 def _example(location: str, record: dict[str, Any], text_field: str, label_field: str) -> Example:
     for name in (text_field, label_field):
         if name not in record:
-            present = ", ".join(" ".join(str(key).split())[:40] for key in list(record)[:20])
+            present = some_of(list(map(short, record)), SHOWN)
             raise UserError(
                 f"{location}: no field `{name}`, only: {present}; set the task's text_field and "
                 "label_field to existing ones"

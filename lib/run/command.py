@@ -5,7 +5,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from lib.run.errors import UserError
+from lib.run.errors import UserError, describe
 
 
 def new_parser(module: str, description: str | None) -> argparse.ArgumentParser:
@@ -23,6 +23,6 @@ def one_line_errors(name: str) -> Iterator[None]:
     try:
         yield
     except (UserError, OSError) as error:
-        sys.exit(f"{name}: error: {error}")
+        sys.exit(f"{name}: error: {describe(error)}")
     except KeyboardInterrupt:
         sys.exit(130)

@@ -24,8 +24,10 @@ def about(path: Path) -> Iterator[None]:
         raise
 
 
-def describe(error: OSError) -> str:
-    """A file system error as one line, with how to fix it if the disk is full."""
+def describe(error: UserError | OSError) -> str:
+    """An expected error as one line; of a file system, with how to fix it if the disk is full."""
+    if isinstance(error, UserError):
+        return str(error)
     where = f"{error.filename}: " if error.filename else ""
     fix = ""
     if error.errno == errno.ENOSPC:

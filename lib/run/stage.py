@@ -191,8 +191,7 @@ def run_stage(
     except (UserError, OSError) as error:
         if debug:
             raise
-        line = describe(error) if isinstance(error, OSError) else str(error)
-        print(f"{name}: error: {line}", file=sys.stderr, flush=True)
+        print(f"{name}: error: {describe(error)}", file=sys.stderr, flush=True)
         sys.exit(1)
     except KeyboardInterrupt:
         sys.exit(130)

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 from huggingface_hub import HfApi, constants
 
-from lib.checkpoints.hub import one_line_errors
+from lib.checkpoints.hub import hub_errors
 from lib.commands import import_model
 from lib.commands.import_model import download_model
 from lib.run.errors import UserError
@@ -445,7 +445,7 @@ def test_full_disk():
     # Every write to this device fails with this error.
     with (
         pytest.raises(UserError, match="No space left on device; free some space"),
-        one_line_errors(HfApi(), NAME, COMMIT),
+        hub_errors(HfApi(), NAME, COMMIT),
     ):
         Path("/dev/full").write_text("x")
 
