@@ -203,13 +203,17 @@ class Vocab(Section):
     base: ProjectPath = SAMPLE
     # 5 special tokens, and one letter as the start and as the continuation of a word.
     size: Annotated[Whole, Field(ge=7)] = 7800
-    algorithm: Literal["bpe", "unigram"] = "bpe"
+    algorithm: Literal["bpe", "unigram", "byte_bpe"] = "bpe"
     lowercase: StrictBool = True
     strip_accents: StrictBool = True
     character_coverage: Annotated[Real, Field(gt=0.9, le=1)] = 1.0
     min_frequency: Positive = 3
     max_token_length: Annotated[Whole, Field(ge=2, le=100)] = 64
     max_sentence_length: Positive | None = None
+
+    @property
+    def makes_byte_bpe(self) -> bool:
+        return self.source == "sentencepiece" and self.algorithm == "byte_bpe"
 
     @model_validator(mode="after")
     def _base_fits_source(self) -> "Vocab":

@@ -35,8 +35,10 @@ from lib.train.saving import checkpoint, digests, kept_state, run_record, runs
 from lib.train.saving.checkpoint import exclusive
 from lib.train.saving.identity import INTERVALS, Identity, identify
 from lib.train.saving.tokenizer_files import special_ids, write_files
-from lib.vocab.directory import CONFIG, VOCABULARY, refuse_disagreement
-from lib.vocab.tokenizer import WordPieceTokenizer
+from lib.vocab.directory import refuse_disagreement
+from lib.vocab.loading import load_tokenizer
+from lib.vocab.names import CONFIG, TOKENIZER, VOCABULARY
+from lib.vocab.tokenizer import Tokenizer
 
 _DEMO_SIZE = 256
 
@@ -74,9 +76,9 @@ def main(
     settings = training_settings(params.pretrain, params.phases[phase])
     manifest = read_manifest(records)
     check_metrics("preprocess", "sample5M", "vocab", "split", f"records/{phase}")
-    manifest.check_vocabulary(records, vocab, (VOCABULARY, CONFIG))
+    manifest.check_vocabulary(records, vocab, (VOCABULARY, TOKENIZER, CONFIG))
     refuse_disagreement(vocab)
-    tokenizer = WordPieceTokenizer.load(vocab)
+    tokenizer = load_tokenizer(vocab)
     sequences = manifest.splits["train"].sequences
     key = "warmup_steps"
     try:
@@ -238,7 +240,7 @@ def _begin(
     phase: str,
     identity: Identity,
     config: EncoderConfig,
-    tokenizer: WordPieceTokenizer,
+    tokenizer: Tokenizer,
     facts: Mapping[str, Any],
 ) -> None:
     """Writes what identifies the run, and what its models need besides weights, into its folder."""

@@ -28,7 +28,7 @@ from lib.run.names import write_name
 from lib.run.stage import run_stage
 from lib.text.cleaning.cleaner import DocumentCleaner
 from lib.text.cleaning.edits import Cleaning
-from lib.vocab.tokenizer import WordPieceTokenizer
+from lib.vocab.loading import load_tokenizer
 
 
 def _clean(examples: Sequence[Example], settings: Cleaning) -> list[Example]:
@@ -42,7 +42,7 @@ def _read_model(
     task_name: str, path: Path, task: ProbeTask, train: list[Example], test: list[Example]
 ) -> ComparedModel:
     checkpoint = read_checkpoint(path, allow_missing_heads=True)
-    tokenizer = WordPieceTokenizer.load(path)
+    tokenizer = load_tokenizer(path)
     length, config = task.max_seq_length, checkpoint.config
     if length > config.max_position_embeddings:
         raise UserError(

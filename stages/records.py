@@ -34,18 +34,11 @@ from lib.run.stage import run_stage
 from lib.text.shards import refuse_other_names
 from lib.text.splits import SPLITS
 from lib.vocab.counts import TOKEN_COUNTS, read_token_counts
-from lib.vocab.directory import (
-    ADDED,
-    CONFIG,
-    MODEL_CONFIG,
-    SPECIAL,
-    TOKENIZER,
-    VOCABULARY,
-    read_directory,
-    refuse_disagreement,
-)
+from lib.vocab.directory import read_directory, refuse_disagreement
 from lib.vocab.extension import read_extension
-from lib.vocab.tokenizer import WordPieceTokenizer
+from lib.vocab.loading import load_tokenizer
+from lib.vocab.names import ADDED, CONFIG, MODEL_CONFIG, SPECIAL, TOKENIZER, VOCABULARY
+from lib.vocab.tokenizer import Tokenizer
 
 # Below it, sequences could be fuller if they held more examples.
 _LOW_FILL = 0.95
@@ -71,18 +64,18 @@ class ShardTask:
 
 
 @lru_cache(1)
-def _tokenizer(vocab: Path, digest: str) -> WordPieceTokenizer:
+def _tokenizer(vocab: Path, digest: str) -> Tokenizer:
     """The tokenizer, loaded once per process: its cache of words serves all shards.
 
     A worker of a cluster may outlive the vocabulary; the digest distinguishes vocabularies.
     """
-    return WordPieceTokenizer.load(vocab)
+    return load_tokenizer(vocab)
 
 
 def make_records(task: ShardTask) -> WrittenShard:
     """Tokenizes, pairs, masks, packs and encodes one shard."""
     tokenizer = _tokenizer(task.vocab, task.vocab_digest)
-    tokens = read_tokens(task.source, tokenizer.encode_lines)
+    tokens = read_tokens(task.source, tokenizer.encode_marked_lines)
     digest = new_digest()
     statistics = write_shard(
         task.target,
@@ -153,7 +146,7 @@ def from_external_examples(
         target,
         phase,
         params.phases[phase].max_seq_length,
-        VocabularyFacts.from_tokenizer(WordPieceTokenizer.load(vocab)),
+        VocabularyFacts.from_tokenizer(load_tokenizer(vocab)),
         params.split.dev_fraction,
         params.records.compression,
         choose_workers(params.cluster.workers, params.cluster.scheduler),
@@ -203,9 +196,10 @@ def main(
             },
             settings["train"].examples_per_sequence,
             params.records.seed,
-            {name: fingerprint.of_file(vocab / name) for name in (VOCABULARY, CONFIG)},
+            {name: fingerprint.of_file(vocab / name) for name in _vocabulary_files(vocab)},
             imported=not from_shards,
             segments=None if from_shards else segments,
+            word_marks=from_shards and load_tokenizer(vocab).continuation is None,
         )
         write_text(temporary / MANIFEST, text)
     results = Path("results/records") / phase
@@ -238,6 +232,12 @@ def main(
             f"records: {phase}: note: {found}; {_advice_on_pairs(settings['train'], from_shards)}",
             file=sys.stderr,
         )
+
+
+def _vocabulary_files(vocab: Path) -> tuple[str, ...]:
+    """The files that decide which ids a text has."""
+    # WordPiece has all of tokenizer.json in the two others.
+    return (VOCABULARY, CONFIG, *([] if read_directory(vocab).library is None else [TOKENIZER]))
 
 
 def _check_vocabulary(vocab: Path) -> None:

@@ -1,4 +1,4 @@
-"""vocab: data/sample -> data/vocab, a WordPiece vocabulary and its tokenizer files."""
+"""vocab: data/sample -> data/vocab, a vocabulary and its tokenizer files."""
 
 import sys
 from collections.abc import Mapping
@@ -14,12 +14,15 @@ from lib.run.paths import SAMPLE, VOCAB
 from lib.run.pool import worker_count
 from lib.run.stage import run_stage
 from lib.text.names import some_of
+from lib.vocab.byte_bpe import train_byte_bpe
 from lib.vocab.characters import BasicTokenizer
 from lib.vocab.counts import TOKEN_COUNTS, write_tokens_per_word
-from lib.vocab.export import write_tokenizer
 from lib.vocab.extension import Extension, extend, no_extension, write_extension
+from lib.vocab.library_extension import extend_library
+from lib.vocab.library_tokenizer import LibraryTokenizer
 from lib.vocab.report import (
     VocabularyFit,
+    count_tokens,
     measure_fit,
     unreachable_tokens,
     write_frequencies,
@@ -32,7 +35,8 @@ from lib.vocab.script_changes import (
     zero_width_note,
 )
 from lib.vocab.sources import existing_tokenizer, from_characters, from_sentencepiece
-from lib.vocab.tokenizer import WordPieceTokenizer
+from lib.vocab.tokenizer import Tokenizer
+from lib.vocab.wordpiece_tokenizer import WordPieceTokenizer
 from lib.vocab.words import WordCounts, count_words
 
 _RESULTS = Path("results/vocab")
@@ -44,16 +48,17 @@ _MAX_LENGTH = 512
 class _Vocabulary:
     """A vocabulary, with the SentencePiece model or the extension that it comes from, if any."""
 
-    tokenizer: WordPieceTokenizer
+    tokenizer: Tokenizer
     model: bytes | None = None
     extension: Extension | None = None
 
 
 def main(sample: Path = SAMPLE, base: Path | None = None, vocab: Path = VOCAB) -> None:
-    """Makes or imports a WordPiece vocabulary, and measures how well it fits the text.
+    """Makes or imports a vocabulary, and measures how well it fits the text.
 
     SAMPLE is the folder that sample5M wrote, BASE what the vocabulary is made from (the sample, a
-    vocab.txt or a model's folder; by default vocab.base), VOCAB the folder to write.
+    vocab.txt, a tokenizer.json or a model's folder; by default vocab.base), VOCAB the folder to
+    write.
     """
     params = load_params()
     check_metrics("sample5M")
@@ -75,22 +80,38 @@ def main(sample: Path = SAMPLE, base: Path | None = None, vocab: Path = VOCAB) -
     counts = count(existing.zero_width if existing else ())
     if not counts["train"].words:
         raise UserError(f"{sample / 'train.txt'}: no words to make a vocabulary from; add text")
-    zero_width: tuple[str, ...] = ()
-    if not existing and (zero_width := meaningful_zero_width(counts["train"])):
-        counts = count(zero_width)
-    made = _make_vocabulary(settings, existing, basic, counts["train"], zero_width)
-    tokenizer, extension = made.tokenizer, made.extension
-    vocabulary = tokenizer.vocabulary
-    fits = {name: measure_fit(tokenizer, counted) for name, counted in counts.items()}
-    with new_directory(vocab) as temporary:
-        write_tokenizer(
-            temporary,
-            vocabulary,
+    if isinstance(existing, LibraryTokenizer):
+        made = _of_library(settings, existing, counts["train"])
+    elif settings.makes_byte_bpe:
+        files, tokens = train_byte_bpe(
+            sample / "train.txt",
+            settings.size,
             settings.lowercase,
             settings.strip_accents,
-            _MAX_LENGTH,
-            zero_width=tokenizer.zero_width,
+            settings.max_token_length,
+            settings.max_sentence_length,
         )
+        made = _Vocabulary(LibraryTokenizer(files, tokens))
+    else:
+        zero_width: tuple[str, ...] = ()
+        if not existing and (zero_width := meaningful_zero_width(counts["train"])):
+            counts = count(zero_width)
+        made = _make_vocabulary(settings, existing, basic, counts["train"], zero_width)
+    tokenizer, extension = made.tokenizer, made.extension
+    vocabulary = tokenizer.vocabulary
+    fits = {
+        name: measure_fit(
+            tokenizer,
+            counted,
+            # Of WordPiece's, the counts are the sums over all words.
+            count_tokens(tokenizer, sample / f"{name}.txt")
+            if isinstance(tokenizer, LibraryTokenizer)
+            else None,
+        )
+        for name, counted in counts.items()
+    }
+    with new_directory(vocab) as temporary:
+        tokenizer.write(temporary, _MAX_LENGTH, segments=True)
         if made.model:
             (temporary / "sentencepiece.model").write_bytes(made.model)
         write_extension(temporary, extension or no_extension(vocabulary))
@@ -102,7 +123,11 @@ def main(sample: Path = SAMPLE, base: Path | None = None, vocab: Path = VOCAB) -
         "size": len(vocabulary),
         "alphabet": sum(len(token) == 1 for token in vocabulary),
         "unused_entries": sum(token.startswith("[unused") for token in vocabulary),
-        "unreachable_tokens": len(unreachable_tokens(tokenizer)),
+        **(
+            {"unreachable_tokens": len(unreachable_tokens(tokenizer))}
+            if isinstance(tokenizer, WordPieceTokenizer)
+            else {}
+        ),
         "new_words": len(extension.new_tokens) if extension else 0,
         "sentences_too_long": counts["train"].long_sentences,
     }
@@ -114,14 +139,25 @@ def main(sample: Path = SAMPLE, base: Path | None = None, vocab: Path = VOCAB) -
     _print_summary(settings, made, fits, counts["train"])
 
 
+def _of_library(settings: Vocab, existing: LibraryTokenizer, counts: WordCounts) -> _Vocabulary:
+    """A tokenizer that the library runs, as it is or extended."""
+    if settings.source != "extend":
+        return _Vocabulary(existing)
+    tokenizer, extension = extend_library(
+        existing, counts.words, settings.size, settings.min_frequency
+    )
+    return _Vocabulary(tokenizer, extension=extension)
+
+
 def _make_vocabulary(
     settings: Vocab,
-    existing: WordPieceTokenizer | None,
+    existing: Tokenizer | None,
     basic: BasicTokenizer,
     counts: WordCounts,
     zero_width: tuple[str, ...],
 ) -> _Vocabulary:
-    """Makes a vocabulary of the sample, or extends an existing one."""
+    """Makes a WordPiece vocabulary of the sample, or extends an existing one."""
+    assert existing is None or isinstance(existing, WordPieceTokenizer)
     model = extension = None
     if settings.source == "sentencepiece":
         vocabulary, model = from_sentencepiece(

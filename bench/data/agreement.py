@@ -26,7 +26,7 @@ from lib.run import tf
 from lib.run.errors import UserError
 from lib.text.cleaning.sentences import split_sentences
 from lib.text.documents import format_document
-from lib.vocab.tokenizer import WordPieceTokenizer
+from lib.vocab.wordpiece_tokenizer import WordPieceTokenizer
 
 THRESHOLD = 4.0  # of |z|
 LENGTH, PREDICTIONS, PROBABILITY = 128, 20, 0.15

@@ -22,7 +22,8 @@ from bench.common.report import revision
 from bench.peers import google_bert
 from lib.run import tf
 from lib.vocab.export import write_tokenizer
-from lib.vocab.tokenizer import MAX_WORD_LENGTH, WordPieceTokenizer
+from lib.vocab.settings import MAX_WORD_LENGTH
+from lib.vocab.wordpiece_tokenizer import WordPieceTokenizer
 
 _LONG_WORD = re.compile(rf"\S{{{MAX_WORD_LENGTH + 1}}}")
 

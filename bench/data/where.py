@@ -20,7 +20,7 @@ from typing import Any
 # Part -> functions, by the names under which their callers look them up.
 PARTS = {
     "records": {
-        "vocabulary": ["lib.vocab.tokenizer.WordPieceTokenizer.load"],
+        "vocabulary": ["stages.records.load_tokenizer"],
         "tokenization": ["stages.records.read_tokens"],
         "pairs": ["lib.records.shard.make_examples"],
         "assembly": ["lib.records.shard.assemble"],

@@ -8,7 +8,7 @@ import numpy as np
 
 from lib.evaluation.unigram import Unigram
 from lib.records.tfrecord_reader import read_examples
-from lib.vocab.tokenizer import WordPieceTokenizer
+from lib.vocab.loading import load_tokenizer
 
 
 def unigram_loss(paths: Mapping[str, str]) -> float:
@@ -18,7 +18,7 @@ def unigram_loss(paths: Mapping[str, str]) -> float:
         paths: as in jobs: `records`, next to the shards whose training text is counted;
             `heldout_records`, with static masks, not packed; `vocabulary`.
     """
-    tokenizer = WordPieceTokenizer.load(Path(paths["vocabulary"]))
+    tokenizer = load_tokenizer(Path(paths["vocabulary"]))
     counts = np.zeros(len(tokenizer.vocabulary), np.int64)
     for path in sorted((Path(paths["records"]).parents[1] / "shards/train").glob("*.txt")):
         with path.open(encoding="utf-8") as lines:

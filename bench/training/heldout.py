@@ -26,14 +26,13 @@ from lib.records.manifest import read_manifest
 from lib.records.masking import VocabularyFacts, mask_sequences
 from lib.run import random, tf
 from lib.train.input import evaluation_batches
-from lib.vocab.tokenizer import WordPieceTokenizer
+from lib.vocab.loading import load_tokenizer
+from lib.vocab.tokenizer import Tokenizer
 
 _BATCH_SIZE = 32
 
 
-def block_batches(
-    text: Path, tokenizer: WordPieceTokenizer, length: int, seed: int = 1
-) -> list[Batch]:
+def block_batches(text: Path, tokenizer: Tokenizer, length: int, seed: int = 1) -> list[Batch]:
     """Batches of a text cut into blocks and masked.
 
     Each line becomes [CLS] line [SEP]; all are concatenated and cut into blocks of `length` tokens.
@@ -123,7 +122,7 @@ def _dev_batches(records: Path) -> list[Batch]:
 def main(path: Path, models: list[Path]) -> None:
     job = read_json(path)
     records = Path(job["heldout_records"])
-    tokenizer = WordPieceTokenizer.load(Path(job["vocabulary"]))
+    tokenizer = load_tokenizer(Path(job["vocabulary"]))
     sets = {"records": _dev_batches(records)}
     if "heldout_text" in job:
         sets["blocks"] = block_batches(Path(job["heldout_text"]), tokenizer, job["length"])

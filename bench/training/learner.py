@@ -25,7 +25,8 @@ from lib.train.learning_rates import learning_rates
 from lib.train.saving.tokenizer_files import special_ids
 from lib.train.step import Trainer
 from lib.train.strategy import make_strategy
-from lib.vocab.tokenizer import WordPieceTokenizer
+from lib.vocab.loading import load_tokenizer
+from lib.vocab.tokenizer import Tokenizer
 
 
 def train(job: dict[str, Any], steps: int, meter: Meter) -> None:
@@ -42,7 +43,7 @@ def train(job: dict[str, Any], steps: int, meter: Meter) -> None:
         **job["pretrain"],
     )
     vocabulary = Path(job["vocabulary"])
-    tokenizer = WordPieceTokenizer.load(vocabulary)
+    tokenizer = load_tokenizer(vocabulary)
     init = Path(job.get("init", vocabulary))
     start = read_initial_model(
         settings, "main", init, vocabulary, tokenizer, job["length"], False, segments=1
@@ -54,7 +55,7 @@ def train_phase(
     config: EncoderConfig,
     settings: Pretrain,
     records: Path,
-    tokenizer: WordPieceTokenizer,
+    tokenizer: Tokenizer,
     weights: Mapping[str, np.ndarray],
     meter: Meter,
 ) -> dict[str, np.ndarray]:

@@ -27,7 +27,7 @@ from lib.run import tf
 from lib.train.input import training_batches
 from lib.train.step import Trainer
 from lib.train.strategy import make_strategy
-from lib.vocab.tokenizer import WordPieceTokenizer
+from lib.vocab.loading import load_tokenizer
 
 
 class LocalModernBert(ModernBertConfig):
@@ -70,7 +70,7 @@ def record_batches(
     return training_batches(
         records,
         read_manifest(records),
-        WordPieceTokenizer.load(vocabulary),
+        load_tokenizer(vocabulary),
         batch_size=batch_size,
         steps=steps,
         buffer=Pretrain().shuffle_buffer,

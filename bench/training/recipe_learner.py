@@ -19,7 +19,7 @@ from lib.params import load_params
 from lib.run.phases import training_settings
 from lib.train.initial_weights import read_initial_model
 from lib.vocab.counts import read_tokens_per_word
-from lib.vocab.tokenizer import WordPieceTokenizer
+from lib.vocab.loading import load_tokenizer
 
 
 def train(job: dict[str, Any], steps: int, meter: Meter) -> None:
@@ -27,7 +27,7 @@ def train(job: dict[str, Any], steps: int, meter: Meter) -> None:
     project = Path(job["project"])
     params = load_params(project / "params.yaml")
     vocabulary = project / "data/vocab"
-    tokenizer = WordPieceTokenizer.load(vocabulary)
+    tokenizer = load_tokenizer(vocabulary)
     weights, done = None, 0
     for name, fraction in job["phases"].items():
         settings = training_settings(params.pretrain, params.phases[name])
@@ -60,7 +60,7 @@ def score(job: dict[str, Any], result: dict[str, Any]) -> None:
     """Adds the metrics of each saved model, on the same masked words of the test split."""
     project = Path(job["project"])
     params = load_params(project / "params.yaml")
-    tokenizer = WordPieceTokenizer.load(project / "data/vocab")
+    tokenizer = load_tokenizer(project / "data/vocab")
     shards = sorted((project / "data/shards/test").glob("*.txt"))
     words = read_tokens_per_word(project / "results/vocab/tokens_per_word.csv")
     held_out = HeldOut(shards, tokenizer, params.evaluate, params.records, TokenCountCode(words))

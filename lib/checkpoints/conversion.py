@@ -13,6 +13,7 @@ and compared bit for bit.
 """
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -31,15 +32,9 @@ from lib.model.initialization import initial_values
 from lib.run.atomic import new_directory, write_text
 from lib.run.errors import UserError
 from lib.run.json_files import read_object
-from lib.vocab.directory import (
-    CONFIG,
-    VOCABULARY,
-    TokenizerFiles,
-    has_vocabulary,
-    read_directory,
-)
-from lib.vocab.export import write_tokenizer
-from lib.vocab.tokenizer import WordPieceTokenizer
+from lib.vocab.directory import TokenizerFiles, has_vocabulary, read_directory
+from lib.vocab.loading import make_tokenizer
+from lib.vocab.names import CONFIG, VOCABULARY
 
 HUGGING_FACE, GOOGLE = "huggingface", "google"
 _SPECIAL_IDS = [f"{name}_token_id" for name in ("pad", "cls", "bos", "sep", "eos")]
@@ -163,12 +158,10 @@ def _tokenizer_files(
             f"kept {vocab_size - entries} word embeddings beyond the {entries} entries of the "
             "vocabulary"
         )
-    return TokenizerFiles(
-        files.path,
-        files.vocabulary,
-        lowercase if files.lowercase is None else files.lowercase,
-        strip_accents if files.strip_accents is None else files.strip_accents,
-        zero_width=files.zero_width,
+    return replace(
+        files,
+        lowercase=lowercase if files.lowercase is None else files.lowercase,
+        strip_accents=strip_accents if files.strip_accents is None else files.strip_accents,
     )
 
 
@@ -183,6 +176,11 @@ def _write_google(
     notes += google.compatibility_notes(config)
     if files is None:
         return
+    if files.library:
+        raise UserError(
+            f"{files.path}: not BERT's WordPiece, which is all that Google's code has; convert the "
+            f"model to {HUGGING_FACE}, or give --without-tokenizer"
+        )
     write_text(folder / VOCABULARY, "".join(f"{token}\n" for token in files.vocabulary))
     if files.lowercase is not None:
         # Google's code ignores this file. It spares later readers a guess.
@@ -218,16 +216,10 @@ def _write_hugging_face(
                 f"{files.path.parent}: no {CONFIG}, so it is unknown whether the tokenizer "
                 "lower-cases; give --lowercase yes (uncased models) or --lowercase no"
             )
-        tokenizer = WordPieceTokenizer.of(files, files.lowercase, files.strip_accents)
+        tokenizer = make_tokenizer(files, files.lowercase, files.strip_accents)
         special_ids = config.special_ids(tokenizer.pad_id, tokenizer.cls_id, tokenizer.sep_id)
-        write_tokenizer(
-            folder,
-            files.vocabulary,
-            files.lowercase,
-            files.strip_accents,
-            config.max_position_embeddings,
-            segments=config.has_next_sentence,
-            zero_width=files.zero_width,
+        tokenizer.write(
+            folder, config.max_position_embeddings, config.has_next_sentence, listing=False
         )
     huggingface.write_model(folder, config, weights, special_ids)
 

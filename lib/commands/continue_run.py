@@ -23,7 +23,7 @@ from lib.train.saving import checkpoint, continuing, kept_state, run_record, run
 from lib.train.saving.identity import Identity, identify
 from lib.train.saving.links import link
 from lib.train.saving.tokenizer_files import digests_of
-from lib.vocab.tokenizer import WordPieceTokenizer
+from lib.vocab.loading import load_tokenizer
 
 
 def main() -> None:
@@ -93,7 +93,7 @@ def replaced_inputs(
     before, now = record["training_sequences"], manifest.splits["train"].sequences
     replaced = {"records": f"{before:,} -> {now:,} training sequences"}
     config = config_from_record(record["config"])
-    if digests_of(config, WordPieceTokenizer.load(VOCAB)) == record["tokenizer"]:
+    if digests_of(config, load_tokenizer(VOCAB)) == record["tokenizer"]:
         # For example, data/vocab has the number of occurrences of each token.
         replaced["vocab"] = ""
         if record["from_scratch"]:

@@ -74,7 +74,11 @@ PACKED_SEQUENCE_BYTES, PACKED_POSITION_BYTES, EXAMPLE_BYTES = 250.0, 4.0, 6.0
 GZIP_RATIO = 0.21
 
 # The stage vocab (docs/vocabulary.md): seconds and bytes of memory per byte of the sample.
-VOCABULARY = {"bpe": (24 / 94e6, 371 * MIB / 94e6), "unigram": (67 / 94e6, 1649 * MIB / 94e6)}
+VOCABULARY = {
+    "bpe": (24 / 94e6, 371 * MIB / 94e6),
+    "unigram": (67 / 94e6, 1649 * MIB / 94e6),
+    "byte_bpe": (54 / 94e6, 400 * MIB / 94e6),
+}
 # Peak bytes of a process of each data stage (docs/bench.md).
 STAGE_MEMORY = {
     "preprocess": 92 * MIB,

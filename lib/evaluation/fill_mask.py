@@ -8,7 +8,7 @@ from lib.evaluation.evaluator import Evaluator
 from lib.evaluation.unigram import Unigram
 from lib.run import random
 from lib.text.documents import read_corpus
-from lib.vocab.tokenizer import WordPieceTokenizer
+from lib.vocab.tokenizer import Tokenizer
 
 _MAX_DOCUMENTS = 200
 _MIN_TOKENS, _MAX_TOKENS = 8, 40
@@ -25,7 +25,7 @@ def example_sentences(shards: list[Path]) -> Iterator[str]:
 
 def fill_mask_examples(
     evaluator: Evaluator,
-    tokenizer: WordPieceTokenizer,
+    tokenizer: Tokenizer,
     unigram: Unigram,
     sentences: Iterable[str],
     count: int,
@@ -41,16 +41,18 @@ def fill_mask_examples(
     for number, sentence in enumerate(sentences):
         if len(examples) == count:
             break
+        marked, _ = tokenizer.encode_marked_lines(sentence)
         ids = tokenizer.encode(sentence)
-        tokens = [vocabulary[token_id] for token_id in ids]
-        continued = [*tokenizer.continuation[ids[1:]], False]
+        tokens = [tokenizer.text_of(vocabulary[token_id]) for token_id in ids]
+        continues = tokenizer.continues_word(marked).tolist()
+        continued = [*continues[1:], False]
         # Words that are one token of letters, in Latin script of at least four: in other scripts a
         # word may well have one character.
         candidates = [
             position
             for position, token in enumerate(tokens)
             if token.isalpha() and (len(token) >= 4 or not token.isascii())
-            if not continued[position]
+            if not continued[position] and not continues[position]
         ]
         if not _MIN_TOKENS <= len(ids) <= length - 2 or not candidates:
             continue
@@ -62,11 +64,19 @@ def fill_mask_examples(
         tokens[position] = "____"
         examples.append(
             {
-                "sentence": " ".join(tokens).replace(" ##", ""),
-                "word": vocabulary[ids[position]],
-                "guesses": [vocabulary[token_id] for token_id, _ in best],
+                "sentence": _joined(tokens, continues),
+                "word": tokenizer.text_of(vocabulary[ids[position]]),
+                "guesses": [tokenizer.display(vocabulary[token_id]) for token_id, _ in best],
                 "probabilities": [round(probability, 4) for _, probability in best],
-                "unigram_guess": vocabulary[unigram.top],
+                "unigram_guess": tokenizer.display(vocabulary[unigram.top]),
             }
         )
     return examples
+
+
+def _joined(tokens: list[str], continues: list[bool]) -> str:
+    """The words of a sentence, with a space between any two."""
+    return "".join(
+        token if continued else f" {token}"
+        for token, continued in zip(tokens, continues, strict=True)
+    ).strip()

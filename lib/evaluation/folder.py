@@ -13,8 +13,8 @@ from lib.params import Params
 from lib.run.errors import UserError
 from lib.run.pool import worker_count
 from lib.vocab.characters import BasicTokenizer
+from lib.vocab.loading import load_tokenizer
 from lib.vocab.report import measure_fit
-from lib.vocab.tokenizer import WordPieceTokenizer
 from lib.vocab.words import count_words
 
 
@@ -40,7 +40,7 @@ def evaluate_folder(
     evaluator = Evaluator(*read_model(model))
     length = params.phases[params.evaluate.phase].max_seq_length
     length = min(length, evaluator.config.max_position_embeddings)
-    tokenizer = WordPieceTokenizer.load(model)
+    tokenizer = load_tokenizer(model)
     counted = count_words(
         training_text,
         BasicTokenizer(tokenizer.lowercase, tokenizer.strip_accents),

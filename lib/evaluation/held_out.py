@@ -29,7 +29,7 @@ from lib.params import Evaluate, Records
 from lib.records.settings import RecordSettings
 from lib.run.errors import UserError
 from lib.text.documents import read_corpus
-from lib.vocab.tokenizer import WordPieceTokenizer
+from lib.vocab.tokenizer import Tokenizer
 
 # Batches of masked words whose later passes share batches (see `lib.evaluation.code_length`).
 _BATCHES_PER_WINDOW = 16
@@ -47,7 +47,7 @@ class HeldOut:
     """
 
     shards: list[Path]
-    tokenizer: WordPieceTokenizer
+    tokenizer: Tokenizer
     settings: Evaluate
     records: Records
     count_code: TokenCountCode

@@ -17,8 +17,8 @@ import numpy as np
 
 from lib.run import random
 from lib.vocab.characters import BasicTokenizer
-from lib.vocab.settings import ZERO_WIDTH
-from lib.vocab.tokenizer import SPECIAL_TOKENS, raw_span_finder
+from lib.vocab.settings import SPECIAL_TOKENS, ZERO_WIDTH
+from lib.vocab.wordpiece_tokenizer import raw_span_finder
 
 _MAX_CACHED = 500_000
 _ZERO_WIDTH_RUNS = re.compile(f"([{''.join(ZERO_WIDTH)}]+)")

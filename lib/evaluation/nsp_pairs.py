@@ -13,7 +13,7 @@ from lib.records.settings import RecordSettings
 from lib.records.shard import make_examples
 from lib.records.tokens import read_tokens
 from lib.run.random import generator
-from lib.vocab.tokenizer import WordPieceTokenizer
+from lib.vocab.tokenizer import Tokenizer
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class PairBatch:
 
 def pair_batches(
     shards: list[Path],
-    tokenizer: WordPieceTokenizer,
+    tokenizer: Tokenizer,
     settings: RecordSettings,
     masked_lm_prob: float,
     max_pairs: int,

@@ -19,8 +19,8 @@ from lib.model.encoder_config import EncoderConfig
 from lib.params import Params
 from lib.run.errors import UserError
 from lib.vocab.counts import TOKEN_COUNTS, read_token_counts, read_tokens_per_word
-from lib.vocab.directory import VOCABULARY, read_vocabulary
-from lib.vocab.tokenizer import WordPieceTokenizer
+from lib.vocab.directory import has_vocabulary, read_directory
+from lib.vocab.loading import load_tokenizer
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ def evaluate_phase(
     settings, length = params.evaluate, params.phases[phase].max_seq_length
     lengths = sorted({length, *settings.lengths})
     evaluator = _load(model, lengths[-1])
-    tokenizer = WordPieceTokenizer.load(model)
+    tokenizer = load_tokenizer(model)
     counts = read_token_counts(vocab / TOKEN_COUNTS)
     # The model may have spare entries.
     if not len(counts) == len(tokenizer.vocabulary) <= evaluator.config.vocab_size:
@@ -73,10 +73,9 @@ def evaluate_phase(
             f"{evaluator.config.vocab_size} embeddings, but {vocab} has {len(counts)} tokens; "
             "train the model with this vocabulary"
         )
-    listed = vocab / VOCABULARY
-    if listed.exists() and read_vocabulary(listed) != tokenizer.vocabulary:
+    if has_vocabulary(vocab) and read_directory(vocab).vocabulary != tokenizer.vocabulary:
         raise UserError(
-            f"{listed}: not the vocabulary of {model}, so its counts are those of other tokens; "
+            f"{vocab}: not the vocabulary of {model}, so its counts are those of other tokens; "
             "train the model with this vocabulary"
         )
     # As the model was trained: for external records, params.yaml does not say it.

@@ -16,9 +16,12 @@ import numpy as np
 
 from lib.evaluation.masked_words import WordFinder, masked_words, segment_draws
 from lib.evaluation.metrics import MaskedWordScores, TokenCountCode, TokenScores
+from lib.evaluation.word_tokens import word_tokens
 from lib.records.pairs import PAIR_SPECIAL_TOKENS, SINGLE_SPECIAL_TOKENS
 from lib.text.documents import read_corpus
-from lib.vocab.tokenizer import SPECIAL_TOKENS, WordPieceTokenizer
+from lib.vocab.library_tokenizer import LibraryTokenizer
+from lib.vocab.settings import SPECIAL_TOKENS
+from lib.vocab.tokenizer import Tokenizer
 
 _MAX_CACHED = 500_000
 # Token positions per batch: enough to be fast, few enough for logits over a large vocabulary.
@@ -245,7 +248,7 @@ class MaskedWordSequences:
 
     def __init__(
         self,
-        tokenizer: WordPieceTokenizer,
+        tokenizer: Tokenizer,
         length: int,
         probability: float,
         seed: int,
@@ -300,8 +303,8 @@ class MaskedWordSequences:
     def _document(self, text: bytes, sentences: int) -> _Document:
         lines = [self._finder.words(line) for line in text.decode().split("\n")[:sentences]]
         words = [word for line in lines for word in line]
-        tokens = [self._encode(word) for word in words]
         masked = masked_words(text, len(words), self._probability, self._seed).tolist()
+        tokens = self._tokens(text, lines, masked)
         for index in np.flatnonzero(masked).tolist():
             masked[index] = words[index] not in SPECIAL_TOKENS and self._can_mask(tokens[index])
         seen = [
@@ -319,6 +322,17 @@ class MaskedWordSequences:
             list(accumulate(map(len, lines), initial=0)),
             segment_draws(text, len(words), self._seed),
         )
+
+    def _tokens(self, text: bytes, lines: list[list[str]], masked: list[bool]) -> list[list[int]]:
+        """The ids of the words of each line."""
+        tokenizer = self._tokenizer
+        if not isinstance(tokenizer, LibraryTokenizer):
+            return [self._encode(word) for words in lines for word in words]
+        found: list[list[int]] = []
+        for line, words in zip(text.decode().split("\n"), lines, strict=False):
+            own = masked[len(found) : len(found) + len(words)]
+            found += word_tokens(tokenizer, line, words, own)
+        return found
 
     def _pair(
         self, document: _Document, start: int, stop: int, ids: list[int]

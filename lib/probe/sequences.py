@@ -8,7 +8,7 @@ import numpy as np
 
 from lib.probe.labelled import Example
 from lib.run import random
-from lib.vocab.tokenizer import WordPieceTokenizer
+from lib.vocab.tokenizer import Tokenizer
 
 _MIN_LENGTH = 16
 # Sequences are sorted by length within windows of this many batches: less padding, in an order that
@@ -33,7 +33,7 @@ class LabelledSequence:
 
 
 def text_sequences(
-    examples: Sequence[Example], tokenizer: WordPieceTokenizer, max_seq_length: int
+    examples: Sequence[Example], tokenizer: Tokenizer, max_seq_length: int
 ) -> list[LabelledSequence]:
     """One sequence per text to be classified, truncated at its end if too long."""
     # Line ends inside a text become spaces, since encode_lines takes one text per line.
@@ -48,7 +48,7 @@ def text_sequences(
 
 
 def sentence_sequences(
-    examples: Sequence[Example], tokenizer: WordPieceTokenizer, max_seq_length: int
+    examples: Sequence[Example], tokenizer: Tokenizer, max_seq_length: int
 ) -> list[list[LabelledSequence]]:
     """The sequences of each sentence to be tagged: one, or as many as its words need.
 
@@ -83,7 +83,7 @@ def sentence_sequences(
     return sentences
 
 
-def _add_special_tokens(ids: np.ndarray, tokenizer: WordPieceTokenizer) -> np.ndarray:
+def _add_special_tokens(ids: np.ndarray, tokenizer: Tokenizer) -> np.ndarray:
     return np.concatenate([[tokenizer.cls_id], ids, [tokenizer.sep_id]]).astype(np.int32)
 
 

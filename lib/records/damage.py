@@ -55,6 +55,7 @@ def find_damage(
     ]
     limits = {
         "input_ids": vocab_size,
+        "continues_word": 2,
         "masked_lm_ids": vocab_size,
         "segment_ids": type_vocab_size,
         "position_ids": manifest.max_seq_length,

@@ -97,6 +97,8 @@ class Manifest:
         mask_replace_prob, random_replace_prob: fractions of the tokens to predict that are
             replaced by [MASK] and by a random token.
         vocabulary_md5: of the vocabulary's files, by name.
+        word_marks: sequences to be masked say which tokens continue a word, as the vocabulary does
+            not.
     """
 
     max_seq_length: int
@@ -113,6 +115,7 @@ class Manifest:
     mask_replace_prob: float = LATER_SETTINGS["mask_replace_prob"]
     random_replace_prob: float = LATER_SETTINGS["random_replace_prob"]
     vocabulary_md5: Mapping[str, str] = field(default_factory=dict)
+    word_marks: bool = False
 
     def check_vocabulary(self, records: Path, vocab: Path, names: Iterable[str]) -> None:
         """Refuses records that were made with another vocabulary: all their ids would be wrong.
@@ -175,6 +178,7 @@ def read_manifest(records: Path) -> Manifest:
             compression={"none": "", "gzip": "GZIP"}[settings["compression"]],
             splits={split: _read_split(facts) for split, facts in values["splits"].items()},
             vocabulary_md5=dict(values.get("vocabulary_md5", {})),
+            word_marks=values.get("word_marks", False),
         )
     except FileNotFoundError:
         raise UserError(f"{path}: no such file; run the records stage first") from None
@@ -225,6 +229,8 @@ def feature_sizes(manifest: Manifest, split: Split) -> tuple[dict[str, int], dic
         predictions = split.predictions_per_sequence or manifest.predictions_per_sequence
         integers |= {"masked_lm_positions": predictions, "masked_lm_ids": predictions}
         floats["masked_lm_weights"] = predictions
+    elif manifest.word_marks:
+        integers["continues_word"] = length
     return integers, floats
 
 
@@ -252,6 +258,7 @@ def manifest_json(
     vocabulary_md5: Mapping[str, str],
     imported: bool = False,
     segments: int | None = None,
+    word_marks: bool = False,
 ) -> str:
     """The text of `manifest.json`.
 
@@ -262,6 +269,7 @@ def manifest_json(
         vocabulary_md5: MD5 of the vocabulary's files, by name.
         imported: the examples are external, see `UNKNOWN_IF_IMPORTED`.
         segments: of external examples, which may have two without being pairs with a label.
+        word_marks: see `Manifest`.
     """
     unknown = dict.fromkeys(UNKNOWN_IF_IMPORTED) if imported else {}
     train = splits["train"]
@@ -277,6 +285,7 @@ def manifest_json(
         "examples_per_sequence": examples_per_sequence,
         "predictions_per_sequence": train.predictions_per_sequence,
         **({} if segments is None else {"segments": segments}),
+        **({"word_marks": True} if word_marks else {}),
         "vocabulary_md5": dict(vocabulary_md5),
         "splits": {
             split: {

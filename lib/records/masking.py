@@ -32,13 +32,15 @@ _LAST = np.uint64(0xFFFFFFFFFFFFFFFF)  # key of a position that is not a candida
 
 
 class Tokenizer(Protocol):
-    """The part of `lib.vocab.tokenizer.WordPieceTokenizer` that masking needs."""
+    """The part of `lib.vocab.tokenizer.Tokenizer` that masking needs."""
 
     cls_id: int
     sep_id: int
     mask_id: int
-    vocabulary: list[str]
-    continuation: np.ndarray
+    continuation: np.ndarray | None
+
+    @property
+    def vocab_size(self) -> int: ...
 
 
 @dataclass(frozen=True)
@@ -48,14 +50,15 @@ class VocabularyFacts:
     Attributes:
         cls_id, sep_id, mask_id: ids of [CLS], [SEP] and [MASK].
         vocab_size: number of entries.
-        continuation: bool [vocab_size]: the wordpiece continues a word (it starts with ##).
+        continuation: bool [vocab_size]: the wordpiece continues a word (it starts with ##). None
+            if the ids of the text are marked instead (`lib.vocab.tokenizer.CONTINUES_WORD`).
     """
 
     cls_id: int
     sep_id: int
     mask_id: int
     vocab_size: int
-    continuation: np.ndarray
+    continuation: np.ndarray | None
 
     @classmethod
     def from_tokenizer(cls, tokenizer: Tokenizer) -> Self:
@@ -63,7 +66,7 @@ class VocabularyFacts:
             tokenizer.cls_id,
             tokenizer.sep_id,
             tokenizer.mask_id,
-            len(tokenizer.vocabulary),
+            tokenizer.vocab_size,
             tokenizer.continuation,
         )
 
@@ -106,6 +109,7 @@ def mask_sequences(
     generator: np.random.Generator,
     mask_replace_prob: float = 0.8,
     random_replace_prob: float = 0.1,
+    continues_word: np.ndarray | None = None,
 ) -> Masked:
     """Masks a batch of sequences.
 
@@ -120,15 +124,17 @@ def mask_sequences(
         whole_word_mask: choose words, not tokens. A word is a token and the ## tokens that
             directly follow it. (Google's script also joins ## tokens after a [SEP] to the word
             before it. Here a word that truncation cut is a word of its own.)
+        continues_word: bool [B, S]: tokens that continue a word, if the vocabulary does not say so.
     """
     is_token = np.arange(input_ids.shape[1]) < lengths[:, np.newaxis]  # [B, S]
     candidates = is_token & (input_ids != vocabulary.cls_id) & (input_ids != vocabulary.sep_id)
     limit = min(max_predictions_per_seq, input_ids.shape[1])
     counts = prediction_counts(lengths, masked_lm_prob, limit)  # [B]
     if whole_word_mask:
-        selected = _choose_words(
-            candidates, vocabulary.continuation.take(input_ids), counts, generator
-        )
+        if vocabulary.continuation is not None:
+            continues_word = vocabulary.continuation.take(input_ids)
+        assert continues_word is not None
+        selected = _choose_words(candidates, continues_word, counts, generator)
     else:
         selected = _choose_tokens(candidates, counts, generator)
     return _replace(

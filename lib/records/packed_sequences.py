@@ -41,6 +41,7 @@ def assemble_packed(
     Returns:
         input_ids: int32 [B, S]: the examples one after the other, then 0.
         segment_ids: uint8 [B, S].
+        continues_word: uint8 [B, S], if the examples have it.
         position_ids: int32 [B, S]: position within the example; 0 in the padding.
         example_ids: uint8 (int32 if K > 255) [B, S]: 1 to K, the number of the example in its
             sequence; 0 in the padding.
@@ -60,7 +61,8 @@ def assemble_packed(
     numbers = np.arange(1, packs.shape[1] + 1, dtype=np.uint8 if packs.shape[1] < 256 else np.int32)
     packed = {
         name: examples[name].take(sources, mode="clip") * is_token
-        for name in ("input_ids", "segment_ids")
+        for name in ("input_ids", "segment_ids", "continues_word")
+        if name in examples
     }
     packed["position_ids"] = position_ids * is_token
     packed["example_ids"] = slots.spread(is_used * numbers)

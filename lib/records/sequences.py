@@ -7,12 +7,14 @@
 Shapes: B sequences in the batch, S max_seq_length.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Self
 
 import numpy as np
 
 from lib.records.pairs import Examples
 from lib.records.tokens import Tokens
+from lib.vocab.tokenizer import CONTINUES_WORD
 
 
 @dataclass(frozen=True)
@@ -25,6 +27,8 @@ class Sequences:
         segment_ids: uint8 [B, S]: 0 for [CLS] A [SEP] and the padding, 1 for B [SEP].
         next_sentence_labels: uint8 [B, 1]: 0 = B follows A in the text, 1 = B is random.
         lengths: int64 [B]: tokens per sequence, special tokens included.
+        continues_word: bool [B, S]: tokens that continue a word; None if the vocabulary says which
+            do.
     """
 
     input_ids: np.ndarray
@@ -32,6 +36,15 @@ class Sequences:
     segment_ids: np.ndarray
     next_sentence_labels: np.ndarray
     lengths: np.ndarray
+    continues_word: np.ndarray | None = None
+
+    def without_marks(self) -> Self:
+        """The sequences of a text with marked ids: ids without marks, and `continues_word`."""
+        return replace(
+            self,
+            input_ids=self.input_ids & ~CONTINUES_WORD,
+            continues_word=(self.input_ids & CONTINUES_WORD) != 0,
+        )
 
 
 def assemble(

@@ -159,6 +159,8 @@ class _Batches:
                 vocabulary.cls_id,
                 vocabulary.sep_id,
             )
+            if vocabulary.continuation is None:
+                sequences = sequences.without_marks()
             masked = None
             if settings.masking == "static":
                 masked = mask_sequences(
@@ -171,6 +173,7 @@ class _Batches:
                     generator(self._seed, "mask", self._shard, self._number),
                     settings.mask_replace_prob,
                     settings.random_replace_prob,
+                    sequences.continues_word,
                 )
             self._number += 1
             yield sequences, masked
@@ -272,15 +275,19 @@ def features(sequences: Sequences, masked: Masked | None) -> dict[str, np.ndarra
 
     Sequences of one segment have them all, with label 0, so that there is one format to read.
     Unmasked sequences lack the masked_lm features. Everything else that dynamic masking needs is
-    in the vocabulary: the ids of [CLS] and [SEP], and which wordpieces begin with ##.
+    in the vocabulary: the ids of [CLS] and [SEP], and which wordpieces begin with ##. If these do
+    not say which tokens continue a word, unmasked sequences have a feature for it.
     """
     if masked is None:
-        return {
+        found = {
             "input_ids": sequences.input_ids,
             "input_mask": sequences.input_mask,
             "segment_ids": sequences.segment_ids,
             "next_sentence_labels": sequences.next_sentence_labels,
         }
+        if sequences.continues_word is not None:
+            found["continues_word"] = sequences.continues_word.view(np.uint8)
+        return found
     return {
         "input_ids": masked.input_ids,
         "input_mask": sequences.input_mask,

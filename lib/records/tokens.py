@@ -29,7 +29,8 @@ class Tokens:
     """The tokens of one shard. No sentence and no document is empty.
 
     Attributes:
-        ids: integer array [tokens]: vocabulary ids (uint16 suffices for most vocabularies).
+        ids: integer array [tokens]: vocabulary ids (uint16 suffices for most vocabularies), with
+            the tokenizer's marks, if it has any (`lib.vocab.tokenizer.CONTINUES_WORD`).
         sentence_offsets: int64 [sentences + 1]: sentence s is
             ids[sentence_offsets[s]:sentence_offsets[s + 1]].
         document_offsets: int64 [documents + 1]: document d is the sentences

@@ -46,8 +46,10 @@ from lib.train.new_token_embeddings import needed_extension
 from lib.vocab.characters import BasicTokenizer
 from lib.vocab.directory import TokenizerFiles
 from lib.vocab.extension import digest, free_ids, no_extension
+from lib.vocab.library_extension import library_free_ids
+from lib.vocab.library_tokenizer import LibraryTokenizer
 from lib.vocab.sources import existing_tokenizer
-from lib.vocab.tokenizer import WordPieceTokenizer
+from lib.vocab.tokenizer import Tokenizer
 
 _STAMP = "base_models.json"
 # Packages that have the code of the check.
@@ -195,7 +197,7 @@ def _open(params: Params, name: str, init: Path) -> OpenCheckpoint | None:
     return open_checkpoint(init, params.pretrain.init_missing_heads, unneeded)
 
 
-def _base_tokenizer(params: Params, base: Path | None) -> WordPieceTokenizer | None:
+def _base_tokenizer(params: Params, base: Path | None) -> Tokenizer | None:
     """The tokenizer that `vocab.base` gives, or that is extended; None if one is made from text."""
     if base is None:
         return None
@@ -205,7 +207,10 @@ def _base_tokenizer(params: Params, base: Path | None) -> WordPieceTokenizer | N
     basic = BasicTokenizer(settings.lowercase, settings.strip_accents)
     tokenizer = existing_tokenizer(settings.source, base, basic)
     if settings.source == "extend":
-        free_ids(tokenizer.vocabulary, settings.size)
+        if isinstance(tokenizer, LibraryTokenizer):
+            library_free_ids(tokenizer.files.content, tokenizer.vocabulary, settings.size)
+        else:
+            free_ids(tokenizer.vocabulary, settings.size)
     return tokenizer
 
 
@@ -214,7 +219,7 @@ def _check_model(
     name: str,
     init: Path,
     checkpoint: OpenCheckpoint,
-    tokenizer: WordPieceTokenizer | None,
+    tokenizer: Tokenizer | None,
 ) -> list[str]:
     """Checks a model's tokenizer; returns the lines that describe the model."""
     files = tokenizer_files(init)
@@ -244,9 +249,7 @@ def _check_model(
     return [described, *([f"phases.{name}.init: note: {'; '.join(notes)}"] if notes else [])]
 
 
-def _may_be_extended(
-    params: Params, files: TokenizerFiles | None, base: WordPieceTokenizer
-) -> bool:
+def _may_be_extended(params: Params, files: TokenizerFiles | None, base: Tokenizer) -> bool:
     """Whether a model may already have the vocabulary that `vocab.source: extend` is to make.
 
     Only pretrain can compare these. Such a vocabulary has the base's tokens at their ids, except

@@ -36,12 +36,15 @@ _PHILOX_NUMBERS = 4  # of 32 bits, from each value of the counter
 
 
 class Vocabulary(Protocol):
-    """The part of `lib.vocab.tokenizer.WordPieceTokenizer` that masking needs."""
+    """The part of `lib.vocab.tokenizer.Tokenizer` that masking needs."""
 
     cls_id: int
     sep_id: int
     mask_id: int
-    continuation: np.ndarray
+    continuation: np.ndarray | None
+
+    @property
+    def vocab_size(self) -> int: ...
 
 
 class DynamicMasking:
@@ -56,7 +59,11 @@ class DynamicMasking:
         """
         self._cls_id, self._sep_id = vocabulary.cls_id, vocabulary.sep_id
         self._mask_id = vocabulary.mask_id
-        self._continuation = tf.constant(vocabulary.continuation)
+        self._vocab_size = vocabulary.vocab_size
+        # Unless the records have word marks.
+        self._continuation = (
+            None if vocabulary.continuation is None else tf.constant(vocabulary.continuation)
+        )
         self._whole_words = manifest.whole_word_mask
         self._examples = manifest.examples_per_sequence
         self._predictions = manifest.predictions_per_sequence
@@ -79,7 +86,8 @@ class DynamicMasking:
 
         Args:
             batch: unmasked sequences: `input_ids` int32 [B, S]; `example_ids` int32 [B, S], or
-                `input_mask` if each sequence is one example.
+                `input_mask` if each sequence is one example; `continues_word` int32 [B, S] if the
+                vocabulary does not say which tokens continue a word.
             first_sequence: int64 scalar: number of the first sequence of the batch; the others
                 follow.
 
@@ -88,7 +96,8 @@ class DynamicMasking:
             token, and with `masked_lm_positions`, `masked_lm_ids` int32 [B, P] and
             `masked_lm_weights` float32 [B, P]; positions ascend.
         """
-        ids = batch["input_ids"]
+        batch = dict(batch)
+        ids, marks = batch["input_ids"], batch.pop("continues_word", None)
         examples = example_ids(batch)
         length, slots = ids.shape[1], self._predictions
         bits = self._random_bits(first_sequence, tf.shape(ids)[0], length + 2 * slots)
@@ -96,11 +105,17 @@ class DynamicMasking:
         key_bits, choice, other = tf.split(bits[:, : length + 2 * slots], [length, slots, slots], 1)
 
         candidates = (examples > 0) & (ids != self._cls_id) & (ids != self._sep_id)
-        positions, weights = self._choose(ids, examples, candidates, key_bits)
+        continues = None
+        if self._whole_words:
+            continues = (
+                tf.cast(marks, tf.bool)
+                if self._continuation is None
+                else tf.gather(self._continuation, ids)
+            )
+        positions, weights = self._choose(ids, examples, candidates, continues, key_bits)
         # Position 0, which empty slots have, is [CLS] and never chosen.
         labels = tf.gather(ids, positions, batch_dims=1)  # [B, P]
-        vocabulary_size = self._continuation.shape[0]
-        random_ids = tf.cast(_shift(other * vocabulary_size, 32), tf.int32)
+        random_ids = tf.cast(_shift(other * self._vocab_size, 32), tf.int32)
         new_ids = tf.where(choice < self._random_from, labels, random_ids)
         new_ids = tf.where(choice < self._mask_below, self._mask_id, new_ids)
         new_ids = tf.where(weights, new_ids, labels)
@@ -134,7 +149,12 @@ class DynamicMasking:
         return tf.cast(bits, tf.int64)
 
     def _choose(
-        self, ids: tf.Tensor, examples: tf.Tensor, candidates: tf.Tensor, bits: tf.Tensor
+        self,
+        ids: tf.Tensor,
+        examples: tf.Tensor,
+        candidates: tf.Tensor,
+        continues: tf.Tensor | None,
+        bits: tf.Tensor,
     ) -> tuple[tf.Tensor, tf.Tensor]:
         """Chooses positions: int32 [B, P], ascending, then 0; and bool [B, P]: which are used."""
         length, slots = ids.shape[1], self._predictions
@@ -143,7 +163,7 @@ class DynamicMasking:
         target_counts = tf.gather(self._target_counts, bounds[:, 1:] - bounds[:, :-1])
 
         # Sorted: the words of the first example in random order, then those of the second...
-        starts, widths = self._words(ids, candidates)
+        starts, widths = _words(ids, candidates, continues)
         keys = tf.cast(self._examples + 1 - examples, tf.int64) * (1 << _RANDOM_BITS) + bits
         keys = keys * (1 << _WIDTH_BITS) + tf.cast(widths, tf.int64)
         keys, positions = tf.math.top_k(tf.where(starts, keys, 0), length)  # [B, S] each
@@ -166,20 +186,24 @@ class DynamicMasking:
             positions = tf.sort(tf.where(weights, positions, length))
         return tf.where(weights, positions, 0), weights
 
-    def _words(self, ids: tf.Tensor, candidates: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        """Whether a word starts at a position (bool [B, S]), and its width (int32 [B, S]).
 
-        Without whole-word masking each token is a word.
-        """
-        if not self._whole_words:
-            return candidates, tf.ones_like(ids)
-        after_candidate = tf.pad(candidates[:, :-1], [[0, 0], [1, 0]])
-        starts = candidates & ~(tf.gather(self._continuation, ids) & after_candidate)
-        # Each position begins a run, or continues a word; run lengths are the widths of the words.
-        boundaries = tf.reshape(starts | ~candidates, [-1])  # [B * S]
-        run = tf.cumsum(tf.cast(boundaries, tf.int32)) - 1
-        sizes = tf.math.unsorted_segment_sum(tf.ones_like(run), run, tf.size(run))
-        return starts, tf.reshape(tf.gather(sizes, run), tf.shape(ids))  # [B * S] -> [B, S]
+def _words(
+    ids: tf.Tensor, candidates: tf.Tensor, continues: tf.Tensor | None
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """Whether a word starts at a position (bool [B, S]), and its width (int32 [B, S]).
+
+    Args:
+        continues: bool [B, S]: the token continues a word; None: each token is a word.
+    """
+    if continues is None:
+        return candidates, tf.ones_like(ids)
+    after_candidate = tf.pad(candidates[:, :-1], [[0, 0], [1, 0]])
+    starts = candidates & ~(continues & after_candidate)
+    # Each position begins a run, or continues a word; run lengths are the widths of the words.
+    boundaries = tf.reshape(starts | ~candidates, [-1])  # [B * S]
+    run = tf.cumsum(tf.cast(boundaries, tf.int32)) - 1
+    sizes = tf.math.unsorted_segment_sum(tf.ones_like(run), run, tf.size(run))
+    return starts, tf.reshape(tf.gather(sizes, run), tf.shape(ids))  # [B * S] -> [B, S]
 
 
 def _choose_fitting(

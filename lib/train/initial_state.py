@@ -15,7 +15,7 @@ from lib.train.saving import checkpoint, kept_state, run_record
 from lib.train.saving.identity import Identity, recorded_model
 from lib.train.saving.tokenizer_files import digests_of
 from lib.train.workers import Workers
-from lib.vocab.tokenizer import WordPieceTokenizer
+from lib.vocab.tokenizer import Tokenizer
 
 # Settings of which the state is a function: another one would need another state.
 _SAME = ("optimizer", "model")
@@ -60,7 +60,7 @@ def read_initial_state(
     init: Path,
     length: int,
     segments: int,
-    tokenizer: WordPieceTokenizer,
+    tokenizer: Tokenizer,
 ) -> InitialModel:
     """Reads the model of the state from which a phase starts, and checks that the state fits it.
 

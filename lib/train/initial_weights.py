@@ -18,7 +18,7 @@ from lib.run.errors import UserError
 from lib.train.new_token_embeddings import add_token_embeddings, needed_extension
 from lib.vocab.directory import TokenizerFiles, has_vocabulary, read_directory
 from lib.vocab.extension import read_extension
-from lib.vocab.tokenizer import WordPieceTokenizer
+from lib.vocab.tokenizer import Tokenizer
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ def read_initial_model(
     phase: str,
     init: Path,
     vocab: Path,
-    tokenizer: WordPieceTokenizer,
+    tokenizer: Tokenizer,
     length: int,
     next_sentence: bool = True,
     segments: int = 2,
@@ -165,7 +165,7 @@ def _from_model(
     settings: Pretrain,
     init: Path,
     vocab: Path,
-    tokenizer: WordPieceTokenizer,
+    tokenizer: Tokenizer,
     length: int,
     next_sentence: bool,
 ) -> InitialModel:

@@ -10,7 +10,7 @@ from lib.model.encoder_config import EncoderConfig
 from lib.run.errors import UserError
 from lib.vocab.directory import TokenizerFiles
 from lib.vocab.extension import Extension, digest
-from lib.vocab.tokenizer import WordPieceTokenizer
+from lib.vocab.tokenizer import Tokenizer
 
 # What is accepted where the model's own vocabulary is not there to be compared: NVIDIA's BERT,
 # among others, pads its vocabulary to a multiple of 8, for tensor cores.
@@ -20,7 +20,7 @@ _MULTIPLE, _MAX_PADDING = 8, 128
 def needed_extension(
     vocab_size: int,
     files: TokenizerFiles | None,
-    tokenizer: WordPieceTokenizer,
+    tokenizer: Tokenizer,
     extension: Extension,
     init: Path,
 ) -> Extension | None:

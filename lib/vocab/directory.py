@@ -10,8 +10,10 @@ Google's checkpoints have only `vocab.txt`; transformers up to version 4 writes 
     special_tokens_map.json     names of the special tokens
     config.json                 `tokenizer_class` (older models)
 
-Every key that changes the ids of some text is either honoured or refused (`lib.vocab.settings`).
-Added tokens are honoured if they are words: they become entries of the vocabulary, with their ids.
+For BERT's WordPiece, every key that changes the ids of some text is either honoured or refused
+(`lib.vocab.settings`). Added tokens are honoured if they are words: they become entries of the
+vocabulary, with their ids. Of other tokenizers, tokenizer.json says all
+(`lib.vocab.library_files`).
 """
 
 from collections.abc import Mapping
@@ -24,6 +26,14 @@ from lib.run.errors import UserError
 from lib.run.json_files import read_object
 from lib.run.lfs import refuse_lfs_pointer
 from lib.vocab.characters import BasicTokenizer
+from lib.vocab.library_files import (
+    LibraryFiles,
+    changes_letters,
+    needs_library,
+    read_library_files,
+    vocabulary_listing,
+)
+from lib.vocab.names import ADDED, CONFIG, MODEL_CONFIG, SPECIAL, TOKENIZER, VOCABULARY
 from lib.vocab.settings import (
     SPECIAL_TOKENS,
     ZERO_WIDTH,
@@ -35,8 +45,6 @@ from lib.vocab.settings import (
     stated_settings,
 )
 
-VOCABULARY, TOKENIZER, CONFIG = "vocab.txt", "tokenizer.json", "tokenizer_config.json"
-ADDED, SPECIAL, MODEL_CONFIG = "added_tokens.json", "special_tokens_map.json", "config.json"
 # Files of tokenizers that are not WordPiece.
 _OTHER_TOKENIZERS = (
     "merges.txt",
@@ -61,6 +69,7 @@ class TokenizerFiles:
         lowercase, strip_accents: None if no file states them.
         added: tokens that were added to the tokenizer's own vocabulary.
         zero_width: added tokens that are zero-width characters, which other BERTs delete.
+        library: the tokenizer, if it is not BERT's WordPiece.
     """
 
     path: Path
@@ -69,6 +78,7 @@ class TokenizerFiles:
     strip_accents: bool | None
     added: tuple[str, ...] = ()
     zero_width: tuple[str, ...] = ()
+    library: LibraryFiles | None = None
 
     def conflict(self, lowercase: bool, strip_accents: bool) -> tuple[str, str, str] | None:
         """The first setting that differs: its name, the given value, the directory's value."""
@@ -114,6 +124,8 @@ def read_directory(directory: Path) -> TokenizerFiles:
         for name in (TOKENIZER, CONFIG, ADDED, SPECIAL, MODEL_CONFIG)
         if (directory / name).exists()
     }
+    if TOKENIZER in files and needs_library(directory / TOKENIZER, files[TOKENIZER]):
+        return _read_other(directory, files)
     for name in (CONFIG, MODEL_CONFIG):
         check_class(directory / name, files.get(name, {}), TOKENIZER in files)
     path = directory / VOCABULARY
@@ -129,7 +141,8 @@ def read_directory(directory: Path) -> TokenizerFiles:
         other = next((name for name in _OTHER_TOKENIZERS if (directory / name).exists()), None)
         if other:
             raise UserError(
-                f"{directory}: its tokenizer ({other}) is not BERT's WordPiece; use a BERT"
+                f"{directory}: its tokenizer ({other}) needs a {TOKENIZER}; load the tokenizer "
+                "with transformers (AutoTokenizer) and save it there (save_pretrained)"
             )
         raise UserError(
             f"{path}: missing, and so is {TOKENIZER}; add the vocabulary that the model was "
@@ -152,6 +165,14 @@ def read_directory(directory: Path) -> TokenizerFiles:
     return _with_added_tokens(found, directory, files)
 
 
+def _read_other(directory: Path, files: Mapping[str, Mapping[str, Any]]) -> TokenizerFiles:
+    """The tokenizer of a tokenizer.json that is not BERT's WordPiece."""
+    library, vocabulary = read_library_files(directory, files)
+    return TokenizerFiles(
+        directory / TOKENIZER, vocabulary, *changes_letters(library), library=library
+    )
+
+
 def refuse_disagreement(directory: Path) -> None:
     """Refuses a vocabulary of this pipeline whose vocab.txt is not that of its tokenizer.json.
 
@@ -163,8 +184,16 @@ def refuse_disagreement(directory: Path) -> None:
     path, tokenizer = directory / VOCABULARY, directory / TOKENIZER
     if not (path.exists() and tokenizer.exists()):
         return
+    content = read_object(tokenizer)
+    if needs_library(tokenizer, content):
+        if _read(path) != vocabulary_listing(read_directory(directory).vocabulary):
+            raise UserError(
+                f"{path}: does not list the tokens of {TOKENIZER}; write both files from one "
+                "vocabulary: dvc repro -f -s vocab"
+            )
+        return
     vocabulary = read_vocabulary(path)
-    ids, _ = parse_tokenizer(tokenizer, read_object(tokenizer))
+    ids, _ = parse_tokenizer(tokenizer, content)
     by_id = {number: token for token, number in ids.items()}
     for number in range(max(len(vocabulary), max(by_id) + 1)):
         listed = vocabulary[number] if number < len(vocabulary) else None

@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import Any
 
 from lib.run.atomic import write_text
-from lib.vocab.directory import CONFIG, TOKENIZER, VOCABULARY
-from lib.vocab.tokenizer import MAX_WORD_LENGTH, SPECIAL_TOKENS
+from lib.vocab.names import CONFIG, TOKENIZER, VOCABULARY
+from lib.vocab.settings import MAX_WORD_LENGTH, SPECIAL_TOKENS
 from lib.vocab.wordpiece import CONTINUATION
 
 _WITH_SEGMENTS = {"tokenizer_class": "BertTokenizer"}

@@ -15,8 +15,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from lib.run.errors import UserError
-from lib.vocab.tokenizer import MAX_WORD_LENGTH, WordPieceTokenizer
+from lib.vocab.settings import MAX_WORD_LENGTH
 from lib.vocab.wordpiece import WordPiece
+from lib.vocab.wordpiece_tokenizer import WordPieceTokenizer
 
 _FILE = "extension.json"
 _UNUSED = re.compile(r"\[unused.*\]")

@@ -9,10 +9,13 @@ import numpy as np
 
 from lib.run.atomic import write_text
 from lib.vocab.characters import BasicTokenizer
-from lib.vocab.tokenizer import MAX_WORD_LENGTH, SPECIAL_TOKENS, WordPieceTokenizer
+from lib.vocab.settings import MAX_WORD_LENGTH, SPECIAL_TOKENS
+from lib.vocab.tokenizer import Tokenizer
 from lib.vocab.wordpiece import CONTINUATION
+from lib.vocab.wordpiece_tokenizer import WordPieceTokenizer
 from lib.vocab.words import WordCounts, by_frequency
 
+_READ_CHARACTERS = 1 << 20
 _LIST_LENGTH = 50
 _PLOT_POINTS = 200
 
@@ -36,38 +39,59 @@ class VocabularyFit:
     unknown: list[tuple[str, int]]
 
 
-def measure_fit(tokenizer: WordPieceTokenizer, counted: WordCounts) -> VocabularyFit:
+def count_tokens(tokenizer: Tokenizer, text: Path) -> np.ndarray:
+    """int64 [vocabulary size]: how often a text of a sentence per line has each token."""
+    counts = np.zeros(len(tokenizer.vocabulary), np.int64)
+    with text.open(encoding="utf-8", newline="\n") as file:
+        while lines := file.readlines(_READ_CHARACTERS):
+            ids, _ = tokenizer.encode_lines("".join(lines))
+            counts += np.bincount(ids, minlength=len(counts))
+    return counts
+
+
+def measure_fit(
+    tokenizer: Tokenizer, counted: WordCounts, token_counts: np.ndarray | None = None
+) -> VocabularyFit:
     """Measures a vocabulary on a text by splitting each distinct word once.
 
     `tokens_per_word` is what Rust et al. (2021) call fertility. Words over the tokenizer's length
     limit are always [UNK]; they are counted separately, as tokens but not as unknown words. The
     fraction of characters that [UNK] stands for has both.
+
+    Args:
+        token_counts: of the text, if that is not the sum over its words: tokens of other
+            vocabularies than WordPiece depend on the spaces between words, or have several words.
     """
     counts = np.zeros(len(tokenizer.vocabulary), np.int64)
     words = tokens = whole = unknown = too_long = characters = unknown_characters = 0
     words_by_tokens: Counter[int] = Counter()
     split_words: list[tuple[int, str, int, list[int]]] = []
     unknown_words: list[tuple[str, int]] = []
-    for word, count in by_frequency(counted.words):
+    by_count = by_frequency(counted.words)
+    splits = tokenizer.encode_words([word for word, _ in by_count])
+    limit = tokenizer.max_word_length
+    for (word, count), split in zip(by_count, splits, strict=True):
         words += count
         characters += count * len(word)
-        split = None
-        if len(word) > MAX_WORD_LENGTH:
+        if limit is not None and len(word) > limit:
             too_long += count
-        elif (split := tokenizer.wordpiece.split(word)) is None:
+        elif tokenizer.unk_id in split:
             unknown += count
             unknown_words.append((word, count))
         elif len(split) == 1:
             whole += count
-        else:
+        elif split:
             split_words.append((count * (len(split) - 1), word, count, split))
-        if split is None:
-            unknown_characters += count * len(word)
-        split = split or [tokenizer.unk_id]
+        if tokenizer.unk_id in split:
+            known = (token_id for token_id in split if token_id != tokenizer.unk_id)
+            spelt = sum(len(tokenizer.text_of(tokenizer.vocabulary[each])) for each in known)
+            unknown_characters += count * max(len(word) - spelt, 0)
         tokens += count * len(split)
         words_by_tokens[len(split)] += count
         for token_id in split:
             counts[token_id] += count
+    if token_counts is not None:
+        counts = token_counts
     split_words.sort(key=lambda item: -item[0])
     words_within_limit = max(words - too_long, 1)
     return VocabularyFit(
@@ -129,7 +153,7 @@ def write_frequencies(path: Path, counts: np.ndarray) -> None:
 
 def write_report(
     path: Path,
-    tokenizer: WordPieceTokenizer,
+    tokenizer: Tokenizer,
     facts: Mapping[str, int],
     fits: Mapping[str, VocabularyFit],
 ) -> None:
@@ -165,7 +189,7 @@ def write_report(
                 ["word", "count"], ([_code(word), f"{count:,}"] for word, count in result.unknown)
             )
     longest = sorted(
-        tokenizer.vocabulary, key=lambda token: (-len(token.removeprefix(CONTINUATION)), token)
+        tokenizer.vocabulary, key=lambda token: (-len(tokenizer.text_of(token)), token)
     )
     lines += ["", "## Longest tokens", "", ", ".join(map(_code, longest[:_LIST_LENGTH])), ""]
     write_text(path, "\n".join(lines))

@@ -198,7 +198,7 @@ def token_id(path: Path, token: str, number: object) -> int:
 def check_special_tokens(path: Path, values: Mapping[str, Any]) -> None:
     """Refuses a tokenizer_config.json or special_tokens_map.json with other special tokens."""
     for key, name in _NAMES.items():
-        found = name if values.get(key) is None else _content(path, key, values[key])
+        found = name if values.get(key) is None else token_content(path, key, values[key])
         if found != name:
             raise UserError(
                 f"{path}: {key} should be {name}. Received: {found!r:.60}; use a model with BERT's "
@@ -223,13 +223,13 @@ def added_tokens(
     ):
         raise UserError(f"{path}: added_tokens should be a list of objects; download it again")
     for each in listed or []:
-        token = _content(path, "added_tokens", each)
+        token = token_content(path, "added_tokens", each)
         found[token] = token_id(path, token, each.get("id"))
     decoder = values.get("added_tokens_decoder")
     if decoder is not None and not isinstance(decoder, Mapping):
         raise UserError(f"{path}: added_tokens_decoder should be an object; download it again")
     for number, each in (decoder or {}).items():
-        token = _content(path, "added_tokens_decoder", each)
+        token = token_content(path, "added_tokens_decoder", each)
         whole = int(number) if number.isascii() and number.isdigit() and len(number) < 20 else None
         found[token] = token_id(path, token, number if whole is None else whole)
     for key in _MORE_TOKENS:
@@ -239,14 +239,14 @@ def added_tokens(
         if not isinstance(more, list | Mapping):
             raise UserError(f"{path}: {key} should be a list. Received: {more!r:.60}; fix it")
         for each in more.values() if isinstance(more, Mapping) else more:
-            found.setdefault(_content(path, key, each))
+            found.setdefault(token_content(path, key, each))
     for key in ("bos_token", "eos_token"):
         if values.get(key) is not None:
-            found.setdefault(_content(path, key, values[key]))
+            found.setdefault(token_content(path, key, values[key]))
     return found
 
 
-def _content(path: Path, key: str, value: object) -> str:
+def token_content(path: Path, key: str, value: object) -> str:
     """The text of a token, which is given as such or as an object with the key `content`."""
     text = value.get("content") if isinstance(value, Mapping) else value
     if not isinstance(text, str):

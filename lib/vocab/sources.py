@@ -7,8 +7,11 @@ from lib.run.errors import UserError
 from lib.vocab.alphabet import closed_alphabet, count_characters, most_frequent_characters
 from lib.vocab.characters import BasicTokenizer
 from lib.vocab.directory import TokenizerFiles, read_directory, read_vocabulary
+from lib.vocab.loading import make_tokenizer
+from lib.vocab.names import TOKENIZER
 from lib.vocab.selection import CANDIDATE_RATIO, select_tokens
-from lib.vocab.tokenizer import MAX_WORD_LENGTH, SPECIAL_TOKENS, WordPieceTokenizer
+from lib.vocab.settings import MAX_WORD_LENGTH, SPECIAL_TOKENS
+from lib.vocab.tokenizer import Tokenizer
 from lib.vocab.training import train_sentencepiece, wordpiece_tokens
 from lib.vocab.wordpiece import CONTINUATION
 
@@ -99,14 +102,18 @@ def from_characters(
     return pad_vocabulary(vocabulary, size)
 
 
-def existing_tokenizer(source: str, base: Path, basic: BasicTokenizer) -> WordPieceTokenizer:
-    """The tokenizer of a vocab.txt (source `file`) or of a model directory (other sources).
+def existing_tokenizer(source: str, base: Path, basic: BasicTokenizer) -> Tokenizer:
+    """The tokenizer of a file (source `file`) or of a model directory (other sources).
+
+    The file is a vocab.txt, or a tokenizer.json with tokenizer_config.json beside it.
 
     Raises:
         UserError: the vocabulary is missing or lacks a special token, or the model's settings
             differ from those of `basic`.
     """
-    if source == "file":
+    if source == "file" and base.name == TOKENIZER:
+        files = read_directory(base.parent)
+    elif source == "file":
         files = TokenizerFiles(base, read_vocabulary(base), None, None)
     else:
         files = read_directory(base)
@@ -115,7 +122,7 @@ def existing_tokenizer(source: str, base: Path, basic: BasicTokenizer) -> WordPi
         raise UserError(
             f"vocab.{name}: {given}, but the tokenizer of {base} has {stated}; set {stated}"
         )
-    return WordPieceTokenizer.of(files, basic.lowercase, basic.strip_accents)
+    return make_tokenizer(files, basic.lowercase, basic.strip_accents)
 
 
 def pad_vocabulary(tokens: Iterable[str], size: int) -> list[str]:

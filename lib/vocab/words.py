@@ -15,7 +15,8 @@ import numpy as np
 from lib.run.errors import UserError
 from lib.run.pool import shard_map
 from lib.vocab.characters import BasicTokenizer
-from lib.vocab.tokenizer import SPECIAL_TOKENS, raw_span_finder
+from lib.vocab.settings import SPECIAL_TOKENS
+from lib.vocab.wordpiece_tokenizer import raw_span_finder
 
 _READ_BYTES = 1 << 20
 # Starting a worker takes half a second, which a smaller chunk of the file would not repay.

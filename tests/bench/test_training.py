@@ -27,7 +27,7 @@ from lib.params import Model, Params, Pretrain, parse_params
 from lib.records.tfrecord import encode
 from lib.run.errors import UserError
 from lib.vocab.export import write_tokenizer
-from lib.vocab.tokenizer import WordPieceTokenizer
+from lib.vocab.wordpiece_tokenizer import WordPieceTokenizer
 
 
 def make_run(name: str, rate: float, seed: int, *losses: float) -> dict:

@@ -11,7 +11,8 @@ from lib.evaluation.held_out import HeldOut
 from lib.evaluation.metrics import TokenCountCode, TokenScores
 from lib.evaluation.sequences import MaskedTokens, MaskedWordSequences
 from lib.params import parse_params
-from lib.vocab.tokenizer import SPECIAL_TOKENS, WordPieceTokenizer
+from lib.vocab.settings import SPECIAL_TOKENS
+from lib.vocab.wordpiece_tokenizer import WordPieceTokenizer
 from tests.helpers.held_out import LARGE, PROBABILITY, SEED, SMALL, all_batches, write_shard
 
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from lib.evaluation.masked_words import WordFinder, masked_words
 from lib.vocab.settings import ZERO_WIDTH
-from lib.vocab.tokenizer import WordPieceTokenizer
+from lib.vocab.wordpiece_tokenizer import WordPieceTokenizer
 from tests.helpers.held_out import LARGE, PROBABILITY, SEED, SMALL
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\n"), max_size=40)

@@ -8,7 +8,7 @@ import numpy as np
 import tensorflow as tf
 
 from lib.model.bert_config import BertConfig
-from lib.vocab.tokenizer import SPECIAL_TOKENS
+from lib.vocab.settings import SPECIAL_TOKENS
 from tests.helpers.tiny_bert import TINY
 
 # The tiny model with Google's gelu, the tanh form.

@@ -6,7 +6,8 @@ import numpy as np
 
 from lib.evaluation.metrics import MaskedWordScores, TokenCountCode, TokenScores
 from lib.evaluation.sequences import MaskedWordBatch, MaskedWordSequences
-from lib.vocab.tokenizer import SPECIAL_TOKENS, WordPieceTokenizer
+from lib.vocab.settings import SPECIAL_TOKENS
+from lib.vocab.wordpiece_tokenizer import WordPieceTokenizer
 
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
 PROBABILITY, SEED = 0.15, 1

@@ -9,7 +9,8 @@ from pathlib import Path
 from lib.model.bert_config import BertConfig
 from lib.params import ProbeTask
 from lib.probe.labelled import Example
-from lib.vocab.tokenizer import SPECIAL_TOKENS, WordPieceTokenizer
+from lib.vocab.settings import SPECIAL_TOKENS
+from lib.vocab.wordpiece_tokenizer import WordPieceTokenizer
 
 CLASSIFICATION = ProbeTask(
     kind="classification",

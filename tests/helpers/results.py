@@ -6,7 +6,8 @@ from pathlib import Path
 from lib.text.cleaning.inspection import Inspection
 from lib.text.reading.rejections import Fault
 from lib.vocab.report import measure_fit, write_report
-from lib.vocab.tokenizer import SPECIAL_TOKENS, WordPieceTokenizer
+from lib.vocab.settings import SPECIAL_TOKENS
+from lib.vocab.wordpiece_tokenizer import WordPieceTokenizer
 from lib.vocab.words import WordCounts
 
 LANGUAGES = {

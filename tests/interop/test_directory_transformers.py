@@ -12,7 +12,8 @@ transformers = pytest.importorskip(
 from lib.checkpoints.huggingface import write_model  # noqa: E402
 from lib.evaluation.evaluator import Evaluator  # noqa: E402
 from lib.vocab.export import write_tokenizer  # noqa: E402
-from lib.vocab.tokenizer import SPECIAL_TOKENS, WordPieceTokenizer  # noqa: E402
+from lib.vocab.loading import load_tokenizer  # noqa: E402
+from lib.vocab.settings import SPECIAL_TOKENS  # noqa: E402
 from tests.helpers.tiny_bert import TINY, random_weights  # noqa: E402
 
 WORDS = ["the", "cat", "sat", "on", "a", "mat", "and", "##s", "##ting", "dog", "ran", "."]
@@ -36,7 +37,7 @@ def test_fill_mask_gives_our_probabilities(directory):
         guess["token_str"].replace(" ", ""): guess["score"]
         for guess in fill("The cat [MASK] on a mat.", top_k=5)
     }
-    tokenizer = WordPieceTokenizer.load(folder)
+    tokenizer = load_tokenizer(folder)
     ids = tokenizer.encode("The cat [MASK] on a mat.")
     sequence = [tokenizer.cls_id, *ids, tokenizer.sep_id]
     evaluator, position = Evaluator(config, weights), sequence.index(tokenizer.mask_id)
@@ -56,9 +57,7 @@ def test_auto_classes_load_without_missing_tensors(directory):
     assert not report["mismatched_keys"]
     masked = transformers.AutoModelForMaskedLM.from_pretrained(folder)
     encoded = transformers.AutoTokenizer.from_pretrained(folder)("a dog ran.", return_tensors="pt")
-    assert encoded["input_ids"].tolist()[0][1:-1] == WordPieceTokenizer.load(folder).encode(
-        "a dog ran."
-    )
+    assert encoded["input_ids"].tolist()[0][1:-1] == load_tokenizer(folder).encode("a dog ran.")
     assert masked(**encoded).logits.shape[-1] == len(WORDS) + 5
 
 
@@ -68,7 +67,7 @@ def test_added_words_have_the_ids_that_transformers_gives_them(tmp_path):
     theirs = transformers.AutoTokenizer.from_pretrained(tmp_path / "base")
     assert theirs.add_tokens(["covid", "sars"]) == 2
     theirs.save_pretrained(tmp_path)
-    ours = WordPieceTokenizer.load(tmp_path)
+    ours = load_tokenizer(tmp_path)
     assert ours.vocabulary[-2:] == ["covid", "sars"]
     for text in ("the covid, a cats sars.", "sars covid", "Covid SARS ran"):
         expected = theirs(text, add_special_tokens=False)["input_ids"]

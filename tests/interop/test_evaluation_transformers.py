@@ -22,7 +22,8 @@ from lib.evaluation.nsp_pairs import pair_batches  # noqa: E402
 from lib.params import parse_params  # noqa: E402
 from lib.records.settings import RecordSettings  # noqa: E402
 from lib.vocab.export import write_tokenizer  # noqa: E402
-from lib.vocab.tokenizer import SPECIAL_TOKENS, WordPieceTokenizer  # noqa: E402
+from lib.vocab.loading import load_tokenizer  # noqa: E402
+from lib.vocab.settings import SPECIAL_TOKENS  # noqa: E402
 from tests.helpers.tiny_bert import TINY, random_weights  # noqa: E402
 
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
@@ -63,7 +64,7 @@ def held_out(request, model, shard, values) -> HeldOut:
     values["evaluate"] |= {"masked_lm_prob": PROBABILITY, "seed": SEED}
     values["records"] |= {"next_sentence": request.param}
     params = parse_params(values)
-    tokenizer = WordPieceTokenizer.load(model)
+    tokenizer = load_tokenizer(model)
     code = TokenCountCode(np.array(WORDS_BY_TOKENS))
     return HeldOut([shard], tokenizer, params.evaluate, params.records, code)
 

@@ -14,7 +14,7 @@ from lib.checkpoints.huggingface_names import names_of  # noqa: E402
 from lib.model.bert import encode, masked_lm_logits, next_sentence_logits  # noqa: E402
 from lib.model.config import BertConfig  # noqa: E402
 from lib.vocab.export import write_tokenizer  # noqa: E402
-from lib.vocab.tokenizer import SPECIAL_TOKENS  # noqa: E402
+from lib.vocab.settings import SPECIAL_TOKENS  # noqa: E402
 from tests.helpers.tiny_bert import random_weights  # noqa: E402
 
 # 21 entries, and 24 word embeddings: padded to a multiple of 8.

@@ -22,7 +22,8 @@ from lib.model.losses import loss_sums  # noqa: E402
 from lib.model.modernbert import encode, masked_lm_logits  # noqa: E402
 from lib.model.modernbert_config import ModernBertConfig  # noqa: E402
 from lib.vocab.export import write_tokenizer  # noqa: E402
-from lib.vocab.tokenizer import SPECIAL_TOKENS, WordPieceTokenizer  # noqa: E402
+from lib.vocab.loading import load_tokenizer  # noqa: E402
+from lib.vocab.settings import SPECIAL_TOKENS  # noqa: E402
 from tests.helpers.tiny_bert import random_weights  # noqa: E402
 
 Arrays = dict[str, np.ndarray]
@@ -188,7 +189,7 @@ def test_the_tokenizer_gives_our_ids_and_what_the_model_takes(directory):
     folder, _ = directory
     theirs, ours = (
         transformers.AutoTokenizer.from_pretrained(folder),
-        WordPieceTokenizer.load(folder),
+        load_tokenizer(folder),
     )
     for text in ("A dog ran. The cats", "the [MASK] sat", "xyz", ""):
         encoded = theirs(text)
@@ -206,7 +207,7 @@ def test_fill_mask_gives_our_probabilities(directory):
     folder, weights = directory
     fill = transformers.pipeline("fill-mask", model=str(folder))
     guesses = fill("The cat [MASK] on a mat.", top_k=5)
-    tokenizer = WordPieceTokenizer.load(folder)
+    tokenizer = load_tokenizer(folder)
     ids = tokenizer.encode("The cat [MASK] on a mat.")
     sequence = [tokenizer.cls_id, *ids, tokenizer.sep_id]
     position = sequence.index(tokenizer.mask_id)
@@ -245,7 +246,7 @@ def test_models_load_and_save_the_same_bits(directory, tmp_path, name, missing, 
     # What transformers saves is the same model.
     model.save_pretrained(tmp_path)
     tokenizer.save_pretrained(tmp_path)
-    assert WordPieceTokenizer.load(tmp_path).vocabulary == VOCABULARY
+    assert load_tokenizer(tmp_path).vocabulary == VOCABULARY
     found = read_checkpoint(tmp_path, allow_missing_heads=True)
     assert found.config == TINY
     expected = {

@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from lib.samples.languages import LANGUAGES, synthetic_text
 from lib.vocab.characters import BasicTokenizer, character_table
 from lib.vocab.export import write_tokenizer
+from lib.vocab.loading import load_tokenizer
 from lib.vocab.settings import ZERO_WIDTH
 from lib.vocab.sources import from_sentencepiece
-from lib.vocab.tokenizer import WordPieceTokenizer
 
 tokenizers = pytest.importorskip(
     "tokenizers", reason="Hugging Face's tokenizers is not installed (dependency group interop)"
@@ -155,7 +155,7 @@ TEXT = st.lists(
 def test_ids_of_any_text_are_equal(tmp_path: Path, lowercase: bool, strip_accents: bool) -> None:
     write_tokenizer(tmp_path, VOCABULARY, lowercase, strip_accents, 128)
     reference = tokenizers.Tokenizer.from_file(str(tmp_path / "tokenizer.json"))
-    tokenizer = WordPieceTokenizer.load(tmp_path)
+    tokenizer = load_tokenizer(tmp_path)
 
     @given(TEXT)
     @settings(max_examples=400)
@@ -175,7 +175,7 @@ def test_ids_are_equal_with_tokens_for_zero_width_characters(
     write_tokenizer(tmp_path, VOCABULARY, lowercase, strip_accents, 128, zero_width=ZERO_WIDTH)
     reference = tokenizers.Tokenizer.from_file(str(tmp_path / "tokenizer.json"))
     fast = transformers.BertTokenizerFast.from_pretrained(tmp_path)
-    tokenizer = WordPieceTokenizer.load(tmp_path)
+    tokenizer = load_tokenizer(tmp_path)
     assert tokenizer.zero_width == ZERO_WIDTH
 
     @given(st.lists(st.one_of(st.sampled_from([*ZERO_WIDTH, *FRAGMENTS]), TEXT)).map("".join))
@@ -188,7 +188,7 @@ def test_ids_are_equal_with_tokens_for_zero_width_characters(
     assert len(tokenizer.encode("می\u200cرود")) == len(tokenizer.encode("می رود")) + 1
     # What transformers saves is read back.
     fast.save_pretrained(tmp_path / "again")
-    again = WordPieceTokenizer.load(tmp_path / "again")
+    again = load_tokenizer(tmp_path / "again")
     assert again.encode("a\u200cb \u200b") == tokenizer.encode("a\u200cb \u200b")
 
 
@@ -201,7 +201,7 @@ def test_transformers_loads_the_directory(
     )
     write_tokenizer(tmp_path, VOCABULARY, lowercase, strip_accents, 77)
     theirs = transformers.AutoTokenizer.from_pretrained(tmp_path)
-    ours = WordPieceTokenizer.load(tmp_path)
+    ours = load_tokenizer(tmp_path)
     assert theirs.is_fast
     assert theirs.model_max_length == 77
     assert len(theirs) == len(VOCABULARY)
@@ -261,7 +261,7 @@ def test_ids_are_equal_with_a_trained_vocabulary(
     vocabulary, _ = from_sentencepiece(words, words, basic, "bpe", 1500, 1.0, 64)
     write_tokenizer(tmp_path, vocabulary, lowercase, strip_accents, 512)
     theirs = transformers.AutoTokenizer.from_pretrained(tmp_path)
-    ours = WordPieceTokenizer.load(tmp_path)
+    ours = load_tokenizer(tmp_path)
     # Only words over the length limit are unknown.
     unknown = ours.encode(" ".join(lines)).count(ours.unk_id)
     assert unknown == sum(count for word, count in words.items() if len(word) > 100)
@@ -277,7 +277,7 @@ def test_a_directory_written_by_transformers_is_read(tmp_path: Path) -> None:
     write_tokenizer(tmp_path, VOCABULARY, True, False, 128)
     theirs = transformers.AutoTokenizer.from_pretrained(tmp_path)
     theirs.save_pretrained(tmp_path / "saved")
-    ours = WordPieceTokenizer.load(tmp_path / "saved")
+    ours = load_tokenizer(tmp_path / "saved")
     # A token of white space matches no word, and vocab.txt could not hold it.
     expected = [
         token if token == token.strip(" \t\r") else f"[unused-id-{number}]"

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from lib.records.masking import Masked, VocabularyFacts, mask_sequences
 from lib.run.random import generator
-from lib.vocab.tokenizer import WordPieceTokenizer
+from lib.vocab.wordpiece_tokenizer import WordPieceTokenizer
 from tests.helpers.masking import (
     REPLACEMENTS,
     VOCABULARY,

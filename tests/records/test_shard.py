@@ -17,7 +17,7 @@ from lib.records.shard import shard_records, write_shard
 from lib.records.tfrecord import new_digest
 from lib.records.tfrecord_reader import decode, read_records
 from lib.records.tokens import Tokens, read_tokens
-from lib.vocab.tokenizer import WordPieceTokenizer
+from lib.vocab.wordpiece_tokenizer import WordPieceTokenizer
 from tests.helpers.records import (
     VOCABULARY,
     read_unpacked,

@@ -15,7 +15,7 @@ from lib.run.attempts import MAX_ATTEMPTS
 from lib.run.errors import UserError
 from lib.run.pool import shard_map
 from lib.vocab.export import write_tokenizer
-from lib.vocab.tokenizer import SPECIAL_TOKENS
+from lib.vocab.settings import SPECIAL_TOKENS
 from tests.helpers import worker_tasks
 from tests.helpers.dask_cluster import Cluster
 from tests.helpers.project import Project, write_text

@@ -15,8 +15,8 @@ from lib.vocab.characters import BasicTokenizer
 from lib.vocab.counts import read_tokens_per_word
 from lib.vocab.directory import read_vocabulary
 from lib.vocab.extension import read_extension
+from lib.vocab.loading import load_tokenizer
 from lib.vocab.sources import existing_tokenizer
-from lib.vocab.tokenizer import WordPieceTokenizer
 from stages.vocab import main
 
 
@@ -44,7 +44,7 @@ def test_every_source(tmp_path, monkeypatch):
         assert metrics["train"]["words"] > metrics["heldout"]["words"] > 0
         if source != "file":
             assert metrics["train"]["unknown_word_fraction"] == 0
-        tokenizer = WordPieceTokenizer.load(Path("data/vocab"))
+        tokenizer = load_tokenizer(Path("data/vocab"))
         lines = Path("data/sample/heldout.txt").read_text(encoding="utf-8")
         assert len(tokenizer.encode(lines)) == metrics["heldout"]["tokens"]
         text = Path("data/sample/train.txt").read_text(encoding="utf-8")
@@ -82,7 +82,7 @@ def test_zero_width_characters_that_join_words_are_tokens(tmp_path, monkeypatch,
     phases = {"main": {"max_seq_length": 32, "init": "data/vocab"}}
     Path("params.yaml").write_text(yaml.safe_dump({"vocab": vocab, "phases": phases}))
     main(Path("data/sample"), Path("data/sample"), Path("data/vocab"))
-    tokenizer = WordPieceTokenizer.load(Path("data/vocab"))
+    tokenizer = load_tokenizer(Path("data/vocab"))
     assert tokenizer.zero_width == ("\u200c",)
     joined, spaced, glued = map(tokenizer.tokenize, ("می\u200cخواهم", "می خواهم", "میخواهم"))
     assert joined.count("\u200c") == 1 and tokenizer.unk_id not in tokenizer.encode("می\u200cرود")

@@ -1,6 +1,7 @@
 """Dynamic masking: the rules and frequencies of static masking, for every sequence."""
 
 import collections
+import dataclasses
 import itertools
 import math
 
@@ -11,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lib.records.manifest import Manifest
-from lib.records.masking import Masked, mask_sequences, prediction_counts
+from lib.records.masking import Masked, VocabularyFacts, mask_sequences, prediction_counts
 from lib.records.packed_sequences import assemble_packed
 from lib.run.random import generator
 from lib.train.dynamic_masking import DynamicMasking
@@ -35,6 +36,7 @@ def masking(
     examples: int = 1,
     predictions: int | None = None,
     seed: int = 0,
+    vocabulary: VocabularyFacts = VOCABULARY,
     **fractions: float,
 ) -> DynamicMasking:
     manifest = Manifest(
@@ -50,7 +52,7 @@ def masking(
         splits={},
         **fractions,
     )
-    return DynamicMasking(manifest, VOCABULARY, seed)
+    return DynamicMasking(manifest, vocabulary, seed)
 
 
 def tensors(matrix: np.ndarray, lengths: np.ndarray) -> dict[str, tf.Tensor]:
@@ -68,6 +70,20 @@ def mask(matrix: np.ndarray, lengths: np.ndarray, *settings: object, **named: ob
 
 
 probabilities = st.sampled_from([0.0, 0.15, 0.25, 0.5, 1.0])
+
+
+def test_words_given_by_the_records_are_masked_as_those_given_by_the_vocabulary():
+    sequences, lengths = full_sequences(40)
+    batch = tensors(sequences, lengths)
+    by_vocabulary = masking(64, 0.3, 20, whole_words=True)
+    facts = dataclasses.replace(VOCABULARY, continuation=None)
+    by_records = masking(64, 0.3, 20, whole_words=True, vocabulary=facts)
+    marks = tf.constant(VOCABULARY.continuation[sequences], tf.int32)
+    expected = by_vocabulary(batch, 5)
+    found = by_records({**batch, "continues_word": marks}, 5)
+    assert found.keys() == expected.keys()
+    for name, tensor in expected.items():
+        assert np.array_equal(found[name], tensor), name
 
 
 @given(

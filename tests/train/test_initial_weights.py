@@ -24,7 +24,9 @@ from lib.train.new_token_embeddings import add_token_embeddings, needed_extensio
 from lib.vocab.directory import TokenizerFiles
 from lib.vocab.export import write_tokenizer
 from lib.vocab.extension import Extension, extend, no_extension, write_extension
-from lib.vocab.tokenizer import SPECIAL_TOKENS, WordPieceTokenizer
+from lib.vocab.loading import load_tokenizer
+from lib.vocab.settings import SPECIAL_TOKENS
+from lib.vocab.wordpiece_tokenizer import WordPieceTokenizer
 from tests.helpers.tiny_bert import TINY, TINY_MODERN, random_batch, random_weights, tiny_model
 
 TOKENS = [*SPECIAL_TOKENS, "[unused0]", "co", "##vid", "wu", "##han", "the", "lion"]
@@ -177,7 +179,7 @@ def initial_model(values, vocab):
     def read(
         init: Path, length: int = 24, folder: Path = vocab, next_sentence: bool = True
     ) -> InitialModel:
-        tokenizer = WordPieceTokenizer.load(folder)
+        tokenizer = load_tokenizer(folder)
         pretrain: Pretrain = parse_params(values).pretrain
         segments = 2 if next_sentence else 1
         return read_initial_model(

@@ -17,7 +17,7 @@ from lib.train.initial_state import Earlier, earlier_training, read_initial_stat
 from lib.train.saving import accepted_code, checkpoint, identity, kept_state, run_record, runs
 from lib.train.saving.saved_models import SavedModels
 from lib.train.saving.tokenizer_files import digests_of
-from lib.vocab.tokenizer import WordPieceTokenizer
+from lib.vocab.wordpiece_tokenizer import WordPieceTokenizer
 from tests.helpers.tiny_bert import TINY, random_weights
 
 FACTS = {"processor": "one", "log_every": "100"}

@@ -1,7 +1,7 @@
 """The alphabet: both forms of every character, and the rarest characters left out on request."""
 
 from lib.vocab.alphabet import closed_alphabet, most_frequent_characters
-from lib.vocab.tokenizer import SPECIAL_TOKENS
+from lib.vocab.settings import SPECIAL_TOKENS
 from tests.helpers.vocabulary import CASED, make_vocabulary
 
 

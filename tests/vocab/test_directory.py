@@ -5,12 +5,14 @@ import shutil
 from pathlib import Path
 
 import pytest
+import tokenizers
 
 from lib.run.errors import UserError
 from lib.vocab.directory import read_directory, read_vocabulary, refuse_disagreement
 from lib.vocab.export import write_tokenizer
+from lib.vocab.loading import load_tokenizer
+from lib.vocab.settings import SPECIAL_TOKENS
 from lib.vocab.sources import existing_tokenizer
-from lib.vocab.tokenizer import SPECIAL_TOKENS, WordPieceTokenizer
 from tests.helpers.vocabulary import CASED, UNCASED
 
 
@@ -51,10 +53,12 @@ def test_other_tokenizers_than_berts_are_refused(tmp_path):
         lambda: [(tmp_path / "vocab.txt").unlink(), path.unlink()],
         "missing, and so is tokenizer.json",
     )
-    refused(lambda: edit(path, lambda values: values["model"].update(type="BPE")), "WordPiece")
-    refused(lambda: edit(path, lambda values: values.pop("normalizer")), "WordPiece")
     refused(
-        lambda: edit(path, lambda values: values["normalizer"].update(clean_text=False)),
+        lambda: edit(path, lambda values: values["model"].update(type="WordLevel")),
+        "model.type should be BPE, Unigram or WordPiece. Received: 'WordLevel'",
+    )
+    refused(
+        lambda: edit(path, lambda values: values["normalizer"].update(clean_text="no")),
         "clean_text",
     )
     refused(
@@ -127,18 +131,8 @@ NUMBERS = "should be a whole number from 0 to below 16,777,216. Received: "
             "normalizer.lowercase should be true or",
         ),
         (lambda v: v["normalizer"].update(clean_text="true"), "clean_text should be true, false"),
-        (
-            lambda v: v["normalizer"].update(handle_chinese_chars=False),
-            "normalizer.handle_chinese_chars should be true",
-        ),
-        (
-            lambda v: v["model"].update(max_input_chars_per_word=200),
-            "model.max_input_chars_per_word should be 100. Received: 200",
-        ),
-        (lambda v: v["model"].update(unk_token="<unk>"), "model.unk_token should be [UNK]"),
-        (lambda v: v["model"].update(continuing_subword_prefix=""), "continuing_subword_prefix"),
-        (lambda v: v.update(model=None), "not a BERT tokenizer"),
-        (lambda v: v.update(normalizer=[]), "not a BERT tokenizer"),
+        (lambda v: v.update(model=None), "model.type should be BPE, Unigram or WordPiece"),
+        (lambda v: v.update(normalizer=[]), "the library tokenizers cannot read it"),
         (lambda v: v.update(added_tokens={"id": 0}), "added_tokens should be a list of objects"),
         (lambda v: v.update(added_tokens=[{"id": 0}]), "added_tokens should be a token"),
         (
@@ -155,6 +149,27 @@ def test_values_of_tokenizer_json_that_would_change_ids_are_refused(tmp_path, ch
         read_directory(tmp_path)
     assert str(caught.value).startswith(f"{tmp_path / 'tokenizer.json'}: ")
     assert message in str(caught.value) and str(caught.value).isprintable()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda v: v["normalizer"].update(handle_chinese_chars=False),
+        lambda v: v["normalizer"].update(clean_text=False),
+        lambda v: v["model"].update(max_input_chars_per_word=3),
+        lambda v: v["model"].update(continuing_subword_prefix="@@"),
+        lambda v: v.pop("normalizer"),
+    ],
+)
+def test_other_wordpiece_than_berts_is_left_to_the_library(tmp_path, change):
+    write_tokenizer(tmp_path, [*SPECIAL_TOKENS, "a", "##b", "@@b"], True, True, 128)
+    edit(tmp_path / "tokenizer.json", change)
+    text = "ab abb aBBBB a\u0001b \u4e2da"
+    tokenizer = load_tokenizer(tmp_path)
+    library = tokenizers.Tokenizer.from_file(str(tmp_path / "tokenizer.json"))
+    assert read_directory(tmp_path).library is not None
+    assert tokenizer.encode(text) == library.encode(text, add_special_tokens=False).ids
+    assert (tokenizer.cls_id, tokenizer.mask_id, tokenizer.unk_id) == (2, 4, 1)
 
 
 def test_vocab_txt_and_tokenizer_json_must_agree(tmp_path):
@@ -206,7 +221,7 @@ def test_added_tokens_have_their_ids_in_whatever_file_they_are(tmp_path, form):
     files = read_directory(tmp_path)
     assert files.vocabulary == [*vocabulary, "[unused-id-8]", "sars", "covid"]
     assert sorted(files.added) == ["covid", "sars"]
-    tokenizer = WordPieceTokenizer.load(tmp_path)
+    tokenizer = load_tokenizer(tmp_path)
     assert tokenizer.encode("SARS covid covids") == [9, 10, 10, 7]
     # What is exported has them as entries like any other.
     (tmp_path / "exported").mkdir()

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from lib.run.errors import UserError
 from lib.vocab.extension import extend
-from lib.vocab.tokenizer import SPECIAL_TOKENS, WordPieceTokenizer
+from lib.vocab.settings import SPECIAL_TOKENS
+from lib.vocab.wordpiece_tokenizer import WordPieceTokenizer
 from tests.helpers.vocabulary import greedy_split
 
 VOCABULARY = [

@@ -7,7 +7,8 @@ import pytest
 
 from lib.samples.languages import synthetic_text
 from lib.vocab.report import measure_fit, unreachable_tokens, write_frequencies, write_report
-from lib.vocab.tokenizer import SPECIAL_TOKENS, WordPieceTokenizer
+from lib.vocab.settings import SPECIAL_TOKENS
+from lib.vocab.wordpiece_tokenizer import WordPieceTokenizer
 from lib.vocab.words import WordCounts
 from tests.helpers.vocabulary import CASED, make_vocabulary, word_counts
 

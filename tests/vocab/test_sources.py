@@ -13,8 +13,9 @@ from lib.vocab import words as words_module
 from lib.vocab.characters import BasicTokenizer
 from lib.vocab.export import write_tokenizer
 from lib.vocab.report import unreachable_tokens
+from lib.vocab.settings import SPECIAL_TOKENS
 from lib.vocab.sources import existing_tokenizer, from_characters
-from lib.vocab.tokenizer import SPECIAL_TOKENS, WordPieceTokenizer
+from lib.vocab.wordpiece_tokenizer import WordPieceTokenizer
 from lib.vocab.words import count_words
 from tests.helpers.vocabulary import (
     CASED,

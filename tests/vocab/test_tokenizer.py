@@ -13,7 +13,8 @@ from lib.run.errors import UserError
 from lib.vocab import tokenizer as tokenizer_module
 from lib.vocab.characters import BasicTokenizer
 from lib.vocab.export import write_tokenizer
-from lib.vocab.tokenizer import WordPieceTokenizer
+from lib.vocab.loading import load_tokenizer
+from lib.vocab.wordpiece_tokenizer import WordPieceTokenizer
 
 SPECIAL_TOKENS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
 VOCABULARY = [
@@ -216,7 +217,7 @@ def test_written_directory_loads(tmp_path: Path, lowercase: bool, strip_accents:
     write_tokenizer(tmp_path, VOCABULARY, lowercase, strip_accents, 128)
     first = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
     assert not any(b"\r" in content for content in first.values())
-    tokenizer = WordPieceTokenizer.load(tmp_path)
+    tokenizer = load_tokenizer(tmp_path)
     assert tokenizer.vocabulary == VOCABULARY
     assert (tokenizer.lowercase, tokenizer.strip_accents) == (lowercase, strip_accents)
     write_tokenizer(tmp_path, VOCABULARY, lowercase, strip_accents, 128)
@@ -238,7 +239,7 @@ def test_strip_accents_defaults_to_lowercase(
     write_tokenizer(tmp_path, VOCABULARY, True, True, 128)
     (tmp_path / "tokenizer.json").unlink()
     (tmp_path / "tokenizer_config.json").write_text(json.dumps(config), encoding="utf-8")
-    tokenizer = WordPieceTokenizer.load(tmp_path)
+    tokenizer = load_tokenizer(tmp_path)
     assert (tokenizer.lowercase, tokenizer.strip_accents) == expected
 
 
@@ -266,6 +267,6 @@ def test_damaged_directories_are_refused(
     if content is not None:
         (tmp_path / name).write_bytes(content)
     with pytest.raises(UserError, match=message) as caught:
-        WordPieceTokenizer.load(tmp_path)
+        load_tokenizer(tmp_path)
     assert str(tmp_path / name) in str(caught.value)
     assert "\n" not in str(caught.value)

@@ -6,7 +6,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from lib.vocab.characters import BasicTokenizer
-from lib.vocab.tokenizer import SPECIAL_TOKENS
+from lib.vocab.settings import SPECIAL_TOKENS
 from lib.vocab.words import count_words
 from tests.helpers.vocabulary import UNCASED
 

@@ -5,29 +5,20 @@ from pathlib import Path
 
 from lib.model.encoder_config import EncoderConfig
 from lib.train.saving import digests
-from lib.vocab.export import write_tokenizer
-from lib.vocab.tokenizer import WordPieceTokenizer
+from lib.vocab.tokenizer import Tokenizer
 
 
-def write_files(folder: Path, config: EncoderConfig, tokenizer: WordPieceTokenizer) -> None:
+def write_files(folder: Path, config: EncoderConfig, tokenizer: Tokenizer) -> None:
     """Writes the tokenizer of a model into its folder."""
-    write_tokenizer(
-        folder,
-        tokenizer.vocabulary,
-        tokenizer.lowercase,
-        tokenizer.strip_accents,
-        config.max_position_embeddings,
-        segments=config.has_next_sentence,
-        zero_width=tokenizer.zero_width,
-    )
+    tokenizer.write(folder, config.max_position_embeddings, config.has_next_sentence, listing=False)
 
 
-def special_ids(config: EncoderConfig, tokenizer: WordPieceTokenizer) -> dict[str, int]:
+def special_ids(config: EncoderConfig, tokenizer: Tokenizer) -> dict[str, int]:
     """Ids of special tokens for config.json, under the keys of transformers."""
     return config.special_ids(tokenizer.pad_id, tokenizer.cls_id, tokenizer.sep_id)
 
 
-def digests_of(config: EncoderConfig, tokenizer: WordPieceTokenizer) -> dict[str, str]:
+def digests_of(config: EncoderConfig, tokenizer: Tokenizer) -> dict[str, str]:
     """Digests of the files that `write_files` writes."""
     with tempfile.TemporaryDirectory() as folder:
         write_files(Path(folder), config, tokenizer)

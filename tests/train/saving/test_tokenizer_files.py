@@ -4,8 +4,9 @@ import json
 from dataclasses import replace
 
 from lib.train.saving.tokenizer_files import write_files
+from lib.vocab.loading import load_tokenizer
 from lib.vocab.settings import SPECIAL_TOKENS, ZERO_WIDTH
-from lib.vocab.tokenizer import WordPieceTokenizer
+from lib.vocab.wordpiece_tokenizer import WordPieceTokenizer
 from tests.helpers.tiny_bert import TINY
 
 
@@ -14,7 +15,7 @@ def test_tokens_for_zero_width_characters_are_in_the_folder_of_the_model(tmp_pat
     config = replace(TINY, vocab_size=len(vocabulary), max_position_embeddings=64)
     trained = WordPieceTokenizer(vocabulary, False, False, zero_width=ZERO_WIDTH)
     write_files(tmp_path, config, trained)
-    loaded = WordPieceTokenizer.load(tmp_path)
+    loaded = load_tokenizer(tmp_path)
     for text in ("می\u200cخواهم", "می خواهم", "میخواهم", "\u200b می"):
         assert loaded.encode(text) == trained.encode(text)
     assert loaded.zero_width == ZERO_WIDTH
