@@ -229,7 +229,7 @@ def main() -> None:
     )
     arguments = parser.parse_args()
     if not arguments.recipe:
-        print("\n".join(f"{name:16}{about}" for name, about in recipes().items()))
+        print("\n".join(f"{name:21}{about}" for name, about in recipes().items()))
         return
     recipe, scale = find_recipe(arguments.recipe), arguments.scale
     if arguments.target:

@@ -41,6 +41,8 @@ def tiny_changes(params: Params) -> dict[str, Any]:
     }
     vocab, pretrain, phases = values["vocab"], values["pretrain"], values["phases"]
     changes["vocab"] = _tiny_base(vocab, "base")
+    if changes["vocab"]:  # The tokenizer of the tiny base lower-cases, as that of `make smoke`.
+        changes["vocab"] |= {"lowercase": True, "strip_accents": True}
     # The size of a vocabulary of single characters is a maximum: Chinese text has more than 2,000.
     if vocab["source"] == "sentencepiece":
         changes["vocab"]["size"] = min(_VOCABULARY, vocab["size"])

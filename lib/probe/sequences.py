@@ -8,6 +8,7 @@ import numpy as np
 
 from lib.probe.labelled import Example
 from lib.run import random
+from lib.vocab.library_tokenizer import LibraryTokenizer
 from lib.vocab.tokenizer import Tokenizer
 
 _MIN_LENGTH = 16
@@ -57,18 +58,16 @@ def sentence_sequences(
         [CLS] iz ##mir in the [SEP]     positions 1, 3, 4     labels B-LOC, O, O
         [CLS] house [SEP]               positions 1           labels O
 
-    A word without tokens (control characters only) becomes [UNK]; a word too long for a sequence of
-    its own is truncated. So every word gets a prediction.
+    Each word is tokenized as after a space. A word without tokens (control characters only) becomes
+    [UNK], or [MASK] where there is no such token; a word too long for a sequence of its own is
+    truncated. So every word gets a prediction.
     """
     capacity = max_seq_length - 2
+    unknown = [tokenizer.unk_id if tokenizer.unk_id >= 0 else tokenizer.mask_id]
     sentences = []
     for example in examples:
-        lines = "".join(" ".join(word.split()) + "\n" for word in example.words)
-        ids, offsets = tokenizer.encode_lines(lines)
-        words = [
-            ids[start:stop][:capacity] if stop > start else np.array([tokenizer.unk_id], np.int32)
-            for start, stop in pairwise(offsets)
-        ]
+        texts = [" ".join(word.split()) for word in example.words]
+        words = [np.array(ids or unknown, np.int32)[:capacity] for ids in _words(tokenizer, texts)]
         sequences, first, used = [], 0, 0
         # The last element, which fits nowhere, completes the last sequence.
         for index, word in enumerate([*words, np.empty(capacity, np.int32)]):
@@ -81,6 +80,16 @@ def sentence_sequences(
             used += len(word)
         sentences.append(sequences)
     return sentences
+
+
+def _words(tokenizer: Tokenizer, texts: list[str]) -> Iterator[list[int]]:
+    """The ids of each word of a sentence; a word of the task may be several of the tokenizer's."""
+    if isinstance(tokenizer, LibraryTokenizer):
+        yield from tokenizer.encode_words(texts)
+        return
+    ids, offsets = tokenizer.encode_lines("".join(f"{text}\n" for text in texts))
+    for start, stop in pairwise(offsets):
+        yield ids[start:stop].tolist()
 
 
 def _add_special_tokens(ids: np.ndarray, tokenizer: Tokenizer) -> np.ndarray:

@@ -81,7 +81,9 @@ def _wiki_zh(count: int) -> _Files:
 
 _KINDS: dict[str, Callable[[int], _Files]] = {
     "budget-24h": _paragraphs,
+    "ettin-17m-continue": _paragraphs,
     "modernbert-24h": _paragraphs,
+    "modernbert-continue": _paragraphs,
     "ct-bert": _tweets,
     "hf-guide": _paragraphs,
     "kanarya": _lines("turkish"),

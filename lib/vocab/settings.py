@@ -139,12 +139,6 @@ def parse_tokenizer(
     """The ids and settings in tokenizer.json."""
     parts = [tokenizer.get(key) for key in ("model", "normalizer", "pre_tokenizer")]
     kinds = [part.get("type") if isinstance(part, Mapping) else None for part in parts]
-    if kinds[0] == "BPE":
-        raise UserError(
-            f"{path}: a BPE tokenizer, but only WordPiece as BERT's is supported; use a model with "
-            "a WordPiece vocabulary, or train one from scratch with the sizes of this one (its "
-            "config.json as `init`, and a vocabulary of your text)"
-        )
     if kinds != ["WordPiece", "BertNormalizer", "BertPreTokenizer"]:
         raise UserError(
             f"{path}: not a BERT tokenizer (WordPiece with BertNormalizer and BertPreTokenizer). "

@@ -311,7 +311,9 @@ def test_sigterm_at_twenty_random_moments_most_of_them_in_evaluations_ends_the_s
     """Evaluations of all dev records after every other step take most of the time."""
     project.set({"pretrain": {"evaluate_every": 2}})
     try:
+        started = time.monotonic()
         train_undisturbed(project, 256, 120)
+        seconds = time.monotonic() - started
         shutil.rmtree(project.folder / ".scratch", ignore_errors=True)
         project.set({"pretrain": {"checkpoint_every": 1_000_000}})
         draw = random.Random(18)
@@ -319,7 +321,7 @@ def test_sigterm_at_twenty_random_moments_most_of_them_in_evaluations_ends_the_s
         pending = 0
         for _ in range(20):
             process = project.start(*training(model))
-            time.sleep(draw.uniform(0, 12))
+            time.sleep(draw.uniform(0, 0.6 * seconds))
             process.terminate()
             output, _ = process.communicate(timeout=60)
             assert process.returncode in (128 + signal.SIGTERM, -signal.SIGTERM, 0), output
