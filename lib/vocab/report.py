@@ -91,7 +91,7 @@ def measure_fit(
         for token_id in split:
             counts[token_id] += count
     if token_counts is not None:
-        counts = token_counts
+        counts, tokens = token_counts, int(token_counts.sum())
     split_words.sort(key=lambda item: -item[0])
     words_within_limit = max(words - too_long, 1)
     return VocabularyFit(

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tokenizers
 import yaml
 
 from lib.evaluation.masked_words import WordFinder
@@ -13,7 +14,7 @@ from lib.run.errors import UserError
 from lib.samples.languages import synthetic_text
 from lib.vocab.characters import BasicTokenizer
 from lib.vocab.counts import read_tokens_per_word
-from lib.vocab.directory import read_vocabulary
+from lib.vocab.directory import read_vocabulary, refuse_disagreement
 from lib.vocab.extension import read_extension
 from lib.vocab.loading import load_tokenizer
 from lib.vocab.sources import existing_tokenizer
@@ -96,3 +97,51 @@ def test_zero_width_characters_that_join_words_are_tokens(tmp_path, monkeypatch,
     # A model's folder has them, too, and so a vocabulary that is extended.
     again = existing_tokenizer("model", Path("data/vocab"), BasicTokenizer(False, False))
     assert again.encode("می\u200cخواهم") == tokenizer.encode("می\u200cخواهم")
+
+
+def test_other_vocabularies_than_wordpiece(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("data/sample").mkdir(parents=True)
+    for name, lines, seed in (("train", 400, 1), ("heldout", 100, 2)):
+        text = synthetic_text("turkish", lines, seed)
+        Path(f"data/sample/{name}.txt").write_text(text, encoding="utf-8")
+
+    def run(source: str, base: str = "data/sample", **changes) -> dict:
+        vocab = {"source": source, "base": base, "lowercase": False, "strip_accents": False}
+        phases = {"main": {"max_seq_length": 32, "init": "data/vocab"}}
+        text = yaml.safe_dump({"vocab": {**vocab, **changes}, "phases": phases})
+        Path("params.yaml").write_text(text, encoding="utf-8")
+        main(Path("data/sample"), Path(base), Path("data/vocab"))
+        metrics = json.loads(Path("results/vocab/metrics.json").read_text(encoding="utf-8"))
+        tokenizer = load_tokenizer(Path("data/vocab"))
+        # Counts of the text as it is, against the library's own ids.
+        library = tokenizers.Tokenizer.from_file("data/vocab/tokenizer.json")
+        lines = Path("data/sample/train.txt").read_text(encoding="utf-8").splitlines()
+        ids = [
+            n for line in library.encode_batch(lines, add_special_tokens=False) for n in line.ids
+        ]
+        counts = Path("data/vocab/token_counts.txt").read_text(encoding="utf-8").split()
+        expected = np.bincount(ids, minlength=len(tokenizer.vocabulary))
+        assert list(map(int, counts)) == expected.tolist()
+        assert metrics["train"]["tokens"] == len(ids)
+        assert metrics["size"] == len(counts)
+        assert metrics["train"]["unknown_character_fraction"] == 0
+        words = read_tokens_per_word(Path("results/vocab/tokens_per_word.csv"))
+        assert words.sum() == metrics["train"]["words"]
+        refuse_disagreement(Path("data/vocab"))
+        return metrics
+
+    assert run("sentencepiece", algorithm="byte_bpe", size=600)["size"] == 600
+    shutil.copytree("data/vocab", "models/base")
+    before = Path("models/base/tokenizer.json").read_bytes()
+    assert run("model", "models/base")["new_words"] == 0
+    assert Path("data/vocab/tokenizer.json").read_bytes() == before
+    assert run("file", "models/base/tokenizer.json")["size"] == 600
+    with pytest.raises(UserError, match=r"vocab\.lowercase: true, .* set false"):
+        run("model", "models/base", lowercase=True)
+    extended = run("extend", "models/base", size=640, min_frequency=2)
+    assert (extended["size"], extended["new_words"]) == (640, 40)
+    assert len(read_extension(Path("data/vocab")).new_tokens) == 40
+    Path("models/base/tokenizer_config.json").write_text("{}", encoding="utf-8")
+    with pytest.raises(UserError, match="no pad_token"):
+        run("model", "models/base")
