@@ -26,6 +26,7 @@ from lib.train.base_models import check_base_models
 from lib.vocab.export import write_tokenizer
 from lib.vocab.settings import SPECIAL_TOKENS
 from tests.conftest import ROOT
+from tests.helpers.library_tokenizers import write_library_tokenizer
 from tests.helpers.pickles import write_pytorch_file
 from tests.helpers.tiny_bert import TINY, TINY_MODERN
 
@@ -425,7 +426,7 @@ REFUSED = [
     ),
     (
         lambda _: (write_modern(), byte_level()),
-        r"tokenizer\.json: a BPE tokenizer, but only WordPiece .* from scratch with the sizes",
+        r"tokenizer\.json: the library tokenizers cannot read it \(missing field",
     ),
     # Files.
     (
@@ -452,13 +453,30 @@ REFUSED = [
     ),
     (
         lambda folder: (folder / "vocab.txt").rename(folder / "merges.txt"),
-        "is not BERT's WordPiece",
+        r"its tokenizer \(merges\.txt\) needs a tokenizer\.json; .*save_pretrained",
     ),
     (
         lambda folder: (folder / "config.json").write_text("[" * 10**5),
         "config.json: not valid JSON",
     ),
 ]
+
+
+def test_a_model_with_byte_level_bpe_is_checked_as_well(project, capsys):
+    write_modern(replace(MODERN, vocab_size=768))
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        (BASE / name).unlink()
+    write_library_tokenizer("modernbert", BASE)
+    cased = {"lowercase": False, "strip_accents": False}
+    project(vocab=cased, **SINGLE)
+    found = described(capsys)
+    assert "768 embeddings for 735 tokens" in found and ", cased" in found
+    project(vocab={**cased, "source": "extend", "size": 734}, **SINGLE)
+    assert "vocab.size: 734 is smaller than the vocabulary to extend (735" in refusal()
+    project(**SINGLE)
+    assert "vocab.lowercase: true, but the tokenizer of models/base has false" in refusal()
+    change_json("tokenizer_config.json", mask_token=None)
+    assert "tokenizer_config.json: no mask_token (the token for masked tokens)" in refusal()
 
 
 @pytest.mark.parametrize(("edit", "message"), REFUSED)
