@@ -15,6 +15,7 @@ import signal
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Self, cast
 
 from huggingface_hub import HfApi, ModelInfo, constants, hf_hub_url
 from huggingface_hub.errors import (
@@ -33,6 +34,7 @@ from huggingface_hub.utils.sha import git_hash
 
 from lib.checkpoints.weight_files import WEIGHT_FILES
 from lib.run.errors import UserError, describe
+from lib.run.progress import Progress
 
 # Otherwise it asks the hub for a list of tools that may have called it, and caches that at home.
 constants.HF_HUB_DISABLE_TELEMETRY = True
@@ -66,6 +68,27 @@ _MESSAGES: dict[type[Exception], str] = {
     "again to resume",
     BlockingIOError: "{model}: another process is downloading it; wait for it",
 }
+
+
+class _DownloadProgress:
+    """Progress of a download in megabytes, in place of tqdm, which shows nothing in a log."""
+
+    def __init__(self, desc: str, total: int | None, initial: int, **_: object) -> None:
+        done, self._bytes = divmod(initial, MEGABYTE)
+        self._progress = Progress(f"import: {desc}", (total or 0) // MEGABYTE, "MB")
+        self._progress.skip(done)
+
+    def __enter__(self) -> Self:
+        self._progress.__enter__()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._progress.__exit__(*error)
+
+    def update(self, count: int) -> None:
+        done, self._bytes = divmod(self._bytes + count, MEGABYTE)
+        if done:
+            self._progress.advance(done)
 
 
 @contextmanager
@@ -185,6 +208,7 @@ def download_file(hub: HfApi, info: ModelInfo, file: RepoSibling, folder: Path) 
                     resume_size=start,
                     headers=headers,
                     displayed_filename=file.rfilename,
+                    tqdm_class=cast(type, _DownloadProgress),
                 )
         digest = sha256(path)
         if file.lfs is None:

@@ -20,6 +20,7 @@ from lib.checkpoints.hub import hub_errors
 from lib.commands import import_model
 from lib.commands.import_model import download_model
 from lib.run.errors import UserError
+from lib.run.progress import Progress
 from tests.helpers.project import Project
 
 NAME, FULL_NAME = "tiny-bert", "some-one/tiny-bert"
@@ -175,6 +176,19 @@ def test_exactly_the_needed_files_are_downloaded(hub):
     assert leftovers() == []
     files = [path for path, _ in hub.requests if "/api/" not in path]
     assert files[0].endswith("config.json")  # Before the weights, to check the model type.
+
+
+def test_a_long_download_shows_its_progress_in_a_log(hub, monkeypatch, capfd):
+    def begin(self, label, total, unit):
+        original(self, label, total, unit)
+        self._interval = 0
+
+    original = Progress.__init__
+    monkeypatch.setattr(Progress, "__init__", begin)
+    hub.files["model.safetensors"] = bytes(3_500_000)
+    download(hub)
+    found = re.findall(r"import: model\.safetensors: +\d+% (\d)/3 ", capfd.readouterr().err)
+    assert found and found[-1] == "3"
 
 
 def test_a_modernbert_is_downloaded(hub):
