@@ -24,6 +24,9 @@ Example, `{"bias": tensor of 3 floats}`, with the stack after each opcode (memo 
 
 Limits on the number of opcodes, sizes and dimensions keep hostile files from taking long or from
 describing tensors larger than the file.
+
+A `pickle.Unpickler` with its own `find_class` would be some ninety lines shorter. It would still
+run every opcode that builds objects, refuse only names, and have none of these limits.
 """
 
 import math
