@@ -90,6 +90,14 @@ def read_library_files(
     """
     path = directory / TOKENIZER
     content = {**contents[TOKENIZER], "truncation": None, "padding": None}
+    content["added_tokens"] = content.get("added_tokens") or []
+    try:
+        backend(content)
+    except Exception as failure:  # The library raises no other class.
+        raise UserError(
+            f"{path}: the library tokenizers cannot read it ({failure!s:.100}); download the file "
+            "again, or save it with a version of tokenizers that is not newer than this one"
+        ) from None
     if content["model"].get("dropout"):
         raise UserError(
             f"{path}: model.dropout draws ids at random, with which no model can be evaluated; set "
@@ -98,15 +106,7 @@ def read_library_files(
     ids = _ids(path, content)
     _check_added(directory / CONFIG, contents.get(CONFIG, {}), ids)
     special = _special_tokens(directory, contents, ids)
-    vocabulary = vocabulary_of(path, content)
-    try:
-        backend(content)
-    except Exception as failure:  # The library raises no other class.
-        raise UserError(
-            f"{path}: the library tokenizers cannot read it ({failure!s:.100}); download the file "
-            "again, or save it with a version of tokenizers that is not newer than this one"
-        ) from None
-    return LibraryFiles(content, special), vocabulary
+    return LibraryFiles(content, special), vocabulary_of(path, content)
 
 
 def vocabulary_of(path: Path, content: Mapping[str, Any]) -> list[str]:
@@ -143,24 +143,13 @@ def changes_letters(files: LibraryFiles) -> tuple[bool, bool]:
 
 
 def _ids(path: Path, content: Mapping[str, Any]) -> dict[str, int]:
-    """Token -> id, of the model's vocabulary and of added tokens."""
-    listed = content["model"].get("vocab")
+    """Token -> id, of the model's vocabulary and of added tokens; the library has read the file."""
+    listed = content["model"]["vocab"]
     if content["model"]["type"] == "Unigram":
-        if not isinstance(listed, list) or not all(
-            isinstance(pair, list) and len(pair) == 2 and isinstance(pair[0], str)
-            for pair in listed
-        ):
-            raise UserError(
-                f"{path}: model.vocab should list tokens with scores; download it again"
-            )
-        ids = {token: number for number, (token, _) in enumerate(listed)}
-    elif isinstance(listed, Mapping):
-        ids = {token: token_id(path, token, number) for token, number in listed.items()}
-    else:
-        raise UserError(f"{path}: model.vocab should give an id for each token; download it again")
-    for token, number in added_tokens(
-        path, False, {"added_tokens": content["added_tokens"]}
-    ).items():
+        listed = {token: number for number, (token, _) in enumerate(listed)}
+    ids = {token: token_id(path, token, number) for token, number in listed.items()}
+    added = {"added_tokens": content["added_tokens"]}
+    for token, number in added_tokens(path, False, added).items():
         if number is None or ids.setdefault(token, number) != number:
             raise UserError(
                 f"{path}: the added token {token!r:.60} has the id {number}, but in model.vocab it "

@@ -25,7 +25,7 @@ from lib.vocab.characters import CodePoints, character_table
 from lib.vocab.library_files import flattened
 
 _SPACE, _STANDALONE, _WITHIN = 0, 1, 2
-# Longer than any text: the length of tokens that stand for nothing, or for one knows not what.
+# The length of tokens whose text is not known: longer than any text.
 _UNKNOWN = 1 << 40
 _SYMBOL = "\u2581"
 
@@ -112,9 +112,8 @@ class WordMarks:
         byte_begins = np.zeros(len(in_word), bool)
         byte_begins[(np.cumsum(sizes) - sizes)[begins]] = True
         positions = np.arange(len(in_word))
-        next_in_word = np.minimum.accumulate(np.where(in_word, positions, len(positions))[::-1])[
-            ::-1
-        ]
+        backwards = np.where(in_word, positions, len(positions))[::-1]
+        next_in_word = np.minimum.accumulate(backwards)[::-1]
 
         last = np.cumsum(np.fromiter(map(len, texts), np.int64, len(texts)) + 1) - 1
         text_end = np.cumsum(sizes)[last] - 1  # [texts]: of the newline after each
