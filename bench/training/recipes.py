@@ -124,7 +124,7 @@ PARTS: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
     "ModernBERT and Muon": ("pretrain", {"model": _MODERNBERT, "optimizer": "muon"}, {}),
 }
 # Parts that budget-24h does not have: measured as additions to either recipe.
-ADDITIONS = ("sinusoids", "Muon", "only [MASK]", "late decay", "ModernBERT", "ModernBERT and Muon")
+ADDITIONS = ("sinusoids", "Muon", "only [MASK]", "ModernBERT", "ModernBERT and Muon")
 # Parts that hf-guide has as well, or that have no effect in it, or that its sentence pairs exclude.
 NOT_ALONE = ("cut sequences", "new masks", "ModernBERT", "ModernBERT and Muon")
 
