@@ -30,6 +30,7 @@ SKIPPED = [
     ("docs/recipes/*", r"dvc repro|.*dvc exp run", "test_recipe_runs runs each at tiny scale"),
     ("docs/cluster.md", r"", "test_dask_pool runs a scheduler, workers and stages"),
     ("docs/gpu.md", r"export TF_CONFIG|dvc repro|python -m stages", "test_layouts has two workers"),
+    ("docs/continuing.md", r"", "those of docs/recipes/ettin-17m-continue.md, which are run"),
     ("docs/probe.md", r"", "test_probe_stage runs the probe on labelled text"),
     ("docs/from-google-bert.md", r"", "commands of Google's code"),
     ("docs/vocabulary.md", r"pip install pythainlp|python segment", "a package from the network"),
