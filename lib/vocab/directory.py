@@ -28,6 +28,7 @@ from lib.run.lfs import refuse_lfs_pointer
 from lib.vocab.characters import BasicTokenizer
 from lib.vocab.library_files import (
     LibraryFiles,
+    backend,
     changes_letters,
     needs_library,
     read_library_files,
@@ -169,7 +170,10 @@ def _read_other(directory: Path, files: Mapping[str, Mapping[str, Any]]) -> Toke
     """The tokenizer of a tokenizer.json that is not BERT's WordPiece."""
     library, vocabulary = read_library_files(directory, files)
     return TokenizerFiles(
-        directory / TOKENIZER, vocabulary, *changes_letters(library), library=library
+        directory / TOKENIZER,
+        vocabulary,
+        *changes_letters(backend(library.content)),
+        library=library,
     )
 
 

@@ -100,10 +100,7 @@ def extend(
             uses[token_id] += count
     for new_id, word in zip(ids, chosen, strict=False):
         base_ids = base.encode_word(word)
-        log_fractions = (math.log(words[word] / uses[token_id]) for token_id in base_ids)
-        log_fraction = sum(log_fractions) / len(base_ids)
-        # Rounded, because the last digit of a logarithm depends on the machine.
-        new_tokens.append(NewToken(new_id, word, tuple(base_ids), round(log_fraction, 6)))
+        new_tokens.append(new_token(new_id, word, base_ids, words, uses))
         if new_id < len(base.vocabulary):
             vocabulary[new_id] = word
         else:
@@ -111,13 +108,38 @@ def extend(
     return vocabulary, Extension(len(base.vocabulary), digest(base.vocabulary), tuple(new_tokens))
 
 
-def free_ids(vocabulary: Sequence[str], size: int) -> list[int]:
+def new_token(
+    token_id: int,
+    word: str,
+    base_ids: Sequence[int],
+    words: Mapping[str, int],
+    uses: Mapping[int, int],
+) -> NewToken:
+    """A word as a new token.
+
+    Args:
+        base_ids: of the tokens that the base splits it into.
+        words, uses: counts of the sample's words, and of the base's tokens in them.
+    """
+    log_fractions = (math.log(words[word] / uses[base_id]) for base_id in base_ids)
+    log_fraction = sum(log_fractions) / len(base_ids)
+    # Rounded, because the last digit of a logarithm depends on the machine.
+    return NewToken(token_id, word, tuple(base_ids), round(log_fraction, 6))
+
+
+def free_ids(
+    vocabulary: Sequence[str], size: int, unused: Sequence[int] | None = None
+) -> list[int]:
     """The ids for new tokens in a vocabulary that may have `size` entries, in order of their use.
+
+    Args:
+        unused: ids of entries to replace; by default those of `[unusedN]` tokens.
 
     Raises:
         UserError: `size` is smaller than the vocabulary.
     """
-    unused = [token_id for token_id, token in enumerate(vocabulary) if _UNUSED.fullmatch(token)]
+    if unused is None:
+        unused = [token_id for token_id, token in enumerate(vocabulary) if _UNUSED.fullmatch(token)]
     if size < len(vocabulary):
         raise UserError(
             f"vocab.size: {size} is smaller than the vocabulary to extend ({len(vocabulary)} "

@@ -9,14 +9,13 @@ before. An added word is matched as a whole (`single_word`) and takes the space 
     after     a covid Ġcase ,  Ġcov ids
 """
 
-import math
 import re
 from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
 from lib.run.errors import UserError
-from lib.vocab.extension import Extension, NewToken, digest
+from lib.vocab.extension import Extension, NewToken, digest, free_ids, new_token
 from lib.vocab.library_files import LibraryFiles
 from lib.vocab.library_tokenizer import LibraryTokenizer
 from lib.vocab.settings import MAX_WORD_LENGTH
@@ -56,12 +55,10 @@ def extend_library(
     for word, count in words.items():
         for token_id in splits[word]:
             uses[token_id] += count
-    new_tokens = []
-    for new_id, word in zip(ids, chosen, strict=False):
-        fractions = [math.log(words[word] / uses[token_id]) for token_id in splits[word]]
-        # Rounded, because the last digit of a logarithm depends on the machine.
-        fraction = round(sum(fractions) / len(fractions), 6)
-        new_tokens.append(NewToken(new_id, word, tuple(splits[word]), fraction))
+    new_tokens = [
+        new_token(new_id, word, splits[word], words, uses)
+        for new_id, word in zip(ids, chosen, strict=False)
+    ]
     vocabulary = list(base.vocabulary)
     entries = {each["id"]: each for each in base.files.content["added_tokens"]}
     for token in new_tokens:
@@ -93,13 +90,7 @@ def library_free_ids(content: Mapping[str, Any], vocabulary: list[str], size: in
         for each in content["added_tokens"]
         if _UNUSED.fullmatch(each["content"]) and each["content"] not in content["model"]["vocab"]
     ]
-    if size < len(vocabulary):
-        raise UserError(
-            f"vocab.size: {size} is smaller than the vocabulary to extend ({len(vocabulary)} "
-            f"entries); set {len(vocabulary)} to use only its {len(unused)} [unusedN] entries, "
-            "or more"
-        )
-    return [*sorted(unused), *range(len(vocabulary), size)]
+    return free_ids(vocabulary, size, sorted(unused))
 
 
 def _entry(token: NewToken, normalized: bool) -> dict[str, Any]:

@@ -106,12 +106,16 @@ def read_library_files(
     ids = _ids(path, content)
     _check_added(directory / CONFIG, contents.get(CONFIG, {}), ids)
     special = _special_tokens(directory, contents, ids)
-    return LibraryFiles(content, special), vocabulary_of(path, content)
+    return LibraryFiles(content, special), _by_id(path, ids)
 
 
 def vocabulary_of(path: Path, content: Mapping[str, Any]) -> list[str]:
     """The token of each id in a tokenizer.json; `path` is for errors."""
-    ids = _ids(path, content)
+    return _by_id(path, _ids(path, content))
+
+
+def _by_id(path: Path, ids: Mapping[str, int]) -> list[str]:
+    """The token of each id, with placeholders for ids without one."""
     size = max(ids.values()) + 1
     if size > len(ids) + _MAX_GAP:
         token = max(ids, key=ids.__getitem__)
@@ -133,9 +137,9 @@ def backend(content: Mapping[str, Any]) -> Any:
     return tokenizers.Tokenizer.from_str(json.dumps(content))
 
 
-def changes_letters(files: LibraryFiles) -> tuple[bool, bool]:
-    """Whether a tokenizer's normalization lower-cases and whether it strips accents."""
-    normalizer = backend(files.content).normalizer
+def changes_letters(tokenizer: Any) -> tuple[bool, bool]:
+    """Whether the normalization of a library's tokenizer lower-cases, and strips accents."""
+    normalizer = tokenizer.normalizer
     if normalizer is None:
         return False, False
     upper, accent = (normalizer.normalize_str(each) for each in ("xA", "x\u00e9"))

@@ -50,7 +50,7 @@ class LibraryTokenizer(Tokenizer):
             special[name] for name in ("pad", "cls", "sep", "mask")
         )
         self.unk_id = special.get("unk", -1)
-        self.lowercase, self.strip_accents = changes_letters(files)
+        self.lowercase, self.strip_accents = changes_letters(self._backend)
         self._words = WordMarks(files.content, vocabulary)
         self._context_length = len(self._backend.encode(_CONTEXT, add_special_tokens=False).ids)
         self._cache = _new_cache()
@@ -137,11 +137,7 @@ class LibraryTokenizer(Tokenizer):
         texts = [
             context + (separator or "").join(group).replace(_LINE_START, "") for group in groups
         ]
-        found = [
-            each.ids for each in self._backend.encode_batch_fast(texts, add_special_tokens=False)
-        ]
-        tokens = np.fromiter(map(len, found), np.int64, len(found))  # [groups]
-        ids = np.fromiter(chain.from_iterable(found), np.int32, int(tokens.sum()))
+        ids, tokens = self._library_ids(texts)
         marks = self._words.marks(texts, ids, tokens)
         sizes = self._words.sizes(spans)
         sizes -= [span.startswith(_LINE_START) for span in spans]
@@ -170,11 +166,7 @@ class LibraryTokenizer(Tokenizer):
 
     def _encode_texts(self, texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
         """ids: int32 [tokens], marked; lengths: int64 [texts], tokens per text."""
-        found = [
-            each.ids for each in self._backend.encode_batch_fast(texts, add_special_tokens=False)
-        ]
-        lengths = np.fromiter(map(len, found), np.int64, len(found))
-        ids = np.fromiter(chain.from_iterable(found), np.int32, int(lengths.sum()))
+        ids, lengths = self._library_ids(texts)
         known = self._words.marks(texts, ids, lengths)
         ids = np.where(known.continues, ids | CONTINUES_WORD, ids)
         first = np.cumsum(lengths) - lengths
@@ -186,6 +178,13 @@ class LibraryTokenizer(Tokenizer):
                 marks, own | CONTINUES_WORD, own
             )
         return ids, lengths
+
+    def _library_ids(self, texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
+        """ids: int32 [tokens], without marks; lengths: int64 [texts], tokens per text."""
+        encodings = self._backend.encode_batch_fast(texts, add_special_tokens=False)
+        found = [each.ids for each in encodings]
+        lengths = np.fromiter(map(len, found), np.int64, len(found))
+        return np.fromiter(chain.from_iterable(found), np.int32, int(lengths.sum())), lengths
 
     def encode_with_offsets(
         self, text: str, continued: bool = False
