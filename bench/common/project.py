@@ -76,10 +76,16 @@ class Project:
         # Not part of the recipe: a recipe's phases replace those of params.yaml completely.
         self.set(params)
 
+    def params(self) -> dict[str, Any]:
+        """The copy's params.yaml."""
+        text = (self.folder / "params.yaml").read_text(encoding="utf-8")
+        values: dict[str, Any] = yaml.safe_load(text)
+        return values
+
     def set(self, changes: dict[str, Any]) -> None:
         """Changes keys of the copy's params.yaml."""
         path = self.folder / "params.yaml"
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+        values = self.params()
         merge(values, changes)
         path.write_text(yaml.safe_dump(values, sort_keys=False), encoding="utf-8")
 

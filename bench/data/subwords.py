@@ -11,19 +11,16 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from tokenizers import Tokenizer as Library
-from tokenizers import decoders, models, normalizers, pre_tokenizers, trainers
 
 from bench.common import cli
 from bench.common.report import Row
+from bench.common.unigram import train_unigram
 from lib.vocab.byte_bpe import train_byte_bpe
-from lib.vocab.library_files import LibraryFiles, vocabulary_of
+from lib.vocab.library_files import vocabulary_of
 from lib.vocab.library_tokenizer import LibraryTokenizer
-
-_SPECIAL = ("<pad>", "<unk>", "<s>", "</s>", "<mask>")
 
 
 def byte_bpe(sample: Path, size: int) -> LibraryTokenizer:
@@ -31,23 +28,8 @@ def byte_bpe(sample: Path, size: int) -> LibraryTokenizer:
 
 
 def unigram(sample: Path, size: int) -> LibraryTokenizer:
-    tokenizer = Library(models.Unigram())
-    tokenizer.normalizer = normalizers.NFKC()
-    tokenizer.pre_tokenizer = pre_tokenizers.Metaspace()
-    tokenizer.decoder = decoders.Metaspace()
-    singles = [f"<0x{byte:02X}>" for byte in range(256)]
-    trainer = trainers.UnigramTrainer(
-        vocab_size=size,
-        special_tokens=[*_SPECIAL, *singles],
-        unk_token="<unk>",
-        show_progress=False,
-    )
-    tokenizer.train([str(sample)], trainer)
-    content: dict[str, Any] = json.loads(tokenizer.to_str())
-    content["model"]["byte_fallback"] = True
-    content["added_tokens"] = content["added_tokens"][: len(_SPECIAL)]
-    names = dict(zip(("pad", "unk", "cls", "sep", "mask"), _SPECIAL, strict=True))
-    return LibraryTokenizer(LibraryFiles(content, names), vocabulary_of(sample, content))
+    files = train_unigram(sample, size)
+    return LibraryTokenizer(files, vocabulary_of(sample, files.content))
 
 
 KINDS: dict[str, Callable[[Path, int], LibraryTokenizer]] = {

@@ -96,7 +96,7 @@ def growth(rows: Sequence[Row]) -> list[Row]:
 
 def main() -> None:
     parser = cli.make_parser("training.lengths", __doc__)
-    cli.add(parser, "--lengths", [512, 1024, 2048, 4096], "tokens of a sequence")
+    cli.add(parser, "--lengths", [512, 1024, 2048, 4096, 8192], "tokens of a sequence")
     cli.add(parser, "--steps", 10, "steps to time")
     cli.add_repeats(parser)
     options = cli.parse(parser)
