@@ -2,8 +2,8 @@
 
 `--set architectures`: a ModernBERT (the demo) and BERTs of as many weights. `--set vocabularies`:
 WordPiece (the demo), byte-level BPE and Unigram of the same size, all of lower-cased text without
-accents. Everything else is as in the demo. The text, and the words of the test text that are masked,
-are the same for all.
+accents. Everything else is as in the demo. The text, and the words of the test text that are
+masked, are the same for all.
 
 The demo makes --steps; the others make as many as fit into the time that these take, by short runs
 of all, one at a time, on a machine that must otherwise be idle. The runs are single-threaded
