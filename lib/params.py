@@ -36,11 +36,11 @@ from lib.run.phases import decay_length, run_length, starts_from_state, training
 from lib.run.pool import scheduler_address
 from lib.run.validation import first_problem, invalid
 from lib.text.cleaning.edits import Cleaning
+from lib.text.layout import NAMES
 from lib.text.reading.dialects import Dialect
 from lib.text.reading.encodings import text_encoding
 from lib.text.reading.fields import lists_in
 from lib.text.reading.formats import FORMATS
-from lib.text.splits import NAMES
 
 
 def _number(value: object) -> object:
@@ -161,19 +161,65 @@ def _text_field(value: Any) -> Any:
     return names[0] if not isinstance(value, list | tuple) else tuple(names)
 
 
+TextField = Annotated[str | tuple[str, ...], BeforeValidator(_text_field)]
+DocumentRule = Annotated[str, AfterValidator(_document)]
+Format = Annotated[str, _one_of(("auto", *FORMATS))]
+Encoding = Annotated[str, AfterValidator(text_encoding)]
+StatedSplits = dict[str, Literal["train", "dev", "test", "none"]]
+
+
+class NamedInput(Section):
+    """What differs for one folder of raw text; None, or a key left out: as for all of them."""
+
+    document: DocumentRule | None = None
+    line_ends: Literal["keep", "join"] | None = None
+    sentences: Literal["split", "line"] | None = None
+    format: Format | None = None
+    text_field: TextField | None = None
+    csv: Dialect | None = None
+    encoding: Encoding | None = None
+    splits: StatedSplits | None = None
+    clean: Cleaning | None = None
+
+
+def _input_name(value: str) -> str:
+    if value.lower() in NAMES:
+        raise ValueError(f"should not be the name of a split, {value}; rename the folder")
+    return value
+
+
+# A part of names of files and of DVC's stages.
+SimpleName = Annotated[
+    str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$", max_length=100)
+]
+InputName = Annotated[SimpleName, AfterValidator(_input_name)]
+
+Named = TypeVar("Named", bound="Section | None")
+
+
+def _differ_in_letters(sections: dict[str, Named]) -> dict[str, Named]:
+    """Refuses names that are the same file for file systems that ignore case (macOS, Windows)."""
+    seen: dict[str, str] = {}
+    for name in sections:
+        if (other := seen.setdefault(name.lower(), name)) != name:
+            raise ValueError(f"{other} and {name} should differ in more than case; rename one")
+    return sections
+
+
 class Preprocess(Section):
     input: ProjectPath = str(paths.DEMO)
-    document: Annotated[str, AfterValidator(_document)] = "blank_line"
+    inputs: Annotated[dict[InputName, NamedInput | None], AfterValidator(_differ_in_letters)] = {}
+    document: DocumentRule = "blank_line"
     line_ends: Literal["keep", "join"] = "keep"
     sentences: Literal["split", "line"] = "split"
-    format: Annotated[str, _one_of(("auto", *FORMATS))] = "auto"
-    text_field: Annotated[str | tuple[str, ...], BeforeValidator(_text_field)] = "text"
+    format: Format = "auto"
+    text_field: TextField = "text"
     csv: Dialect = Dialect()
-    encoding: Annotated[str, AfterValidator(text_encoding)] = "utf-8"
+    encoding: Encoding = "utf-8"
     bad_input: Literal["fail", "skip"] = "fail"
     bad_input_limit: Probability = 0.01
     near_duplicates: Annotated[Real, Field(gt=0, le=1)] | None = None
-    splits: dict[str, Literal["train", "dev", "test", "none"]] = {}
+    splits: StatedSplits = {}
     clean: Cleaning = Cleaning()
 
     @property
@@ -181,13 +227,40 @@ class Preprocess(Section):
         """The names in text_field."""
         return (self.text_field,) if isinstance(self.text_field, str) else self.text_field
 
+    def of_input(self, name: str) -> "Preprocess":
+        """The settings of a named input: those of the section, with its own values."""
+        own = self.inputs[name]
+        changes: dict[str, Any] = {"inputs": {}}
+        for key in own.model_fields_set if own else ():
+            value, usual = getattr(own, key), getattr(self, key)
+            if isinstance(value, BaseModel):
+                chosen = {each: getattr(value, each) for each in value.model_fields_set}
+                value = usual.model_copy(update=chosen)
+            if value is not None:
+                changes[key] = value
+        return self.model_copy(update=changes)
+
     @model_validator(mode="after")
     def _columns_have_names(self) -> "Preprocess":
-        if not self.csv.header and not all(name.isdigit() for name in self.text_fields):
+        named = {f"inputs.{name}.": self.of_input(name) for name in self.inputs}
+        for where, settings in (named or {"": self}).items():
+            fields = settings.text_fields
+            if not settings.csv.header and not all(name.isdigit() for name in fields):
+                raise invalid(
+                    f"preprocess.{where}text_field",
+                    "should be the number of a column, such as 1, with csv.header: false",
+                    settings.text_field,
+                )
+        return self
+
+    @model_validator(mode="after")
+    def _splits_are_of_an_input(self) -> "Preprocess":
+        if self.inputs and self.splits:
             raise invalid(
-                "preprocess.text_field",
-                "should be the number of a column, such as 1, with csv.header: false",
-                self.text_field,
+                "preprocess.splits",
+                "should be empty with preprocess.inputs; put each path under its input, such as "
+                f"preprocess.inputs.{next(iter(self.inputs))}.splits",
+                self.splits,
             )
         return self
 
@@ -339,6 +412,18 @@ def _checkpoint_dir(value: str) -> str:
     return value.rstrip("/")
 
 
+def _weights(value: Any) -> Any:
+    if isinstance(value, dict) and value and not any(value.values()):
+        raise ValueError("should give at least one input a weight above 0")
+    return value
+
+
+# Weights of inputs, or a power of their sizes.
+Mixture = Annotated[
+    dict[SimpleName, NotNegative] | Annotated[Real, Field(ge=0, le=1)], AfterValidator(_weights)
+]
+
+
 class Pretrain(Section):
     """Training parameters that every phase inherits, and may override where `Phase` has the key."""
 
@@ -348,6 +433,7 @@ class Pretrain(Section):
     steps: Positive | None = 3400
     epochs: PositiveReal | None = None
     batch_size: Positive = 16
+    mixture: Mixture | None = None
     microbatch_size: Positive | None = None
     optimizer: Annotated[str, _one_of(OPTIMIZERS)] = "muon"
     learning_rate: PositiveReal = 8e-3
@@ -397,6 +483,7 @@ class Phase(Section):
     steps: Positive | None = None
     epochs: PositiveReal | None = None
     batch_size: Positive | None = None
+    mixture: Mixture | None = None
     learning_rate: PositiveReal | None = None
     end_learning_rate: NotNegative | None = None
     schedule: Annotated[str, _one_of(SCHEDULES)] | None = None
@@ -431,6 +518,7 @@ class Evaluate(Section):
     license: Annotated[str, AfterValidator(_one_line)] | None = None
     masked_lm_prob: MaskedFraction = 0.15
     max_examples: Positive = 20_000
+    extra: ProjectPath = str(paths.EXTRA)
     saved_models: StrictBool = False
     lengths: list[Annotated[Whole, Field(ge=8)]] = Field(default_factory=list)
     fill_mask_examples: Count = 5
@@ -501,25 +589,8 @@ def _is_external(init: str) -> bool:
     return is_model and (folders[:1] != ("models",) or folders[1:2] == (BASE,))
 
 
-# A part of names of files and of DVC's stages.
-PhaseName = Annotated[
-    str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$", max_length=100)
-]
-
-Named = TypeVar("Named", bound=Section)
-
-
-def _differ_in_letters(sections: dict[str, Named]) -> dict[str, Named]:
-    """Refuses names that are the same file for file systems that ignore case (macOS, Windows)."""
-    seen: dict[str, str] = {}
-    for name in sections:
-        if (other := seen.setdefault(name.lower(), name)) != name:
-            raise ValueError(f"{other} and {name} should differ in more than case; rename one")
-    return sections
-
-
 class Probe(Section):
-    tasks: Annotated[dict[PhaseName, ProbeTask], AfterValidator(_differ_in_letters)] = Field(
+    tasks: Annotated[dict[SimpleName, ProbeTask], AfterValidator(_differ_in_letters)] = Field(
         default_factory=dict
     )
 
@@ -534,7 +605,7 @@ class Params(Section):
     split: Split = Split()
     records: Records = Records()
     phases: Annotated[
-        dict[PhaseName, Phase], Field(min_length=1), AfterValidator(_differ_in_letters)
+        dict[SimpleName, Phase], Field(min_length=1), AfterValidator(_differ_in_letters)
     ]
     pretrain: Pretrain = Pretrain()
     evaluate: Evaluate = Evaluate()

@@ -2,10 +2,11 @@
 
 import sys
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
-from lib.params import load_params
+from lib.params import Params, load_params
 from lib.run.atomic import new_directory, write_text
 from lib.run.code_digest import ROOT, module_digest
 from lib.run.errors import UserError
@@ -27,18 +28,19 @@ from lib.text.cleaning.chunks import (
 )
 from lib.text.cleaning.emoji import EMOJI_VERSION
 from lib.text.cleaning.inspection import Inspection
+from lib.text.layout import EXTRA, SPLITS, CorpusPlace
+from lib.text.named_inputs import NamedInput, refuse_other_folders
 from lib.text.reading.fields import TextFields
 from lib.text.reading.input_digest import input_md5
 from lib.text.reading.raw_files import (
     check_apart,
-    examine_all,
     kind_of,
     kinds_in_words,
+    list_files,
     write_listing,
 )
-from lib.text.reading.reader import RawFile, ReadOptions
+from lib.text.reading.reader import ReadOptions
 from lib.text.reading.rejected_files import RejectedFiles
-from lib.text.splits import given_splits
 
 RESULTS = Path("results/preprocess")
 LISTING = RESULTS / "rejected.csv"
@@ -54,68 +56,60 @@ def main(raw: Path | None = None, corpus: Path = CORPUS) -> None:
     raw = raw or Path(settings.input)
     check_apart(raw, corpus)
     workers = choose_workers(params.cluster.workers, params.cluster.scheduler)
-    skip = settings.bad_input == "skip"
     rejected = RejectedFiles(LISTING)
-    files, passed_over = examine_all(
-        raw, settings.format, settings.document, settings.encoding, skip, rejected
-    )
-    _note(notes.not_read(passed_over))
-    _note(notes.doubtful_encodings(files, settings.encoding))
+    inputs = _inputs(params, raw)
+    for each in inputs:
+        _note(each, notes.not_read(each.examine(rejected)))
+        _note(each, notes.doubtful_encodings(each.files, each.encoding))
     rejected.refuse_faults()
+    files = [file for each in inputs for file in each.files]
     if not files:
         rejected.check_limit(0, 0)
         raise UserError(f"{raw}: none of its files can be read; see {LISTING}")
-    print(
-        f"preprocess: reading {len(files):,} file{'s' * (len(files) > 1)}: {kinds_in_words(files)}",
-        flush=True,
-    )
     write_listing(files, RESULTS / "files.csv")
-    names = [file.name for file in files]
-    given = given_splits(names, raw, settings.splits, "preprocess.splits")
-    print(f"preprocess: splits: {given.described()}", flush=True)
+    for each in inputs:
+        print(
+            f"preprocess: {each.prefix}reading {len(each.files):,} "
+            f"file{'s' * (len(each.files) > 1)}: {kinds_in_words(each.files)}"
+        )
+        print(f"preprocess: {each.prefix}splits: {each.find_splits().described()}", flush=True)
 
     code = module_digest(ROOT, CLEANING_MODULE)
     cleaned = scratch() / "cleaned" / code
     cleaned.mkdir(parents=True, exist_ok=True)
-    reading = ReadOptions(
-        settings.document, TextFields(settings.text_fields), settings.csv, settings.line_ends
-    )
-    options = ChunkOptions(reading, settings.sentences, skip, settings.clean)
-    tasks = chunk_tasks(files, cleaned, options)
-    outcomes = shard_map(clean_chunk, tasks, workers, "clean", "chunks")
-    folders = dict(zip(names, (split or "" for split in given.splits), strict=True))
-    chunks, inspection = _gather(tasks, outcomes, folders, rejected)
+    tasks = [
+        (each, task) for each in inputs for task in chunk_tasks(each.files, cleaned, each.options)
+    ]
+    outcomes = shard_map(clean_chunk, [task for _, task in tasks], workers, "clean", "chunks")
+    chunks = _gather(tasks, outcomes, rejected)
+    inspection = Inspection()
+    for each in inputs:
+        inspection.add(each.inspection)
     counts, edits = inspection.counts, inspection.edits
     read = counts["characters_in"]
     rejected.check_limit(read, settings.bad_input_limit)
 
     with new_directory(corpus) as temporary:
-        totals = assemble(temporary, chunks, settings.near_duplicates, workers)
-        _check_documents(totals["documents"], counts, files, raw, settings.document, rejected)
+        totals, kept = assemble(temporary, chunks, settings.near_duplicates, workers)
+        for each in inputs:
+            _check_documents(each, kept, rejected)
     prune(cleaned.parent, code)
 
-    c1_controls = Counter(raw_c1_controls=edits["c1_controls"])  # counted by their edit
-    _note(notes.remnants(counts + c1_controls, settings.clean))
-    _note(notes.records(counts, settings.text_fields))
-    _note(
-        notes.line_ends(
-            inspection.examined, inspection.wrapped, settings.line_ends, settings.document
-        )
-    )
-    _note(notes.cuts(counts["documents_cut"], settings.document))
-    _note(notes.unclear_splits(*given.question()))
-    _note(notes.lost_accents(edits["accents"], totals["characters"]))
+    for each in inputs:
+        _note(each, _notes(each, kept))
     write_text(RESULTS / "samples.txt", inspection.page(rejected.examples))
     known = {name: md5 for outcome in outcomes for name, md5 in outcome.md5.items()}
     paths = {file.name: file.path for file in files}
     digest = input_md5(paths, worker_count(params.cluster.workers), known)
     balance = _balance(counts, totals)
+    named = {each.name: _kept(each, kept) for each in inputs if each.name}
     write_metrics(
         RESULTS / "metrics.json",
         {
             "files": len(files),
             "input_md5": digest,
             **dict(sorted({**counts, **totals}.items())),
+            **({"inputs": named} if named else {}),
             "formats": dict(sorted(Counter(map(kind_of, files)).items())),
             "edits": dict(sorted(edits.items())),
             "edit_characters": {
@@ -142,29 +136,70 @@ def main(raw: Path | None = None, corpus: Path = CORPUS) -> None:
     )
 
 
-def _note(lines: Iterable[str]) -> None:
+def _inputs(params: Params, raw: Path) -> list[NamedInput]:
+    """The inputs; what is only evaluated comes first, so that its duplicates are not trained on."""
+    names = [name for name in params.preprocess.inputs if name != EXTRA]
+    if names:
+        refuse_other_folders(raw, names)
+    inputs = [_input(params, name, raw / name) for name in names or [""]]
+    extra = Path(params.evaluate.extra)
+    if extra.is_dir() and list_files(extra):
+        inputs.insert(0, replace(_input(params, EXTRA, extra), held_out=True))
+    return inputs
+
+
+def _input(params: Params, name: str, folder: Path) -> NamedInput:
+    section = params.preprocess
+    settings = section.of_input(name) if name in section.inputs else section
+    fields = TextFields(settings.text_fields)
+    reading = ReadOptions(settings.document, fields, settings.csv, settings.line_ends)
+    skip = settings.bad_input == "skip"
+    options = ChunkOptions(reading, settings.sentences, skip, settings.clean)
+    return NamedInput(name, folder, settings.format, settings.encoding, settings.splits, options)
+
+
+def _note(source: NamedInput, lines: Iterable[str]) -> None:
     for line in lines:
-        print(f"preprocess: note: {line}", file=sys.stderr, flush=True)
+        print(f"preprocess: note: {source.prefix}{line}", file=sys.stderr, flush=True)
+
+
+def _notes(source: NamedInput, kept: Mapping[str, Counter[str]]) -> Iterator[str]:
+    """What its options would treat better in the text of an input."""
+    found, options = source.inspection, source.options
+    reading = options.reading
+    c1_controls = Counter(raw_c1_controls=found.edits["c1_controls"])  # counted by their edit
+    yield from notes.remnants(found.counts + c1_controls, options.clean)
+    yield from notes.records(found.counts, reading.fields.names)
+    yield from notes.line_ends(found.examined, found.wrapped, reading.line_ends, reading.document)
+    yield from notes.cuts(found.counts["documents_cut"], reading.document)
+    if source.given:
+        yield from notes.unclear_splits(*source.given.question())
+    characters = _kept(source, kept)["characters"]
+    yield from notes.lost_accents(found.edits["accents"], characters)
+
+
+def _kept(source: NamedInput, kept: Mapping[str, Counter[str]]) -> Counter[str]:
+    """Numbers of documents, sentences and characters of an input in the corpus."""
+    folders = {CorpusPlace(source.name, split).folder() for split in (None, *SPLITS)}
+    none = Counter(documents=0, sentences=0, characters=0)
+    return sum((kept[folder] for folder in folders & kept.keys()), none)
 
 
 def _gather(
-    tasks: Sequence[ChunkTask],
+    tasks: Sequence[tuple[NamedInput, ChunkTask]],
     outcomes: Sequence[Cleaned],
-    folders: Mapping[str, str],
     rejected: RejectedFiles,
-) -> tuple[list[CleanedChunk], Inspection]:
-    """The cleaned chunks and their facts; `rejected` gets their bad input.
-
-    Args:
-        folders: the given split of each file, or "".
+) -> list[CleanedChunk]:
+    """The cleaned chunks; the inputs get their facts, `rejected` their bad input.
 
     Raises:
         UserError: there are faults; it lists the first of each file.
     """
     chunks = []
-    inspection = Inspection()
+    folders = {name: folder for each, _ in tasks for name, folder in each.corpus_folders().items()}
     lines: Counter[str] = Counter()  # of a file in parts, before the chunk
-    for task, outcome in zip(tasks, outcomes, strict=True):
+    for (source, task), outcome in zip(tasks, outcomes, strict=True):
+        inspection = source.inspection
         names = [file.name for file in task.files]
         for fault in outcome.faults:
             rejected.add_fault(fault, lines[names[0]])
@@ -178,10 +213,13 @@ def _gather(
             rejected.add(names[number], lost, lines[names[0]])
         if task.stop is not None:
             lines[names[0]] += raw_lines
-        splits = [folders[name] for name in names]
-        chunks.append(CleanedChunk(splits, task.folder / outcome.key, facts.documents))
+        chunks.append(
+            CleanedChunk(
+                [folders[name] for name in names], task.folder / outcome.key, facts.documents
+            )
+        )
     rejected.refuse_faults()
-    return chunks, inspection
+    return chunks
 
 
 def _balance(counts: Counter[str], totals: Counter[str]) -> dict[str, object]:
@@ -204,14 +242,12 @@ def _balance(counts: Counter[str], totals: Counter[str]) -> dict[str, object]:
 
 
 def _check_documents(
-    documents: int,
-    counts: Counter[str],
-    files: Sequence[RawFile],
-    raw: Path,
-    document: str,
-    rejected: RejectedFiles,
+    source: NamedInput, kept: Mapping[str, Counter[str]], rejected: RejectedFiles
 ) -> None:
-    """Refuses a corpus that cannot be trained on: one without text, or of a single document."""
+    """Refuses text that cannot be trained on: none, or a single document."""
+    counts, files = source.inspection.counts, source.files
+    document = source.options.reading.document
+    documents = _kept(source, kept)["documents"]
     endless = document != "file" and 2 * counts["documents_cut"] > counts["documents_in"]
     if documents == 0:
         problem, fix = "no text left after cleaning", "check that its files are not empty"
@@ -237,7 +273,7 @@ def _check_documents(
     if rejected.total.counts:
         losses.append(rejected.summary(counts["characters_in"]))
     without = f" ({'; '.join(losses)})" if losses else ""
-    raise UserError(f"{raw}: {problem}{without}; {fix}")
+    raise UserError(f"{source.folder}: {problem}{without}; {fix}")
 
 
 if __name__ == "__main__":

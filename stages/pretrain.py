@@ -64,6 +64,7 @@ def main(
     from lib.train.initial_state import Earlier, earlier_training, read_initial_state
     from lib.train.loop import RunPaths, TrainingData, train
     from lib.train.machine import machine
+    from lib.train.mixture import read_mixture, seen
     from lib.train.saving.remote_copies import remote_copies
     from lib.train.step import Trainer
     from lib.train.strategy import make_strategy
@@ -87,6 +88,7 @@ def main(
         decay_length(settings, steps, warmup_steps)
     except ValueError as failure:
         raise UserError(f"phases.{phase}: {key} {failure}") from None
+    mixture = read_mixture(settings.mixture, manifest.splits["train"], f"phases.{phase}.mixture")
     length = manifest.max_seq_length
     from_state = kept_state.is_state(init)
     if from_state:
@@ -176,7 +178,7 @@ def main(
         final, saved = train(
             trainer,
             settings,
-            TrainingData(records, manifest, tokenizer),
+            TrainingData(records, manifest, tokenizer, mixture),
             paths,
             copies,
             lambda folder: write(folder, trainer.weights()),
@@ -202,7 +204,10 @@ def main(
             "changed": run_record.changes(record.get("history", [])),
             "continued": record.get("continued", {}),
         }
-        epochs = steps * settings.batch_size / sequences
+        total = steps * settings.batch_size
+        by_input = seen(manifest.splits["train"], mixture, earlier.sequences, total)
+        examples = sum(each["examples"] for each in by_input.values())
+        named = {name: own for name, own in sorted(by_input.items()) if name}
         # Outputs appear when they are complete: what an interrupted run has logged would keep
         # `dvc checkout` from restoring those of the run before.
         with new_directory(results / "curves") as curves:
@@ -215,12 +220,13 @@ def main(
                 "parameters": parameters,
                 "steps": steps,
                 # Packed sequences contain several examples, some more than others.
-                "examples_seen": round(epochs * manifest.splits["train"].examples),
-                "epochs": epochs,
+                "examples_seen": examples,
+                "epochs": total / sequences,
                 **final,
                 "best_step": saved.best_step,
                 "best_dev_mlm_loss": saved.best_loss,
                 "export_check": {"max_logit_difference": difference},
+                **({"inputs": named} if named else {}),
                 **{name: found for name, found in unusual.items() if found},
             },
         )

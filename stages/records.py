@@ -5,7 +5,7 @@ import sys
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from importlib import import_module
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from lib.params import SHARDS, Params, load_params
 from lib.records.importing.examples import find_examples, import_examples, phase_folder
@@ -19,7 +19,7 @@ from lib.records.manifest import (
 from lib.records.masking import VocabularyFacts
 from lib.records.settings import RecordSettings, split_settings
 from lib.records.shard import FILE_SUFFIXES, write_shard
-from lib.records.statistics import WrittenShard, constant_pairs, histogram_csv, total
+from lib.records.statistics import WrittenShard, by_input, constant_pairs, histogram_csv, total
 from lib.records.tfrecord import new_digest
 from lib.records.tokens import read_tokens
 from lib.run import fingerprint, random
@@ -31,8 +31,7 @@ from lib.run.names import write_name
 from lib.run.paths import RECORDS, VOCAB
 from lib.run.pool import choose_workers, shard_map
 from lib.run.stage import run_stage
-from lib.text.shards import refuse_other_names
-from lib.text.splits import SPLITS
+from lib.text.layout import SPLITS, refuse_other_names, shard_files, shard_input
 from lib.vocab.counts import TOKEN_COUNTS, read_token_counts
 from lib.vocab.directory import read_directory, refuse_disagreement
 from lib.vocab.extension import read_extension
@@ -49,9 +48,11 @@ class ShardTask:
     """One text shard to turn into one record file.
 
     Attributes:
+        name: path of the source in the folder of shards, as train/00000.txt.
         vocab_digest: of the contents of the folder `vocab`.
     """
 
+    name: str
     source: Path
     target: Path
     vocab: Path
@@ -87,8 +88,8 @@ def make_records(task: ShardTask) -> WrittenShard:
         digest,
     )
     return WrittenShard(
-        "/".join(task.target.parts[-2:]),
-        "/".join(task.source.parts[-2:]),
+        f"{PurePosixPath(task.name).parent}/{task.target.name}",
+        task.name,
         fingerprint.of_file(task.source),
         statistics,
         digest.hexdigest(),
@@ -106,18 +107,19 @@ def from_text(
         [fingerprint.of_file(path) for path in files if path.exists()]
     )
     refuse_other_names(shards)
-    tasks = [
-        ShardTask(
-            source,
-            target / split / f"{source.stem}{suffix}",
-            vocab,
-            vocab_digest,
-            of_split[split],
-            random.key(params.records.seed, split),
-        )
-        for split in SPLITS
-        for source in sorted((shards / split).glob("*.txt"))
-    ]
+    tasks = []
+    inputs = {shard_input(path, "train") for path in shard_files(shards, "train")}
+    for split in SPLITS:
+        for source in shard_files(shards, split):
+            if shard_input(source, split) not in inputs:
+                continue  # Held-out text for evaluate only: training does not depend on it.
+            name = PurePosixPath(source.relative_to(shards))
+            file = target / name.with_suffix(suffix)
+            file.parent.mkdir(exist_ok=True)
+            seed = random.key(params.records.seed, str(name.parent))
+            tasks.append(
+                ShardTask(str(name), source, file, vocab, vocab_digest, of_split[split], seed)
+            )
     workers = choose_workers(params.cluster.workers, params.cluster.scheduler)
     written = shard_map(make_records, tasks, workers, f"records {phase}")
     for split in SPLITS:
@@ -203,7 +205,9 @@ def main(
         )
         write_text(temporary / MANIFEST, text)
     results = Path("results/records") / phase
-    write_metrics(results / "metrics.json", metrics)
+    own_metrics = by_input(shards["train"], settings["train"].max_seq_length)
+    named = {"inputs": own_metrics} if own_metrics else {}
+    write_metrics(results / "metrics.json", {**metrics, **named})
     write_name("records", phase)
     histograms = total(shards["train"])
     write_text(results / "lengths.csv", histogram_csv(histograms.example_lengths, "examples"))

@@ -11,8 +11,9 @@ from lib.run.metrics import write_metrics
 from lib.run.paths import CORPUS, SAMPLE
 from lib.run.pool import worker_count
 from lib.run.stage import run_stage
+from lib.text.layout import corpus_files
 from lib.text.sampling import Sample, write_samples
-from lib.text.splits import SplitRule, corpus_files
+from lib.text.splits import SplitRule
 
 
 def main(corpus: Path = CORPUS, sample: Path = SAMPLE) -> None:

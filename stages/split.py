@@ -13,8 +13,9 @@ from lib.run.paths import CORPUS, SHARDS
 from lib.run.pool import choose_workers
 from lib.run.stage import run_stage
 from lib.text.dedup.overlap import measure_overlap
-from lib.text.shards import write_shards
-from lib.text.splits import SPLITS, SplitRule, corpus_files
+from lib.text.layout import SPLITS, by_input, corpus_files
+from lib.text.shards import sum_counts, write_shards
+from lib.text.splits import SplitRule
 
 
 def main(corpus: Path = CORPUS, shards: Path = SHARDS) -> None:
@@ -30,17 +31,21 @@ def main(corpus: Path = CORPUS, shards: Path = SHARDS) -> None:
     rule = SplitRule(files, corpus, settings.dev_fraction, settings.test_fraction)
     with new_directory(shards) as temporary:
         work = temporary / ".work"
-        work.mkdir()
-        counts = write_shards(
-            files,
-            rule,
-            temporary,
-            work,
-            settings.lines_per_shard,
-            settings.bytes_per_shard,
-            settings.seed,
-            workers,
-        )
+        inputs = {}
+        for name, own_files in by_input(files, corpus).items():
+            (work / name).mkdir(parents=True)
+            inputs[name] = write_shards(
+                own_files,
+                rule,
+                temporary,
+                work / name,
+                settings.lines_per_shard,
+                settings.bytes_per_shard,
+                settings.seed,
+                workers,
+                name,
+            )
+        counts = {split: sum_counts(each[split] for each in inputs.values()) for split in SPLITS}
         for split in SPLITS:
             if not counts[split].documents:
                 raise UserError(
@@ -52,9 +57,15 @@ def main(corpus: Path = CORPUS, shards: Path = SHARDS) -> None:
         # Near duplicates in the training text make held-out numbers look better than they are.
         overlap = measure_overlap(temporary, ("dev", "test"), settings.seed, work, workers)
         shutil.rmtree(work)
+    metrics = {split: asdict(counts[split]) for split in SPLITS}
+    named = {
+        name: {split: asdict(sizes) for split, sizes in own.items()}
+        for name, own in inputs.items()
+        if name
+    }
     write_metrics(
         Path("results/split/metrics.json"),
-        {**{split: asdict(counts[split]) for split in SPLITS}, "overlap": overlap},
+        {**metrics, "overlap": overlap, **({"inputs": named} if named else {})},
     )
     print(
         "split: "

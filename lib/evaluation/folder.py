@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 
 from lib.checkpoints.huggingface import read_model
+from lib.evaluation.by_input import test_shards
 from lib.evaluation.evaluator import Evaluator
 from lib.evaluation.held_out import HeldOut
 from lib.evaluation.metrics import TokenCountCode
@@ -32,10 +33,10 @@ def evaluate_folder(
         Tokens of the sequences: as many as the phase's have, or fewer if the model has fewer
         positions. And totals per document, see `ModelSums.table`.
     """
-    shards, training_text = sorted(test.glob("*.txt")), sample / "train.txt"
-    if not shards or not training_text.exists():
+    by_input, training_text = test_shards(test), sample / "train.txt"
+    if not by_input or not training_text.exists():
         raise UserError(
-            f"{training_text if shards else test}: no such text; make it with dvc repro split"
+            f"{training_text if by_input else test}: no such text; make it with dvc repro split"
         )
     evaluator = Evaluator(*read_model(model))
     length = params.phases[params.evaluate.phase].max_seq_length
@@ -51,6 +52,9 @@ def evaluate_folder(
     count_code = TokenCountCode(np.array(measure_fit(tokenizer, counted).words_by_tokens))
     pairs = params.records.next_sentence and evaluator.config.segments > 1
     records = params.records.model_copy(update={"next_sentence": pairs})
-    held_out = HeldOut(shards, tokenizer, params.evaluate, records, count_code)
-    sums = held_out.sums(evaluator, length)
-    return length, sums.table(held_out.digests(sums.documents()))
+    tables = []
+    for shards in by_input.values():
+        held_out = HeldOut(shards, tokenizer, params.evaluate, records, count_code)
+        sums = held_out.sums(evaluator, length)
+        tables.append(sums.table(held_out.digests(sums.documents())))
+    return length, pd.concat(tables)

@@ -1,23 +1,19 @@
 """Held-out evaluation: every model on the same masked words and sentence pairs of test text."""
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any
 
 from lib.evaluation.breakdowns import Breakdowns
 from lib.evaluation.code_length import MlmPredictor, left_to_right_losses
 from lib.evaluation.evaluator import Evaluator
 from lib.evaluation.masked_words import document_digest
 from lib.evaluation.metrics import (
-    CHARACTERS,
-    MAJORITY,
     MLM_METRICS,
     NSP_METRICS,
-    PAIRS,
     RANDOM_PAIRS,
-    TOKENS,
     PairScores,
     TokenCountCode,
 )
@@ -52,38 +48,21 @@ class HeldOut:
     records: Records
     count_code: TokenCountCode
 
-    def with_baselines(
-        self, evaluator: Evaluator, unigram: Unigram, breakdowns: Breakdowns, length: int
-    ) -> tuple[dict[str, Any], ModelSums, ModelSums]:
-        """The metrics of a model and of the baselines without a model, intervals, and counts.
+    def with_unigram(
+        self, evaluator: Evaluator, unigram: Unigram, breakdowns: Breakdowns | None, length: int
+    ) -> tuple[ModelSums, ModelSums, Counter[str]]:
+        """The sums of a model and of the unigram baseline, and the counts of both.
 
-        Returns:
-            These, and the sums of the model and of the unigram baseline.
+        Args:
+            breakdowns: collects the predictions of the model.
         """
         (by_frequency, mlm), counts = self.evaluate_mlm(
             [unigram.predict_mlm, evaluator.predict_mlm], length, breakdowns
         )
-        own, without_model = ModelSums(mlm), by_frequency.metrics()
-        baselines = {
-            metric.key(metric.baseline): without_model[metric.name]
-            for metric in MLM_METRICS
-            if metric.baseline
-        }
+        own = ModelSums(mlm)
         if self.records.next_sentence:
-            pairs = self.evaluate_nsp(evaluator, length, breakdowns)
-            own = ModelSums(mlm, pairs)
-            random = pairs.total(RANDOM_PAIRS) / pairs.total(PAIRS)
-            baselines |= {
-                metric.key(MAJORITY): max(random, 1 - random)
-                for metric in NSP_METRICS
-                if metric.baseline is MAJORITY
-            }
-            counts["pairs"] = int(pairs.total(PAIRS))
-        counts["masked_tokens"] = int(mlm.total(TOKENS))
-        counts["characters"] = int(mlm.total(CHARACTERS))
-        intervals = own.intervals(self.settings.seed)
-        values = {**own.metrics(), **baselines, "intervals": intervals, **counts}
-        return values, own, ModelSums(by_frequency)
+            own = ModelSums(mlm, self.evaluate_nsp(evaluator, length, breakdowns))
+        return own, ModelSums(by_frequency), Counter(counts)
 
     def sums(self, evaluator: Evaluator, length: int) -> ModelSums:
         """The totals per document of a model on sequences of one length."""

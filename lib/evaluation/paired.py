@@ -33,8 +33,9 @@ from lib.evaluation.intervals import RESAMPLES, ends, resamples, student_t
 from lib.evaluation.metrics import MLM_METRICS, NSP_METRICS, Metric
 from lib.run import random
 from lib.run.errors import UserError
+from lib.text.layout import EXTRA
 
-DOCUMENT = "document"
+DOCUMENT, INPUT = "document", "input"
 _HEADS = {"mlm": MLM_METRICS, "nsp": NSP_METRICS}
 # Equal for two models that predict the same masked words of a document.
 _WORDS = "mlm.words"
@@ -289,7 +290,12 @@ def _has(table: pd.DataFrame, head: str, metric: Metric) -> bool:
 
 
 def runs_of(table: pd.DataFrame) -> list[tuple[str, int, pd.DataFrame]]:
-    """The models of a documents.csv: name, length, totals; the phase's own model first."""
+    """The models of a documents.csv: name, length, totals; the phase's own model first.
+
+    As in the metrics, text that is only evaluated (`extra`) is left out.
+    """
+    if INPUT in table:
+        table = table[table[INPUT] != EXTRA]
     groups = table.groupby(["model", "length"], sort=False)
     firsts = [(own.iloc[0], own) for _, own in groups]
     return [(str(first["model"]), int(first["length"]), own) for first, own in firsts]

@@ -9,11 +9,22 @@ import pandas as pd
 
 from lib.checkpoints.huggingface import read_model
 from lib.evaluation.breakdowns import Breakdowns
+from lib.evaluation.by_input import (
+    SumsByInput,
+    input_metrics,
+    input_table,
+    main_shards,
+    sums_by_input,
+    sums_with_unigram,
+    test_shards,
+    whole,
+    with_baselines,
+)
 from lib.evaluation.evaluator import Evaluator
 from lib.evaluation.fill_mask import example_sentences, fill_mask_examples
 from lib.evaluation.held_out import HeldOut
 from lib.evaluation.metrics import INITIAL, METRICS, UNIGRAM, TokenCountCode
-from lib.evaluation.sums import ModelSums
+from lib.evaluation.paired import INPUT
 from lib.evaluation.unigram import Unigram
 from lib.model.encoder_config import EncoderConfig
 from lib.params import Params
@@ -80,13 +91,19 @@ def evaluate_phase(
         )
     # As the model was trained: for external records, params.yaml does not say it.
     records = params.records.model_copy(update={"next_sentence": "dev_nsp_loss" in training})
-    shards = sorted(test.glob("*.txt"))
     count_code = TokenCountCode(read_tokens_per_word(tokens_per_word))
-    held_out = HeldOut(shards, tokenizer, settings, records, count_code)
+    held_out = {
+        name: HeldOut(shards, tokenizer, settings, records, count_code)
+        for name, shards in test_shards(test).items()
+    }
     unigram, breakdowns = Unigram(counts), Breakdowns(counts, length)
-    metrics, own_sums, unigram_sums = held_out.with_baselines(
-        evaluator, unigram, breakdowns, length
+    own_sums, unigram_sums, totals = sums_with_unigram(
+        held_out, evaluator, unigram, breakdowns, length
     )
+    metrics = {
+        **with_baselines(whole(own_sums), whole(unigram_sums), settings.seed),
+        **totals,
+    }
     # A phase may be called unigram.
     sums = {(phase, length): own_sums}
     sums.setdefault((UNIGRAM.key, length), unigram_sums)
@@ -94,7 +111,7 @@ def evaluate_phase(
         evaluator,
         tokenizer,
         unigram,
-        example_sentences(shards),
+        example_sentences(main_shards(held_out)),
         settings.fill_mask_examples,
         settings.seed,
     )
@@ -108,13 +125,21 @@ def evaluate_phase(
             evaluator = _load(saved / name, lengths[-1])
         for each in lengths:
             if (name, each) != (phase, length):
-                sums[name, each] = held_out.sums(evaluator, each)
-                found = sums[name, each].metrics()
+                sums[name, each] = sums_by_input(held_out, evaluator, each)
+                found = whole(sums[name, each]).metrics()
                 lines.append({"model": name, "step": step, "length": each, **found})
                 if (name, each) == (INITIAL.key, length):
                     metrics |= {METRICS[key].key(INITIAL): own for key, own in found.items()}
     columns = ["model", "step", "length", *(name for name in METRICS if name in metrics)]
-    tables = {**breakdowns.tables(), "models": pd.DataFrame(lines)[columns]}
+    initial = sums.get((INITIAL.key, length))
+    if named := input_metrics(own_sums, unigram_sums, initial, settings.seed):
+        metrics["inputs"] = named
+    shown = {name: own for (name, each), own in sums.items() if each == length}
+    tables = {
+        **breakdowns.tables(),
+        "models": pd.DataFrame(lines)[columns],
+        "inputs": input_table(shown, initial, settings.seed),
+    }
     return Evaluation(config, metrics, tables, _document_table(held_out, sums), examples)
 
 
@@ -144,12 +169,20 @@ def _saved_models(folder: Path, best_step: int) -> dict[str, int]:
     return dict(sorted(steps.items(), key=lambda item: (item[1], item[0])))
 
 
-def _document_table(held_out: HeldOut, sums: Mapping[tuple[str, int], ModelSums]) -> pd.DataFrame:
-    digests = held_out.digests(max(own.documents() for own in sums.values()))
+def _document_table(
+    held_out: Mapping[str, HeldOut], sums: Mapping[tuple[str, int], SumsByInput]
+) -> pd.DataFrame:
+    digests = {
+        name: own.digests(max(each[name].documents() for each in sums.values()))
+        for name, own in held_out.items()
+    }
     tables = []
-    for (name, length), own in sums.items():
-        table = own.table(digests)
-        table.insert(1, "model", name)
-        table.insert(2, "length", length)
-        tables.append(table)
+    for (model, length), by_input in sums.items():
+        for name, own in by_input.items():
+            table = own.table(digests[name])
+            table.insert(1, "model", model)
+            table.insert(2, "length", length)
+            if name:
+                table.insert(3, INPUT, name)
+            tables.append(table)
     return pd.concat(tables)

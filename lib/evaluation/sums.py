@@ -62,6 +62,16 @@ class DocumentSums:
         for name, own in values.items():
             np.add.at(self.by_name[name], documents, own)
 
+    def joined(self, others: Sequence["DocumentSums"]) -> "DocumentSums":
+        """The same of these documents and those of others, under new numbers."""
+        whole = DocumentSums(self._metrics)
+        whole._totals = self._totals
+        whole.by_name = {
+            name: np.concatenate([own, *(other.by_name[name] for other in others)])
+            for name, own in self.by_name.items()
+        }
+        return whole
+
     def total(self, total: Total) -> float:
         """The sum over all documents."""
         return float(self.by_name[total.name].sum())
@@ -106,6 +116,16 @@ class ModelSums:
 
     mlm: DocumentSums
     nsp: DocumentSums | None = None
+
+    @classmethod
+    def join(cls, parts: Sequence["ModelSums"]) -> "ModelSums":
+        """The sums over the documents of all parts, each evaluated in the same way."""
+        first, *others = parts
+        pairs = [other.nsp for other in others if other.nsp]
+        return cls(
+            first.mlm.joined([other.mlm for other in others]),
+            first.nsp.joined(pairs) if first.nsp else None,
+        )
 
     def metrics(self) -> dict[str, float]:
         """Each metric by its name."""

@@ -67,6 +67,9 @@ class Split:
         file_digests: of the records of each file (see `lib.records.tfrecord.new_digest`); none in
             manifests of earlier versions.
         predictions_per_sequence: P, where it is not that of the training records.
+        file_inputs: the named input of each file, "" if there are none.
+        file_examples: examples per file.
+        file_tokens: tokens per file, padding not counted; known of named inputs only.
     """
 
     sequences: int
@@ -76,6 +79,9 @@ class Split:
     file_sequences: tuple[int, ...]
     file_digests: tuple[str, ...] = ()
     predictions_per_sequence: int | None = None
+    file_inputs: tuple[str, ...] = ()
+    file_examples: tuple[int, ...] = ()
+    file_tokens: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -207,6 +213,9 @@ def _read_split(facts: dict[str, Any]) -> Split:
         tuple(shard["sequences"] for shard in shards),
         tuple(shard["digest"] for shard in shards if "digest" in shard),
         facts.get("predictions_per_sequence"),
+        tuple(shard.get("input", "") for shard in shards),
+        tuple(shard["examples"] for shard in shards),
+        tuple(shard.get("tokens", 0) for shard in shards),
     )
 
 

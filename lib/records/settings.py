@@ -11,7 +11,7 @@ from lib.params import Params, Records
 from lib.records.masking import prediction_counts
 from lib.records.pairs import PAIR_SPECIAL_TOKENS, SINGLE_SPECIAL_TOKENS
 from lib.run.phases import overridden
-from lib.text.splits import SPLITS
+from lib.text.layout import SPLITS
 
 
 @dataclass(frozen=True)

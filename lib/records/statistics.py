@@ -1,6 +1,6 @@
 """Statistics of records: counts and length histograms for the manifest, metrics and plots."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, fields
 from functools import reduce
 from operator import add
@@ -120,6 +120,11 @@ class WrittenShard:
         return self.file.partition("/")[0]
 
     @property
+    def input(self) -> str:
+        """The named input of the text, or ""."""
+        return "/".join(self.file.split("/")[1:-1])
+
+    @property
     def entry(self) -> dict[str, Any]:
         """The manifest's entry for the file."""
         return {
@@ -129,12 +134,23 @@ class WrittenShard:
             "source": self.source,
             "source_md5": self.source_md5,
             "digest": self.digest,
+            **({"input": self.input, "tokens": self.statistics.tokens} if self.input else {}),
         }
 
 
 def total(shards: Iterable[WrittenShard]) -> RecordStatistics:
     """The statistics of all files together."""
     return reduce(add, (shard.statistics for shard in shards), RecordStatistics())
+
+
+def by_input(shards: Sequence[WrittenShard], max_seq_length: int) -> dict[str, dict[str, float]]:
+    """The metrics of each named input; see `RecordStatistics.metrics`."""
+    return {
+        name: total([shard for shard in shards if shard.input == name]).metrics(
+            max_seq_length, masked=False
+        )
+        for name in sorted({shard.input for shard in shards} - {""})
+    }
 
 
 def histogram_csv(counts: np.ndarray, column: str) -> str:

@@ -110,7 +110,8 @@ def _held_out(results: Results) -> dict[str, Any]:
     """Metrics with intervals and baselines, charts and tables of evaluate, and its counts."""
     metrics = results.metrics("evaluate")
     found, rest = results_in(metrics or {})
-    rest.pop("phase", None)
+    for shown_elsewhere in ("phase", "inputs"):
+        rest.pop(shown_elsewhere, None)
     return {
         "metrics": metrics,
         "found": found,

@@ -12,6 +12,7 @@ CORPUS = Path("data/corpus")
 SAMPLE = Path("data/sample")
 VOCAB = Path("data/vocab")
 SHARDS = Path("data/shards")
+EXTRA = Path("data/extra")
 RECORDS = Path("data/records")
 MODELS = Path("models")
 SAVED_MODELS = MODELS / "saved"

@@ -2,12 +2,12 @@
 
 import difflib
 from collections.abc import Mapping
-from typing import Any, get_args
+from typing import Any, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 
 # Keys that hold sections by names of the user's choice.
-_NAMED = ("phases", "tasks")
+_NAMED = ("phases", "tasks", "inputs")
 
 
 def invalid(key: str, problem: str, received: object) -> ValueError:
@@ -97,9 +97,14 @@ def _known_keys(location: tuple[Any, ...], model: type[BaseModel]) -> list[str]:
     path = list(location[:-1])
     while path:
         annotation: Any = section.model_fields[path.pop(0)].annotation
-        if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-            section = annotation
-        else:  # A dict of sections by name.
-            section = get_args(annotation)[1]
+        if get_origin(annotation) is dict:  # of sections by name
+            annotation = get_args(annotation)[1]
             path.pop(0)
+        section = _section(annotation)
     return list(section.model_fields)
+
+
+def _section(annotation: Any) -> type[BaseModel]:
+    """The class of a section that may be null."""
+    classes = [each for each in (annotation, *get_args(annotation)) if isinstance(each, type)]
+    return next(each for each in classes if issubclass(each, BaseModel))

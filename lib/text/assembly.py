@@ -2,8 +2,10 @@
 
 import shutil
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import groupby
+from operator import itemgetter
 from pathlib import Path
 
 import numpy as np
@@ -33,7 +35,7 @@ class CleanedChunk:
 
 def assemble(
     corpus: Path, chunks: Sequence[CleanedChunk], threshold: float | None, workers: Workers
-) -> Counter[str]:
+) -> tuple[Counter[str], dict[str, Counter[str]]]:
     """Writes all documents without duplicates.
 
     Args:
@@ -41,7 +43,8 @@ def assemble(
         threshold: preprocess.near_duplicates.
 
     Returns:
-        Numbers of documents kept and dropped, and of sentences and characters.
+        Numbers of documents kept and dropped, and of sentences and characters; and those kept by
+        folder of the corpus.
     """
     work = corpus / ".work"
     work.mkdir()
@@ -63,6 +66,7 @@ def assemble(
         totals["documents_near_duplicate"] = documents - left
         documents = left
     totals["documents"] = documents
+    by_folder: dict[str, Counter[str]] = {}
     with CorpusWriter(corpus) as writer:
         for chunk, unique, mask in zip(chunks, exact, kept, strict=True):
             text = chunk.path.with_suffix(".txt")
@@ -70,11 +74,17 @@ def assemble(
             for part in read_table(chunk.path.with_suffix(".documents")):
                 past = first + len(part)
                 keep, is_unique = mask[first:past], unique[first:past]
-                _write_part(writer, text, offset, part, keep, _owners(chunk, first, past))
+                owners = _owners(chunk, first, past)
+                _write_part(writer, text, offset, part, keep, owners)
+                for start, stop, folder in _neighbours_joined(owners):
+                    own = by_folder.setdefault(folder, Counter())
+                    these = keep[start:stop]
+                    own["documents"] += int(these.sum())
+                    for measure in ("sentences", "characters"):
+                        count = part[measure][start:stop].sum(where=these, dtype=np.int64)
+                        own[measure] += int(count)
                 offset += int(part["size"].sum(dtype=np.int64))
                 first = past
-                for measure in ("sentences", "characters"):
-                    totals[measure] += int(part[measure].sum(where=keep, dtype=np.int64))
                 raw = part["raw_characters"]
                 for measure, these in (
                     ("characters_kept_before_edits", keep),
@@ -82,7 +92,18 @@ def assemble(
                     ("characters_dropped_near_duplicates", is_unique & ~keep),
                 ):
                     totals[measure] += int(raw.sum(where=these, dtype=np.int64))
-    return totals
+    for measure in ("sentences", "characters"):
+        totals[measure] = sum(own[measure] for own in by_folder.values())
+    return totals, by_folder
+
+
+def _neighbours_joined(
+    owners: Sequence[tuple[int, int, str]],
+) -> Iterator[tuple[int, int, str]]:
+    """The same, with one entry for consecutive files of one folder."""
+    for folder, group in groupby(owners, key=itemgetter(2)):
+        members = list(group)
+        yield members[0][0], members[-1][1], folder
 
 
 def _owners(chunk: CleanedChunk, first: int, past: int) -> list[tuple[int, int, str]]:

@@ -13,8 +13,9 @@ from lib.run import random
 from lib.run.copying import copy_range
 from lib.run.pool import shard_map
 from lib.text.documents import CorpusText, in_batches, join_ranges
+from lib.text.layout import SPLITS
 from lib.text.names import some_of
-from lib.text.splits import SPLITS, SplitRule
+from lib.text.splits import SplitRule
 
 _BLOCK_ORDINALS = 1 << 20
 _MAX_HASH = (1 << 64) - 1

@@ -7,9 +7,8 @@ An external shuffle in three passes, in bounded memory, each over many files at 
     3. write:   the shuffled buckets, one after another, are cut into shards of nearly equal size.
 """
 
-import re
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from dataclasses import astuple, dataclass
 from pathlib import Path
 
 import numpy as np
@@ -17,11 +16,11 @@ import numpy as np
 from lib.run import random
 from lib.run.atomic import new_file
 from lib.run.copying import copy_range
-from lib.run.errors import UserError
 from lib.run.pool import Workers, shard_map
 from lib.text.documents import CorpusText, in_batches, join_ranges
+from lib.text.layout import SPLITS
 from lib.text.names import some_of
-from lib.text.splits import SPLITS, SplitRule
+from lib.text.splits import SplitRule
 
 # A bucket is shuffled in memory: small compared to the memory of a stage.
 BUCKET_BYTES = 32 << 20
@@ -39,11 +38,13 @@ class ScatterTask:
         paths: consecutive files of the corpus.
         first: number of the first of them in the corpus.
         number: number of this task.
+        stream: begins the names of its streams of random numbers.
     """
 
     paths: tuple[Path, ...]
     first: int
     number: int
+    stream: str
     rule: SplitRule
     buckets: int
     seed: int
@@ -61,7 +62,7 @@ def scatter(task: ScatterTask) -> np.ndarray:
         corpus.check_encoding(path)
         splits = task.rule.of(path, corpus)
         draws = random.hashes(
-            task.seed, f"bucket-{number}", np.arange(len(splits), dtype=np.uint64)
+            task.seed, f"{task.stream}bucket-{number}", np.arange(len(splits), dtype=np.uint64)
         )
         parts.append(splits * np.uint64(task.buckets) + draws % np.uint64(task.buckets))
         corpora.append(corpus)
@@ -98,6 +99,7 @@ class BucketTask:
     past: int
     buckets: int
     scattered: int
+    stream: str
     seed: int
     work: Path
 
@@ -134,7 +136,8 @@ def shuffle(task: BucketTask) -> None:
         sizes = np.concatenate(tables[bucket])
         starts = np.concatenate(([0], np.cumsum(sizes["bytes"], dtype=np.int64)))
         number = task.first + bucket
-        order = random.generator(task.seed, f"shuffle-{task.split}", number).permutation(len(sizes))
+        purpose = f"{task.stream}shuffle-{task.split}"
+        order = random.generator(task.seed, purpose, number).permutation(len(sizes))
         _write_documents(task.work / f"{task.split}-{number}", text, starts, order)
         _save(task.work / f"{task.split}-{number}-sizes", sizes[order])
 
@@ -243,23 +246,6 @@ def write_shard(task: ShardTask) -> None:
                 copy_range(source, start, stop, target)
 
 
-def refuse_other_names(shards: Path) -> None:
-    """Refuses a folder of text shards that has other names than `{train,dev,test}/NNNNN.txt`.
-
-    Raises:
-        UserError: a split has no folder, or a file another name.
-    """
-    for split in SPLITS:
-        folder = shards / split
-        if not folder.is_dir():
-            raise UserError(f"{folder}: no such folder; split writes {split}/00000.txt and so on")
-        for path in sorted(folder.iterdir()):
-            if not path.name.startswith(".") and not re.fullmatch(r"\d{5,}\.txt", path.name):
-                raise UserError(
-                    f"{path}: text shards are called 00000.txt, 00001.txt and so on; rename it"
-                )
-
-
 @dataclass(frozen=True)
 class SplitCounts:
     """The size of one split."""
@@ -268,6 +254,11 @@ class SplitCounts:
     sentences: int
     bytes: int
     shards: int
+
+
+def sum_counts(counts: Iterable[SplitCounts]) -> SplitCounts:
+    """The sizes of several parts of a split together."""
+    return SplitCounts(*map(sum, zip(*map(astuple, counts), strict=True)))
 
 
 def write_shards(
@@ -279,20 +270,24 @@ def write_shards(
     max_bytes: int,
     seed: int,
     workers: Workers,
+    name: str = "",
 ) -> dict[str, SplitCounts]:
-    """Writes `target/{train,dev,test}/NNNNN.txt`.
+    """Writes `target/{train,dev,test}/NNNNN.txt`, or `target/{train,dev,test}/NAME/NNNNN.txt`.
 
     Args:
+        files: the corpus, or those of its files that are of one input.
         work: an empty folder for the shuffle, which needs twice the size of the corpus.
         max_lines: lines per shard, blank ones included.
         max_bytes: bytes per shard; only a single larger document exceeds it.
+        name: of the input. What is drawn for an input does not depend on the others.
     """
+    stream = f"{name}/" if name else ""
     buckets = -(-sum(path.stat().st_size for path in files) // BUCKET_BYTES)
     scatters: list[ScatterTask] = []
     first = 0
     for paths in in_batches(files):
         number = len(scatters)
-        scatters.append(ScatterTask(tuple(paths), first, number, rule, buckets, seed, work))
+        scatters.append(ScatterTask(tuple(paths), first, number, stream, rule, buckets, seed, work))
         first += len(paths)
     none = np.zeros(len(SPLITS), np.int64)
     sizes = sum(shard_map(scatter, scatters, workers, "scatter"), start=none)
@@ -302,7 +297,14 @@ def write_shards(
         step = max(1, int(BUCKET_BYTES * buckets // max(size, 1)))
         shuffles += [
             BucketTask(
-                split, bucket, min(bucket + step, buckets), buckets, len(scatters), seed, work
+                split,
+                bucket,
+                min(bucket + step, buckets),
+                buckets,
+                len(scatters),
+                stream,
+                seed,
+                work,
             )
             for bucket in range(0, buckets, step)
         ]
@@ -312,8 +314,9 @@ def write_shards(
     counts = {}
     writes = []
     for split in SPLITS:
-        (target / split).mkdir(parents=True)
-        shards = plan_shards(work, split, buckets, target / split, max_lines, max_bytes)
+        folder = target / split / name
+        shards = plan_shards(work, split, buckets, folder, max_lines, max_bytes)
+        (folder if shards else target / split).mkdir(parents=True, exist_ok=True)
         documents = sum(shard.documents for shard in shards)
         # Each document ends with a blank line, which is not a sentence.
         sentences = sum(shard.lines for shard in shards) - documents

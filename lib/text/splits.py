@@ -18,20 +18,9 @@ import numpy as np
 
 from lib.run.errors import UserError
 from lib.text.documents import CorpusText
+from lib.text.layout import NAMES, SPLITS, CorpusPlace, corpus_place
 from lib.text.names import shown_name, some_of
 
-SPLITS = ("train", "dev", "test")
-NAMES = {
-    "train": "train",
-    "training": "train",
-    "dev": "dev",
-    "devel": "dev",
-    "val": "dev",
-    "valid": "dev",
-    "validation": "dev",
-    "eval": "dev",
-    "test": "test",
-}
 # Words of names that resemble one of a split.
 _WORDS = NAMES | {
     "development": "dev",
@@ -47,8 +36,6 @@ _FILE_PART = re.compile(rf"({'|'.join(NAMES)})(?:[-_]\d[-_\w]*)?")
 _SIMILAR = re.compile(rf"({'|'.join(_WORDS)})(?:set|data|files?|split)?\d*")
 _OTHER_DEV = {word for word, split in NAMES.items() if split == "dev" and word != "eval"}
 _SHOWN = 3
-# preprocess writes files of up to 64 MiB.
-MAX_CORPUS_FILE = 128 << 20
 
 
 @dataclass(frozen=True)
@@ -242,7 +229,8 @@ class SplitRule:
     Documents in the corpus folders `train`, `dev` and `test` (given by the user) stay there. The
     others are split by a hash of their content, so that added data never moves an old document to
     another split. If only some splits are given, the missing ones are drawn from the training
-    documents in the same way: a corpus with train and test folders still gets a dev split.
+    documents in the same way: a corpus with train and test folders still gets a dev split. Each
+    input is split by itself.
 
     An example, with dev_fraction 0.02 and test_fraction 0.03, and hashes as fractions of 2^64:
     hashes below 0.03 are test, from 0.03 to 0.05 dev, the rest train.
@@ -252,58 +240,30 @@ class SplitRule:
         self, corpus_files: Iterable[Path], corpus: Path, dev_fraction: float, test_fraction: float
     ) -> None:
         self._corpus = corpus
-        self.given = {split for path in corpus_files if (split := self._folder(path))}
-        dev = 0.0 if "dev" in self.given else dev_fraction
-        test = 0.0 if "test" in self.given else test_fraction
-        self._test_below = np.uint64(test * 2**64)
-        self._dev_below = np.uint64((test + dev) * 2**64)
+        self._fractions = {"test": test_fraction, "dev": dev_fraction}
+        self._given = {corpus_place(path, corpus) for path in corpus_files}
 
-    def _folder(self, path: Path) -> str | None:
-        first = path.relative_to(self._corpus).parts[0]
-        return first if first in SPLITS else None
+    def _below(self, name: str) -> tuple[np.uint64, np.uint64]:
+        """The hashes below which documents of an input are test and, from there on, dev."""
+        test, dev = (
+            0.0 if CorpusPlace(name, split) in self._given else fraction
+            for split, fraction in self._fractions.items()
+        )
+        return np.uint64(test * 2**64), np.uint64((test + dev) * 2**64)
 
     def of(self, path: Path, corpus: CorpusText) -> np.ndarray:
         """The split of each document of a corpus file: uint8 [documents], indices of SPLITS."""
         starts = corpus.starts.tolist()
-        folder = self._folder(path)
-        if folder in ("dev", "test"):
-            return np.full(len(starts) - 1, SPLITS.index(folder), np.uint8)
+        name, given = corpus_place(path, self._corpus)
+        if given in ("dev", "test"):
+            return np.full(len(starts) - 1, SPLITS.index(given), np.uint8)
         digests = bytearray()
         for start, stop in pairwise(starts):
             document = corpus.text[start : stop - 1]  # without its blank line
             digests += hashlib.blake2b(document, digest_size=8, person=b"split").digest()
         hashes = np.frombuffer(digests, "<u8")
+        test_below, dev_below = self._below(name)
         splits = np.full(len(hashes), SPLITS.index("train"), np.uint8)
-        splits[hashes < self._dev_below] = SPLITS.index("dev")
-        splits[hashes < self._test_below] = SPLITS.index("test")
+        splits[hashes < dev_below] = SPLITS.index("dev")
+        splits[hashes < test_below] = SPLITS.index("test")
         return splits
-
-
-def corpus_files(corpus: Path) -> list[Path]:
-    """The text files of the corpus, in the order in which all stages read them.
-
-    Raises:
-        UserError: the folder breaks the contract of preprocess: there are no such files, others,
-            files that are too large, or a folder of a split has another name.
-    """
-    contract = "should have .txt files, in the folders train, dev and test if their split is given"
-    found = []
-    for path in corpus.rglob("*"):
-        name = path.relative_to(corpus)
-        if any(part.startswith(".") for part in name.parts) or not path.is_file():
-            continue
-        if path.suffix != ".txt":
-            raise UserError(f"{path}: not a .txt file; {corpus} {contract}")
-        if len(name.parts) > 1 and (split := NAMES.get(name.parts[0].lower(), name.parts[0])) in (
-            set(SPLITS) - {name.parts[0]}
-        ):
-            raise UserError(f"{corpus / name.parts[0]}: rename it to {split}; {corpus} {contract}")
-        if path.stat().st_size > MAX_CORPUS_FILE:
-            raise UserError(
-                f"{path}: larger than {MAX_CORPUS_FILE >> 20} MiB, and each file is read into "
-                "memory; divide it at blank lines"
-            )
-        found.append(path)
-    if not found:
-        raise UserError(f"{corpus}: has no files; it {contract}")
-    return sorted(found, key=lambda path: path.relative_to(corpus).as_posix())

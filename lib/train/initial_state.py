@@ -20,7 +20,7 @@ from lib.vocab.tokenizer import Tokenizer
 # Settings of which the state is a function: another one would need another state.
 _SAME = ("optimizer", "model")
 # The order of the records is a function of these.
-_ORDER = ("seed", "shuffle_buffer")
+_ORDER = ("seed", "shuffle_buffer", "mixture")
 _KEY = "earlier"
 
 

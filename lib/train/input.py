@@ -6,6 +6,7 @@ sequence, K examples per sequence, P masked positions per sequence (see `lib.rec
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ import numpy as np
 from lib.records.manifest import Manifest, Split, feature_sizes, record_files
 from lib.run import random, tf
 from lib.train.dynamic_masking import DynamicMasking, Vocabulary
+from lib.train.mixture import Mixture
 
 _PARALLEL_CALLS = 2
 _READ_BYTES = 1 << 20
@@ -38,6 +40,7 @@ def training_batches(
     offset: int = 0,
     worker: int = 0,
     workers: int = 1,
+    mixture: Mixture | None = None,
 ) -> tf.data.Dataset:
     """Batches of consecutive epochs, beginning after `first_step` optimizer steps.
 
@@ -45,6 +48,9 @@ def training_batches(
     depend on (seed, epoch) only. A batch may contain the end of one epoch and the beginning of the
     next, so that no sequence is left out. Unmasked sequences get masks that depend on the seed and
     on their position in the order only.
+
+    With a mixture each input has such an order of its own, in epochs of its own, and the mixture
+    says from which of them the next sequence is taken.
 
     Several input workers divide each batch equally. If there are enough files, each has a part of
     the data for itself: the sequences of all files in order are cut into equal parts, to within one
@@ -54,8 +60,8 @@ def training_batches(
 
         file 0: 0 1 2 3 4    file 1: 5 6 7 8    worker 0: 0 1 2 3    worker 1: 4 5 6 7 8
 
-    Otherwise every worker reads everything in the order of a single worker and takes its part of
-    each batch: together they see the same batches as a single worker.
+    Otherwise, and with a mixture, every worker reads everything in the order of a single worker and
+    takes its part of each batch: together they see the same batches as a single worker.
 
     Files of which everything comes before `first_step` are not read: placeholders pass the shuffle
     buffer instead, so that it makes the same draws.
@@ -67,8 +73,9 @@ def training_batches(
         steps: of the whole run; there are at least as many batches.
         offset: position in the order at which the first step of the run begins, in sequences of all
             workers together; below 0 where the first steps read other records.
-        buffer: size of the shuffle buffer, in sequences.
+        buffer: size of the shuffle buffer, in sequences; the inputs of a mixture share it.
         worker: 0 to workers - 1.
+        mixture: of the inputs of the records; None: all sequences in one order.
 
     Returns:
         Batches of batch_size / workers sequences, as for `lib.model.losses.loss_sums`.
@@ -80,56 +87,28 @@ def training_batches(
         raise ValueError(f"`batch_size` {batch_size} should be a multiple of {workers} workers")
     split = manifest.splits["train"]
     own_size = batch_size // workers
-    paths = record_files(records, manifest, "train")
-    separate = sum(count > 0 for count in split.file_sequences) >= workers
+    full_files = sum(count > 0 for count in split.file_sequences)
+    separate = full_files >= workers and (workers == 1 or mixture is None)
     # Of each batch that is read, `read_size` sequences, this worker takes `own_size`, from
     # `own_part` on.
     if separate:
-        files, first, count = _part(split.file_sequences, worker, workers)
+        part = _part(split.file_sequences, worker, workers)
         stream_number, read_size, own_part = worker, own_size, 0
         before = offset // workers
         tokens = own_size * manifest.max_seq_length
         batches_at_once = min(steps, max(1, _MAX_TOKENS_AT_ONCE // tokens))
     else:
-        files, first, count = _part(split.file_sequences, 0, 1)
+        part = _part(split.file_sequences, 0, 1)
         stream_number, read_size, own_part = 0, batch_size, worker * own_size
         before = offset
         batches_at_once = 1
-    sequences = int(count.sum())
     first_sequence = before + first_step * read_size
-    first_epoch, skipped = divmod(first_sequence, sequences)
-    last_epoch = math.ceil((before + (steps + batches_at_once) * read_size) / sequences)
-    epochs = range(first_epoch, max(last_epoch, first_epoch + 1))
-    orders = np.stack(
-        [
-            random.generator(seed, "file order", epoch, stream_number).permutation(len(files))
-            for epoch in epochs
-        ]
-    )
-    seeds = np.array(
-        [random.key(seed, "shuffle buffer", epoch, stream_number) >> 65 for epoch in epochs],
-        np.int64,
-    )
-    ranges = (tf.constant([str(paths[number]) for number in files]), first, count)
-    ends = np.cumsum(count[orders[0]])
-    read_files = int(np.count_nonzero(ends + _BUFFERS_UNTIL_READ * buffer <= skipped))
-    read_sequences = int(ends[read_files - 1]) if read_files else 0
-
-    def read_range(path: tf.Tensor, first: tf.Tensor, count: tf.Tensor) -> tf.data.Dataset:
-        return _read(path, manifest, count, first)
-
-    def read_epoch(order: tf.Tensor, epoch_seed: tf.Tensor) -> tf.data.Dataset:
-        ordered = tuple(tf.gather(values, order) for values in ranges)
-        sequences = tf.data.Dataset.from_tensor_slices(ordered).flat_map(read_range)
-        return sequences.shuffle(buffer, seed=epoch_seed, reshuffle_each_iteration=False)
-
-    def rest_of_first_epoch() -> tf.data.Dataset:
-        ordered = tuple(tf.gather(values, orders[0][read_files:]) for values in ranges)
-        sequences = _placeholders(read_sequences).concatenate(
-            tf.data.Dataset.from_tensor_slices(ordered).flat_map(read_range)
-        )
-        shuffled = sequences.shuffle(buffer, seed=seeds[0], reshuffle_each_iteration=False)
-        return shuffled.skip(skipped)
+    past_sequence = before + (steps + batches_at_once) * read_size
+    source = _Source(records, manifest, part, seed, stream_number)
+    if mixture:
+        stream = _mixed(source, split, mixture, first_sequence, past_sequence, buffer)
+    else:
+        stream = source.sequences(first_sequence, past_sequence, buffer)
 
     masking = None
     if split.masking == "dynamic":
@@ -146,12 +125,6 @@ def training_batches(
             for name, values in parsed.items()
         }
 
-    if read_files:
-        later = tf.data.Dataset.from_tensor_slices((orders[1:], seeds[1:])).flat_map(read_epoch)
-        stream = rest_of_first_epoch().concatenate(later)
-    else:
-        every = tf.data.Dataset.from_tensor_slices((orders, seeds))
-        stream = every.flat_map(read_epoch).skip(skipped)
     return (
         stream.batch(read_size * batches_at_once, drop_remainder=True)
         .enumerate()
@@ -159,6 +132,97 @@ def training_batches(
         .unbatch()
         .prefetch(_PARALLEL_CALLS)
     )
+
+
+@dataclass(frozen=True)
+class _Source:
+    """Sequences of the training records in their order.
+
+    Attributes:
+        part: int64 arrays of file numbers, first sequences in them, and counts (see `_part`).
+        name: of the input, "" for all; begins the names of its random streams.
+    """
+
+    records: Path
+    manifest: Manifest
+    part: tuple[np.ndarray, np.ndarray, np.ndarray]
+    seed: int
+    stream_number: int
+    name: str = ""
+
+    def sequences(self, first_sequence: int, past_sequence: int, buffer: int) -> tf.data.Dataset:
+        """Serialised sequences from one on, of at least as many epochs as the last one needs."""
+        files, first, count = self.part
+        sequences = int(count.sum())
+        first_epoch, skipped = divmod(first_sequence, sequences)
+        last_epoch = math.ceil(past_sequence / sequences)
+        epochs = range(first_epoch, max(last_epoch, first_epoch + 1))
+        purpose = f"{self.name}/" if self.name else ""
+        orders = np.stack(
+            [
+                random.generator(
+                    self.seed, f"{purpose}file order", epoch, self.stream_number
+                ).permutation(len(files))
+                for epoch in epochs
+            ]
+        )
+        keys = [
+            random.key(self.seed, f"{purpose}shuffle buffer", epoch, self.stream_number)
+            for epoch in epochs
+        ]
+        seeds = np.array([key >> 65 for key in keys], np.int64)
+        paths = record_files(self.records, self.manifest, "train")
+        ranges = (tf.constant([str(paths[number]) for number in files]), first, count)
+        ends = np.cumsum(count[orders[0]])
+        read_files = int(np.count_nonzero(ends + _BUFFERS_UNTIL_READ * buffer <= skipped))
+        read_sequences = int(ends[read_files - 1]) if read_files else 0
+
+        def read_range(path: tf.Tensor, first: tf.Tensor, count: tf.Tensor) -> tf.data.Dataset:
+            return _read(path, self.manifest, count, first)
+
+        def read_epoch(order: tf.Tensor, epoch_seed: tf.Tensor) -> tf.data.Dataset:
+            ordered = tuple(tf.gather(values, order) for values in ranges)
+            sequences = tf.data.Dataset.from_tensor_slices(ordered).flat_map(read_range)
+            return sequences.shuffle(buffer, seed=epoch_seed, reshuffle_each_iteration=False)
+
+        def rest_of_first_epoch() -> tf.data.Dataset:
+            ordered = tuple(tf.gather(values, orders[0][read_files:]) for values in ranges)
+            sequences = _placeholders(read_sequences).concatenate(
+                tf.data.Dataset.from_tensor_slices(ordered).flat_map(read_range)
+            )
+            shuffled = sequences.shuffle(buffer, seed=seeds[0], reshuffle_each_iteration=False)
+            return shuffled.skip(skipped)
+
+        if read_files:
+            later = tf.data.Dataset.from_tensor_slices((orders[1:], seeds[1:])).flat_map(read_epoch)
+            return rest_of_first_epoch().concatenate(later)
+        every = tf.data.Dataset.from_tensor_slices((orders, seeds))
+        return every.flat_map(read_epoch).skip(skipped)
+
+
+def _mixed(
+    source: _Source,
+    split: Split,
+    mixture: Mixture,
+    first_sequence: int,
+    past_sequence: int,
+    buffer: int,
+) -> tf.data.Dataset:
+    """Serialised sequences from one on, each of the input that the mixture gives it."""
+    owners = np.array(split.file_inputs)
+    firsts, pasts = mixture.counts(first_sequence), mixture.counts(past_sequence)
+    streams = []
+    for number, name in enumerate(mixture.names):
+        files, first, count = source.part
+        own = owners[files] == name
+        each = replace(source, part=(files[own], first[own], count[own]), name=name)
+        size = max(1, round(buffer * mixture.proportions[number]))
+        streams.append(each.sequences(int(firsts[number]), int(pasts[number]), size))
+    if len(streams) == 1:
+        return streams[0]
+    past = min(past_sequence, first_sequence + mixture.period)
+    choices = tf.data.Dataset.from_tensor_slices(mixture.inputs(first_sequence, past)).repeat()
+    return tf.data.Dataset.choose_from_datasets(streams, choices)
 
 
 def _part(

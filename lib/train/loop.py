@@ -24,6 +24,7 @@ from lib.train.learning_rates import learning_rates
 from lib.train.logging.metrics_logger import MetricsLogger
 from lib.train.logging.throughput import Throughput
 from lib.train.loss_checks import LossChecks
+from lib.train.mixture import Mixture
 from lib.train.preemption import StopRequest
 from lib.train.run_state import RunState
 from lib.train.saving import kept_state, run_record
@@ -36,11 +37,12 @@ from lib.train.workers import Workers
 
 @dataclass(frozen=True)
 class TrainingData:
-    """Records of one phase, and the vocabulary that they were made with."""
+    """Records of one phase, the vocabulary that they were made with, and how to mix inputs."""
 
     records: Path
     manifest: Manifest
     vocabulary: Vocabulary
+    mixture: Mixture | None = None
 
 
 @dataclass(frozen=True)
@@ -273,6 +275,7 @@ def _datasets(
             offset=earlier.sequences,
             worker=worker,
             workers=workers,
+            mixture=data.mixture,
         )
         # The data lasts until the end of training. Without this several workers would ask each
         # other at every step whether there is more, and lose static shapes on the way.

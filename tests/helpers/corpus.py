@@ -6,7 +6,8 @@ from pathlib import Path
 from hypothesis import strategies as st
 
 from lib.text.documents import CorpusText, format_document, read_corpus
-from lib.text.splits import SPLITS, SplitRule, corpus_files
+from lib.text.layout import SPLITS, corpus_files
+from lib.text.splits import SplitRule
 
 # Documents as lists of sentences.
 sentence_lists = st.lists(

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from lib.text import corpus as corpus_module
 from lib.text.corpus import CorpusWriter
 from lib.text.documents import format_document
-from lib.text.splits import corpus_files
+from lib.text.layout import corpus_files
 from tests.helpers.corpus import sentence_lists
 
 

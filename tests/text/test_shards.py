@@ -8,9 +8,10 @@ from lib.run import fingerprint
 from lib.text import documents as documents_module
 from lib.text import shards as shards_module
 from lib.text.documents import CorpusText, format_document, in_batches, read_corpus
+from lib.text.layout import SPLITS
 from lib.text.sampling import Sample, write_samples
 from lib.text.shards import write_shards
-from lib.text.splits import SPLITS, SplitRule
+from lib.text.splits import SplitRule
 from tests.helpers.corpus import in_two_files, splits_of
 
 

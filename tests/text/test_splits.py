@@ -7,7 +7,8 @@ import pytest
 import yaml
 
 from lib.run.errors import UserError
-from lib.text.splits import SplitRule, corpus_files, given_splits
+from lib.text.layout import corpus_files
+from lib.text.splits import SplitRule, given_splits
 from tests.helpers.corpus import make_corpus, splits_of
 
 RAW, KEY = Path("data/raw"), "preprocess.splits"

@@ -3,6 +3,7 @@
 import itertools
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,12 +15,18 @@ from lib.records import tfrecord
 from lib.records.manifest import Manifest, Split
 from lib.train import input as batches_from
 from lib.train.input import evaluation_batches, training_batches
+from lib.train.mixture import Mixture
 from tests.helpers.masking import VOCABULARY
 
 LENGTH = 8
 
 
-def write(folder: Path, file_sequences: list[int], masking: str = "static") -> Manifest:
+def write(
+    folder: Path,
+    file_sequences: list[int],
+    masking: str = "static",
+    inputs: tuple[str, ...] = (),
+) -> Manifest:
     """Records of sequences of 7 tokens; each has its number as `segment_ids`."""
     for number, (sequences, start) in enumerate(
         zip(file_sequences, itertools.accumulate(file_sequences, initial=0), strict=False)
@@ -42,7 +49,8 @@ def write(folder: Path, file_sequences: list[int], masking: str = "static") -> M
         data = tfrecord.encode(features) if sequences else b""
         (folder / f"{number}.tfrecord").write_bytes(data)
     files = tuple(f"{number}.tfrecord" for number in range(len(file_sequences)))
-    split = Split(sum(file_sequences), sum(file_sequences), masking, files, tuple(file_sequences))  # type: ignore[arg-type]
+    total, counts = sum(file_sequences), tuple(file_sequences)
+    split = Split(total, total, masking, files, counts, file_inputs=inputs)  # type: ignore[arg-type]
     return Manifest(LENGTH, True, False, 1, 2, 0.3, 2, False, "", {"train": split})
 
 
@@ -50,7 +58,7 @@ def numbers(batch: dict[str, tf.Tensor]) -> list[int]:
     return batch["segment_ids"][:, 0].numpy().tolist()
 
 
-def read(folder: Path, manifest: Manifest, count: int, **named: int) -> list[list[int]]:
+def read(folder: Path, manifest: Manifest, count: int, **named: Any) -> list[list[int]]:
     """Numbers of the sequences in the first batches."""
     batches = training_batches(folder, manifest, VOCABULARY, seed=1, **named)
     return [numbers(batch) for batch in batches.take(count)]
@@ -86,6 +94,40 @@ def test_batches_from_any_step_on_equal_those_of_an_uninterrupted_run(tmp_path_f
     assert read(folder, manifest, steps - first, **run, offset=offset) == whole[first:]
     replaced = read(folder, manifest, steps - first, **run, first_step=first, offset=-offset)
     assert replaced == whole[: steps - first]
+
+
+@given(runs, st.data())
+@settings(max_examples=6)
+def test_a_mixture_takes_each_sequence_from_the_input_that_it_says(tmp_path_factory, run, data):
+    folder = tmp_path_factory.mktemp("records")
+    file_sequences = [*run.pop("file_sequences"), 3]
+    owners = [data.draw(st.sampled_from("abc")) for _ in file_sequences[:-1]] + ["a"]
+    manifest = write(folder, file_sequences, inputs=tuple(owners))
+    input_of = [
+        owner for owner, count in zip(owners, file_sequences, strict=True) for _ in range(count)
+    ]
+    weights = {name: data.draw(st.sampled_from([0.1, 0.3, 1.0])) for name in sorted({*input_of})}
+    mixture, steps = Mixture(weights), run["steps"]
+    run["batch_size"] *= 2
+    whole = read(folder, manifest, steps, **run, mixture=mixture)
+    order = [sequence for batch in whole for sequence in batch]
+    expected = [mixture.names[number] for number in mixture.inputs(0, len(order))]
+    assert [input_of[sequence] for sequence in order] == expected
+    # Within an input each epoch has each sequence once.
+    for name in mixture.names:
+        own = [sequence for sequence in order if input_of[sequence] == name]
+        total = input_of.count(name)
+        for start in range(0, len(own), total):
+            epoch = own[start : start + total]
+            assert len(set(epoch)) == len(epoch)
+    first = data.draw(st.integers(0, steps - 1))
+    rest = read(folder, manifest, steps - first, **run, first_step=first, mixture=mixture)
+    assert rest == whole[first:]
+    both = [
+        read(folder, manifest, steps, **run, mixture=mixture, worker=worker, workers=2)
+        for worker in (0, 1)
+    ]
+    assert [a + b for a, b in zip(*both, strict=True)] == whole
 
 
 @given(runs, st.integers(2, 3), st.data())

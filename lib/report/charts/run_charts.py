@@ -70,6 +70,15 @@ def _evaluation_charts(tables: Mapping[str, pd.DataFrame]) -> dict[str, str]:
         curves[f"sequences of {length} tokens"] = _points(once["step"], once["bits_per_character"])
     title = "Models by step"
     charts["models"] = line_chart(curves, "step", "bits per character", title=title)
+    inputs = tables["inputs"]
+    charts["inputs"] = bar_chart(
+        [f"{name}\n{model}" for name, model in zip(inputs["input"], inputs["model"], strict=True)],
+        inputs["bits_per_character"].tolist(),
+        "test text and model",
+        "bits per character",
+        title="Models by input",
+        notes=[f"{value:.3f}" for value in inputs["bits_per_character"]],
+    )
     pairs = tables["nsp_confusion"]
     actual, predicted = pairs["actual"], pairs["predicted"]
     counts = np.array(

@@ -36,6 +36,12 @@ class Inspection(Counts):
             if characters:
                 self.wrapped[shown_name(file)] += characters
 
+    def add(self, other: "Inspection") -> None:
+        """Adds the facts of other chunks."""
+        self.update(other)
+        self.samples = heapq.nsmallest(_SAMPLES, {*self.samples, *other.samples})
+        self.wrapped.update(other.wrapped)
+
     def page(self, rejected: Sequence[tuple[Fault, str]]) -> str:
         """Documents before and after cleaning, and the first rejected input, as text."""
         lines = ["Documents that cleaning and sentence splitting changed, drawn at random", ""]

@@ -26,6 +26,7 @@ from lib.run import random
 from lib.run.pool import Workers, shard_map
 from lib.text.dedup.shingles import shingles
 from lib.text.documents import read_corpus
+from lib.text.layout import shard_files
 
 # Documents of this similarity or more are near duplicates: one word in about 25 differs.
 MIN_SIMILARITY = 0.8
@@ -260,11 +261,11 @@ def measure_overlap(
     """
     samples = []
     for split in splits:
-        held_out = map(read_corpus, sorted((shards / split).iterdir()))
+        held_out = map(read_corpus, shard_files(shards, split))
         documents = draw_sample(itertools.chain.from_iterable(held_out), seed)
         samples.append(work / f"overlap-{split}.txt")
         samples[-1].write_bytes(b"".join(document + b"\n" for document in documents))
-    tasks = [OverlapTask(shard, tuple(samples)) for shard in sorted((shards / "train").iterdir())]
+    tasks = [OverlapTask(shard, tuple(samples)) for shard in shard_files(shards, "train")]
     results = shard_map(compare_shard, tasks, workers, "overlap", "shards")
     measured = {}
     for split, by_shard in zip(splits, zip(*results, strict=True), strict=True):

@@ -117,6 +117,7 @@ def examine_all(
     encoding: str,
     skip: bool,
     rejected: RejectedFiles,
+    prefix: str = "",
 ) -> tuple[list[RawFile], list[str]]:
     """Examines every file below a folder.
 
@@ -124,6 +125,7 @@ def examine_all(
         format_name, document, encoding: see `examine`.
         skip: see `Rejections`.
         rejected: gets the files that cannot be read.
+        prefix: stands before the names of files, which are relative to the folder.
 
     Returns:
         The files to read, and the names of those that are passed over because of their names.
@@ -134,7 +136,7 @@ def examine_all(
     files, passed_over = [], []
     paths = list_files(folder)
     for path in paths:
-        name = relative_name(path, folder)
+        name = prefix + relative_name(path, folder)
         if _LEFT_BEHIND.search(path.name):
             passed_over.append(shown_name(name))
             continue

@@ -22,6 +22,10 @@ TABLES = {
         [["main", 32, 20, 1.5], ["initial", 32, 0, 2.0], ["main", 64, 20, 1.25]],
         columns=["model", "length", "step", "bits_per_character"],
     ),
+    "inputs": pd.DataFrame(
+        [["wiki", "main", 1.5], ["wiki", "unigram", 2.0], ["extra", "main", 1.75]],
+        columns=["input", "model", "bits_per_character"],
+    ),
     "nsp_confusion": pd.DataFrame({"actual": ["follows", "random"], "predicted": ["follows"] * 2}),
 }
 
@@ -57,6 +61,7 @@ def test_each_has_all_of_its_data(drawn):
     def texts(name: str) -> set[str]:
         return {text.text or "" for text in image(name).iter(f"{SVG}text")}
 
+    assert {"wiki", "extra", "main", "unigram", "1.500", "1.750"} <= texts("evaluate/inputs")
     assert {"1-", "9", "10-", "99", "3", "2"} <= texts("evaluate/by_frequency")
     assert {"a whole word", "another"} <= texts("evaluate/by_token_type")
     assert {"MLM, train", "MLM, dev"} <= texts("evaluate/training_loss")
