@@ -660,9 +660,11 @@ class Params(Section):
         models = {name: paths.MODELS / name for name in self.phases}
         written = [*_DATA_FOLDERS, paths.SAVED_MODELS, paths.STATES, *models.values()]
         written.append(paths.RESULTS)
+        trained_on = Path(os.path.relpath(self.preprocess.input))
         inputs = {
             "preprocess.input": (self.preprocess.input, "", written),
             "vocab.base": (self.vocab.base, SAMPLE, written),
+            "evaluate.extra": (self.evaluate.extra, "", [*written, trained_on]),
             "records.source": (self.records.source, SHARDS, written),
         }
         for name, phase in self.phases.items():
@@ -672,7 +674,8 @@ class Params(Section):
         for key, (path, usual, folders) in inputs.items():
             if path != usual and (folder := _overlapping(path, folders)):
                 allowed = f" (or {usual} itself)" if usual else ""
-                problem = f"should be separate from {folder}, which the pipeline writes{allowed}"
+                why = "which is trained on" if folder == trained_on else "which the pipeline writes"
+                problem = f"should be separate from {folder}, {why}{allowed}"
                 raise invalid(key, problem, path)
         if self.records.source != SHARDS:
             for name in self.phases:

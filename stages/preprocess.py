@@ -196,7 +196,6 @@ def _gather(
         UserError: there are faults; it lists the first of each file.
     """
     chunks = []
-    folders = {name: folder for each, _ in tasks for name, folder in each.corpus_folders().items()}
     lines: Counter[str] = Counter()  # of a file in parts, before the chunk
     for (source, task), outcome in zip(tasks, outcomes, strict=True):
         inspection = source.inspection
@@ -213,11 +212,8 @@ def _gather(
             rejected.add(names[number], lost, lines[names[0]])
         if task.stop is not None:
             lines[names[0]] += raw_lines
-        chunks.append(
-            CleanedChunk(
-                [folders[name] for name in names], task.folder / outcome.key, facts.documents
-            )
-        )
+        owners = [source.corpus_folders[name] for name in names]
+        chunks.append(CleanedChunk(owners, task.folder / outcome.key, facts.documents))
     rejected.refuse_faults()
     return chunks
 

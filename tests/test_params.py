@@ -292,3 +292,68 @@ def test_a_key_of_version_0_1_is_refused_with_its_new_name(values, old, new):
     section[name] = section.pop(new.rpartition(".")[2])
     with pytest.raises(UserError, match=f"{re.escape(old)}: renamed .*; write {re.escape(new)}"):
         parse_params(values)
+
+
+@pytest.mark.parametrize(
+    ("extra", "problem"),
+    [
+        ("data/raw/general", "data/raw, which is trained on"),
+        ("data", "data/code, which the pipeline writes"),
+        ("data/shards/test", "data/shards, which the pipeline writes"),
+    ],
+)
+def test_text_that_is_only_evaluated_is_separate(values, extra, problem):
+    values["preprocess"]["input"] = "data/raw"
+    values["evaluate"]["extra"] = extra
+    with pytest.raises(UserError, match=f"evaluate.extra: should be separate from {problem}"):
+        parse_params(values)
+
+
+def test_named_inputs_have_the_keys_that_they_set_themselves(values):
+    values["preprocess"] |= {"document": "line", "text_field": "body"}
+    own = {"document": "blank_line", "clean": {"urls": "remove"}, "csv": {"delimiter": ";"}}
+    values["preprocess"]["inputs"] = {"wiki": own, "tweets": None}
+    settings = parse_params(values).preprocess
+    wiki, tweets = settings.of_input("wiki"), settings.of_input("tweets")
+    assert (wiki.document, tweets.document) == ("blank_line", "line")
+    assert wiki.text_fields == tweets.text_fields == ("body",)
+    assert wiki.clean == settings.clean.model_copy(update={"urls": "remove"})
+    assert wiki.csv.delimiter == ";" and wiki.csv.quote == settings.csv.quote
+    assert tweets.clean == settings.clean
+
+
+@pytest.mark.parametrize(
+    ("inputs", "problem"),
+    [
+        (
+            {"wiki": {"documen": "line"}},
+            "inputs.wiki.documen: unknown key; did you mean `document`",
+        ),
+        ({"wiki": {"clean": {"url": "keep"}}}, "inputs.wiki.clean.url: unknown key; did you mean"),
+        ({"test": {}}, "inputs.test: should not be the name of a split"),
+        ({"a": {}, "A": {}}, "inputs: a and A should differ in more than case"),
+        (
+            {"a": {"csv": {"header": False}}},
+            "inputs.a.text_field: should be the number of a column",
+        ),
+        ({"a b": {}}, "inputs.a b: should have only letters, digits"),
+    ],
+)
+def test_wrong_named_inputs_are_refused(values, inputs, problem):
+    values["preprocess"]["inputs"] = inputs
+    with pytest.raises(UserError, match=re.escape(f"preprocess.{problem}")):
+        parse_params(values)
+
+
+@pytest.mark.parametrize("mixture", [{"a": 0}, {"a": -1}, 2, "half", {"a b": 1}])
+def test_wrong_mixtures_are_refused(values, mixture):
+    values["pretrain"]["mixture"] = mixture
+    with pytest.raises(UserError, match=r"params\.yaml: pretrain\.mixture"):
+        parse_params(values)
+
+
+def test_a_phase_has_a_mixture_of_its_own(values):
+    values["pretrain"]["mixture"] = 0.5
+    values["phases"]["main"]["mixture"] = {"a": 1, "b": 0}
+    params = parse_params(values)
+    assert training_settings(params.pretrain, params.phases["main"]).mixture == {"a": 1, "b": 0}

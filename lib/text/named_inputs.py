@@ -14,7 +14,7 @@ from pathlib import Path
 from lib.run.errors import UserError
 from lib.text.cleaning.chunks import ChunkOptions
 from lib.text.cleaning.inspection import Inspection
-from lib.text.layout import CorpusPlace
+from lib.text.layout import EXTRA, CorpusPlace
 from lib.text.names import some_of
 from lib.text.reading.raw_files import examine_all
 from lib.text.reading.reader import RawFile
@@ -32,7 +32,8 @@ class NamedInput:
         options: how its text is read and cleaned.
         held_out: all of it is test text.
         files: what is read, with the names that it has in messages: below the folder of all inputs.
-        given: the splits that names state, by those names.
+        given: the splits that the names state.
+        corpus_folders: the folder of the corpus for each file, by its name.
         inspection: the facts of its cleaned chunks.
     """
 
@@ -45,6 +46,7 @@ class NamedInput:
     held_out: bool = False
     files: list[RawFile] = field(default_factory=list)
     given: GivenSplits | None = None
+    corpus_folders: dict[str, str] = field(default_factory=dict)
     inspection: Inspection = field(default_factory=Inspection)
 
     @property
@@ -52,13 +54,19 @@ class NamedInput:
         """What stands before a note about it."""
         return f"{self.name}: " if self.name else ""
 
+    @property
+    def _start(self) -> str:
+        """What the names of its files begin with."""
+        if self.held_out:
+            return f"{self.folder}/"
+        return f"{self.name}/" if self.name else ""
+
     def examine(self, rejected: RejectedFiles) -> list[str]:
         """Finds the files to read; the names of those that are passed over.
 
         Args:
             rejected: gets the files that cannot be read.
         """
-        start = f"{self.name}/" if self.name else ""
         self.files, passed_over = examine_all(
             self.folder,
             self.format,
@@ -66,26 +74,21 @@ class NamedInput:
             self.encoding,
             self.options.skip_bad_input,
             rejected,
-            start,
+            self._start,
         )
         return passed_over
 
     def find_splits(self) -> GivenSplits:
         """Finds the given splits, and keeps them."""
-        start = f"{self.name}/" if self.name else ""
-        names = [file.name.removeprefix(start) for file in self.files]
+        names = [file.name.removeprefix(self._start) for file in self.files]
         key = f"preprocess.{f'inputs.{self.name}.' if self.name else ''}splits"
         stated = {"*": "test"} if self.held_out else self.splits
         self.given = given_splits(names, self.folder, stated, key)
-        return self.given
-
-    def corpus_folders(self) -> dict[str, str]:
-        """The folder of the corpus for each file, by its name."""
-        assert self.given
-        return {
+        self.corpus_folders = {
             file.name: CorpusPlace(self.name, split).folder()
             for file, split in zip(self.files, self.given.splits, strict=True)
         }
+        return self.given
 
 
 def refuse_other_folders(raw: Path, names: Collection[str]) -> None:
@@ -105,6 +108,10 @@ def refuse_other_folders(raw: Path, names: Collection[str]) -> None:
         for path in raw.iterdir()
         if path.name not in names and not path.name.startswith(".") and path.suffix != ".dvc"
     )
+    if EXTRA in others:
+        raise UserError(
+            f"{raw / EXTRA}: {EXTRA} is the name of the text in evaluate.extra; rename the folder"
+        )
     if others:
         is_folder = (raw / others[0]).is_dir()
         fix = (
