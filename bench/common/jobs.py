@@ -7,11 +7,13 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from bench.common import cli
 from bench.common.processes import Measured, measure, python_environment
 from bench.common.report import read_json, write_json
+
+Result = TypeVar("Result")
 
 ONE_THREAD = {
     "OMP_NUM_THREADS": "1",
@@ -78,8 +80,8 @@ def count_steps(
 
 
 def run_parallel(
-    work: Callable[[dict[str, Any]], dict[str, Any]], jobs: Sequence[dict[str, Any]], workers: int
-) -> list[dict[str, Any]]:
+    work: Callable[[dict[str, Any]], Result], jobs: Sequence[dict[str, Any]], workers: int
+) -> list[Result]:
     """Runs up to `workers` jobs at a time, each on its own core while there are enough cores."""
     cores = sorted(os.sched_getaffinity(0))
     free: queue.SimpleQueue[int] = queue.SimpleQueue()

@@ -14,7 +14,7 @@ import yaml
 from bench import ROOT
 from bench.common import inputs
 from bench.common.processes import Measured, measure
-from bench.common.report import read_json
+from bench.common.report import read_json, write_json
 from lib.commands.recipe import merge
 from lib.run.errors import UserError
 from lib.vocab.export import write_tokenizer
@@ -42,6 +42,8 @@ BASE: dict[str, dict[str, Any]] = {
     },
     "cluster": {"workers": 1},
 }
+# The file with the result of `Project.calibrate`.
+CALIBRATION = "calibration.json"
 # The benchmark's own text: by default a blank line is between documents.
 RAW = {"input": "data/raw", "document": "blank_line"}
 
@@ -131,6 +133,19 @@ class Project:
         with path.open(encoding="utf-8", newline="") as stream:
             rates = [float(row["steps_per_second"]) for row in csv.DictReader(stream)]
         return 1 / statistics.median(rates[1:])
+
+    def calibrate(self, settings: dict[str, Any]) -> float:
+        """Seconds per step, measured once by a short run with these values of `pretrain`."""
+        result = self.folder / CALIBRATION
+        if not result.exists():
+            params = self.params()
+            self.set({"pretrain": settings})
+            self.pretrain("--from-start")
+            self.set(params)
+            # The curves of the run itself are not there yet.
+            shutil.rmtree(self.folder / "results/pretrain")
+            write_json(result, {"seconds": self.step_seconds()})
+        return float(read_json(result)["seconds"])
 
     def copy_text(self, other: Path) -> None:
         """Copies what the stages before records have made in another copy of the project."""

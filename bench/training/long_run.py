@@ -21,7 +21,7 @@ from typing import Any
 from bench.common import cli
 from bench.common.jobs import ONE_THREAD, run_parallel
 from bench.common.project import RAW, Project, is_prepared
-from bench.common.report import read_json, table, write_json
+from bench.common.report import table
 from bench.training.architectures import BERT, MODERNBERT, dropout_rates
 from bench.training.summary import save_chart, save_csv
 from lib.report.training import curves_folder
@@ -117,22 +117,6 @@ def prepare(options: argparse.Namespace) -> dict[str, Project]:
     return projects
 
 
-def _calibrate(job: dict[str, Any]) -> dict[str, Any]:
-    """Seconds per step, measured by a short run once for each project."""
-    project: Project = job["project"]
-    result = project.folder / "calibration.json"
-    if not result.exists():
-        path = project.folder / "params.yaml"
-        params = path.read_text(encoding="utf-8")
-        project.set({"pretrain": _CALIBRATION})
-        project.pretrain("--from-start")
-        write_text(path, params)
-        # The curves of the run itself are not there yet.
-        shutil.rmtree(project.folder / "results/pretrain")
-        write_json(result, {"seconds": project.step_seconds()})
-    return read_json(result)
-
-
 def _train(job: dict[str, Any]) -> dict[str, Any]:
     project: Project = job["project"]
     if not (project.folder / "finished").exists():
@@ -198,8 +182,8 @@ def main() -> None:
     options = cli.parse(parser)
     projects = prepare(options)
     jobs = [{"name": name, "project": project} for name, project in projects.items()]
-    measured = run_parallel(_calibrate, jobs, 1)
-    seconds = {job["name"]: found["seconds"] for job, found in zip(jobs, measured, strict=True)}
+    measured = run_parallel(lambda job: job["project"].calibrate(_CALIBRATION), jobs, 1)
+    seconds = {job["name"]: found for job, found in zip(jobs, measured, strict=True)}
     if not options.report:
         run_parallel(_train, jobs, options.jobs)
     report(options, projects, seconds)

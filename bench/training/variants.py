@@ -20,8 +20,8 @@ import yaml
 from bench import ROOT
 from bench.common import cli
 from bench.common.jobs import ONE_THREAD, run_parallel
-from bench.common.project import Project, is_prepared
-from bench.common.report import Row, read_json, write_json
+from bench.common.project import CALIBRATION, Project, is_prepared
+from bench.common.report import Row, read_json
 from bench.common.unigram import train_unigram
 from bench.training.architectures import BERT, SMALL_INTERMEDIATE
 from bench.training.summary import mean_and_deviation
@@ -37,8 +37,7 @@ _CALIBRATION = {
     "max_dev_sequences": 8,
 }
 _MEASURES = ("bits_per_character", "code_length_per_character", "mlm_accuracy", "word_accuracy")
-# Files of a project that say what has been done in it.
-_OF_ONE = _PREPARED, _CALIBRATED = "prepared", "calibration.json"
+_PREPARED = "prepared"
 _UNIGRAM = "tokenizers/unigram/tokenizer.json"
 
 
@@ -91,7 +90,8 @@ def prepare(options: argparse.Namespace) -> dict[str, Project]:
             if projects:
                 first = next(iter(projects.values())).folder
                 shutil.rmtree(folder, ignore_errors=True)
-                shutil.copytree(first, folder, ignore=shutil.ignore_patterns(*_OF_ONE, "models"))
+                ignored = shutil.ignore_patterns(_PREPARED, CALIBRATION, "models")
+                shutil.copytree(first, folder, ignore=ignored)
                 project = Project(folder)
             else:
                 project = Project(folder, demo)
@@ -106,19 +106,6 @@ def prepare(options: argparse.Namespace) -> dict[str, Project]:
         project.environment |= ONE_THREAD
         projects[name] = project
     return projects
-
-
-def _calibrate(job: dict[str, Any]) -> dict[str, Any]:
-    """Seconds per step, measured by a short run once for each project."""
-    project: Project = job["project"]
-    result = project.folder / _CALIBRATED
-    if not result.exists():
-        params = project.params()
-        project.set({"pretrain": _CALIBRATION})
-        project.pretrain("--from-start")
-        project.set(params)
-        write_json(result, {"seconds": project.step_seconds()})
-    return read_json(result)
 
 
 def _run(job: dict[str, Any]) -> dict[str, Any]:
@@ -162,7 +149,7 @@ def main() -> None:
     options.work /= options.set
     projects = prepare(options)
     variants = [{"name": name, "project": project} for name, project in projects.items()]
-    seconds = [found["seconds"] for found in run_parallel(_calibrate, variants, 1)]
+    seconds = run_parallel(lambda job: job["project"].calibrate(_CALIBRATION), variants, 1)
     for variant, each in zip(variants, seconds, strict=True):
         variant["steps"] = round(options.steps * seconds[0] / each)
     cli.progress(f"steps: { {variant['name']: variant['steps'] for variant in variants} }")
