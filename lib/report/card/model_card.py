@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from lib.evaluation.metrics import INITIAL, results_in
+from lib.evaluation.metrics import INITIAL, METRICS, UNIGRAM, results_in
 from lib.model.bert_config import POSITIONS
 from lib.model.encoder_config import EncoderConfig
 from lib.records.statistics import constant_pairs
@@ -27,7 +27,8 @@ if TYPE_CHECKING:
 # evaluate has it if the NSP head was trained (for external examples, params.yaml does not say so).
 _NSP = "nsp_loss"
 # Values of evaluate that are in the text above the table.
-_IN_TEXT = ("phase", "masked_tokens", "examples", "documents", "words")
+_IN_TEXT = ("phase", "masked_tokens", "examples", "documents", "words", "inputs")
+_COMPARED = METRICS["bits_per_character"]
 
 
 def model_card(
@@ -62,6 +63,7 @@ def model_card(
         masked_fraction=_masked_fraction(facts),
         found=found,
         others={name: value for name, value in others.items() if name not in _IN_TEXT},
+        inputs=_inputs(metrics.get("inputs", {})),
         repeated=_repeated(repeats) if repeats else [],
         initial=INITIAL,
         with_initial=any(INITIAL in result.baselines for result in found),
@@ -91,6 +93,27 @@ def _cell(value: object) -> str:
         return f"{value:,}"
     text = f"{value:,.4g}" if isinstance(value, float) else str(value)
     return text.replace("|", "\\|").replace("\n", " ")
+
+
+def _inputs(metrics: Mapping[str, Mapping[str, Any]]) -> dict[str, list[str]]:
+    """The cells of each input's line, by its name; see `lib.evaluation.by_input`."""
+
+    def written(value: float | None) -> str:
+        return "" if value is None else format(value, _COMPARED.format)
+
+    def interval(ends: list[float] | None) -> str:
+        return " to ".join(map(written, ends or ()))
+
+    lines = {}
+    for name, own in metrics.items():
+        ends = own.get("intervals", {}).get(_COMPARED.name)
+        line = [_cell(name), written(own[_COMPARED.name]), interval(ends)]
+        if (before := own.get(_COMPARED.key(INITIAL))) is not None:
+            change = own.get("change", {})
+            since = written(change.get(_COMPARED.name))
+            line += [written(before), since, interval(change.get("interval"))]
+        lines[name] = [*line, written(own[_COMPARED.key(UNIGRAM)])]
+    return lines
 
 
 def _fit(value: float | None, name: str) -> str:

@@ -296,6 +296,30 @@ def test_the_initial_model_has_a_column(values, results):
     assert found["MLM accuracy"][2] == "" and "mlm loss initial" not in found
 
 
+@pytest.mark.parametrize("with_initial", [False, True])
+def test_each_input_has_a_line(values, results, with_initial):
+    own = {
+        "bits_per_character": 1.5,
+        "bits_per_character_unigram": 3.0,
+        "intervals": {"bits_per_character": [1.25, 1.75]},
+    }
+    metrics = METRICS | {"inputs": {"wiki": own, "extra": dict(own)}}
+    if with_initial:
+        metrics["mlm_loss_initial"] = 2.5
+        for each in metrics["inputs"].values():
+            each["bits_per_character_initial"] = 2.0
+            each["change"] = {"bits_per_character": -0.5, "interval": [-0.625, -0.375]}
+    text = model_card(gather(parse_params(values), "main", results), CONFIG, metrics)
+    change = ["2.000", "-0.500", "-0.625 to -0.375"] if with_initial else []
+    assert (
+        rows(text)["wiki"] == rows(text)["extra"] == ["1.500", "1.250 to 1.750", *change, "3.000"]
+    )
+    assert len(rows(text)["input"]) == len(rows(text)["wiki"])
+    assert "(`extra`: never trained on" in text and "intervals" not in text.replace(
+        "The intervals", ""
+    )
+
+
 def test_all_phases_are_listed_in_the_order_of_training(two_phases, results):
     text = card(two_phases, results, "long")
     found = rows(text)
