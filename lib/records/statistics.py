@@ -4,9 +4,12 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, fields
 from functools import reduce
 from operator import add
+from pathlib import PurePosixPath
 from typing import Any, Self
 
 import numpy as np
+
+from lib.text.layout import shard_input
 
 _MAX_BINS = 64
 # Pairs of which this fraction has one label teach hardly more than that label.
@@ -122,7 +125,7 @@ class WrittenShard:
     @property
     def input(self) -> str:
         """The named input of the text, or ""."""
-        return "/".join(self.file.split("/")[1:-1])
+        return shard_input(PurePosixPath(self.file), self.split)
 
     @property
     def entry(self) -> dict[str, Any]:

@@ -10,7 +10,7 @@ data/shards/train/wiki/00000.txt           of the input `wiki`
 
 import re
 from collections.abc import Iterable
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import NamedTuple
 
 from lib.run.errors import UserError
@@ -106,7 +106,7 @@ def shard_files(shards: Path, split: str) -> list[Path]:
     return sorted(folder.rglob("*.txt"), key=lambda path: path.relative_to(folder).as_posix())
 
 
-def shard_input(path: Path, split: str) -> str:
+def shard_input(path: PurePath, split: str) -> str:
     """The input that a shard, or a record file made of it, belongs to; "" if there are none."""
     return "" if path.parent.name == split else path.parent.name
 
