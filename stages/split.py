@@ -33,7 +33,7 @@ def main(corpus: Path = CORPUS, shards: Path = SHARDS) -> None:
         work = temporary / ".work"
         inputs = {}
         for name, own_files in by_input(files, corpus).items():
-            (work / name).mkdir(parents=True)
+            (work / name).mkdir(parents=True, exist_ok=True)
             inputs[name] = write_shards(
                 own_files,
                 rule,

@@ -192,3 +192,15 @@ def test_training_on_a_mixture_survives_kills(project):
     found = load_file(project.folder / "models/killed/model.safetensors")
     assert found.keys() == expected.keys()
     assert all((found[name] == expected[name]).all() for name in found)
+
+
+def test_text_to_evaluate_on_stands_beside_given_splits(tmp_path):
+    project = Project(tmp_path)
+    write_text(project.folder / "data/raw/train", 40)
+    write_text(project.folder / "data/extra", 5)
+    project.set({"preprocess": {"input": "data/raw"}, "split": {"test_fraction": 0.2}})
+    project.stage("preprocess")
+    project.stage("split")
+    shards = project.folder / "data/shards"
+    assert len(texts_in(shards / "test/extra")) == 10
+    assert (shards / "train/00000.txt").exists() and not (shards / "train/extra").exists()
